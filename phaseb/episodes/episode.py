@@ -1,0 +1,69 @@
+"""One recorded attempt, checked when it is made."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phaseb.errors import DataError
+
+Split = Literal["", "train", "dev", "test"]
+METRICS = ("mpl", "error_rate", "energy_wh", "energy_wh_per_unit", "duration_h", "good_units", "errors")
+
+
+@dataclass(frozen=True)
+class Episode:
+    """`T` actions, `T+1` observations, `T` rewards.
+
+    Attributes:
+        id: unique in its data set.
+        state: (T+1, D) float32, or None where the episode has frames only.
+        frames: (T+1, H, W, C) uint8, or None where it has a state only.
+        actions: (T, A) float32 in the environment's own units, or None (video without actions).
+        rewards: (T,) float32.
+        terminated: whether the last step ended the task (a value of zero follows); a time limit is not one.
+        source: where it comes from.
+        split: the role it was given before anything was fitted; "" before that.
+        metrics: economics of the episode by the names in METRICS; absent or NaN where unknown. `duration_h` is
+            simulated or recorded hours, so rates over episodes are ratios of sums.
+        tags: free text by name (the operator, the file it was read from).
+    """
+
+    id: str
+    rewards: NDArray[np.float32]
+    state: NDArray[np.float32] | None = None
+    frames: NDArray[np.uint8] | None = None
+    actions: NDArray[np.float32] | None = None
+    terminated: bool = False
+    source: Literal["real", "synthetic"] = "real"
+    split: Split = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        steps = len(self)
+        if steps < 1:
+            raise DataError(f"episode {self.id} has no steps")
+        if self.state is None and self.frames is None:
+            raise DataError(f"episode {self.id} has neither state nor frames")
+        _check(self.id, "state", self.state, steps + 1, 2, np.float32)
+        _check(self.id, "frames", self.frames, steps + 1, 4, np.uint8)
+        _check(self.id, "actions", self.actions, steps, 2, np.float32)
+        _check(self.id, "rewards", self.rewards, steps, 1, np.float32)
+
+    def __len__(self) -> int:
+        """The number of actions."""
+        return len(self.rewards)
+
+
+def _check(episode: str, name: str, array: NDArray[np.generic] | None, rows: int, ndim: int, dtype: type) -> None:
+    if array is None:
+        return
+    if array.dtype != dtype or array.ndim != ndim or len(array) != rows:
+        wanted = f"{rows} rows, {ndim} dimensions, {np.dtype(dtype).name}"
+        raise DataError(f"episode {episode}: {name} is {array.dtype.name}{array.shape}, wanted {wanted}")
+    if dtype is np.float32 and not np.isfinite(array).all():
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        raise DataError(f"episode {episode}: {name} has NaN or Inf, first at {where}; clean or drop the episode")
