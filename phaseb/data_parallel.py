@@ -1,0 +1,57 @@
+"""What a learner knows of its fellow workers: its share of the global batch, and the mean of all gradients.
+
+The algorithm of DistributedDataParallel, by hand: each worker computes the gradient of its rows, one flat all-reduce
+averages them. By hand, because one learner here has several optimisers, free-running rollouts and networks batched
+over runs, which a wrapper around `forward` does not fit; and because the global batch is drawn by name (`seeding`),
+so that one worker and many make the same update.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, distributed
+
+
+@dataclass(frozen=True)
+class LearnerContext:
+    """Seed, place among the workers, and device of one learner."""
+
+    seed: int
+    rank: int = 0
+    world_size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def share(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """This worker's part of a global batch of row numbers (contiguous, equal parts).
+
+        Raises:
+            ValueError: where the batch does not divide by the number of workers (the mean would be biased).
+        """
+        if len(rows) % self.world_size:
+            raise ValueError(f"a global batch of {len(rows)} does not divide by {self.world_size} workers")
+        size = len(rows) // self.world_size
+        return rows[self.rank * size : (self.rank + 1) * size]
+
+    def average_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
+        """Replace every gradient by its mean over the workers: one all-reduce of one flat buffer."""
+        if self.world_size == 1:
+            return
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        flat = torch.cat([g.reshape(-1) for g in gradients])
+        distributed.all_reduce(flat)
+        flat /= self.world_size
+        offset = 0
+        for gradient in gradients:
+            gradient.copy_(flat[offset : offset + gradient.numel()].view_as(gradient))
+            offset += gradient.numel()
+
+    def average(self, value: Tensor) -> Tensor:
+        """The mean of a tensor over the workers."""
+        if self.world_size == 1:
+            return value
+        total = value.detach().clone()
+        distributed.all_reduce(total)
+        return total / self.world_size
