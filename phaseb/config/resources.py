@@ -1,0 +1,45 @@
+"""What a run may use of a machine or a cluster."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from phaseb.config.section import Section
+
+
+class ResourcesConfig(Section):
+    """Workers, processors, memory, and the cluster to run on."""
+
+    address: str | None = Field(
+        None, description="Ray cluster to join (host:port, or auto); null starts Ray here and stops it at the end"
+    )
+    num_cpus: int | None = Field(None, ge=1, description="CPUs of a Ray started here; null: all the machine has")
+    num_gpus: int | None = Field(None, ge=0, description="GPUs of a Ray started here; null: all the machine has")
+    num_workers: int = Field(1, ge=1, le=4096, description="training workers (data parallel)")
+    min_workers: int | None = Field(None, ge=1, description="elastic training: fewest workers to go on with")
+    cpus_per_worker: float = Field(1.0, gt=0, description="CPUs a training worker reserves")
+    gpus_per_worker: float = Field(0.0, ge=0, description="GPUs a training worker reserves; may be a fraction below 1")
+    accelerator_type: str | None = Field(None, description="kind of GPU the workers need, by Ray's name (H100, A10G…)")
+    placement_strategy: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = Field(
+        "PACK", description="how training workers are laid over the nodes"
+    )
+    num_tasks: int = Field(2, ge=1, le=65536, description="parts that data work (collect, score, judge) is cut into")
+    cpus_per_task: float = Field(1.0, gt=0, description="CPUs a data task reserves")
+    rollout_actors: int = Field(1, ge=1, le=4096, description="actors that roll the world model out")
+    cpus_per_actor: float = Field(0.5, ge=0, description="CPUs a rollout or replay actor reserves")
+    object_store_gb: float = Field(0.5, ge=0.1, description="shared memory for objects of a Ray started here, GB")
+    wait_s: float = Field(0.0, ge=0, description="how long to wait for resources that are not there yet, s")
+    max_failures: int = Field(3, ge=-1, description="restarts of a training run after lost workers; -1: no limit")
+    collective_timeout_s: float = Field(60.0, gt=0, description="a collective that hangs this long counts as failed, s")
+    dashboard: bool = Field(False, description="start Ray's dashboard (loopback only) with a Ray started here")
+    worker_logs: bool = Field(False, description="show what workers print")
+
+    @model_validator(mode="after")
+    def _elastic_range_and_gpu_shares(self) -> Self:
+        if self.min_workers is not None and self.min_workers > self.num_workers:
+            raise ValueError(f"min_workers ({self.min_workers}) is above num_workers ({self.num_workers})")
+        if self.gpus_per_worker > 1 and self.gpus_per_worker != int(self.gpus_per_worker):
+            raise ValueError(f"gpus_per_worker above 1 must be whole, not {self.gpus_per_worker}")
+        if self.accelerator_type and not self.gpus_per_worker:
+            raise ValueError("accelerator_type is set, so gpus_per_worker must be above 0")
+        return self
