@@ -165,11 +165,13 @@ def new_token() -> str:
 def _start(resources: ResourcesConfig, folder: str) -> None:
     import ray
 
-    apply_environment({**QUIET_LOCAL, "RAY_AUTH_MODE": "token", "OMP_NUM_THREADS": "1"})
-    if os.environ["RAY_AUTH_MODE"] == "token" and "RAY_AUTH_TOKEN_PATH" not in os.environ:
+    apply_environment({**QUIET_LOCAL, "OMP_NUM_THREADS": "1"})
+    if "RAY_AUTH_TOKEN_PATH" not in os.environ:
         # Given by environment, so that Ray writes no token file of its own (which would be readable by everyone).
-        # It stays for the life of this process: Ray remembers the first token it saw.
+        # It stays for the life of this process: Ray remembers the first token it saw. RAY_AUTH_MODE is left to
+        # ray.init: an earlier import of ray has read it already, and a local Ray turns token mode on by itself.
         os.environ.setdefault("RAY_AUTH_TOKEN", new_token())
+    logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
     try:
         ray.init(
             address="local",
@@ -184,6 +186,13 @@ def _start(resources: ResourcesConfig, folder: str) -> None:
         )
     except (RuntimeError, OSError, ValueError, ConnectionError) as error:
         raise ClusterError(f"Ray does not start here: {_first_line(error)}; run `phaseb doctor`") from error
+
+
+def _reread_environment() -> None:
+    """Have Ray's native part see the environment of now: it read it once, when `import ray` was first run."""
+    from ray._raylet import Config
+
+    Config.initialize("")
 
 
 def _join(resources: ResourcesConfig) -> None:
