@@ -15,7 +15,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from phaseb.errors import DataError
-from phaseb.storage import Store
+from phaseb.storage import Store, strict
 
 
 def save_checkpoint(store: Store, tensors: Mapping[str, torch.Tensor], meta: Mapping[str, Any]) -> str:
@@ -27,10 +27,11 @@ def save_checkpoint(store: Store, tensors: Mapping[str, torch.Tensor], meta: Map
         meta: anything that JSON can hold: specifications, metrics, step counts.
     """
     blob = save_tensors({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()})
+    meta = strict(dict(meta))
     digest = _digest(blob, meta)
     name = f"tensors-{digest[:16]}.safetensors"
     store.write_bytes(blob, name)
-    store.write_json({"digest": digest, "tensors": name, "meta": dict(meta)}, "meta.json")
+    store.write_json({"digest": digest, "tensors": name, "meta": meta}, "meta.json")
     for old in store.names(suffix=".safetensors"):
         if old != name:
             store.delete(old)
@@ -76,7 +77,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> tuple[dict[str, torch.
 
 
 def unflatten(tensors: Mapping[str, torch.Tensor], rest: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of `flatten` (keys come back as strings)."""
+    """The inverse of `flatten`; keys that are all digits come back as integers, as an optimizer's state has them."""
     tree: dict[str, Any] = {}
     for name, value in [*tensors.items(), *rest.items()]:
         *parents, leaf = name.split("/")
@@ -85,9 +86,16 @@ def unflatten(tensors: Mapping[str, torch.Tensor], rest: Mapping[str, Any]) -> d
             node = node.setdefault(parent, {})
         if leaf:
             node[leaf] = value
-    return tree
+    return _with_integer_keys(tree)
+
+
+def _with_integer_keys(tree: dict[Any, Any]) -> dict[Any, Any]:
+    return {
+        (int(key) if key.isdigit() else key): _with_integer_keys(value) if isinstance(value, dict) else value
+        for key, value in tree.items()
+    }
 
 
 def _digest(blob: bytes, meta: Mapping[str, Any]) -> str:
-    canonical = json.dumps(json.loads(json.dumps(dict(meta))), sort_keys=True)
+    canonical = json.dumps(meta, sort_keys=True)
     return hashlib.sha256(blob + canonical.encode()).hexdigest()

@@ -5,10 +5,11 @@ A write goes to a temporary name and is renamed when it is whole, so a reader ne
 
 import errno
 import json
+import math
 import os
 import uuid
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -96,7 +97,8 @@ class Store:
             raise DataError(f"{self.path(*parts)} is not JSON: {error}") from error
 
     def write_json(self, value: Any, *parts: str) -> None:
-        self.write_bytes((json.dumps(value, indent=2, default=_plain) + "\n").encode(), *parts)
+        """Write strict JSON: NaN and Inf become null, NumPy values plain ones."""
+        self.write_bytes((json.dumps(strict(value), indent=2, allow_nan=False) + "\n").encode(), *parts)
 
     def read_text(self, *parts: str) -> str:
         return self.read_bytes(*parts).decode()
@@ -139,11 +141,14 @@ def _reason(error: OSError) -> str:
     return fixes.get(error.errno or 0, str(error))
 
 
-def _plain(value: Any) -> Any:
-    """JSON for NumPy scalars and arrays (NaN is written as null by the callers that need strict JSON)."""
+def strict(value: Any) -> Any:
+    """A value as strict JSON can hold it: NaN and Inf become None, NumPy scalars and arrays plain values."""
+    if isinstance(value, dict):
+        return {str(key): strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict(item) for item in value]
     if hasattr(value, "tolist"):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} is not JSON")
-
-
-Compression = Literal["zstd", "snappy", "none"]
+        return strict(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -90,8 +90,8 @@ class Trajectories:
 
         return replace(
             chosen, z=chosen.z[:, : steps + 1], actions=chosen.actions[:, :steps], rewards=chosen.rewards[:, :steps],
-            terminals=chosen.terminals[:, :steps], lengths=np.minimum(chosen.lengths, steps), uncertainty=cut(chosen.uncertainty), trust=cut(chosen.trust),
-            weights=cut(chosen.weights),
+            terminals=chosen.terminals[:, :steps], lengths=np.minimum(chosen.lengths, steps),
+            uncertainty=cut(chosen.uncertainty), trust=cut(chosen.trust), weights=cut(chosen.weights),
         )  # fmt: skip
 
 

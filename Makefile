@@ -1,0 +1,42 @@
+# make demo   sets everything up, runs the main job on this machine, prints the results and the report's path
+# make test   sets everything up, then lints, types, layers and all tests
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# One thread a process: the work is spread over processes, and oversubscribed torch has been 100 times slower.
+export OMP_NUM_THREADS ?= 1
+export RAY_USAGE_STATS_ENABLED := 0
+export SDL_VIDEODRIVER := dummy
+
+.PHONY: demo test lint unit ray e2e install clean
+
+demo: install
+	$(BIN)/phaseb run --config configs/demo.yaml
+
+test: install lint unit ray e2e
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	touch $@
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: install
+	$(BIN)/python -m pytest tests/unit tests/repo
+
+ray: install
+	$(BIN)/python -m pytest tests/ray
+
+e2e: install
+	$(BIN)/python -m pytest tests/e2e
+
+clean:
+	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,134 @@
+"""From defaults, a YAML file and `key.path=value` words to a checked `Config`: all errors at once, each with its place."""
+
+import difflib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from phaseb.config.root import Config
+from phaseb.errors import ConfigError
+
+
+def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
+    """The resolved configuration: schema defaults < YAML file < `key.path=value` words.
+
+    Raises:
+        ConfigError: naming every fault at once, each with file or word, dotted path, value and the nearest name.
+    """
+    source = str(path) if path else "defaults"
+    tree = read_yaml(path) if path else {}
+    faults: list[str] = []
+    places: dict[str, str] = {}
+    for word in overrides:
+        _apply(tree, word, faults, places)
+    try:
+        config = Config.model_validate(tree)
+    except ValidationError as error:
+        faults += [_explain(fault, source, places) for fault in error.errors()]
+    if faults:
+        raise ConfigError("\n".join(faults))
+    if not config.run.dir:
+        name = Path(path).stem if path else "default"
+        config = config.model_copy(update={"run": config.run.model_copy(update={"dir": f"runs/{name}"})})
+    return config
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """A YAML file that holds a mapping; `base: other.yaml` beside it is read first and overridden."""
+    try:
+        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise ConfigError(f"cannot read config {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path} must hold `section: …` mappings, not a {type(tree).__name__}")
+    base = tree.pop("base", None)
+    return merge(read_yaml(Path(path).parent / str(base)), tree) if base else tree
+
+
+def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `change` laid over it, mapping by mapping."""
+    merged = dict(base)
+    for key, value in change.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def dump_config(config: Config) -> str:
+    """The resolved configuration as YAML."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def dotted_paths(model: type[BaseModel] = Config, prefix: str = "") -> dict[str, Any]:
+    """Every dotted name of the schema with its field."""
+    found: dict[str, Any] = {}
+    for name, field in model.model_fields.items():
+        inner = _section_of(field.annotation)
+        if inner is not None:
+            found |= dotted_paths(inner, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = field
+    return found
+
+
+def nearest(name: str, names: Sequence[str]) -> str:
+    """" (did you mean …?)" or nothing."""
+    match = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"; did you mean {match[0]!r}?" if match else ""
+
+
+def _section_of(annotation: Any) -> type[BaseModel] | None:
+    candidates = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+
+
+def _apply(tree: dict[str, Any], word: str, faults: list[str], places: dict[str, str]) -> None:
+    path, sign, text = word.partition("=")
+    if not sign or not path:
+        faults.append(f"{word!r} is not of the form key.path=value")
+        return
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        faults.append(f"{path}: the value {text!r} cannot be read; quote it")
+        return
+    places[path] = word
+    *parents, leaf = path.split(".")
+    node = tree
+    for parent in parents:
+        child = node.setdefault(parent, {})
+        if not isinstance(child, dict):
+            faults.append(f"{path}: {parent!r} is a value, not a section")
+            return
+        node = child
+    old = node.get(leaf)
+    node[leaf] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+
+
+def _explain(fault: Mapping[str, Any], source: str, places: Mapping[str, str]) -> str:
+    parts = [str(part) for part in fault["loc"]]
+    path = ".".join(parts)
+    where = f"command line ({places[path]})" if path in places else source
+    if fault["type"] == "extra_forbidden":
+        names = _names_at(parts[:-1])
+        whole = list(dotted_paths())
+        hint = nearest(parts[-1], names) or nearest(path, whole)
+        if not hint and (same := [p for p in whole if p.rsplit(".", 1)[-1] == parts[-1]]):
+            hint = f"; did you mean {same[0]!r}?"
+        return f"{where}: unknown key {path}{hint}"
+    return f"{where}: {path} = {fault['input']!r}: {fault['msg']}"
+
+
+def _names_at(parents: Sequence[str]) -> list[str]:
+    model: type[BaseModel] | None = Config
+    for name in parents:
+        field = model.model_fields.get(name) if model else None
+        model = _section_of(field.annotation) if field else None
+    return list(model.model_fields) if model else []
