@@ -8,6 +8,7 @@ import logging
 import os
 import secrets
 import shutil
+import socket
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -37,6 +38,8 @@ QUIET = {
 QUIET_LOCAL = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
 JOB_MARK = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray's job server sets it for the process of a submitted job
 POLL_S = 0.5
+MAX_TEMPORARY_CHARS = 24
+CONNECT_TIMEOUT_S = 10.0
 
 
 @contextmanager
@@ -64,7 +67,7 @@ def ray_session(resources: ResourcesConfig, wanted: Mapping[str, float] | None =
             _join(resources)
         else:
             _check_machine(resources, wanted)
-            folder = tempfile.mkdtemp(prefix="phaseb-")  # short (sockets' paths are limited), and only ours to read
+            folder = _session_folder()
             _start(resources, folder)
         _hush()
         wait_for_resources(wanted, resources.wait_s)
@@ -162,6 +165,12 @@ def new_token() -> str:
     return secrets.token_hex(32)
 
 
+def _session_folder() -> str:
+    """A new folder only we may read, short enough for Ray's sockets (a socket's path has at most 107 bytes)."""
+    parent = tempfile.gettempdir()
+    return tempfile.mkdtemp(prefix="phaseb-", dir=parent if len(parent) <= MAX_TEMPORARY_CHARS else "/tmp")
+
+
 def _start(resources: ResourcesConfig, folder: str) -> None:
     import ray
 
@@ -188,23 +197,28 @@ def _start(resources: ResourcesConfig, folder: str) -> None:
         raise ClusterError(f"Ray does not start here: {_first_line(error)}; run `phaseb doctor`") from error
 
 
-def _reread_environment() -> None:
-    """Have Ray's native part see the environment of now: it read it once, when `import ray` was first run."""
-    from ray._raylet import Config
-
-    Config.initialize("")
-
-
 def _join(resources: ResourcesConfig) -> None:
     import ray
 
     address = resources.address or os.environ.get("RAY_ADDRESS", "auto")
+    _check_listening(address)
     try:
         # A cluster's answer to a wrong token is an exception of Ray's own; RaySystemError and RuntimeError cover both.
         ray.init(address=address, log_to_driver=resources.worker_logs, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         hint = "is it running, and are RAY_AUTH_MODE=token and its RAY_AUTH_TOKEN set here?"
         raise ClusterError(f"cannot join the Ray cluster at {address}: {_first_line(error)}; {hint}") from error
+
+
+def _check_listening(address: str) -> None:
+    """Ray ends the whole process where nobody listens at an address, so look before."""
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdigit():
+        return  # auto, or a name that only Ray can resolve
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        raise ClusterError(f"no Ray cluster answers at {address} ({error}); check resources.address") from error
 
 
 def _hush() -> None:

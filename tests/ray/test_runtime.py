@@ -1,0 +1,105 @@
+"""Ray as this program starts it: closed to strangers, quiet, bounded, gone afterwards; and honest about shortages."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import textwrap
+
+import pytest
+
+from phaseb.config.resources import ResourcesConfig
+from phaseb.errors import ClusterError
+from phaseb.runtime import joins_cluster, machine_cpus, ray_session, scaling_config, training_request
+
+pytestmark = pytest.mark.ray
+
+
+def in_fresh_process(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Ray caches its token for the life of a process, so each of these looks at a fresh one."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], env={**kept, **environment}, capture_output=True, text=True,
+        timeout=120, check=False,
+    )
+
+
+def test_a_session_is_quiet_closed_to_strangers_and_leaves_nothing_behind(tmp_path):
+    (tmp_path / "home").mkdir()
+    short = tempfile.mkdtemp(dir="/tmp")
+    done = in_fresh_process(
+        """
+        import os, subprocess, sys, tempfile
+        from phaseb.config.resources import ResourcesConfig
+        from phaseb.runtime import ray_session
+        with ray_session(ResourcesConfig(num_cpus=1)):
+            import ray
+            worker = ray.remote(lambda: (os.environ["OMP_NUM_THREADS"], len(os.environ["RAY_AUTH_TOKEN"])))
+            assert ray.get(worker.remote()) == ("1", 64)
+            assert ray.cluster_resources()["object_store_memory"] == 5e8
+            stranger = "import ray; ray.init(address=%r, logging_level='FATAL')" % ray.get_runtime_context().gcs_address
+            env = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {
+                "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "wrong"}
+            try:
+                subprocess.run([sys.executable, "-c", stranger], env=env, capture_output=True, timeout=6)
+                raise AssertionError("let in")
+            except subprocess.TimeoutExpired as refused:  # Ray tries again for 20 s
+                assert b"InvalidAuthToken" in refused.stderr
+            with ray_session(ResourcesConfig(num_cpus=1)):  # a session within a session shares it and leaves it up
+                pass
+            assert ray.is_initialized()
+        assert not ray.is_initialized()
+        print(os.listdir(tempfile.gettempdir()), os.listdir(os.path.expanduser("~")))
+        """,
+        HOME=str(tmp_path / "home"),
+        TMPDIR=short,
+    )
+    os.rmdir(short)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "[] []\n"  # no session folder, and no token file in the home folder
+    assert done.stderr == ""
+
+
+def test_too_much_for_this_machine_is_said_before_ray_starts():
+    wanted = machine_cpus() + 1
+    session = ray_session(ResourcesConfig(num_workers=wanted))
+    with pytest.raises(ClusterError, match=rf"{wanted} CPUs are asked for, this machine has {wanted - 1};"), session:
+        pass
+
+
+def test_an_address_where_no_cluster_listens_is_one_clear_error():
+    done = in_fresh_process(
+        """
+        from phaseb.config.resources import ResourcesConfig
+        from phaseb.runtime import ray_session
+        with ray_session(ResourcesConfig(address="127.0.0.1:9")):
+            pass
+        """
+    )
+    assert "phaseb.errors.ClusterError: no Ray cluster answers at 127.0.0.1:9" in done.stderr
+
+
+def test_what_workers_reserve():
+    assert training_request(ResourcesConfig(num_workers=3, cpus_per_worker=0.5)) == {"CPU": 1.5}
+    elastic = ResourcesConfig(num_workers=8, min_workers=2, gpus_per_worker=1, accelerator_type="H100")
+    assert training_request(elastic) == {"CPU": 2.0, "GPU": 2.0, "accelerator_type:H100": 0.002}
+    assert scaling_config(elastic).num_workers == (2, 8)
+    assert scaling_config(ResourcesConfig(num_workers=2)).num_workers == 2
+
+
+def test_a_submitted_job_joins_its_cluster(monkeypatch):
+    for name in ("RAY_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR"):
+        monkeypatch.delenv(name, raising=False)
+    assert not joins_cluster(ResourcesConfig())
+    assert joins_cluster(ResourcesConfig(address="auto"))
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    assert joins_cluster(ResourcesConfig())
+    assert not joins_cluster(ResourcesConfig(address="local"))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"min_workers": 3, "num_workers": 2}, {"gpus_per_worker": 1.5}, {"accelerator_type": "H100"}]
+)
+def test_resources_that_cannot_be_are_refused(wrong):
+    with pytest.raises(ValueError):
+        ResourcesConfig(**wrong)
