@@ -1,0 +1,204 @@
+"""NPZ files: padded arrays of N episodes.
+
+| array | shape | |
+| --- | --- | --- |
+| observations | (N, T+1, D) | state vectors; or `frames` (N, T+1, H, W, C) uint8, or both |
+| actions | (N, T, A) | |
+| rewards | (N, T) | |
+| lengths | (N,) | optional: steps of each episode; what lies beyond is ignored |
+| terminals | (N, T) or (N,) | optional: 1 where the task ended |
+| mpl, error_rate, energy_wh, … | (N,) | optional: any of the episode metrics, NaN where unknown |
+| ids | (N,) text | optional |
+"""
+
+import io
+import lzma
+import math
+import struct
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Sequence
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from phaseb.episodes.episode import METRICS, Episode
+from phaseb.errors import DataError
+from phaseb.storage import Store
+
+_BROKEN = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError, OSError, ValueError, EOFError,
+    LookupError, TypeError, OverflowError, MemoryError, RuntimeError, SyntaxError, AttributeError,
+)  # fmt: skip
+_READ = ("observations", "frames", "actions", "rewards", "lengths", "terminals", "ids", *METRICS)
+
+
+def read_npz(path: str, max_bytes: int) -> list[Episode]:
+    """The episodes of a file at a local path or a storage URI.
+
+    Args:
+        path: of the file.
+        max_bytes: the most that its arrays may unpack to; checked against what it declares before reading.
+
+    Raises:
+        DataError: naming file, array and reason, for whatever is wrong with it. Pickled arrays are refused.
+    """
+    folder, _, name = path.rpartition("/")
+    store = Store.at(folder or ".")
+    try:
+        with store.filesystem.open_input_file(store.path(name)) as file, zipfile.ZipFile(file) as archive:
+            arrays = _read_arrays(archive, max_bytes)
+        return _episodes(arrays, name)
+    except FileNotFoundError as error:
+        raise DataError(f"no such file: {path}") from error
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+    except _BROKEN as error:
+        raise DataError(f"{path} is damaged or no NPZ file: {' '.join(str(error).split())[:200]}") from error
+
+
+def write_npz(store: Store, name: str, episodes: Sequence[Episode]) -> None:
+    """Write episodes as one NPZ file; splits, tags and sources are not part of the format.
+
+    Raises:
+        DataError: for no episodes, or where some carry states, frames or actions and others do not.
+    """
+    if not episodes:
+        raise DataError("no episodes to write")
+    arrays: dict[str, NDArray[Any]] = {"lengths": np.array([len(e) for e in episodes], np.int64)}
+    for field in ("state", "frames", "actions", "rewards"):
+        padded = _pad(field, [getattr(e, field) for e in episodes])
+        if padded is not None:
+            arrays["observations" if field == "state" else field] = padded
+    arrays["terminals"] = np.array([e.terminated for e in episodes], bool)
+    arrays["ids"] = np.array([e.id for e in episodes], np.str_)
+    for metric in METRICS:
+        if any(metric in e.metrics for e in episodes):
+            arrays[metric] = np.array([e.metrics.get(metric, math.nan) for e in episodes], np.float64)
+    sink = io.BytesIO()
+    np.savez_compressed(sink, allow_pickle=False, **arrays)
+    store.write_bytes(sink.getvalue(), name)
+
+
+def _read_arrays(archive: zipfile.ZipFile, max_bytes: int) -> dict[str, NDArray[Any]]:
+    members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+    wanted = {name: members[name] for name in _READ if name in members}
+    size = sum(info.file_size for info in wanted.values())
+    if size > max_bytes:
+        raise DataError(f"unpacks to {size} bytes, more than episodes.max_bytes={max_bytes}")
+    arrays = {}
+    for name, info in wanted.items():
+        with archive.open(info) as member:
+            arrays[name] = _read_array(name, member, info.file_size)
+    return arrays
+
+
+def _read_array(name: str, member: IO[bytes], size: int) -> NDArray[Any]:
+    """One `.npy` stream, its declared shape checked against the bytes there are before memory is asked for."""
+    version = npy.read_magic(member)
+    read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
+    if read_header is None:
+        raise DataError(f"array {name!r} is of npy version {version}, which is not read")
+    shape, fortran, dtype = read_header(member)
+    if dtype.hasobject:
+        raise DataError(f"array {name!r} holds Python objects (pickle), which are never loaded; save plain numbers")
+    if dtype.kind not in "fiubU" or dtype.names is not None:
+        raise DataError(f"array {name!r} is of type {dtype}, wanted numbers")
+    if math.prod(shape) * dtype.itemsize != size - member.tell():
+        raise DataError(f"array {name!r} is truncated: {shape} {dtype} does not fit its {size} bytes")
+    flat = np.frombuffer(member.read(), dtype)
+    return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
+
+
+def _episodes(arrays: dict[str, NDArray[Any]], file: str) -> list[Episode]:
+    num, steps = _check_shapes(arrays)
+    lengths, ended = _lengths(arrays, num, steps)
+    metrics = {name: arrays[name].astype(np.float64) for name in METRICS if name in arrays}
+    ids = arrays.get("ids", np.array([f"{file.removesuffix('.npz')}-{i:06d}" for i in range(num)]))
+    floats = {n: _floats(n, arrays[n]) for n in ("observations", "actions", "rewards") if n in arrays}
+
+    def cut(name: str, i: int, extra: int = 0) -> NDArray[np.float32] | None:
+        return floats[name][i, : lengths[i] + extra] if name in floats else None
+
+    return [
+        Episode(
+            id=str(ids[i]), state=cut("observations", i, 1), actions=cut("actions", i), terminated=bool(ended[i]),
+            rewards=floats["rewards"][i, : lengths[i]],
+            frames=np.ascontiguousarray(arrays["frames"][i, : lengths[i] + 1]) if "frames" in arrays else None,
+            metrics={name: float(values[i]) for name, values in metrics.items()}, tags={"file": file},
+        )
+        for i in range(num)
+    ]  # fmt: skip
+
+
+def _check_shapes(arrays: dict[str, NDArray[Any]]) -> tuple[int, int]:
+    """The number of episodes and of steps that all arrays agree on."""
+    if "observations" not in arrays and "frames" not in arrays:
+        raise DataError(f"lacks the array 'observations' (N, T+1, D); it has {sorted(arrays) or 'none of ours'}")
+    for name in ("actions", "rewards"):
+        if name not in arrays:
+            raise DataError(f"lacks the array {name!r}; it has {sorted(arrays)}")
+    if arrays["rewards"].ndim != 2:
+        raise DataError(f"array 'rewards' has shape {arrays['rewards'].shape}, wanted (N, T)")
+    num, steps = arrays["rewards"].shape
+    if not num or not steps:
+        raise DataError(f"holds no episodes: 'rewards' has shape {(num, steps)}")
+    shapes: dict[str, tuple[tuple[int, ...], int]]
+    shapes = {"observations": ((num, steps + 1), 3), "frames": ((num, steps + 1), 5), "actions": ((num, steps), 3)}
+    shapes |= dict.fromkeys(("lengths", "ids", *METRICS), ((num,), 1))
+    for name, (lead, ndim) in shapes.items():
+        found = arrays[name].shape if name in arrays else lead
+        if name in arrays and (found[: len(lead)] != lead or len(found) != ndim or 0 in found):
+            raise DataError(f"array {name!r} has shape {found}, wanted {lead} first and {ndim} dimensions in all")
+    _check_types(arrays)
+    return num, steps
+
+
+def _check_types(arrays: dict[str, NDArray[Any]]) -> None:
+    if "frames" in arrays and arrays["frames"].dtype != np.uint8:
+        raise DataError(f"array 'frames' is {arrays['frames'].dtype}, wanted uint8")
+    for name, array in arrays.items():
+        if (array.dtype.kind == "U") != (name == "ids"):
+            raise DataError(f"array {name!r} is of type {array.dtype}, wanted {'text' if name == 'ids' else 'numbers'}")
+        if name in METRICS and np.isinf(array).any():
+            raise DataError(f"array {name!r} has Inf; write NaN where a metric is unknown")
+
+
+def _lengths(arrays: dict[str, NDArray[Any]], num: int, steps: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The number of steps of each episode, and whether its task ended."""
+    ended = np.asarray(arrays.get("terminals", np.zeros(num)))
+    if ended.shape not in ((num,), (num, steps)) or not np.isin(ended, (0, 1)).all():
+        raise DataError(f"array 'terminals' has shape {ended.shape}, wanted {(num, steps)} or {(num,)} of 0 and 1")
+    first = np.where(ended.any(1), ended.argmax(1) + 1, steps) if ended.ndim == 2 else np.full(num, steps)
+    given = arrays.get("lengths", first)
+    with np.errstate(invalid="ignore"):
+        lengths = given.astype(np.int64)
+    if (lengths != given).any() or lengths.min() < 1 or lengths.max() > steps:
+        raise DataError(f"array 'lengths' must hold whole numbers from 1 to {steps}")
+    if ended.ndim == 1:
+        return lengths, ended.astype(bool)
+    inside = ended.astype(bool) & (np.arange(steps)[None] < lengths[:, None])
+    early = inside.any(1) & (inside.argmax(1) + 1 < lengths)
+    if early.any():
+        raise DataError(f"episode {int(early.argmax())} goes on after its terminal; cut it there or set 'lengths'")
+    return lengths, np.asarray(inside.any(1), bool)
+
+
+def _floats(name: str, array: NDArray[Any]) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(array, np.float32)
+
+
+def _pad(name: str, rows: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:
+    present = [row for row in rows if row is not None]
+    if not present:
+        return None
+    if len(present) < len(rows) or len({row.shape[1:] for row in present}) > 1:
+        raise DataError(f"an NPZ file needs {name} of one shape in every episode")
+    padded = np.zeros((len(rows), max(map(len, present)), *present[0].shape[1:]), present[0].dtype)
+    for target, row in zip(padded, present, strict=True):
+        target[: len(row)] = row
+    return padded
