@@ -1,0 +1,113 @@
+"""Temporal InfoNCE (van den Oord et al. 2018) with Euclidean similarity (Zimmermann et al. 2021).
+
+An observation's latent, moved by a predictor, must be nearer to the latent k steps later than to those of other
+times and other episodes. Short horizons ask for the fast state, long ones for what stays constant in an episode;
+negatives of the same episode ask for what moves, negatives of other episodes for what tells episodes apart.
+
+Legend: G groups, B segments a group, L observations a segment, P = B * L, D latent dimensions, A action dimensions.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+
+class Predictor(nn.Module):
+    """One network a horizon that moves z_t towards z_{t+k}, given the action at t: residual, linear plus MLP."""
+
+    def __init__(self, num_dims: int, num_actions: int, num_horizons: int, hidden: int) -> None:
+        super().__init__()
+        inputs = num_dims + num_actions
+
+        def network() -> nn.Module:
+            return nn.Sequential(
+                nn.Linear(inputs, hidden), nn.LayerNorm(hidden), nn.SiLU(), nn.Linear(hidden, num_dims)
+            )
+
+        self.linear = nn.ModuleList([nn.Linear(inputs, num_dims) for _ in range(num_horizons)])
+        self.mlp = nn.ModuleList([network() for _ in range(num_horizons)])
+
+    def forward(self, z: Tensor, actions: Tensor, horizon: int) -> Tensor:
+        x = torch.cat([z, actions], dim=-1)
+        return cast(Tensor, z + self.linear[horizon](x) + self.mlp[horizon](x))
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Who is whose positive, and who must not be a negative.
+
+    Attributes:
+        episode: (G, B, L) episode number of each observation.
+        step: (G, B, L) its step in the episode.
+        valid: (G, B, L) false in padding.
+    """
+
+    episode: Tensor
+    step: Tensor
+    valid: Tensor
+
+
+def contrast(
+    z: Tensor, actions: Tensor, segments: Segments, predictor: Predictor, horizons: Sequence[int]
+) -> tuple[dict[str, Tensor], Tensor]:
+    """The encoder's loss terms and the share of anchors that find their positive among all of the group.
+
+    Args:
+        z: (G, B, L, D) raw latents.
+        actions: (G, B, L, A) scaled actions at the same steps, zeros where unknown.
+    """
+    G, B, L, D = z.shape
+    candidates = z.reshape(G, B * L, D)
+    episode, step, valid = (x.reshape(G, B * L) for x in (segments.episode, segments.step, segments.valid))
+    same_episode = episode[:, :, None] == episode[:, None, :]
+    totals = {"contrast": z.new_zeros(()), "contrast_within": z.new_zeros(())}
+    hits = []
+    for number, k in enumerate(h for h in horizons if h < L):
+        anchor = torch.arange(B * L, device=z.device).view(B, L)[:, : L - k].reshape(-1)
+        moved = predictor(candidates[:, anchor], actions.reshape(G, B * L, -1)[:, anchor], number)
+        logits = -0.5 * torch.cdist(moved, candidates).square()
+        # the same observation may be in a group twice (few episodes): it is no negative of itself
+        twin = same_episode[:, anchor + k] & (step[:, anchor + k, None] == step[:, None, :])
+        positive = (anchor + k).expand(G, -1)
+        allowed = valid[:, None, :] & ~twin
+        allowed.scatter_(2, positive[..., None], True)
+        counted = (valid[:, anchor] & valid[:, anchor + k]).float()
+        totals["contrast"] = totals["contrast"] + _cross_entropy(logits, positive, allowed, counted)
+        totals["contrast_within"] = totals["contrast_within"] + _cross_entropy(
+            logits, positive, allowed & same_episode[:, anchor], counted
+        )
+        best = logits.masked_fill(~allowed, -torch.inf).argmax(-1)
+        hits.append(((best == positive).float() * counted).sum() / counted.sum().clamp_min(1.0))
+    losses = {name: total / max(len(hits), 1) for name, total in totals.items()}
+    losses["spread"] = spread(candidates, valid)
+    return losses, torch.stack(hits).mean() if hits else z.new_zeros(())
+
+
+def spread(z: Tensor, valid: Tensor) -> Tensor:
+    """Mean squared correlation between different latent dimensions (G, P, D): 0 where none repeats another.
+
+    The covariance term of VICReg (Bardes et al. 2022), on correlations, so that it does not shrink the latents.
+    """
+    weight = valid.float()[..., None]
+    count = weight.sum(1, keepdim=True).clamp_min(1.0)
+    centred = (z - (z * weight).sum(1, keepdim=True) / count) * weight
+    scaled = centred / (centred.square().sum(1, keepdim=True) + 1e-6).sqrt()
+    correlation = scaled.transpose(1, 2) @ scaled
+    D = z.shape[-1]
+    off_diagonal = correlation.square().sum((1, 2)) - correlation.diagonal(dim1=1, dim2=2).square().sum(1)
+    return off_diagonal.mean() / max(D * (D - 1), 1)
+
+
+def weigh(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """The weighted sum of loss terms, whose names must be exactly those of the weights."""
+    assert losses.keys() == weights.keys(), f"losses {sorted(losses)} do not match weights {sorted(weights)}"
+    return torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
+
+
+def _cross_entropy(logits: Tensor, positive: Tensor, allowed: Tensor, counted: Tensor) -> Tensor:
+    """InfoNCE over allowed candidates, averaged over counted anchors of each group, then over groups."""
+    log_p = logits.masked_fill(~allowed, -torch.inf).log_softmax(-1).gather(2, positive[..., None]).squeeze(-1)
+    return ((-log_p * counted).sum(1) / counted.sum(1).clamp_min(1.0)).mean()

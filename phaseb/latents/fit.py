@@ -1,0 +1,56 @@
+"""From a trained encoder to a frozen bundle: statistics, decoder and latent actions of the training episodes."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from phaseb.config.latents import LatentsConfig
+from phaseb.episodes.actions import ActionScale
+from phaseb.episodes.episode import Episode
+from phaseb.errors import DataError
+from phaseb.latents.bundle import EncoderBundle
+from phaseb.latents.decoder import fit_decoder
+from phaseb.latents.encoder import Encoder
+from phaseb.latents.latent_actions import fit_latent_actions
+from phaseb.latents.standardise import Standardizer
+
+
+def fit_bundle(
+    config: LatentsConfig,
+    encoder: Encoder,
+    episodes: Sequence[Episode],
+    action_scale: ActionScale | None = None,
+    seed: int = 0,
+) -> EncoderBundle:
+    """Freeze a trained encoder and fit standardisation, decoder and latent actions.
+
+    Args:
+        episodes: training episodes only (the train split): nothing else may shape the statistics.
+    """
+    if not episodes:
+        raise DataError("no training episodes to fit the latents' statistics on")
+    encoder = encoder.eval().requires_grad_(False)
+    raw = EncoderBundle(encoder, Standardizer(encoder.spec.num_dims).to(encoder.state_mean.device))
+    standardizer = raw.standardizer
+    latents = [torch.from_numpy(raw.encode_episode(e)) for e in episodes]
+    standardizer.fit(torch.cat(latents).to(raw.device), config.std_floor)
+    z = [standardizer(x.to(raw.device)) for x in latents]
+    decoder = None
+    if all(e.state is not None for e in episodes):
+        state = np.concatenate([e.state for e in episodes if e.state is not None])
+        decoder = fit_decoder(
+            torch.cat(z), torch.from_numpy(state).to(raw.device), config.decoder_hidden, config.decoder_steps, seed
+        )
+    wanted = config.latent_actions.mode
+    actions = None
+    if wanted == "always" or (wanted == "auto" and any(e.actions is None for e in episodes)):
+        known = [None if e.actions is None else _scaled(e.actions, action_scale) for e in episodes]
+        actions = fit_latent_actions(config.latent_actions, z, known, seed)
+    return EncoderBundle(encoder, standardizer, decoder, actions, config.decoder_hidden)
+
+
+def _scaled(actions: NDArray[np.float32], scale: ActionScale | None) -> Tensor:
+    return torch.from_numpy(scale.normalise(actions) if scale is not None else actions)

@@ -1,0 +1,164 @@
+"""Actions recovered from what they did: u from (z_t, z_{t+1}) through a bottleneck (after LAPO, Schmidt & Jiang 2024).
+
+An inverse model q(u | z_t, z_{t+1}) and a forward model z_{t+1} = f(z_t, u) are trained together; KL(q || p) to a
+learned prior p(u | z_t) keeps u from carrying more of z_{t+1} than an action would. New data is generated with
+actions from the prior, never with a recovered code: that one has seen the future.
+
+Legend: M transitions, D latent dimensions, U code dimensions, A action size. Codes are squashed by tanh to (-1, 1).
+"""
+
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from phaseb.config.latents import LatentActionsConfig
+from phaseb.errors import DivergenceError
+from phaseb.latents.decoder import solve_linear
+from phaseb.seeding import derive_seed, torch_generator
+
+LOG_STD = (-4.0, 1.0)  # the narrowest code and the widest prior
+
+
+class LatentActions(nn.Module):
+    """Inverse model, forward model, prior, and (where real actions were seen) a decoder to them."""
+
+    delta_std: Tensor
+
+    def __init__(self, latent_dims: int, num_dims: int, action_size: int, hidden: int) -> None:
+        super().__init__()
+        self.sizes = {
+            "latent_dims": latent_dims, "num_dims": num_dims, "action_size": action_size, "hidden": hidden
+        }  # fmt: skip
+        self.num_dims, self.action_size = num_dims, action_size
+        self.register_buffer("delta_std", torch.ones(latent_dims))
+        self.inverse = _mlp(2 * latent_dims, hidden, 2 * num_dims)
+        self.prior = _mlp(latent_dims, hidden, 2 * num_dims)
+        self.forward_model = _mlp(latent_dims + num_dims, hidden, latent_dims)
+        self.forward_linear = nn.Linear(latent_dims + num_dims, latent_dims)
+        if action_size:
+            self.action_decoder = _mlp(latent_dims + num_dims, hidden, action_size)
+
+    def infer(self, z: Tensor, next_z: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log std of q(u | z, z'), before tanh, each (M, U)."""
+        return _gaussian(self.inverse(torch.cat([z, (next_z - z) / self.delta_std], dim=-1)))
+
+    def prior_of(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log std of p(u | z), before tanh, each (M, U)."""
+        return _gaussian(self.prior(z))
+
+    def predict(self, z: Tensor, code: Tensor) -> Tensor:
+        """z' of the forward model for squashed codes (M, U)."""
+        x = torch.cat([z, code], dim=-1)
+        return cast(Tensor, z + self.delta_std * (self.forward_linear(x) + self.forward_model(x)))
+
+    def decode_action(self, z: Tensor, code: Tensor) -> Tensor:
+        """Real actions (M, A) in [-1, 1] of squashed codes at z."""
+        return torch.tanh(self.action_decoder(torch.cat([z, code], dim=-1)))
+
+    @torch.no_grad()
+    def sample_prior(self, z: Tensor, generator: torch.Generator) -> Tensor:
+        """Actions for generation, (M, A) real ones where known, else codes (M, U), drawn from p(u | z)."""
+        code = torch.tanh(_draw(*self.prior_of(z), generator))
+        return self.decode_action(z, code) if self.action_size else code
+
+    @torch.no_grad()
+    def recover(self, z: NDArray[np.float32], seed: int, episode: str) -> NDArray[np.float32]:
+        """The actions of one recorded episode (T+1, D): (T, A) real ones where known, else codes (T, U).
+
+        Codes are sampled, not means: a mean would carry z_{t+1} past the bottleneck.
+        """
+        latents = torch.from_numpy(z).to(self.delta_std.device)
+        code = torch.tanh(_draw(*self.infer(latents[:-1], latents[1:]), torch_generator(seed, "code", episode)))
+        actions = self.decode_action(latents[:-1], code) if self.action_size else code
+        return cast(NDArray[np.float32], actions.cpu().numpy())
+
+
+def fit_latent_actions(
+    config: LatentActionsConfig, z: Sequence[Tensor], actions: Sequence[Tensor | None], seed: int
+) -> LatentActions:
+    """Fit latent actions to standardised latents of training episodes, each (T+1, D), with (T, A) or None.
+
+    Where some episodes carry actions, codes have as many dimensions as those and a decoder to them is fitted.
+    """
+    known = [a for a in actions if a is not None]
+    size = known[0].shape[1] if known else 0
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "latent_actions", "init"))
+        model = LatentActions(z[0].shape[1], size or config.num_dims, size, config.hidden).to(z[0].device)
+    now, after = torch.cat([x[:-1] for x in z]), torch.cat([x[1:] for x in z])
+    delta = (after - now).std(0, correction=0)
+    model.delta_std.copy_(delta.clamp_min(1e-3 * float(delta.mean()) + 1e-6))
+    with torch.no_grad():
+        nothing = torch.zeros(len(now), model.num_dims, device=now.device)
+        drift = model.forward_linear
+        without_code = nn.Linear(now.shape[1] + model.num_dims, now.shape[1], device=now.device)
+        solve_linear(without_code, torch.cat([now, nothing], dim=1), (after - now) / model.delta_std)
+        drift.bias.copy_(without_code.bias)
+        drift.weight[:, : now.shape[1]] = without_code.weight[:, : now.shape[1]]
+    _train(model, config, now, after, seed)
+    if size:
+        _train_decoder(model, config, z, actions, seed)
+    return model.eval().requires_grad_(False)
+
+
+def _train(model: LatentActions, config: LatentActionsConfig, now: Tensor, after: Tensor, seed: int) -> None:
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=1e-4)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.num_steps)
+    generator = torch_generator(seed, "latent_actions", "batch")
+    for step in range(config.num_steps):
+        rows = torch.randint(len(now), (min(config.batch, len(now)),), generator=generator).to(now.device)
+        mean, log_std = model.infer(now[rows], after[rows])
+        prior_mean, prior_log_std = model.prior_of(now[rows])
+        code = torch.tanh(_draw(mean, log_std, generator))
+        error = (model.predict(now[rows], code) - after[rows]) / model.delta_std
+        ratio = (2 * (log_std - prior_log_std)).exp()
+        leak = 0.5 * (ratio + (mean - prior_mean).square() / (2 * prior_log_std).exp() - 1 - ratio.log()).sum(-1)
+        loss = error.square().mean() + config.bottleneck * leak.mean()
+        if not torch.isfinite(loss):
+            raise DivergenceError(f"latent actions: loss is not finite at step {step}; lower the learning rate")
+        optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        nn.utils.clip_grad_norm_(model.parameters(), 10.0)
+        optimizer.step()
+        scheduler.step()
+
+
+def _train_decoder(
+    model: LatentActions, config: LatentActionsConfig, z: Sequence[Tensor], actions: Sequence[Tensor | None], seed: int
+) -> None:
+    pairs = [(x, a.to(x.device)) for x, a in zip(z, actions, strict=True) if a is not None]
+    now, after = torch.cat([x[:-1] for x, _ in pairs]), torch.cat([x[1:] for x, _ in pairs])
+    target = torch.cat([a for _, a in pairs])
+    optimizer = torch.optim.AdamW(model.action_decoder.parameters(), lr=config.learning_rate, weight_decay=1e-4)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.num_steps)
+    generator = torch_generator(seed, "latent_actions", "decoder")
+    for _ in range(config.num_steps):
+        rows = torch.randint(len(now), (min(config.batch, len(now)),), generator=generator).to(now.device)
+        with torch.no_grad():
+            code = torch.tanh(_draw(*model.infer(now[rows], after[rows]), generator))
+        loss = (model.decode_action(now[rows], code) - target[rows]).square().mean()
+        optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        optimizer.step()
+        scheduler.step()
+
+
+def _gaussian(parameters: Tensor) -> tuple[Tensor, Tensor]:
+    mean, log_std = parameters.chunk(2, dim=-1)
+    return mean, log_std.clamp(*LOG_STD)
+
+
+def _draw(mean: Tensor, log_std: Tensor, generator: torch.Generator) -> Tensor:
+    noise = torch.randn(mean.shape, generator=generator, device=generator.device).to(mean.device)
+    return mean + log_std.exp() * noise
+
+
+def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(inputs, hidden), nn.LayerNorm(hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.LayerNorm(hidden),
+        nn.SiLU(), nn.Linear(hidden, outputs),
+    )  # fmt: skip

@@ -1,0 +1,181 @@
+"""Training of the encoder: segments of episodes, temporal InfoNCE, AdamW. Plain torch, one step at a time."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from phaseb.config.latents import LatentsConfig
+from phaseb.data_parallel import LearnerContext
+from phaseb.errors import DataError, DivergenceError
+from phaseb.latents.arrays import Arrays
+from phaseb.latents.contrast import Predictor, Segments, contrast, weigh
+from phaseb.latents.encoder import Encoder, EncoderSpec, stack_index
+from phaseb.seeding import derive_seed, numpy_generator, torch_generator
+
+WARMUP_STEPS = 20
+
+
+class EncoderLearner:
+    """Trains an `Encoder` on padded episodes (see `arrays.episode_arrays`); follows the learner protocol.
+
+    The global batch of a step is drawn by name and falls into groups of segments that are contrasted apart, so
+    that the update does not depend on the number of workers.
+    """
+
+    def __init__(self, config: LatentsConfig, data: Arrays, context: LearnerContext) -> None:
+        self.config, self.context = config, context
+        self.num_steps = config.num_steps
+        self._arrays = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in data.items()}
+        held_out = self._arrays["validation"].numpy()
+        self._train = np.flatnonzero(~held_out) if not held_out.all() else np.arange(len(held_out))
+        self._validation = np.flatnonzero(held_out)
+        if len(self._train) == 0:
+            raise DataError("no episodes to train the encoder on; the train split is empty")
+        self.spec = encoder_spec(config, data)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(context.seed, "encoder", "init"))
+            self.encoder = Encoder(self.spec)
+            num_actions = self._arrays["actions"].shape[-1]
+            self.predictor = Predictor(config.num_dims, num_actions, len(config.horizons), config.hidden)
+        self._fit_inputs()
+        self.modules = nn.ModuleDict({"encoder": self.encoder, "predictor": self.predictor}).to(context.device)
+        self.optimizer = torch.optim.AdamW(
+            self.modules.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+
+    def step(self, step: int) -> dict[str, float]:
+        """One update; metrics only every `log_every` steps."""
+        losses, accuracy = self._losses(self._draw(self._train, "batch", step), ("noise", step))
+        total = weigh(losses, self.config.loss_weights.model_dump())
+        if not torch.isfinite(total):
+            raise DivergenceError(f"encoder: loss is not finite at step {step}; lower latents.learning_rate")
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * _schedule(step, self.num_steps)
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(total)
+        self.context.average_gradients(self.modules.parameters())
+        nn.utils.clip_grad_norm_(self.modules.parameters(), self.config.gradient_clip)
+        self.optimizer.step()
+        if step % self.config.log_every and step != self.num_steps - 1:
+            return {}
+        metrics = {f"latents/loss/{name}": float(self.context.average(loss.detach())) for name, loss in losses.items()}
+        return {**metrics, "latents/accuracy": float(self.context.average(accuracy))}
+
+    @torch.no_grad()
+    def validate(self, step: int) -> dict[str, float]:
+        """The same losses on one fixed batch of the dev split; empty where there is none."""
+        if len(self._validation) == 0:
+            return {}
+        losses, accuracy = self._losses(self._draw(self._validation, "validation", 0), None)
+        metrics = {f"latents/validation/{k}": float(self.context.average(v)) for k, v in losses.items()}
+        return {**metrics, "latents/validation/accuracy": float(self.context.average(accuracy))}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"modules": self.modules.state_dict(), "optimizer": _optimizer_tensors(self.optimizer)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.modules.load_state_dict(state["modules"])
+        current = self.optimizer.state_dict()
+        current["state"] = {int(i): dict(slots) for i, slots in state["optimizer"].items()}
+        self.optimizer.load_state_dict(current)
+
+    def _draw(self, episodes: NDArray[np.int64], *stream: int | str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """This worker's groups of segments: episode numbers and first steps, both (G, B)."""
+        config, lengths = self.config, self._arrays["lengths"].numpy()
+        rng = numpy_generator(self.context.seed, "encoder", *stream)
+        size = min(config.num_segments, len(episodes)) if config.num_segments > len(episodes) else config.num_segments
+        chosen = np.stack([rng.permutation(episodes)[:size] for _ in range(config.num_groups)])
+        if size < config.num_segments:  # few episodes: fill with more segments of the same ones
+            extra = rng.choice(episodes, (config.num_groups, config.num_segments - size))
+            chosen = np.concatenate([chosen, extra], axis=1)
+        half, last = config.segment_steps // 2, lengths[chosen] + 1 - config.segment_steps
+        first = np.floor(rng.random(chosen.shape) * (lengths[chosen] + 1)).astype(np.int64) - half
+        first = np.clip(first, 0, np.maximum(last, 0))  # an episode's ends are drawn about as often as its middle
+        groups = self.context.share(np.arange(config.num_groups))
+        return chosen[groups], first[groups]
+
+    def _losses(
+        self, drawn: tuple[NDArray[np.int64], NDArray[np.int64]], noise: tuple[int | str, ...] | None
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        episode, first = (torch.from_numpy(x) for x in drawn)
+        L = self.config.segment_steps
+        steps = first[..., None] + torch.arange(L)
+        lengths = self._arrays["lengths"][episode][..., None]
+        episodes = episode[..., None].expand_as(steps)
+        valid = steps <= lengths
+        z = self._encode(episodes.flatten(0, 1), torch.minimum(steps, lengths).flatten(0, 1), noise)
+        actions = self._arrays["actions"]
+        acted = actions[episodes, steps.clamp(max=actions.shape[1] - 1)] * (steps < lengths)[..., None]
+        device = self.context.device
+        segments = Segments(episodes.to(device), steps.to(device), valid.to(device))
+        latents = z.view(*steps.shape, -1)
+        return contrast(latents, acted.float().to(device), segments, self.predictor, self.config.horizons)
+
+    def _encode(self, episode: Tensor, steps: Tensor, noise: tuple[int | str, ...] | None) -> Tensor:
+        """Raw latents of rows of consecutive steps, both (R, L), to (R * L, D); a frame goes through the CNN once."""
+        device, state, stacked = self.context.device, None, None
+        if self.spec.state_size:
+            state = self.encoder.normalise(self._arrays["state"][episode, steps].flatten(0, 1).to(device))
+            if noise is not None and self.config.state_noise:
+                state = state + self.config.state_noise * self._noise(noise, episode.shape).to(device)
+        if self.spec.frame_shape is not None:
+            R, L, before = *steps.shape, self.spec.stack - 1
+            window = torch.cat([steps[:, :1] - torch.arange(before, 0, -1), steps], dim=1).clamp_min(0)
+            frames = self._arrays["frames"][episode[:, :1].expand_as(window), window].flatten(0, 1)
+            features = self.encoder.features(frames.to(device)).view(R, L + before, -1)
+            index = stack_index(torch.arange(before, L + before), self.spec.stack).to(device)
+            stacked = features[:, index].flatten(0, 1)
+        return self.encoder.fuse(state, stacked)
+
+    def _noise(self, stream: tuple[int | str, ...], shape: torch.Size) -> Tensor:
+        """This worker's rows of the global batch's noise."""
+        rows, L = shape
+        whole = torch.randn(
+            rows * self.context.world_size, L, self.spec.state_size,
+            generator=torch_generator(self.context.seed, "encoder", *stream),
+        )  # fmt: skip
+        return whole[self.context.rank * rows : (self.context.rank + 1) * rows].flatten(0, 1)
+
+    def _fit_inputs(self) -> None:
+        steps = torch.arange(self._arrays["actions"].shape[1] + 1)
+        inside = (steps <= self._arrays["lengths"][self._train][:, None]).flatten()
+        state, frames = self._arrays.get("state"), self._arrays.get("frames")
+        states = None if state is None else state[self._train].flatten(0, 1)[inside]
+        pictures = None
+        if frames is not None:
+            rows = torch.nonzero(inside)[:, 0]
+            rows = rows[:: max(1, len(rows) // 1024)]  # a mean picture needs no more, and memory is finite
+            episode, step = rows // len(steps), rows % len(steps)
+            pictures = frames[torch.from_numpy(self._train)[episode], step]
+        self.encoder.fit_inputs(states, pictures)
+
+
+def encoder_spec(config: LatentsConfig, data: Mapping[str, NDArray[np.generic]]) -> EncoderSpec:
+    """The encoder for these arrays."""
+    frames = data["frames"].shape[2:] if "frames" in data else None
+    return EncoderSpec(
+        state_size=data["state"].shape[-1] if "state" in data else 0,
+        frame_shape=None if frames is None else (frames[0], frames[1], frames[2]),
+        num_dims=config.num_dims, stack=config.stack if frames is not None else 1, hidden=config.hidden,
+        frame_channels=config.frame_channels, frame_features=config.frame_features,
+    )  # fmt: skip
+
+
+def make_learner(config: LatentsConfig, data: Arrays, context: LearnerContext) -> EncoderLearner:
+    """The learner that `training` runs; `data` from `arrays.episode_arrays`."""
+    return EncoderLearner(config, data, context)
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Tensor]]:
+    """The optimiser's moments by parameter number: tensors only, so that a checkpoint can hold them."""
+    return {str(i): dict(slots) for i, slots in optimizer.state_dict()["state"].items()}
+
+
+def _schedule(step: int, num_steps: int) -> float:
+    warm = min(1.0, (step + 1) / WARMUP_STEPS)
+    return warm * 0.5 * (1.0 + math.cos(math.pi * min(1.0, step / max(num_steps, 1))))
