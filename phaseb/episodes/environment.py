@@ -9,6 +9,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from phaseb.episodes.episode import METRICS, Episode
+from phaseb.errors import DataError
+
 Observation = dict[str, NDArray[Any]]
 """One observation of every episode: "state" (N, S) float32 and / or "frames" (N, H, W, C) uint8."""
 
@@ -24,6 +27,7 @@ class VectorEnvironment(Protocol):
     up. What happens in one episode never depends on the others, nor on N.
 
     Attributes:
+        name: what to call it in messages.
         num_envs: N.
         max_steps: steps after which every episode is truncated.
         action_low, action_high: (A,) float32, the actions' own units; actions outside are clipped.
@@ -31,6 +35,7 @@ class VectorEnvironment(Protocol):
         frame_shape: (H, W, C), or None where there are no frames.
     """
 
+    name: str
     num_envs: int
     max_steps: int
     action_low: NDArray[np.float32]
@@ -69,3 +74,66 @@ class Controller(Protocol):
     def act(self, observation: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         """Actions (N, A), in the environment's own units, for the observation of every episode."""
         ...
+
+
+def record(
+    environment: VectorEnvironment,
+    controller: Controller,
+    seeds: Sequence[int],
+    ids: Sequence[str],
+    tags: Sequence[Mapping[str, str]] | None = None,
+) -> list[Episode]:
+    """N episodes as `controller` acts them out from `seeds`, each cut at its own end."""
+    observations, actions, rewards = [environment.reset(seeds)], [], []
+    controller.reset(seeds)
+    lengths = np.zeros(environment.num_envs, dtype=int)
+    running, terminated = np.ones(environment.num_envs, dtype=bool), np.zeros(environment.num_envs, dtype=bool)
+    while running.any():
+        chosen = np.clip(controller.act(observations[-1]), environment.action_low, environment.action_high)
+        observation, reward, terminated, truncated, _ = environment.step(chosen)
+        observations.append(observation)
+        actions.append(np.asarray(chosen, dtype=np.float32))
+        rewards.append(reward)
+        lengths += running
+        running &= ~(terminated | truncated)
+    economics = environment.economics()
+    columns = {name: np.stack([o[name] for o in observations], axis=1) for name in observations[0]}
+    chosen_NTA, rewards_NT = np.stack(actions, axis=1), np.stack(rewards, axis=1)
+    return [
+        Episode(
+            id=ids[i],
+            rewards=rewards_NT[i, :steps],
+            actions=chosen_NTA[i, :steps],
+            terminated=bool(terminated[i]),
+            metrics={name: float(economics[name][i]) for name in METRICS if name in economics},
+            tags=dict(tags[i]) if tags else {},
+            state=columns["state"][i, : steps + 1] if "state" in columns else None,
+            frames=columns["frames"][i, : steps + 1] if "frames" in columns else None,
+        )
+        for i, steps in enumerate(lengths.tolist())
+    ]
+
+
+def check_fit(environment: VectorEnvironment, episode: Episode) -> None:
+    """See that a policy made from episodes like this one can act in the environment.
+
+    Raises:
+        DataError: naming what differs.
+    """
+    recorded = {
+        "actions": None if episode.actions is None else (episode.actions.shape[1],),
+        "state": None if episode.state is None else (episode.state.shape[1],),
+        "frames": None if episode.frames is None else episode.frames.shape[1:],
+    }
+    offered = {
+        "actions": environment.action_low.shape,
+        "state": (environment.state_size,) if environment.state_size else None,
+        "frames": environment.frame_shape,
+    }
+    for name, shape in recorded.items():
+        if shape is not None and shape != offered[name]:
+            there = f"{name} of shape {offered[name]}" if offered[name] else f"no {name}"
+            raise DataError(
+                f"episode {episode.id} has {name} of shape {shape}, environment {environment.name} has {there}: "
+                f"give the environment that the episodes come from, or environment.id=none"
+            )

@@ -40,6 +40,7 @@ class BatchedCell:
         max_steps: int = 60,
         config: WorkcellConfig | None = None,
     ) -> None:
+        self.name = "workcell"
         self.num_envs, self.max_steps, self.observation = num_envs, max_steps, observation
         self.config = config or WorkcellConfig()
         self.action_low = np.full(2, -1, dtype=np.float32)
@@ -86,7 +87,7 @@ class BatchedCell:
         """
         actions = np.asarray(actions, dtype=np.float64)
         if actions.shape != (self.num_envs, 2) or not np.isfinite(actions).all():
-            raise ValueError(f"wanted finite actions ({self.num_envs}, 2), got {actions.shape} with {actions.min()=}")
+            raise ValueError(f"wanted finite actions ({self.num_envs}, 2), got {actions.shape}: {actions}")
         if not 0 <= self._step < self.max_steps:
             raise ValueError("the episodes are over, or never began: call reset first")
         drive = np.clip(actions[:, 0], -1, 1)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
-import pygame  # noqa: E402  (it prints a greeting unless told not to before its import)
+import pygame  # it prints a greeting unless told not to before its import
 
 FRAME_SIZE = 64
 OVERSAMPLING = 3
