@@ -1,0 +1,139 @@
+"""The families of judges: each scores every pair with classifiers that saw neither member of it.
+
+n pairs, T steps, D latent dimensions, A action dimensions, F folds. A judge is fresh: it is made, trained and
+forgotten inside one call, and shares no weight with the critic or the gate.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.ensemble import HistGradientBoostingClassifier
+from torch import Tensor, nn
+
+from phaseb.config.judge import Family, JudgeConfig
+from phaseb.seeding import derive_seed, torch_generator
+from phaseb.trust.features import judge_features, windows
+from phaseb.trust.stacked import StackedGRU, StackedLinear
+
+Scores = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a judge is shown: z (n, T+1, D) and actions (n, T, A) of both sides, and the fold (n,) of each pair."""
+
+    real: NDArray[np.float32]
+    synthetic: NDArray[np.float32]
+    real_actions: NDArray[np.float32]
+    synthetic_actions: NDArray[np.float32]
+    folds: NDArray[np.int64]
+
+
+def cross_fit(family: Family, evidence: Evidence, config: JudgeConfig, seed: int) -> Scores:
+    """Scores (n,) of the real and of the synthetic member of every pair; higher is more real.
+
+    Each pair is scored by a classifier fitted on the pairs of the other folds.
+    """
+    return FAMILIES[family](evidence, config, seed)
+
+
+def _episode_trees(evidence: Evidence, config: JudgeConfig, seed: int) -> Scores:
+    real, synthetic = judge_features(evidence.real)[:, None], judge_features(evidence.synthetic)[:, None]
+    return _trees(real, synthetic, evidence.folds, config.episode_rounds, config, derive_seed(seed, "episode_trees"))
+
+
+def _window_trees(evidence: Evidence, config: JudgeConfig, seed: int) -> Scores:
+    real = windows(evidence.real, config.window_steps, config.window_stride)
+    synthetic = windows(evidence.synthetic, config.window_steps, config.window_stride)
+    return _trees(real, synthetic, evidence.folds, config.window_rounds, config, derive_seed(seed, "window_trees"))
+
+
+def _trees(
+    real: NDArray[np.floating], synthetic: NDArray[np.floating], folds: NDArray[np.int64], rounds: int,
+    config: JudgeConfig, seed: int,
+) -> Scores:  # fmt: skip
+    """Boosted trees on rows (n, W, K); an episode's score is the mean log-odds of its W rows."""
+    scores = np.zeros((2, len(real)))
+    for fold in np.unique(folds):
+        inside = folds != fold
+        rows = [side[inside].reshape(-1, side.shape[-1]) for side in (real, synthetic)]
+        model = HistGradientBoostingClassifier(
+            max_iter=rounds, learning_rate=config.tree_learning_rate, max_leaf_nodes=config.max_leaves,
+            max_features=config.feature_share, max_bins=63, min_samples_leaf=10, early_stopping=False,
+            random_state=derive_seed(seed, int(fold)) % 2**32,
+        )  # fmt: skip
+        model.fit(np.concatenate(rows), np.repeat([1, 0], [len(rows[0]), len(rows[1])]))
+        for k, side in enumerate((real, synthetic)):
+            unseen = side[~inside]
+            odds = model.decision_function(unseen.reshape(-1, side.shape[-1]))
+            scores[k, ~inside] = odds.reshape(unseen.shape[:2]).mean(1)
+    return scores[0], scores[1]
+
+
+class _RecurrentJudges(nn.Module):
+    """One GRU a fold over (z, Δz, a), read out from the mean and the maximum of its states over time."""
+
+    def __init__(self, num_folds: int, num_inputs: int, num_units: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.recurrent = StackedGRU(num_folds, num_inputs, num_units, generator)
+        self.readout = StackedLinear(num_folds, 2 * num_units, 1, generator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(F, B, T, I) → log-odds (F, B)."""
+        hidden = self.recurrent(x)
+        pooled = torch.cat([hidden.mean(2), hidden.amax(2)], dim=-1)
+        return torch.as_tensor(self.readout(pooled)[..., 0])
+
+
+def _gru(evidence: Evidence, config: JudgeConfig, seed: int) -> Scores:
+    sides = torch.stack([
+        _sequence(evidence.real, evidence.real_actions), _sequence(evidence.synthetic, evidence.synthetic_actions)
+    ])  # fmt: skip
+    sides = (sides - sides.mean((0, 1, 2))) / sides.std((0, 1, 2)).clamp(min=1e-6)
+    labels, folds = np.unique(evidence.folds, return_inverse=True)
+    generator = torch_generator(seed, "gru")
+    judges = _RecurrentJudges(len(labels), sides.shape[-1], config.gru_units, generator)
+    _train(judges, sides, [np.flatnonzero(folds != f) for f in range(len(labels))], config, generator)
+    scores = np.zeros((2, len(folds)))
+    with torch.no_grad():
+        for k in range(2):
+            odds = judges(sides[k].expand(len(labels), *sides[k].shape)).double().numpy()
+            scores[k] = odds[folds, np.arange(len(folds))]
+    return scores[0], scores[1]
+
+
+def _train(
+    judges: _RecurrentJudges, sides: Tensor, training: list[NDArray[np.int64]], config: JudgeConfig,
+    generator: torch.Generator,
+) -> None:  # fmt: skip
+    batch = min(config.gru_pairs, *(len(rows) for rows in training))
+    pools = [torch.from_numpy(rows) for rows in training]
+    target = torch.cat([torch.ones(batch), torch.zeros(batch)]).expand(len(pools), -1)
+    optimizer = torch.optim.AdamW(judges.parameters(), config.gru_learning_rate, weight_decay=config.gru_weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, config.gru_learning_rate, total_steps=config.gru_steps + 1, pct_start=0.2
+    )
+    for _ in range(config.gru_steps):
+        rows = torch.stack([pool[torch.randperm(len(pool), generator=generator)[:batch]] for pool in pools])
+        odds = judges(torch.cat([sides[0][rows], sides[1][rows]], dim=1))
+        # Each fold is its own problem: the sum over folds gives each the gradient of its own mean.
+        loss = nn.functional.binary_cross_entropy_with_logits(odds, target, reduction="sum") / target.shape[1]
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(judges.parameters(), 5.0)
+        optimizer.step()
+        schedule.step()
+
+
+def _sequence(z: NDArray[np.float32], actions: NDArray[np.float32]) -> Tensor:
+    """(n, T, D + D + A): the observation after the step, the step, the action that made it."""
+    parts = [z[:, 1:], np.diff(z, axis=1), actions]
+    return torch.from_numpy(np.concatenate(parts, axis=2).astype(np.float32))
+
+
+FAMILIES: dict[Family, Callable[[Evidence, JudgeConfig, int], Scores]] = {
+    "episode_trees": _episode_trees, "window_trees": _window_trees, "gru": _gru,
+}  # fmt: skip
