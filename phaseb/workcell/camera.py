@@ -77,7 +77,7 @@ class Camera:
             canvas.fill(PART, self._box(infeed_m, self._row(FLOOR_HEIGHT) - 0.5 * side * self._scale, side, side))
         pygame.draw.line(canvas, ROPE, top, hook, OVERSAMPLING)
         canvas.fill(CART, self._box(cart_m, top[1], 0.5, 0.28))
-        pygame.draw.circle(canvas, HOOK, hook, 0.1 * self._scale)
+        pygame.draw.circle(canvas, HOOK, hook, 0.14 * self._scale)
         pygame.transform.smoothscale(canvas, (self.size, self.size), self._picture)
         out[:] = self._pixels
 

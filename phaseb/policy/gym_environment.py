@@ -1,0 +1,256 @@
+"""Any Gymnasium environment as a `VectorEnvironment`: N copies, stepped one after the other.
+
+The environment is foreign code: whatever it raises, and whatever it returns that does not fit its own spaces, becomes
+one line that names the environment and the step.
+"""
+
+import importlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from phaseb.episodes.environment import Observation, Step, VectorEnvironment
+from phaseb.episodes.episode import METRICS
+from phaseb.errors import ConfigError, DataError, PhasebError
+
+# Older environments take 32-bit seeds only.
+SEED_MASK = 0x7FFFFFFF
+
+
+def make(environment_id: str, num_envs: int, max_steps: int, render: bool = False) -> VectorEnvironment:
+    """The environment that `environment.id` names: a Gymnasium id, or `module:Class`.
+
+    The class is a `gymnasium.Env` that takes no arguments, or anything that gives a `VectorEnvironment` when called
+    with `num_envs` and `max_steps`.
+
+    Raises:
+        ConfigError: an unknown id or class, one that cannot be made, or actions that are not a Box.
+    """
+    target = _load(environment_id) if ":" in environment_id else None
+    if target is None or (isinstance(target, type) and issubclass(target, gymnasium.Env)):
+        return GymVector(environment_id, num_envs, max_steps, render, make_one=target)
+    try:
+        environment = target(num_envs=num_envs, max_steps=max_steps)
+    except Exception as error:  # noqa: BLE001 (foreign code)
+        _refuse(environment_id, error)
+    if not isinstance(environment, VectorEnvironment):
+        raise ConfigError(f"environment.id={environment_id}: neither a gymnasium.Env nor a VectorEnvironment")
+    return environment
+
+
+class GymVector:
+    """N copies of a Gymnasium environment.
+
+    Observations that are uint8 pictures (H, W, 1, 3 or 4) become "frames"; everything else is flattened into
+    "state"; a Dict may hold both. `economics` is what the environment's infos hold under "economics", and the sum of
+    rewards as `return`; the rest is NaN.
+
+    Raises:
+        ConfigError: an unknown id, one that cannot be made, actions that are not a Box, observations that are not
+            numbers.
+    """
+
+    def __init__(
+        self,
+        environment_id: str,
+        num_envs: int,
+        max_steps: int,
+        render: bool = False,
+        make_one: Callable[[], gymnasium.Env[Any, Any]] | None = None,
+    ) -> None:
+        self.name, self.num_envs, self.max_steps = environment_id, num_envs, max_steps
+        self._render = render
+        self._envs = [self._make(make_one) for _ in range(num_envs)]
+        actions, observations = self._envs[0].action_space, self._envs[0].observation_space
+        if not isinstance(actions, spaces.Box) or len(actions.shape) != 1:
+            raise ConfigError(f"environment.id={self.name}: actions are {actions}; a Box of one dimension is needed")
+        self.action_low = actions.low.astype(np.float32)
+        self.action_high = actions.high.astype(np.float32)
+        self._action_dtype = actions.dtype
+        self._frame_key, self._state_space = _parts(self.name, observations)
+        self.state_size = 0 if self._state_space is None else spaces.flatdim(self._state_space)
+        frames = _frame_space(observations, self._frame_key)
+        self.frame_shape = None if frames is None else (frames.shape[0], frames.shape[1], frames.shape[2])
+        self._begun = False
+
+    def reset(self, seeds: Sequence[int]) -> Observation:
+        """Start N episodes.
+
+        Raises:
+            DataError: the environment failed, or its observation does not fit its space.
+            ValueError: not N seeds.
+        """
+        if len(seeds) != self.num_envs:
+            raise ValueError(f"{len(seeds)} seeds for {self.num_envs} environments")
+        self._begun, self._steps = True, np.zeros(self.num_envs, dtype=np.int64)
+        self._terminated, self._truncated = np.zeros((2, self.num_envs), dtype=bool)
+        self._return = np.zeros(self.num_envs)
+        self._economics: list[Mapping[str, Any]] = [{} for _ in seeds]
+        self._seen = [self._reset_one(i, int(seed) & SEED_MASK) for i, seed in enumerate(seeds)]
+        return self._observation()
+
+    def step(self, actions: NDArray[np.floating]) -> Step:
+        """Step every episode that is not over yet.
+
+        Raises:
+            DataError: the environment failed, or gave NaN, or what does not fit its space.
+            ValueError: actions of another shape or not finite, or no reset before.
+        """
+        actions = np.asarray(actions)
+        if actions.shape != (self.num_envs, *self.action_low.shape) or not np.isfinite(actions).all():
+            raise ValueError(f"{self.name}: wanted finite actions {(self.num_envs, *self.action_low.shape)}: {actions}")
+        if not self._begun:
+            raise ValueError(f"{self.name}: call reset first")
+        clipped = np.clip(actions, self.action_low, self.action_high).astype(self._action_dtype)
+        rewards = np.zeros(self.num_envs, dtype=np.float32)
+        for i in np.flatnonzero(~(self._terminated | self._truncated)):
+            rewards[i] = self._step_one(int(i), clipped[i])
+        self._return += rewards
+        return self._observation(), rewards, self._terminated.copy(), self._truncated.copy(), {}
+
+    def economics(self) -> dict[str, NDArray[np.float64]]:
+        """`return` is the sum of rewards; the rest is what the environment itself reports, NaN where it does not."""
+        columns = {name: [float(e.get(name, math.nan)) for e in self._economics] for name in METRICS}
+        reported = {name: np.array(column, dtype=np.float64) for name, column in columns.items()}
+        return reported | {"return": self._return.copy()}
+
+    def render(self) -> NDArray[np.uint8] | None:
+        """Pictures (N, H, W, 3), where the environment was made for it and draws any."""
+        if not self._render:
+            return None
+        pictures = [env.render() for env in self._envs]
+        if any(not isinstance(p, np.ndarray) or p.ndim != 3 for p in pictures):
+            return None
+        return np.stack(pictures).astype(np.uint8)  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        """Close every copy."""
+        for env in self._envs:
+            env.close()
+
+    def _make(self, make_one: Callable[..., gymnasium.Env[Any, Any]] | None) -> gymnasium.Env[Any, Any]:
+        try:
+            if make_one is not None:
+                return make_one()
+            # An id may name its module by "module:Env-v0" too, which is Gymnasium's own.
+            mode: dict[str, Any] = {"render_mode": "rgb_array"} if self._render else {}
+            return gymnasium.make(self.name, disable_env_checker=True, **mode)
+        except Exception as error:  # noqa: BLE001 (foreign code)
+            _refuse(self.name, error)
+
+    def _reset_one(self, i: int, seed: int) -> tuple[Any, Any]:
+        try:
+            observation, _ = self._envs[i].reset(seed=seed)
+        except Exception as error:  # foreign code may raise anything
+            raise DataError(f"environment {self.name} failed on reset: {_line(error)}") from error
+        return self._split(i, observation)
+
+    def _step_one(self, i: int, action: NDArray[Any]) -> float:
+        self._steps[i] += 1
+        try:
+            observation, reward, terminated, truncated, info = self._envs[i].step(action)
+            reward, economics = float(reward), info.get("economics", {})
+        except Exception as error:  # foreign code may raise anything
+            raise DataError(f"environment {self.name} failed at step {self._steps[i]}: {_line(error)}") from error
+        if not math.isfinite(reward):
+            raise DataError(f"environment {self.name} gave reward {reward} at step {self._steps[i]}")
+        self._seen[i] = self._split(i, observation)
+        self._terminated[i] = bool(terminated)
+        self._truncated[i] = bool(truncated) or self._steps[i] >= self.max_steps
+        if isinstance(economics, Mapping):
+            self._economics[i] = economics
+        return reward
+
+    def _split(self, i: int, observation: Any) -> tuple[Any, Any]:
+        """One observation as (state or None, frame or None), checked."""
+        where = f"environment {self.name} at step {self._steps[i]}"
+        state, frame = None, observation
+        if self._frame_key and isinstance(observation, Mapping):
+            frame = observation.get(self._frame_key)
+        try:
+            if self._state_space is not None:
+                state = np.asarray(spaces.flatten(self._state_space, observation), dtype=np.float32)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise DataError(f"{where}: the observation does not fit its space: {_line(error)}") from error
+        if state is not None and state.shape != (self.state_size,):
+            raise DataError(f"{where}: state of shape {state.shape}, its space says ({self.state_size},)")
+        if state is not None and not np.isfinite(state).all():
+            raise DataError(f"{where}: NaN or Inf in the observation, number {int(np.argmin(np.isfinite(state)))}")
+        if self.frame_shape is None:
+            return state, None
+        frame = np.asarray(frame)
+        if frame.shape != self.frame_shape or frame.dtype != np.uint8:
+            raise DataError(f"{where}: frame {frame.dtype}{frame.shape}, its space says uint8{self.frame_shape}")
+        return state, frame
+
+    def _observation(self) -> Observation:
+        observation: Observation = {}
+        if self.state_size:
+            observation["state"] = np.stack([state for state, _ in self._seen])
+        if self.frame_shape is not None:
+            observation["frames"] = np.stack([frame for _, frame in self._seen])
+        return observation
+
+
+def _load(environment_id: str) -> Any:
+    """The object that `module:name` names, or None where the name is a Gymnasium id of that module."""
+    module, _, name = environment_id.partition(":")
+    try:
+        found = importlib.import_module(module)
+    except Exception as error:  # noqa: BLE001 (foreign code)
+        _refuse(environment_id, error)
+    if not name.isidentifier():
+        return None
+    target = getattr(found, name, None)
+    if not callable(target):
+        raise ConfigError(f"environment.id={environment_id}: module {module} has no class {name}")
+    return target
+
+
+def _is_frame(space: spaces.Space[Any]) -> bool:
+    return (
+        isinstance(space, spaces.Box)
+        and space.dtype == np.uint8
+        and len(space.shape) == 3
+        and space.shape[-1] in (1, 3, 4)
+    )
+
+
+def _frame_space(space: spaces.Space[Any], key: str | None) -> spaces.Box | None:
+    found = space[key] if key and isinstance(space, spaces.Dict) else space
+    return found if isinstance(found, spaces.Box) and _is_frame(found) else None
+
+
+def _parts(name: str, space: spaces.Space[Any]) -> tuple[str | None, spaces.Space[Any] | None]:
+    """The key of the pictures in a Dict (or None), and the space of the rest (None where there is no rest)."""
+    if _is_frame(space):
+        return None, None
+    pictures = [key for key, part in space.items() if _is_frame(part)] if isinstance(space, spaces.Dict) else []
+    if len(pictures) > 1:
+        raise ConfigError(f"environment.id={name}: several cameras ({', '.join(pictures)}); one at most is understood")
+    rest = space
+    if pictures and isinstance(space, spaces.Dict):
+        rest = spaces.Dict({key: part for key, part in space.items() if key not in pictures})
+        if not rest.spaces:
+            return pictures[0], None
+    try:
+        spaces.flatdim(rest)
+    except (NotImplementedError, ValueError) as error:
+        raise ConfigError(f"environment.id={name}: observations {space} are not a fixed set of numbers") from error
+    return (pictures[0] if pictures else None), rest
+
+
+def _line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+
+
+def _refuse(environment_id: str, error: Exception) -> NoReturn:
+    if isinstance(error, PhasebError):
+        raise error
+    raise ConfigError(f"environment.id={environment_id} cannot be made: {_line(error)}") from error
