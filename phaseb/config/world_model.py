@@ -1,0 +1,108 @@
+"""The world model: its network, its objective with every remedy of the report, and how it is trained."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from phaseb.config.section import Section
+
+
+class LossWeights(Section):
+    """L = recon·L_recon + trust·L_trust + feat·L_feat + var·L_var (the report's λ). Zero leaves a term out."""
+
+    recon: float = Field(1.0, ge=0, description="weight of L_recon, the sum of the terms under world_model.recon")
+    trust: float = Field(0.0, ge=0, description="λ_trust: the critic takes free-running rollouts for real")
+    feat: float = Field(0.0, ge=0, description="λ_feat: the critic's mean features of rollouts match real ones")
+    var: float = Field(0.0, ge=0, description="λ_var: the variance of rollouts neither grows nor shrinks")
+
+
+class ReconWeights(Section):
+    """What L_recon is made of."""
+
+    one_step: float = Field(2.0, ge=0, description="weight of the error on short teacher-forced windows")
+    rollout: float = Field(0.3, ge=0, description="weight of the error along the rollout at the training horizon")
+    reward: float = Field(0.2, ge=0, description="weight of the reward head's error, in standardised reward")
+    terminal: float = Field(0.1, ge=0, description="weight of the end-of-episode head's cross-entropy")
+    event: float = Field(0.3, ge=0, description="weight of the cross-entropy on dimensions found to jump")
+    noise: float = Field(0.1, ge=0, description="weight of the likelihood of the heteroscedastic noise head")
+
+
+class TeacherForcingConfig(Section):
+    """How often the rollout in training is put back on the real latent, over the course of training."""
+
+    schedule: Literal["constant", "linear", "exponential", "inverse_sigmoid"] = Field(
+        "constant", description="how the probability goes from start to end"
+    )
+    start: float = Field(0.0, ge=0, le=1, description="probability of the real latent at the first step of training")
+    end: float = Field(0.0, ge=0, le=1, description="probability from the end of the schedule on")
+    until: float = Field(0.8, gt=0, le=1, description="share of training at which the schedule ends")
+    steepness: float = Field(10.0, gt=0, description="of the exponential and inverse-sigmoid schedules")
+
+
+class HorizonConfig(Section):
+    """Length of the rollout in training; it should end at what sampling uses."""
+
+    steps: int = Field(60, ge=1, description="training horizon; equal to synthesis.horizon unless you study the report")
+    start: int = Field(10, ge=1, description="horizon at which the curriculum starts")
+    grow_from: float = Field(0.4, ge=0, le=1, description="share of training at which the horizon starts to grow")
+    grow_until: float = Field(0.9, ge=0, le=1, description="share of training at which it reaches steps")
+    truncate_every: int = Field(0, ge=0, description="cut the gradient through time every so many steps; 0 never does")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "HorizonConfig":
+        if self.grow_until < self.grow_from:
+            raise ValueError("grow_until must not be below grow_from")
+        return self
+
+
+class VarianceConfig(Section):
+    """What L_var measures."""
+
+    form: Literal["growth", "lags"] = Field(
+        "lags",
+        description="growth: hinge on variance of the last over the first 10 steps (the report's); "
+        "lags: log ratio of the variances of z_{t+k} - z_t, squared, over lags 1, 2, 5, 10",
+    )
+    growth_limit: float = Field(1.5, gt=0, description="growth beyond which the hinge bites")
+
+
+class WorldModelConfig(Section):
+    """GRU dynamics in latent space with reward and end-of-episode heads, K members trained at once."""
+
+    num_members: int = Field(3, ge=1, description="ensemble members; disagreement between them is the uncertainty")
+    bootstrap: bool = Field(False, description="each member trains on its own resampling of the episodes")
+    hidden_size: int = Field(128, ge=1, description="units of the GRU")
+    head_size: int = Field(128, ge=1, description="units of the layer between the GRU and what it predicts")
+    layer_norm: bool = Field(True, description="layer normalisation before the heads")
+    residual: bool = Field(True, description="predict z_{t+1} - z_t instead of z_{t+1}")
+    clamp_quantile: float = Field(
+        0.0, ge=0, le=1,
+        description="bound each dimension's step at this quantile of its real |Δz|, times clamp_margin; 0: off",
+    )  # fmt: skip
+    clamp_margin: float = Field(1.0, gt=0, description="factor on the bound")
+    hold_constants: bool = Field(True, description="dimensions that never move within an episode are held")
+    find_events: bool = Field(True, description="dimensions that jump between a few levels are predicted as classes")
+    noise: Literal["none", "heteroscedastic", "bootstrap"] = Field(
+        "none", description="texture of a rollout: none, a learned spread, or resampled one-step residuals"
+    )
+    noise_scale: float = Field(1.0, ge=0, description="factor on the noise when sampling")
+    weights: LossWeights = Field(LossWeights(), description="weights of the four losses")
+    recon: ReconWeights = Field(ReconWeights(), description="weights of the parts of L_recon")
+    loss: Literal["mse", "smooth_l1"] = Field("smooth_l1", description="error measure of the reconstruction")
+    smooth_l1_beta: float = Field(1.0, gt=0, description="error in σ below which smooth-L1 is quadratic")
+    one_step_window: int = Field(10, ge=1, description="length of the teacher-forced windows")
+    input_noise: float = Field(0.0, ge=0, description="σ of noise added to the latents fed in on teacher-forced steps")
+    teacher_forcing: TeacherForcingConfig = Field(TeacherForcingConfig(), description="schedule of the rollout")
+    horizon: HorizonConfig = Field(HorizonConfig(), description="length of the rollout in training")
+    variance: VarianceConfig = Field(VarianceConfig(), description="form of L_var")
+    critic_from: float = Field(0.5, ge=0, le=1, description="share of training after which the critic joins")
+    critic_every: int = Field(1, ge=1, description="train the critic once in so many steps")
+    num_steps: int = Field(3000, ge=1, description="optimiser steps")
+    batch_size: int = Field(64, ge=1, description="windows a member in each step, over all workers")
+    rollout_batch_size: int = Field(32, ge=1, description="rollouts a member in each step, over all workers")
+    learning_rate: float = Field(2e-3, gt=0, description="of AdamW, after warm-up, before the cosine decay")
+    final_learning_rate: float = Field(0.02, ge=0, le=1, description="share of the learning rate left at the end")
+    weight_decay: float = Field(1e-4, ge=0, description="of AdamW")
+    clip_norm: float = Field(1.0, gt=0, description="largest gradient norm of a member")
+    ema_decay: float = Field(0.99, ge=0, lt=1, description="moving average of the weights that is kept; 0: none")
+    explosion: float = Field(1e4, gt=0, description="a loss above this counts as divergence")

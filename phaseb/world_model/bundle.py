@@ -1,0 +1,209 @@
+"""A trained world model with all it needs to roll out: members, structure, noise, specification.
+
+Legend: K members, N rollouts, T steps, D latent, A action, M residuals.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from phaseb.checkpoint import load_checkpoint, save_checkpoint
+from phaseb.config.world_model import WorldModelConfig
+from phaseb.errors import DataError
+from phaseb.storage import Store
+from phaseb.world_model.dynamics import LatentDynamics
+from phaseb.world_model.structure import empty_structure
+from phaseb.world_model.windows import WindowSampler
+
+Policy = Callable[[Tensor, int], Tensor]
+NUM_RESIDUALS = 2048
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """What the world model made.
+
+    Attributes:
+        z: (N, T+1, D), the start included.
+        actions: (N, T, A).
+        rewards: (N, T) in the data's own units.
+        terminals: (N, T), 1 where the task ends after the step.
+        uncertainty: (N, T) disagreement of the ensemble: RMS over latent dimensions of the spread of its members'
+            own rollouts under the same actions, plus that of reward (standardised) and of end-of-episode probability.
+        member: (N,) the member that each rollout is of.
+    """
+
+    z: Tensor
+    actions: Tensor
+    rewards: Tensor
+    terminals: Tensor
+    uncertainty: Tensor
+    member: Tensor
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """(N,) steps up to and including the first end of the episode."""
+        ends = self.terminals.cpu().numpy() > 0.5
+        return np.where(ends.any(axis=1), ends.argmax(axis=1) + 1, ends.shape[1]).astype(np.int64)
+
+
+@dataclass
+class WorldModelBundle:
+    """A frozen ensemble. `residuals` (K, M, D) are one-step residuals on training data, for bootstrapped noise."""
+
+    config: WorldModelConfig
+    model: LatentDynamics
+    residuals: Tensor
+    lineage: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def fitted(cls, config: WorldModelConfig, model: LatentDynamics, sampler: WindowSampler) -> "WorldModelBundle":
+        """A bundle of a trained model; measures its residuals on the training windows where noise asks for them."""
+        bundle = cls(config, model.eval(), model.step_scale.new_zeros(model.num_members, 0, model.latent_size))
+        if config.noise == "bootstrap":
+            bundle.residuals = bundle._measure_residuals(sampler)
+        return bundle
+
+    @torch.no_grad()
+    def _measure_residuals(self, sampler: WindowSampler) -> Tensor:
+        windows = sampler.draw("residuals", 0, 256 * sampler.context.world_size, self.config.one_step_window)
+        run = self.model.follow(windows.z[:, :, :-1], windows.actions)
+        residual = (windows.z[:, :, 1:] - run.z).flatten(1, 2)
+        kept = [r[m > 0][:NUM_RESIDUALS] for r, m in zip(residual, windows.mask.flatten(1), strict=True)]
+        size = min(len(r) for r in kept)
+        return torch.stack([r[:size] - r[:size].mean(dim=0) for r in kept])
+
+    @property
+    def num_members(self) -> int:
+        return self.model.num_members
+
+    @torch.no_grad()
+    def rollout(
+        self,
+        z0: Tensor,
+        actions: Tensor | Policy,
+        horizon: int,
+        generator: torch.Generator,
+        member: int | None = None,
+    ) -> Rollout:
+        """Imagine `horizon` steps from z0 (N, D); each rollout keeps one member from its first step to its last.
+
+        Args:
+            z0: starts.
+            actions: (N, ≥T, A), or a policy called with (latents (N, D), step) that returns actions (N, A).
+            horizon: T.
+            generator: of the choice of members and of noise.
+            member: the member of all rollouts; drawn evenly where None.
+
+        Raises:
+            ValueError: where recorded actions are shorter than the horizon.
+        """
+        n, device = len(z0), self.model.step_scale.device
+        if isinstance(actions, Tensor) and actions.shape[1] < horizon:
+            raise ValueError(f"{actions.shape[1]} recorded actions cannot drive {horizon} steps")
+        if member is None:
+            chosen = torch.randperm(n, generator=generator) % self.num_members
+        else:
+            chosen = torch.full((n,), member)
+        chosen = chosen.to(device)
+        policy = self._recorded(actions) if isinstance(actions, Tensor) else actions
+        z, taken, features = self._unroll(z0.to(device), policy, horizon, generator, chosen)
+        return self._rollout_of(z, taken, features, chosen)
+
+    @staticmethod
+    def _recorded(actions: Tensor) -> Policy:
+        return lambda z, t: actions[:, t]
+
+    def _unroll(
+        self, z0: Tensor, policy: Policy, horizon: int, generator: torch.Generator, chosen: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """All members from z0 under the actions of the chosen one: z (K, N, T+1, D), actions, features."""
+        model, rows = self.model, torch.arange(len(z0), device=z0.device)
+        current, h = z0.expand(self.num_members, -1, -1), model.initial_hidden(len(z0))
+        states, taken, features = [current], [], []
+        for t in range(horizon):
+            action = policy(current[chosen, rows], t).to(current)
+            projected = model.from_a(action.expand(self.num_members, -1, -1))
+            after, h, u, extras = model.step(current, projected, h)
+            current = after + self._draw_noise(after, extras, generator)
+            states.append(current)
+            taken.append(action)
+            features.append(u)
+        return torch.stack(states, dim=2), torch.stack(taken, dim=1), torch.stack(features, dim=2)
+
+    def _draw_noise(self, after: Tensor, extras: Tensor, generator: torch.Generator) -> Tensor:
+        if self.config.noise == "none":
+            return torch.zeros_like(after)
+        k, n, d = after.shape
+        if self.config.noise == "bootstrap":
+            index = torch.randint(self.residuals.shape[1], (k, n), generator=generator).to(after.device)
+            noise = self.residuals.gather(1, index[..., None].expand(k, n, d))
+        else:
+            draw = torch.randn((k, n, d), generator=generator).to(after.device)
+            noise = draw * self.model.log_noise(extras).exp()
+        return self.config.noise_scale * noise * self.model.continuous * self.model.moving
+
+    def _rollout_of(self, z: Tensor, taken: Tensor, features: Tensor, chosen: Tensor) -> Rollout:
+        reward, logit = self.model.outcome(features, z[:, :, :-1], z[:, :, 1:])
+        ends = torch.sigmoid(logit)
+        rows = torch.arange(z.shape[1], device=z.device)
+        spread = torch.zeros_like(ends[0])
+        if self.num_members > 1:
+            spread = z[:, :, 1:].var(dim=0).mean(dim=-1).sqrt() + reward.std(dim=0) + ends.std(dim=0)
+        return Rollout(
+            z=z[chosen, rows], actions=taken,
+            rewards=reward[chosen, rows] * self.model.reward_scale + self.model.reward_mean,
+            terminals=(ends[chosen, rows] > 0.5).float(), uncertainty=spread, member=chosen,
+        )  # fmt: skip
+
+    @torch.no_grad()
+    def members_rollout(self, z0: Tensor, actions: Tensor) -> Tensor:
+        """Every member's own rollout without noise from z0 (N, D) under actions (N, T, A): (K, N, T+1, D)."""
+        device = self.model.step_scale.device
+        start = z0.to(device).expand(self.num_members, -1, -1)
+        each = actions.to(device).expand(self.num_members, -1, -1, -1)
+        run = self.model.free_run(start[:, :, None], each)
+        return torch.cat([start[:, :, None], run.z], dim=2)
+
+    def mean_rollout(self, z0: Tensor, actions: Tensor) -> Tensor:
+        """The ensemble's mean rollout, (N, T+1, D): what `rmse_t` is measured on."""
+        return self.members_rollout(z0, actions).mean(dim=0)
+
+    @torch.no_grad()
+    def teacher_forced(self, z: Tensor, actions: Tensor, member: int | None = None) -> Tensor:
+        """One-step predictions (N, T, D) of z[:, 1:] along real z (N, T+1, D); the ensemble's mean where no member."""
+        device = self.model.step_scale.device
+        inputs = z[:, :-1].to(device).expand(self.num_members, -1, -1, -1)
+        run = self.model.follow(inputs, actions.to(device).expand(self.num_members, -1, -1, -1))
+        return run.z.mean(dim=0) if member is None else run.z[member]
+
+    def save(self, store: Store) -> str:
+        """Write tensors and the whole specification; returns the digest."""
+        meta = {
+            "config": self.config.model_dump(mode="json"), "latent_size": self.model.latent_size,
+            "action_size": self.model.action_size, "num_events": self.model.num_events, "lineage": self.lineage,
+        }  # fmt: skip
+        return save_checkpoint(store, {**self.model.state_dict(), "residuals": self.residuals}, meta)
+
+    @classmethod
+    def load(cls, store: Store, device: torch.device | str = "cpu") -> "WorldModelBundle":
+        """The bundle that `save` wrote.
+
+        Raises:
+            DataError: where the checkpoint is absent, altered or of another version.
+        """
+        tensors, meta = load_checkpoint(store)
+        try:
+            config = WorldModelConfig.model_validate(meta["config"])
+            structure = empty_structure(meta["latent_size"], meta["num_events"])
+            model = LatentDynamics(config, meta["latent_size"], meta["action_size"], structure, seed=0)
+            residuals = tensors.pop("residuals")
+            model.load_state_dict(tensors)
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise DataError(f"world model {store.root} is of another version: {error}; train it again") from error
+        return cls(config, model.to(device).eval(), residuals.to(device), dict(meta["lineage"]))

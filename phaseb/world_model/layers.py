@@ -1,0 +1,42 @@
+"""Layers of K independent networks at once: every parameter has a leading dimension K, one batched GEMM computes all.
+
+Legend: K members, B rows, I inputs, O outputs.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from phaseb.seeding import torch_generator
+
+
+class MemberLinear(nn.Module):
+    """K affine maps: x (K, B, I) -> (K, B, O). Member k's start depends on (seed, name, k) alone, not on K."""
+
+    def __init__(
+        self, num_members: int, inputs: int, outputs: int, seed: int, name: str, scale: float = 1.0, bias: bool = True
+    ) -> None:
+        super().__init__()
+        bound = scale / math.sqrt(max(inputs, 1))
+        draws = [torch_generator(seed, "weights", name, k) for k in range(num_members)]
+        weight = [torch.empty(inputs, outputs).uniform_(-bound, bound, generator=g) for g in draws]
+        self.weight = nn.Parameter(torch.stack(weight))
+        self.bias = nn.Parameter(torch.zeros(num_members, 1, outputs)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.bias is None:
+            return torch.bmm(x, self.weight)
+        return torch.baddbmm(self.bias, x, self.weight)
+
+
+class MemberNorm(nn.Module):
+    """Layer normalisation (Ba et al. 2016) with a gain and a shift for each of K members: (K, B, O) -> (K, B, O)."""
+
+    def __init__(self, num_members: int, size: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(num_members, 1, size))
+        self.shift = nn.Parameter(torch.zeros(num_members, 1, size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.addcmul(self.shift, nn.functional.layer_norm(x, x.shape[-1:]), self.gain)

@@ -1,0 +1,234 @@
+"""Trains the world model: one optimiser step draws windows and rollouts, sums the four losses, updates K members.
+
+Legend: K members, B rows, T steps, D latent.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from phaseb.config.world_model import WorldModelConfig
+from phaseb.data_parallel import LearnerContext
+from phaseb.episodes.trajectories import Trajectories
+from phaseb.errors import DataError, DivergenceError
+from phaseb.seeding import torch_generator
+from phaseb.world_model import objective
+from phaseb.world_model.bundle import WorldModelBundle
+from phaseb.world_model.dynamics import LatentDynamics, Unrolled
+from phaseb.world_model.objective import CriticTerm
+from phaseb.world_model.optimizer import MemberOptimizer
+from phaseb.world_model.statistics import open_loop_rmse, std_ratio
+from phaseb.world_model.structure import find_structure
+from phaseb.world_model.teacher_forcing import forcing_probability, training_horizon
+from phaseb.world_model.windows import Windows, WindowSampler
+
+
+class WorldModelLearner:
+    """Implements the training protocol (`num_steps`, `step`, `validate`, `state_dict`, `load_state_dict`)."""
+
+    def __init__(
+        self, config: WorldModelConfig, data: Trajectories, context: LearnerContext, critic: CriticTerm | None = None
+    ) -> None:
+        train = data.split("train", "")
+        check_data(config, train, critic)
+        self.config, self.context, self.critic = config, context, critic
+        self.num_steps = config.num_steps
+        self.held_out = data.split("dev")
+        structure = find_structure(train.z, train.rewards, train.mask, config)
+        sizes = (train.z.shape[-1], train.actions.shape[-1])
+        self.model = LatentDynamics(config, *sizes, structure, context.seed).to(context.device)
+        self.sampler = WindowSampler(train, config.num_members, config.bootstrap, context)
+        self.optimizer = MemberOptimizer(self.model, config, context)
+
+    def step(self, step: int) -> dict[str, float]:
+        """One update of all members.
+
+        Raises:
+            DivergenceError: where the loss is NaN, Inf or has exploded.
+        """
+        progress = step / self.num_steps
+        terms, logs = self._losses(step, progress)
+        total = objective.weighted_sum(terms, self.config.weights)
+        value = float(self.context.average(total.detach()))
+        if not value <= self.config.explosion:
+            raise DivergenceError(
+                f"world model diverged at step {step}: loss {value:.4g}; lower world_model.learning_rate or "
+                "the weights under world_model.weights, or set world_model.clamp_quantile"
+            )
+        norms = self.optimizer.step(total * self.config.num_members, progress)
+        logs |= {f"loss/{name}": float(term.detach()) for name, term in terms.items()}
+        logs |= {"loss/total": value, "gradient_norm": float(norms.max())}
+        return {f"world_model/{name}": number for name, number in logs.items()}
+
+    def _losses(self, step: int, progress: float) -> tuple[dict[str, Tensor], dict[str, float]]:
+        windows, forced_run = self._one_step(step)
+        horizon = training_horizon(self.config.horizon, progress)
+        recon = {"one_step": self._latent_error(forced_run, windows)}
+        pairs = [(forced_run, windows)]
+        zero = windows.z.new_zeros(())
+        extra = {"trust": zero, "feat": zero, "var": zero}
+        logs: dict[str, float] = {"horizon": float(horizon)}
+        recon["rollout"] = zero
+        if self._needs_rollout():
+            rollouts, run = self._rollout(step, progress, horizon)
+            recon["rollout"] = self._latent_error(run, rollouts)
+            pairs.append((run, rollouts))
+            extra |= self._distribution_terms(step, progress, rollouts, run, logs)
+        recon |= self._head_errors(pairs)
+        logs |= {f"recon/{name}": float(term.detach()) for name, term in recon.items()}
+        return {"recon": objective.weighted_sum(recon, self.config.recon), **extra}, logs
+
+    def _needs_rollout(self) -> bool:
+        w = self.config.weights
+        return self.config.recon.rollout > 0 or w.trust > 0 or w.feat > 0 or w.var > 0
+
+    def _one_step(self, step: int) -> tuple[Windows, Unrolled]:
+        c = self.config
+        windows = self.sampler.draw("one_step", step, c.batch_size, c.one_step_window)
+        inputs = windows.z[:, :, :-1]
+        if c.input_noise:
+            inputs = inputs + c.input_noise * self._noise("input", step, c.batch_size, inputs)
+        return windows, self.model.follow(inputs, windows.actions)
+
+    def _noise(self, name: str, step: int, batch_size: int, like: Tensor) -> Tensor:
+        """Standard normal noise (K, B, …) for the global batch, cut to this worker's share."""
+        generator = torch_generator(self.context.seed, name, step)
+        shape = (batch_size, like.shape[0], *like.shape[2:])
+        rows = torch.from_numpy(self.context.share(np.arange(batch_size)))
+        return torch.randn(shape, generator=generator)[rows].transpose(0, 1).to(like.device)
+
+    def _rollout(self, step: int, progress: float, horizon: int) -> tuple[Windows, Unrolled]:
+        c = self.config
+        windows = self.sampler.draw("rollout", step, c.rollout_batch_size, horizon)
+        probability = forcing_probability(c.teacher_forcing, progress)
+        forced = None
+        if probability > 0:
+            draws = self._noise("forcing", step, c.rollout_batch_size, windows.mask)
+            forced = torch.special.ndtr(draws) < probability
+        run = self.model.free_run(windows.z[:, :, :-1], windows.actions, forced, c.horizon.truncate_every)
+        return windows, run
+
+    def _latent_error(self, run: Unrolled, windows: Windows) -> Tensor:
+        dims = self.model.continuous
+        return objective.latent_error(run.z, windows.z[:, :, 1:], windows.mask, dims, self.config)
+
+    def _head_errors(self, pairs: list[tuple[Unrolled, Windows]]) -> dict[str, Tensor]:
+        parts: dict[str, list[Tensor]] = {name: [] for name in ("reward", "terminal", "event", "noise")}
+        for run, w in pairs:
+            target = w.z[:, :, 1:]
+            reward, terminal = objective.outcome_errors(self.model, run, w.rewards, w.terminals, w.mask)
+            parts["reward"].append(reward)
+            parts["terminal"].append(terminal)
+            parts["event"].append(objective.event_error(self.model, run, target, w.mask))
+        run, w = pairs[0]
+        parts["noise"].append(objective.noise_error(self.model, run, w.z[:, :, 1:], w.mask))
+        return {name: torch.stack(terms).mean() for name, terms in parts.items()}
+
+    def _distribution_terms(
+        self, step: int, progress: float, rollouts: Windows, run: Unrolled, logs: dict[str, float]
+    ) -> dict[str, Tensor]:
+        """L_trust, L_feat and L_var of the rollout; rows that end early are left out."""
+        weights, terms = self.config.weights, {}
+        z_real, z_syn = rollouts.z[:, :, 1:], run.z
+        if weights.var > 0:
+            terms["var"] = objective.variance_error(z_real, z_syn, self.config.variance)
+        if self.critic is None or progress < self.config.critic_from or not (weights.trust or weights.feat):
+            return terms
+        whole = (rollouts.mask.amin(dim=-1) > 0).flatten()
+        real, syn = z_real.flatten(0, 1)[whole], z_syn.flatten(0, 1)[whole]
+        if step % self.config.critic_every == 0:
+            logs |= {f"critic/{name}": value for name, value in self.critic.update(real, syn.detach()).items()}
+        with frozen(self.critic.module()):
+            if weights.trust > 0:
+                terms["trust"] = self.critic.loss(syn)
+            if weights.feat > 0:
+                terms["feat"] = objective.feature_error(self.critic, real, syn)
+        return terms
+
+    def validate(self, step: int) -> dict[str, float]:
+        """Open-loop error and std ratio on the dev episodes at the training horizon; empty without such episodes."""
+        data = self.held_out.at_least(self.config.horizon.steps)
+        if not len(data):
+            return {}
+        bundle = self.bundle()
+        z = bundle.mean_rollout(torch.from_numpy(data.z[:, 0]), torch.from_numpy(data.actions)).cpu().numpy()
+        rmse = open_loop_rmse(data.z[:, 1:], z[:, 1:])
+        return {
+            "world_model/validation/rmse_end": float(rmse[-1]),
+            "world_model/validation/std_ratio": std_ratio(data.z[:, 1:], z[:, 1:]),
+        }
+
+    def bundle(self) -> WorldModelBundle:
+        """The model as it would be used now, with averaged weights."""
+        model = LatentDynamics.like(self.model, self.config)
+        state = self.model.state_dict()
+        if self.config.ema_decay:
+            state |= self.optimizer.average
+        model.load_state_dict(state)
+        return WorldModelBundle.fitted(self.config, model, self.sampler)
+
+    def state_dict(self) -> dict[str, Any]:
+        state: dict[str, Any] = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        if self.critic is not None:
+            state["critic"] = critic_state(self.critic)
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.critic is not None:
+            load_critic_state(self.critic, state["critic"])
+
+
+def critic_state(critic: CriticTerm) -> dict[str, Any]:
+    """All that a critic goes on from: its own state where it has one (optimiser included), else its parameters."""
+    own = getattr(critic, "state_dict", None)
+    return dict(own()) if callable(own) else dict(critic.module().state_dict())
+
+
+def load_critic_state(critic: CriticTerm, state: dict[str, Any]) -> None:
+    own = getattr(critic, "load_state_dict", None)
+    if callable(own):
+        own(state)
+    else:
+        critic.module().load_state_dict(state)
+
+
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Within it, gradients pass through a module but not into its parameters."""
+    before = [p.requires_grad for p in module.parameters()]
+    module.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p, wanted in zip(module.parameters(), before, strict=True):
+            p.requires_grad_(wanted)
+
+
+def check_data(config: WorldModelConfig, train: Trajectories, critic: CriticTerm | None) -> None:
+    """Refuse what cannot be trained on, each with what to do about it."""
+    if not len(train):
+        raise DataError("no training episodes for the world model; check the splits under episodes")
+    longest, horizon = int(train.lengths.max()), config.horizon.steps
+    if longest < horizon:
+        raise DataError(
+            f"the longest of {len(train)} training episodes has {longest} steps, fewer than "
+            f"world_model.horizon.steps={horizon}; set it and synthesis.horizon to {longest} or less"
+        )
+    for name, array in (("z", train.z), ("actions", train.actions), ("rewards", train.rewards)):
+        if not np.isfinite(array).all():
+            raise DataError(f"training {name} hold NaN or Inf; encode the episodes again")
+    if (config.weights.trust > 0 or config.weights.feat > 0) and critic is None:
+        raise ValueError("weights.trust or weights.feat is above zero, but no critic was given")
+
+
+def make_learner(
+    config: WorldModelConfig, data: Trajectories, context: LearnerContext, critic: CriticTerm | None = None
+) -> WorldModelLearner:
+    """The learner of the world model, for in-process training or for one worker of many."""
+    return WorldModelLearner(config, data, context, critic)

@@ -1,0 +1,108 @@
+"""L = L_recon + λ_trust·L_trust + λ_feat·L_feat + λ_var·L_var, every part a plain function of tensors.
+
+Legend: K members, B rows, T steps, D latent, F critic features, E event dimensions, L levels.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, smooth_l1_loss
+
+from phaseb.config.section import Section
+from phaseb.config.world_model import VarianceConfig, WorldModelConfig
+from phaseb.world_model.dynamics import LatentDynamics, Unrolled
+
+LAGS = (1, 2, 5, 10)
+
+
+class CriticTerm(Protocol):
+    """A trust network that takes part in training. It never gates or judges."""
+
+    def module(self) -> nn.Module:
+        """What to save and to move between devices."""
+
+    def loss(self, z_syn: Tensor) -> Tensor:
+        """L_trust of rollouts (B, T, D): low where the critic takes them for real; differentiable in z_syn."""
+
+    def features(self, z: Tensor) -> Tensor:
+        """The critic's features (B, F) of latents (B, T, D), for L_feat."""
+
+    def update(self, z_real: Tensor, z_syn: Tensor) -> dict[str, float]:
+        """Train the critic on one batch of each; metrics by name."""
+
+
+def weighted_sum(losses: Mapping[str, Tensor], weights: Section) -> Tensor:
+    """Σ weight · loss over losses whose names are exactly the weights' names."""
+    scales = weights.model_dump()
+    assert losses.keys() == scales.keys(), f"losses {sorted(losses)} are not the configured {sorted(scales)}"
+    return torch.stack([scales[name] * loss for name, loss in losses.items()]).sum()
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of values (K, B, T) over the steps in mask (K, B, T)."""
+    return (values * mask).sum() / mask.sum().clamp(min=1)
+
+
+def latent_error(predicted: Tensor, target: Tensor, mask: Tensor, dims: Tensor, config: WorldModelConfig) -> Tensor:
+    """Mean error of latents (K, B, T, D) over the steps in mask (K, B, T) and the continuous dimensions dims (D,)."""
+    if config.loss == "mse":
+        error = (predicted - target).square()
+    else:
+        error = smooth_l1_loss(predicted, target, beta=config.smooth_l1_beta, reduction="none")
+    return masked_mean((error * dims).sum(-1) / dims.sum().clamp(min=1), mask)
+
+
+def event_error(model: LatentDynamics, run: Unrolled, target: Tensor, mask: Tensor) -> Tensor:
+    """Cross-entropy of the levels that the event dimensions of target (K, B, T, D) take."""
+    if not model.num_events:
+        return target.new_zeros(())
+    values = target[..., model.event_dims]
+    wanted = (values[..., None] - model.levels.nan_to_num(nan=1e9)).abs().argmin(-1)
+    log_p = model.event_logits(run.extras).log_softmax(-1)
+    return masked_mean(-log_p.gather(-1, wanted[..., None]).squeeze(-1).mean(-1), mask)
+
+
+def noise_error(model: LatentDynamics, run: Unrolled, target: Tensor, mask: Tensor) -> Tensor:
+    """Gaussian negative log-likelihood of the residual around the (detached) mean: trains the spread alone."""
+    if not model.noisy:
+        return target.new_zeros(())
+    log_std = model.log_noise(run.extras)
+    residual = (target - run.z.detach()) * torch.exp(-log_std)
+    return masked_mean((0.5 * residual.square() + log_std).mean(-1), mask)
+
+
+def outcome_errors(
+    model: LatentDynamics, run: Unrolled, rewards: Tensor, terminals: Tensor, mask: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Errors of the reward head (standardised, smooth-L1) and of the end-of-episode head (cross-entropy)."""
+    reward, logit = model.outcome(run.features, run.inputs, run.z)
+    wanted = (rewards - model.reward_mean) / model.reward_scale
+    reward_error = masked_mean(smooth_l1_loss(reward, wanted, reduction="none"), mask)
+    return reward_error, masked_mean(binary_cross_entropy_with_logits(logit, terminals, reduction="none"), mask)
+
+
+def variance_error(z_real: Tensor, z_syn: Tensor, config: VarianceConfig) -> Tensor:
+    """L_var of rollouts z_syn (K, B, T, D) against real z_real of the same shape.
+
+    `growth` is the report's hinge with its bug mended: ReLU(var of the last 10 steps / first 10 − limit), not of the
+    last and first episode. `lags` compares what total variance is blind to: Var(z_{t+k} − z_t) at every lag.
+    """
+    if config.form == "growth":
+        edge = max(1, min(10, z_syn.shape[2] // 2))
+        first, last = (z_syn[:, :, part].var(dim=(1, 2)) for part in (slice(None, edge), slice(-edge, None)))
+        return torch.relu((last + 1e-6) / (first + 1e-6) - config.growth_limit).mean()
+    terms = []
+    for lag in LAGS:
+        if lag < z_syn.shape[2]:
+            real, syn = ((z[:, :, lag:] - z[:, :, :-lag]).var(dim=(1, 2)) + 1e-4 for z in (z_real, z_syn))
+            terms.append((syn / real).log().square().mean())
+    return torch.stack(terms).mean() if terms else z_syn.new_zeros(())
+
+
+def feature_error(critic: CriticTerm, z_real: Tensor, z_syn: Tensor) -> Tensor:
+    """L_feat = ‖mean F(z_real) − mean F(z_syn)‖² (feature matching, Salimans et al. 2016), z (B, T, D)."""
+    with torch.no_grad():
+        real = critic.features(z_real).mean(dim=0)
+    return (critic.features(z_syn).mean(dim=0) - real).square().sum()

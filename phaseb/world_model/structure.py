@@ -1,0 +1,100 @@
+"""What the training latents themselves say about their dimensions: scale of a step, constants, dimensions that jump.
+
+Nothing here knows what a dimension means: constants and events are found in the data.
+Legend: N episodes, T steps, D latent dimensions, E event dimensions, L levels of an event dimension.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phaseb.config.world_model import WorldModelConfig
+
+Floats = NDArray[np.float32]
+MAX_LEVELS = 4
+STILL = 1e-3  # a dimension that moves less than this share of its spread within every episode is constant
+LEVEL_WIDTH = 0.02  # values within this share of the range belong to one level
+LEVEL_GAP = 0.1  # and levels are at least this share of the range apart
+
+
+@dataclass(frozen=True)
+class LatentStructure:
+    """Frozen facts about the training latents.
+
+    Attributes:
+        step_scale: (D,) std of real one-step differences, floored.
+        step_bound: (D,) largest predicted step allowed; inf where there is no clamp.
+        moving: (D,) 1 where the dimension moves, 0 where it is held constant.
+        event_dims: (E,) dimensions that jump between levels.
+        levels: (E, L) their levels; NaN pads.
+        reward_mean, reward_scale: () of the training rewards; a scale of one where they never vary.
+    """
+
+    step_scale: Floats
+    step_bound: Floats
+    moving: Floats
+    event_dims: NDArray[np.int64]
+    levels: Floats
+    reward_mean: Floats
+    reward_scale: Floats
+
+
+def find_structure(z: Floats, rewards: Floats, mask: NDArray[np.bool_], config: WorldModelConfig) -> LatentStructure:
+    """Look at real latents z (N, T+1, D) and rewards (N, T), of which the steps in mask (N, T) were taken."""
+    steps = (z[:, 1:] - z[:, :-1])[mask]
+    scale = np.maximum(steps.std(axis=0), 1e-3)
+    moving = ~find_constants(z, mask) if config.hold_constants else np.ones(z.shape[-1], dtype=bool)
+    events = find_levels(z, mask) if config.find_events else {}
+    events = {d: levels for d, levels in events.items() if moving[d]}
+    spread = rewards[mask].std()
+    padded = [np.pad(v, (0, MAX_LEVELS - len(v)), constant_values=np.nan) for v in events.values()]
+    return LatentStructure(
+        step_scale=scale.astype(np.float32),
+        step_bound=step_bound(steps, config),
+        moving=moving.astype(np.float32),
+        event_dims=np.array(list(events), dtype=np.int64),
+        levels=np.array(padded, dtype=np.float32).reshape(-1, MAX_LEVELS),
+        reward_mean=np.array(rewards[mask].mean(), dtype=np.float32),
+        reward_scale=np.array(spread if spread > 1e-6 else 1.0, dtype=np.float32),
+    )
+
+
+def step_bound(steps: Floats, config: WorldModelConfig) -> Floats:
+    """Per-dimension clamp (D,): a quantile of real |Δz| over steps (M, D), times a margin; inf where it is off."""
+    if config.clamp_quantile == 0:
+        return np.full(steps.shape[-1], np.inf, dtype=np.float32)
+    bound = np.quantile(np.abs(steps), config.clamp_quantile, axis=0) * config.clamp_margin
+    return np.maximum(bound, 1e-6).astype(np.float32)
+
+
+def find_constants(z: Floats, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(D,) true where no episode moves the dimension by more than a thousandth of its spread over all episodes."""
+    seen = np.concatenate([mask[:, :1], mask], axis=1)[..., None]
+    moved = np.abs(np.where(seen, z - z[:, :1], 0)).max(axis=(0, 1))
+    spread = np.maximum(z.std(axis=(0, 1)), 1e-6)
+    return np.asarray(moved <= STILL * spread)
+
+
+def find_levels(z: Floats, mask: NDArray[np.bool_]) -> dict[int, Floats]:
+    """Dimensions whose values lie on two to four narrow, well separated levels: {dimension: sorted levels}."""
+    seen = np.concatenate([mask[:, :1], mask], axis=1)
+    found = {}
+    for d in range(z.shape[-1]):
+        values = np.sort(z[..., d][seen])
+        span = values[-1] - values[0]
+        cuts = np.flatnonzero(np.diff(values) > LEVEL_GAP * span) + 1
+        if span <= 0 or not 1 <= len(cuts) < MAX_LEVELS:
+            continue
+        groups = np.split(values, cuts)
+        if max(float(g[-1] - g[0]) for g in groups) <= LEVEL_WIDTH * span:
+            found[d] = np.array([g.mean() for g in groups], dtype=np.float32)
+    return found
+
+
+def empty_structure(latent_size: int, num_events: int) -> LatentStructure:
+    """A structure of the right shapes whose values are still to be loaded."""
+    ones, dims = np.ones(latent_size, dtype=np.float32), np.zeros(num_events, dtype=np.int64)
+    levels = np.zeros((num_events, MAX_LEVELS), dtype=np.float32)
+    unit = np.array(1.0, dtype=np.float32)
+    return LatentStructure(ones, ones, ones, dims, levels, unit, unit)

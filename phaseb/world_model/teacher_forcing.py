@@ -1,0 +1,43 @@
+"""Schedules over the course of training: how often the real latent is put back, how long the rollout is."""
+
+import math
+
+from phaseb.config.world_model import HorizonConfig, TeacherForcingConfig
+
+
+def forcing_probability(config: TeacherForcingConfig, progress: float) -> float:
+    """Probability that a step of the training rollout starts from the real latent (Bengio et al. 2015).
+
+    Args:
+        config: start, end and shape. Exponential and inverse sigmoid are rescaled to hit start and end exactly.
+        progress: share of training done, in [0, 1].
+    """
+    share = min(max(progress / config.until, 0.0), 1.0)
+    if config.schedule == "constant":
+        return config.start
+    return config.end + (config.start - config.end) * _falling(config.schedule, share, config.steepness)
+
+
+def _falling(schedule: str, share: float, steepness: float) -> float:
+    """A curve from 1 at share 0 to 0 at share 1."""
+    if schedule == "linear":
+        return 1.0 - share
+    if schedule == "exponential":
+        low = math.exp(-steepness)
+        return (math.exp(-steepness * share) - low) / (1.0 - low)
+
+    def sigmoid(x: float) -> float:
+        return 1.0 / (1.0 + math.exp(steepness * (x - 0.5)))
+
+    return (sigmoid(share) - sigmoid(1.0)) / (sigmoid(0.0) - sigmoid(1.0))
+
+
+def training_horizon(config: HorizonConfig, progress: float) -> int:
+    """Length of the training rollout when `progress` of training, in [0, 1], is done."""
+    start = min(config.start, config.steps)
+    if progress >= config.grow_until:
+        return config.steps
+    if progress <= config.grow_from:
+        return start
+    share = (progress - config.grow_from) / (config.grow_until - config.grow_from)
+    return start + round(share * (config.steps - start))

@@ -1,0 +1,72 @@
+"""Batches of windows for K members, drawn by name so that any number of workers sees the same global batch.
+
+Legend: N episodes, K members, B rows, W steps of a window, D latent, A action.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from phaseb.data_parallel import LearnerContext
+from phaseb.episodes.trajectories import Trajectories
+from phaseb.seeding import numpy_generator
+
+
+@dataclass(frozen=True)
+class Windows:
+    """z (K, B, W+1, D), actions (K, B, W, A), rewards, terminals and mask (K, B, W)."""
+
+    z: Tensor
+    actions: Tensor
+    rewards: Tensor
+    terminals: Tensor
+    mask: Tensor
+
+
+class WindowSampler:
+    """Draws windows uniformly over all (episode, start) pairs; with a bootstrap, member k draws from its resampling."""
+
+    def __init__(self, data: Trajectories, num_members: int, bootstrap: bool, context: LearnerContext) -> None:
+        self.context, self.num_members, self.lengths = context, num_members, data.lengths
+        self.arrays = [
+            torch.as_tensor(np.ascontiguousarray(a, dtype=np.float32), device=context.device)
+            for a in (data.z, data.actions, data.rewards, data.terminals)
+        ]
+        n = len(data)
+        self.pools = np.tile(np.arange(n), (num_members, 1))
+        if bootstrap:
+            self.pools = np.stack([
+                numpy_generator(context.seed, "bootstrap", k).integers(n, size=n) for k in range(num_members)
+            ])  # fmt: skip
+
+    def draw(self, name: str, step: int, batch_size: int, width: int) -> Windows:
+        """This worker's share of the global batch called `name` of a step: windows of `width` steps."""
+        rng = numpy_generator(self.context.seed, "batch", name, step)
+        uniform = rng.random((batch_size, self.num_members))
+        rows = self.context.share(np.arange(batch_size))
+        episodes, starts = self._locate(uniform[rows], width)
+        return self._gather(episodes.T, starts.T, width)
+
+    def _locate(self, uniform: NDArray[np.float64], width: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        episodes, starts = [], []
+        for k, pool in enumerate(self.pools):
+            places = np.maximum(self.lengths[pool] - width + 1, 1)
+            ends = np.cumsum(places)
+            flat = np.minimum((uniform[:, k] * ends[-1]).astype(np.int64), ends[-1] - 1)
+            chosen = np.searchsorted(ends, flat, side="right")
+            episodes.append(pool[chosen])
+            starts.append(flat - (ends - places)[chosen])
+        return np.stack(episodes, axis=1), np.stack(starts, axis=1)
+
+    def _gather(self, episodes: NDArray[np.int64], starts: NDArray[np.int64], width: int) -> Windows:
+        z, actions, rewards, terminals = self.arrays
+        steps = starts[..., None] + np.arange(width + 1)
+        mask = steps[..., :-1] < self.lengths[episodes][..., None]
+        rows = torch.as_tensor(episodes, device=z.device)[..., None]
+        index = torch.as_tensor(np.minimum(steps, z.shape[1] - 1), device=z.device)
+        taken = torch.as_tensor(np.minimum(steps[..., :-1], actions.shape[1] - 1), device=z.device)
+        weight = torch.as_tensor(mask, dtype=torch.float32, device=z.device)
+        return Windows(z[rows, index], actions[rows, taken], rewards[rows, taken], terminals[rows, taken], weight)

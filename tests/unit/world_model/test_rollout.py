@@ -1,0 +1,137 @@
+"""Rollouts: free running, teacher forcing, member kept, policies, noise, clamp, uncertainty."""
+
+import numpy as np
+import pytest
+import torch
+
+from phaseb.config.world_model import WorldModelConfig
+from phaseb.data_parallel import LearnerContext
+from phaseb.world_model.learner import make_learner
+from tests.unit.world_model.conftest import make_world
+
+
+def bundle_of(config, world, steps=20, **changes):
+    config = WorldModelConfig.model_validate(config.model_dump() | {"num_steps": steps} | changes)
+    learner = make_learner(config, world, LearnerContext(seed=1))
+    for s in range(steps):
+        learner.step(s)
+    return learner.bundle()
+
+
+def generator():
+    return torch.Generator().manual_seed(0)
+
+
+def test_a_rollout_keeps_one_member(config, world):
+    bundle = bundle_of(config, world)
+    z0, actions = torch.from_numpy(world.z[:, 0]), torch.from_numpy(world.actions)
+    out = bundle.rollout(z0, actions, 20, generator())
+    each = bundle.members_rollout(z0, actions)
+    for n in range(len(z0)):
+        assert torch.allclose(out.z[n], each[out.member[n], n], atol=1e-6)
+    assert sorted(set(out.member.tolist())) == [0, 1]
+    assert torch.equal(out.z[:, 0], z0)
+    alone = bundle.rollout(z0, actions, 20, generator(), member=1)
+    assert torch.allclose(alone.z, each[1], atol=1e-6)
+
+
+def test_teacher_forced_steps_equal_free_running_ones_forced_back(config, world):
+    bundle = bundle_of(config, world)
+    z = torch.from_numpy(world.z).expand(2, -1, -1, -1)
+    actions = torch.from_numpy(world.actions).expand(2, -1, -1, -1)
+    forced = torch.ones(2, 24, 20, dtype=torch.bool)
+    with torch.no_grad():
+        run = bundle.model.free_run(z[:, :, :-1], actions, forced)
+    one_step = bundle.teacher_forced(torch.from_numpy(world.z), torch.from_numpy(world.actions), member=1)
+    assert torch.allclose(run.z[1], one_step, atol=1e-5)
+    mean = bundle.teacher_forced(torch.from_numpy(world.z), torch.from_numpy(world.actions))
+    assert torch.allclose(run.z.mean(dim=0), mean, atol=1e-5)
+
+
+def test_a_policy_sees_the_rollouts_own_latents(config, world):
+    bundle = bundle_of(config, world)
+    seen = []
+
+    def policy(z, t):
+        seen.append(z.clone())
+        return torch.tanh(z[:, :2])
+
+    out = bundle.rollout(torch.from_numpy(world.z[:, 0]), policy, 7, generator())
+    assert torch.equal(torch.stack(seen, dim=1), out.z[:, :-1])
+    assert torch.equal(out.actions, torch.tanh(out.z[:, :-1, :2]))
+    replay = bundle.members_rollout(torch.from_numpy(world.z[:, 0]), out.actions)
+    assert torch.allclose(replay[out.member, torch.arange(24)], out.z, atol=1e-5)
+
+
+def test_uncertainty_is_the_spread_of_the_members(config, world):
+    bundle = bundle_of(config, world)
+    z0, actions = torch.from_numpy(world.z[:, 0]), torch.from_numpy(world.actions)
+    out = bundle.rollout(z0, actions, 20, generator())
+    spread = bundle.members_rollout(z0, actions)[:, :, 1:].numpy().std(axis=0, ddof=1)
+    assert (out.uncertainty.numpy() >= np.sqrt((spread**2).mean(-1)) - 1e-5).all()
+    single = bundle_of(config, world, num_members=1).rollout(z0, actions, 20, generator())
+    assert single.uncertainty.sum() == 0
+
+
+def test_short_recorded_actions_are_refused(config, world):
+    bundle = bundle_of(config, world, 1)
+    with pytest.raises(ValueError, match="cannot drive 21 steps"):
+        bundle.rollout(torch.from_numpy(world.z[:, 0]), torch.from_numpy(world.actions), 21, generator())
+
+
+def test_the_clamp_bounds_every_step(config, world):
+    bundle = bundle_of(config, world, clamp_quantile=0.5)
+    bundle.model.step_scale *= 100
+    out = bundle.rollout(torch.from_numpy(world.z[:, 0]), torch.from_numpy(world.actions), 20, generator())
+    step = (out.z[:, 1:, :2] - out.z[:, :-1, :2]).abs().amax(dim=(0, 1)).numpy()
+    bound = np.quantile(np.abs(np.diff(world.z, axis=1)), 0.5, axis=(0, 1))[:2]
+    assert (step <= bound * 1.0001).all()
+    assert (step >= bound * 0.99).all()
+
+
+@pytest.mark.parametrize("noise", ["bootstrap", "heteroscedastic"])
+def test_noise_spreads_rollouts_and_follows_the_generator(config, world, noise):
+    world.z[..., :2] += 0.1 * np.random.default_rng(0).normal(size=world.z[..., :2].shape).astype(np.float32)
+    bundle = bundle_of(config, world, 150, noise=noise, recon=config.recon.model_dump() | {"noise": 1.0})
+    z0, actions = torch.from_numpy(world.z[:, 0]), torch.from_numpy(world.actions)
+    a, b = (bundle.rollout(z0, actions, 20, generator(), member=0).z for _ in range(2))
+    assert torch.equal(a, b)
+    quiet = bundle.members_rollout(z0, actions)[0]
+    jitter = (a - quiet)[:, 1, :2].std().item()
+    z = torch.from_numpy(world.z)
+    residual = (z[:, 1:] - bundle.teacher_forced(z, actions, 0))[..., :2]
+    assert 0.6 * residual.std().item() < jitter < 1.6 * residual.std().item()
+    assert torch.equal(a[..., 2], quiet[..., 2])
+
+
+def test_truncation_cuts_the_gradient(config, world):
+    learner = make_learner(config, world, LearnerContext(seed=1))
+    z = torch.from_numpy(world.z[:2]).expand(2, -1, -1, -1).clone().requires_grad_()
+    actions = torch.from_numpy(world.actions[:2]).expand(2, -1, -1, -1)
+    for every, reaches in ((0, True), (5, False)):
+        run = learner.model.free_run(z[:, :, :-1], actions, None, truncate_every=every)
+        (gradient,) = torch.autograd.grad(run.z[:, :, -1].sum(), z, allow_unused=True)
+        assert bool((gradient is not None) and gradient.abs().sum() > 0) is reaches
+
+
+def test_a_step_against_an_independent_gru(config, world):
+    """One member's step computed by torch.nn.GRUCell from the same numbers."""
+    learner = make_learner(config, world, LearnerContext(seed=1))
+    model, k = learner.model, 1
+    z = torch.from_numpy(world.z[:3, 0]).expand(2, -1, -1)
+    action = torch.from_numpy(world.actions[:3, 0]).expand(2, -1, -1)
+    h = torch.randn(2, 3, 32, generator=generator())
+    cell = torch.nn.GRUCell(6, 32)
+    with torch.no_grad():
+        cell.weight_ih.copy_(torch.cat([model.from_z.weight[k], model.from_a.weight[k]])[:, :96].T)
+        cell.bias_ih.copy_(model.from_a.bias[k, 0, :96])
+        cell.weight_hh.copy_(model.from_h.weight[k].T)
+        cell.bias_hh.copy_(model.from_h.bias[k, 0])
+        _, hidden, _, _ = model.step(z, model.from_a(action), h)
+        expected = cell(torch.cat([z[k], action[k]], dim=-1), h[k])
+    assert torch.allclose(hidden[k], expected, atol=1e-6)
+
+
+def test_variable_lengths_do_not_disturb_the_ensemble(config):
+    bundle = bundle_of(config, make_world(lengths=[5] * 4 + [20] * 20), 5)
+    assert bundle.num_members == 2

@@ -1,0 +1,50 @@
+"""Constants, events, scales and clamps are read off the data."""
+
+import numpy as np
+import pytest
+
+from phaseb.config.world_model import WorldModelConfig
+from phaseb.world_model.structure import find_constants, find_levels, find_structure, step_bound
+
+
+def test_constant_and_event_dimensions_are_found(world):
+    structure = find_structure(world.z, world.rewards, world.mask, WorldModelConfig())
+    assert structure.moving.tolist() == [1, 1, 0, 1]
+    assert structure.event_dims.tolist() == [3]
+    assert structure.levels[0, :2].tolist() == pytest.approx([-1, 1])
+    assert structure.reward_mean == pytest.approx(world.rewards.mean(), rel=1e-4)
+
+
+def test_options_switch_them_off(world):
+    config = WorldModelConfig(hold_constants=False, find_events=False)
+    structure = find_structure(world.z, world.rewards, world.mask, config)
+    assert structure.moving.all()
+    assert not len(structure.event_dims)
+
+
+def test_a_gaussian_has_no_levels_and_a_noisy_flag_has():
+    rng = np.random.default_rng(0)
+    flag = np.sign(rng.normal(size=(20, 31)))
+    z = np.stack([rng.normal(size=(20, 31)), flag + 0.001 * rng.normal(size=(20, 31))], axis=-1).astype(np.float32)
+    assert list(find_levels(z, np.ones((20, 30), dtype=bool))) == [1]
+
+
+def test_padding_beyond_the_end_is_not_looked_at(world):
+    z = world.z.copy()
+    z[:, 11:, 2] += np.arange(1, 11)
+    mask = np.zeros((24, 20), dtype=bool)
+    mask[:, :10] = True
+    assert find_constants(z, mask)[2]
+    assert not find_constants(z, np.ones_like(mask))[2]
+
+
+def test_clamp_is_a_quantile_of_real_steps():
+    steps = np.linspace(-1, 1, 2001)[:, None].astype(np.float32) * np.array([1, 10], dtype=np.float32)
+    bound = step_bound(steps, WorldModelConfig(clamp_quantile=0.9, clamp_margin=2.0))
+    assert bound == pytest.approx([1.8, 18.0], rel=1e-3)
+    assert np.isinf(step_bound(steps, WorldModelConfig(clamp_quantile=0))).all()
+
+
+def test_rewards_that_never_vary_keep_a_unit_scale(world):
+    structure = find_structure(world.z, np.zeros_like(world.rewards), world.mask, WorldModelConfig())
+    assert structure.reward_scale == 1
