@@ -1,0 +1,7 @@
+"""Policies from batches that carry weights: networks, one update, behaviour, evaluation in an environment or without."""
+
+from phaseb.policy.actor import Actor
+from phaseb.policy.batches import BatchSource, RunSpec
+from phaseb.policy.learner import AugmentationHook, SACLearner, make_learner
+
+__all__ = ["Actor", "AugmentationHook", "BatchSource", "RunSpec", "SACLearner", "make_learner"]

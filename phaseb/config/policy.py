@@ -1,0 +1,87 @@
+"""Settings of the policy: the learner, what keeps it honest offline, and the rollouts that follow it."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from phaseb.config.section import Section
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class OfflineConfig(Section):
+    """What keeps a learner that cannot try its actions from believing in them. The options add up."""
+
+    algorithm: Literal["sac", "iql"] = Field("sac", description="soft actor-critic, or implicit Q-learning")
+    behaviour_weight: float = Field(
+        0.3, ge=0, description="weight of |policy mean - recorded action|^2 on real rows (TD3+BC-like); 0 is off"
+    )
+    normalise_value: bool = Field(
+        True, description="divide the actor's value term by the batch's mean |Q|, so that weights keep their meaning"
+    )
+    pessimism: Literal["min", "spread", "pair"] = Field(
+        "min",
+        description="an ensemble's value: its minimum (SAC-N), mean - spread_weight x std, or a random pair's minimum",
+    )
+    spread_weight: float = Field(1.0, ge=0, description="standard deviations taken off the mean, for pessimism=spread")
+    cut_spread_weight: float = Field(
+        1.0, ge=0, description="further standard deviations taken off the value of a state where a rollout was cut"
+    )
+    diversity_weight: float = Field(0.0, ge=0, description="EDAC's weight on the critics' aligned action gradients")
+    cql_weight: float = Field(0.0, ge=0, description="weight of the conservative penalty on unseen actions; 0 is off")
+    cql_actions: int = Field(4, ge=1, description="actions drawn a row for the conservative penalty, of either kind")
+    iql_expectile: float = Field(0.7, gt=0.5, lt=1, description="expectile of implicit Q-learning's value")
+    iql_temperature: float = Field(3.0, gt=0, description="inverse temperature of its advantage weights")
+    iql_weight_limit: float = Field(100.0, gt=0, description="largest advantage weight")
+
+
+class AugmentationConfig(Section):
+    """Short rollouts that branch from real states under the current policy, made again as it improves."""
+
+    enabled: bool = Field(True, description="whether rollouts follow the policy; else only stored ones are used")
+    refresh_steps: int = Field(500, ge=1, description="learner steps between two generations of rollouts")
+    first_step: int = Field(500, ge=0, description="learner step of the first generation: on real data alone before it")
+    starts: int = Field(1000, ge=1, description="real states that each generation branches from, a run")
+    horizon: int = Field(5, ge=1, description="most steps of a rollout")
+    cut_quantile: float = Field(
+        0.99, gt=0, le=1, description="quantile of the model's disagreement on real data above which a rollout is cut"
+    )
+    penalty: float = Field(1.0, ge=0, description="reward less this times the disagreement (MOPO)")
+    keep_generations: int = Field(4, ge=1, description="how many generations stay in the replay")
+    deterministic_share: Share = Field(0.0, description="share of rollouts that follow the policy's mean action")
+
+
+class PolicyConfig(Section):
+    """The learner of a policy. Every (arm, seed) is a run; runs are trained together, each as if alone."""
+
+    num_steps: int = Field(4000, ge=1, description="learner steps")
+    batch_size: int = Field(256, ge=2, description="rows of a step, over all workers")
+    discount: float = Field(0.97, gt=0, lt=1, description="discount a step")
+    num_critics: int = Field(5, ge=2, description="critics of the ensemble")
+    width: int = Field(128, ge=8, description="units of a hidden layer")
+    num_layers: int = Field(2, ge=1, description="hidden layers")
+    critic_norm: bool = Field(True, description="LayerNorm in the critics: bounds the values of unseen actions")
+    actor_norm: bool = Field(False, description="LayerNorm in the actor")
+    critic_lr: float = Field(1e-3, gt=0, description="learning rate of the critics")
+    actor_lr: float = Field(3e-4, gt=0, description="learning rate of the actor")
+    temperature_lr: float = Field(3e-4, gt=0, description="learning rate of the entropy temperature")
+    final_lr_factor: float = Field(1.0, ge=0, le=1, description="the learning rates fall to this factor (cosine)")
+    target_rate: float = Field(0.01, gt=0, le=1, description="share of the critics moved into their targets a step")
+    actor_every: int = Field(2, ge=1, description="critic steps to one actor step")
+    initial_temperature: float = Field(0.1, gt=0, description="entropy temperature at the start")
+    target_entropy: float | None = Field(None, description="entropy that the temperature aims at; null: -(action size)")
+    learn_temperature: bool = Field(True, description="whether the temperature is learned")
+    gradient_limit: float = Field(10.0, gt=0, description="largest norm of a run's gradient, a network")
+    reward_scale: float = Field(1.0, gt=0, description="factor on rewards")
+    normalise_weights: bool = Field(True, description="divide weighted losses by the batch's mean weight")
+    log_every: int = Field(100, ge=1, description="steps between two rows of metrics")
+    prefetch: int = Field(20, ge=1, description="batches that are asked of the replay at once")
+    runs_together: int = Field(3, ge=1, description="runs whose networks are one batched product: speed, not results")
+    offline: OfflineConfig = Field(default_factory=OfflineConfig)
+    augmentation: AugmentationConfig = Field(default_factory=AugmentationConfig)
+
+    @model_validator(mode="after")
+    def _implicit_q_has_no_conservative_penalty(self) -> "PolicyConfig":
+        if self.offline.algorithm == "iql" and (self.offline.cql_weight or self.offline.diversity_weight):
+            raise ValueError("offline.algorithm=iql queries no unseen action: set cql_weight and diversity_weight to 0")
+        return self

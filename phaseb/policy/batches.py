@@ -1,0 +1,127 @@
+"""What a learner is fed: runs, batches by step, and the noise that goes with a batch.
+
+Shapes: R runs, B rows of the global batch, D latent dimensions, A action dimensions.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from phaseb.data_parallel import LearnerContext
+from phaseb.seeding import torch_generator
+
+NOISE_BLOCK = 64  # steps whose noise is drawn at once: making a generator costs as much as drawing from it
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One policy to be trained.
+
+    Attributes:
+        arm: the name of its way to train.
+        seed: draws its weights and its noise; arms that share a seed are paired.
+        scalars: settings of `policy.offline` in which this run differs, by name (see `RunScalars`).
+    """
+
+    arm: str
+    seed: int
+    scalars: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return f"{self.arm}/{self.seed}"
+
+
+class BatchSource(Protocol):
+    """Batches by learner step: the same step gives the same batch, whenever it is asked for."""
+
+    def sample(self, step: int, num_batches: int) -> Mapping[str, NDArray[Any]]:
+        """The batches of steps `step` to `step + num_batches - 1`, arrays of (num_batches, R, B, ...).
+
+        Keys: z, action, reward, next_z, discount (0 at a terminal, else gamma^n), is_synthetic, weight, and
+        optionally cut (1 where a rollout ended there without the task ending).
+        """
+        ...
+
+
+class Batch(NamedTuple):
+    """The rows of one step, for R runs."""
+
+    z: Tensor  # (R, B, D)
+    action: Tensor  # (R, B, A)
+    reward: Tensor  # (R, B)
+    next_z: Tensor  # (R, B, D)
+    discount: Tensor  # (R, B)
+    real: Tensor  # (R, B) 1 on real rows, 0 on synthetic ones
+    weight: Tensor  # (R, B) importance weights of the losses
+    cut: Tensor  # (R, B) 1 where a rollout was cut
+
+    def runs(self, rows: slice) -> "Batch":
+        return Batch(*(column[rows] for column in self))
+
+
+class Noise(NamedTuple):
+    """The random numbers of one step."""
+
+    target: Tensor  # (R, B, A) standard normal: the next action of the critics' targets
+    policy: Tensor  # (R, B, A) standard normal: the action of the policy's own step
+    pair: Tensor  # (R, 2) int64: two different critics
+    other: Tensor  # (R, 2, K, B, A) for the conservative penalty: uniform in [-1, 1], and standard normal
+
+
+def to_batches(arrays: Mapping[str, NDArray[Any]], context: LearnerContext, normalise: bool) -> list[Batch]:
+    """Tensors of this worker's rows, one batch a step. Weights are normalised over the global batch."""
+    num_batches, _, rows = arrays["reward"].shape
+    weight = np.asarray(arrays["weight"], np.float32)
+    if normalise:
+        weight = weight / np.maximum(weight.mean(-1, keepdims=True), 1e-6)
+    zero = np.zeros((1, 1, 1), np.float32)
+    columns = {
+        **{name: arrays[name] for name in ("z", "action", "reward", "next_z", "discount")},
+        "real": 1.0 - np.asarray(arrays["is_synthetic"], np.float32),
+        "weight": weight,
+        "cut": np.broadcast_to(arrays.get("cut", zero), weight.shape),
+    }
+    mine = context.share(np.arange(rows))
+    part = slice(int(mine[0]), int(mine[-1]) + 1)
+    tensors = {
+        name: torch.from_numpy(np.ascontiguousarray(column[:, :, part], np.float32)).to(context.device)
+        for name, column in columns.items()
+    }
+    return [Batch(**{name: tensor[i] for name, tensor in tensors.items()}) for i in range(num_batches)]
+
+
+class NoiseStream:
+    """Noise by (run's seed, step): no state to save, the same for one worker and for many, alone and together."""
+
+    def __init__(self, seeds: Sequence[int], rows: int, action_size: int, num_critics: int, others: int) -> None:
+        self.seeds = list(seeds)
+        self.rows, self.action_size, self.num_critics, self.others = rows, action_size, num_critics, others
+        self._block = -1
+        self._drawn: Noise | None = None
+
+    def at(self, step: int, context: LearnerContext) -> Noise:
+        """The noise of a step, this worker's rows."""
+        block, offset = divmod(step, NOISE_BLOCK)
+        if block != self._block or self._drawn is None:
+            drawn = {seed: self._draw(seed, block) for seed in set(self.seeds)}
+            self._drawn = Noise(*(torch.stack(parts, 1) for parts in zip(*(drawn[s] for s in self.seeds), strict=True)))
+            self._block = block
+        mine = context.share(np.arange(self.rows))
+        part = slice(int(mine[0]), int(mine[-1]) + 1)
+        target, policy, pair, other = (column[offset].to(context.device) for column in self._drawn)
+        return Noise(target[:, part], policy[:, part], pair, other[:, :, :, part])
+
+    def _draw(self, seed: int, block: int) -> Noise:
+        generator = torch_generator(seed, "policy", "noise", block)
+        size = (NOISE_BLOCK, self.rows, self.action_size)
+        target, policy = (torch.randn(*size, generator=generator) for _ in range(2))
+        pair = torch.rand(NOISE_BLOCK, self.num_critics, generator=generator).argsort(1)[:, :2]
+        many = (NOISE_BLOCK, self.others, self.rows, self.action_size)
+        uniform = torch.rand(*many, generator=generator) * 2 - 1
+        return Noise(target, policy, pair, torch.stack([uniform, torch.randn(*many, generator=generator)], 1))

@@ -1,0 +1,22 @@
+"""How far a policy is from the operators it learned from: a cloning measure, reported, never a goal."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phaseb.episodes.trajectories import Trajectories
+
+Act = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+def action_mse(act: Act, held_out: Trajectories) -> float:
+    """Mean squared difference of the policy's mean action and the recorded one over real steps and dimensions.
+
+    Actions are scaled to [-1, 1]. NaN where there is no step.
+    """
+    mask = held_out.mask
+    if not mask.any():
+        return float("nan")
+    z, recorded = held_out.z[:, :-1][mask], held_out.actions[mask]
+    return float(np.square(act(z).astype(np.float64) - recorded).mean())

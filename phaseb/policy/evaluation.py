@@ -1,0 +1,149 @@
+"""What a policy earns in an environment: one row an episode, rates as ratios of sums, intervals over seeds.
+
+N episodes, D latent dimensions, A action dimensions.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phaseb.config.valuation import ValuationConfig
+from phaseb.episodes.environment import Observation, VectorEnvironment
+from phaseb.errors import ConfigError, DataError
+from phaseb.metrics import mean_interval
+from phaseb.policy.behaviour import Act
+
+EVALUATED = ("mpl", "error_rate", "energy_wh_per_unit", "return", "net_value_per_hour")
+"""What an evaluation tells of a policy."""
+
+Row = dict[str, float]
+
+
+class OnlineEncoder(Protocol):
+    """Turns observations into latents as they come."""
+
+    def reset(self, observation: Observation) -> NDArray[np.float32]:
+        """Latents (N, D) of the first observation of N new episodes."""
+        ...
+
+    def step(self, observation: Observation) -> NDArray[np.float32]:
+        """Latents (N, D) of the next observation."""
+        ...
+
+
+def evaluate(
+    act: Act, encoder: OnlineEncoder, environment: VectorEnvironment, seeds: Sequence[int],
+    denormalise: Callable[[NDArray[np.float32]], NDArray[np.float32]] = lambda actions: actions,
+    watch: Callable[[int, NDArray[np.bool_]], None] | None = None,
+) -> list[Row]:  # fmt: skip
+    """Run a policy for one episode a seed.
+
+    Args:
+        act: latents (N, D) to actions (N, A) in [-1, 1].
+        encoder: for `environment.num_envs` episodes.
+        seeds: of the episodes; any number, run `num_envs` at a time.
+        denormalise: scaled actions to the environment's units.
+        watch: called after every step with (step, running (N,)), for drawing.
+
+    Returns:
+        One row a seed, in order: seed, steps, terminated and the environment's economics (NaN where unknown).
+
+    Raises:
+        ConfigError: where the policy's actions do not fit the environment.
+        DataError: where the environment gives NaN or Inf; names the step.
+    """
+    rows: list[Row] = []
+    size = environment.num_envs
+    for first in range(0, len(seeds), size):
+        part = list(seeds[first : first + size])
+        padded = part + [part[-1]] * (size - len(part))
+        rows += _run(act, encoder, environment, padded, denormalise, watch)[: len(part)]
+    return rows
+
+
+def _run(
+    act: Act, encoder: OnlineEncoder, environment: VectorEnvironment, seeds: list[int],
+    denormalise: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    watch: Callable[[int, NDArray[np.bool_]], None] | None,
+) -> list[Row]:  # fmt: skip
+    size, action_size = len(seeds), len(environment.action_low)
+    observation = environment.reset(seeds)
+    z = encoder.reset(observation)
+    running = np.ones(size, bool)
+    ended, steps, returns = np.zeros(size, bool), np.zeros(size, np.int64), np.zeros(size)
+    for step in range(environment.max_steps):
+        actions = act(z)
+        if actions.shape != (size, action_size):
+            name = environment.name
+            raise ConfigError(f"the policy acts {actions.shape[1:]}, but {name} wants ({action_size},): other spaces")
+        observation, rewards, terminated, truncated, _ = environment.step(denormalise(actions))
+        _check_finite(environment, step, observation, rewards)
+        returns += np.where(running, rewards, 0.0)
+        steps += running
+        ended |= terminated & running
+        running &= ~(terminated | truncated)
+        if watch is not None:
+            watch(step, running)
+        if not running.any():
+            break
+        z = encoder.step(observation)
+    return _rows(seeds, steps, ended, returns, environment.economics())
+
+
+def _rows(
+    seeds: Sequence[int], steps: NDArray[np.int64], ended: NDArray[np.bool_], returns: NDArray[np.float64],
+    economics: Mapping[str, NDArray[np.float64]],
+) -> list[Row]:  # fmt: skip
+    rows = []
+    for i, seed in enumerate(seeds):
+        measured = {name: float(values[i]) for name, values in economics.items()}
+        flags = {"seed": float(seed), "steps": float(steps[i]), "terminated": float(ended[i])}
+        rows.append({**flags, **measured, "return": float(returns[i])})
+    return rows
+
+
+def _check_finite(
+    environment: VectorEnvironment, step: int, observation: Observation, rewards: NDArray[np.float32]
+) -> None:
+    state = observation.get("state")
+    for name, values in (("rewards", rewards), ("state", state)):
+        if values is not None and not np.isfinite(values).all():
+            where = int(np.argwhere(~np.isfinite(values))[0][0])
+            kind = environment.name
+            raise DataError(f"{kind} gave NaN or Inf in {name} of episode {where} at step {step}: mend the environment")
+
+
+def aggregate(rows: Sequence[Mapping[str, Any]], valuation: ValuationConfig) -> dict[str, float]:
+    """What a policy earned over its episodes; rates are ratios of sums.
+
+    Units: mpl in good units an hour, error_rate in bad attempts of all attempts, energy in Wh a good unit, net value
+    in $ an hour of simulated time. NaN where the environment does not measure it or nothing was attempted.
+    """
+
+    def total(name: str) -> float:
+        return float(np.sum([row.get(name, np.nan) for row in rows]))
+
+    hours, good, bad = total("duration_h"), total("good_units"), total("errors")
+    energy = total("energy_wh")
+    paid = valuation.price_per_kwh * energy / 1000
+    net = good * valuation.price_per_unit - bad * valuation.cost_per_error - paid
+    return {
+        "mpl": _ratio(good, hours), "error_rate": _ratio(bad, good + bad), "energy_wh_per_unit": _ratio(energy, good),
+        "return": total("return") / max(1, len(rows)), "net_value_per_hour": _ratio(net, hours),
+        "num_episodes": float(len(rows)),
+    }  # fmt: skip
+
+
+def summarise(per_seed: Sequence[Mapping[str, float]], confidence: float = 0.95) -> dict[str, dict[str, float]]:
+    """Mean and interval over seeds of every evaluated metric: {metric: {mean, low, high}}."""
+    table = {}
+    for name in EVALUATED:
+        mean, low, high = mean_interval([row[name] for row in per_seed], confidence)
+        table[name] = {"mean": mean, "low": low, "high": high}
+    return table
+
+
+def _ratio(top: float, bottom: float) -> float:
+    return top / bottom if bottom > 0 else float("nan")

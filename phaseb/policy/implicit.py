@@ -1,0 +1,73 @@
+"""Implicit Q-learning (Kostrikov et al. 2022): no value of an action that the data does not hold is ever asked for.
+
+Shapes: R runs, C critics, B rows.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from phaseb.config.policy import PolicyConfig
+from phaseb.data_parallel import LearnerContext
+from phaseb.policy.batches import Batch, Noise, RunSpec
+from phaseb.policy.networks import make_stack
+from phaseb.policy.sac import Metrics, SoftActorCritic, adam
+
+
+class ImplicitQ(SoftActorCritic):
+    """The same networks as soft actor-critic and a state value beside them."""
+
+    def __init__(
+        self, config: PolicyConfig, specs: Sequence[RunSpec], z_size: int, action_size: int, context: LearnerContext
+    ) -> None:
+        super().__init__(config, specs, z_size, action_size, context)
+        sizes = [z_size, *[config.width] * config.num_layers, 1]
+        self.value = make_stack(sizes, [s.seed for s in specs], "value", 1, config.critic_norm).to(context.device)
+        self.optimisers["value"] = adam(self.value.parameters(), config.critic_lr)
+
+    def update(self, batch: Batch, noise: Noise, step: int) -> Metrics:
+        """Value by expectile, policy by advantage-weighted cloning, critics by the value of the next state."""
+        self._set_learning_rates(step)
+        with torch.no_grad():
+            quality = self._pessimistic(self.targets(batch.z, batch.action), noise)
+        metrics, advantage = self._update_value(batch, quality)
+        metrics |= self._update_critics(batch, self._target(batch, noise), noise)
+        if step % self.config.actor_every == 0:
+            metrics |= self._clone(batch, advantage)
+        self._move_targets()
+        return metrics
+
+    def _update_value(self, batch: Batch, quality: Tensor) -> tuple[Metrics, Tensor]:
+        """Eq. 5: mean of |expectile - 1(u < 0)| u^2, u = min Q(s, a) - V(s)."""
+        advantage = quality - self.value(batch.z)[..., 0]
+        side = (self.scalars.iql_expectile[:, None] - (advantage.detach() < 0).float()).abs()
+        loss = (batch.weight * side * advantage.square()).mean(-1)
+        self._descend("value", loss, self.value.parameters())
+        return {"value_loss": loss.detach()}, advantage.detach()
+
+    @torch.no_grad()
+    def _target(self, batch: Batch, noise: Noise) -> Tensor:
+        """Eq. 6: r + discount * V(s'); a cut state's value is lowered by the critics' spread at the recorded action."""
+        value = self.value(batch.next_z)[..., 0]
+        if self._any("cut_spread_weight"):
+            action = torch.tanh(self.actor(batch.next_z)[0])
+            spread = self.targets(batch.next_z, action).std(1, correction=0)
+            value = value - batch.cut * self.scalars.cut_spread_weight[:, None] * spread
+        return self.config.reward_scale * batch.reward + batch.discount * value
+
+    def _clone(self, batch: Batch, advantage: Tensor) -> Metrics:
+        """Eq. 7: -exp(inverse temperature * advantage) log pi(a | s)."""
+        limit = self.config.offline.iql_weight_limit
+        factor = torch.exp(self.scalars.iql_temperature[:, None] * advantage).clamp(max=limit)
+        loss = -(batch.weight * factor * self.actor.log_density(batch.z, batch.action)).mean(-1)
+        norms = self._descend("actor", loss, self.actor.parameters())
+        return {"actor_loss": loss.detach(), "actor_gradient": norms, "advantage_weight": factor.mean(-1)}
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"value": self.value.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.value.load_state_dict(state["value"])

@@ -1,0 +1,135 @@
+"""The learner of many policies: reads batches by step, updates every run, lets rollouts follow the policies."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+
+from phaseb.config.policy import PolicyConfig
+from phaseb.data_parallel import LearnerContext
+from phaseb.episodes.trajectories import Trajectories
+from phaseb.errors import ConfigError, DivergenceError
+from phaseb.policy.actor import Actor
+from phaseb.policy.batches import Batch, BatchSource, Noise, NoiseStream, RunSpec, to_batches
+from phaseb.policy.behaviour import action_mse
+from phaseb.policy.implicit import ImplicitQ
+from phaseb.policy.sac import SoftActorCritic
+
+
+class AugmentationHook(Protocol):
+    """What the learner calls at fixed steps so that new rollouts enter the replay."""
+
+    def generate(self, step: int, actors: Sequence[Actor]) -> Mapping[str, float]:
+        """Make rollouts under the policies as they are at `step` (one actor a run, in the runs' order) and insert
+        them where the batches of `step` and later come from. Returns metrics."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs so that its batches are those of an uninterrupted one."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+class SACLearner:
+    """Trains R runs together. Implements the learner protocol of training/."""
+
+    def __init__(
+        self, config: PolicyConfig, source: BatchSource, specs: Sequence[RunSpec], context: LearnerContext,
+        hook: AugmentationHook | None = None, held_out: Trajectories | None = None,
+    ) -> None:  # fmt: skip
+        if config.batch_size % context.world_size:
+            raise ConfigError(f"policy.batch_size={config.batch_size} does not divide by {context.world_size} workers")
+        self.config, self.source, self.specs, self.context = config, source, tuple(specs), context
+        self.hook = hook if config.augmentation.enabled else None
+        self.held_out = held_out
+        self.num_steps = config.num_steps
+        first = source.sample(0, 1)
+        z_size, action_size = first["z"].shape[-1], first["action"].shape[-1]
+        others = config.offline.cql_actions if self._needs_others() else 0
+        seeds = [spec.seed for spec in specs]
+        self.noise = NoiseStream(seeds, config.batch_size, action_size, config.num_critics, others)
+        kind = ImplicitQ if config.offline.algorithm == "iql" else SoftActorCritic
+        size = config.runs_together
+        self.groups = [slice(i, min(i + size, len(specs))) for i in range(0, len(specs), size)]
+        self.updates = [kind(config, self.specs[g], z_size, action_size, context) for g in self.groups]
+        self._batches: list[Batch] = []
+        self._first_batch = 0
+
+    def step(self, step: int) -> dict[str, float]:
+        """One optimiser step of every run; metrics on every `log_every`-th step, else empty."""
+        metrics: dict[str, float] = {}
+        if self.hook is not None and self._refreshes(step):
+            self._batches = []
+            metrics |= {f"policy/augmentation/{k}": v for k, v in self.hook.generate(step, self.actors()).items()}
+        batch, noise = self._batch(step), self.noise.at(step, self.context)
+        logs = step % self.config.log_every == 0 or step == self.num_steps - 1
+        for group, update in zip(self.groups, self.updates, strict=True):
+            of_group = update.update(batch.runs(group), Noise(*(column[group] for column in noise)), step)
+            if logs:
+                metrics |= self._log(of_group, self.specs[group], step)
+        return metrics
+
+    def validate(self, step: int) -> dict[str, float]:
+        """Action MSE of every run on held-out episodes, where there are any."""
+        if self.held_out is None:
+            return {}
+        pairs = zip(self.specs, self.actors(), strict=True)
+        return {f"policy/action_mse/{spec.name}": action_mse(actor.act, self.held_out) for spec, actor in pairs}
+
+    def actors(self) -> list[Actor]:
+        """A copy of every run's policy, in the order of the runs."""
+        return [
+            Actor.of_run(update.actor, run)
+            for group, update in zip(self.groups, self.updates, strict=True)
+            for run in range(group.stop - group.start)
+        ]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a resumed learner needs to make the same updates."""
+        state: dict[str, Any] = {"groups": {f"group{i}": update.state_dict() for i, update in enumerate(self.updates)}}
+        return state | ({"hook": self.hook.state_dict()} if self.hook is not None else {})
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for i, update in enumerate(self.updates):
+            update.load_state_dict(state["groups"][f"group{i}"])
+        if self.hook is not None:
+            self.hook.load_state_dict(state.get("hook", {}))
+        self._batches = []
+
+    def _refreshes(self, step: int) -> bool:
+        plan = self.config.augmentation
+        return step >= plan.first_step and (step - plan.first_step) % plan.refresh_steps == 0
+
+    def _batch(self, step: int) -> Batch:
+        """The batch of a step; several are asked for at once, but none beyond the next generation of rollouts."""
+        at = step - self._first_batch
+        if not 0 <= at < len(self._batches):
+            count = min(self.config.prefetch, max(1, self.num_steps - step))
+            if self.hook is not None:
+                ahead = (i for i in range(1, count) if self._refreshes(step + i))
+                count = next(ahead, count)
+            arrays = self.source.sample(step, count)
+            self._batches = to_batches(arrays, self.context, self.config.normalise_weights)
+            self._first_batch, at = step, 0
+        return self._batches[at]
+
+    def _needs_others(self) -> bool:
+        default = self.config.offline.cql_weight
+        return any(spec.scalars.get("cql_weight", default) > 0 for spec in self.specs)
+
+    def _log(self, metrics: Mapping[str, torch.Tensor], specs: Sequence[RunSpec], step: int) -> dict[str, float]:
+        rows = {f"policy/{name}/{s.name}": float(v) for name, values in metrics.items()
+                for s, v in zip(specs, values.tolist(), strict=True)}  # fmt: skip
+        for name, value in rows.items():
+            if "loss" in name and not abs(value) < float("inf"):
+                raise DivergenceError(f"{name} is {value} at step {step}; lower policy.critic_lr or policy.actor_lr")
+        return rows
+
+
+def make_learner(
+    config: PolicyConfig, source: BatchSource, specs: Sequence[RunSpec], context: LearnerContext,
+    hook: AugmentationHook | None = None, held_out: Trajectories | None = None,
+) -> SACLearner:  # fmt: skip
+    """The learner of `specs`, fed by `source`; `hook` lets rollouts follow them; `held_out` is for validation."""
+    return SACLearner(config, source, specs, context, hook, held_out)

@@ -1,0 +1,125 @@
+"""The networks of many runs as one: every parameter carries leading run dimensions, a layer is one batched product.
+
+Shapes: R runs, C critics, B rows, D latent dimensions, A action dimensions, H units. Each run's weights are drawn
+from its own seed, so a run starts the same whoever trains beside it.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as nnf
+from torch import Tensor, nn
+
+from phaseb.seeding import torch_generator
+
+LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0  # the range CleanRL's and SB3's tanh policies keep to
+_LOG_2 = math.log(2.0)
+_HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+
+
+class Stack(nn.Module):
+    """G perceptrons side by side: (G, B, inputs) -> (G, B, outputs), ReLU between layers.
+
+    LayerNorm, where asked for, has no affine part of its own: the next layer's weights can learn it.
+    """
+
+    def __init__(self, weights: Sequence[Tensor], biases: Sequence[Tensor], norm: bool) -> None:
+        super().__init__()
+        self.weights = nn.ParameterList(weights)
+        self.biases = nn.ParameterList(biases)
+        self.norm = norm
+
+    def forward(self, x_GBI: Tensor) -> Tensor:
+        last = len(self.weights) - 1
+        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            x_GBI = torch.baddbmm(bias, x_GBI, weight)
+            if layer < last:
+                x_GBI = nnf.layer_norm(x_GBI, x_GBI.shape[-1:]) if self.norm else x_GBI
+                x_GBI = torch.relu_(x_GBI)
+        return x_GBI
+
+
+def make_stack(sizes: Sequence[int], seeds: Sequence[int], name: str, members: int, norm: bool) -> Stack:
+    """Perceptrons of `sizes` for every seed, `members` of them each (G = seeds x members).
+
+    Weights and biases are uniform in +-1/sqrt(inputs), as `torch.nn.Linear` starts; the last layer is ten times
+    smaller, so that a policy starts near zero action and critics start near zero value.
+    """
+    weights, biases = [], []
+    generators = {seed: torch_generator(seed, "policy", name) for seed in seeds}
+    for layer, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
+        bound = 1 / math.sqrt(inputs) * (0.1 if layer == len(sizes) - 2 else 1.0)
+        drawn = {s: _uniform(g, bound, members, inputs + 1, outputs) for s, g in generators.items()}
+        block = torch.cat([drawn[seed] for seed in seeds])
+        weights.append(block[:, :inputs].clone())
+        biases.append(block[:, inputs:].clone())
+    return Stack(weights, biases, norm)
+
+
+class ActorStack(nn.Module):
+    """R squashed Gaussian policies (Haarnoja et al. 2018, appendix C): a = tanh(mean + std * noise)."""
+
+    def __init__(self, stack: Stack) -> None:
+        super().__init__()
+        self.stack = stack
+
+    def forward(self, z_RBD: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log standard deviation before squashing, each (R, B, A)."""
+        mean, raw = self.stack(z_RBD).chunk(2, dim=-1)
+        log_std = LOG_STD_MIN + 0.5 * (LOG_STD_MAX - LOG_STD_MIN) * (torch.tanh(raw) + 1)
+        return mean, log_std
+
+    def sample(self, z_RBD: Tensor, noise_RBA: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """An action (R, B, A), its log density (R, B), and the mean action (R, B, A)."""
+        mean, log_std = self(z_RBD)
+        raw = mean + log_std.exp() * noise_RBA
+        log_density = -0.5 * noise_RBA.square() - log_std - _HALF_LOG_2PI - log_squash(raw)
+        return torch.tanh(raw), log_density.sum(-1), torch.tanh(mean)
+
+    def log_density(self, z_RBD: Tensor, action_RBA: Tensor) -> Tensor:
+        """Log density of given actions in [-1, 1], clipped just inside: (R, B)."""
+        mean, log_std = self(z_RBD)
+        raw = torch.atanh(action_RBA.clamp(-0.999, 0.999))
+        noise = (raw - mean) * torch.exp(-log_std)
+        return (-0.5 * noise.square() - log_std - _HALF_LOG_2PI - log_squash(raw)).sum(-1)
+
+
+class CriticStack(nn.Module):
+    """R ensembles of C action values."""
+
+    def __init__(self, stack: Stack, num_critics: int) -> None:
+        super().__init__()
+        self.stack = stack
+        self.num_critics = num_critics
+
+    def forward(self, z_RBD: Tensor, action_RBA: Tensor) -> Tensor:
+        """Values (R, C, B)."""
+        inputs = torch.cat([z_RBD, action_RBA], dim=-1)
+        runs, rows, size = inputs.shape
+        spread = inputs[:, None].expand(runs, self.num_critics, rows, size).reshape(-1, rows, size)
+        return self.stack(spread).view(runs, self.num_critics, rows)
+
+
+def log_squash(raw: Tensor) -> Tensor:
+    """log(1 - tanh(raw)^2), exact where tanh saturates: 2 (log 2 - raw - softplus(-2 raw))."""
+    return 2 * (_LOG_2 - raw - nnf.softplus(-2 * raw))
+
+
+def clip_per_run(gradients: Sequence[Tensor], num_runs: int, limit: float) -> Tensor:
+    """Scale each run's gradients in place to a joint norm of at most `limit`; returns the norms before, (R,).
+
+    Tensors lead with R or R x members; a run's norm covers all of its members.
+    """
+    squares = [g.reshape(num_runs, -1).square().sum(1) for g in gradients]
+    norms = torch.stack(squares).sum(0).sqrt()
+    scale = (limit / (norms + 1e-6)).clamp(max=1.0)
+    for gradient in gradients:
+        members = gradient.shape[0] // num_runs
+        gradient.mul_(scale.repeat_interleave(members).view(-1, *[1] * (gradient.ndim - 1)))
+    return norms
+
+
+def _uniform(generator: torch.Generator, bound: float, *shape: int) -> Tensor:
+    return (torch.rand(*shape, generator=generator) * 2 - 1) * bound

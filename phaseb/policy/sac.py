@@ -1,0 +1,178 @@
+"""One update of soft actor-critic, offline, in the order of the paper (Haarnoja et al. 2018b, algorithm 1).
+
+Shapes: R runs, C critics, B rows. Losses are summed over runs, so the gradient of a run's parameters is that of the
+run alone; clipping and temperatures are a run's own.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from phaseb.config.policy import PolicyConfig
+from phaseb.data_parallel import LearnerContext
+from phaseb.policy.batches import Batch, Noise, RunSpec
+from phaseb.policy.networks import ActorStack, CriticStack, clip_per_run, make_stack
+from phaseb.policy.offline import (
+    behaviour_distance,
+    conservative_gap,
+    diversity_penalty,
+    pessimistic_value,
+    run_scalars,
+)
+
+Metrics = dict[str, Tensor]  # each (R,), not yet a number: reading one waits for the device
+
+
+class SoftActorCritic:
+    """Networks, optimisers and one update of R runs that train as one batched product."""
+
+    def __init__(
+        self, config: PolicyConfig, specs: Sequence[RunSpec], z_size: int, action_size: int, context: LearnerContext
+    ) -> None:
+        self.config, self.specs, self.context = config, tuple(specs), context
+        seeds = [spec.seed for spec in specs]
+        hidden = [config.width] * config.num_layers
+        actor = make_stack([z_size, *hidden, 2 * action_size], seeds, "actor", 1, config.actor_norm)
+        sizes = [z_size + action_size, *hidden, 1]
+        self.actor = ActorStack(actor).to(context.device)
+        self.critics, self.targets = (
+            CriticStack(
+                make_stack(sizes, seeds, "critics", config.num_critics, config.critic_norm), config.num_critics
+            ).to(context.device)
+            for _ in range(2)
+        )
+        self.targets.requires_grad_(False)
+        start = torch.full((len(specs),), math.log(config.initial_temperature), device=context.device)
+        self.log_temperature = nn.Parameter(start)
+        self.scalars = run_scalars(config.offline, [spec.scalars for spec in specs], context.device)
+        self.target_entropy = -float(action_size) if config.target_entropy is None else config.target_entropy
+        self.optimisers = {
+            "critics": adam(self.critics.parameters(), config.critic_lr),
+            "actor": adam(self.actor.parameters(), config.actor_lr),
+            "temperature": adam([self.log_temperature], config.temperature_lr),
+        }
+
+    def update(self, batch: Batch, noise: Noise, step: int) -> Metrics:
+        """One step on this worker's rows. Returns metrics by name, each (R,)."""
+        self._set_learning_rates(step)
+        target = self._target(batch, noise)
+        metrics = self._update_critics(batch, target, noise)
+        if step % self.config.actor_every == 0:
+            metrics |= self._update_actor(batch, noise)
+        self._move_targets()
+        return metrics
+
+    @torch.no_grad()
+    def _move_targets(self) -> None:
+        for slow, online in zip(self.targets.parameters(), self.critics.parameters(), strict=True):
+            slow.lerp_(online, self.config.target_rate)
+
+    @torch.no_grad()
+    def _target(self, batch: Batch, noise: Noise) -> Tensor:
+        """r + discount * (pessimistic Q(s', a') - temperature * log pi(a' | s')), (R, B)."""
+        action, log_density, _ = self.actor.sample(batch.next_z, noise.target)
+        values = self.targets(batch.next_z, action)
+        value = self._pessimistic(values, noise) - self.log_temperature.exp()[:, None] * log_density
+        value = value - batch.cut * self.scalars.cut_spread_weight[:, None] * values.std(1, correction=0)
+        return self.config.reward_scale * batch.reward + batch.discount * value
+
+    def _update_critics(self, batch: Batch, target: Tensor, noise: Noise) -> Metrics:
+        values = self.critics(batch.z, batch.action)
+        bellman = (values - target[:, None]).square().sum(1)
+        loss = (batch.weight * bellman).mean(-1)
+        if self._any("cql_weight"):
+            gap = conservative_gap(self.critics, self.actor, batch.z, values, noise.other).sum(1)
+            loss = loss + self.scalars.cql_weight * (batch.weight * gap).mean(-1)
+        if self._any("diversity_weight"):
+            aligned = diversity_penalty(self.critics, batch.z, batch.action)
+            loss = loss + self.scalars.diversity_weight * (batch.weight * aligned).mean(-1)
+        norms = self._descend("critics", loss, self.critics.parameters())
+        values = values.detach()
+        return {
+            "critic_loss": loss.detach(), "critic_gradient": norms, "value": values.mean((1, 2)),
+            "value_spread": values.std(1, correction=0).mean(-1),
+        }  # fmt: skip
+
+    def _update_actor(self, batch: Batch, noise: Noise) -> Metrics:
+        temperature = self.log_temperature.detach().exp()[:, None]
+        action, log_density, mean_action = self.actor.sample(batch.z, noise.policy)
+        value = self._pessimistic(self.critics(batch.z, action), noise)
+        soft = temperature * log_density - value
+        if self.config.offline.normalise_value:
+            soft = soft / self.context.average(value.detach().abs().mean(-1)).clamp(min=1e-3)[:, None]
+        distance = behaviour_distance(mean_action, batch.action, batch.real)
+        rows = soft + self.scalars.behaviour_weight[:, None] * distance
+        loss = (batch.weight * rows).mean(-1)
+        norms = self._descend("actor", loss, self.actor.parameters())
+        entropy = -(batch.weight * log_density.detach()).mean(-1)
+        if self.config.learn_temperature:
+            surplus = self.log_temperature.exp() * (entropy - self.target_entropy)
+            self._descend("temperature", surplus, [self.log_temperature])
+        return {
+            "actor_loss": loss.detach(), "actor_gradient": norms, "entropy": entropy,
+            "temperature": temperature[:, 0], "behaviour": distance.detach().mean(-1),
+        }  # fmt: skip
+
+    def _pessimistic(self, values: Tensor, noise: Noise) -> Tensor:
+        return pessimistic_value(values, self.config.offline.pessimism, self.scalars.spread_weight, noise.pair)
+
+    def _any(self, name: str) -> bool:
+        """Whether any run has a weight: decided by the configuration, so that no step waits for the device."""
+        default = getattr(self.config.offline, name)
+        return any(spec.scalars.get(name, default) > 0 for spec in self.specs)
+
+    def _descend(self, name: str, loss_R: Tensor, parameters: Iterator[nn.Parameter] | list[nn.Parameter]) -> Tensor:
+        """One optimiser step on the sum over runs, gradients averaged over workers and clipped a run."""
+        chosen = list(parameters)
+        gradients = torch.autograd.grad(loss_R.sum(), chosen)
+        for parameter, gradient in zip(chosen, gradients, strict=True):
+            parameter.grad = gradient.contiguous()  # fused Adam reads memory in order, whatever the strides
+        self.context.average_gradients(chosen)
+        averaged = [p.grad for p in chosen if p.grad is not None]
+        norms = clip_per_run(averaged, len(self.specs), self.config.gradient_limit)
+        self.optimisers[name].step()
+        return norms
+
+    def _set_learning_rates(self, step: int) -> None:
+        config = self.config
+        if config.final_lr_factor == 1:
+            return
+        fall = 0.5 * (1 + math.cos(math.pi * min(1.0, step / config.num_steps)))
+        factor = config.final_lr_factor + (1 - config.final_lr_factor) * fall
+        rates = {"critics": config.critic_lr, "actor": config.actor_lr, "temperature": config.temperature_lr}
+        for name, optimiser in self.optimisers.items():
+            optimiser.param_groups[0]["lr"] = rates[name] * factor
+
+    def state_dict(self) -> dict[str, Any]:
+        """Networks, targets, temperatures and optimiser moments."""
+        return {
+            "actor": self.actor.state_dict(), "critics": self.critics.state_dict(),
+            "targets": self.targets.state_dict(),
+            "log_temperature": self.log_temperature.detach(),
+            "optimisers": {name: _moments(optimiser) for name, optimiser in self.optimisers.items()},
+        }  # fmt: skip
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for name in ("actor", "critics", "targets"):
+            getattr(self, name).load_state_dict(state[name])
+        self.log_temperature.data.copy_(state["log_temperature"])
+        for name, optimiser in self.optimisers.items():
+            _set_moments(optimiser, state["optimisers"].get(name, {}))
+
+
+def adam(parameters: Iterator[nn.Parameter] | list[nn.Parameter], rate: float) -> torch.optim.Optimizer:
+    """Adam as one fused kernel a tensor: the tensors are few and hold every run."""
+    return torch.optim.Adam(parameters, lr=rate, fused=True)
+
+
+def _moments(optimiser: torch.optim.Optimizer) -> dict[str, dict[str, Tensor]]:
+    """Adam's state by parameter number; empty before its first step."""
+    return {f"parameter{i}": dict(state) for i, state in optimiser.state_dict()["state"].items()}
+
+
+def _set_moments(optimiser: torch.optim.Optimizer, moments: Mapping[str, Mapping[str, Tensor]]) -> None:
+    state = {int(i.removeprefix("parameter")): {name: value.clone() for name, value in values.items()} for i, values in moments.items()}
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})

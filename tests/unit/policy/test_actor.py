@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+import torch
+
+from phaseb.episodes.trajectories import Trajectories
+from phaseb.errors import DataError
+from phaseb.policy.actor import Actor
+from phaseb.policy.behaviour import action_mse
+from phaseb.policy.networks import ActorStack, make_stack
+from phaseb.storage import Store
+
+
+def actor(run=1):
+    return Actor.of_run(ActorStack(make_stack([4, 16, 16, 6], [0, 1], "actor", 1, False)), run)
+
+
+def test_saved_and_loaded_acts_alike(tmp_path):
+    one, store = actor(), Store.at(tmp_path).folder("policy", "real_only", "0")
+    one.save(store, {"arm": "real_only"})
+    z = np.random.default_rng(0).standard_normal((9, 4)).astype(np.float32)
+    np.testing.assert_array_equal(Actor.load(store).act(z), one.act(z))
+    assert one.act(z).shape == (9, 3)
+    assert np.abs(one.act(z)).max() <= 1
+
+
+def test_an_altered_policy_is_refused(tmp_path):
+    store = Store.at(tmp_path)
+    actor().save(store)
+    name = next(n for n in store.names(suffix=".safetensors"))
+    blob = bytearray(store.read_bytes(name))
+    blob[-1] ^= 1
+    store.write_bytes(bytes(blob), name)
+    with pytest.raises(DataError, match="altered"):
+        Actor.load(store)
+
+
+def test_other_latents_are_refused():
+    with pytest.raises(ValueError, match=r"\(2, 5\) do not fit"):
+        actor().act(np.zeros((2, 5), np.float32))
+
+
+def test_the_mean_is_the_stack_s_and_samples_spread_around_it():
+    stack = ActorStack(make_stack([4, 16, 16, 6], [0, 1], "actor", 1, False)).requires_grad_(False)
+    one, z = Actor.of_run(stack, 1), torch.randn(5, 4)
+    torch.testing.assert_close(one(z), torch.tanh(stack(z[None].expand(2, -1, -1))[0][1]))
+    many = one.sample(z[:1].expand(4000, -1), torch.Generator().manual_seed(0))
+    raw = torch.atanh(many.clamp(-0.9999, 0.9999))
+    mean, log_std = (value[1, 0] for value in stack(z[None, :1].expand(2, -1, -1)))
+    np.testing.assert_allclose(raw.mean(0), mean, atol=0.05)
+    np.testing.assert_allclose(raw.std(0), log_std.exp(), rtol=0.1)
+
+
+def test_action_mse_counts_recorded_steps_only():
+    z = np.zeros((2, 4, 3), np.float32)
+    actions = np.zeros((2, 3, 2), np.float32)
+    actions[0, 0] = 1.0
+    actions[1, 2] = 99.0  # padding
+    held_out = Trajectories(
+        z=z, actions=actions, rewards=np.zeros((2, 3), np.float32), terminals=np.zeros((2, 3), np.float32),
+        lengths=np.array([3, 2]), ids=("a", "b"), splits=("dev", "dev"),
+    )  # fmt: skip
+    mse = action_mse(lambda rows: np.full((len(rows), 2), 0.5, np.float32), held_out)
+    assert mse == pytest.approx(0.25)
+    assert np.isnan(action_mse(lambda rows: rows, held_out.select([])))

@@ -1,0 +1,181 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from phaseb.checkpoint import flatten, load_checkpoint, save_checkpoint, unflatten
+from phaseb.config.policy import AugmentationConfig, OfflineConfig, PolicyConfig
+from phaseb.data_parallel import LearnerContext
+from phaseb.errors import ConfigError, DivergenceError
+from phaseb.policy.batches import RunSpec
+from phaseb.policy.learner import make_learner
+from phaseb.storage import Store
+
+SPECS = [RunSpec("real_only", 3), RunSpec("trust_weighted", 3), RunSpec("real_only", 5)]
+
+
+def config(**kwargs):
+    small = PolicyConfig(
+        width=16, num_critics=3, batch_size=32, num_steps=12, prefetch=5, runs_together=2, log_every=4
+    )
+    return small.model_copy(update=kwargs)
+
+
+def learner(random_source, settings=None, hook=None, context=None, **kwargs):
+    source = random_source([s.seed for s in SPECS], **kwargs)
+    return make_learner(settings or config(), source, SPECS, context or LearnerContext(0), hook)
+
+
+class Hook:
+    """Counts its calls; its state is what the batches after it depend on."""
+
+    def __init__(self):
+        self.calls, self.first_actions = [], []
+
+    def generate(self, step, actors):
+        self.calls.append(step)
+        self.first_actions.append(actors[0].act(np.ones((1, 5), np.float32)))
+        return {"accepted": 7.0}
+
+    def state_dict(self):
+        return {"calls": torch.tensor(self.calls)}
+
+    def load_state_dict(self, state):
+        self.calls = state["calls"].tolist() if "calls" in state else []
+
+
+@pytest.mark.parametrize("algorithm", ["sac", "iql"])
+def test_resumed_is_uninterrupted(random_source, tmp_path, algorithm):
+    settings = config(offline=OfflineConfig(algorithm=algorithm))
+    whole = learner(random_source, settings)
+    for step in range(12):
+        whole.step(step)
+    first, second = learner(random_source, settings), learner(random_source, settings)
+    for step in range(5):
+        first.step(step)
+    store = Store.at(tmp_path)
+    save_checkpoint(store, *flatten(first.state_dict()))
+    second.load_state_dict(unflatten(*load_checkpoint(store)))
+    for step in range(5, 12):
+        second.step(step)
+    for a, b in zip(whole.actors(), second.actors(), strict=True):
+        assert all(torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def test_prefetching_changes_nothing(random_source):
+    results = []
+    for prefetch in (1, 7):
+        one = learner(random_source, config(prefetch=prefetch))
+        for step in range(12):
+            one.step(step)
+        results.append(one.actors()[2].act(np.ones((1, 5), np.float32)))
+    np.testing.assert_array_equal(*results)
+
+
+def test_rollouts_follow_the_policy_at_fixed_steps(random_source):
+    hook = Hook()
+    plan = AugmentationConfig(refresh_steps=4, first_step=2)
+    one = learner(random_source, config(augmentation=plan, actor_lr=0.01), hook)
+    metrics = [one.step(step) for step in range(12)]
+    assert hook.calls == [2, 6, 10]
+    assert metrics[2]["policy/augmentation/accepted"] == 7.0
+    assert not np.array_equal(hook.first_actions[0], hook.first_actions[2])
+    crossing = [(s, n) for s, n in one.source.asked[1:] for call in hook.calls if s < call < s + n]
+    assert not crossing, "batches were asked for before the rollouts that they should come from"
+    assert one.state_dict()["hook"]["calls"].tolist() == [2, 6, 10]
+
+
+def test_rollouts_can_be_turned_off(random_source):
+    hook = Hook()
+    one = learner(random_source, config(augmentation=AugmentationConfig(enabled=False, refresh_steps=1)), hook)
+    one.step(0)
+    assert not hook.calls
+
+
+def test_zero_accepted_is_real_only_to_the_bit(random_source):
+    """An arm whose batches hold no synthetic row ends in the very policy of `real_only`, grouped with it or not."""
+    for together in (1, 2, 3):
+        one = learner(random_source, config(runs_together=together))
+        for step in range(12):
+            one.step(step)
+        real, trusted, other = (actor.state_dict() for actor in one.actors())
+        assert all(torch.equal(real[k], trusted[k]) for k in real)
+        assert not all(torch.equal(real[k], other[k]) for k in real)
+
+
+def test_metrics_name_the_run_and_come_at_their_steps(random_source):
+    one = learner(random_source)
+    rows = [one.step(step) for step in range(6)]
+    assert [bool(r) for r in rows] == [True, False, False, False, True, False]
+    assert {"policy/critic_loss/real_only/3", "policy/entropy/trust_weighted/3"} <= set(rows[0])
+
+
+def test_divergence_is_named(random_source):
+    source = random_source([s.seed for s in SPECS])
+    sound = source._rows
+
+    def broken(seed, step):
+        rows = sound(seed, step)
+        if seed == 5 and step == 3:
+            rows["reward"] = rows["reward"] * np.float32(np.nan)
+        return rows
+
+    source._rows = broken
+    one = make_learner(config(), source, SPECS, LearnerContext(0))
+    for step in range(4):
+        one.step(step)
+    with pytest.raises(DivergenceError, match=r"critic_loss/real_only/5 is nan at step 4"):
+        one.step(4)
+
+
+def test_a_batch_that_does_not_divide_is_refused(random_source):
+    with pytest.raises(ConfigError, match="batch_size=32 does not divide by 3 workers"):
+        learner(random_source, context=LearnerContext(0, 0, 3))
+
+
+def test_two_workers_make_the_update_of_one(random_source, monkeypatch):
+    """Each worker's half of the batch gives gradients whose mean is the whole batch's (weights differ a row)."""
+    gathered = []
+
+    def gather(self, parameters):
+        gathered.append([p.grad.clone() for p in parameters])
+
+    monkeypatch.setattr(LearnerContext, "average_gradients", gather)
+    monkeypatch.setattr(LearnerContext, "average", lambda self, value: value)
+    settings = config(runs_together=3, offline=OfflineConfig(normalise_value=False))
+    for context in (LearnerContext(0), LearnerContext(0, 0, 2), LearnerContext(0, 1, 2)):
+        learner(random_source, settings, context=context, synthetic_share=0.5, weight=0.2).step(1)
+    whole, left, right = gathered
+    for a, b, c in zip(whole, left, right, strict=True):
+        torch.testing.assert_close(a, (b + c) / 2, rtol=1e-4, atol=1e-6)
+
+
+def test_it_finds_the_best_policy_of_a_linear_quadratic_task(linear_quadratic):
+    task = linear_quadratic(2)
+    settings = PolicyConfig(
+        num_steps=1500, width=48, num_critics=2, batch_size=128, discount=0.95, actor_every=1, critic_lr=1e-3,
+        actor_lr=1e-3, target_rate=0.02, target_entropy=-3.0,
+        offline=OfflineConfig(behaviour_weight=0.0, normalise_value=False, pessimism="min"),
+    )  # fmt: skip
+    specs = [RunSpec("a", 0), RunSpec("b", 1, {"behaviour_weight": 30.0})]
+    one = make_learner(settings, task, specs, LearnerContext(0))
+    for step in range(1500):
+        one.step(step)
+    gain = task.best_gain()
+    best = task.cost(lambda x: np.clip(-x @ gain.T, -1, 1))
+    recorded = task.cost(lambda x: np.clip(x @ [[-0.3], [-0.3]], -1, 1))
+    learned, cloned = (task.cost(actor.act) for actor in one.actors())
+    assert best >= learned > best - 0.1 * (best - recorded), (best, learned, recorded)
+    assert abs(cloned - recorded) < 0.25 * (best - recorded), "a strong behaviour term clones"
+
+
+def test_actions_of_a_run_do_not_depend_on_its_group(random_source):
+    groups = []
+    for together in (1, 3):
+        one = learner(random_source, config(runs_together=together))
+        for step in range(6):
+            one.step(step)
+        groups.append([a.act(np.ones((1, 5), np.float32)) for a in one.actors()])
+    for a, b in itertools.chain(zip(*groups, strict=True)):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
