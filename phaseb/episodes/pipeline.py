@@ -1,0 +1,161 @@
+"""Shards through Ray Data: a pool of actors maps them, and they open as Ray datasets.
+
+Rows of `dataset` and `windows` are Arrow tensors, which Ray hands on as NumPy arrays without copying.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray.data
+
+from phaseb.config.resources import ResourcesConfig
+from phaseb.episodes.columns import Floats
+from phaseb.episodes.episode import Episode
+from phaseb.episodes.shard_work import EachEpisode, ShardJob, ShardWorker, WorkerClass
+from phaseb.episodes.shards import read_shard, shard_names
+from phaseb.episodes.trajectories import Trajectories
+from phaseb.errors import ClusterError, DataError, PhasebError
+from phaseb.storage import Store
+
+Progress = Callable[[int, int], None]
+
+
+def map_shards(
+    source: Store, target: Store, worker_class: WorkerClass, worker_args: Sequence[Any] = (),
+    resources: ResourcesConfig | None = None, *, stamp: str = "", num_actors: int | None = None,
+    progress: Progress | None = None,
+) -> list[str]:  # fmt: skip
+    """Make `target` from `source` shard by shard, the same whatever the number of actors.
+
+    Args:
+        source, target: folders of shards.
+        worker_class: made once an actor with `worker_args` (keep them small: where a model lies, not the model);
+            called with a shard's episodes or trajectories, it returns episodes or trajectories.
+        resources: what to use: `num_tasks` actors of `cpus_per_task` each. None, or `num_workers=0`, works in this
+            process, without Ray.
+        stamp: digest of what the output depends on beside the source; shards done under it are skipped.
+        num_actors: another number of actors than `num_tasks`.
+        progress: called with (shards done, all shards) after each.
+
+    Returns:
+        the names of all shards of `target`.
+
+    Raises:
+        PhasebError: what a worker raised; shards already written stay and are not done again.
+    """
+    job, names = ShardJob(source, target, stamp), shard_names(source)
+    todo = job.pending()
+    if resources is None or resources.num_workers == 0:
+        finished = _in_process(job, todo, worker_class, worker_args)
+    else:
+        pool = {"num_cpus": resources.cpus_per_task, "size": num_actors or resources.num_tasks}
+        finished = _on_ray(job, todo, worker_class, worker_args, **pool)
+    for done, _ in enumerate(finished, start=len(names) - len(todo) + 1):
+        if progress is not None:
+            progress(done, len(names))
+    return names
+
+
+def map_episodes(
+    source: Store, target: Store, worker_class: Callable[..., Callable[[Episode], Episode | None]],
+    worker_args: Sequence[Any] = (), resources: ResourcesConfig | None = None, **options: Any,
+) -> list[str]:  # fmt: skip
+    """`map_shards` for a class that takes one episode and returns one, or None to drop it."""
+    return map_shards(source, target, EachEpisode, (worker_class, *worker_args), resources, **options)
+
+
+def dataset(store: Store) -> "ray.data.Dataset":
+    """The shards of a folder as a Ray dataset, one row an episode (columns as in `schema`)."""
+    paths = [store.path(name) for name in shard_names(store)]
+    return ray.data.read_parquet(paths, filesystem=store.filesystem)
+
+
+def windows(store: Store, length: int, stride: int = 1) -> "ray.data.Dataset":
+    """All windows of `length` steps as a Ray dataset, in fixed shapes that batch as plain arrays.
+
+    Columns: `id`, `start`, `rewards` (length,), and where there are such `actions` (length, A), and `state` or `z`
+    (length + 1, D). Episodes that are shorter give no window.
+    """
+    names = [{"shard": name} for name in shard_names(store)]
+    shards = ray.data.from_items(names, override_num_blocks=len(names))
+    return shards.map_batches(
+        _cut_windows, batch_size=1, fn_kwargs={"store": store, "length": length, "stride": stride}
+    )
+
+
+def _in_process(job: ShardJob, todo: list[str], worker_class: WorkerClass, args: Sequence[Any]) -> Iterator[str]:
+    worker = worker_class(*args) if todo else None
+    for name in todo:
+        assert worker is not None
+        job.run(name, worker)
+        yield name
+
+
+def _on_ray(
+    job: ShardJob, todo: list[str], worker_class: WorkerClass, args: Sequence[Any], size: int, num_cpus: float
+) -> Iterator[str]:
+    if not todo:
+        return
+    work = ray.data.from_items([{"shard": name} for name in todo], override_num_blocks=len(todo))
+    made = work.map_batches(
+        _ShardActor, batch_size=1, compute=ray.data.ActorPoolStrategy(size=min(size, len(todo))), num_cpus=num_cpus,
+        fn_constructor_args=(job, worker_class, tuple(args)),
+    )  # fmt: skip
+    for row in made.iter_rows():
+        if row["error"]:
+            raise _ERRORS.get(row["kind"], PhasebError)(row["error"])
+        yield row["shard"]
+
+
+_ERRORS: dict[str, type[PhasebError]] = {c.__name__: c for c in (DataError, ClusterError)}
+
+
+class _ShardActor:
+    """What one actor of the pool holds: a worker, made once. Users' errors come back as rows, in one line."""
+
+    def __init__(self, job: ShardJob, worker_class: WorkerClass, args: Sequence[Any]) -> None:
+        self.job, self.failure = job, ("", "")
+        try:
+            self.worker: ShardWorker | None = worker_class(*args)
+        except PhasebError as error:
+            self.worker, self.failure = None, (type(error).__name__, str(error))
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        (name,) = batch["shard"]
+        kind, text = self.failure
+        if self.worker is not None:
+            try:
+                self.job.run(str(name), self.worker)
+            except PhasebError as error:
+                kind, text = type(error).__name__, str(error)
+        return {"shard": [str(name)], "kind": [kind], "error": [text]}
+
+
+def _cut_windows(batch: dict[str, Any], store: Store, length: int, stride: int) -> pa.Table:
+    (name,) = batch["shard"]
+    parts: dict[str, list[Floats]] = {}
+    ids: list[str] = []
+    starts: list[int] = []
+    for episode, arrays in _ragged(read_shard(store, str(name))):
+        at = range(0, len(arrays["rewards"]) - length + 1, stride)
+        ids += [episode] * len(at)
+        starts += at
+        for key, array in arrays.items():
+            size = length + (key in ("state", "z"))
+            parts.setdefault(key, []).extend(array[t : t + size] for t in at)
+    if not ids:
+        return pa.table({})
+    columns = {key: pa.FixedShapeTensorArray.from_numpy_ndarray(np.stack(rows)) for key, rows in parts.items()}
+    return pa.table({"id": pa.array(ids), "start": pa.array(starts, pa.int64()), **columns})
+
+
+def _ragged(shard: list[Episode] | Trajectories) -> list[tuple[str, dict[str, Floats]]]:
+    if isinstance(shard, Trajectories):
+        return [
+            (shard.ids[i], {"z": shard.z[i, : n + 1], "actions": shard.actions[i, :n], "rewards": shard.rewards[i, :n]})
+            for i, n in enumerate(shard.lengths)
+        ]
+    rows = [(e.id, {"state": e.state, "actions": e.actions, "rewards": e.rewards}) for e in shard]
+    return [(name, {key: array for key, array in row.items() if array is not None}) for name, row in rows]
