@@ -86,7 +86,8 @@ class LatentDynamics(nn.Module):
         """One GRU step: projected inputs (K, B, 3H), hidden (K, B, H) -> hidden."""
         # split and unbind instead of slices: the gradient of a slice is a whole tensor of zeros.
         sizes = [2 * self.hidden_size, self.hidden_size]
-        (to_gates, to_new), (gates_h, new_h) = inputs.split(sizes, dim=-1), self.from_h(h).split(sizes, dim=-1)
+        to_gates, to_new = torch.split(inputs, sizes, dim=-1)
+        gates_h, new_h = torch.split(self.from_h(h), sizes, dim=-1)
         reset, update = torch.sigmoid(to_gates + gates_h).chunk(2, dim=-1)
         return torch.lerp(torch.tanh(torch.addcmul(to_new, reset, new_h)), h, update)
 
@@ -139,7 +140,7 @@ class LatentDynamics(nn.Module):
         k, b, t, d = z.shape
         projected = self.project_actions(actions) + self.from_z(z.reshape(k, b * t, d)).view(k, b, t, -1)
         h, hidden = self.initial_hidden(b), []
-        to_gru, to_head = projected.split(self.input_sizes, dim=-1)
+        to_gru, to_head = torch.split(projected, self.input_sizes, dim=-1)
         for inputs in to_gru.unbind(2):
             h = self.recur(inputs, h)
             hidden.append(h)
@@ -176,7 +177,8 @@ class LatentDynamics(nn.Module):
 
     def step(self, z: Tensor, projected: Tensor, h: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """One step of all members: next latent, hidden, features, extra outputs."""
-        to_gru, to_head = torch.baddbmm(projected, z, self.from_z.weight).split(self.input_sizes, dim=-1)
+        mixed = torch.baddbmm(projected, z, self.from_z.weight)
+        to_gru, to_head = torch.split(mixed, self.input_sizes, dim=-1)
         h = self.recur(to_gru, h)
         u = self.features(h, to_head)
         after, extra = self.advance(z, u)
