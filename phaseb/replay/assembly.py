@@ -1,0 +1,62 @@
+"""Batches put together from the parts that the shards gave."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phaseb.replay.block import as_batches, block_size, open_block
+from phaseb.replay.plan import Request, owned, places
+from phaseb.replay.schema import TransitionSchema
+
+Floats = NDArray[np.float32]
+
+
+def is_single(windows: NDArray[np.float64]) -> int | None:
+    """The shard that owns every window (S, R, 2, 2) whole, if there is one."""
+    whole = (windows[..., 0] == 0).all((1, 2)) & (windows[..., 1] == 1).all((1, 2))
+    return int(np.flatnonzero(whole)[0]) if whole.any() else None
+
+
+def synthetic_places(request: Request) -> NDArray[np.bool_]:
+    """(R, share): which places of a batch are synthetic."""
+    column = request.shape.begin + np.arange(request.shape.share)
+    return column[None] >= request.shape.batch_size - np.array(request.num_synthetic)[:, None]
+
+
+def assemble(
+    schema: TransitionSchema, request: Request, parts: Mapping[int, Floats], windows: NDArray[np.float64]
+) -> dict[str, NDArray[np.generic]]:
+    """The learner's arrays from the flat parts by shard: views where one shard gave all, else one copy.
+
+    Args:
+        request: what was asked (its `window` is not read).
+        parts: by shard number.
+        windows: (S, R, 2, 2).
+    """
+    numbered = any(spec.weighting == "priority" for spec in request.specs)
+    num = request.num_batches * len(request.specs) * request.shape.share
+    single = is_single(windows)
+    if single is not None:
+        block = open_block(schema, parts[single], num, numbered)
+        return as_batches(schema, block, synthetic_places(request), request.num_batches)
+    numbers, synthetic = places(request)
+    block = open_block(schema, np.empty(block_size(schema, num, numbered), np.float32), num, numbered)
+    shards = np.empty(num, dtype=np.int64)
+    for shard, part in parts.items():
+        at = np.flatnonzero(owned(numbers, synthetic, windows[shard]).ravel())
+        given = open_block(schema, part, len(at), numbered)
+        for target, source in zip(_columns(block), _columns(given), strict=True):
+            target[at] = source
+        shards[at] = shard
+    batch = as_batches(schema, block, synthetic, request.num_batches)
+    if numbered:
+        batch["shard"] = shards.reshape(request.num_batches, *synthetic.shape)
+    return batch
+
+
+def _columns(block: "object") -> list[NDArray[np.generic]]:
+    names = ("records", "discount", "weight", "age", "cut", "numbers")
+    return [column for column in (getattr(block, name) for name in names) if column is not None]
+
+

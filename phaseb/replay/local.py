@@ -1,0 +1,144 @@
+"""The buffer in the learner's own process: the same shards and laws as on Ray, without Ray."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phaseb.config.replay import ReplayConfig
+from phaseb.episodes.trajectories import Trajectories
+from phaseb.errors import DataError
+from phaseb.replay.accounting import Accounting
+from phaseb.replay.assembly import assemble, is_single, synthetic_places
+from phaseb.replay.partition import Partition
+from phaseb.replay.plan import Request, make_plan
+from phaseb.replay.ring import Inserted
+from phaseb.replay.schema import TransitionSchema
+from phaseb.replay.segments import Segments, Source, episode_codes, from_trajectories
+from phaseb.replay.spec import BatchShape, SampleSpec
+
+Integers = NDArray[np.int64]
+
+
+class LocalReplay:
+    """Shards in this process.
+
+    Args:
+        schema: what a transition holds.
+        config: capacity, number of shards, laws.
+    """
+
+    def __init__(self, schema: TransitionSchema, config: ReplayConfig) -> None:
+        self.schema = schema
+        self.config = config
+        self.partitions = [Partition(schema, config) for _ in range(config.num_shards)]
+
+    @property
+    def num_transitions(self) -> int:
+        return sum(p.ring.num_transitions for p in self.partitions)
+
+    def insert(
+        self,
+        trajectories: Trajectories,
+        source: Source,
+        columns: Mapping[str, NDArray[np.floating] | NDArray[np.bool_]] | None = None,
+        frames: NDArray[np.uint8] | None = None,
+    ) -> Inserted:
+        """Insert latent episodes; those transitions that are held already are left out. See `from_trajectories`.
+
+        Raises:
+            DataError: sizes, NaN or weights that do not fit; the buffer is unchanged.
+        """
+        return self.insert_segments(from_trajectories(trajectories, self.schema, source, columns, frames))
+
+    def insert_segments(self, segments: Segments) -> Inserted:
+        """Insert segments, each into the shard that its episode belongs to."""
+        parts = route(segments, len(self.partitions))
+        if len(parts) > 1:  # all shards take their part or none does
+            for k, part in parts.items():
+                self.partitions[k].ring.check(part)
+        done = [self.partitions[k].insert(part) for k, part in parts.items()]
+        return Inserted(sum(d.inserted for d in done), sum(d.duplicates for d in done), sum(d.evicted for d in done))
+
+    def set_weights(self, column: str, trajectories: Trajectories, source: Source, values: NDArray[np.floating]) -> int:
+        """Set a weight column of every transition of these episodes from values (N, T); returns how many are held."""
+        codes, steps, flat = transition_keys(trajectories, source, values)
+        self.schema.weight(column)
+        found = 0
+        for k, partition in enumerate(self.partitions):
+            here = codes % len(self.partitions) == k
+            found += partition.set_weights(column, codes[here], steps[here], flat[here])
+        return found
+
+    def source(
+        self, specs: Sequence[SampleSpec], batch_size: int, gamma: float, rank: int = 0, world_size: int = 1
+    ) -> "LocalSource":
+        """Batches of `batch_size` for each spec, or this worker's part of them."""
+        return LocalSource(self, tuple(specs), BatchShape(batch_size, rank, world_size), gamma)
+
+
+class LocalSource:
+    """A `BatchSource` over a `LocalReplay`; `accounting` holds the books."""
+
+    def __init__(self, replay: LocalReplay, specs: tuple[SampleSpec, ...], shape: BatchShape, gamma: float) -> None:
+        for spec in specs:
+            if spec.weight_column is not None:
+                replay.schema.weight(spec.weight_column)
+        self._replay, self._specs, self._shape, self._gamma = replay, specs, shape, gamma
+        self.accounting = Accounting(specs)
+
+    def sample(self, step: int, num_batches: int) -> dict[str, NDArray[np.generic]]:
+        """The batches of steps `step` … `step + num_batches − 1`; see `BatchSource`.
+
+        Raises:
+            DataError: fewer transitions than `min_size`, or a batch larger than the real stratum.
+        """
+        replay = self._replay
+        require_size(replay.num_transitions, replay.config.min_size)
+        masses = np.stack([p.masses(self._specs) for p in replay.partitions])
+        plan = make_plan(self._specs, masses, self._shape.batch_size)
+        requests = [
+            Request(
+                specs=self._specs, step=step, num_batches=num_batches, shape=self._shape,
+                num_synthetic=tuple(plan.num_synthetic.tolist()), window=window, totals=plan.totals,
+                n_step=replay.config.n_step, gamma=self._gamma,
+            )
+            for window in plan.windows
+        ]  # fmt: skip
+        single = is_single(plan.windows)
+        chosen = range(len(requests)) if single is None else [single]
+        parts = {k: replay.partitions[k].sample(requests[k]) for k in chosen}
+        batch = assemble(replay.schema, requests[0], parts, plan.windows)
+        self.accounting.count(batch, synthetic_places(requests[0]))
+        return batch
+
+
+def route(segments: Segments, num_shards: int) -> dict[int, Segments]:
+    """Segments by the shard that their episode belongs to; shards that get none are absent."""
+    if num_shards == 1:
+        return {0: segments} if len(segments) else {}
+    shard = segments.codes % num_shards
+    return {int(k): segments.select(shard == k) for k in np.unique(shard)}
+
+
+def transition_keys(
+    trajectories: Trajectories, source: Source, values: NDArray[np.floating]
+) -> tuple[Integers, Integers, NDArray[np.float32]]:
+    """(codes, steps, values) of all transitions of episodes, flat.
+
+    Raises:
+        DataError: where `values` is not (N, T).
+    """
+    if values.shape != trajectories.rewards.shape:
+        raise DataError(f"weights are {values.shape}, wanted {trajectories.rewards.shape} (episodes, steps)")
+    episode, step = np.nonzero(trajectories.mask)
+    return episode_codes(trajectories, source)[episode], step, values[episode, step].astype(np.float32)
+
+
+def require_size(num_transitions: int, min_size: int) -> None:
+    """Raises DataError where the buffer may not be sampled yet."""
+    if num_transitions < min_size:
+        raise DataError(
+            f"the replay buffer holds {num_transitions} transitions and replay.min_size is {min_size}; "
+            "insert more or lower it"
+        )

@@ -1,0 +1,101 @@
+"""Which shard gives which draw: the strata of all shards laid end to end, and batches cut from them.
+
+Every draw is a number u in [0, 1) of its stratum's mass over all shards. A shard owns the window [low, high) of that
+line that its own mass takes, so frequencies follow the law exactly whatever the fill of the shards; shards draw no
+random numbers and need to be told only their windows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phaseb.errors import DataError
+from phaseb.replay.spec import REAL, SYNTHETIC, BatchShape, SampleSpec, draw
+
+Doubles = NDArray[np.float64]
+# What a shard tells of a stratum, for one spec: mass to draw from, rows of positive mass, rows, sum of the weights.
+MASS, DRAWABLE, COUNT, WEIGHT = 0, 1, 2, 3
+NUM_TOTALS = 4
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Attributes:
+    windows: (S, R, 2, 2): of each shard, spec and stratum the window [low, high).
+    num_synthetic: (R,) synthetic transitions in a batch.
+    totals: (R, 2, 4): of each spec and stratum, mass, drawable rows, rows and weights over all shards.
+    """
+
+    windows: Doubles
+    num_synthetic: NDArray[np.int64]
+    totals: Doubles
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a shard needs to know to give its part of some batches: a few numbers, whatever the size of the batches.
+
+    `window` is (R, 2, 2), `totals` (R, 2, 4).
+    """
+
+    specs: tuple[SampleSpec, ...]
+    step: int
+    num_batches: int
+    shape: BatchShape
+    num_synthetic: tuple[int, ...]
+    window: Doubles
+    totals: Doubles
+    n_step: int
+    gamma: float
+
+
+def make_plan(specs: Sequence[SampleSpec], masses: Doubles, batch_size: int) -> Plan:
+    """Windows and strata for the masses (S, R, 2, 4) that the shards report.
+
+    Raises:
+        DataError: where the real stratum is needed and holds fewer transitions than are drawn of it.
+    """
+    totals = masses.sum(0)
+    num_synthetic = np.array([_num_synthetic(s, t, batch_size) for s, t in zip(specs, totals, strict=True)])
+    for spec, total, synthetic in zip(specs, totals, num_synthetic, strict=True):
+        needed, there = batch_size - int(synthetic), int(total[REAL, DRAWABLE])
+        if needed > there:
+            raise DataError(
+                f"{spec.name}: a batch takes {needed} real transitions and the replay buffer holds {there}; "
+                "insert more or make the batch smaller"
+            )
+    mass = masses[..., MASS]
+    edges = np.cumsum(mass, axis=0) / np.where(totals[..., MASS] > 0, totals[..., MASS], 1.0)
+    behind = np.cumsum(mass[::-1], axis=0)[::-1]
+    edges[:-1] = np.where(behind[1:] > 0, edges[:-1], 1.0)  # the last shard that has mass ends the line, exactly
+    edges[-1] = 1.0
+    lows = np.concatenate([np.zeros((1, *edges.shape[1:])), edges[:-1]])
+    return Plan(np.stack([lows, edges], -1), num_synthetic, totals)
+
+
+def places(request: Request) -> tuple[Doubles, NDArray[np.bool_]]:
+    """The draws of all specs as (num_batches, R, share), and (R, share): which places are synthetic."""
+    shape = request.shape
+    numbers = np.empty((request.num_batches, len(request.specs), shape.share))
+    for r, spec in enumerate(request.specs):
+        numbers[:, r] = draw(spec, request.num_synthetic[r], shape, request.step, request.num_batches)
+    column = shape.begin + np.arange(shape.share)
+    return numbers, column[None] >= shape.batch_size - np.array(request.num_synthetic)[:, None]
+
+
+def owned(numbers: Doubles, synthetic: NDArray[np.bool_], window: Doubles) -> NDArray[np.bool_]:
+    """(num_batches, R, share): the draws that fall into a shard's window (R, 2, 2)."""
+    bounds = np.where(synthetic[..., None], window[:, None, SYNTHETIC], window[:, None, REAL])
+    return (numbers >= bounds[..., 0]) & (numbers < bounds[..., 1])
+
+
+def _num_synthetic(spec: SampleSpec, totals: Doubles, batch_size: int) -> int:
+    mass, drawable, count, weight = totals[SYNTHETIC]
+    if mass <= 0 or (spec.weighting == "loss" and weight <= 0):
+        return 0
+    share = spec.synthetic_share
+    if spec.share_follows_weight:
+        share *= min(1.0, weight / count)
+    return min(round(share * batch_size), int(drawable))

@@ -1,0 +1,187 @@
+"""A ring of records in preallocated columns: written in bulk, the oldest rows overwritten, read by row number."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from phaseb.errors import DataError
+from phaseb.replay.row_queue import RowQueue
+from phaseb.replay.schema import TransitionSchema
+from phaseb.replay.segment_table import SegmentTable
+from phaseb.replay.segments import SOURCES, Segments
+
+Integers = NDArray[np.int64]
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Inserted:
+    """What an insert did: transitions taken in, refused as known already, and pushed out by it."""
+
+    inserted: int
+    duplicates: int
+    evicted: int
+
+
+class Ring:
+    """The newest rows of all that was inserted, each in a slot of fixed size.
+
+    Row numbers are slots, 0 … capacity − 1. `written` counts all rows ever written, so slot = number % capacity, and
+    a transition's age is the number of rows written after it.
+
+    Args:
+        schema: the columns of a record.
+        capacity: rows. A segment of T transitions takes T + 1, one where it goes on from the segment before it.
+    """
+
+    def __init__(self, schema: TransitionSchema, capacity: int) -> None:
+        if capacity < 2:
+            raise ValueError(f"a ring of {capacity} rows cannot hold a transition")
+        self.schema = schema
+        self.capacity = capacity
+        # One row more than the capacity: row 0's observation again, so that every row's successor lies behind it.
+        self.rows = np.zeros((capacity + 1, schema.width), dtype=np.float32)
+        self.left = np.zeros(capacity, dtype=np.int32)  # transitions to the segment's end, this one included; 0: none
+        self.source = np.zeros(capacity, dtype=np.uint8)
+        self.frames = None if schema.frame_shape is None else np.zeros((capacity + 1, *schema.frame_shape), np.uint8)
+        self.queues = tuple(RowQueue(capacity) for _ in SOURCES)
+        self.table = SegmentTable()
+        self.written = 0
+        self.version = 0
+        self._pairs = torch.from_numpy(self.rows).as_strided(
+            (capacity, schema.width + schema.latent_size), (schema.width, 1)
+        )
+
+    @property
+    def num_transitions(self) -> int:
+        return sum(len(queue) for queue in self.queues)
+
+    @property
+    def oldest(self) -> int:
+        """The slot of the oldest row."""
+        return max(0, self.written - self.capacity) % self.capacity
+
+    def insert(self, segments: Segments) -> Inserted:
+        """Write segments, newest last, without those transitions that are held already.
+
+        Raises:
+            DataError: schema mismatch, NaN, negative weights, a segment that the ring cannot hold; nothing is changed.
+        """
+        self.check(segments)
+        fresh = self.table.unknown(segments)
+        before = self.num_transitions
+        for part in self._portions(fresh):
+            self._write(part)
+        evicted = before + fresh.num_transitions - self.num_transitions
+        return Inserted(fresh.num_transitions, segments.num_transitions - fresh.num_transitions, evicted)
+
+    def check(self, segments: Segments) -> None:
+        """Raises DataError where `insert` would refuse the segments."""
+        self.schema.require(segments.schema, "an insert")
+        segments.check()
+        longest = int(segments.lengths.max(initial=0))
+        if longest + 1 > self.capacity:
+            raise DataError(f"an episode of {longest} steps is larger than a shard of {self.capacity} rows")
+
+    def spans(self, begin: int, count: int) -> list[slice]:
+        """The slots of `count` rows from number `begin` on, as one or two slices in that order."""
+        first = begin % self.capacity
+        count = min(count, self.capacity)
+        behind = first + count - self.capacity
+        return [slice(first, first + count)] if behind <= 0 else [slice(first, self.capacity), slice(0, behind)]
+
+    def gather(self, rows: Integers, out: Floats | None = None) -> Floats:
+        """(n, W + D): the record of each row and the observation that follows it."""
+        width = self._pairs.shape[1]
+        out = np.empty((len(rows), width), dtype=np.float32) if out is None else out
+        torch.index_select(self._pairs, 0, torch.from_numpy(rows), out=torch.from_numpy(out))
+        return out
+
+    def returns(self, rows: Integers, num_steps: int, gamma: float) -> tuple[Floats, Floats, Integers]:
+        """n-step returns that stop where the segment does.
+
+        Returns: (n,) Σ_k γ^k r_{t+k} over m = min(num_steps, steps left) steps; (n,) the discount γ^m of the value
+        that follows, 0 where the task ended; (n,) the slot of the observation m steps on.
+        """
+        steps = np.arange(num_steps)
+        taken = np.minimum(self.left[rows], num_steps)
+        slots = (rows[:, None] + steps) % self.capacity
+        rewards = self.rows[slots, self.schema.reward] * (steps < taken[:, None]) * gamma ** steps
+        ended = self.rows[(rows + taken - 1) % self.capacity, self.schema.terminal]
+        discounts = (gamma ** taken) * (1.0 - ended)
+        return rewards.sum(1).astype(np.float32), discounts.astype(np.float32), (rows + taken) % self.capacity
+
+    def ages(self, rows: Integers) -> Integers:
+        """Rows written after each row."""
+        return (self.written - 1 - rows) % self.capacity
+
+    def numbers(self, rows: Integers) -> Integers:
+        """The number of each row among all that were ever written: what names it until it is overwritten."""
+        return self.written - 1 - self.ages(rows)
+
+    def slots(self, numbers: Integers) -> tuple[Integers, NDArray[np.bool_]]:
+        """The slots of rows by number, and which of them are still there."""
+        there = (numbers >= max(0, self.written - self.capacity)) & (numbers < self.written)
+        return numbers % self.capacity, there
+
+    def find(self, codes: Integers, steps: Integers) -> tuple[Integers, NDArray[np.bool_]]:
+        """The slots of transitions by (episode code, step), and which of them are held."""
+        numbers, known = self.table.find(codes, steps)
+        slots, there = self.slots(numbers)
+        return slots, known & there
+
+    def export(self) -> Segments:
+        """All that is held, as segments, oldest first."""
+        lengths, codes, first_steps, numbers = self.table.live()
+        sizes = lengths + 1
+        within = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        rows = (np.repeat(numbers, sizes) + within) % self.capacity
+        frames = None if self.frames is None else self.frames[rows]
+        sources = self.source[numbers % self.capacity]
+        return Segments(self.schema, self.rows[rows], lengths, codes, first_steps, sources, frames)
+
+    def _portions(self, segments: Segments) -> list[Segments]:
+        """The segments in as many parts as the ring must be filled; parts that would not stay are left out."""
+        sizes = segments.lengths + 1
+        behind = np.cumsum(sizes[::-1])[::-1]
+        stays = behind <= self.capacity
+        if stays.all():
+            return [segments] if len(segments) else []
+        return [segments.select(stays)]
+
+    def _write(self, part: Segments) -> None:
+        num, begin = len(part.rows), self.written % self.capacity
+        slots = (begin + np.arange(num)) % self.capacity
+        sizes = part.lengths + 1
+        ends = np.repeat(np.cumsum(sizes), sizes)
+        left = (ends - 1 - np.arange(num)).astype(np.int32)
+        sources = np.repeat(part.sources, sizes)
+        self._forget(slots)
+        self.table.add(part, self.written)
+        offset = 0
+        for span in self.spans(begin, num):
+            taken = slice(offset, offset + span.stop - span.start)
+            self.rows[span] = part.rows[taken]
+            self.left[span] = left[taken]
+            self.source[span] = sources[taken]
+            if self.frames is not None and part.frames is not None:
+                self.frames[span] = part.frames[taken]
+            offset = taken.stop
+        self.rows[-1] = self.rows[0]
+        if self.frames is not None:
+            self.frames[-1] = self.frames[0]
+        for source, queue in enumerate(self.queues):
+            queue.push(slots[(sources == source) & (left > 0)])
+        self.written += num
+        self.version += 1
+
+    def _forget(self, slots: Integers) -> None:
+        """Let go of the transitions whose rows are about to be overwritten: always the oldest of their queues."""
+        if self.written + len(slots) <= self.capacity:
+            return
+        valid = self.left[slots] > 0
+        for source, queue in enumerate(self.queues):
+            queue.drop(int(np.count_nonzero(valid & (self.source[slots] == source))))
+        self.table.forget(self.written + len(slots) - self.capacity)

@@ -1,0 +1,95 @@
+"""What one row of the buffer holds, and where in the row it lies.
+
+A row is one float32 record `[z | action | reward | terminal | trust | uncertainty | weights…]`. Rows of an episode lie
+one after the other, so that a transition's successor observation is the head of the next row: an observation is
+stored once, and a transition is read as one run of memory.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from phaseb.errors import DataError
+
+
+@dataclass(frozen=True)
+class TransitionSchema:
+    """The columns of a record.
+
+    Attributes:
+        latent_size: D, numbers in an observation's latent.
+        action_size: A.
+        weights: names of the weight columns, each non-negative; `weight` is the gate's.
+        frame_shape: (H, W, C) where rows carry a uint8 frame too, else None.
+    """
+
+    latent_size: int
+    action_size: int
+    weights: tuple[str, ...] = ("weight",)
+    frame_shape: tuple[int, int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.latent_size < 1 or self.action_size < 1:
+            raise ValueError(f"latent_size {self.latent_size} and action_size {self.action_size} must be positive")
+        if len(set(self.weights)) != len(self.weights):
+            raise ValueError(f"weight columns {self.weights} repeat a name")
+
+    @property
+    def width(self) -> int:
+        """Numbers in a record."""
+        return self.latent_size + self.action_size + 4 + len(self.weights)
+
+    @property
+    def action(self) -> slice:
+        return slice(self.latent_size, self.latent_size + self.action_size)
+
+    @property
+    def reward(self) -> int:
+        return self.latent_size + self.action_size
+
+    @property
+    def terminal(self) -> int:
+        return self.reward + 1
+
+    @property
+    def trust(self) -> int:
+        return self.reward + 2
+
+    @property
+    def uncertainty(self) -> int:
+        return self.reward + 3
+
+    def weight(self, name: str) -> int:
+        """The column of a weight.
+
+        Raises:
+            DataError: where the buffer has no such weight.
+        """
+        if name not in self.weights:
+            there = ", ".join(self.weights) or "none"
+            raise DataError(f"no weight column {name!r} in the replay buffer; it has {there}")
+        return self.reward + 4 + self.weights.index(name)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes that a row's payload takes."""
+        return 4 * self.width + (int(np.prod(self.frame_shape)) if self.frame_shape else 0)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "TransitionSchema":
+        frame = value.get("frame_shape")
+        return cls(
+            latent_size=int(value["latent_size"]), action_size=int(value["action_size"]),
+            weights=tuple(value["weights"]), frame_shape=(frame[0], frame[1], frame[2]) if frame else None,
+        )  # fmt: skip
+
+    def require(self, other: "TransitionSchema", where: str) -> None:
+        """Raises DataError where `other` (of `where`) is not this schema."""
+        if other != self:
+            differing = [k for k, v in self.to_json().items() if other.to_json()[k] != v]
+            told = ", ".join(f"{k} {other.to_json()[k]} instead of {self.to_json()[k]}" for k in differing)
+            raise DataError(f"{where} does not fit the replay buffer: {told}")

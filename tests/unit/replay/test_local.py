@@ -1,0 +1,203 @@
+"""The buffer as a learner sees it, without Ray."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from phaseb.config.replay import ReplayConfig
+from phaseb.errors import DataError
+from phaseb.replay.local import LocalReplay
+from phaseb.replay.schema import TransitionSchema
+from phaseb.replay.spec import SampleSpec
+
+SCHEMA = TransitionSchema(latent_size=3, action_size=2, weights=("weight", "in_bounds"))
+
+
+def filled(make, num_shards=1, weights=None, in_bounds=None, **settings) -> LocalReplay:
+    replay = LocalReplay(SCHEMA, ReplayConfig(capacity=5000, num_shards=num_shards, **settings))
+    replay.insert(make([20] * 30), "real")
+    weights = np.ones((20, 20), np.float32) if weights is None else weights
+    columns = {"in_bounds": np.ones(20, bool) if in_bounds is None else in_bounds}
+    replay.insert(make([20] * 20, name="s", weights=weights), "synthetic", columns)
+    return replay
+
+
+def test_transitions_are_those_of_the_episodes(make_trajectories):
+    replay = LocalReplay(SCHEMA, ReplayConfig(capacity=500))
+    trajectories = make_trajectories([4, 1, 7])
+    trajectories.terminals[1, 0] = 1
+    replay.insert(trajectories, "real")
+    batch = replay.source([SampleSpec("a", 0)], 12, gamma=0.9).sample(0, 50)
+    episode, step = batch["z"][..., 0], batch["z"][..., 1]
+    np.testing.assert_array_equal(batch["next_z"][..., 0], episode)
+    np.testing.assert_array_equal(batch["next_z"][..., 1], step + 1)
+    np.testing.assert_array_equal(batch["reward"], 100 * episode + step)
+    np.testing.assert_array_equal(batch["action"][..., 1], 100 * episode + step)
+    np.testing.assert_allclose(batch["discount"], np.where(episode == 1, 0.0, 0.9), rtol=1e-6)
+    np.testing.assert_array_equal(batch["cut"], (episode != 1) & (step + 1 == np.array([4, 1, 7])[episode.astype(int)]))
+    assert len(np.unique(batch["reward"])) == 12  # every transition of the three episodes turns up
+
+
+@pytest.mark.parametrize("num_shards", [1, 3])
+def test_the_same_batches_however_the_calls_are_cut(make_trajectories, num_shards):
+    replay = filled(make_trajectories, num_shards, weights=np.random.default_rng(0).random((20, 20)).astype("f4"))
+    specs = [SampleSpec("r", 1), SampleSpec("t", 1, 0.3, "weight", "sampling"), SampleSpec("p", 2, 0.5, None, "priority")]
+    whole = replay.source(specs, 32, 0.99).sample(5, 6)
+    again = replay.source(specs, 32, 0.99)
+    first, second = again.sample(5, 2), again.sample(7, 4)
+    for name, array in whole.items():
+        np.testing.assert_array_equal(array, np.concatenate([first[name], second[name]]), err_msg=name)
+
+
+@pytest.mark.parametrize("num_shards", [1, 3])
+def test_workers_take_parts_of_the_same_batch(make_trajectories, num_shards):
+    replay = filled(make_trajectories, num_shards)
+    specs = [SampleSpec("r", 1), SampleSpec("t", 1, 0.3, "weight", "loss")]
+    whole = replay.source(specs, 32, 0.99).sample(3, 4)
+    parts = [replay.source(specs, 32, 0.99, rank=rank, world_size=2).sample(3, 4) for rank in range(2)]
+    for name, array in whole.items():
+        np.testing.assert_array_equal(array, np.concatenate([p[name] for p in parts], axis=2), err_msg=name)
+
+
+@pytest.mark.parametrize("num_shards", [1, 4])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        SampleSpec("share 0", 7, 0.0, "weight", "sampling"),
+        SampleSpec("no weight, sampling", 7, 0.5, "weight", "sampling"),
+        SampleSpec("no weight, loss", 7, 0.5, "weight", "loss"),
+        SampleSpec("nothing in bounds", 7, 0.5, "in_bounds", "sampling"),
+        SampleSpec("nothing trusted", 7, 0.5, "weight", "uniform", share_follows_weight=True),
+    ],
+    ids=lambda s: s.name,
+)
+def test_synthetic_data_that_nothing_trusts_leaves_the_real_batches_bit_for_bit(make_trajectories, num_shards, spec):
+    replay = filled(make_trajectories, num_shards, np.zeros((20, 20), np.float32), np.zeros(20, bool))
+    alone = LocalReplay(SCHEMA, ReplayConfig(capacity=5000, num_shards=num_shards))
+    alone.insert(make_trajectories([20] * 30), "real")
+    real = alone.source([SampleSpec("real_only", 7)], 64, 0.99).sample(11, 5)
+    batch = replay.source([spec], 64, 0.99).sample(11, 5)
+    for name in ("z", "action", "reward", "next_z", "discount", "weight", "is_synthetic"):
+        np.testing.assert_array_equal(batch[name], real[name], err_msg=name)
+
+
+def test_the_real_part_is_a_prefix_of_the_real_only_batch(make_trajectories):
+    replay = filled(make_trajectories)
+    source = replay.source([SampleSpec("real", 7), SampleSpec("mixed", 7, 0.25, "weight", "sampling")], 64, 0.99)
+    batch = source.sample(0, 8)
+    assert batch["is_synthetic"][:, 0].sum() == 0
+    np.testing.assert_array_equal(batch["is_synthetic"][:, 1].sum(-1), 16)
+    np.testing.assert_array_equal(batch["z"][:, 1, :48], batch["z"][:, 0, :48])
+    assert (batch["trust"][:, 1, 48:] == 0).all()
+
+
+@pytest.mark.parametrize("num_shards", [1, 5])
+@pytest.mark.parametrize("weighting", ["uniform", "sampling"])
+def test_frequencies_follow_the_law(make_trajectories, num_shards, weighting):
+    """Chi-square over all synthetic transitions; shards are filled unequally by the routing of episodes."""
+    weights = np.random.default_rng(3).gamma(0.5, size=(20, 20)).astype(np.float32)
+    weights[4] = 0
+    replay = filled(make_trajectories, num_shards, weights)
+    fill = [p.ring.num_transitions for p in replay.partitions]
+    assert num_shards == 1 or max(fill) > 1.2 * min(fill)
+    batch = replay.source([SampleSpec("s", 5, 1.0, "weight", weighting)], 200, 0.99).sample(0, 500)
+    counts = np.zeros((20, 20))
+    np.add.at(counts, (batch["z"][:, 0, :, 0].astype(int), batch["z"][:, 0, :, 1].astype(int)), 1)
+    law = weights.astype(float) if weighting == "sampling" else np.ones((20, 20))
+    expected = law / law.sum() * counts.sum()
+    assert counts[expected == 0].sum() == 0
+    told = expected > 5
+    statistic = ((counts[told] - expected[told]) ** 2 / expected[told]).sum()
+    assert 1e-4 < stats.chi2.sf(statistic, told.sum() - 1) < 1 - 1e-4
+
+
+def test_weights_for_the_loss_are_those_of_the_rows(make_trajectories):
+    weights = np.arange(400, dtype=np.float32).reshape(20, 20) / 400
+    source = filled(make_trajectories, 2, weights).source([SampleSpec("l", 0, 0.5, "weight", "loss")], 64, 0.99)
+    batch = source.sample(0, 4)
+    synthetic = batch["is_synthetic"]
+    episode, step = (batch["z"][..., i][synthetic].astype(int) for i in range(2))
+    np.testing.assert_array_equal(batch["weight"][synthetic], weights[episode, step])
+    assert (batch["weight"][~synthetic] == 1).all()
+    told = source.accounting.to_json()["l"]
+    assert told["sampled_real"] == told["sampled_synthetic"] == 128
+    share = batch["weight"][synthetic].sum() / batch["weight"].sum()
+    assert told["effective_contribution"] == pytest.approx(share, rel=1e-6)
+    assert sum(told["age_real"]) == sum(told["trust_real"]) == 128
+
+
+def test_priorities_draw_more_and_importance_weights_undo_it(make_trajectories):
+    replay = LocalReplay(SCHEMA, ReplayConfig(capacity=2000, priority_exponent=1.0, importance_exponent=1.0))
+    replay.insert(make_trajectories([20] * 10), "real")
+    partition = replay.partitions[0]
+    values = np.random.default_rng(1).gamma(1.0, size=210).astype(np.float32) + 0.05
+    assert partition.set_priorities(np.arange(210), values) == 210
+    batch = replay.source([SampleSpec("p", 0, weighting="priority")], 200, 0.99).sample(0, 1000)
+    estimate = (batch["weight"] * batch["reward"]).mean()
+    plain = batch["reward"].mean()
+    truth = np.mean([100 * e + s for e in range(10) for s in range(20)])
+    held = (values.reshape(10, 21)[:, :20]).astype(float)
+    law = (held / held.sum() * (100 * np.arange(10)[:, None] + np.arange(20))).sum()
+    assert estimate == pytest.approx(truth, rel=0.01)
+    assert plain == pytest.approx(law, rel=0.01)
+    assert abs(law - truth) > 0.025 * truth
+
+
+def test_n_step_returns_against_a_loop(make_trajectories):
+    replay = LocalReplay(SCHEMA, ReplayConfig(capacity=500, n_step=3))
+    trajectories = make_trajectories([5, 2, 9])
+    trajectories.terminals[2, 8] = 1
+    replay.insert(trajectories, "real")
+    batch = replay.source([SampleSpec("a", 0)], 16, gamma=0.5).sample(0, 20)
+    flat = {k: v.reshape(-1, *v.shape[3:]) for k, v in batch.items()}
+    for z, reward, discount, after in zip(flat["z"], flat["reward"], flat["discount"], flat["next_z"], strict=True):
+        episode, step = int(z[0]), int(z[1])
+        length = int(trajectories.lengths[episode])
+        m = min(3, length - step)
+        total = sum(0.5**k * trajectories.rewards[episode, step + k] for k in range(m))
+        assert reward == pytest.approx(total)
+        assert after[1] == step + m
+        assert discount == pytest.approx(0.0 if episode == 2 and step + m == 9 else 0.5**m)
+
+
+def test_bad_input_is_told_and_leaves_the_buffer_as_it_was(make_trajectories):
+    replay = filled(make_trajectories, 2, min_size=10)
+    before = replay.source([SampleSpec("a", 0)], 32, 0.9).sample(0, 2)
+    spoiled = make_trajectories([20] * 9, name="x")
+    spoiled.z[8, 3, 1] = np.nan
+    with pytest.raises(DataError, match="NaN"):
+        replay.insert(spoiled, "real")
+    with pytest.raises(DataError, match="negative"):
+        replay.insert(make_trajectories([20] * 9, name="x", weights=np.full((9, 20), -1, np.float32)), "synthetic")
+    with pytest.raises(DataError, match="4 latents"):
+        replay.insert(make_trajectories([20], latent=4), "real")
+    with pytest.raises(DataError, match="no weight column 'trusted'"):
+        replay.source([SampleSpec("a", 0, 0.5, "trusted", "loss")], 32, 0.9)
+    with pytest.raises(DataError, match="takes 1000 real transitions and the replay buffer holds 600"):
+        replay.source([SampleSpec("a", 0)], 1000, 0.9).sample(0, 1)
+    with pytest.raises(DataError, match="min_size is 700"):
+        LocalReplay(SCHEMA, ReplayConfig(min_size=700)).source([SampleSpec("a", 0)], 2, 0.9).sample(0, 1)
+    after = replay.source([SampleSpec("a", 0)], 32, 0.9).sample(0, 2)
+    for name in before:
+        np.testing.assert_array_equal(before[name], after[name])
+
+
+def test_weights_change_in_bulk(make_trajectories):
+    replay = filled(make_trajectories, 3)
+    synthetic = make_trajectories([20] * 20, name="s")
+    values = np.zeros((20, 20), np.float32)
+    values[3, 4] = 2.0
+    assert replay.set_weights("weight", synthetic, "synthetic", values) == 400
+    batch = replay.source([SampleSpec("s", 0, 0.01, "weight", "sampling")], 100, 0.9).sample(0, 3)
+    np.testing.assert_array_equal(batch["reward"][batch["is_synthetic"]], 304)
+    values[3, 4] = np.nan
+    with pytest.raises(DataError, match="NaN"):
+        replay.set_weights("weight", synthetic, "synthetic", values)
+
+
+def test_it_needs_no_ray():
+    script = "import sys; sys.modules['ray'] = None; import phaseb.replay.local"
+    subprocess.run([sys.executable, "-c", script], check=True)
