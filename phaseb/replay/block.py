@@ -1,7 +1,7 @@
 """Batches as they travel: one flat float32 array, of which a learner's arrays are views.
 
-For n transitions: n records of W + D numbers (record, then next latent), then n discounts, n weights, n ages, n cuts and,
-where priorities are wanted, n row numbers (int64, as pairs of float32 bit patterns).
+For n transitions: n records of W + D numbers (record, then next latent), then n discounts, n weights, n ages, n cuts
+and, where priorities are wanted, n row numbers (int64, as pairs of float32 bit patterns).
 """
 
 from dataclasses import dataclass

@@ -97,10 +97,10 @@ class Partition:
         for r, spec in enumerate(request.specs):
             split = int(np.count_nonzero(~synthetic[r]))
             for stratum, part in ((REAL, np.s_[:, r, :split]), (SYNTHETIC, np.s_[:, r, split:])):
-                if numbers[part].size:
-                    low, high = request.window[r, stratum]
-                    chosen = np.s_[:] if mine is None else mine[part]
-                    targets = np.minimum((numbers[part][chosen] - low) / max(high - low, 1e-300), _BELOW_ONE)
+                low, high = request.window[r, stratum]
+                chosen = np.s_[:] if mine is None else mine[part]
+                targets = np.minimum((numbers[part][chosen] - low) / max(high - low, 1e-300), _BELOW_ONE)
+                if targets.size:
                     found = self._locate(spec, stratum, targets.ravel()).reshape(targets.shape)
                     rows[part][chosen] = found
                     weights[part][chosen] = self._weights(spec, stratum, found, request.totals[r, stratum])

@@ -44,7 +44,8 @@ def test_transitions_are_those_of_the_episodes(make_trajectories):
 @pytest.mark.parametrize("num_shards", [1, 3])
 def test_the_same_batches_however_the_calls_are_cut(make_trajectories, num_shards):
     replay = filled(make_trajectories, num_shards, weights=np.random.default_rng(0).random((20, 20)).astype("f4"))
-    specs = [SampleSpec("r", 1), SampleSpec("t", 1, 0.3, "weight", "sampling"), SampleSpec("p", 2, 0.5, None, "priority")]
+    specs = [SampleSpec("r", 1), SampleSpec("t", 1, 0.3, "weight", "sampling")]
+    specs.append(SampleSpec("p", 2, 0.5, weighting="priority"))
     whole = replay.source(specs, 32, 0.99).sample(5, 6)
     again = replay.source(specs, 32, 0.99)
     first, second = again.sample(5, 2), again.sample(7, 4)
