@@ -79,5 +79,5 @@ def _check(roles: Sequence[Split]) -> None:
     if found["train"] < MIN_TRAIN or not found["dev"] or not found["test"]:
         raise DataError(
             f"too few episodes: {len(roles)} split into {found['train']} train, {found['dev']} dev and "
-            f"{found['test']} test; at least {MIN_TRAIN}, 1 and 1 are needed, so give {MIN_TRAIN + 2} or more"
+            f"{found['test']} test; at least {MIN_TRAIN}, 1 and 1 are needed; give more episodes or lower the fractions"
         )
