@@ -50,8 +50,8 @@ def map_shards(
     if resources is None or resources.num_workers == 0:
         finished = _in_process(job, todo, worker_class, worker_args)
     else:
-        pool = {"num_cpus": resources.cpus_per_task, "size": num_actors or resources.num_tasks}
-        finished = _on_ray(job, todo, worker_class, worker_args, **pool)
+        size = num_actors or resources.num_tasks
+        finished = _on_ray(job, todo, worker_class, worker_args, size, resources.cpus_per_task)
     for done, _ in enumerate(finished, start=len(names) - len(todo) + 1):
         if progress is not None:
             progress(done, len(names))
