@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+import torch
+
+from phaseb.checkpoint import flatten, unflatten
+from phaseb.config.trust import CriticConfig
+from phaseb.data_parallel import LearnerContext
+from phaseb.errors import DivergenceError
+from phaseb.trust.critic import Critic, WindowNetwork
+
+
+def batches(oscillators, noise: float, seed: int) -> torch.Tensor:  # type: ignore[no-untyped-def]
+    return torch.from_numpy(oscillators(32, seed=seed, num_dimensions=4, noise=noise)[:, 1:])
+
+
+@pytest.mark.parametrize("form", ["windows", "report"])
+def test_the_critic_learns_and_its_loss_falls_where_rollouts_look_real(oscillators, form) -> None:  # type: ignore[no-untyped-def]
+    config = CriticConfig(form=form, instance_noise=0.02, learning_rate=2e-3)
+    critic = Critic(config, 4, LearnerContext(0))
+    for i in range(120):
+        metrics = critic.update(batches(oscillators, 0.02, i), batches(oscillators, 0.5, 10_000 + i))
+    assert metrics["trust_real"] > 0.6 > 0.4 > metrics["trust_syn"]
+    good, bad = batches(oscillators, 0.02, 999), batches(oscillators, 0.5, 998)
+    assert critic.loss(good) < critic.loss(bad)
+    bad.requires_grad_()
+    (gradient,) = torch.autograd.grad(critic.loss(bad), bad)
+    assert torch.isfinite(gradient).all()
+    assert gradient.abs().sum() > 0
+    assert critic.loss((bad - 0.1 * len(bad) * gradient).detach()) < critic.loss(bad)
+
+
+def test_features_of_equals_match_and_of_a_wider_rollout_do_not(oscillators) -> None:  # type: ignore[no-untyped-def]
+    critic = Critic(CriticConfig(), 4, LearnerContext(0))
+    real, other = (torch.from_numpy(oscillators(400, seed=s, num_dimensions=4)[:, 1:]) for s in (1, 2))
+    mean = critic.features(real).mean(0)
+    same = (critic.features(other).mean(0) - mean).square().sum()
+    wide = (critic.features(1.9 * other).mean(0) - mean).square().sum()
+    assert wide > 20 * same
+
+
+def test_every_layer_of_the_window_critic_is_bounded() -> None:
+    critic = Critic(CriticConfig(units=16), 3, LearnerContext(0))
+    assert isinstance(critic.network, WindowNetwork)
+    for i in range(60):
+        generator = torch.Generator().manual_seed(i)
+        critic.update(*(torch.randn(8, 30, 3, generator=generator) * s for s in (1, 3)))
+    critic.network.eval()
+    for module in critic.network.modules():
+        if isinstance(module, torch.nn.Linear):
+            assert torch.linalg.matrix_norm(module.weight, ord=2) < 1.1
+
+
+def test_a_resumed_critic_goes_on_as_if_never_stopped(oscillators) -> None:  # type: ignore[no-untyped-def]
+    def run(critic: Critic, start: int, stop: int) -> None:
+        for i in range(start, stop):
+            critic.update(batches(oscillators, 0.02, i), batches(oscillators, 0.5, 100 + i))
+
+    whole, first = (Critic(CriticConfig(), 4, LearnerContext(3)) for _ in range(2))
+    run(whole, 0, 6)
+    run(first, 0, 3)
+    resumed = Critic(CriticConfig(), 4, LearnerContext(3))
+    resumed.load_state_dict(unflatten(*flatten(first.state_dict())))
+    run(resumed, 3, 6)
+    for a, b in zip(whole.network.state_dict().values(), resumed.network.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    fresh = Critic(CriticConfig(), 4, LearnerContext(3))
+    fresh.load_state_dict(unflatten(*flatten(fresh.state_dict())))  # before its first update
+    assert fresh.num_updates == 0
+
+
+def test_scoring_leaves_the_critic_as_it_was(oscillators) -> None:  # type: ignore[no-untyped-def]
+    critic = Critic(CriticConfig(), 4, LearnerContext(0))
+    before = {name: value.clone() for name, value in critic.network.state_dict().items()}
+    critic.loss(batches(oscillators, 0.1, 0))
+    critic.features(batches(oscillators, 0.1, 0))
+    for name, value in critic.network.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_short_rollouts_use_the_lags_that_fit_and_divergence_is_named() -> None:
+    critic = Critic(CriticConfig(), 2, LearnerContext(0))
+    assert torch.isfinite(critic.loss(torch.zeros(3, 4, 2)))
+    with pytest.raises(ValueError, match="shorter than the critic's shortest window"):
+        critic.loss(torch.zeros(3, 3, 2))
+    with pytest.raises(DivergenceError, match="update 0"):
+        critic.update(torch.zeros(3, 10, 2), torch.full((3, 10, 2), np.nan))
