@@ -15,7 +15,9 @@ class ResourcesConfig(Section):
     )
     num_cpus: int | None = Field(None, ge=1, description="CPUs of a Ray started here; null: all the machine has")
     num_gpus: int | None = Field(None, ge=0, description="GPUs of a Ray started here; null: all the machine has")
-    num_workers: int = Field(1, ge=1, le=4096, description="training workers (data parallel)")
+    num_workers: int = Field(
+        1, ge=0, le=4096, description="training workers (data parallel); 0 trains in this process, without Ray Train"
+    )
     min_workers: int | None = Field(None, ge=1, description="elastic training: fewest workers to go on with")
     cpus_per_worker: float = Field(1.0, gt=0, description="CPUs a training worker reserves")
     gpus_per_worker: float = Field(0.0, ge=0, description="GPUs a training worker reserves; may be a fraction below 1")

@@ -11,6 +11,7 @@ from phaseb.config.root import Config
 from phaseb.errors import DataError
 from phaseb.runs.directory import RunDirectory, digest_of, folder_digest, section_digests
 from phaseb.runs.result import Callback, RunResult
+from phaseb.runtime import ray_session
 from phaseb.storage import Store
 
 
@@ -74,6 +75,11 @@ class Stage:
         directory.record(self.name, entry | {"state": "done", "ended": _now(), "seconds": seconds, "metrics": metrics,
                                              "outputs": outputs})  # fmt: skip
         return self._end(metrics, seconds, callbacks, skipped=False)
+
+    def run_alone(self, config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
+        """The same as a job of its own: with Ray up while it runs."""
+        with ray_session(config.resources):
+            return self.run(config, callbacks)
 
     def _key(self, config: Config, directory: RunDirectory) -> str:
         sections = section_digests(config)

@@ -1,0 +1,76 @@
+"""The commands that are not stages of a run: searches, clusters, templates, a look at the machine."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from phaseb.storage import strict
+
+
+def run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    """Run one command and return its exit code."""
+    return {"tune": _tune, "submit": _submit, "status": _status, "logs": _logs, "stop": _stop, "init": _init,
+            "doctor": _doctor}[arguments.command](arguments, words)  # fmt: skip
+
+
+def show_report(runs: Sequence[str], as_json: bool) -> int:
+    """Write the page of one finished run again, or the comparison of two."""
+    from phaseb.runs.report import retell
+
+    results = retell(runs)
+    if as_json:
+        _print_json(results)
+    else:
+        print(f"report: {results['page']}")
+    return 0
+
+
+def _tune(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    from phaseb.tuning.study import run_study
+
+    result = run_study(arguments.study, resume=arguments.resume, watch=arguments.watch)
+    if arguments.json:
+        _print_json(result.summary())
+    return 0
+
+
+def _submit(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    from phaseb.submit import submit
+
+    return submit(arguments.job, arguments.address, arguments.render, list(words))
+
+
+def _status(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    from phaseb.submit import status
+
+    return status(arguments.id, arguments.address)
+
+
+def _logs(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    from phaseb.submit import logs
+
+    return logs(arguments.id, arguments.address)
+
+
+def _stop(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    from phaseb.submit import stop
+
+    return stop(arguments.id, arguments.address)
+
+
+def _init(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    from phaseb.templates import write_templates
+
+    return write_templates(arguments.dir)
+
+
+def _doctor(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    from phaseb.doctor import examine
+
+    return examine(as_json=arguments.json)
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(strict(value), allow_nan=False) + "\n")

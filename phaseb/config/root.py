@@ -1,0 +1,38 @@
+"""The whole configuration: one section a concern. All defaults live in the sections."""
+
+from pydantic import Field
+
+from phaseb.config.bricks import BricksConfig
+from phaseb.config.environment import EnvironmentConfig
+from phaseb.config.episodes import EpisodesConfig
+from phaseb.config.evaluation import EvaluationConfig
+from phaseb.config.judge import JudgeConfig
+from phaseb.config.latents import LatentsConfig
+from phaseb.config.policy import PolicyConfig
+from phaseb.config.replay import ReplayConfig
+from phaseb.config.resources import ResourcesConfig
+from phaseb.config.run import ReportConfig, RunConfig, TrainingConfig
+from phaseb.config.section import Section
+from phaseb.config.synthesis import SynthesisConfig
+from phaseb.config.valuation import ValuationConfig
+from phaseb.config.world_model import WorldModelConfig
+
+
+class Config(Section):
+    """Everything that a run depends on."""
+
+    run: RunConfig = Field(default_factory=RunConfig)
+    environment: EnvironmentConfig = Field(default_factory=EnvironmentConfig)
+    episodes: EpisodesConfig = Field(default_factory=EpisodesConfig)
+    valuation: ValuationConfig = Field(default_factory=ValuationConfig)
+    latents: LatentsConfig = Field(default_factory=LatentsConfig)
+    bricks: BricksConfig = Field(default_factory=BricksConfig)
+    world_model: WorldModelConfig = Field(default_factory=WorldModelConfig)
+    synthesis: SynthesisConfig = Field(default_factory=SynthesisConfig)
+    judge: JudgeConfig = Field(default_factory=JudgeConfig)
+    replay: ReplayConfig = Field(default_factory=ReplayConfig)
+    policy: PolicyConfig = Field(default_factory=PolicyConfig)
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+    resources: ResourcesConfig = Field(default_factory=ResourcesConfig)
+    report: ReportConfig = Field(default_factory=ReportConfig)

@@ -1,0 +1,94 @@
+"""Every number of a run in one document, read from the run directory alone: `results.json`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from phaseb.errors import DataError
+from phaseb.report.verdict import verdict
+from phaseb.storage import Store
+
+FOUNDING = {
+    "std_ratio": "–",
+    "std_ratio_pooled": "1.9, then 3.4",
+    "range_ratio": "2.1",
+    "variance_growth": "exploded",
+    "lag_match": "–",
+    "bounds_pass": "0/50",
+    "rmse": "–",
+    "judge_auc": "≈ 1.0",
+    "judge_auc_noise": "–",
+    "pass_rate": "0/50",
+    "report_model_fail_rate": "–",
+    "roc_auc": "1.0",
+    "val_accuracy": "100 %",
+    "ece": "–",
+    "trust_gap": "0.9985",
+    "real_contribution": "99.94 %",
+    "effective_contribution": "0.06 %",
+    "action_mse": "0.178 → 0.171",
+    "actor_loss": "−4.35 → −4.28",
+}
+"""What the founding report had for each number; the order is the order of the table."""
+
+ARM_COLUMNS = ("mpl", "error_rate", "energy_wh_per_unit", "return", "net_value_per_hour", "action_mse")
+
+
+def collect_results(store: Store) -> dict[str, Any]:
+    """The results of a run: verdict, the synthetic data's numbers beside the founding report's, the arms.
+
+    Raises:
+        DataError: where a stage that it needs is missing.
+    """
+    lineage = store.read_json("run.json")
+    stages = lineage["stages"]
+    missing = [name for name in ("judge", "evaluate") if stages.get(name, {}).get("state") != "done"]
+    if missing:
+        raise DataError(f"{store.root} has no results yet: run `phaseb {missing[0]}` first")
+    summary, judges = store.read_json("evaluation", "summary.json"), store.read_json("judges.json")
+    promotion = store.read_json("promotion.json")
+    numbers = _numbers(stages, judges, summary)
+    arms = {name: arm["summary"] for name, arm in summary["arms"].items()}
+    return {
+        "verdict": verdict(arms, promotion, numbers),
+        "shipped": promotion["shipped"],
+        "synthetic": [{"name": k, "value": numbers.get(k), "founding": v} for k, v in FOUNDING.items()],
+        "numbers": numbers,
+        "arms": arms,
+        "arm_columns": [c for c in ARM_COLUMNS if any(_known(arm.get(c)) for arm in arms.values())],
+        "arms_title": _title(summary),
+        "evaluation": {k: v for k, v in summary.items() if k != "arms"},
+        "judges": judges,
+        "promotion": promotion,
+        "stages": {n: {k: s.get(k) for k in ("seconds", "metrics", "ended", "version")} for n, s in stages.items()},
+        "config_digest": lineage["config_digest"],
+        "seed": lineage["seed"],
+        "version": lineage["version"],
+    }
+
+
+def _numbers(stages: Mapping[str, Any], judges: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, Any]:
+    trust = stages["trust"]["metrics"]
+    numbers = {name: trust.get(name) for name in FOUNDING if name in trust}
+    numbers |= {name: judges["numbers"].get(name) for name in FOUNDING if name in judges["numbers"]}
+    for name in ("action_mse", "actor_loss"):
+        values = [summary["arms"].get(arm, {}).get("summary", {}).get(name) for arm in ("real_only", "trust_weighted")]
+        if all(_known(v) for v in values):
+            numbers[name] = " → ".join(f"{v['mean']:.3f}" for v in values if v)
+    gated = summary["arms"].get("trust_weighted", {}).get("summary", {}).get("effective_contribution")
+    if _known(gated):
+        numbers["effective_contribution"] = gated["mean"]
+        numbers["real_contribution"] = 1 - gated["mean"]
+    return numbers
+
+
+def _known(value: Any) -> bool:
+    return isinstance(value, Mapping) and value.get("mean") is not None
+
+
+def _title(summary: Mapping[str, Any]) -> str:
+    seeds, shared = len(summary["seeds"]), summary["shared_data"]
+    where = f"{summary['num_episodes']} episodes a seed in {summary['environment']}"
+    if summary["environment"] == "none":
+        where = "told by off-policy evaluation (no environment)"
+    data = "data, encoder, world model and gate shared between seeds" if shared else "everything redrawn for each seed"
+    return f"arms, {seeds} seeds ({data}), {where}; 95 % intervals over seeds"

@@ -1,0 +1,69 @@
+"""Train the latent dynamics on the training episodes, choosing nothing by the sealed test."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from phaseb.config.root import Config
+from phaseb.config.trust import CriticConfig
+from phaseb.config.world_model import WorldModelConfig
+from phaseb.data_parallel import LearnerContext
+from phaseb.episodes.shards import read_trajectories
+from phaseb.episodes.trajectories import Trajectories
+from phaseb.metrics import write_metrics
+from phaseb.runs.result import Callback, RunResult
+from phaseb.runs.stage import Stage, StageContext
+from phaseb.seeding import torch_generator
+from phaseb.training.fit import fit
+from phaseb.trust.critic import Critic
+from phaseb.world_model.bundle import WorldModelBundle
+from phaseb.world_model.learner import WorldModelLearner, make_learner
+from phaseb.world_model.statistics import latent_statistics, open_loop_rmse
+
+
+def work(context: StageContext) -> dict[str, Any]:
+    config, store = context.config, context.store
+    data = read_trajectories(store.folder("latents"), ("train", "dev"))
+    factory = functools.partial(learner_with_critic, config.world_model, config.trust.critic)
+    result = fit(
+        factory, data, seed=config.run.seed, key=context.key, store=store.folder("world_model", "progress"),
+        training=config.training, resources=config.resources, name="world-model", on_progress=context.progress,
+    )  # fmt: skip
+    learner = factory(data, LearnerContext(config.run.seed))
+    learner.load_state_dict(result.state)
+    bundle = learner.bundle()
+    bundle.save(store.folder("world_model"))
+    write_metrics(store.folder("world_model"), "metrics.parquet", result.rows)
+    quality = open_loop_quality(bundle, data.split("dev"), config.synthesis.horizon, config.run.seed)
+    return {"seconds_training": result.seconds, **quality}
+
+
+def learner_with_critic(config: WorldModelConfig, critic: CriticConfig, data: Trajectories,
+                        context: LearnerContext) -> WorldModelLearner:  # fmt: skip
+    """The world model's learner, with a critic of its own where the objective asks for one."""
+    wanted = config.weights.trust > 0 or config.weights.feat > 0
+    return make_learner(config, data, context, Critic(critic, data.z.shape[-1], context) if wanted else None)
+
+
+def open_loop_quality(bundle: WorldModelBundle, held_out: Trajectories, horizon: int, seed: int) -> dict[str, float]:
+    """Statistics of rollouts from held-out z_0 under held-out actions against what really happened."""
+    real = held_out.at_least(horizon)
+    if len(real) == 0:
+        return {}
+    start, actions = torch.from_numpy(real.z[:, 0]), torch.from_numpy(real.actions)
+    imagined = bundle.rollout(start, actions, horizon, torch_generator(seed, "open_loop")).z.cpu().numpy()
+    mean = bundle.mean_rollout(start, actions).cpu().numpy()
+    return {
+        **latent_statistics(real.z[:, 1:], imagined[:, 1:]),
+        f"rmse_{horizon}": float(np.asarray(open_loop_rmse(real.z[:, 1:], mean[:, 1:]))[-1]),
+    }
+
+
+STAGE = Stage("world-model", ("world_model", "trust", "synthesis"), ("encode",), ("world_model",), work)
+
+
+def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
+    return STAGE.run_alone(config, callbacks)
