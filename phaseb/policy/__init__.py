@@ -1,4 +1,4 @@
-"""Policies from batches that carry weights: networks, one update, behaviour, evaluation in an environment or without."""
+"""Policies from batches that carry weights: networks, one update, behaviour, evaluation with physics or without."""
 
 from phaseb.policy.actor import Actor
 from phaseb.policy.batches import BatchSource, RunSpec

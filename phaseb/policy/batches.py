@@ -1,6 +1,7 @@
 """What a learner is fed: runs, batches by step, and the noise that goes with a batch.
 
-Shapes: R runs, B rows of the global batch, D latent dimensions, A action dimensions.
+Shapes: R runs, B rows of a batch (this worker's part of it, where there are several workers), D latent dimensions,
+A action dimensions.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,10 +42,10 @@ class BatchSource(Protocol):
     """Batches by learner step: the same step gives the same batch, whenever it is asked for."""
 
     def sample(self, step: int, num_batches: int) -> Mapping[str, NDArray[Any]]:
-        """The batches of steps `step` to `step + num_batches - 1`, arrays of (num_batches, R, B, ...).
+        """This worker's part of the batches of steps `step` to `step + num_batches - 1`: (num_batches, R, B, ...).
 
         Keys: z, action, reward, next_z, discount (0 at a terminal, else gamma^n), is_synthetic, weight, and
-        optionally cut (1 where a rollout ended there without the task ending).
+        optionally cut (1 where the recording or rollout stopped there although the task had not ended).
         """
         ...
 
@@ -59,7 +60,7 @@ class Batch(NamedTuple):
     discount: Tensor  # (R, B)
     real: Tensor  # (R, B) 1 on real rows, 0 on synthetic ones
     weight: Tensor  # (R, B) importance weights of the losses
-    cut: Tensor  # (R, B) 1 where a rollout was cut
+    cut: Tensor  # (R, B) 1 where a synthetic rollout stopped: a state that no row continues from
 
     def runs(self, rows: slice) -> "Batch":
         return Batch(*(column[rows] for column in self))
@@ -75,24 +76,19 @@ class Noise(NamedTuple):
 
 
 def to_batches(arrays: Mapping[str, NDArray[Any]], context: LearnerContext, normalise: bool) -> list[Batch]:
-    """Tensors of this worker's rows, one batch a step. Weights are normalised over the global batch."""
-    num_batches, _, rows = arrays["reward"].shape
-    weight = np.asarray(arrays["weight"], np.float32)
-    if normalise:
-        weight = weight / np.maximum(weight.mean(-1, keepdims=True), 1e-6)
-    zero = np.zeros((1, 1, 1), np.float32)
+    """Tensors of this worker's rows, one batch a step. Weights are divided by their mean over all workers' rows."""
+    synthetic = np.asarray(arrays["is_synthetic"], np.float32)
     columns = {
-        **{name: arrays[name] for name in ("z", "action", "reward", "next_z", "discount")},
-        "real": 1.0 - np.asarray(arrays["is_synthetic"], np.float32),
-        "weight": weight,
-        "cut": np.broadcast_to(arrays.get("cut", zero), weight.shape),
+        **{name: arrays[name] for name in ("z", "action", "reward", "next_z", "discount", "weight")},
+        "real": 1.0 - synthetic,
+        "cut": synthetic * np.asarray(arrays.get("cut", 0.0), np.float32),
     }
-    mine = context.share(np.arange(rows))
-    part = slice(int(mine[0]), int(mine[-1]) + 1)
     tensors = {
-        name: torch.from_numpy(np.ascontiguousarray(column[:, :, part], np.float32)).to(context.device)
-        for name, column in columns.items()
+        name: torch.from_numpy(np.array(column, np.float32)).to(context.device) for name, column in columns.items()
     }
+    if normalise:
+        tensors["weight"] /= context.average(tensors["weight"].mean(-1, keepdim=True)).clamp(min=1e-6)
+    num_batches = len(synthetic)
     return [Batch(**{name: tensor[i] for name, tensor in tensors.items()}) for i in range(num_batches)]
 
 

@@ -174,5 +174,8 @@ def _moments(optimiser: torch.optim.Optimizer) -> dict[str, dict[str, Tensor]]:
 
 
 def _set_moments(optimiser: torch.optim.Optimizer, moments: Mapping[str, Mapping[str, Tensor]]) -> None:
-    state = {int(i.removeprefix("parameter")): {name: value.clone() for name, value in values.items()} for i, values in moments.items()}
+    state = {
+        int(name.removeprefix("parameter")): {key: value.clone() for key, value in values.items()}
+        for name, values in moments.items()
+    }
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})

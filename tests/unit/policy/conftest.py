@@ -9,9 +9,9 @@ from phaseb.seeding import numpy_generator
 class RandomSource:
     """Rows that follow from (the run's seed, step) alone."""
 
-    def __init__(self, seeds, rows=32, z_size=5, action_size=2, synthetic_share=0.0, weight=1.0):
+    def __init__(self, seeds, rows=32, z_size=5, action_size=2, synthetic_share=0.0, weight=1.0, part=slice(None)):
         self.seeds, self.rows, self.z_size, self.action_size = seeds, rows, z_size, action_size
-        self.synthetic_share, self.weight = synthetic_share, weight
+        self.synthetic_share, self.weight, self.part = synthetic_share, weight, part
         self.asked = []
 
     def _rows(self, seed, step):
@@ -27,7 +27,8 @@ class RandomSource:
             "is_synthetic": g.random(n) < self.synthetic_share,
         }
         weight = np.where(row["is_synthetic"], self.weight, 1.0).astype(np.float32)
-        return row | {"weight": weight, "cut": row["is_synthetic"] & (g.random(n) < 0.3)}
+        row |= {"weight": weight, "cut": g.random(n) < 0.3}
+        return {name: column[self.part] for name, column in row.items()}
 
     def sample(self, step, num_batches):
         self.asked.append((step, num_batches))

@@ -142,10 +142,12 @@ def test_two_workers_make_the_update_of_one(random_source, monkeypatch):
         gathered.append([p.grad.clone() for p in parameters])
 
     monkeypatch.setattr(LearnerContext, "average_gradients", gather)
-    monkeypatch.setattr(LearnerContext, "average", lambda self, value: value)
+    monkeypatch.setattr(LearnerContext, "average", lambda self, value: torch.full_like(value, 0.6))
     settings = config(runs_together=3, offline=OfflineConfig(normalise_value=False))
-    for context in (LearnerContext(0), LearnerContext(0, 0, 2), LearnerContext(0, 1, 2)):
-        learner(random_source, settings, context=context, synthetic_share=0.5, weight=0.2).step(1)
+    for rank, size in ((0, 1), (0, 2), (1, 2)):
+        part = slice(rank * 32 // size, (rank + 1) * 32 // size)
+        context = LearnerContext(0, rank, size)
+        learner(random_source, settings, context=context, synthetic_share=0.5, weight=0.2, part=part).step(1)
     whole, left, right = gathered
     for a, b, c in zip(whole, left, right, strict=True):
         torch.testing.assert_close(a, (b + c) / 2, rtol=1e-4, atol=1e-6)
