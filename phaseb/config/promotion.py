@@ -1,0 +1,25 @@
+"""Settings of the decision which policy is shipped."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from phaseb.config.section import Section
+
+
+class PromotionConfig(Section):
+    """Do no harm, as a decision: the candidate is shipped only where a paired test says so, else the baseline."""
+
+    baseline: str = Field("real_only", min_length=1, description="arm that is shipped unless the test says otherwise")
+    candidate: str = Field("trust_weighted", min_length=1, description="arm that may be promoted")
+    rule: Literal["better", "not_worse"] = Field("better", description="what the test has to show of the candidate")
+    margin: float = Field(0.05, ge=0, lt=1, description="for not_worse: share of the baseline's value that may be lost")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="of the test: 1 - this is the rate of false promotions")
+    max_episodes: int | None = Field(
+        None, ge=4, description="physics episodes that the decision may spend; null: as many as there are training ones"
+    )
+    looks: int = Field(3, ge=1, le=20, description="times that the sequential test looks at its evidence")
+    first_seed: int = Field(2_000_000, ge=0, description="seed of its first episode: none that evaluation reports")
+    estimate_penalty: float = Field(
+        1.0, ge=0, description="without physics: spread of the estimators, in standard deviations, held against a gain"
+    )
