@@ -5,6 +5,7 @@ in-feed (green, with the waiting part while the hook is empty) and the out-feed 
 Shapes are drawn on a larger canvas and averaged down, so that a pixel's shade tells positions finer than a pixel.
 """
 
+import math
 import os
 
 import numpy as np
@@ -30,6 +31,11 @@ def part_side_m(mass_kg: float) -> float:
     return 0.22 + 0.55 * mass_kg
 
 
+def _surface(edge: int) -> pygame.Surface:
+    """A square surface whose bytes in memory are red, green, blue, so that a picture is read in one copy."""
+    return pygame.Surface((edge, edge), 0, 24, (0xFF, 0xFF00, 0xFF0000, 0))
+
+
 class Camera:
     """Draws one cell at a time; holds a canvas and no window."""
 
@@ -37,13 +43,14 @@ class Camera:
         self.size = size
         self._edge = size * OVERSAMPLING
         self._scale = self._edge / VIEW_M
-        self._canvas = pygame.Surface((self._edge, self._edge), 0, 24)
-        self._picture = pygame.Surface((size, size), 0, 24)
-        self._pixels = pygame.surfarray.pixels3d(self._picture).swapaxes(0, 1)
+        self._canvas, self._picture = _surface(self._edge), _surface(size)
+        rows: NDArray[np.uint8] = np.frombuffer(self._picture.get_buffer(), dtype=np.uint8)  # type: ignore[call-overload]
+        rows = rows.reshape(size, self._picture.get_pitch())
+        self._pixels = rows[:, : 3 * size].reshape(size, size, 3)
 
     def background(self, infeed_m: float, outfeed_m: float) -> pygame.Surface:
         """What does not move during an episode: rail, floor, in-feed and out-feed."""
-        surface = pygame.Surface((self._edge, self._edge), 0, 24)
+        surface = _surface(self._edge)
         surface.fill(BACKGROUND)
         edge, floor = self._edge, self._row(FLOOR_HEIGHT)
         surface.fill(FLOOR, (0, floor, edge, edge - floor))
@@ -68,8 +75,8 @@ class Camera:
         canvas = self._canvas
         canvas.blit(background, (0, 0))
         top = (self._column(cart_m), self._row(RAIL_HEIGHT))
-        hook_m = cart_m + rope_m * np.sin(swing_rad)
-        hook = (self._column(hook_m), self._row(RAIL_HEIGHT + ROPE_SHARE * rope_m * np.cos(swing_rad)))
+        hook_m = cart_m + rope_m * math.sin(swing_rad)
+        hook = (self._column(hook_m), self._row(RAIL_HEIGHT + ROPE_SHARE * rope_m * math.cos(swing_rad)))
         side = part_side_m(part_kg)
         if loaded:
             canvas.fill(PART, self._box(hook_m, hook[1] + 0.5 * side * self._scale, side, side))
