@@ -9,8 +9,27 @@ from phaseb.config.section import Section
 
 COLLECTED = ("workcell", "gymnasium")
 """Sources that make their episodes by acting in an environment."""
-IMPORTED = ("npz", "parquet")
+IMPORTED = ("npz", "parquet", "minari", "hdf5", "lerobot")
 """Sources that read files."""
+
+
+class ColumnsConfig(Section):
+    """Which columns of imported data mean what. Empty: the format's own names."""
+
+    observation: tuple[str, ...] = Field((), description="vectors to join into the state, in order ([a,b])")
+    action: tuple[str, ...] = Field((), description="vectors to join into the action, in order ([a,b])")
+    reward: str = Field("", description="reward of a step")
+    terminal: str = Field("", description="1 where the task ended with the step")
+    image: str = Field("", description="camera whose frames are read; empty: none")
+    image_size: int = Field(0, ge=0, le=4096, description="side that frames are resized to, pixels; 0 keeps their size")
+    success: str = Field("", description="1 once the attempt succeeded: gives good units, errors, MPL and error rate")
+    power_w: str = Field("", description="power drawn in a step, W: gives the energy")
+    step_s: float = Field(0.0, ge=0, description="length of a step, s; 0: what the data say, if they say it")
+
+    @field_validator("observation", "action", mode="before")
+    @classmethod
+    def _one_or_more(cls, names: object) -> object:
+        return (names,) if isinstance(names, str) and names else names or ()
 
 
 class EpisodesConfig(Section):
@@ -22,14 +41,16 @@ class EpisodesConfig(Section):
         f"({', '.join(IMPORTED)}) to read from episodes.path, or module:Class of your own source",
     )
     path: str = Field("", description="file, folder or storage URI that a file source reads")
+    columns: ColumnsConfig = Field(default_factory=ColumnsConfig, description="what imported columns mean")
     num_train: int = Field(50, ge=2, description="training episodes to collect; N of the learning curves counts all")
     num_dev: int = Field(50, ge=1, description="further episodes to collect for choosing and promoting")
     num_test: int = Field(200, ge=1, description="further episodes to collect for the sealed test")
     dev_fraction: float = Field(0.15, gt=0, lt=1, description="share of imported episodes for choosing and promoting")
     test_fraction: float = Field(0.25, gt=0, lt=1, description="share of imported episodes for the sealed test")
     max_bytes: int = Field(
-        4 * 2**30, ge=2**10, description="most bytes that an imported file may unpack to; more is refused unread"
-    )
+        4 * 2**30, ge=2**10,
+        description="most bytes that an NPZ or Parquet file, or one episode of other formats, may unpack to",
+    )  # fmt: skip
     rows_per_shard: int = Field(64, ge=1, description="episodes in one Parquet shard: the unit of parallel work")
 
     @field_validator("source")

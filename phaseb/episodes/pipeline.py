@@ -3,7 +3,7 @@
 Rows of `dataset` and `windows` are Arrow tensors, which Ray hands on as NumPy arrays without copying.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,10 @@ import ray.data
 from phaseb.config.resources import ResourcesConfig
 from phaseb.episodes.columns import Floats
 from phaseb.episodes.episode import Episode
-from phaseb.episodes.shard_work import EachEpisode, ShardJob, ShardWorker, WorkerClass
+from phaseb.episodes.pool import run_pool
+from phaseb.episodes.shard_work import EachEpisode, ShardJob, WorkerClass
 from phaseb.episodes.shards import read_shard, shard_names
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.errors import ClusterError, DataError, PhasebError
 from phaseb.storage import Store
 
 Progress = Callable[[int, int], None]
@@ -47,11 +47,7 @@ def map_shards(
     """
     job, names = ShardJob(source, target, stamp), shard_names(source)
     todo = job.pending()
-    if resources is None or resources.num_workers == 0:
-        finished = _in_process(job, todo, worker_class, worker_args)
-    else:
-        size = num_actors or resources.num_tasks
-        finished = _on_ray(job, todo, worker_class, worker_args, size, resources.cpus_per_task)
+    finished = run_pool(todo, _ShardWork, (job, worker_class, tuple(worker_args)), resources, num_actors)
     for done, _ in enumerate(finished, start=len(names) - len(todo) + 1):
         if progress is not None:
             progress(done, len(names))
@@ -85,52 +81,14 @@ def windows(store: Store, length: int, stride: int = 1) -> "ray.data.Dataset":
     )
 
 
-def _in_process(job: ShardJob, todo: list[str], worker_class: WorkerClass, args: Sequence[Any]) -> Iterator[str]:
-    worker = worker_class(*args) if todo else None
-    for name in todo:
-        assert worker is not None
-        job.run(name, worker)
-        yield name
-
-
-def _on_ray(
-    job: ShardJob, todo: list[str], worker_class: WorkerClass, args: Sequence[Any], size: int, num_cpus: float
-) -> Iterator[str]:
-    if not todo:
-        return
-    work = ray.data.from_items([{"shard": name} for name in todo], override_num_blocks=len(todo))
-    made = work.map_batches(
-        _ShardActor, batch_size=1, compute=ray.data.ActorPoolStrategy(size=min(size, len(todo))), num_cpus=num_cpus,
-        fn_constructor_args=(job, worker_class, tuple(args)),
-    )  # fmt: skip
-    for row in made.iter_rows():
-        if row["error"]:
-            raise _ERRORS.get(row["kind"], PhasebError)(row["error"])
-        yield row["shard"]
-
-
-_ERRORS: dict[str, type[PhasebError]] = {c.__name__: c for c in (DataError, ClusterError)}
-
-
-class _ShardActor:
-    """What one actor of the pool holds: a worker, made once. Users' errors come back as rows, in one line."""
+class _ShardWork:
+    """A shard worker and the job it does; called with the name of a shard."""
 
     def __init__(self, job: ShardJob, worker_class: WorkerClass, args: Sequence[Any]) -> None:
-        self.job, self.failure = job, ("", "")
-        try:
-            self.worker: ShardWorker | None = worker_class(*args)
-        except PhasebError as error:
-            self.worker, self.failure = None, (type(error).__name__, str(error))
+        self._job, self._worker = job, worker_class(*args)
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        (name,) = batch["shard"]
-        kind, text = self.failure
-        if self.worker is not None:
-            try:
-                self.job.run(str(name), self.worker)
-            except PhasebError as error:
-                kind, text = type(error).__name__, str(error)
-        return {"shard": [str(name)], "kind": [kind], "error": [text]}
+    def __call__(self, name: str) -> None:
+        self._job.run(name, self._worker)
 
 
 def _cut_windows(batch: dict[str, Any], store: Store, length: int, stride: int) -> pa.Table:

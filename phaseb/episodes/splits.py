@@ -13,7 +13,13 @@ MIN_TRAIN = 2  # spreads between episodes need two
 
 
 def assign_splits(episodes: Sequence[Episode], config: EpisodesConfig, seed: int) -> list[Episode]:
-    """The same episodes in the same order, each with its split.
+    """The same episodes in the same order, each with its split (see `choose_splits`)."""
+    roles = choose_splits([(e.id, e.split) for e in episodes], config, seed)
+    return [replace(episode, split=role) for episode, role in zip(episodes, roles, strict=True)]
+
+
+def choose_splits(entries: Sequence[tuple[str, Split]], config: EpisodesConfig, seed: int) -> list[Split]:
+    """The split of each of some episodes, given as (id, the split it has already or "").
 
     Collected episodes are alike by construction: the first `num_test` are the sealed test, the next `num_dev` are
     dev, so that both stay the same when `num_train` grows. Imported ones are ranked by a hash of (seed, id), which
@@ -22,20 +28,20 @@ def assign_splits(episodes: Sequence[Episode], config: EpisodesConfig, seed: int
     Raises:
         DataError: for ids that repeat, splits given in part, or too few episodes.
     """
-    repeated = [name for name, count in Counter(e.id for e in episodes).items() if count > 1]
+    repeated = [name for name, count in Counter(name for name, _ in entries).items() if count > 1]
     if repeated:
         raise DataError(f"episode ids must be unique, {repeated[0]!r} repeats")
-    given = sum(e.split != "" for e in episodes)
-    if given == len(episodes) > 0:
-        roles: list[Split] = [e.split for e in episodes]
+    given = sum(split != "" for _, split in entries)
+    if given == len(entries) > 0:
+        roles = [split for _, split in entries]
     elif given:
-        raise DataError(f"{given} of {len(episodes)} episodes carry a split; either all or none must")
+        raise DataError(f"{given} of {len(entries)} episodes carry a split; either all or none must")
     elif config.source in COLLECTED:
-        roles = _by_count(len(episodes), config)
+        roles = _by_count(len(entries), config)
     else:
-        roles = _by_fraction(episodes, config, seed)
+        roles = _by_fraction([name for name, _ in entries], config, seed)
     _check(roles)
-    return [replace(episode, split=role) for episode, role in zip(episodes, roles, strict=True)]
+    return roles
 
 
 def require_steps(episodes: Iterable[Episode], horizon: int) -> None:
@@ -63,10 +69,10 @@ def _by_count(total: int, config: EpisodesConfig) -> list[Split]:
     return test + dev + train
 
 
-def _by_fraction(episodes: Sequence[Episode], config: EpisodesConfig, seed: int) -> list[Split]:
-    total = len(episodes)
+def _by_fraction(ids: Sequence[str], config: EpisodesConfig, seed: int) -> list[Split]:
+    total = len(ids)
     num_test, num_dev = (max(1, round(total * f)) for f in (config.test_fraction, config.dev_fraction))
-    ranked = sorted(range(total), key=lambda i: derive_seed(seed, "split", episodes[i].id))
+    ranked = sorted(range(total), key=lambda i: derive_seed(seed, "split", ids[i]))
     roles: list[Split] = ["train"] * total
     for position, index in enumerate(ranked):
         if position < num_test + num_dev:

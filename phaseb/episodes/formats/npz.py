@@ -12,36 +12,40 @@
 """
 
 import io
-import lzma
 import math
-import struct
-import tokenize
 import zipfile
-import zlib
 from collections.abc import Sequence
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from phaseb.config.episodes import ColumnsConfig, EpisodesConfig
 from phaseb.episodes.episode import METRICS, Episode
+from phaseb.episodes.formats.economics import attempt_economics
+from phaseb.episodes.formats.images import resize
+from phaseb.episodes.formats.npz_file import BROKEN, read_arrays
+from phaseb.episodes.sources import Listed
 from phaseb.errors import DataError
 from phaseb.storage import Store
 
-_BROKEN = (
-    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError, OSError, ValueError, EOFError,
-    LookupError, TypeError, OverflowError, MemoryError, RuntimeError, SyntaxError, AttributeError,
-)  # fmt: skip
 _READ = ("observations", "frames", "actions", "rewards", "lengths", "terminals", "ids", *METRICS)
 
 
-def read_npz(path: str, max_bytes: int) -> list[Episode]:
+class Source(Listed):
+    """The episodes of one file."""
+
+    def __init__(self, config: EpisodesConfig) -> None:
+        super().__init__(read_npz(config.path, config.max_bytes, config.columns))
+
+
+def read_npz(path: str, max_bytes: int, columns: ColumnsConfig | None = None) -> list[Episode]:
     """The episodes of a file at a local path or a storage URI.
 
     Args:
         path: of the file.
         max_bytes: the most that its arrays may unpack to; checked against what it declares before reading.
+        columns: other names of the arrays, and what to work economics out from.
 
     Raises:
         DataError: naming file, array and reason, for whatever is wrong with it. Pickled arrays are refused.
@@ -50,13 +54,13 @@ def read_npz(path: str, max_bytes: int) -> list[Episode]:
     store = Store.at(folder or ".")
     try:
         with store.filesystem.open_input_file(store.path(name)) as file, zipfile.ZipFile(file) as archive:
-            arrays = _read_arrays(archive, max_bytes)
-        return _episodes(arrays, name)
+            arrays = _rename(archive, columns or ColumnsConfig(), max_bytes)
+        return _episodes(arrays, name, columns or ColumnsConfig())
     except FileNotFoundError as error:
         raise DataError(f"no such file: {path}") from error
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
-    except _BROKEN as error:
+    except BROKEN as error:
         raise DataError(f"{path} is damaged or no NPZ file: {' '.join(str(error).split())[:200]}") from error
 
 
@@ -83,37 +87,24 @@ def write_npz(store: Store, name: str, episodes: Sequence[Episode]) -> None:
     store.write_bytes(sink.getvalue(), name)
 
 
-def _read_arrays(archive: zipfile.ZipFile, max_bytes: int) -> dict[str, NDArray[Any]]:
-    members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-    wanted = {name: members[name] for name in _READ if name in members}
-    size = sum(info.file_size for info in wanted.values())
-    if size > max_bytes:
-        raise DataError(f"unpacks to {size} bytes, more than episodes.max_bytes={max_bytes}")
-    arrays = {}
-    for name, info in wanted.items():
-        with archive.open(info) as member:
-            arrays[name] = _read_array(name, member, info.file_size)
-    return arrays
+def _rename(archive: zipfile.ZipFile, columns: ColumnsConfig, max_bytes: int) -> dict[str, NDArray[Any]]:
+    """The arrays of a file under the format's own names."""
+    names: dict[str, tuple[str, ...]] = {name: (name,) for name in _READ}
+    given = {"observations": columns.observation, "actions": columns.action}
+    single = {"rewards": columns.reward, "terminals": columns.terminal, "frames": columns.image,
+              "success": columns.success, "power_w": columns.power_w}  # fmt: skip
+    names |= {name: found for name, found in given.items() if found}
+    names |= {name: (found,) for name, found in single.items() if found}
+    read = read_arrays(archive, [array for found in names.values() for array in found], max_bytes)
+    absent = [array for name in (*given, *single) for array in names.get(name, ()) if name != array not in read]
+    if absent:
+        raise DataError(f"lacks the array {absent[0]!r} that episodes.columns names; it has {archive.namelist()}")
+    whole = {name: found for name, found in names.items() if all(array in read for array in found)}
+    return {name: np.concatenate([read[a] for a in found], axis=-1) if len(found) > 1 else read[found[0]]
+            for name, found in whole.items()}  # fmt: skip
 
 
-def _read_array(name: str, member: IO[bytes], size: int) -> NDArray[Any]:
-    """One `.npy` stream, its declared shape checked against the bytes there are before memory is asked for."""
-    version = npy.read_magic(member)
-    read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
-    if read_header is None:
-        raise DataError(f"array {name!r} is of npy version {version}, which is not read")
-    shape, fortran, dtype = read_header(member)
-    if dtype.hasobject:
-        raise DataError(f"array {name!r} holds Python objects (pickle), which are never loaded; save plain numbers")
-    if dtype.kind not in "fiubU" or dtype.names is not None:
-        raise DataError(f"array {name!r} is of type {dtype}, wanted numbers")
-    if math.prod(shape) * dtype.itemsize != size - member.tell():
-        raise DataError(f"array {name!r} is truncated: {shape} {dtype} does not fit its {size} bytes")
-    flat = np.frombuffer(member.read(), dtype)
-    return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
-
-
-def _episodes(arrays: dict[str, NDArray[Any]], file: str) -> list[Episode]:
+def _episodes(arrays: dict[str, NDArray[Any]], file: str, columns: ColumnsConfig) -> list[Episode]:
     num, steps = _check_shapes(arrays)
     lengths, ended = _lengths(arrays, num, steps)
     metrics = {name: arrays[name].astype(np.float64) for name in METRICS if name in arrays}
@@ -123,12 +114,17 @@ def _episodes(arrays: dict[str, NDArray[Any]], file: str) -> list[Episode]:
     def cut(name: str, i: int, extra: int = 0) -> NDArray[np.float32] | None:
         return floats[name][i, : lengths[i] + extra] if name in floats else None
 
+    def earned(i: int) -> dict[str, float]:
+        steps = int(lengths[i])
+        success, power = (arrays[n][i] if n in arrays else None for n in ("success", "power_w"))
+        return attempt_economics(steps, columns.step_s, success, power)
+
     return [
         Episode(
             id=str(ids[i]), state=cut("observations", i, 1), actions=cut("actions", i), terminated=bool(ended[i]),
             rewards=floats["rewards"][i, : lengths[i]],
-            frames=np.ascontiguousarray(arrays["frames"][i, : lengths[i] + 1]) if "frames" in arrays else None,
-            metrics={name: float(values[i]) for name, values in metrics.items()}, tags={"file": file},
+            frames=resize(arrays["frames"][i, : lengths[i] + 1], columns.image_size) if "frames" in arrays else None,
+            metrics=earned(i) | {name: float(values[i]) for name, values in metrics.items()}, tags={"file": file},
         )
         for i in range(num)
     ]  # fmt: skip
@@ -148,6 +144,7 @@ def _check_shapes(arrays: dict[str, NDArray[Any]]) -> tuple[int, int]:
         raise DataError(f"holds no episodes: 'rewards' has shape {(num, steps)}")
     shapes: dict[str, tuple[tuple[int, ...], int]]
     shapes = {"observations": ((num, steps + 1), 3), "frames": ((num, steps + 1), 5), "actions": ((num, steps), 3)}
+    shapes |= {"power_w": ((num, steps), 2), "success": ((num,), arrays["success"].ndim if "success" in arrays else 1)}
     shapes |= dict.fromkeys(("lengths", "ids", *METRICS), ((num,), 1))
     for name, (lead, ndim) in shapes.items():
         found = arrays[name].shape if name in arrays else lead

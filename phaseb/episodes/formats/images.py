@@ -1,0 +1,55 @@
+"""Camera frames: compressed images decoded, and any frames brought to one size."""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from phaseb.errors import DataError
+
+Frames = NDArray[np.uint8]
+
+
+def decode_images(blobs: Sequence[bytes], size: int, max_bytes: int) -> Frames:
+    """Still images (JPEG, PNG) as (N, H, W, 3).
+
+    Args:
+        blobs: one file each, all of one size.
+        size: side to bring them to, 0 to keep theirs.
+        max_bytes: refuse more than this, from what the images say of themselves before they are decoded.
+
+    Raises:
+        DataError: for bytes that are no image.
+    """
+    import av
+
+    frames = []
+    for blob in blobs:
+        try:
+            with av.open(io.BytesIO(blob), "r") as container:
+                stream = container.streams.video[0]
+                _check_budget(len(blobs), stream.width, stream.height, max_bytes)
+                picture = np.asarray(next(container.decode(stream)).to_ndarray(format="rgb24"), np.uint8)
+        except (av.FFmpegError, StopIteration, IndexError, ValueError) as error:
+            raise DataError(f"an image cannot be decoded: {error}") from error
+        frames.append(resize(picture[None], size)[0])
+    if len({frame.shape for frame in frames}) > 1:
+        raise DataError("images of one episode differ in size; set episodes.columns.image_size")
+    return np.stack(frames)
+
+
+def resize(frames: Frames, size: int) -> Frames:
+    """Frames (N, H, W, C) at `size` by `size` pixels, smoothed where they shrink; 0 keeps their size."""
+    if size == 0 or frames.shape[1:3] == (size, size):
+        return np.ascontiguousarray(frames)
+    images = torch.from_numpy(np.array(frames)).permute(0, 3, 1, 2).float()
+    small = torch.nn.functional.interpolate(images, (size, size), mode="bilinear", antialias=True, align_corners=False)
+    return np.ascontiguousarray(small.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy())
+
+
+def _check_budget(num_frames: int, width: int, height: int, max_bytes: int) -> None:
+    size = num_frames * width * height * 3
+    if size > max_bytes:
+        raise DataError(f"{num_frames} frames of {width}x{height} unpack to {size} bytes, more than {max_bytes}")

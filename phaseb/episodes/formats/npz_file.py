@@ -1,0 +1,57 @@
+"""NPZ files opened with suspicion: no pickle, and no memory asked for before what is declared is checked."""
+
+import lzma
+import math
+import struct
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Sequence
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from phaseb.errors import DataError
+
+BROKEN = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError, OSError, ValueError, EOFError,
+    LookupError, TypeError, OverflowError, MemoryError, RuntimeError, SyntaxError, AttributeError,
+)  # fmt: skip
+"""What zipfile, zlib and NumPy raise on damaged bytes."""
+
+
+def read_arrays(archive: zipfile.ZipFile, names: Sequence[str], max_bytes: int) -> dict[str, NDArray[Any]]:
+    """Those of the named arrays that a file holds.
+
+    Raises:
+        DataError: where they would unpack to more than `max_bytes`, or hold anything but numbers and text.
+    """
+    members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+    wanted = {name: members[name] for name in names if name in members}
+    size = sum(info.file_size for info in wanted.values())
+    if size > max_bytes:
+        raise DataError(f"unpacks to {size} bytes, more than episodes.max_bytes={max_bytes}")
+    arrays = {}
+    for name, info in wanted.items():
+        with archive.open(info) as member:
+            arrays[name] = _read_array(name, member, info.file_size)
+    return arrays
+
+
+def _read_array(name: str, member: IO[bytes], size: int) -> NDArray[Any]:
+    """One `.npy` stream, its declared shape checked against the bytes there are before memory is asked for."""
+    version = npy.read_magic(member)
+    read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
+    if read_header is None:
+        raise DataError(f"array {name!r} is of npy version {version}, which is not read")
+    shape, fortran, dtype = read_header(member)
+    if dtype.hasobject:
+        raise DataError(f"array {name!r} holds Python objects (pickle), which are never loaded; save plain numbers")
+    if dtype.kind not in "fiubU" or dtype.names is not None:
+        raise DataError(f"array {name!r} is of type {dtype}, wanted numbers")
+    if math.prod(shape) * dtype.itemsize != size - member.tell():
+        raise DataError(f"array {name!r} is truncated: {shape} {dtype} does not fit its {size} bytes")
+    flat = np.frombuffer(member.read(), dtype)
+    return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)

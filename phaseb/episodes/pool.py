@@ -1,0 +1,70 @@
+"""A pool of Ray actors, through Ray Data, that does named pieces of work; or this process alone."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import ray.data
+
+from phaseb.config.resources import ResourcesConfig
+from phaseb.errors import ClusterError, ConfigError, DataError, PhasebError
+
+WorkClass = Callable[..., Callable[[str], object]]
+"""Made once an actor with its arguments, then called with the name of one piece after another."""
+
+
+def run_pool(
+    names: Sequence[str], work_class: WorkClass, args: Sequence[Any], resources: ResourcesConfig | None,
+    num_actors: int | None = None,
+) -> Iterator[str]:  # fmt: skip
+    """Do every piece, and give each name back when it is done, in any order.
+
+    Args:
+        names: of the pieces.
+        work_class, args: what an actor makes and calls.
+        resources: `num_tasks` actors of `cpus_per_task` each; None or `num_workers=0`: this process, without Ray.
+        num_actors: another number of actors.
+
+    Raises:
+        PhasebError: what the work raised, as itself.
+    """
+    if not names:
+        return
+    if resources is None or resources.num_workers == 0:
+        work = work_class(*args)
+        for name in names:
+            work(name)
+            yield name
+        return
+    pieces = ray.data.from_items([{"name": name} for name in names], override_num_blocks=len(names))
+    done = pieces.map_batches(
+        _PoolActor, batch_size=1, num_cpus=resources.cpus_per_task, fn_constructor_args=(work_class, tuple(args)),
+        compute=ray.data.ActorPoolStrategy(size=min(num_actors or resources.num_tasks, len(names))),
+    )  # fmt: skip
+    for row in done.iter_rows():
+        if row["error"]:
+            raise _ERRORS.get(row["kind"], PhasebError)(row["error"])
+        yield row["name"]
+
+
+_ERRORS: dict[str, type[PhasebError]] = {c.__name__: c for c in (ConfigError, DataError, ClusterError)}
+
+
+class _PoolActor:
+    """What one actor holds: the work, made once. Users' errors come back as rows: Ray would wrap them in its own."""
+
+    def __init__(self, work_class: WorkClass, args: Sequence[Any]) -> None:
+        self._failure = ("", "")
+        try:
+            self._work: Callable[[str], object] | None = work_class(*args)
+        except PhasebError as error:
+            self._work, self._failure = None, (type(error).__name__, str(error))
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        (name,) = batch["name"]
+        kind, text = self._failure
+        if self._work is not None:
+            try:
+                self._work(str(name))
+            except PhasebError as error:
+                kind, text = type(error).__name__, str(error)
+        return {"name": [str(name)], "kind": [kind], "error": [text]}

@@ -1,0 +1,82 @@
+"""Sources of recorded episodes: each lists what it has, then reads any of it, so that import streams in parallel."""
+
+import hashlib
+import importlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol
+
+import pyarrow.fs as pafs
+
+from phaseb.config.episodes import IMPORTED, EpisodesConfig
+from phaseb.episodes.episode import Episode, Split
+from phaseb.errors import ConfigError, DataError
+from phaseb.storage import Store
+
+Entry = tuple[str, Split]
+"""An episode's id, and the split it has already ("" for none)."""
+
+
+class EpisodeSource(Protocol):
+    """What `module:Class` names; made with the `EpisodesConfig` of the run, on every actor that reads."""
+
+    def entries(self) -> Sequence[Entry]:
+        """Every episode there is, always in the same order."""
+        ...
+
+    def read(self, indices: Sequence[int]) -> Iterator[Episode]:
+        """The episodes at some positions of `entries`, in that order, one in memory at a time."""
+        ...
+
+
+class Listed:
+    """A source out of episodes that are in memory."""
+
+    def __init__(self, episodes: Iterable[Episode]) -> None:
+        self._episodes = list(episodes)
+
+    def entries(self) -> Sequence[Entry]:
+        return [(episode.id, episode.split) for episode in self._episodes]
+
+    def read(self, indices: Sequence[int]) -> Iterator[Episode]:
+        return (self._episodes[i] for i in indices)
+
+
+def open_source(config: EpisodesConfig) -> EpisodeSource:
+    """The source that a configuration names; a class whose objects just yield episodes will do.
+
+    Raises:
+        ConfigError: where a module:Class cannot be imported, or a format needs a package that is not installed.
+        DataError: where its files cannot be read.
+    """
+    if config.source in IMPORTED:
+        module, name = f"phaseb.episodes.formats.{config.source}", "Source"
+    else:
+        module, _, name = config.source.partition(":")
+    found: Callable[[EpisodesConfig], Any]
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        extra = {"h5py": "hdf5", "av": "video"}.get(error.name or "")
+        fix = f'pip install "phaseb[{extra}]"' if extra else f"is {module} on the Python path?"
+        raise ConfigError(f"episodes.source={config.source} needs the module {error.name}: {fix}") from error
+    except AttributeError as error:
+        raise ConfigError(f"episodes.source={config.source}: module {module} has no {name}") from error
+    source = found(config)
+    return source if hasattr(source, "entries") else Listed(source)
+
+
+def fingerprint(path: str) -> str:
+    """A digest that changes when a file or folder of data does: names, sizes and times of all that it holds.
+
+    Raises:
+        DataError: where there is nothing at the path.
+    """
+    store = Store.at(path)
+    info = store.filesystem.get_file_info(store.root)
+    if info.type == pafs.FileType.NotFound:
+        raise DataError(f"no such file or folder: {path}; set episodes.path")
+    files = [info]
+    if info.type == pafs.FileType.Directory:
+        files = store.filesystem.get_file_info(pafs.FileSelector(store.root, recursive=True))
+    seen = sorted((f.path.removeprefix(store.root), f.size, f.mtime_ns) for f in files if f.type == pafs.FileType.File)
+    return hashlib.blake2b(repr(seen).encode(), digest_size=16).hexdigest()
