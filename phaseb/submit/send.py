@@ -1,0 +1,104 @@
+"""Check a job here, ship this very code and one resolved config, follow it to its end."""
+
+import os
+import secrets
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import phaseb
+from phaseb.config.job import JobConfig, job_config, load_job
+from phaseb.config.load import dump_config
+from phaseb.config.root import Config
+from phaseb.errors import ConfigError
+from phaseb.submit.client import Client, is_loopback
+from phaseb.submit.render import render_job
+
+NOT_SHIPPED = shutil.ignore_patterns("__pycache__", "*.pyc", "templates", ".*")
+
+
+def submit(path: str, address: str | None = None, render: str | None = None, words: Sequence[str] = ()) -> int:
+    """Send the job of a job file to a running cluster and follow it; returns its exit code.
+
+    Args:
+        path: the job file.
+        address: of the cluster's job server, `http://127.0.0.1:8265` by default.
+        render: `kuberay` or `slurm`: print what would be applied there instead, and send nothing.
+        words: `key.path=value` settings that win over the job file's.
+
+    Raises:
+        ConfigError: where the job file, its config or its study is wrong; nothing was sent.
+        ClusterError: where the cluster cannot be reached or refuses the token.
+    """
+    job, config = prepare(path, words)
+    if render:
+        sys.stdout.write(render_job(render, job, config, study_of(job, path)))
+        return 0
+    client = Client(address)
+    config = placed(config, client.address)
+    with tempfile.TemporaryDirectory() as folder:
+        request = package(job, config, study_of(job, path), Path(folder))
+        job_id = client.submit(**request)
+    sys.stderr.write(f"submitted {job_id} to {client.address}\n")
+    return client.follow(job_id)
+
+
+def prepare(path: str, words: Sequence[str] = ()) -> tuple[JobConfig, Config]:
+    """Read and check a job file and the config it resolves to."""
+    job = load_job(path)
+    return job, job_config(job, path, words)
+
+
+def study_of(job: JobConfig, path: str) -> Path | None:
+    return Path(path).parent / job.study if job.study else None
+
+
+def placed(config: Config, address: str) -> Config:
+    """The config with a run directory that means the same there as here.
+
+    Raises:
+        ConfigError: where a relative path would end in a throw-away folder of another machine.
+    """
+    where = config.run.dir
+    if "://" in where or os.path.isabs(where):
+        return config
+    if not is_loopback(address):
+        raise ConfigError(
+            f"run.dir = {where!r} is a folder of this machine; on a cluster give `storage:` in the job file or an "
+            "absolute path or URI that all its nodes can write"
+        )
+    run = config.run.model_copy(update={"dir": os.path.abspath(where)})
+    return config.model_copy(update={"run": run})
+
+
+def package(job: JobConfig, config: Config, study: Path | None, folder: Path) -> dict[str, Any]:
+    """What Ray's job server is asked: entry point, this package's own files and the resolved config, nothing else."""
+    code, work = folder / "code" / "phaseb", folder / "work"
+    shutil.copytree(Path(phaseb.__file__).parent, code, ignore=NOT_SHIPPED)
+    work.mkdir()
+    (work / "config.yaml").write_text(dump_config(config), encoding="utf-8")
+    if study:
+        shutil.copy(study, work / "study.yaml")
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    return {
+        "entrypoint": entry_point(job),
+        "submission_id": f"{job.name}-{stamp}-{secrets.token_hex(3)}",
+        "runtime_env": {
+            "py_modules": [str(code)],
+            "working_dir": str(work),
+            "env_vars": {"PYTHONUNBUFFERED": "1", "RAY_USAGE_STATS_ENABLED": "0", **job.environment},
+        },
+        "entrypoint_num_cpus": job.driver_cpus or None,
+        "metadata": {"phaseb": phaseb.__version__, "job": job.job, "run_dir": config.run.dir},
+    }
+
+
+def entry_point(job: JobConfig, config: str = "config.yaml", study: str = "study.yaml") -> str:
+    """The command that runs the job on the cluster; a failure that is not the user's is tried again."""
+    words = ["tune", study, "--resume"] if job.job == "tune" else [job.job, "--config", config]
+    return shlex.join(["python", "-m", "phaseb.submit.attempts", str(job.retries), *words])

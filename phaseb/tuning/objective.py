@@ -1,0 +1,62 @@
+"""What a study searches: a job of the pipeline as data, a learner, and the real metric measured on dev episodes."""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from phaseb.config.load import nearest
+from phaseb.config.root import Config
+from phaseb.data_parallel import LearnerContext
+from phaseb.errors import ConfigError
+from phaseb.runs.result import Callback
+from phaseb.training.learner import Learner
+
+OBJECTIVES = {
+    "world-model": "phaseb.tuning.world_model:WorldModelObjective",
+    "policy": "phaseb.tuning.policy:PolicyObjective",
+}
+
+
+class Objective(Protocol):
+    """A job as a search sees it. Its learner is the job's own, made by the job's own code.
+
+    Attributes:
+        sections: dotted prefixes of the settings that change what the job does.
+        steps: dotted path of the setting that holds the number of optimiser steps.
+    """
+
+    sections: tuple[str, ...]
+    steps: str
+
+    def metrics(self, config: Config) -> Mapping[str, str]:
+        """The metrics that `measure` gives, each with what it means."""
+
+    def prepare(self, config: Config, callbacks: Sequence[Callback]) -> Any:
+        """What every trial reads, once: earlier stages are run where they are not up to date."""
+
+    def make_learner(self, config: Config, data: Any, context: LearnerContext) -> Learner:
+        """The learner of the job under a trial's config."""
+
+    def measure(self, learner: Any, config: Config, data: Any, seed: int) -> dict[str, float]:
+        """The real metrics of a learner as it is now, on dev episodes; cheap enough to ask a few times a trial."""
+
+
+def find_objective(job: str) -> Objective:
+    """The objective of a job by its name, or `module:Class` of one's own.
+
+    Raises:
+        ConfigError: where there is none, with the nearest name.
+    """
+    place = OBJECTIVES.get(job, job)
+    module, sign, name = place.partition(":")
+    if not sign:
+        raise ConfigError(
+            f"job: {job!r} cannot be searched{nearest(job, list(OBJECTIVES))}; there are {', '.join(OBJECTIVES)}, or "
+            "module:Class of your own"
+        )
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"job: cannot import {place}: {error}") from error
+    objective: Objective = found()
+    return objective
