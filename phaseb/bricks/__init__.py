@@ -1,0 +1,1 @@
+"""Clusters of episodes in latent space, and what each is worth."""
