@@ -5,11 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseb.replay.block import as_batches, block_size, open_block
+from phaseb.replay.block import Block, Part, as_batches, block_size, open_block
 from phaseb.replay.plan import Request, owned, places
 from phaseb.replay.schema import TransitionSchema
-
-Floats = NDArray[np.float32]
 
 
 def is_single(windows: NDArray[np.float64]) -> int | None:
@@ -25,7 +23,7 @@ def synthetic_places(request: Request) -> NDArray[np.bool_]:
 
 
 def assemble(
-    schema: TransitionSchema, request: Request, parts: Mapping[int, Floats], windows: NDArray[np.float64]
+    schema: TransitionSchema, request: Request, parts: Mapping[int, Part], windows: NDArray[np.float64]
 ) -> dict[str, NDArray[np.generic]]:
     """The learner's arrays from the flat parts by shard: views where one shard gave all, else one copy.
 
@@ -38,24 +36,31 @@ def assemble(
     num = request.num_batches * len(request.specs) * request.shape.share
     single = is_single(windows)
     if single is not None:
-        block = open_block(schema, parts[single], num, numbered)
-        return as_batches(schema, block, synthetic_places(request), request.num_batches)
+        part = parts[single]
+        block = open_block(schema, part.flat, num, numbered)
+        batch = as_batches(schema, block, synthetic_places(request), request.num_batches, part.frames)
+        if numbered:
+            batch["shard"] = np.full(batch["number"].shape, single)
+        return batch
     numbers, synthetic = places(request)
     block = open_block(schema, np.empty(block_size(schema, num, numbered), np.float32), num, numbered)
     shards = np.empty(num, dtype=np.int64)
+    frames = np.empty((num, 2, *schema.frame_shape), np.uint8) if schema.frame_shape else None
     for shard, part in parts.items():
         at = np.flatnonzero(owned(numbers, synthetic, windows[shard]).ravel())
-        given = open_block(schema, part, len(at), numbered)
+        given = open_block(schema, part.flat, len(at), numbered)
         for target, source in zip(_columns(block), _columns(given), strict=True):
             target[at] = source
+        if frames is not None and part.frames is not None:
+            frames[at] = part.frames
         shards[at] = shard
-    batch = as_batches(schema, block, synthetic, request.num_batches)
+    batch = as_batches(schema, block, synthetic, request.num_batches, frames)
     if numbered:
         batch["shard"] = shards.reshape(request.num_batches, *synthetic.shape)
     return batch
 
 
-def _columns(block: "object") -> list[NDArray[np.generic]]:
+def _columns(block: Block) -> list[NDArray[np.generic]]:
     names = ("records", "discount", "weight", "age", "cut", "numbers")
     return [column for column in (getattr(block, name) for name in names) if column is not None]
 

@@ -15,6 +15,15 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
+class Part:
+    """What a shard gives: n transitions in one flat array, and (n, 2, H, W, C) frames where the schema has them."""
+
+    num_transitions: int
+    flat: Floats
+    frames: NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True)
 class Block:
     """n transitions in one flat array; every attribute is a view of it."""
 
@@ -48,12 +57,17 @@ def open_block(schema: TransitionSchema, flat: Floats, num: int, numbered: bool)
 
 
 def as_batches(
-    schema: TransitionSchema, block: Block, synthetic: NDArray[np.bool_], num_batches: int
+    schema: TransitionSchema,
+    block: Block,
+    synthetic: NDArray[np.bool_],
+    num_batches: int,
+    frames: NDArray[np.uint8] | None,
 ) -> dict[str, NDArray[np.generic]]:
     """The learner's arrays, (num_batches, R, B, …), without a copy.
 
     Args:
         synthetic: (R, B) which places of a batch are synthetic.
+        frames: (n, 2, H, W, C), or None.
     """
     shape = (num_batches, *synthetic.shape)
     records = block.records.reshape(*shape, -1)
@@ -71,4 +85,7 @@ def as_batches(
     }
     if block.numbers is not None:
         batch["number"] = block.numbers.reshape(shape)
+    if frames is not None:
+        pairs = frames.reshape(*shape, *frames.shape[1:])
+        batch["frame"], batch["next_frame"] = pairs[:, :, :, 0], pairs[:, :, :, 1]
     return batch

@@ -7,17 +7,15 @@ from numpy.typing import NDArray
 
 from phaseb.config.replay import ReplayConfig
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.errors import DataError
 from phaseb.replay.accounting import Accounting
-from phaseb.replay.assembly import assemble, is_single, synthetic_places
+from phaseb.replay.assembly import assemble, synthetic_places
 from phaseb.replay.partition import Partition
-from phaseb.replay.plan import Request, make_plan
+from phaseb.replay.plan import make_plan, make_requests
 from phaseb.replay.ring import Inserted
+from phaseb.replay.routing import require_size, route, transition_keys
 from phaseb.replay.schema import TransitionSchema
-from phaseb.replay.segments import Segments, Source, episode_codes, from_trajectories
+from phaseb.replay.segments import Segments, Source, from_trajectories
 from phaseb.replay.spec import BatchShape, SampleSpec
-
-Integers = NDArray[np.int64]
 
 
 class LocalReplay:
@@ -97,48 +95,9 @@ class LocalSource:
         require_size(replay.num_transitions, replay.config.min_size)
         masses = np.stack([p.masses(self._specs) for p in replay.partitions])
         plan = make_plan(self._specs, masses, self._shape.batch_size)
-        requests = [
-            Request(
-                specs=self._specs, step=step, num_batches=num_batches, shape=self._shape,
-                num_synthetic=tuple(plan.num_synthetic.tolist()), window=window, totals=plan.totals,
-                n_step=replay.config.n_step, gamma=self._gamma,
-            )
-            for window in plan.windows
-        ]  # fmt: skip
-        single = is_single(plan.windows)
-        chosen = range(len(requests)) if single is None else [single]
-        parts = {k: replay.partitions[k].sample(requests[k]) for k in chosen}
-        batch = assemble(replay.schema, requests[0], parts, plan.windows)
-        self.accounting.count(batch, synthetic_places(requests[0]))
+        requests = make_requests(plan, self._specs, self._shape, step, num_batches, replay.config.n_step, self._gamma)
+        parts = {k: replay.partitions[k].sample(request) for k, request in requests.items()}
+        request = next(iter(requests.values()))
+        batch = assemble(replay.schema, request, parts, plan.windows)
+        self.accounting.count(batch, synthetic_places(request))
         return batch
-
-
-def route(segments: Segments, num_shards: int) -> dict[int, Segments]:
-    """Segments by the shard that their episode belongs to; shards that get none are absent."""
-    if num_shards == 1:
-        return {0: segments} if len(segments) else {}
-    shard = segments.codes % num_shards
-    return {int(k): segments.select(shard == k) for k in np.unique(shard)}
-
-
-def transition_keys(
-    trajectories: Trajectories, source: Source, values: NDArray[np.floating]
-) -> tuple[Integers, Integers, NDArray[np.float32]]:
-    """(codes, steps, values) of all transitions of episodes, flat.
-
-    Raises:
-        DataError: where `values` is not (N, T).
-    """
-    if values.shape != trajectories.rewards.shape:
-        raise DataError(f"weights are {values.shape}, wanted {trajectories.rewards.shape} (episodes, steps)")
-    episode, step = np.nonzero(trajectories.mask)
-    return episode_codes(trajectories, source)[episode], step, values[episode, step].astype(np.float32)
-
-
-def require_size(num_transitions: int, min_size: int) -> None:
-    """Raises DataError where the buffer may not be sampled yet."""
-    if num_transitions < min_size:
-        raise DataError(
-            f"the replay buffer holds {num_transitions} transitions and replay.min_size is {min_size}; "
-            "insert more or lower it"
-        )

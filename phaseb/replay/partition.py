@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from phaseb.config.replay import ReplayConfig
 from phaseb.errors import DataError
-from phaseb.replay.block import block_size, open_block
+from phaseb.replay.block import Part, block_size, open_block
 from phaseb.replay.plan import DRAWABLE, MASS, NUM_TOTALS, Request, owned, places
 from phaseb.replay.prefix_sums import PrefixSums
 from phaseb.replay.ring import Inserted, Ring
@@ -83,8 +83,8 @@ class Partition:
                 table[r, stratum] = self._mass(spec, stratum)
         return table
 
-    def sample(self, request: Request) -> Floats:
-        """This shard's part of some batches as one flat array (`block.py`), in the order of the batches' places.
+    def sample(self, request: Request) -> Part:
+        """This shard's part of some batches, in the order of the batches' places.
 
         Raises:
             StaleWindowError: where a draw falls on a stratum that is empty here by now.
@@ -107,7 +107,7 @@ class Partition:
         flat_rows, flat_weights = (rows.ravel(), weights.ravel()) if mine is None else (rows[mine], weights[mine])
         return self._read(flat_rows, flat_weights, request)
 
-    def _read(self, rows: Integers, weights: Floats, request: Request) -> Floats:
+    def _read(self, rows: Integers, weights: Floats, request: Request) -> Part:
         numbered = any(spec.weighting == "priority" for spec in request.specs)
         flat = np.empty(block_size(self.schema, len(rows), numbered), dtype=np.float32)
         block = open_block(self.schema, flat, len(rows), numbered)
@@ -117,6 +117,7 @@ class Partition:
         np.less_equal(self.ring.left[rows], request.n_step, out=block.cut, casting="unsafe")
         if block.numbers is not None:
             block.numbers[:] = self.ring.numbers(rows)
+        last = rows + 1
         if request.n_step == 1:
             np.subtract(1.0, block.records[:, self.schema.terminal], out=block.discount)
             np.multiply(block.discount, request.gamma, out=block.discount)
@@ -126,7 +127,7 @@ class Partition:
             block.discount[:] = discounts
             block.records[:, self.schema.width :] = self.ring.rows[last, : self.schema.latent_size]
         np.multiply(block.cut, block.discount > 0, out=block.cut)
-        return flat
+        return Part(len(rows), flat, None if self.ring.frames is None else self.ring.frame_pairs(rows, last))
 
     def _mass(self, spec: SampleSpec, stratum: int) -> tuple[float, float, float, float]:
         count = float(len(self.ring.queues[stratum]))

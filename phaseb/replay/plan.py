@@ -75,6 +75,21 @@ def make_plan(specs: Sequence[SampleSpec], masses: Doubles, batch_size: int) -> 
     return Plan(np.stack([lows, edges], -1), num_synthetic, totals)
 
 
+def make_requests(
+    plan: Plan, specs: tuple[SampleSpec, ...], shape: BatchShape, step: int, num_batches: int, n_step: int, gamma: float
+) -> dict[int, Request]:
+    """What each shard is to be asked for; shards on which no draw can fall are left out."""
+    num_synthetic = tuple(int(n) for n in plan.num_synthetic)
+    asked = np.array([[n < shape.batch_size, n > 0] for n in num_synthetic])
+    busy = ((plan.windows[..., 1] > plan.windows[..., 0]) & asked).any((1, 2))
+    return {
+        int(k): Request(
+            specs, step, num_batches, shape, num_synthetic, plan.windows[k], plan.totals, n_step=n_step, gamma=gamma
+        )
+        for k in np.flatnonzero(busy)
+    }
+
+
 def places(request: Request) -> tuple[Doubles, NDArray[np.bool_]]:
     """The draws of all specs as (num_batches, R, share), and (R, share): which places are synthetic."""
     shape = request.shape

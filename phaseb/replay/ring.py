@@ -113,6 +113,11 @@ class Ring:
         discounts = (gamma ** taken) * (1.0 - ended)
         return rewards.sum(1).astype(np.float32), discounts.astype(np.float32), (rows + taken) % self.capacity
 
+    def frame_pairs(self, rows: Integers, last: Integers) -> NDArray[np.uint8]:
+        """(n, 2, H, W, C): the frames of rows and of the observations that follow them, at `last`."""
+        assert self.frames is not None
+        return self.frames[np.stack([rows, last], 1)]
+
     def ages(self, rows: Integers) -> Integers:
         """Rows written after each row."""
         return (self.written - 1 - rows) % self.capacity

@@ -1,0 +1,145 @@
+"""The buffer on a Ray cluster, as writers and learners see it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+from ray.exceptions import GetTimeoutError
+
+from phaseb.config.replay import ReplayConfig
+from phaseb.episodes.trajectories import Trajectories
+from phaseb.errors import ClusterError
+from phaseb.replay.journal import Entry
+from phaseb.replay.limiter import LimitedError
+from phaseb.replay.remote_source import RemoteSource, pause
+from phaseb.replay.ring import Inserted
+from phaseb.replay.routing import route, transition_keys
+from phaseb.replay.schema import TransitionSchema
+from phaseb.replay.segments import Segments, Source, from_trajectories
+from phaseb.replay.shard import start_shards, wait_until_up
+from phaseb.replay.spec import BatchShape, SampleSpec
+
+
+class ReplayClient:
+    """Shards in Ray actors, with the interface of `LocalReplay`. Can be sent to other tasks and actors.
+
+    Args:
+        schema: what a transition holds.
+        config: capacity, number of shards, laws.
+        shards: actors that run already (`start` makes new ones).
+    """
+
+    def __init__(self, schema: TransitionSchema, config: ReplayConfig, shards: Sequence[Any]) -> None:
+        self.schema = schema
+        self.config = config
+        self.shards = list(shards)
+        self._acknowledged = [0] * len(self.shards)
+
+    @classmethod
+    def start(cls, schema: TransitionSchema, config: ReplayConfig, folder: str | None = None) -> "ReplayClient":
+        """Start the shards.
+
+        Args:
+            folder: path or URI where they keep journal and snapshots; what lies there is read back. A path must be
+                reachable from every node. None: nothing is written, and a shard that is killed comes back empty.
+
+        Raises:
+            ClusterError: where they are not up after `call_timeout_s` (no room in the cluster).
+        """
+        shards = start_shards(schema, config, folder)
+        try:
+            wait_until_up(shards, config.call_timeout_s)
+        except GetTimeoutError as error:
+            raise ClusterError(
+                f"the {config.num_shards} replay shards did not start in {config.call_timeout_s:g} s; "
+                "lower replay.num_shards or replay.shard_cpus, or add nodes"
+            ) from error
+        return cls(schema, config, shards)
+
+    @property
+    def num_transitions(self) -> int:
+        return sum(status["num_transitions"] for status in self.status())
+
+    def insert(
+        self,
+        trajectories: Trajectories,
+        source: Source,
+        columns: Mapping[str, NDArray[np.floating] | NDArray[np.bool_]] | None = None,
+        frames: NDArray[np.uint8] | None = None,
+    ) -> Inserted:
+        """See `LocalReplay.insert`. A call that is repeated after a failure inserts nothing twice."""
+        return self.insert_segments(from_trajectories(trajectories, self.schema, source, columns, frames))
+
+    def insert_segments(self, segments: Segments) -> Inserted:
+        """Insert segments, each into the shard that its episode belongs to; returns when all have acknowledged."""
+        self.schema.require(segments.schema, "an insert")
+        segments.check()
+        waiting = route(segments, len(self.shards))
+        inserted = duplicates = evicted = 0
+        while waiting:
+            calls = {k: self.shards[k].insert.remote(part) for k, part in waiting.items()}
+            for k, call in calls.items():
+                try:
+                    receipt = ray.get(call)
+                except LimitedError:
+                    continue
+                del waiting[k]
+                self._acknowledged[k] = receipt.total_inserted
+                inserted += receipt.inserted
+                duplicates += receipt.duplicates
+                evicted += receipt.evicted
+            if waiting:
+                pause()
+        return Inserted(inserted, duplicates, evicted)
+
+    def set_weights(self, column: str, trajectories: Trajectories, source: Source, values: NDArray[np.floating]) -> int:
+        """See `LocalReplay.set_weights`."""
+        self.schema.weight(column)
+        codes, steps, flat = transition_keys(trajectories, source, values)
+        calls = []
+        for k, shard in enumerate(self.shards):
+            here = codes % len(self.shards) == k
+            calls.append(shard.set_weights.remote(column, codes[here], steps[here], flat[here]))
+        return sum(ray.get(calls))
+
+    def source(
+        self, specs: Sequence[SampleSpec], batch_size: int, gamma: float, rank: int = 0, world_size: int = 1
+    ) -> "RemoteSource":
+        """Batches of `batch_size` for each spec, or this worker's part of them."""
+        return RemoteSource(
+            self.schema, self.config, self.shards, tuple(specs), BatchShape(batch_size, rank, world_size), gamma
+        )
+
+    def status(self) -> list[dict[str, Any]]:
+        """Of each shard its counts, and `lost`: transitions acknowledged to this client that a crash took with it."""
+        found = ray.get([shard.status.remote() for shard in self.shards], timeout=self.config.call_timeout_s)
+        return [
+            {**status, "lost": max(0, known - status["inserted"])}
+            for status, known in zip(found, self._acknowledged, strict=True)
+        ]
+
+    def snapshot(self) -> None:
+        """Have every shard write all it holds to storage."""
+        ray.get([shard.snapshot.remote() for shard in self.shards])
+
+    def resize(self, num_shards: int, folder: str | None = None) -> "ReplayClient":
+        """The same data over another number of shards; the old ones are stopped once the new ones hold it all.
+
+        Args:
+            folder: where the new shards write; not that of the old ones.
+        """
+        new = ReplayClient.start(self.schema, self.config.model_copy(update={"num_shards": num_shards}), folder)
+        for shard in self.shards:
+            entries: list[Entry] = ray.get(shard.export.remote())
+            for entry in entries:
+                assert isinstance(entry, Segments)
+                new.insert_segments(entry)
+        self.close()
+        return new
+
+    def close(self) -> None:
+        """Stop the shards."""
+        for shard in self.shards:
+            ray.kill(shard)

@@ -1,0 +1,161 @@
+"""The buffer in Ray actors: the same batches as in-process, and what happens when a shard is killed with SIGKILL."""
+
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from phaseb.config.replay import ReplayConfig
+from phaseb.episodes.trajectories import Trajectories
+from phaseb.errors import DataError
+from phaseb.replay.client import ReplayClient
+from phaseb.replay.local import LocalReplay
+from phaseb.replay.schema import TransitionSchema
+from phaseb.replay.spec import SampleSpec
+
+SCHEMA = TransitionSchema(latent_size=3, action_size=2)
+SPECS = [
+    SampleSpec("real_only", 1),
+    SampleSpec("trust_weighted", 1, 0.25, "weight", "sampling"),
+    SampleSpec("in_loss", 2, 0.5, "weight", "loss"),
+]
+
+
+def episodes(num: int, name: str = "e", steps: int = 20, seed: int = 0) -> Trajectories:
+    g = np.random.default_rng(seed)
+    return Trajectories(
+        z=g.normal(size=(num, steps + 1, 3)).astype("f4"), actions=g.uniform(-1, 1, (num, steps, 2)).astype("f4"),
+        rewards=g.normal(size=(num, steps)).astype("f4"), terminals=np.zeros((num, steps), "f4"),
+        lengths=np.full(num, steps), ids=tuple(f"{name}{i}" for i in range(num)), splits=("train",) * num,
+        weights=g.random((num, steps)).astype("f4"),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def clients():
+    """Starts clients and stops their shards."""
+    started: list[ReplayClient] = []
+
+    def start(folder=None, **settings) -> ReplayClient:
+        defaults = {"capacity": 6000, "retry_interval_s": 0.1, "call_timeout_s": 30.0}
+        started.append(ReplayClient.start(SCHEMA, ReplayConfig(**(defaults | settings)), folder))
+        return started[-1]
+
+    yield start
+    for client in started:
+        client.close()
+
+
+def fill(replay):
+    replay.insert(episodes(60), "real")
+    replay.insert(episodes(40, "s", seed=1), "synthetic")
+
+
+def kill(client: ReplayClient, shard: int) -> None:
+    os.kill(client.status()[shard]["pid"], signal.SIGKILL)
+
+
+def wait_for(condition, timeout_s: float = 30.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("num_shards", [1, 3])
+@pytest.mark.parametrize("prefetch_depth", [0, 3])
+def test_the_same_batches_as_in_this_process(clients, num_shards, prefetch_depth):
+    local = LocalReplay(SCHEMA, ReplayConfig(capacity=6000, num_shards=num_shards))
+    remote = clients(num_shards=num_shards, prefetch_depth=prefetch_depth)
+    fill(local)
+    fill(remote)
+    assert remote.num_transitions == local.num_transitions == 2000
+    one, other = local.source(SPECS, 32, 0.99), remote.source(SPECS, 32, 0.99)
+    for step, num in ((0, 4), (4, 4), (8, 4), (2, 3)):  # the last one goes back, as after a resume
+        expected, found = one.sample(step, num), other.sample(step, num)
+        assert expected.keys() == found.keys()
+        for name in expected:
+            np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
+    assert other.accounting.to_json() == one.accounting.to_json()
+    assert 0 < other.wait_share <= 1
+
+
+def test_a_writer_that_repeats_itself_inserts_nothing_twice(clients):
+    remote = clients(num_shards=2)
+    data = episodes(30)
+    assert remote.insert(data, "real").inserted == 600
+    again = remote.insert(data, "real")
+    assert (again.inserted, again.duplicates) == (0, 600)
+    with pytest.raises(DataError, match="NaN"):
+        bad = episodes(3, "bad")
+        bad.rewards[1, 2] = np.nan
+        remote.insert(bad, "real")
+    assert remote.num_transitions == 600
+
+
+def test_a_killed_shard_comes_back_with_all_it_acknowledged_and_learners_go_on(clients, tmp_path):
+    remote = clients(str(tmp_path), num_shards=2, prefetch_depth=2)
+    fill(remote)
+    source = remote.source(SPECS, 32, 0.99)
+    before = source.sample(0, 4)
+    killed = remote.status()[1]["pid"]
+    kill(remote, 1)
+    survivors = [source.sample(step, 4) for step in range(4, 40, 4)]  # never an error, never an old batch
+    assert all(np.isfinite(batch["z"]).all() for batch in survivors)
+    assert source.num_failures == 1
+    wait_for(lambda: remote.status()[1]["pid"] != killed)
+    status = remote.status()
+    assert [s["lost"] for s in status] == [0, 0]
+    assert sum(s["num_transitions"] for s in status) == 2000
+    source.refresh()
+    after = source.sample(0, 4)
+    for name in set(before) - {"age"}:
+        np.testing.assert_array_equal(after[name], before[name], err_msg=name)
+
+
+def test_without_a_journal_what_came_after_the_snapshot_is_lost_and_told(clients, tmp_path):
+    remote = clients(str(tmp_path), num_shards=1, journal=False, snapshot_interval_s=3600)
+    remote.insert(episodes(10), "real")
+    remote.snapshot()
+    remote.insert(episodes(5, "later"), "real")
+    kill(remote, 0)
+    wait_for(lambda: remote.status()[0]["lost"] == 100)
+    assert remote.status()[0]["num_transitions"] == 200
+    assert remote.insert(episodes(5, "later"), "real").inserted == 100  # the writer can send it again
+
+
+def test_snapshots_are_taken_by_the_clock(clients, tmp_path):
+    remote = clients(str(tmp_path), num_shards=1, journal=False, snapshot_interval_s=0.2)
+    remote.insert(episodes(10), "real")
+    wait_for(lambda: list(tmp_path.glob("shard-000/snapshots/*/manifest.json")))
+    kill(remote, 0)
+    wait_for(lambda: remote.status()[0]["num_transitions"] == 200)
+
+
+def test_more_shards_and_fewer_hold_the_same(clients, tmp_path):
+    remote = clients(str(tmp_path / "a"), num_shards=3)
+    fill(remote)
+    fewer = remote.resize(2, str(tmp_path / "b"))
+    more = fewer.resize(5, str(tmp_path / "c"))
+    assert more.num_transitions == 2000
+    assert len({s["num_transitions"] for s in more.status()}) > 1
+    batch = more.source([SampleSpec("a", 3)], 64, 0.99).sample(0, 200)
+    assert len(np.unique(batch["reward"])) == 1200  # every real transition turns up
+    more.close()
+
+
+def test_the_limiter_holds_sampling_back_until_there_is_news(clients):
+    remote = clients(num_shards=1, samples_per_insert=1.0, limiter_tolerance=100, prefetch_depth=0)
+    remote.insert(episodes(10), "real")
+    source = remote.source([SampleSpec("a", 0)], 50, 0.99)
+    for step in range(6):  # 200 inserted + 100 of tolerance = 6 batches of 50
+        source.sample(step, 1)
+    late = threading.Timer(0.5, lambda: remote.insert(episodes(5, "late"), "real"))
+    late.start()
+    begin = time.monotonic()
+    source.sample(6, 1)
+    assert time.monotonic() - begin > 0.4
+    late.join()
