@@ -52,6 +52,9 @@ class Store:
     def exists(self, *parts: str) -> bool:
         return self.filesystem.get_file_info(self.path(*parts)).type != pafs.FileType.NotFound
 
+    def is_file(self, *parts: str) -> bool:
+        return self.filesystem.get_file_info(self.path(*parts)).type == pafs.FileType.File
+
     def names(self, *parts: str, suffix: str = "") -> list[str]:
         """Sorted names of the files directly in a folder; empty where the folder is absent."""
         selector = pafs.FileSelector(self.path(*parts), allow_not_found=True)

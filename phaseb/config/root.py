@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from phaseb.config.arms import ArmsConfig
 from phaseb.config.bricks import BricksConfig
 from phaseb.config.environment import EnvironmentConfig
 from phaseb.config.episodes import EpisodesConfig
@@ -9,11 +10,13 @@ from phaseb.config.evaluation import EvaluationConfig
 from phaseb.config.judge import JudgeConfig
 from phaseb.config.latents import LatentsConfig
 from phaseb.config.policy import PolicyConfig
+from phaseb.config.promotion import PromotionConfig
 from phaseb.config.replay import ReplayConfig
 from phaseb.config.resources import ResourcesConfig
 from phaseb.config.run import ReportConfig, RunConfig, TrainingConfig
 from phaseb.config.section import Section
 from phaseb.config.synthesis import SynthesisConfig
+from phaseb.config.trust import TrustConfig
 from phaseb.config.valuation import ValuationConfig
 from phaseb.config.world_model import WorldModelConfig
 
@@ -29,10 +32,13 @@ class Config(Section):
     bricks: BricksConfig = Field(default_factory=BricksConfig)
     world_model: WorldModelConfig = Field(default_factory=WorldModelConfig)
     synthesis: SynthesisConfig = Field(default_factory=SynthesisConfig)
+    trust: TrustConfig = Field(default_factory=TrustConfig)
     judge: JudgeConfig = Field(default_factory=JudgeConfig)
     replay: ReplayConfig = Field(default_factory=ReplayConfig)
+    arms: ArmsConfig = Field(default_factory=ArmsConfig)
     policy: PolicyConfig = Field(default_factory=PolicyConfig)
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
+    promotion: PromotionConfig = Field(default_factory=PromotionConfig)
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     resources: ResourcesConfig = Field(default_factory=ResourcesConfig)
     report: ReportConfig = Field(default_factory=ReportConfig)

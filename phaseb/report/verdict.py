@@ -14,18 +14,13 @@ def verdict(arms: Mapping[str, Any], promotion: Mapping[str, Any], numbers: Mapp
         promotion: the decision, with `shipped` and `reason`.
         numbers: of the synthetic data.
     """
-    shipped = promotion["shipped"]
-    told = _compare(arms)
     auc = numbers.get("judge_auc")
     seen = "" if auc is None else f" The worst fresh judge tells it from real at AUC {auc:.2f} (0.5 is a coin)."
-    if shipped == BASELINE:
-        head = f"Synthetic data was not used: the real-only policy is shipped, because {promotion['reason']}."
-    else:
-        head = (
-            f"Synthetic data helped: the {shipped.replace('_', '-')} policy is shipped, because {promotion['reason']}."
-        )
+    helped = (
+        "Synthetic data helped" if promotion["promoted"] else "Synthetic data was not shown to help, so it is not used"
+    )
     worth = promotion.get("worth")
-    return f"{head}{told}{f' {worth}' if worth else ''}{seen}"
+    return f"{helped}: {promotion['reason']}.{_compare(arms)}{f' {worth}' if worth else ''}{seen}"
 
 
 def _compare(arms: Mapping[str, Any]) -> str:

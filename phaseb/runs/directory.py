@@ -103,7 +103,7 @@ def section_digests(config: Config) -> dict[str, str]:
 
 def folder_digest(store: Store, *parts: str) -> str:
     """Digest over the names and bytes of a file or a folder's finished files (progress/ and hidden ones left out)."""
-    if store.exists(*parts) and parts and not store.names(*parts) and not store.folders(*parts):
+    if store.is_file(*parts):
         return hashlib.sha256(store.read_bytes(*parts)).hexdigest()
     entries = {
         name: hashlib.sha256(store.read_bytes(*parts, name)).hexdigest()

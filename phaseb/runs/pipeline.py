@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from phaseb.config.root import Config
+from phaseb.runs import report
 from phaseb.runs.result import Callback, RunResult
 from phaseb.runs.stages import STAGES
 from phaseb.runtime import ray_session
@@ -10,8 +11,7 @@ from phaseb.runtime import ray_session
 
 def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
     """Run every stage, skipping those that are up to date; the result is the report's."""
-    result = RunResult()
     with ray_session(config.resources):
         for stage in STAGES:
-            result = stage.run(config, callbacks)
-    return result
+            stage.run(config, callbacks)
+    return report.run(config, callbacks)

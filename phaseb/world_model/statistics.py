@@ -65,12 +65,17 @@ def drift(z_real: Array, z_syn: Array) -> Array:
 
 def bounds_pass(z_real: Array, z_syn: Array) -> float:
     """Share of synthetic episodes whose mean and std over (t, d) lie within the real episodes' 1–99 % bounds."""
+    return float(within_bounds(z_real, z_syn).mean())
+
+
+def within_bounds(z_real: Array, z_syn: Array) -> NDArray[np.bool_]:
+    """(N,) which synthetic episodes pass the founding report's distribution filter (see `bounds_pass`)."""
     inside = np.ones(len(z_syn), dtype=bool)
     for statistic in (np.mean, np.std):
         low, high = np.quantile(statistic(z_real, axis=(1, 2)), [0.01, 0.99])
         value = statistic(z_syn, axis=(1, 2))
         inside &= (value >= low) & (value <= high)
-    return float(inside.mean())
+    return inside
 
 
 def open_loop_rmse(z_true: Array, z_predicted: Array) -> Array:

@@ -1,0 +1,192 @@
+"""Measure the policies: in physics where there is an environment, by off-policy evaluation where there is none; then
+decide which arm is shipped."""
+
+import functools
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from numpy.typing import NDArray
+
+from phaseb.config.root import Config
+from phaseb.episodes.actions import ActionScale
+from phaseb.episodes.shards import read_trajectories
+from phaseb.errors import ConfigError
+from phaseb.latents.bundle import EncoderBundle
+from phaseb.metrics import mean_interval, read_metrics, write_metrics
+from phaseb.policy.actor import Actor
+from phaseb.policy.behaviour import action_mse
+from phaseb.policy.evaluation import Row, aggregate, evaluate, summarise
+from phaseb.policy.fqe import fitted_q_evaluation
+from phaseb.promotion.decision import Estimate, decide, decide_by_estimate, decide_without_candidate
+from phaseb.runs.collect import read_action_scale, task_result
+from phaseb.runs.environments import make_environment
+from phaseb.runs.result import Callback, RunResult
+from phaseb.runs.stage import Stage, StageContext
+from phaseb.storage import Store
+
+Runs = Sequence[tuple[str, int]]
+
+
+def work(context: StageContext) -> dict[str, Any]:
+    config, store = context.config, context.store
+    runs: Runs = [(arm, seed) for arm in config.arms.names for seed in range(config.arms.num_seeds)]
+    if config.environment.id == "none":
+        measured, promotion = _by_estimate(context, runs)
+    else:
+        measured = _in_physics(context, runs)
+        promotion = _decide_in_physics(context)
+    store.write_json(promotion, "promotion.json")
+    summary = _summary(context, runs, measured)
+    store.write_json(summary, "evaluation", "summary.json")
+    return {"shipped": promotion["shipped"], "policies": len(runs), "episodes": summary["num_episodes"] * len(runs)}
+
+
+def play(config: Config, store: Store, arm: str, seed: int, episodes: Sequence[int], frames: bool = False) -> list[Row]:
+    """Run one trained policy in the environment, one episode a seed; `frames` keeps the first's pictures.
+
+    Raises:
+        ConfigError, DataError: where environment and policy do not fit, or the environment misbehaves.
+    """
+    torch.set_num_threads(1)
+    size = min(config.evaluation.num_envs, len(episodes))
+    environment = make_environment(config.environment, size)
+    if environment is None:
+        raise ConfigError("environment.id=none has no physics to measure a policy in")
+    film = _Film(environment)
+    try:
+        encoder = EncoderBundle.load(store.folder("encoder")).online(size)
+        actor, scale = Actor.load(store.folder("policy", arm, str(seed))), _scale(store, environment)
+        rows = evaluate(actor.act, encoder, environment, episodes, scale.denormalise, film.watch if frames else None)
+    finally:
+        environment.close()
+    if frames and film.frames:
+        film.save(store.folder("evaluation", arm, str(seed)))
+    return rows
+
+
+def _in_physics(context: StageContext, runs: Runs) -> dict[str, dict[int, dict[str, float]]]:
+    """Every policy in a Ray task of its own; rows of every episode are kept."""
+    config, store = context.config, context.store
+    first = config.evaluation.first_seed
+    episodes = list(range(first, first + config.evaluation.num_episodes))
+    task = ray.remote(num_cpus=config.resources.cpus_per_task)(play)
+    films = config.report.animation_episodes > 0
+    waiting = {run: task.remote(config, store, *run, episodes, films and run[1] == 0) for run in runs}
+    measured: dict[str, dict[int, dict[str, float]]] = {}
+    for (arm, seed), reference in waiting.items():
+        rows = task_result(reference)
+        write_metrics(store.folder("evaluation", arm, str(seed)), "episodes.parquet", rows)
+        measured.setdefault(arm, {})[seed] = aggregate(rows, config.valuation)
+        context.progress({"policies": float(sum(map(len, measured.values()))), "of": float(len(runs))})
+    return measured
+
+
+def _decide_in_physics(context: StageContext) -> dict[str, Any]:
+    config = context.config
+    needed = {config.promotion.baseline, config.promotion.candidate}
+    if not needed <= set(config.arms.names):
+        return decide_without_candidate(
+            config.promotion, f"arms.names lacks {', '.join(needed - set(config.arms.names))}"
+        )
+    measure = functools.partial(play, config, context.store)
+    return decide(config.promotion, config.valuation, measure, range(config.arms.num_seeds), _num_train(context.store))
+
+
+def _by_estimate(context: StageContext, runs: Runs) -> tuple[dict[str, dict[int, dict[str, float]]], dict[str, Any]]:
+    """Fitted Q evaluation of every policy on dev episodes, and the decision that follows from it."""
+    config, store = context.config, context.store
+    held_out = read_trajectories(store.folder("latents"), ("dev",))
+    actors = [Actor.load(store.folder("policy", arm, str(seed))) for arm, seed in runs]
+    result = fitted_q_evaluation(config.evaluation.fqe, actors, held_out, config.run.seed)
+    measured: dict[str, dict[int, dict[str, float]]] = {}
+    for i, (arm, seed) in enumerate(runs):
+        nothing = dict.fromkeys(("mpl", "error_rate", "energy_wh_per_unit", "net_value_per_hour"), float("nan"))
+        measured.setdefault(arm, {})[seed] = nothing | {"return": result.interval(i)[0], "num_episodes": 0.0}
+    base, new = config.promotion.baseline, config.promotion.candidate
+    if not {base, new} <= set(config.arms.names):
+        return measured, decide_without_candidate(config.promotion, f"arms.names lacks {base} or {new}")
+    estimates = []
+    for seed in range(config.arms.num_seeds):
+        baseline, candidate = (result.values[runs.index((arm, seed))] for arm in (base, new))
+        estimates.append(Estimate(seed, float(baseline.mean()), tuple((candidate - baseline).tolist())))
+    return measured, decide_by_estimate(config.promotion, estimates)
+
+
+def _summary(
+    context: StageContext, runs: Runs, measured: Mapping[str, Mapping[int, Mapping[str, float]]]
+) -> dict[str, Any]:
+    """What the report tells of the arms: every seed's numbers, and means with intervals over seeds."""
+    config, store = context.config, context.store
+    test = read_trajectories(store.folder("latents"), ("test",))
+    training = read_metrics(store.folder("policy"), "metrics.parquet")
+    arms: dict[str, Any] = {}
+    for arm, seed in runs:
+        actor = Actor.load(store.folder("policy", arm, str(seed)))
+        extra = {
+            "action_mse": action_mse(actor.act, test),
+            "actor_loss": _last(training, f"policy/actor_loss/{arm}/{seed}", f"policy/loss/actor/{arm}/{seed}"),
+            "effective_contribution": _last(training, f"policy/effective_contribution/{arm}/{seed}"),
+        }
+        arms.setdefault(arm, {"seeds": {}})["seeds"][str(seed)] = {**measured[arm][seed], **extra}
+    for told in arms.values():
+        per_seed = list(told["seeds"].values())
+        told["summary"] = summarise(per_seed, config.evaluation.confidence)
+        for name in ("action_mse", "actor_loss", "effective_contribution"):
+            mean, low, high = mean_interval([row[name] for row in per_seed], config.evaluation.confidence)
+            told["summary"][name] = {"mean": mean, "low": low, "high": high}
+    physics = config.environment.id != "none"
+    return {
+        "environment": config.environment.id, "num_episodes": config.evaluation.num_episodes if physics else 0,
+        "seeds": list(range(config.arms.num_seeds)), "shared_data": True, "arms": arms,
+    }  # fmt: skip
+
+
+def _last(rows: Sequence[Mapping[str, Any]], *names: str) -> float:
+    for row in reversed(rows):
+        for name in names:
+            if row.get(name) is not None:
+                return float(row[name])
+    return float("nan")
+
+
+def _num_train(store: Store) -> int:
+    return len(read_trajectories(store.folder("latents"), ("train",)))
+
+
+def _scale(store: Store, environment: Any) -> ActionScale:
+    return read_action_scale(store) or ActionScale(environment.action_low, environment.action_high)
+
+
+class _Film:
+    """Pictures of the first episode, one after each step, while it runs."""
+
+    def __init__(self, environment: Any) -> None:
+        self._environment, self._over = environment, False
+        self.frames: list[NDArray[np.uint8]] = []
+
+    def watch(self, step: int, running: NDArray[np.bool_]) -> None:
+        if step == 0 and self.frames:  # the next batch of episodes begins
+            self._over = True
+        pictures = None if self._over else self._environment.render()
+        if pictures is not None:
+            self.frames.append(pictures[0])
+        self._over = self._over or not running[0]
+
+    def save(self, store: Store) -> None:
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, frames=np.stack(self.frames), seconds=np.float64(0.12 * len(self.frames)))
+        store.write_bytes(buffer.getvalue(), "frames.npz")
+
+
+STAGE = Stage(
+    "evaluate", ("environment", "evaluation", "promotion", "valuation"), ("collect", "encode", "policy"),
+    ("evaluation", "promotion.json"), work,
+)  # fmt: skip
+
+
+def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
+    return STAGE.run_alone(config, callbacks)
