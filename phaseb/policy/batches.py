@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from phaseb.data_parallel import LearnerContext
-from phaseb.seeding import torch_generator
+from phaseb.seeding import derive_seed, torch_generator
 
 NOISE_BLOCK = 64  # steps whose noise is drawn at once: making a generator costs as much as drawing from it
 
@@ -25,7 +25,7 @@ class RunSpec:
 
     Attributes:
         arm: the name of its way to train.
-        seed: draws its weights and its noise; arms that share a seed are paired.
+        seed: with the learner's own, draws its weights and its noise; arms that share a seed are paired.
         scalars: settings of `policy.offline` in which this run differs, by name (see `RunScalars`).
     """
 
@@ -36,6 +36,10 @@ class RunSpec:
     @property
     def name(self) -> str:
         return f"{self.arm}/{self.seed}"
+
+    def drawn(self, seed: int) -> int:
+        """The seed of this run's streams under the learner's seed."""
+        return derive_seed(seed, "policy run", self.seed)
 
 
 class BatchSource(Protocol):

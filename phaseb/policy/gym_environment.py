@@ -14,32 +14,36 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from phaseb.config.environment import EnvironmentConfig
 from phaseb.episodes.environment import Observation, Step, VectorEnvironment
 from phaseb.episodes.episode import METRICS
 from phaseb.errors import ConfigError, DataError, PhasebError
+from phaseb.policy.gym_observation import ObservationLayout
 
 # Older environments take 32-bit seeds only.
 SEED_MASK = 0x7FFFFFFF
 
+Seen = tuple[NDArray[np.float32] | None, NDArray[np.uint8] | None]
 
-def make(environment_id: str, num_envs: int, max_steps: int, render: bool = False) -> VectorEnvironment:
+
+def make(config: EnvironmentConfig, num_envs: int, render: bool = False) -> VectorEnvironment:
     """The environment that `environment.id` names: a Gymnasium id, or `module:Class`.
 
     The class is a `gymnasium.Env` that takes no arguments, or anything that gives a `VectorEnvironment` when called
-    with `num_envs` and `max_steps`.
+    with (config, num_envs).
 
     Raises:
-        ConfigError: an unknown id or class, one that cannot be made, or actions that are not a Box.
+        ConfigError: an unknown id or class, one that cannot be made, or spaces that are not understood.
     """
-    target = _load(environment_id) if ":" in environment_id else None
+    target = _load(config.id) if ":" in config.id else None
     if target is None or (isinstance(target, type) and issubclass(target, gymnasium.Env)):
-        return GymVector(environment_id, num_envs, max_steps, render, make_one=target)
+        return GymVector(config.id, num_envs, config.max_steps, render, make_one=target)
     try:
-        environment = target(num_envs=num_envs, max_steps=max_steps)
+        environment = target(config, num_envs)
     except Exception as error:  # noqa: BLE001 (foreign code)
-        _refuse(environment_id, error)
+        _refuse(config.id, error)
     if not isinstance(environment, VectorEnvironment):
-        raise ConfigError(f"environment.id={environment_id}: neither a gymnasium.Env nor a VectorEnvironment")
+        raise ConfigError(f"environment.id={config.id}: neither a gymnasium.Env nor a VectorEnvironment")
     return environment
 
 
@@ -72,10 +76,8 @@ class GymVector:
         self.action_low = actions.low.astype(np.float32)
         self.action_high = actions.high.astype(np.float32)
         self._action_dtype = actions.dtype
-        self._frame_key, self._state_space = _parts(self.name, observations)
-        self.state_size = 0 if self._state_space is None else spaces.flatdim(self._state_space)
-        frames = _frame_space(observations, self._frame_key)
-        self.frame_shape = None if frames is None else (frames.shape[0], frames.shape[1], frames.shape[2])
+        self._layout = ObservationLayout(self.name, observations)
+        self.state_size, self.frame_shape = self._layout.state_size, self._layout.frame_shape
         self._begun = False
 
     def reset(self, seeds: Sequence[int]) -> Observation:
@@ -143,12 +145,12 @@ class GymVector:
         except Exception as error:  # noqa: BLE001 (foreign code)
             _refuse(self.name, error)
 
-    def _reset_one(self, i: int, seed: int) -> tuple[Any, Any]:
+    def _reset_one(self, i: int, seed: int) -> Seen:
         try:
             observation, _ = self._envs[i].reset(seed=seed)
         except Exception as error:  # foreign code may raise anything
             raise DataError(f"environment {self.name} failed on reset: {_line(error)}") from error
-        return self._split(i, observation)
+        return self._layout.split(observation, 0)
 
     def _step_one(self, i: int, action: NDArray[Any]) -> float:
         self._steps[i] += 1
@@ -159,41 +161,19 @@ class GymVector:
             raise DataError(f"environment {self.name} failed at step {self._steps[i]}: {_line(error)}") from error
         if not math.isfinite(reward):
             raise DataError(f"environment {self.name} gave reward {reward} at step {self._steps[i]}")
-        self._seen[i] = self._split(i, observation)
+        self._seen[i] = self._layout.split(observation, int(self._steps[i]))
         self._terminated[i] = bool(terminated)
         self._truncated[i] = bool(truncated) or self._steps[i] >= self.max_steps
         if isinstance(economics, Mapping):
             self._economics[i] = economics
         return reward
 
-    def _split(self, i: int, observation: Any) -> tuple[Any, Any]:
-        """One observation as (state or None, frame or None), checked."""
-        where = f"environment {self.name} at step {self._steps[i]}"
-        state, frame = None, observation
-        if self._frame_key and isinstance(observation, Mapping):
-            frame = observation.get(self._frame_key)
-        try:
-            if self._state_space is not None:
-                state = np.asarray(spaces.flatten(self._state_space, observation), dtype=np.float32)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            raise DataError(f"{where}: the observation does not fit its space: {_line(error)}") from error
-        if state is not None and state.shape != (self.state_size,):
-            raise DataError(f"{where}: state of shape {state.shape}, its space says ({self.state_size},)")
-        if state is not None and not np.isfinite(state).all():
-            raise DataError(f"{where}: NaN or Inf in the observation, number {int(np.argmin(np.isfinite(state)))}")
-        if self.frame_shape is None:
-            return state, None
-        frame = np.asarray(frame)
-        if frame.shape != self.frame_shape or frame.dtype != np.uint8:
-            raise DataError(f"{where}: frame {frame.dtype}{frame.shape}, its space says uint8{self.frame_shape}")
-        return state, frame
-
     def _observation(self) -> Observation:
         observation: Observation = {}
         if self.state_size:
-            observation["state"] = np.stack([state for state, _ in self._seen])
+            observation["state"] = np.stack([state for state, _ in self._seen if state is not None])
         if self.frame_shape is not None:
-            observation["frames"] = np.stack([frame for _, frame in self._seen])
+            observation["frames"] = np.stack([frame for _, frame in self._seen if frame is not None])
         return observation
 
 
@@ -210,39 +190,6 @@ def _load(environment_id: str) -> Any:
     if not callable(target):
         raise ConfigError(f"environment.id={environment_id}: module {module} has no class {name}")
     return target
-
-
-def _is_frame(space: spaces.Space[Any]) -> bool:
-    return (
-        isinstance(space, spaces.Box)
-        and space.dtype == np.uint8
-        and len(space.shape) == 3
-        and space.shape[-1] in (1, 3, 4)
-    )
-
-
-def _frame_space(space: spaces.Space[Any], key: str | None) -> spaces.Box | None:
-    found = space[key] if key and isinstance(space, spaces.Dict) else space
-    return found if isinstance(found, spaces.Box) and _is_frame(found) else None
-
-
-def _parts(name: str, space: spaces.Space[Any]) -> tuple[str | None, spaces.Space[Any] | None]:
-    """The key of the pictures in a Dict (or None), and the space of the rest (None where there is no rest)."""
-    if _is_frame(space):
-        return None, None
-    pictures = [key for key, part in space.items() if _is_frame(part)] if isinstance(space, spaces.Dict) else []
-    if len(pictures) > 1:
-        raise ConfigError(f"environment.id={name}: several cameras ({', '.join(pictures)}); one at most is understood")
-    rest = space
-    if pictures and isinstance(space, spaces.Dict):
-        rest = spaces.Dict({key: part for key, part in space.items() if key not in pictures})
-        if not rest.spaces:
-            return pictures[0], None
-    try:
-        spaces.flatdim(rest)
-    except (NotImplementedError, ValueError) as error:
-        raise ConfigError(f"environment.id={name}: observations {space} are not a fixed set of numbers") from error
-    return (pictures[0] if pictures else None), rest
 
 
 def _line(error: Exception) -> str:

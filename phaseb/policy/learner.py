@@ -47,7 +47,7 @@ class SACLearner:
         first = source.sample(0, 1)
         z_size, action_size = first["z"].shape[-1], first["action"].shape[-1]
         others = config.offline.cql_actions if self._needs_others() else 0
-        seeds = [spec.seed for spec in specs]
+        seeds = [spec.drawn(context.seed) for spec in specs]
         self.noise = NoiseStream(seeds, config.batch_size, action_size, config.num_critics, others)
         kind = ImplicitQ if config.offline.algorithm == "iql" else SoftActorCritic
         size = config.runs_together

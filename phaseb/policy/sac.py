@@ -33,7 +33,7 @@ class SoftActorCritic:
         self, config: PolicyConfig, specs: Sequence[RunSpec], z_size: int, action_size: int, context: LearnerContext
     ) -> None:
         self.config, self.specs, self.context = config, tuple(specs), context
-        seeds = [spec.seed for spec in specs]
+        seeds = [spec.drawn(context.seed) for spec in specs]
         hidden = [config.width] * config.num_layers
         actor = make_stack([z_size, *hidden, 2 * action_size], seeds, "actor", 1, config.actor_norm)
         sizes = [z_size + action_size, *hidden, 1]
