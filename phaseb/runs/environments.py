@@ -19,13 +19,9 @@ def make_environment(config: EnvironmentConfig, num_envs: int) -> VectorEnvironm
         from phaseb import workcell
 
         return workcell.make(config, num_envs)
-    module, colon, name = config.id.partition(":")
-    if colon and all(part.isidentifier() for part in [*module.split("."), name]):
-        made: VectorEnvironment = load_class(config.id)(config, num_envs)
-        return made
-    from phaseb.policy.gym_environment import GymVector
+    from phaseb.policy import gym_environment
 
-    return GymVector(config.id, num_envs, config.max_steps)
+    return gym_environment.make(config, num_envs)
 
 
 def load_class(name: str) -> type:

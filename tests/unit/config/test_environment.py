@@ -1,0 +1,40 @@
+"""The environment's settings refuse what makes no sense."""
+
+import pytest
+from pydantic import ValidationError
+
+from phaseb.config.environment import EnvironmentConfig, WorkcellConfig
+from phaseb.config.valuation import ValuationConfig
+
+
+def test_defaults():
+    config = EnvironmentConfig()
+    assert (config.id, config.max_steps, config.observation) == ("workcell", 60, "both")
+    prices = ValuationConfig()
+    assert (prices.price_per_unit, prices.cost_per_error, prices.price_per_kwh) == (1, 1, 0.15)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"part_mass_min_kg": 0.9, "part_mass_max_kg": 0.3}, "part_mass_min_kg=0.9 is above part_mass_max_kg=0.3"),
+        ({"skilled_share": 0.7, "hasty_share": 0.4}, "skilled_share .* more than 1"),
+        ({"cart_mass_kg": 0}, "cart_mass_kg"),
+        ({"rope": 1}, "rope"),
+    ],
+)
+def test_nonsense_is_refused(values, message):
+    with pytest.raises(ValidationError, match=message):
+        WorkcellConfig(**values)
+
+
+@pytest.mark.parametrize("values", [{"id": ""}, {"max_steps": 0}, {"observation": "smell"}])
+def test_a_strange_environment_is_refused(values):
+    with pytest.raises(ValidationError):
+        EnvironmentConfig(**values)
+
+
+def test_every_setting_is_described():
+    for section in (EnvironmentConfig, WorkcellConfig, ValuationConfig):
+        for name, field in section.model_fields.items():
+            assert field.description, name
