@@ -30,7 +30,7 @@ def decode_images(blobs: Sequence[bytes], size: int, max_bytes: int) -> Frames:
         try:
             with av.open(io.BytesIO(blob), "r") as container:
                 stream = container.streams.video[0]
-                _check_budget(len(blobs), stream.width, stream.height, max_bytes)
+                check_budget(len(blobs), stream.width, stream.height, max_bytes)
                 picture = np.asarray(next(container.decode(stream)).to_ndarray(format="rgb24"), np.uint8)
         except (av.FFmpegError, StopIteration, IndexError, ValueError) as error:
             raise DataError(f"an image cannot be decoded: {error}") from error
@@ -49,7 +49,8 @@ def resize(frames: Frames, size: int) -> Frames:
     return np.ascontiguousarray(small.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy())
 
 
-def _check_budget(num_frames: int, width: int, height: int, max_bytes: int) -> None:
+def check_budget(num_frames: int, width: int, height: int, max_bytes: int) -> None:
+    """Refuse frames that would take more than `max_bytes`."""
     size = num_frames * width * height * 3
     if size > max_bytes:
         raise DataError(f"{num_frames} frames of {width}x{height} unpack to {size} bytes, more than {max_bytes}")

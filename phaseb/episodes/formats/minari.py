@@ -1,5 +1,6 @@
 """Minari data sets: a folder with `data/`, in HDF5, Arrow or Parquet, as the library writes them."""
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -32,6 +33,7 @@ class Source:
             raise DataError(f"{config.path}: Minari's format {self._format!r} is not read")
         if self._total < 1:
             raise DataError(f"{config.path} holds no episodes")
+        self._shapes = dict(_shapes("observations", _space(meta.get("observation_space"))))
         self._file: Any = None
 
     def entries(self) -> Sequence[Entry]:
@@ -68,13 +70,14 @@ class Source:
             size, limit = table.nbytes, self._config.max_bytes
             if size > limit:
                 raise DataError(f"unpacks to {size} bytes, more than episodes.max_bytes={limit}")
-            return _TableColumns(table)
+            return _TableColumns(table, self._shapes)
 
 
 class _TableColumns(Mapping[str, NDArray[Any]]):
     """Minari's Arrow columns: structs by path, and steps without the row that pads them to the observations."""
 
-    def __init__(self, table: pa.Table) -> None:
+    def __init__(self, table: pa.Table, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        self._shapes = shapes
         self._arrays: dict[str, pa.Array] = {}
         for name in table.column_names:
             self._flatten(name, table[name].combine_chunks())
@@ -94,16 +97,36 @@ class _TableColumns(Mapping[str, NDArray[Any]]):
             return blobs
         width = array.type.list_size if pa.types.is_fixed_size_list(array.type) else None
         values = (array.flatten() if width else array).to_numpy(zero_copy_only=False)
-        rows = values.reshape(-1, width) if width else values
+        rows = values.reshape(-1, *self._shapes.get(name, (width,))) if width else values
         return rows if name.split("/")[0] in ("observations", "infos") else rows[:-1]
 
     def vectors(self) -> list[str]:
         """The columns of one value or vector of numbers a row."""
         kinds = {name: getattr(array.type, "value_type", array.type) for name, array in self._arrays.items()}
-        return [n for n, kind in kinds.items() if pa.types.is_floating(kind) or pa.types.is_integer(kind)]
+        numbers = [n for n, kind in kinds.items() if pa.types.is_floating(kind) or pa.types.is_integer(kind)]
+        return [name for name in numbers if len(self._shapes.get(name, ())) <= 1]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._arrays)
 
     def __len__(self) -> int:
         return len(self._arrays)
+
+
+def _space(text: object) -> dict[str, Any]:
+    """The description of a Gymnasium space, which Minari keeps as JSON within JSON."""
+    try:
+        space = json.loads(text) if isinstance(text, str) else {}
+    except json.JSONDecodeError:
+        return {}
+    return space if isinstance(space, dict) else {}
+
+
+def _shapes(name: str, space: dict[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """The shapes of the boxes in a space, by the path of their column."""
+    parts = space.get("subspaces")
+    if isinstance(parts, dict):
+        for key, part in parts.items():
+            yield from _shapes(f"{name}/{key}", part)
+    elif isinstance(space.get("shape"), list):
+        yield name, tuple(int(side) for side in space["shape"])

@@ -1,0 +1,124 @@
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from phaseb.config.episodes import EpisodesConfig
+from phaseb.episodes.sources import open_source
+from phaseb.errors import DataError
+
+FIXTURES = Path(__file__).parents[3] / "fixtures"
+VERSIONS = ("v3", "v21")
+CAMERA = "observation.images.top"
+STEPS = (6, 4, 5, 7, 8)
+
+
+def config(path: Path, **columns: Any) -> EpisodesConfig:
+    return EpisodesConfig(source="lerobot", path=str(path), columns=columns)
+
+
+def psnr(left: np.ndarray, right: np.ndarray) -> float:
+    return float(10 * np.log10(255**2 / np.mean((left.astype(float) - right) ** 2)))
+
+
+@pytest.fixture(params=VERSIONS)
+def copy(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(FIXTURES / f"lerobot-{request.param}", tmp_path / "d"))
+
+
+def change_info(path: Path, **values: Any) -> None:
+    file = path / "meta" / "info.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_lerobot_wrote_is_read(version: str) -> None:
+    expected = np.load(FIXTURES / f"lerobot-{version}-expected.npz")
+    source = open_source(config(FIXTURES / f"lerobot-{version}", image=CAMERA))
+    assert [name for name, _ in source.entries()] == [f"episode-{i:06d}" for i in range(5)]
+    order = [3, 0, 4, 1, 2]
+    for i, episode in zip(order, source.read(order), strict=True):
+        rewards = expected[f"next.reward-{i}"][:, 0]
+        np.testing.assert_array_equal(episode.state, expected[f"observation.state-{i}"])
+        np.testing.assert_array_equal(episode.actions, expected[f"action-{i}"][:-1])
+        np.testing.assert_array_equal(episode.rewards[:-1], rewards[:-2])
+        np.testing.assert_allclose(episode.rewards[-1], rewards[-2] + rewards[-1], rtol=1e-6)
+        assert episode.terminated
+        assert (episode.metrics["good_units"], episode.metrics["errors"]) == ((1, 0) if i % 2 == 0 else (0, 1))
+        assert episode.metrics["duration_h"] == pytest.approx((STEPS[i] - 1) / 10 / 3600)
+        assert episode.frames is not None
+        pictures = expected[f"{CAMERA}-{i}"]
+        assert psnr(episode.frames, pictures) > 40
+        for step, frame in enumerate(episode.frames):  # each is nearer to its own picture than to any other
+            assert np.argmax([psnr(frame, picture) for picture in pictures]) == step
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_frames_are_resized_while_they_are_decoded(version: str) -> None:
+    (episode,) = open_source(config(FIXTURES / f"lerobot-{version}", image=CAMERA, image_size=16)).read([2])
+    expected = np.load(FIXTURES / f"lerobot-{version}-expected.npz")[f"{CAMERA}-2"]
+    small = expected.reshape(5, 16, 2, 16, 3, 3).mean((2, 4))
+    assert episode.frames is not None
+    assert episode.frames.shape == (5, 16, 16, 3)
+    assert psnr(episode.frames, small) > 35
+
+
+def test_the_state_alone_needs_no_video(copy: Path) -> None:
+    shutil.rmtree(copy / "videos")
+    assert [len(e) for e in open_source(config(copy)).read(range(5))] == [n - 1 for n in STEPS]
+    with pytest.raises(DataError, match=r"no such file: .*\.mp4"):
+        list(open_source(config(copy, image=CAMERA)).read([0]))
+
+
+def test_damaged_and_short_videos_are_named(copy: Path) -> None:
+    videos = sorted(copy.rglob("*.mp4"))
+    for video in videos:
+        video.write_bytes(video.read_bytes()[: video.stat().st_size // 2])
+    with pytest.raises(DataError, match=r"\.mp4 (cannot be decoded|has no frame at \d)"):
+        list(open_source(config(copy, image=CAMERA)).read([4]))
+
+
+def test_success_stands_in_for_a_missing_reward(copy: Path) -> None:
+    info = json.loads((copy / "meta" / "info.json").read_text())
+    del info["features"]["next.reward"]
+    change_info(copy, features=info["features"])
+    episodes = list(open_source(config(copy)).read(range(2)))
+    assert [e.rewards.sum() for e in episodes] == [1.0, 0.0]
+    del info["features"]["next.success"]
+    change_info(copy, features=info["features"])
+    with pytest.raises(DataError, match=r"has no rewards; set episodes\.columns\.reward"):
+        list(open_source(config(copy)).read([0]))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"codebase_version": "v9.0"}, "is of version v9.0; read are"),
+        ({"fps": 0}, "impossible frame rate"),
+        ({"data_path": "../../etc/passwd"}, "leaves its folder"),
+        ({"data_path": "data/{episode_index.__class__}"}, "impossible frame rate or path"),
+        ({"data_path": "data/{episode_index:0999999999d}"}, "impossible frame rate or path"),
+        ({"data_path": "data/{other}.parquet"}, "other"),
+        ({"features": None}, "damaged"),
+    ],
+)
+def test_meta_that_makes_no_sense_is_named(copy: Path, values: dict[str, Any], message: str) -> None:
+    change_info(copy, **values)
+    with pytest.raises(DataError, match=message):
+        list(open_source(config(copy)).read([0]))
+
+
+def test_rows_that_are_missing_are_noticed(copy: Path) -> None:
+    data = sorted(copy.glob("data/*/*.parquet"))
+    shutil.copy(FIXTURES / "lerobot-v21" / "data" / "chunk-000" / "episode_000001.parquet", data[0])
+    with pytest.raises(DataError, match="has 0 rows of it, meta says 6"):
+        list(open_source(config(copy)).read([0]))
+
+
+def test_an_episode_larger_than_allowed_is_refused(copy: Path) -> None:
+    limited = config(copy, image=CAMERA).model_copy(update={"max_bytes": 25_000})
+    with pytest.raises(DataError, match="unpack to 36864 bytes, more than 25000"):
+        list(open_source(limited).read([4]))

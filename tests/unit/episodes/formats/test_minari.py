@@ -1,0 +1,97 @@
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from phaseb.config.episodes import EpisodesConfig
+from phaseb.episodes.sources import open_source
+from phaseb.errors import ConfigError, DataError
+
+FIXTURES = Path(__file__).parents[3] / "fixtures"
+FORMATS = ("hdf5", "arrow", "parquet")
+
+
+def config(data_format: str, path: Path | None = None, **columns: Any) -> EpisodesConfig:
+    where = path or FIXTURES / f"minari-{data_format}"
+    return EpisodesConfig(source="minari", path=str(where), columns=columns)
+
+
+@pytest.mark.parametrize("data_format", FORMATS)
+def test_what_minari_wrote_is_read_as_minari_reads_it(data_format: str) -> None:
+    expected = np.load(FIXTURES / f"minari-{data_format}-expected.npz")
+    columns = {} if data_format == "parquet" else {"image": "observations/camera"}
+    source = open_source(config(data_format, **columns))
+    assert [name for name, _ in source.entries()] == [f"episode-{i:06d}" for i in range(5)]
+    for i, episode in enumerate(source.read(range(5))):
+        state = np.concatenate([expected[f"goal-{i}"], expected[f"position-{i}"]], axis=1)
+        np.testing.assert_array_equal(episode.state, state)
+        np.testing.assert_array_equal(episode.actions, expected[f"actions-{i}"])
+        np.testing.assert_array_equal(episode.rewards, expected[f"rewards-{i}"].astype(np.float32))
+        assert episode.terminated == (i % 2 == 0)
+        if columns:
+            np.testing.assert_array_equal(episode.frames, expected[f"camera-{i}"])
+
+
+def test_columns_are_chosen_ordered_and_frames_resized() -> None:
+    chosen = {"observation": ["observations/position", "observations/goal"], "image_size": 8, "step_s": 36}
+    (episode,) = open_source(config("arrow", image="observations/camera", **chosen)).read([3])
+    expected = np.load(FIXTURES / "minari-arrow-expected.npz")
+    np.testing.assert_array_equal(episode.state, np.concatenate([expected["position-3"], expected["goal-3"]], axis=1))
+    assert episode.frames is not None
+    assert episode.frames.shape == (5, 8, 8, 3)
+    halves = expected["camera-3"].astype(float).reshape(5, 8, 2, 8, 2, 3).mean((2, 4))
+    assert np.abs(episode.frames - halves)[:, 1:-1].max() <= 1.5  # a smooth ramp shrinks to its means
+    assert episode.metrics == {"duration_h": 0.04}
+
+
+def test_one_episode_can_be_read_without_the_others(tmp_path: Path) -> None:
+    shutil.copytree(FIXTURES / "minari-parquet", tmp_path / "d")
+    shutil.rmtree(tmp_path / "d" / "data" / "1")
+    source = open_source(config("", tmp_path / "d"))
+    assert len(next(source.read([2]))) == 7
+    with pytest.raises(DataError, match=r"data/1: lacks its \.parquet file"):
+        next(source.read([1]))
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"observation": "observations/velocity"}, "no column 'observations/velocity'; it has .*observations/goal"),
+        ({"image": "observations/top"}, "no column 'observations/top'"),
+        ({"image": "observations/position"}, "camera 'observations/position' is float32"),
+        ({"reward": "payoff"}, "no column 'payoff'"),
+        ({"action": ["actions", "observations/goal"]}, "columns differ in length: actions 5, observations/goal 6"),
+    ],
+)
+@pytest.mark.parametrize("data_format", FORMATS)
+def test_columns_that_are_not_there_are_named(data_format: str, columns: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        list(open_source(config(data_format, **columns)).read([0]))
+
+
+def test_folders_that_are_not_minaris_are_said(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        open_source(config("", tmp_path))
+    (tmp_path / "data").mkdir()
+    for meta, message in (([], "not of Minari"), ({"total_episodes": 0}, "no episodes")):
+        (tmp_path / "data" / "metadata.json").write_text(json.dumps(meta))
+        with pytest.raises(DataError, match=message):
+            open_source(config("", tmp_path))
+
+
+def test_an_episode_larger_than_allowed_is_refused() -> None:
+    for data_format in ("hdf5", "arrow"):
+        small = config(data_format, image="observations/camera").model_copy(update={"max_bytes": 1024})
+        with pytest.raises(DataError, match="unpack"):
+            list(open_source(small).read([0]))
+
+
+def test_a_missing_package_is_a_config_error_with_its_cure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "h5py", None)
+    monkeypatch.delitem(__import__("sys").modules, "phaseb.episodes.formats.hdf5", raising=False)
+    monkeypatch.delitem(__import__("sys").modules, "phaseb.episodes.formats.hdf5_file", raising=False)
+    with pytest.raises(ConfigError, match=r'h5py: pip install "phaseb\[hdf5\]"'):
+        open_source(EpisodesConfig(source="hdf5", path=str(tmp_path / "x.hdf5")))
