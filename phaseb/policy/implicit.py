@@ -24,7 +24,8 @@ class ImplicitQ(SoftActorCritic):
     ) -> None:
         super().__init__(config, specs, z_size, action_size, context)
         sizes = [z_size, *[config.width] * config.num_layers, 1]
-        self.value = make_stack(sizes, [s.drawn(context.seed) for s in specs], "value", 1, config.critic_norm).to(context.device)
+        seeds = [spec.drawn(context.seed) for spec in specs]
+        self.value = make_stack(sizes, seeds, "value", 1, config.critic_norm).to(context.device)
         self.optimisers["value"] = adam(self.value.parameters(), config.critic_lr)
 
     def update(self, batch: Batch, noise: Noise, step: int) -> Metrics:

@@ -1,0 +1,234 @@
+"""Augmentation that follows the policy: short rollouts branch from real states, are cut where the model does not know,
+pay for what it half knows, and are made again as the policy improves (MBPO, Janner et al. 2019; MOPO, Yu et al. 2020).
+
+Shapes: R runs, N rollouts, T steps, D latent dimensions, A action dimensions.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from phaseb.config.policy import AugmentationConfig
+from phaseb.episodes.trajectories import Trajectories
+from phaseb.policy.actor import Actor
+from phaseb.policy.batches import RunSpec
+from phaseb.seeding import numpy_generator, torch_generator
+
+Act = Callable[[Tensor, int], Tensor]
+Weigh = Callable[[Trajectories], NDArray[np.floating]]
+
+
+class Imagined(Protocol):
+    """Rollouts as a world model gives them."""
+
+    @property
+    def z(self) -> Tensor:
+        """(N, T+1, D)."""
+        ...
+
+    @property
+    def actions(self) -> Tensor:
+        """(N, T, A)."""
+        ...
+
+    @property
+    def rewards(self) -> Tensor:
+        """(N, T)."""
+        ...
+
+    @property
+    def terminals(self) -> Tensor:
+        """(N, T)."""
+        ...
+
+    @property
+    def uncertainty(self) -> Tensor:
+        """(N, T) disagreement of the ensemble."""
+        ...
+
+
+class Imagine(Protocol):
+    """The world model: starts (N, D), a policy called with (latents, step), steps, randomness -> rollouts."""
+
+    def __call__(self, z0: Tensor, actions: Act, horizon: int, generator: torch.Generator, /) -> Imagined: ...
+
+
+class RolloutSink(Protocol):
+    """Where rollouts go: a replay that keeps one run's rollouts from the others."""
+
+    def add(self, run: int, rollouts: Trajectories) -> None: ...
+
+    def drop(self, run: int, rollouts: Trajectories) -> None:
+        """They are too old: never draw them again."""
+        ...
+
+
+class BranchedRollouts:
+    """Makes rollouts for the runs that want them; the learner calls `generate` at fixed steps.
+
+    Args:
+        config: lengths, cuts, penalty.
+        imagine: the world model's `rollout`.
+        real: the episodes whose states are branched from, and on which the model's disagreement is the measure.
+        specs: all runs of the learner, in its order.
+        arms: those of them whose rollouts follow the policy.
+        weigh: the gate: weights (N, T) of rollouts; ones where None.
+        sink: where the rollouts go.
+        seed: of the starts, the actions and the model's noise.
+        model: digest for the lineage.
+    """
+
+    def __init__(
+        self, config: AugmentationConfig, imagine: Imagine, real: Trajectories, specs: Sequence[RunSpec],
+        arms: Sequence[str], weigh: Weigh | None, sink: RolloutSink, seed: int, model: str = "",
+    ) -> None:  # fmt: skip
+        self.config, self.imagine, self.real, self.specs = config, imagine, real, tuple(specs)
+        self.runs = [i for i, spec in enumerate(specs) if spec.arm in arms]
+        self.weigh, self.sink, self.seed, self.model = weigh, sink, seed, model
+        self.limits = disagreement_limits(config, imagine, real, seed)
+        self.reward_spread = float(real.rewards[real.mask].std())
+        self._kept: list[dict[int, Trajectories]] = []
+
+    def generate(self, step: int, actors: Sequence[Actor]) -> dict[str, float]:
+        """One generation of rollouts under the policies as they are; the oldest beyond `keep_generations` go."""
+        made = {run: self._branch(run, step, actors[run]) for run in self.runs}
+        for run, rollouts in made.items():
+            self.sink.add(run, rollouts)
+        self._kept.append(made)
+        while len(self._kept) > self.config.keep_generations:
+            for run, old in self._kept.pop(0).items():
+                self.sink.drop(run, old)
+        metrics = {}
+        for run, rollouts in made.items():
+            name = self.specs[run].name
+            weights = rollouts.weights if rollouts.weights is not None else rollouts.mask
+            metrics[f"mean_steps/{name}"] = float(rollouts.lengths.mean()) if len(rollouts) else 0.0
+            metrics[f"started/{name}"] = len(rollouts) / self.config.starts
+            metrics[f"mean_weight/{name}"] = float(weights[rollouts.mask].mean()) if len(rollouts) else 0.0
+        return metrics
+
+    def _branch(self, run: int, step: int, actor: Actor) -> Trajectories:
+        own = self.specs[run].drawn(self.seed)
+        g = numpy_generator(own, "branch", step)
+        episodes, steps = np.nonzero(self.real.mask)
+        chosen = g.integers(len(episodes), size=self.config.starts)
+        starts = torch.from_numpy(self.real.z[episodes[chosen], steps[chosen]])
+        plain = round(self.config.deterministic_share * self.config.starts)
+        noise = torch_generator(own, "branch actions", step)
+
+        def act(z: Tensor, t: int) -> Tensor:
+            drawn = actor.sample(z, noise)
+            drawn[:plain] = actor(z[:plain])
+            return drawn
+
+        rolled = self.imagine(starts, act, self.config.horizon, torch_generator(own, "branch model", step))
+        lineage = (episodes[chosen], steps[chosen], f"{self.specs[run].name}/{step}")
+        return self._gated(rolled, *lineage)
+
+    def _gated(
+        self, rolled: Imagined, episodes: NDArray[np.int64], steps: NDArray[np.int64], name: str
+    ) -> Trajectories:
+        """Rollouts up to where the model's disagreement passes its limit, rewards less its price, and weights."""
+        uncertainty, terminals = _array(rolled.uncertainty), _array(rolled.terminals)
+        lengths = accepted_steps(uncertainty, terminals, self.limits)
+        rewards = _array(rolled.rewards) - self.config.penalty * self.reward_spread * uncertainty
+        kept = np.flatnonzero(lengths)
+        ids = tuple(f"{name}/{i}" for i in kept)
+        start = tuple(self.real.ids[e] for e in episodes[kept])
+        rollouts = Trajectories(
+            z=_array(rolled.z)[kept], actions=_array(rolled.actions)[kept], rewards=rewards[kept].astype(np.float32),
+            terminals=terminals[kept], lengths=lengths[kept], ids=ids, splits=("train",) * len(kept),
+            lineage=_lineage(start, (self.model,) * len(kept)),
+            start_step=steps[kept], uncertainty=uncertainty[kept],
+        )  # fmt: skip
+        return weighted(rollouts, self.weigh)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rollouts that are still in use: a resumed learner reads the same batches."""
+        return {
+            f"generation{i}": {f"run{run}": _packed(rollouts) for run, rollouts in made.items()}
+            for i, made in enumerate(self._kept)
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Put the saved rollouts back into the sink."""
+        self._kept = [
+            {run: _unpacked(state[f"generation{i}"][f"run{run}"]) for run in self.runs} for i in range(len(state))
+        ]
+        for made in self._kept:
+            for run, rollouts in made.items():
+                self.sink.add(run, rollouts)
+
+
+def disagreement_limits(
+    config: AugmentationConfig, imagine: Imagine, real: Trajectories, seed: int
+) -> NDArray[np.float64]:
+    """(T,) the most disagreement that a rollout may show after each step: a quantile over rollouts of the same length
+    from real states under the actions that were recorded there, where the model is known to be as good as it gets."""
+    episodes, steps = np.nonzero(np.arange(real.rewards.shape[1])[None] <= (real.lengths - config.horizon)[:, None])
+    if not len(episodes):  # every episode is shorter than a rollout: what there is of each, from its start
+        episodes, steps = np.arange(len(real)), np.zeros(len(real), np.int64)
+    most = min(len(episodes), 4000)
+    chosen = numpy_generator(seed, "disagreement starts").permutation(len(episodes))[:most]
+    episodes, steps = episodes[chosen], steps[chosen]
+    last = real.actions.shape[1] - 1
+    window = np.minimum(steps[:, None] + np.arange(config.horizon), last)
+    recorded = torch.from_numpy(real.actions[episodes[:, None], window])
+    starts = torch.from_numpy(real.z[episodes, steps])
+    rolled = imagine(starts, lambda z, t: recorded[:, t], config.horizon, torch_generator(seed, "disagreement"))
+    return np.quantile(_array(rolled.uncertainty).astype(np.float64), config.cut_quantile, axis=0)
+
+
+def accepted_steps(
+    uncertainty: NDArray[np.floating], terminals: NDArray[np.floating], limits: NDArray[np.floating]
+) -> NDArray[np.int64]:
+    """(N,) steps of each rollout before its disagreement first passes its limit, or up to its end."""
+    horizon = uncertainty.shape[1]
+    doubtful = uncertainty > limits[None, :horizon]
+    first_doubt = np.where(doubtful.any(1), doubtful.argmax(1), horizon)
+    ended = terminals > 0.5
+    end = np.where(ended.any(1), ended.argmax(1) + 1, horizon)
+    return np.minimum(first_doubt, end).astype(np.int64)
+
+
+def weighted(rollouts: Trajectories, weigh: Weigh | None) -> Trajectories:
+    """The rollouts with the gate's weights; ones where there is no gate."""
+    if weigh is None or not len(rollouts):
+        weights = rollouts.mask.astype(np.float32)
+    else:
+        weights = np.asarray(weigh(rollouts), np.float32) * rollouts.mask
+    return replace(rollouts, weights=weights)
+
+
+def _lineage(starts: tuple[str, ...], models: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    return {"start_episode": starts, "model": models, "action_source": ("policy",) * len(starts)}
+
+
+def _array(tensor: Tensor) -> NDArray[np.float32]:
+    return np.asarray(tensor.detach().cpu().numpy(), np.float32)
+
+
+def _packed(rollouts: Trajectories) -> dict[str, Any]:
+    assert rollouts.uncertainty is not None
+    assert rollouts.weights is not None
+    assert rollouts.start_step is not None
+    arrays = {
+        "z": rollouts.z, "actions": rollouts.actions, "rewards": rollouts.rewards, "terminals": rollouts.terminals,
+        "lengths": rollouts.lengths, "start_step": rollouts.start_step, "uncertainty": rollouts.uncertainty,
+        "weights": rollouts.weights,
+    }  # fmt: skip
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+    return tensors | {"ids": list(rollouts.ids), "start": list(rollouts.lineage["start_episode"]),
+                      "model": list(rollouts.lineage["model"])}  # fmt: skip
+
+
+def _unpacked(packed: Mapping[str, Any]) -> Trajectories:
+    arrays: dict[str, Any] = {name: value.numpy() for name, value in packed.items() if isinstance(value, Tensor)}
+    count = len(packed["ids"])
+    lineage = _lineage(tuple(packed["start"]), tuple(packed["model"]))
+    return Trajectories(**arrays, ids=tuple(packed["ids"]), splits=("train",) * count, lineage=lineage)

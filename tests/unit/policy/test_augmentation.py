@@ -1,0 +1,141 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from phaseb.checkpoint import flatten, load_checkpoint, save_checkpoint, unflatten
+from phaseb.config.policy import AugmentationConfig
+from phaseb.episodes.trajectories import Trajectories
+from phaseb.policy.actor import Actor
+from phaseb.policy.augmentation import BranchedRollouts, accepted_steps, disagreement_limits
+from phaseb.policy.batches import RunSpec
+from phaseb.policy.networks import ActorStack, make_stack
+from phaseb.storage import Store
+
+SPECS = (RunSpec("real_only", 0), RunSpec("trust_weighted", 0), RunSpec("trust_weighted", 1))
+CONFIG = AugmentationConfig(starts=40, horizon=4, cut_quantile=0.9, penalty=2.0, keep_generations=2)
+
+
+def real(steps=12, count=6):
+    g = np.random.default_rng(0)
+    f = np.float32
+    return Trajectories(
+        z=g.uniform(-1, 1, (count, steps + 1, 3)).astype(f), actions=g.uniform(-1, 1, (count, steps, 2)).astype(f),
+        rewards=g.standard_normal((count, steps)).astype(f), terminals=np.zeros((count, steps), f),
+        lengths=np.full(count, steps), ids=tuple(f"e{i}" for i in range(count)), splits=("train",) * count,
+    )  # fmt: skip
+
+
+def imagine(z0, actions, horizon, generator):
+    """Adds the action to the first two dimensions; it is surer the smaller the action, and ends where z[2] > 0.9."""
+    z, taken, doubt = [z0], [], []
+    for t in range(horizon):
+        action = actions(z[-1], t)
+        z.append(z[-1] + torch.nn.functional.pad(action, (0, 1)))
+        taken.append(action)
+        doubt.append(action.norm(dim=1))
+    z, taken = torch.stack(z, 1), torch.stack(taken, 1)
+    ends = (z[:, 1:, 2] > 0.9).float()
+    return SimpleNamespace(z=z, actions=taken, rewards=z[:, 1:, 0], terminals=ends, uncertainty=torch.stack(doubt, 1))
+
+
+class Sink:
+    def __init__(self):
+        self.held = {}
+
+    def add(self, run, rollouts):
+        self.held.setdefault(run, []).append(rollouts)
+
+    def drop(self, run, rollouts):
+        self.held[run] = [r for r in self.held[run] if r is not rollouts]
+
+
+def actors():
+    stack = ActorStack(make_stack([3, 16, 4], [5, 6, 7], "actor", 1, False))
+    return [Actor.of_run(stack, r) for r in range(3)]
+
+
+def branched(sink, weigh=None, config=CONFIG):
+    return BranchedRollouts(config, imagine, real(), SPECS, ("trust_weighted",), weigh, sink, seed=3, model="abc")
+
+
+def test_rollouts_branch_from_real_states_under_each_run_s_own_policy():
+    sink = Sink()
+    branched(sink).generate(500, actors())
+    assert sorted(sink.held) == [1, 2], "only the arm that asked for it"
+    data = real()
+    for rollouts in (sink.held[1][0], sink.held[2][0]):
+        for i in range(0, len(rollouts), 7):
+            episode = int(rollouts.lineage["start_episode"][i][1:])
+            np.testing.assert_array_equal(rollouts.z[i, 0], data.z[episode, rollouts.start_step[i]])
+        np.testing.assert_allclose(rollouts.z[:, 1, :2], rollouts.z[:, 0, :2] + rollouts.actions[:, 0], rtol=1e-5)
+    assert not np.array_equal(sink.held[1][0].actions[:5], sink.held[2][0].actions[:5])
+    assert len(set(sink.held[1][0].ids) | set(sink.held[2][0].ids)) == len(sink.held[1][0]) + len(sink.held[2][0])
+
+
+def test_a_rollout_is_cut_where_the_model_does_not_know():
+    uncertainty = np.array([[0.1, 0.9, 0.1], [0.1, 0.1, 0.1], [0.9, 0.1, 0.1], [0.1, 0.1, 0.9]])
+    terminals = np.array([[0, 0, 0], [0, 1, 0], [0, 0, 0], [0, 0, 0]])
+    np.testing.assert_array_equal(accepted_steps(uncertainty, terminals, np.full(3, 0.5)), [1, 2, 0, 2])
+
+
+def test_the_limit_is_a_quantile_of_what_is_seen_on_real_data():
+    limits = disagreement_limits(CONFIG, imagine, real(steps=60, count=60), 0)
+    doubt = np.linalg.norm(np.random.default_rng(1).uniform(-1, 1, (100_000, 2)), axis=1)
+    np.testing.assert_allclose(limits, np.quantile(doubt, 0.9), atol=0.03)
+    assert len(disagreement_limits(CONFIG, imagine, real(steps=2), 0)) == 4, "episodes shorter than a rollout do"
+
+
+def test_rewards_pay_for_disagreement():
+    sink = Sink()
+    hook = branched(sink)
+    hook.generate(0, actors())
+    rollouts = sink.held[1][0]
+    spread = real().rewards.std()
+    expected = rollouts.z[:, 1:, 0] - 2.0 * spread * rollouts.uncertainty
+    np.testing.assert_allclose(rollouts.rewards, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_gate_weighs_every_transition_and_an_empty_gate_lets_nothing_pass():
+    sink = Sink()
+    metrics = branched(sink, weigh=lambda r: np.full(r.rewards.shape, 0.25)).generate(0, actors())
+    assert (sink.held[1][0].weights[sink.held[1][0].mask] == 0.25).all()
+    assert (sink.held[1][0].weights[~sink.held[1][0].mask] == 0).all()
+    assert metrics["mean_weight/trust_weighted/0"] == pytest.approx(0.25)
+
+
+def test_old_generations_go():
+    sink, hook = Sink(), None
+    hook = branched(sink)
+    for step in (0, 10, 20):
+        hook.generate(step, actors())
+    assert len(sink.held[1]) == 2
+    assert sink.held[1][0].ids[0].startswith("trust_weighted/0/10/")
+
+
+def test_a_resumed_learner_finds_its_rollouts_again(tmp_path):
+    sink, fresh = Sink(), Sink()
+    hook = branched(sink)
+    hook.generate(0, actors())
+    hook.generate(10, actors())
+    store = Store.at(tmp_path)
+    save_checkpoint(store, *flatten(hook.state_dict()))
+    again = branched(fresh)
+    again.load_state_dict(unflatten(*load_checkpoint(store)))
+    for run in (1, 2):
+        for a, b in zip(sink.held[run], fresh.held[run], strict=True):
+            assert a.ids == b.ids
+            assert a.lineage == b.lineage
+            for name in ("z", "actions", "rewards", "terminals", "lengths", "weights", "uncertainty", "start_step"):
+                np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+    hook.generate(20, actors())
+    again.generate(20, actors())
+    np.testing.assert_array_equal(sink.held[1][-1].z, fresh.held[1][-1].z)
+
+
+def test_mean_actions_where_asked():
+    sink = Sink()
+    branched(sink, config=CONFIG.model_copy(update={"deterministic_share": 1.0})).generate(0, actors())
+    rollouts = sink.held[2][0]
+    np.testing.assert_allclose(actors()[2].act(rollouts.z[:, 0]), rollouts.actions[:, 0], rtol=1e-5, atol=1e-6)
