@@ -2,7 +2,8 @@
 
 Linear feedback of the true, noiseless state with gains for the empty and for the loaded hook, the loaded ones linear
 in the part's mass; the gripper acts as soon as the rules allow. Its gains are the best of a random search in the
-true physics: `python benchmarks/oracle.py --search`.
+true physics: `python benchmarks/oracle.py --search 30`; on episodes never searched on they make 948 good units an hour
+without an error, where operators make 364 at 32 % errors.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,12 +24,12 @@ from phaseb.workcell.batch import (
 # Columns: gain on distance (1/m), cart speed (s/m), swing (1/rad), swing rate (s/rad).
 GAINS = np.array(
     [
-        [1.1966, 1.0397, 0.4853, -0.3287],
-        [1.1054, 0.9412, 0.3251, -0.2644],
-        [-0.3185, -0.1787, -0.7516, 0.3462],
+        [0.8900, 0.8145, 0.5869, -0.1546],
+        [0.8176, 0.7837, 0.0508, -0.1511],
+        [-0.3390, -0.1660, -1.2026, 0.0168],
     ]
 )
-REACH_M = 1.5309  # a longer way is driven as hard as this one
+REACH_M = 2.1428  # a longer way is driven as hard as this one
 REFERENCE_MASS_KG = 0.6
 
 
