@@ -96,7 +96,7 @@ class Store:
     def read_json(self, *parts: str) -> Any:
         try:
             return json.loads(self.read_bytes(*parts))
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise DataError(f"{self.path(*parts)} is not JSON: {error}") from error
 
     def write_json(self, value: Any, *parts: str) -> None:
