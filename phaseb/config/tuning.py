@@ -78,10 +78,9 @@ class SearchConfig(Section):
 class SchedulerConfig(Section):
     """Which trials are ended early."""
 
-    kind: Literal["none", "asha", "hyperband", "pbt"] = Field("asha", description="none lets every trial end by itself")
+    kind: Literal["none", "asha", "hyperband"] = Field("asha", description="none lets every trial end by itself")
     grace: float = Field(0.1, gt=0, le=1, description="share of the steps every trial gets before it may be ended")
     reduction: float = Field(3.0, gt=1, description="of the trials at a rung, one in so many goes on")
-    perturb: float = Field(0.2, gt=0, le=1, description="of pbt: share of the steps between two exchanges")
 
 
 class TrialResources(Section):
@@ -146,10 +145,6 @@ class StudyConfig(Section):
             raise ValueError("several metrics have no single order to end trials by: set scheduler.kind to none")
         if self.search.algorithm == "nsga2" and not several:
             raise ValueError("nsga2 is for several metrics; tpe for one")
-        if self.scheduler.kind == "pbt" and self.search.algorithm != "random":
-            raise ValueError("pbt changes points as it goes, so search.algorithm must be random")
-        if self.scheduler.kind == "pbt" and any(p.when for p in self.space.values()):
-            raise ValueError("pbt cannot exchange settings that exist only under a condition")
         return self
 
 

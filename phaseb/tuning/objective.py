@@ -37,8 +37,11 @@ class Objective(Protocol):
     def make_learner(self, config: Config, data: Any, context: LearnerContext) -> Learner:
         """The learner of the job under a trial's config."""
 
-    def measure(self, learner: Any, config: Config, data: Any, seed: int) -> dict[str, float]:
-        """The real metrics of a learner as it is now, on dev episodes; cheap enough to ask a few times a trial."""
+    def measure(self, learner: Any, config: Config, data: Any, seed: int, split: str = "dev") -> dict[str, float]:
+        """The real metrics of a learner as it is now, cheap enough to ask a few times a trial.
+
+        `split` is `test` once only, at the end of the runs that confirm the winner.
+        """
 
 
 def find_objective(job: str) -> Objective:

@@ -1,0 +1,93 @@
+"""The driver's own ears during a search: writes each trial's record as it grows, and drops what need not be kept."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+
+from phaseb.config.tuning import StudyConfig
+from phaseb.storage import Store
+from phaseb.tuning.early_stopping import Budget
+from phaseb.tuning.records import Record, Records, ranked, trial_key
+from phaseb.tuning.trial import SEED
+
+OF_TUNE = ("time_total_s", "done", "config")
+
+
+class Watcher(Protocol):
+    """Someone who is told of every report and every end."""
+
+    def on_report(self, record: Record) -> None: ...
+
+    def on_end(self, record: Record) -> None: ...
+
+
+class Recorder(Callback):
+    """Keeps the records of one phase of a study up to date.
+
+    Args:
+        checkpoints: folder of the trials' own checkpoints; those of the best few ended trials stay.
+        metrics: names to keep of what trials report.
+        num_steps: of a whole trial; one that ended before was stopped.
+    """
+
+    def __init__(self, study: StudyConfig, records: Records, phase: str, checkpoints: Store, metrics: Sequence[str],
+                 num_steps: int, watcher: Watcher, budget: Budget | None = None) -> None:  # fmt: skip
+        self._study, self._records, self._phase, self._checkpoints = study, records, phase, checkpoints
+        self._kept = (*metrics, *(f"test/{m}" for m in metrics), "steps", "seconds", "seconds_measuring")
+        self._num_steps, self._watcher, self._budget = num_steps, watcher, budget
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles its callbacks for a resume of its own, which is never used
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._records.put(self._record(trial))
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: Mapping[str, Any], **info: Any
+    ) -> None:
+        record = self._record(trial)
+        if failure := result.get("failed"):
+            record.reason = str(failure)
+        else:
+            record.rows = [row for row in record.rows if row["steps"] < result["steps"]]
+            record.rows.append({name: float(result[name]) for name in self._kept if result.get(name) is not None})
+        record.seconds = float(result["time_total_s"])
+        self._records.put(record)
+        self._watcher.on_report(record)
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        record = self._record(trial)
+        if record.reason:
+            record.state = "failed"
+        else:
+            record.state = "done" if record.steps >= self._num_steps else "stopped"
+        self._end(record)
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        record = self._record(trial)
+        error = trial.get_pickled_error()
+        lines = str(error or trial.get_error() or "lost its process").strip().splitlines()
+        record.state, record.reason = "failed", lines[-1]
+        self._end(record)
+
+    def _end(self, record: Record) -> None:
+        self._records.put(record)
+        keep = {r.key for r in ranked(self._records.phase(self._phase), self._study.metrics[0])[: self._kept_num()]}
+        for name in self._checkpoints.folders():
+            known = self._records.get(name)
+            if known is not None and known.ended and name not in keep:
+                self._checkpoints.delete(name)
+        if self._budget is not None:
+            self._budget.ended(record.last)
+        self._watcher.on_end(record)
+
+    def _kept_num(self) -> int:
+        return self._study.keep_checkpoints
+
+    def _record(self, trial: Trial) -> Record:
+        point = {name: value for name, value in trial.config.items() if name != SEED}
+        seed = int(trial.config[SEED])
+        key = trial_key(point, seed)
+        return self._records.get(key) or Record(key, point, seed, self._phase)

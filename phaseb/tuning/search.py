@@ -1,0 +1,170 @@
+"""Who proposes points: Optuna's samplers, or a list. Their memory is the study's records, never a pickle."""
+
+import warnings
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import TrialState, create_trial
+from ray.tune.search import Searcher
+
+from phaseb.config.tuning import Metric, Parameter, StudyConfig
+from phaseb.storage import Store
+from phaseb.tuning.records import Record
+from phaseb.tuning.space import Point, draw
+from phaseb.tuning.trial import SEED
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+DATABASE = "study.db"
+
+
+class ListSearch(Searcher):
+    """Proposes given settings in turn."""
+
+    def __init__(self, settings: Iterable[Mapping[str, Any]]) -> None:
+        super().__init__()
+        self._left = deque(dict(one) for one in settings)
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+        return self._left.popleft() if self._left else Searcher.FINISHED
+
+    def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
+        return None
+
+    def save(self, checkpoint_path: str) -> None:
+        return None
+
+    def restore(self, checkpoint_path: str) -> None:
+        return None
+
+
+class OptunaPoints(Searcher):
+    """Proposes points by an Optuna sampler over a space with conditions, in any number of metrics.
+
+    Ray Tune's own OptunaSearch cannot take finished points of a conditional space, nor a trial that failed without a
+    value; this is the same ask-and-tell, with both.
+
+    Args:
+        past: trials that ended before: what the sampler goes on from.
+        first: points to try before the sampler is asked.
+        database: SQLite file that Optuna's dashboard opens; written from the start again, in memory without one.
+    """
+
+    def __init__(self, study: StudyConfig, seed: int, past: Sequence[Record], first: Sequence[Point],
+                 database: str | None) -> None:  # fmt: skip
+        super().__init__()
+        self._space, self._metrics, self._seed = study.space, study.metrics, seed
+        self._study = optuna.create_study(
+            storage=f"sqlite:///{database}" if database else None,
+            sampler=_sampler(study, len(past)),
+            pruner=optuna.pruners.NopPruner(),
+            study_name="phaseb",
+            directions=["minimize" if m.mode == "min" else "maximize" for m in study.metrics],
+        )
+        for record in past:
+            self._study.add_trial(_as_optuna(record, study.space, study.metrics))
+        for point in first:
+            self._study.enqueue_trial(point)
+        self._asked: dict[str, optuna.Trial] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles its searcher for a resume of its own, which is never used
+
+    def suggest(self, trial_id: str) -> dict[str, Any]:
+        self._asked[trial_id] = trial = self._study.ask()
+        point = draw(self._space, trial)
+        return {**point, SEED: self._seed}
+
+    def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        if len(self._metrics) == 1 and (value := result.get(self._metrics[0].name)) is not None:
+            self._asked[trial_id].report(float(value), int(result["steps"]))
+
+    def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
+        trial = self._asked.pop(trial_id, None)
+        if trial is None:
+            return
+        values = [result.get(metric.name) for metric in self._metrics] if result and not error else []
+        if values and all(v is not None and v == v for v in values):
+            self._study.tell(trial, [float(v) for v in values if v is not None])
+        else:
+            self._study.tell(trial, state=TrialState.FAIL)
+
+    def save(self, checkpoint_path: str) -> None:
+        return None  # the records are the memory
+
+    def restore(self, checkpoint_path: str) -> None:
+        return None
+
+
+def database_path(store: Store) -> str | None:
+    """Where Optuna's SQLite file goes: the study's folder, where that is on a local disk."""
+    return store.path(DATABASE) if store.is_local else None
+
+
+def importances(study: StudyConfig, past: Sequence[Record]) -> dict[str, float]:
+    """How much each setting matters for the first metric (fANOVA over finished trials); empty where too few tell."""
+    ended = [r for r in past if r.state == "done"]
+    if len(ended) < 8:
+        return {}
+    told = optuna.create_study(directions=["minimize"])
+    one = study.metrics[:1]
+    told.add_trials([_as_optuna(record, study.space, one) for record in ended])
+    always = [name for name, p in study.space.items() if not p.when]
+    found = optuna.importance.get_param_importances(told, params=always)
+    return {name: float(value) for name, value in found.items()}
+
+
+def _sampler(study: StudyConfig, already: int) -> optuna.samplers.BaseSampler:
+    search = study.search
+    seed = search.seed + 7919 * already  # a resumed search draws on, it does not draw the same again
+    if search.algorithm == "random":
+        return optuna.samplers.RandomSampler(seed=seed)
+    if search.algorithm == "nsga2":
+        return optuna.samplers.NSGAIISampler(population_size=max(2, search.num_startup), seed=seed)
+    # constant_liar: trials in progress count as poor, so that concurrent ones do not crowd the same place.
+    return optuna.samplers.TPESampler(
+        n_startup_trials=search.num_startup, multivariate=True, group=True, constant_liar=True, seed=seed
+    )
+
+
+def _as_optuna(record: Record, space: Mapping[str, Parameter], metrics: Sequence[Metric]) -> optuna.trial.FrozenTrial:
+    values = [record.last.get(metric.name) for metric in metrics]
+    good = record.state in ("done", "stopped") and all(v is not None and v == v for v in values)
+    params = {name: _as_drawn(space[name], value) for name, value in record.point.items()}
+    return create_trial(
+        state=TrialState.COMPLETE if good else TrialState.FAIL,
+        values=[float(v) for v in values if v is not None] if good else None,
+        params=params,
+        distributions={name: _distribution(space[name]) for name in record.point},
+        intermediate_values=_by_step(record, metrics[0].name) if len(metrics) == 1 else None,
+    )
+
+
+def _by_step(record: Record, metric: str) -> dict[int, float]:
+    return {int(row["steps"]): float(row[metric]) for row in record.rows if row.get(metric) is not None}
+
+
+def _distribution(parameter: Parameter) -> BaseDistribution:
+    if parameter.choice is not None:
+        plain = all(v is None or isinstance(v, (bool, int, float, str)) for v in parameter.choice)
+        return CategoricalDistribution(parameter.choice if plain else list(range(len(parameter.choice))))
+    low, high = parameter.bounds
+    if parameter.kind == "integer":
+        return IntDistribution(int(low), int(high), log=parameter.log, step=int(parameter.step or 1))
+    step = float(parameter.step) if parameter.step is not None else None
+    return FloatDistribution(float(low), float(high), log=parameter.kind == "loguniform", step=step)
+
+
+def _as_drawn(parameter: Parameter, value: Any) -> Any:
+    """A point's value as Optuna drew it: values that are not plain are drawn by number."""
+    if parameter.choice is None or value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return parameter.choice.index(value)

@@ -1,0 +1,146 @@
+"""One trial: a point of the search space put into the config, and the job's own learner trained under it.
+
+The same function serves a trial in one process and a trial that is itself a Ray Train run of several workers.
+"""
+
+import functools
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from ray import ObjectRef, get, tune
+
+from phaseb.config.root import Config
+from phaseb.data_parallel import LearnerContext
+from phaseb.errors import DivergenceError
+from phaseb.storage import Store
+from phaseb.training.fit import fit
+from phaseb.training.learner import Learner
+from phaseb.training.loop import train
+from phaseb.tuning.objective import find_objective
+from phaseb.tuning.records import trial_key
+from phaseb.tuning.space import applied, lookup
+
+SEED = "seed"
+"""Key of a trial's seed beside the dotted names of its point."""
+
+
+@dataclass(frozen=True)
+class TrialTask:
+    """What all trials of a study share.
+
+    Attributes:
+        config: base config with the study's overrides.
+        store: folder of the trials' checkpoints.
+        reports: looks at the real metric over a trial.
+        repeats: seeds a point.
+        workers: above 0, train on Ray Train workers.
+        test: measure the sealed test split too, at the end.
+    """
+
+    job: str
+    config: Config
+    store: Store
+    reports: int
+    repeats: int = 1
+    workers: int = 0
+    test: bool = False
+
+
+def run_trial(settings: Mapping[str, Any], task: TrialTask, data: list[ObjectRef]) -> None:
+    """The function that Ray Tune runs; reports `steps`, the metrics and `seconds` as it goes.
+
+    `data` holds one reference (in a list, so that it is handed on as a reference): all trials of a node share one copy.
+
+    A point that diverges is reported as failed, with its reason; it raises nothing, so nobody tries it again.
+    """
+    point = {name: value for name, value in settings.items() if name != SEED}
+    config = applied(task.config, point)
+    first = int(settings[SEED])
+    trial = _Trial(task, config, data, trial_key(point, first), time.monotonic())
+    try:
+        finals = [trial.train(first + repeat, reporting=repeat == 0) for repeat in range(task.repeats)]
+    except DivergenceError as error:
+        tune.report({"failed": str(error), "steps": trial.steps})
+        return
+    tune.report({**_mean(finals), "steps": trial.num_steps, "seconds": time.monotonic() - trial.started})
+
+
+class _Trial:
+    def __init__(self, task: TrialTask, config: Config, data: list[ObjectRef], key: str, started: float) -> None:
+        self.task, self.config, self.data, self.key, self.started = task, config, data, key, started
+        self.objective = find_objective(task.job)
+        self.num_steps = int(lookup(config.model_dump(mode="json"), self.objective.steps))
+        self.steps = 0
+
+    def train(self, seed: int, reporting: bool) -> dict[str, float]:
+        """Train under one seed; returns the metrics at the end."""
+        every = max(1, math.ceil(self.num_steps / self.task.reports))
+        training = self.config.training.model_copy(update={"validate_every": every, "log_every": every})
+        store = self.task.store.folder(self.key, str(seed))
+        make = functools.partial(measured_learner, self.task.job, self.config, self.task.test)
+        report = self._report if reporting else _silent
+        if self.task.workers:
+            resources = self.config.resources.model_copy(update={"num_workers": self.task.workers})
+            rows = fit(make, self.data, seed=seed, key=self.key, store=store, training=training, resources=resources,
+                       name=f"trial-{self.key}", on_progress=report).rows  # fmt: skip
+        else:
+            torch.set_num_threads(training.torch_threads)
+            context = LearnerContext(seed)
+            rows = train(make(self.data, context), context, training, store, self.key, report).rows
+        return {name: value for name, value in rows[-1].items() if name not in ("step", "seconds", "num_steps")}
+
+    def _report(self, metrics: Mapping[str, float]) -> None:
+        self.steps = int(metrics["step"])
+        if self.steps < self.num_steps:  # the end is reported once, over all seeds
+            rest = {name: value for name, value in metrics.items() if name not in ("step", "num_steps")}
+            tune.report({**rest, "steps": self.steps, "seconds": time.monotonic() - self.started})
+
+
+class MeasuredLearner:
+    """The job's own learner, whose held-out look is the search's real metric."""
+
+    def __init__(self, learner: Learner, job: str, config: Config, data: Any, context: LearnerContext,
+                 test: bool) -> None:  # fmt: skip
+        self._learner, self._config, self._data, self._test = learner, config, data, test
+        self._objective, self._context = find_objective(job), context
+        self.num_steps = learner.num_steps
+
+    def step(self, step: int) -> dict[str, float]:
+        self._learner.step(step)
+        return {}
+
+    def validate(self, step: int) -> dict[str, float]:
+        """The metrics of the objective, with the seconds that they took."""
+        started = time.monotonic()
+        arguments = (self._learner, self._config, self._data, self._context.seed)
+        metrics = self._objective.measure(*arguments)
+        if self._test and step + 1 == self.num_steps:
+            sealed = self._objective.measure(*arguments, split="test")
+            metrics |= {f"test/{name}": value for name, value in sealed.items()}
+        return {**metrics, "seconds_measuring": time.monotonic() - started}
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._learner.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._learner.load_state_dict(state)
+
+
+def measured_learner(
+    job: str, config: Config, test: bool, data: list[ObjectRef], context: LearnerContext
+) -> MeasuredLearner:
+    """The learner of a trial, in this process or in a worker of its own."""
+    whole = get(data[0])
+    return MeasuredLearner(find_objective(job).make_learner(config, whole, context), job, config, whole, context, test)
+
+
+def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
+    return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+
+
+def _silent(metrics: Mapping[str, float]) -> None:
+    return None

@@ -1,0 +1,52 @@
+"""An objective that costs nothing: a valley over two settings of the real config, reached as steps go by."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from phaseb.errors import DivergenceError
+
+
+class ValleyLearner:
+    def __init__(self, config: Any, data: Any, context: Any) -> None:
+        self.num_steps, self.config, self.seed = config.world_model.num_steps, config, context.seed
+        self.at, self.floor = 0, float(data[0])
+
+    def step(self, step: int) -> dict[str, float]:
+        self.at = step + 1
+        if self.config.world_model.weights.var > 5:
+            raise DivergenceError(f"valley diverged at step {step}")
+        return {}
+
+    def validate(self, step: int) -> dict[str, float]:
+        return {}
+
+    def height(self) -> float:
+        w = self.config.world_model
+        off = math.log10(w.learning_rate / 1e-2) ** 2 + (w.weights.trust - 0.5) ** 2
+        return off + self.floor + 1.0 / self.at
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"at": self.at}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.at = int(state["at"])
+
+
+class Valley:
+    sections = ("world_model",)
+    steps = "world_model.num_steps"
+
+    def metrics(self, config: Any) -> Mapping[str, str]:
+        return {"height": "above the floor", "other": "higher is better"}
+
+    def prepare(self, config: Any, callbacks: Any) -> Any:
+        return np.full(1000, 0.25)
+
+    def make_learner(self, config: Any, data: Any, context: Any) -> ValleyLearner:
+        return ValleyLearner(config, data, context)
+
+    def measure(self, learner: ValleyLearner, config: Any, data: Any, seed: int, split: str = "dev") -> dict[str, float]:
+        return {"height": learner.height(), "other": config.world_model.weights.trust}
