@@ -56,7 +56,7 @@ class TrustConfig(Section):
     num_crops: int = Field(3, ge=0, description="random segments of each real episode to learn from, beside the whole")
     min_crop: int = Field(8, ge=1, description="fewest steps of a segment")
     rollout_share: float = Field(0.5, ge=0, le=1, description="share of the negatives that are model rollouts")
-    predictor_features: int = Field(256, ge=0, description="random features of the local one-step predictor")
+    predictor_features: int = Field(512, ge=0, description="random features of the local one-step predictor")
     calibration: Literal["temperature", "isotonic"] = Field("temperature", description="from scores to probabilities")
     log_every: int = Field(25, ge=1, description="steps between two rows of metrics")
     gate: GateConfig = Field(GateConfig(), description="from trust to weights")

@@ -1,0 +1,86 @@
+"""Scores to probabilities, and how far those probabilities are off (Guo et al. 2017)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit, xlogy
+from sklearn.isotonic import IsotonicRegression
+
+Floats = NDArray[np.floating]
+CEILING = 0.999  # no score of a finite sample earns certainty
+
+
+@dataclass(frozen=True)
+class Calibrator:
+    """A monotone map from scores (…, S) to p(real).
+
+    `temperature`: a sigmoid of a weighted sum of the S log-odds, weights ≥ 0 (one weight is 1 / temperature).
+    `isotonic`: on top of that sum, a monotone step function between `knots` and `values`.
+    """
+
+    weights: NDArray[np.float64]
+    bias: float
+    knots: NDArray[np.float64]
+    values: NDArray[np.float64]
+
+    def __call__(self, scores: Floats) -> NDArray[np.float64]:
+        odds = scores.astype(np.float64) @ self.weights + self.bias
+        p = expit(odds) if len(self.knots) == 0 else np.interp(odds, self.knots, self.values)
+        return np.asarray(np.clip(p, 1 - CEILING, CEILING))
+
+
+def fit_calibrator(
+    scores: Floats, labels: Floats, weights: Floats, form: Literal["temperature", "isotonic"] = "temperature"
+) -> Calibrator:
+    """Fit on held-out scores (n, S) by weighted cross-entropy; labels (n,) in {0, 1}, weights (n,) ≥ 0."""
+    x, y, w = (np.asarray(array, dtype=np.float64) for array in (scores, labels, weights))
+    w = w / w.sum()
+
+    def loss(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        odds = x @ theta[:-1] + theta[-1]
+        slope = w * (expit(odds) - y)
+        # A touch of ridge keeps perfectly separated scores from an infinite slope.
+        value = float((w * (np.logaddexp(0, odds) - y * odds)).sum() + 1e-4 * (theta**2).sum())
+        return value, np.append(slope @ x, slope.sum()) + 2e-4 * theta
+
+    start = np.append(np.full(x.shape[1], 1 / x.shape[1]), 0.0)
+    bounds = [(1e-3, None)] * x.shape[1] + [(None, None)]
+    theta = minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B").x
+    knots, values = np.zeros(0), np.zeros(0)
+    if form == "isotonic":
+        stairs = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(x @ theta[:-1] + theta[-1], y, w)
+        knots, values = stairs.X_thresholds_.astype(np.float64), stairs.y_thresholds_.astype(np.float64)
+    return Calibrator(theta[:-1], float(theta[-1]), knots, values)
+
+
+def reliability(p: Floats, labels: Floats, weights: Floats | None = None, num_bins: int = 10) -> list[dict[str, float]]:
+    """The reliability diagram: of each occupied bin of equal width, mean p, share of real, and share of the weight."""
+    w = np.ones(len(p)) if weights is None else np.asarray(weights, dtype=np.float64)
+    place = np.minimum((np.asarray(p) * num_bins).astype(np.int64), num_bins - 1)
+    rows = []
+    for b in range(num_bins):
+        here = (place == b) & (w > 0)
+        if here.any():
+            mean, real = np.average(p[here], weights=w[here]), np.average(labels[here], weights=w[here])
+            rows.append({"p": float(mean), "real": float(real), "share": float(w[here].sum() / w.sum())})
+    return rows
+
+
+def expected_calibration_error(p: Floats, labels: Floats, weights: Floats | None = None, num_bins: int = 10) -> float:
+    """ECE = Σ_bins share · |mean p − share of real|."""
+    return float(sum(row["share"] * abs(row["p"] - row["real"]) for row in reliability(p, labels, weights, num_bins)))
+
+
+def cross_entropy(p: Floats, labels: Floats) -> float:
+    """Mean negative log-likelihood of labels in {0, 1}."""
+    return float(-(xlogy(labels, p) + xlogy(1 - labels, 1 - p)).mean())
+
+
+def balanced_weights(labels: Floats) -> NDArray[np.float64]:
+    """Weights that give both labels the same total: the prior of one half that the gate's odds assume."""
+    labels = np.asarray(labels)
+    share = np.clip(labels.mean(), 1e-9, 1 - 1e-9)
+    return np.where(labels > 0.5, 0.5 / share, 0.5 / (1 - share))

@@ -1,0 +1,74 @@
+"""From trained networks to a bundle: calibrators, thresholds and the analysis, all on scores of unseen episodes."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phaseb.config.trust import TrustConfig
+from phaseb.trust.bundle import Thresholds, TrustBundle
+from phaseb.trust.calibration import balanced_weights, expected_calibration_error, fit_calibrator
+from phaseb.trust.local import LocalPredictor
+from phaseb.trust.material import CORRUPTED, REAL, ROLLOUT, Material
+from phaseb.trust.networks import TrustNetworks
+from phaseb.trust.quality import roc_auc, trust_gap, val_accuracy
+
+Floats = NDArray[np.float64]
+Scores = tuple[Floats, Floats, Floats]
+
+
+def fit_bundle(
+    config: TrustConfig, networks: TrustNetworks, predictor: LocalPredictor, material: Material, scores: Scores
+) -> TrustBundle:
+    """Calibrate every level at even odds of real and not, and set the gate's thresholds.
+
+    Args:
+        config: the trust section.
+        networks: trained.
+        predictor: the local predictor that made the inputs.
+        material: the pool.
+        scores: log-odds of every entry by the network that never saw it: episode (P,), temporal (P,), steps (P, T).
+    """
+    episode, temporal, steps = scores
+    real, known = (material.group == REAL).astype(np.float64), np.isfinite(material.labels)
+    both = np.stack([episode, temporal], axis=1)
+    levels = {
+        "episode": (episode[:, None], real), "temporal": (temporal[:, None], real), "fused": (both, real),
+        "transition": (steps[known][:, None], material.labels[known]),
+    }  # fmt: skip
+    calibrators, trust, errors = {}, {}, {}
+    for name, (odds, labels) in levels.items():
+        weights = balanced_weights(labels)
+        calibrators[name] = fit_calibrator(odds, labels, weights, config.calibration)
+        trust[name] = calibrators[name](odds)
+        errors[name] = expected_calibration_error(trust[name], labels, weights)
+    thresholds = _thresholds(config, material, trust["fused"], calibrators["transition"](steps[..., None]))
+    analysis = {"ece": errors, "thresholds": thresholds.as_dict(), **_analysis(material, trust["fused"])}
+    return TrustBundle(networks, predictor, calibrators, thresholds, config.gate, analysis)
+
+
+def _thresholds(config: TrustConfig, material: Material, fused: Floats, transition: Floats) -> Thresholds:
+    real, lengths = material.group == REAL, material.mask.sum(1)
+    lowest = np.where(material.mask, transition, 1.0).min(1)
+    return Thresholds(
+        passing=float(np.quantile(fused[material.whole], config.gate.pass_quantile)),
+        segment=float(np.quantile(fused[real], config.gate.pass_quantile)),
+        cut=float(np.quantile(lowest[material.whole & (lengths > 0)], config.gate.cut_quantile)),
+    )
+
+
+def _analysis(material: Material, fused: Floats) -> dict[str, Any]:
+    """The report's numbers on unseen episodes: whole real ones against rollouts, or against corruptions without any."""
+    real = fused[material.whole]
+    group = ROLLOUT if (material.group == ROLLOUT).any() else CORRUPTED
+    against = fused[material.group == group]
+    kinds = np.array(material.kinds)
+    by_kind = {kind: roc_auc(real, fused[kinds == kind]) for kind in sorted(set(material.kinds) - {""})}
+    return {
+        "roc_auc": roc_auc(real, against), "val_accuracy": val_accuracy(real, against),
+        "trust_gap": trust_gap(real, against),
+        "real_trust": float(real.mean()), "synthetic_trust": float(against.mean()),
+        "roc_auc_by_corruption": by_kind, "num_real": len(real), "num_negatives": len(against),
+    }  # fmt: skip
+
+

@@ -1,0 +1,76 @@
+"""The gate: trust becomes the weight of each synthetic transition. 0 drops it.
+
+    weight = clip(p / (1 − p) · (1 − π) / π, 0, max) × what uncertainty leaves,
+
+p the calibrated trust and π the share of real that it was calibrated at: the density ratio of real to synthetic
+(Sugiyama et al. 2012). A rollout is cut at the first step that goes bad; what lies before it keeps its weight.
+
+N episodes, T steps.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phaseb.config.trust import GateConfig
+
+Floats = NDArray[np.floating]
+
+
+def density_ratio(p: Floats, prior: float = 0.5) -> NDArray[np.float64]:
+    """p / (1 − p), corrected for the share of real `prior` among what p was calibrated on."""
+    p = np.asarray(p, dtype=np.float64)
+    return np.asarray(p / np.maximum(1 - p, 1e-12) * ((1 - prior) / prior))
+
+
+def first_bad_step(trust: Floats, lengths: NDArray[np.integer], threshold: float) -> NDArray[np.int64]:
+    """(N,) the first transition whose trust (N, T) is below the threshold; the length where none is."""
+    bad = (trust < threshold) & (np.arange(trust.shape[1])[None] < lengths[:, None])
+    return np.where(bad.any(1), bad.argmax(1), lengths).astype(np.int64)
+
+
+def remaining(uncertainty: Floats | None, mask: NDArray[np.bool_], reference: float) -> NDArray[np.float64]:
+    """(N, T) what uncertainty leaves of a weight: all of it up to the reference, then exp(1 − u / reference).
+
+    Uncertainty of a rollout never shrinks again: what follows an uncertain step starts from a doubtful state.
+    """
+    if uncertainty is None:
+        return np.ones(mask.shape)
+    worst = np.maximum.accumulate(np.where(mask, uncertainty, 0.0), axis=1)
+    return np.asarray(np.exp(-np.maximum(worst / max(reference, 1e-12) - 1, 0)))
+
+
+def gate_weights(
+    trust: Floats, episode_trust: Floats, lengths: NDArray[np.integer], cuts: NDArray[np.integer], left: Floats,
+    segment_threshold: float, config: GateConfig, prior: float = 0.5,
+) -> NDArray[np.float32]:  # fmt: skip
+    """Weights (N, T) of synthetic transitions.
+
+    Args:
+        trust: (N, T) calibrated trust of transitions.
+        episode_trust: (N,) calibrated trust of each episode up to its cut.
+        lengths: (N,) numbers of steps.
+        cuts: (N,) first bad transition of each; the length where there is none.
+        left: (N, T) what uncertainty leaves.
+        segment_threshold: below this trust of what is left of it, an episode is dropped whole.
+        config: clips and limits.
+        prior: share of real that trust was calibrated at.
+    """
+    ratio = np.minimum(density_ratio(trust, prior), density_ratio(episode_trust, prior)[:, None])
+    kept = np.arange(trust.shape[1])[None] < cuts[:, None]
+    # A rollout that was cut must leave enough to judge; one that was made short is judged as it is.
+    whole = (cuts >= np.minimum(config.min_steps, lengths)) & (episode_trust >= segment_threshold)
+    weights = np.clip(ratio, 0, config.max_weight) * left * kept * whole[:, None]
+    return np.where(weights < config.min_weight, 0, weights).astype(np.float32)
+
+
+def effective_contribution(synthetic_weights: Floats, num_real: int) -> float:
+    """Σ weights of synthetic transitions / Σ weights of all, where every real transition weighs 1."""
+    total = float(np.sum(synthetic_weights))
+    return total / (total + num_real)
+
+
+def pass_rate(episode_trust: Floats, threshold: float) -> float:
+    """Share of episodes whose trust reaches the threshold (the 5 % quantile of held-out real trust)."""
+    return float(np.mean(np.asarray(episode_trust) >= threshold))
+
+
