@@ -1,7 +1,6 @@
 """Exact books of what was sampled: by stream, source, trust and age."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,32 +12,26 @@ TRUST_BINS = 10
 AGE_BINS = 40  # powers of two
 
 
-@dataclass
-class Stream:
-    """One spec's counts; index 0 is real, 1 synthetic.
+# A book is a row of numbers: transitions, sum of weights, sum of ages, transitions by trust in tenths (the last bin
+# holds 1 as well), transitions by age (bin k holds ages in [2^k - 1, 2^(k+1) - 1) rows).
+SAMPLED, WEIGHT, AGE_SUM = 0, 1, 2
+TRUST = slice(3, 3 + TRUST_BINS)
+AGE = slice(TRUST.stop, TRUST.stop + AGE_BINS)
+BOOK_SIZE = AGE.stop
+Books = NDArray[np.float64]  # (R, 2, BOOK_SIZE): of each spec, real and synthetic
 
-    Attributes:
-        sampled: transitions.
-        weight: sum of their weights for the loss.
-        trust: (2, 10) transitions by trust, in tenths; the last bin holds 1 as well.
-        age: (2, 40) transitions by age: bin k holds ages in [2^k − 1, 2^(k+1) − 1) rows.
-        age_sum: rows.
-    """
 
-    sampled: NDArray[np.int64] = field(default_factory=lambda: np.zeros(2, np.int64))
-    weight: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
-    trust: NDArray[np.int64] = field(default_factory=lambda: np.zeros((2, TRUST_BINS), np.int64))
-    age: NDArray[np.int64] = field(default_factory=lambda: np.zeros((2, AGE_BINS), np.int64))
-    age_sum: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
-
-    def count(self, source: int, weight: NDArray[Any], trust: NDArray[Any], age: NDArray[Any]) -> None:
-        tenths = np.minimum(trust * TRUST_BINS, TRUST_BINS - 1).astype(np.int64).ravel()
-        powers = np.frexp(age + 1.0)[1].ravel() - 1
-        self.sampled[source] += weight.size
-        self.weight[source] += weight.sum(dtype=np.float64)
-        self.trust[source] += np.bincount(tenths, minlength=TRUST_BINS)
-        self.age[source] += np.bincount(powers, minlength=AGE_BINS)[:AGE_BINS]
-        self.age_sum[source] += age.sum(dtype=np.float64)
+def book(weight: NDArray[Any], trust: NDArray[Any], age: NDArray[Any]) -> NDArray[np.float64]:
+    """The book of some transitions."""
+    entry = np.zeros(BOOK_SIZE)
+    entry[SAMPLED] = weight.size
+    entry[WEIGHT] = weight.sum(dtype=np.float64)
+    entry[AGE_SUM] = age.sum(dtype=np.float64)
+    tenths = np.clip(trust * TRUST_BINS, 0, TRUST_BINS - 1).astype(np.int64)
+    entry[TRUST] = np.bincount(tenths.ravel(), minlength=TRUST_BINS)
+    powers = np.minimum(np.frexp(age + 1.0)[1] - 1, AGE_BINS - 1)
+    entry[AGE] = np.bincount(powers.ravel(), minlength=AGE_BINS)
+    return entry
 
 
 class Accounting:
@@ -46,35 +39,32 @@ class Accounting:
 
     def __init__(self, specs: Sequence[SampleSpec]) -> None:
         self.specs = tuple(specs)
-        self.streams = [Stream() for _ in specs]
+        self.books: Books = np.zeros((len(self.specs), 2, BOOK_SIZE))
         self.batches = 0
 
-    def count(self, batch: Mapping[str, NDArray[Any]], synthetic: NDArray[np.bool_]) -> None:
-        """Enter batches of shape (K, R, B, …); `synthetic` is (R, B), real places first."""
-        self.batches += len(batch["weight"])
-        for r, stream in enumerate(self.streams):
-            split = int(np.count_nonzero(~synthetic[r]))
-            for source, part in ((0, np.s_[:, r, :split]), (1, np.s_[:, r, split:])):
-                if batch["weight"][part].size:
-                    stream.count(source, batch["weight"][part], batch["trust"][part], batch["age"][part])
+    def add(self, books: Sequence[Books], num_batches: int) -> None:
+        """Enter what a call gave: the books of all shards that took part."""
+        for shard in books:
+            self.books += shard
+        self.batches += num_batches
 
     def to_json(self) -> dict[str, dict[str, Any]]:
         """By spec: counts, and `effective_contribution` = Σ weights of synthetic / Σ weights of all, as sampled."""
-        return {spec.name: _told(stream) for spec, stream in zip(self.specs, self.streams, strict=True)}
+        return {spec.name: _told(books) for spec, books in zip(self.specs, self.books, strict=True)}
 
 
-def _told(stream: Stream) -> dict[str, Any]:
-    total = float(stream.weight.sum())
-    sampled = stream.sampled
+def _told(books: NDArray[np.float64]) -> dict[str, Any]:
+    real, synthetic = books
+    total = float(books[:, WEIGHT].sum())
     return {
-        "sampled_real": int(sampled[0]),
-        "sampled_synthetic": int(sampled[1]),
-        "weight_real": float(stream.weight[0]),
-        "weight_synthetic": float(stream.weight[1]),
-        "effective_contribution": float(stream.weight[1]) / total if total else 0.0,
-        "mean_age": float(stream.age_sum.sum() / max(1, int(sampled.sum()))),
-        "trust_real": stream.trust[0].tolist(),
-        "trust_synthetic": stream.trust[1].tolist(),
-        "age_real": np.trim_zeros(stream.age[0], "b").tolist(),
-        "age_synthetic": np.trim_zeros(stream.age[1], "b").tolist(),
+        "sampled_real": int(real[SAMPLED]),
+        "sampled_synthetic": int(synthetic[SAMPLED]),
+        "weight_real": float(real[WEIGHT]),
+        "weight_synthetic": float(synthetic[WEIGHT]),
+        "effective_contribution": float(synthetic[WEIGHT]) / total if total else 0.0,
+        "mean_age": float(books[:, AGE_SUM].sum() / max(1.0, books[:, SAMPLED].sum())),
+        "trust_real": real[TRUST].astype(int).tolist(),
+        "trust_synthetic": synthetic[TRUST].astype(int).tolist(),
+        "age_real": np.trim_zeros(real[AGE], "b").astype(int).tolist(),
+        "age_synthetic": np.trim_zeros(synthetic[AGE], "b").astype(int).tolist(),
     }

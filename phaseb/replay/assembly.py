@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseb.replay.block import Block, Part, as_batches, block_size, open_block
+from phaseb.replay.buffer_pool import BufferPool
 from phaseb.replay.plan import Request, owned, places
 from phaseb.replay.schema import TransitionSchema
 
@@ -23,7 +24,11 @@ def synthetic_places(request: Request) -> NDArray[np.bool_]:
 
 
 def assemble(
-    schema: TransitionSchema, request: Request, parts: Mapping[int, Part], windows: NDArray[np.float64]
+    schema: TransitionSchema,
+    request: Request,
+    parts: Mapping[int, Part],
+    windows: NDArray[np.float64],
+    pool: BufferPool,
 ) -> dict[str, NDArray[np.generic]]:
     """The learner's arrays from the flat parts by shard: views where one shard gave all, else one copy.
 
@@ -31,6 +36,7 @@ def assemble(
         request: what was asked (its `window` is not read).
         parts: by shard number.
         windows: (S, R, 2, 2).
+        pool: where memory comes from.
     """
     numbered = any(spec.weighting == "priority" for spec in request.specs)
     num = request.num_batches * len(request.specs) * request.shape.share
@@ -43,7 +49,7 @@ def assemble(
             batch["shard"] = np.full(batch["number"].shape, single)
         return batch
     numbers, synthetic = places(request)
-    block = open_block(schema, np.empty(block_size(schema, num, numbered), np.float32), num, numbered)
+    block = open_block(schema, pool.take(block_size(schema, num, numbered)), num, numbered)
     shards = np.empty(num, dtype=np.int64)
     frames = np.empty((num, 2, *schema.frame_shape), np.uint8) if schema.frame_shape else None
     for shard, part in parts.items():
@@ -61,7 +67,7 @@ def assemble(
 
 
 def _columns(block: Block) -> list[NDArray[np.generic]]:
-    names = ("records", "discount", "weight", "age", "cut", "numbers")
+    names = ("records", "discount", "weight", "age", "numbers")
     return [column for column in (getattr(block, name) for name in names) if column is not None]
 
 

@@ -1,7 +1,7 @@
 """Batches as they travel: one flat float32 array, of which a learner's arrays are views.
 
-For n transitions: n records of W + D numbers (record, then next latent), then n discounts, n weights, n ages, n cuts
-and, where priorities are wanted, n row numbers (int64, as pairs of float32 bit patterns).
+For n transitions: n records of W + D numbers (record, then next latent), then n discounts, n weights, n ages and,
+where priorities are wanted, n row numbers (int64, as pairs of float32 bit patterns).
 """
 
 from dataclasses import dataclass
@@ -16,10 +16,11 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Part:
-    """What a shard gives: n transitions in one flat array, and (n, 2, H, W, C) frames where the schema has them."""
+    """What a shard gives: n transitions in one flat array, their books, and (n, 2, H, W, C) frames or None."""
 
     num_transitions: int
     flat: Floats
+    books: NDArray[np.float64]
     frames: NDArray[np.uint8] | None = None
 
 
@@ -32,13 +33,12 @@ class Block:
     discount: Floats
     weight: Floats
     age: Floats
-    cut: Floats
     numbers: NDArray[np.int64] | None
 
 
 def block_size(schema: TransitionSchema, num: int, numbered: bool) -> int:
     """Numbers in the flat array of `num` transitions."""
-    return num * (schema.width + schema.latent_size + 4) + (2 * num + 1 if numbered else 0)
+    return num * (schema.width + schema.latent_size + 3) + (2 * num + 1 if numbered else 0)
 
 
 def open_block(schema: TransitionSchema, flat: Floats, num: int, numbered: bool) -> Block:
@@ -47,12 +47,12 @@ def open_block(schema: TransitionSchema, flat: Floats, num: int, numbered: bool)
     at = num * width
     numbers = None
     if numbered:
-        begin = at + 4 * num
+        begin = at + 3 * num
         begin += begin % 2  # int64 wants an even place
         numbers = flat[begin : begin + 2 * num].view(np.int64)
     return Block(
         flat, flat[:at].reshape(num, width), flat[at : at + num], flat[at + num : at + 2 * num],
-        flat[at + 2 * num : at + 3 * num], flat[at + 3 * num : at + 4 * num], numbers,
+        flat[at + 2 * num : at + 3 * num], numbers,
     )  # fmt: skip
 
 
@@ -81,7 +81,7 @@ def as_batches(
         "weight": block.weight.reshape(shape),
         "trust": records[..., schema.trust],
         "age": block.age.reshape(shape),
-        "cut": block.cut.reshape(shape),
+        "cut": records[..., schema.cut],
     }
     if block.numbers is not None:
         batch["number"] = block.numbers.reshape(shape)

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from phaseb.config.replay import ReplayConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.replay.accounting import Accounting
-from phaseb.replay.assembly import assemble, synthetic_places
+from phaseb.replay.assembly import assemble
+from phaseb.replay.buffer_pool import BufferPool
 from phaseb.replay.partition import Partition
 from phaseb.replay.plan import make_plan, make_requests
 from phaseb.replay.ring import Inserted
@@ -83,6 +84,7 @@ class LocalSource:
             if spec.weight_column is not None:
                 replay.schema.weight(spec.weight_column)
         self._replay, self._specs, self._shape, self._gamma = replay, specs, shape, gamma
+        self._pool = BufferPool()
         self.accounting = Accounting(specs)
 
     def sample(self, step: int, num_batches: int) -> dict[str, NDArray[np.generic]]:
@@ -98,6 +100,5 @@ class LocalSource:
         requests = make_requests(plan, self._specs, self._shape, step, num_batches, replay.config.n_step, self._gamma)
         parts = {k: replay.partitions[k].sample(request) for k, request in requests.items()}
         request = next(iter(requests.values()))
-        batch = assemble(replay.schema, request, parts, plan.windows)
-        self.accounting.count(batch, synthetic_places(request))
-        return batch
+        self.accounting.add([part.books for part in parts.values()], num_batches)
+        return assemble(replay.schema, request, parts, plan.windows, self._pool)

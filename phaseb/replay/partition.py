@@ -1,13 +1,15 @@
 """One shard of the buffer as a plain object: a ring, the ways to draw from it, and nothing of Ray."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from phaseb.config.replay import ReplayConfig
 from phaseb.errors import DataError
-from phaseb.replay.block import Part, block_size, open_block
+from phaseb.replay.accounting import BOOK_SIZE, book
+from phaseb.replay.block import Block, Part, block_size, open_block
+from phaseb.replay.buffer_pool import BufferPool
 from phaseb.replay.plan import DRAWABLE, MASS, NUM_TOTALS, Request, owned, places
 from phaseb.replay.prefix_sums import PrefixSums
 from phaseb.replay.ring import Inserted, Ring
@@ -39,6 +41,7 @@ class Partition:
         self._sums: dict[tuple[int, str | None], PrefixSums] = {}
         self._priorities: Floats | None = None  # priority^α of each slot
         self._largest = 1.0
+        self._pool = BufferPool()
 
     def insert(self, segments: Segments) -> Inserted:
         """Take segments in; see `Ring.insert`."""
@@ -90,33 +93,61 @@ class Partition:
             StaleWindowError: where a draw falls on a stratum that is empty here by now.
         """
         numbers, synthetic = places(request)
-        rows = np.empty(numbers.shape, dtype=np.int64)
-        weights = np.ones(numbers.shape, dtype=np.float32)
         whole = bool((request.window[..., 0] == 0).all() and (request.window[..., 1] == 1).all())
         mine = None if whole else owned(numbers, synthetic, request.window)
-        for r, spec in enumerate(request.specs):
-            split = int(np.count_nonzero(~synthetic[r]))
-            for stratum, part in ((REAL, np.s_[:, r, :split]), (SYNTHETIC, np.s_[:, r, split:])):
+        rows = np.empty(numbers.shape, dtype=np.int64)
+        weights = np.ones(numbers.shape, dtype=np.float32)
+        for r, stratum, place in _strata(synthetic):
+            chosen = np.s_[:] if mine is None else mine[place]
+            targets = numbers[place][chosen]
+            if not targets.size:
+                continue
+            if mine is not None:
                 low, high = request.window[r, stratum]
-                chosen = np.s_[:] if mine is None else mine[part]
-                targets = np.minimum((numbers[part][chosen] - low) / max(high - low, 1e-300), _BELOW_ONE)
-                if targets.size:
-                    found = self._locate(spec, stratum, targets.ravel()).reshape(targets.shape)
-                    rows[part][chosen] = found
-                    weights[part][chosen] = self._weights(spec, stratum, found, request.totals[r, stratum])
-        flat_rows, flat_weights = (rows.ravel(), weights.ravel()) if mine is None else (rows[mine], weights[mine])
-        return self._read(flat_rows, flat_weights, request)
+                targets = np.minimum((targets - low) / (high - low), _BELOW_ONE)
+            spec = request.specs[r]
+            found = self._locate(spec, stratum, targets.ravel()).reshape(targets.shape)
+            rows[place][chosen] = found
+            if spec.weighting != "uniform":
+                weights[place][chosen] = self._weights(spec, stratum, found, request.totals[r, stratum])
+        return self._read(rows, weights, mine, synthetic, request)
 
-    def _read(self, rows: Integers, weights: Floats, request: Request) -> Part:
+    def _read(
+        self,
+        rows: Integers,
+        weights: Floats,
+        mine: NDArray[np.bool_] | None,
+        synthetic: NDArray[np.bool_],
+        request: Request,
+    ) -> Part:
+        """Copy rows (num_batches, R, share), those that are mine, into a block."""
+        shape = rows.shape
+        flat_rows, flat_weights = (rows.ravel(), weights.ravel()) if mine is None else (rows[mine], weights[mine])
         numbered = any(spec.weighting == "priority" for spec in request.specs)
-        flat = np.empty(block_size(self.schema, len(rows), numbered), dtype=np.float32)
-        block = open_block(self.schema, flat, len(rows), numbered)
-        self.ring.gather(rows, block.records)
-        block.weight[:] = weights
-        block.age[:] = self.ring.ages(rows)
-        np.less_equal(self.ring.left[rows], request.n_step, out=block.cut, casting="unsafe")
+        flat = self._pool.take(block_size(self.schema, len(flat_rows), numbered))
+        block = open_block(self.schema, flat, len(flat_rows), numbered)
+        self.ring.gather(flat_rows, block.records)
+        block.weight[:] = flat_weights
+        block.age[:] = self.ring.ages(flat_rows)
         if block.numbers is not None:
-            block.numbers[:] = self.ring.numbers(rows)
+            block.numbers[:] = self.ring.numbers(flat_rows)
+        last = self._look_ahead(flat_rows, block, request)
+        books = np.zeros((len(request.specs), 2, BOOK_SIZE))
+        columns = (block.weight, block.records[:, self.schema.trust], block.age)
+        if mine is not None:
+            where = np.zeros(shape, dtype=np.int64)
+            where[mine] = np.arange(len(flat_rows))
+        for r, stratum, place in _strata(synthetic):
+            if mine is None:
+                books[r, stratum] = book(*(column.reshape(shape)[place] for column in columns))
+            else:
+                at = where[place][mine[place]]
+                books[r, stratum] = book(*(column[at] for column in columns))
+        frames = None if self.ring.frames is None else self.ring.frame_pairs(flat_rows, last)
+        return Part(len(flat_rows), flat, books, frames)
+
+    def _look_ahead(self, rows: Integers, block: Block, request: Request) -> Integers:
+        """Fill in rewards, discounts, cuts and successors; returns the slots of the successors."""
         last = rows + 1
         if request.n_step == 1:
             np.subtract(1.0, block.records[:, self.schema.terminal], out=block.discount)
@@ -125,9 +156,9 @@ class Partition:
             rewards, discounts, last = self.ring.returns(rows, request.n_step, request.gamma)
             block.records[:, self.schema.reward] = rewards
             block.discount[:] = discounts
+            block.records[:, self.schema.cut] = self.ring.rows[(last - 1) % self.ring.capacity, self.schema.cut]
             block.records[:, self.schema.width :] = self.ring.rows[last, : self.schema.latent_size]
-        np.multiply(block.cut, block.discount > 0, out=block.cut)
-        return Part(len(rows), flat, None if self.ring.frames is None else self.ring.frame_pairs(rows, last))
+        return last
 
     def _mass(self, spec: SampleSpec, stratum: int) -> tuple[float, float, float, float]:
         count = float(len(self.ring.queues[stratum]))
@@ -191,6 +222,15 @@ class Partition:
 
 
 _BELOW_ONE = float(np.nextafter(1.0, 0.0))
+
+
+def _strata(synthetic: NDArray[np.bool_]) -> Iterator[tuple[int, int, tuple[slice, int, slice]]]:
+    """(spec, stratum, where its places lie in an array (num_batches, R, share)); real places come first."""
+    for r, row in enumerate(synthetic):
+        split = int(np.count_nonzero(~row))
+        for stratum, place in ((REAL, np.s_[:, r, :split]), (SYNTHETIC, np.s_[:, r, split:])):
+            if place[2].start != len(row) and place[2].stop != 0:
+                yield r, stratum, place
 
 
 def rows_per_shard(schema: TransitionSchema, config: ReplayConfig) -> int:

@@ -15,8 +15,9 @@ from ray.util.metrics import Counter, Gauge
 from phaseb.config.replay import ReplayConfig
 from phaseb.errors import ClusterError
 from phaseb.replay.accounting import Accounting
-from phaseb.replay.assembly import assemble, synthetic_places
+from phaseb.replay.assembly import assemble
 from phaseb.replay.block import Part
+from phaseb.replay.buffer_pool import BufferPool
 from phaseb.replay.limiter import LimitedError
 from phaseb.replay.partition import StaleWindowError
 from phaseb.replay.plan import COUNT, NUM_TOTALS, Plan, Request, make_plan, make_requests
@@ -84,6 +85,7 @@ class RemoteSource:
         self._next_poll_s = 0.0
         self._metrics = _Metrics()
         self._started_s: float | None = None
+        self._pool = BufferPool()
         self.accounting = Accounting(specs)
         self.wait_s = 0.0
         self.num_failures = 0
@@ -105,8 +107,8 @@ class RemoteSource:
         call, parts = self._fetch(step, num_batches)
         self.wait_s += time.monotonic() - begin_s
         request = next(iter(call.requests.values()))
-        batch = assemble(self._schema, request, parts, call.plan.windows)
-        self.accounting.count(batch, synthetic_places(request))
+        batch = assemble(self._schema, request, parts, call.plan.windows, self._pool)
+        self.accounting.add([part.books for part in parts.values()], num_batches)
         self._metrics.update(self, len(self._ahead))
         return batch
 

@@ -1,8 +1,8 @@
 """What one row of the buffer holds, and where in the row it lies.
 
-A row is one float32 record `[z | action | reward | terminal | trust | uncertainty | weights…]`. Rows of an episode lie
-one after the other, so that a transition's successor observation is the head of the next row: an observation is
-stored once, and a transition is read as one run of memory.
+A row is one float32 record `[z | action | reward | terminal | cut | trust | uncertainty | weights…]`. Rows of an
+episode lie one after the other, so that a transition's successor observation is the head of the next row: an
+observation is stored once, and a transition is read as one run of memory.
 """
 
 from dataclasses import asdict, dataclass
@@ -38,7 +38,7 @@ class TransitionSchema:
     @property
     def width(self) -> int:
         """Numbers in a record."""
-        return self.latent_size + self.action_size + 4 + len(self.weights)
+        return self.latent_size + self.action_size + 5 + len(self.weights)
 
     @property
     def action(self) -> slice:
@@ -53,12 +53,16 @@ class TransitionSchema:
         return self.reward + 1
 
     @property
-    def trust(self) -> int:
+    def cut(self) -> int:
         return self.reward + 2
 
     @property
-    def uncertainty(self) -> int:
+    def trust(self) -> int:
         return self.reward + 3
+
+    @property
+    def uncertainty(self) -> int:
+        return self.reward + 4
 
     def weight(self, name: str) -> int:
         """The column of a weight.
@@ -69,7 +73,7 @@ class TransitionSchema:
         if name not in self.weights:
             there = ", ".join(self.weights) or "none"
             raise DataError(f"no weight column {name!r} in the replay buffer; it has {there}")
-        return self.reward + 4 + self.weights.index(name)
+        return self.reward + 5 + self.weights.index(name)
 
     @property
     def row_bytes(self) -> int:

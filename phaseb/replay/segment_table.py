@@ -34,7 +34,8 @@ class SegmentTable:
     def add(self, segments: Segments, number: int) -> None:
         """Note segments of which none is held yet, written from row `number` on."""
         numbers = segments.starts + number
-        self._batches.append(_Batch(numbers, segments.lengths.copy(), segments.codes, segments.first_steps.copy()))
+        columns = (segments.lengths.copy(), segments.codes.copy(), segments.first_steps.copy())
+        self._batches.append(_Batch(numbers, *columns))
         codes, stops = segments.codes.tolist(), (segments.first_steps + segments.lengths).tolist()
         spans = zip(segments.first_steps.tolist(), stops, strict=True)
         if self._all_new(codes):

@@ -160,6 +160,8 @@ def from_trajectories(
     table[:, :-1, schema.action] = trajectories.actions
     table[:, :-1, schema.reward] = trajectories.rewards
     table[:, :-1, schema.terminal] = trajectories.terminals
+    last = np.arange(steps) == trajectories.lengths[:, None] - 1
+    table[:, :-1, schema.cut] = last & (trajectories.terminals == 0)
     table[:, :-1, schema.trust] = default if trajectories.trust is None else trajectories.trust
     table[:, :-1, schema.uncertainty] = 0.0 if trajectories.uncertainty is None else trajectories.uncertainty
     for name in schema.weights:

@@ -60,7 +60,7 @@ class BatchSource(Protocol):
         Returns: arrays of shape (num_batches, R, B, …), R the number of specs: `z` (…, D), `action` (…, A), `reward`
         (n-step sum), `next_z` (…, D), `discount` (γ^n, 0 where the task ended), `is_synthetic` (bool), `weight` (for
         the loss), `trust`, `age` (rows inserted since), `cut` (1 where the
-        recording stopped after these steps although the task had not ended). The arrays may be read-only views of one
+        episode's recording ended with these steps although its task had not). The arrays may be read-only views of one
         block; they are the same for the same step however the calls are cut.
         """
         ...

@@ -89,9 +89,9 @@ def test_a_writer_that_repeats_itself_inserts_nothing_twice(clients):
     assert remote.insert(data, "real").inserted == 600
     again = remote.insert(data, "real")
     assert (again.inserted, again.duplicates) == (0, 600)
+    bad = episodes(3, "bad")
+    bad.rewards[1, 2] = np.nan
     with pytest.raises(DataError, match="NaN"):
-        bad = episodes(3, "bad")
-        bad.rewards[1, 2] = np.nan
         remote.insert(bad, "real")
     assert remote.num_transitions == 600
 

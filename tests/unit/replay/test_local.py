@@ -154,13 +154,15 @@ def test_n_step_returns_against_a_loop(make_trajectories):
     replay.insert(trajectories, "real")
     batch = replay.source([SampleSpec("a", 0)], 16, gamma=0.5).sample(0, 20)
     flat = {k: v.reshape(-1, *v.shape[3:]) for k, v in batch.items()}
-    for z, reward, discount, after in zip(flat["z"], flat["reward"], flat["discount"], flat["next_z"], strict=True):
+    names = ("z", "reward", "discount", "next_z", "cut")
+    for z, reward, discount, after, cut in zip(*(flat[name] for name in names), strict=True):
         episode, step = int(z[0]), int(z[1])
         length = int(trajectories.lengths[episode])
         m = min(3, length - step)
         total = sum(0.5**k * trajectories.rewards[episode, step + k] for k in range(m))
         assert reward == pytest.approx(total)
         assert after[1] == step + m
+        assert cut == (step + m == length and episode != 2)
         assert discount == pytest.approx(0.0 if episode == 2 and step + m == 9 else 0.5**m)
 
 

@@ -44,6 +44,24 @@ def test_no_row_of_weight_zero_is_ever_drawn(weights):
     assert (values[sums.find(np.array([sums.total, sums.total * 2]))] > 0).all()
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    weights=st.lists(st.one_of(st.just(0.0), st.floats(1e-9, 1e9)), min_size=1, max_size=900).filter(any),
+    seed=st.integers(0, 2**32),
+)
+def test_a_guide_changes_no_draw(weights, seed):
+    values = np.array(weights)
+    plain, guided = (PrefixSums(len(values), lambda begin, stop: values[begin:stop]) for _ in range(2))
+    guided.find(np.zeros(len(values)))  # as many draws as it takes to have one
+    assert guided._guide is not None
+    sums = np.array([plain.total * k / 97 for k in range(97)])
+    edges = plain._sum_to(np.arange(len(values)))
+    drawn = np.random.default_rng(seed).random(50) * plain.total
+    targets = np.concatenate([sums, edges, np.nextafter(edges, 0), drawn])
+    targets = np.minimum(targets, np.nextafter(plain.total, 0))
+    np.testing.assert_array_equal(guided.find(targets), plain._bisect(targets))
+
+
 def test_single_rows_can_be_marked():
     weights = np.ones(1000)
     sums = PrefixSums(1000, lambda begin, stop: weights[begin:stop])
