@@ -1,4 +1,4 @@
-"""From defaults, a YAML file and `key.path=value` words to a checked `Config`: all errors at once, with their places."""
+"""Defaults, a YAML file and `key.path=value` words make a checked `Config`; all errors at once, with their places."""
 
 import difflib
 import types

@@ -7,6 +7,7 @@ from phaseb.config.bricks import BricksConfig
 from phaseb.config.environment import EnvironmentConfig
 from phaseb.config.episodes import EpisodesConfig
 from phaseb.config.evaluation import EvaluationConfig
+from phaseb.config.generators import GeneratorsConfig
 from phaseb.config.judge import JudgeConfig
 from phaseb.config.latents import LatentsConfig
 from phaseb.config.policy import PolicyConfig
@@ -32,6 +33,7 @@ class Config(Section):
     bricks: BricksConfig = Field(default_factory=BricksConfig)
     world_model: WorldModelConfig = Field(default_factory=WorldModelConfig)
     synthesis: SynthesisConfig = Field(default_factory=SynthesisConfig)
+    generators: GeneratorsConfig = Field(default_factory=GeneratorsConfig)
     trust: TrustConfig = Field(default_factory=TrustConfig)
     judge: JudgeConfig = Field(default_factory=JudgeConfig)
     replay: ReplayConfig = Field(default_factory=ReplayConfig)

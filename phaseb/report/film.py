@@ -2,6 +2,7 @@
 
 import base64
 import io
+import os
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ def films(store: Store) -> list[Film]:
 
 def _strip(frames: NDArray[np.uint8]) -> str:
     """Frames (F, H, W, 3) side by side as the data URI of a PNG."""
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # it would greet on stdout, where results go
     import pygame
 
     wide = np.concatenate(list(frames), axis=1)

@@ -37,9 +37,9 @@ def work(context: StageContext) -> dict[str, Any]:
     config, store = context.config, context.store
     train = read_trajectories(store.folder("latents"), ("train",))
     plan = make_plan(train, config.synthesis, config.run.seed)
-    write_trajectories(store.folder("synthetic", "plan"), plan, config.synthesis.batch_size)
-    over_shards(context, "synthetic/plan", "synthetic/raw", RollOut, (store.folder("world_model"), config.run.seed))
-    made = read_trajectories(store.folder("synthetic", "raw"))
+    write_trajectories(store.folder("rollouts", "plan"), plan, config.synthesis.batch_size)
+    over_shards(context, "rollouts/plan", "rollouts/made", RollOut, (store.folder("world_model"), config.run.seed))
+    made = read_trajectories(store.folder("rollouts", "made"))
     return {"episodes": len(made), "transitions": int(made.lengths.sum())}
 
 
@@ -92,7 +92,7 @@ def _correlated_noise(rng: np.random.Generator, shape: tuple[int, ...], config: 
     return config.perturbation * noise
 
 
-STAGE = Stage("synthesize", ("synthesis",), ("encode", "world-model"), ("synthetic/plan", "synthetic/raw"), work)
+STAGE = Stage("synthesize", ("synthesis",), ("encode", "world-model"), ("rollouts/plan", "rollouts/made"), work)
 
 
 def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:

@@ -1,0 +1,127 @@
+"""Train the gate on other generators' rollouts, then trust, weigh and cut every synthetic transition."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+
+from phaseb.config.root import Config
+from phaseb.config.trust import TrustConfig
+from phaseb.data_parallel import LearnerContext
+from phaseb.episodes.shards import read_trajectories, write_trajectories
+from phaseb.episodes.trajectories import Trajectories
+from phaseb.metrics import write_metrics
+from phaseb.runs.collect import task_result
+from phaseb.runs.generators import other_rollouts
+from phaseb.runs.result import Callback, RunResult
+from phaseb.runs.shards import over_shards
+from phaseb.runs.stage import Stage, StageContext
+from phaseb.seeding import derive_seed
+from phaseb.storage import Store
+from phaseb.training.fit import fit
+from phaseb.trust.bundle import TrustBundle
+from phaseb.trust.gate import effective_contribution, pass_rate
+from phaseb.trust.learner import TrustLearner, make_learner
+from phaseb.world_model.bundle import WorldModelBundle
+from phaseb.world_model.statistics import bounds_pass
+
+
+@dataclass(frozen=True)
+class TrustData:
+    """What the gate learns from."""
+
+    real: Trajectories
+    negatives: Trajectories
+
+
+class ScoreShard:
+    """Fills in trust and weights of one shard of rollouts; made once in each actor."""
+
+    def __init__(self, store: Store, uncertainty_reference: float | None) -> None:
+        self._bundle, self._reference = TrustBundle.load(store), uncertainty_reference
+
+    def __call__(self, made: Trajectories) -> Trajectories:
+        return self._bundle.score(made, self._reference)
+
+
+def work(context: StageContext) -> dict[str, Any]:
+    config, store = context.config, context.store
+    latents = read_trajectories(store.folder("latents"), ("train", "dev"))
+    train = latents.split("train").at_least(config.synthesis.horizon)
+    negatives = _negatives(context, train)
+    data = TrustData(train, negatives)
+    seed = derive_seed(config.run.seed, "trust")
+    factory = functools.partial(_make_learner, config.trust)
+    result = fit(
+        factory, data, seed=seed, key=context.key, store=store.folder("trust", "progress"), training=config.training,
+        resources=config.resources, name="trust", on_progress=context.progress,
+    )  # fmt: skip
+    learner = factory(data, LearnerContext(seed))
+    learner.load_state_dict(result.state)
+    bundle = learner.bundle()
+    bundle.save(store.folder("trust"))
+    store.write_json(bundle.analysis, "trust", "analysis.json")
+    write_metrics(store.folder("trust"), "metrics.parquet", result.rows)
+    reference = uncertainty_reference(store, latents.split("dev"), config)
+    over_shards(context, "rollouts/made", "synthetic", ScoreShard, (store.folder("trust"), reference))
+    return _numbers(bundle, read_trajectories(store.folder("synthetic")), negatives, train, config)
+
+
+def uncertainty_reference(store: Store, held_out: Trajectories, config: Config) -> float | None:
+    """The uncertainty that rollouts of held-out (dev) starts stay below: what an ordinary rollout looks like."""
+    real = held_out.at_least(config.synthesis.horizon)
+    if len(real) == 0:
+        return None
+    model = WorldModelBundle.load(store.folder("world_model"))
+    starts, actions = torch.from_numpy(real.z[:, 0]), torch.from_numpy(real.actions)
+    made = model.rollout(starts, actions, config.synthesis.horizon, torch.Generator().manual_seed(config.run.seed))
+    return float(np.quantile(made.uncertainty.cpu().numpy(), config.trust.gate.uncertainty_quantile))
+
+
+def _negatives(context: StageContext, train: Trajectories) -> Trajectories:
+    """Rollouts of other generators, made in a Ray task; kept, so that a resumed stage does not make them again."""
+    kept = context.store.folder("trust", "negatives")
+    if not kept.names(suffix=".parquet"):
+        task = ray.remote(num_cpus=context.config.resources.cpus_per_task)(other_rollouts)
+        write_trajectories(kept, task_result(task.remote(context.config, train)))
+    return read_trajectories(kept)
+
+
+def _make_learner(config: TrustConfig, data: TrustData, context: LearnerContext) -> TrustLearner:
+    return make_learner(config, data.real, data.negatives, context)
+
+
+def _numbers(bundle: TrustBundle, made: Trajectories, negatives: Trajectories, train: Trajectories,
+             config: Config) -> dict[str, Any]:  # fmt: skip
+    analysis, passing = bundle.analysis, bundle.thresholds.passing
+    report = bundle.score(negatives.select([m == f"report-{config.generators.num_steps}" for m in _models(negatives)]))
+    assert made.episode_trust is not None
+    assert report.episode_trust is not None
+    assert made.weights is not None
+    count = min(len(train), len(made))
+    return {
+        "roc_auc": analysis["roc_auc"], "val_accuracy": analysis["val_accuracy"], "ece": analysis["ece"]["fused"],
+        "ece_transition": analysis["ece"]["transition"], "trust_gap": analysis["trust_gap"],
+        "pass_rate": pass_rate(made.episode_trust, passing),
+        "report_model_fail_rate": 1 - pass_rate(report.episode_trust, passing),
+        "bounds_pass_synthetic": bounds_pass(train.z[:count, 1:], made.z[:, 1:]),
+        "effective_contribution": effective_contribution(made.weights[made.mask], int(train.lengths.sum())),
+    }  # fmt: skip
+
+
+def _models(made: Trajectories) -> tuple[str, ...]:
+    return made.lineage["model"]
+
+
+STAGE = Stage(
+    "trust", ("trust", "generators", "synthesis"), ("encode", "world-model", "synthesize"),
+    ("trust", "synthetic"), work,
+)  # fmt: skip
+
+
+def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
+    return STAGE.run_alone(config, callbacks)
