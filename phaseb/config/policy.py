@@ -16,6 +16,9 @@ class OfflineConfig(Section):
     behaviour_weight: float = Field(
         0.3, ge=0, description="weight of |policy mean - recorded action|^2 on real rows (TD3+BC-like); 0 is off"
     )
+    clone_steps: int = Field(
+        500, ge=0, description="first learner steps, which only clone: cheap, and values then start near the data"
+    )
     normalise_value: bool = Field(
         True, description="divide the actor's value term by the batch's mean |Q|, so that weights keep their meaning"
     )

@@ -31,6 +31,8 @@ class ImplicitQ(SoftActorCritic):
     def update(self, batch: Batch, noise: Noise, step: int) -> Metrics:
         """Value by expectile, policy by advantage-weighted cloning, critics by the value of the next state."""
         self._set_learning_rates(step)
+        if step < self.config.offline.clone_steps:
+            return self._imitate(batch)
         with torch.no_grad():
             quality = self._pessimistic(self.targets(batch.z, batch.action), noise)
         metrics, advantage = self._update_value(batch, quality)

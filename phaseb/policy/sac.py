@@ -58,12 +58,22 @@ class SoftActorCritic:
     def update(self, batch: Batch, noise: Noise, step: int) -> Metrics:
         """One step on this worker's rows. Returns metrics by name, each (R,)."""
         self._set_learning_rates(step)
+        if step < self.config.offline.clone_steps:
+            return self._imitate(batch)
         target = self._target(batch, noise)
         metrics = self._update_critics(batch, target, noise)
         if step % self.config.actor_every == 0:
             metrics |= self._update_actor(batch, noise)
         self._move_targets()
         return metrics
+
+    def _imitate(self, batch: Batch) -> Metrics:
+        """The behaviour term alone, before there are values to follow."""
+        mean_action = torch.tanh(self.actor(batch.z)[0])
+        distance = behaviour_distance(mean_action, batch.action, batch.real)
+        loss = (batch.weight * distance).mean(-1)
+        norms = self._descend("actor", loss, self.actor.parameters())
+        return {"actor_loss": loss.detach(), "actor_gradient": norms, "behaviour": distance.detach().mean(-1)}
 
     @torch.no_grad()
     def _move_targets(self) -> None:

@@ -17,6 +17,7 @@ SPECS = [RunSpec("real_only", 3), RunSpec("trust_weighted", 3), RunSpec("real_on
 
 def config(**kwargs):
     small = PolicyConfig(
+        offline=OfflineConfig(clone_steps=2),
         width=16, num_critics=3, batch_size=32, num_steps=12, prefetch=5, runs_together=2, log_every=4
     )
     return small.model_copy(update=kwargs)
@@ -47,7 +48,7 @@ class Hook:
 
 @pytest.mark.parametrize("algorithm", ["sac", "iql"])
 def test_resumed_is_uninterrupted(random_source, tmp_path, algorithm):
-    settings = config(offline=OfflineConfig(algorithm=algorithm))
+    settings = config(offline=OfflineConfig(algorithm=algorithm, clone_steps=2))
     whole = learner(random_source, settings)
     for step in range(12):
         whole.step(step)
@@ -108,7 +109,8 @@ def test_metrics_name_the_run_and_come_at_their_steps(random_source):
     one = learner(random_source)
     rows = [one.step(step) for step in range(6)]
     assert [bool(r) for r in rows] == [True, False, False, False, True, False]
-    assert {"policy/critic_loss/real_only/3", "policy/entropy/trust_weighted/3"} <= set(rows[0])
+    assert {"policy/critic_loss/real_only/3", "policy/entropy/trust_weighted/3"} <= set(rows[4])
+    assert "policy/behaviour/real_only/5" in rows[0], "the first steps clone"
 
 
 def test_divergence_is_named(random_source):
@@ -143,7 +145,7 @@ def test_two_workers_make_the_update_of_one(random_source, monkeypatch):
 
     monkeypatch.setattr(LearnerContext, "average_gradients", gather)
     monkeypatch.setattr(LearnerContext, "average", lambda self, value: torch.full_like(value, 0.6))
-    settings = config(runs_together=3, offline=OfflineConfig(normalise_value=False))
+    settings = config(runs_together=3, offline=OfflineConfig(normalise_value=False, clone_steps=0))
     for rank, size in ((0, 1), (0, 2), (1, 2)):
         part = slice(rank * 32 // size, (rank + 1) * 32 // size)
         context = LearnerContext(0, rank, size)
@@ -158,7 +160,7 @@ def test_it_finds_the_best_policy_of_a_linear_quadratic_task(linear_quadratic):
     settings = PolicyConfig(
         num_steps=1500, width=48, num_critics=2, batch_size=128, discount=0.95, actor_every=1, critic_lr=1e-3,
         actor_lr=1e-3, target_rate=0.02, target_entropy=-3.0,
-        offline=OfflineConfig(behaviour_weight=0.0, normalise_value=False, pessimism="min"),
+        offline=OfflineConfig(behaviour_weight=0.0, normalise_value=False, clone_steps=0),
     )  # fmt: skip
     specs = [RunSpec("a", 0), RunSpec("b", 1, {"behaviour_weight": 30.0})]
     one = make_learner(settings, task, specs, LearnerContext(0))

@@ -20,7 +20,7 @@ SPECS = [RunSpec("a", 3), RunSpec("b", 5, {"behaviour_weight": 1.1, "spread_weig
 
 def config(**offline):
     return PolicyConfig(width=16, num_critics=3, batch_size=32, actor_every=2, gradient_limit=0.7, num_steps=8,
-                        offline=OfflineConfig(**{"cql_actions": 2, **offline}))  # fmt: skip
+                        offline=OfflineConfig(**{"cql_actions": 2, "clone_steps": 0, **offline}))  # fmt: skip
 
 
 def inputs(random_source, specs, steps, settings):
@@ -242,3 +242,17 @@ def test_noise_is_shared_among_workers(random_source):
     assert torch.equal(torch.cat([h.other for h in halves], 3), whole.other)
     assert (whole.pair[:, 0] != whole.pair[:, 1]).all()
     np.testing.assert_array_equal(stream.at(3, CONTEXT).policy, NoiseStream([1, 2], 8, 2, 5, 3).at(3, CONTEXT).policy)
+
+
+def test_the_first_steps_only_clone(random_source):
+    settings = config(clone_steps=6).model_copy(update={"actor_lr": 0.01})
+    learner = SoftActorCritic(settings, SPECS, 5, 2, CONTEXT)
+    before = [p.detach().clone() for p in learner.critics.parameters()]
+    distances = []
+    batch, noise = inputs(random_source, SPECS, 1, settings)[0]
+    for step in range(6):
+        distances.append(learner.update(batch, noise, step)["behaviour"])
+    assert (distances[-1] < distances[0]).all()
+    assert all(torch.equal(a, b) for a, b in zip(before, learner.critics.parameters(), strict=True))
+    learner.update(batch, noise, 6)
+    assert not torch.equal(before[0], next(learner.critics.parameters()))
