@@ -12,8 +12,11 @@ import pyarrow.parquet as pq
 from phaseb.errors import DataError
 from phaseb.storage import Store
 
-BROKEN = (pa.ArrowException, OSError, ValueError, LookupError, TypeError, OverflowError, MemoryError, AttributeError)
-"""What pyarrow and our own reading of its tables raise on damaged bytes."""
+BROKEN = (
+    pa.ArrowException, OSError, ValueError, LookupError, TypeError, OverflowError, MemoryError, AttributeError,
+    RuntimeError,
+)  # fmt: skip
+"""What pyarrow, h5py and our own reading of what they give raise on damaged bytes."""
 _STAMP = b"phaseb.stamp"
 _COMPRESSED = ("frames",)
 

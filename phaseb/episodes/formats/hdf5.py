@@ -73,7 +73,7 @@ def _flat_layout(columns: GroupColumns) -> Layout:
 
 
 def _demo_layout(columns: GroupColumns) -> Layout:
-    names = [name for name in columns.vectors() if name.startswith("obs/")]
+    names = columns.vectors("obs")
     after = [f"next_{name}" for name in names]
     return Layout(
         tuple(names), ("actions",), "rewards", "dones", tuple(after) if all(n in columns for n in after) else ()

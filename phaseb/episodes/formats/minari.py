@@ -1,7 +1,6 @@
 """Minari data sets: a folder with `data/`, in HDF5, Arrow or Parquet, as the library writes them."""
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -43,8 +42,7 @@ class Source:
         for index in indices:
             columns = self._hdf5(index) if self._format == "hdf5" else self._arrow(index)
             with naming(self._store, f"data/episode {index}"):
-                states = [name for name in columns.vectors() if re.match(r"observations(/|$)", name)]
-                layout = Layout(tuple(sorted(states)), ("actions",), "rewards", "terminations")
+                layout = Layout(tuple(sorted(columns.vectors("observations"))), ("actions",), "rewards", "terminations")
                 episode = make_episode(f"episode-{index:06d}", columns, layout, self._config, self._name)
             yield episode
 
@@ -100,9 +98,10 @@ class _TableColumns(Mapping[str, NDArray[Any]]):
         rows = values.reshape(-1, *self._shapes.get(name, (width,))) if width else values
         return rows if name.split("/")[0] in ("observations", "infos") else rows[:-1]
 
-    def vectors(self) -> list[str]:
-        """The columns of one value or vector of numbers a row."""
-        kinds = {name: getattr(array.type, "value_type", array.type) for name, array in self._arrays.items()}
+    def vectors(self, below: str) -> list[str]:
+        """The columns of one value or vector of numbers a row that are, or lie below, a name."""
+        kinds = {name: getattr(array.type, "value_type", array.type) for name, array in self._arrays.items()
+                 if name.split("/")[0] == below}  # fmt: skip
         numbers = [n for n, kind in kinds.items() if pa.types.is_floating(kind) or pa.types.is_integer(kind)]
         return [name for name in numbers if len(self._shapes.get(name, ())) <= 1]
 
