@@ -19,6 +19,9 @@ class OfflineConfig(Section):
     clone_steps: int = Field(
         500, ge=0, description="first learner steps, which only clone: cheap, and values then start near the data"
     )
+    value_steps: int = Field(
+        1000, ge=0, description="learner steps after those in which values are learned while the policy waits"
+    )
     normalise_value: bool = Field(
         True, description="divide the actor's value term by the batch's mean |Q|, so that weights keep their meaning"
     )

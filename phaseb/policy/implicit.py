@@ -37,7 +37,7 @@ class ImplicitQ(SoftActorCritic):
             quality = self._pessimistic(self.targets(batch.z, batch.action), noise)
         metrics, advantage = self._update_value(batch, quality)
         metrics |= self._update_critics(batch, self._target(batch, noise), noise)
-        if step % self.config.actor_every == 0:
+        if self._acts(step):
             metrics |= self._clone(batch, advantage)
         self._move_targets()
         return metrics

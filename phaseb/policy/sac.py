@@ -62,10 +62,15 @@ class SoftActorCritic:
             return self._imitate(batch)
         target = self._target(batch, noise)
         metrics = self._update_critics(batch, target, noise)
-        if step % self.config.actor_every == 0:
+        if self._acts(step):
             metrics |= self._update_actor(batch, noise)
         self._move_targets()
         return metrics
+
+    def _acts(self, step: int) -> bool:
+        """Whether the policy learns in this step: not before there are values worth following."""
+        waits = self.config.offline.clone_steps + self.config.offline.value_steps
+        return step >= waits and step % self.config.actor_every == 0
 
     def _imitate(self, batch: Batch) -> Metrics:
         """The behaviour term alone, before there are values to follow."""

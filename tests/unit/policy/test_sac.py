@@ -19,8 +19,10 @@ SPECS = [RunSpec("a", 3), RunSpec("b", 5, {"behaviour_weight": 1.1, "spread_weig
 
 
 def config(**offline):
-    return PolicyConfig(width=16, num_critics=3, batch_size=32, actor_every=2, gradient_limit=0.7, num_steps=8,
-                        offline=OfflineConfig(**{"cql_actions": 2, "clone_steps": 0, **offline}))  # fmt: skip
+    settings = OfflineConfig(**{"cql_actions": 2, "clone_steps": 0, "value_steps": 0, **offline})
+    return PolicyConfig(
+        width=16, num_critics=3, batch_size=32, actor_every=2, gradient_limit=0.7, num_steps=8, offline=settings
+    )
 
 
 def inputs(random_source, specs, steps, settings):
@@ -256,3 +258,10 @@ def test_the_first_steps_only_clone(random_source):
     assert all(torch.equal(a, b) for a, b in zip(before, learner.critics.parameters(), strict=True))
     learner.update(batch, noise, 6)
     assert not torch.equal(before[0], next(learner.critics.parameters()))
+
+
+def test_the_policy_waits_for_its_values(random_source):
+    learner = SoftActorCritic(config(clone_steps=2, value_steps=4), SPECS, 5, 2, CONTEXT)
+    batch, noise = inputs(random_source, SPECS, 1, learner.config)[0]
+    learned = ["entropy" in learner.update(batch, noise, step) for step in range(9)]
+    assert learned == [False] * 6 + [True, False, True]
