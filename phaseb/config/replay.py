@@ -13,10 +13,10 @@ class ReplayConfig(Section):
     capacity: int = Field(
         1_000_000,
         ge=2,
-        description="Transitions held over all shards (an episode's end takes the room of one more).",
+        description="Transitions of each source that all shards hold (an episode's end takes the room of one).",
     )
     capacity_bytes: int | None = Field(
-        None, ge=1024, description="Bytes held over all shards, where that is less than `capacity` transitions take."
+        None, ge=1024, description="Bytes that all shards may hold, half for each source, where `capacity` needs more."
     )
     num_shards: int = Field(1, ge=1, le=1024, description="Ray actors that the buffer is spread over.")
     shard_cpus: float = Field(0.0, ge=0, description="CPUs that each shard reserves (0: it shares what there is).")

@@ -56,16 +56,16 @@ class DurablePartition:
     def insert(self, segments: Segments) -> Receipt:
         """Take segments in, and write them down before saying so. What was taken in before is left out."""
         with self._lock:
-            self.partition.ring.check(segments)
+            self.partition.check(segments)
             self.limiter.before_insert(segments.num_transitions)
-            fresh = self.partition.ring.table.unknown(segments)
+            fresh = self.partition.unknown(segments)
             if len(fresh):
                 self._write_down(fresh)
-            done = self.partition.insert(fresh)
+            done = self.partition.insert(fresh, checked=True)
             duplicates = segments.num_transitions - fresh.num_transitions
             self._count(done.inserted, duplicates, done.evicted)
             return Receipt(
-                done.inserted, duplicates, done.evicted, self.counters["inserted"], self.partition.ring.num_transitions
+                done.inserted, duplicates, done.evicted, self.counters["inserted"], self.partition.num_transitions
             )
 
     def set_weights(
@@ -107,20 +107,20 @@ class DurablePartition:
             changes = self._changes
             if not self._config.journal and changes != self._saved_changes:
                 self._journal.last += 1  # a snapshot's name tells it from the one before
-            last, held, counters = self._journal.last, self.partition.ring.export(), dict(self.counters)
+            last, held, counters = self._journal.last, self.partition.export(), dict(self.counters)
         self._journal.snapshot(held, counters, last)
         self._saved_changes = changes
         self._snapshot_s = time.monotonic()
 
     def status(self) -> dict[str, Any]:
         """Fill and counts."""
-        ring = self.partition.ring
+        real, synthetic = (stratum.ring for stratum in self.partition.strata)
         return {
             **self.counters,
-            "num_transitions": ring.num_transitions,
-            "num_real": len(ring.queues[0]),
-            "num_synthetic": len(ring.queues[1]),
-            "fill": min(1.0, ring.written / ring.capacity),
+            "num_transitions": self.partition.num_transitions,
+            "num_real": real.num_transitions,
+            "num_synthetic": synthetic.num_transitions,
+            "fill": max(min(1.0, ring.written / ring.capacity) for ring in (real, synthetic)),
             "sampled": self.limiter.sampled,
             "damaged": list(self.damaged),
         }

@@ -34,7 +34,7 @@ class LocalReplay:
 
     @property
     def num_transitions(self) -> int:
-        return sum(p.ring.num_transitions for p in self.partitions)
+        return sum(p.num_transitions for p in self.partitions)
 
     def insert(
         self,
@@ -53,10 +53,9 @@ class LocalReplay:
     def insert_segments(self, segments: Segments) -> Inserted:
         """Insert segments, each into the shard that its episode belongs to."""
         parts = route(segments, len(self.partitions))
-        if len(parts) > 1:  # all shards take their part or none does
-            for k, part in parts.items():
-                self.partitions[k].ring.check(part)
-        done = [self.partitions[k].insert(part) for k, part in parts.items()]
+        for k, part in parts.items():  # all shards take their part or none does
+            self.partitions[k].check(part)
+        done = [self.partitions[k].insert(part, checked=True) for k, part in parts.items()]
         return Inserted(sum(d.inserted for d in done), sum(d.duplicates for d in done), sum(d.evicted for d in done))
 
     def set_weights(self, column: str, trajectories: Trajectories, source: Source, values: NDArray[np.floating]) -> int:

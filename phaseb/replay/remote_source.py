@@ -19,11 +19,11 @@ from phaseb.replay.assembly import assemble
 from phaseb.replay.block import Part
 from phaseb.replay.buffer_pool import BufferPool
 from phaseb.replay.limiter import LimitedError
-from phaseb.replay.partition import StaleWindowError
 from phaseb.replay.plan import COUNT, NUM_TOTALS, Plan, Request, make_plan, make_requests
 from phaseb.replay.routing import require_size
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.spec import BatchShape, SampleSpec
+from phaseb.replay.stratum import StaleWindowError
 
 DOWN = (RayActorError, ObjectLostError, GetTimeoutError)
 PAUSE_S = 0.02

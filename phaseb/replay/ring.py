@@ -1,16 +1,15 @@
-"""A ring of records in preallocated columns: written in bulk, the oldest rows overwritten, read by row number."""
+"""A ring of records of one source: written in bulk, the oldest rows overwritten, read by slot."""
 
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from phaseb.errors import DataError
 from phaseb.replay.row_queue import RowQueue
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.segment_table import SegmentTable
-from phaseb.replay.segments import SOURCES, Segments
+from phaseb.replay.segments import Segments
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -33,43 +32,46 @@ class Ring:
 
     Args:
         schema: the columns of a record.
-        capacity: rows. A segment of T transitions takes T + 1, one where it goes on from the segment before it.
+        rows: (capacity + 1, W) its memory. A segment of T transitions takes T + 1 rows. The last row is row 0's
+            observation again, so that every row's successor lies behind it.
+        source: index into SOURCES.
     """
 
-    def __init__(self, schema: TransitionSchema, capacity: int) -> None:
+    def __init__(self, schema: TransitionSchema, rows: Floats, source: int) -> None:
+        capacity = len(rows) - 1
         if capacity < 2:
             raise ValueError(f"a ring of {capacity} rows cannot hold a transition")
+        self.source = source
         self.schema = schema
         self.capacity = capacity
-        # One row more than the capacity: row 0's observation again, so that every row's successor lies behind it.
-        self.rows = np.zeros((capacity + 1, schema.width), dtype=np.float32)
+        self.rows = rows
         self.left = np.zeros(capacity, dtype=np.int32)  # transitions to the segment's end, this one included; 0: none
-        self.source = np.zeros(capacity, dtype=np.uint8)
         self.frames = None if schema.frame_shape is None else np.zeros((capacity + 1, *schema.frame_shape), np.uint8)
-        self.queues = tuple(RowQueue(capacity) for _ in SOURCES)
+        self.queue = RowQueue(capacity)
         self.table = SegmentTable()
         self.written = 0
-        self.version = 0
-        self._pairs = torch.from_numpy(self.rows).as_strided(
-            (capacity, schema.width + schema.latent_size), (schema.width, 1)
-        )
 
     @property
     def num_transitions(self) -> int:
-        return sum(len(queue) for queue in self.queues)
+        return len(self.queue)
 
     @property
     def oldest(self) -> int:
         """The slot of the oldest row."""
         return max(0, self.written - self.capacity) % self.capacity
 
-    def insert(self, segments: Segments) -> Inserted:
+    def insert(self, segments: Segments, checked: bool = False) -> Inserted:
         """Write segments, newest last, without those transitions that are held already.
+
+        Args:
+            segments: all of this ring's source.
+            checked: they have passed `check`.
 
         Raises:
             DataError: schema mismatch, NaN, negative weights, a segment that the ring cannot hold; nothing is changed.
         """
-        self.check(segments)
+        if not checked:
+            self.check(segments)
         fresh = self.table.unknown(segments)
         before = self.num_transitions
         for part in self._portions(fresh):
@@ -91,13 +93,6 @@ class Ring:
         count = min(count, self.capacity)
         behind = first + count - self.capacity
         return [slice(first, first + count)] if behind <= 0 else [slice(first, self.capacity), slice(0, behind)]
-
-    def gather(self, rows: Integers, out: Floats | None = None) -> Floats:
-        """(n, W + D): the record of each row and the observation that follows it."""
-        width = self._pairs.shape[1]
-        out = np.empty((len(rows), width), dtype=np.float32) if out is None else out
-        torch.index_select(self._pairs, 0, torch.from_numpy(rows), out=torch.from_numpy(out))
-        return out
 
     def returns(self, rows: Integers, num_steps: int, gamma: float) -> tuple[Floats, Floats, Integers]:
         """n-step returns that stop where the segment does.
@@ -144,7 +139,7 @@ class Ring:
         within = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         rows = (np.repeat(numbers, sizes) + within) % self.capacity
         frames = None if self.frames is None else self.frames[rows]
-        sources = self.source[numbers % self.capacity]
+        sources = np.full(len(lengths), self.source, dtype=np.uint8)
         return Segments(self.schema, self.rows[rows], lengths, codes, first_steps, sources, frames)
 
     def _portions(self, segments: Segments) -> list[Segments]:
@@ -162,7 +157,6 @@ class Ring:
         sizes = part.lengths + 1
         ends = np.repeat(np.cumsum(sizes), sizes)
         left = (ends - 1 - np.arange(num)).astype(np.int32)
-        sources = np.repeat(part.sources, sizes)
         self._forget(slots)
         self.table.add(part, self.written)
         offset = 0
@@ -170,23 +164,18 @@ class Ring:
             taken = slice(offset, offset + span.stop - span.start)
             self.rows[span] = part.rows[taken]
             self.left[span] = left[taken]
-            self.source[span] = sources[taken]
             if self.frames is not None and part.frames is not None:
                 self.frames[span] = part.frames[taken]
             offset = taken.stop
         self.rows[-1] = self.rows[0]
         if self.frames is not None:
             self.frames[-1] = self.frames[0]
-        for source, queue in enumerate(self.queues):
-            queue.push(slots[(sources == source) & (left > 0)])
+        self.queue.push(slots[left > 0])
         self.written += num
-        self.version += 1
 
     def _forget(self, slots: Integers) -> None:
-        """Let go of the transitions whose rows are about to be overwritten: always the oldest of their queues."""
+        """Let go of the transitions whose rows are about to be overwritten: the oldest."""
         if self.written + len(slots) <= self.capacity:
             return
-        valid = self.left[slots] > 0
-        for source, queue in enumerate(self.queues):
-            queue.drop(int(np.count_nonzero(valid & (self.source[slots] == source))))
+        self.queue.drop(int(np.count_nonzero(self.left[slots])))
         self.table.forget(self.written + len(slots) - self.capacity)

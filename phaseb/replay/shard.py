@@ -70,7 +70,7 @@ class ReplayShard:
 
     def export(self) -> list[Entry]:
         """All that is held."""
-        return [self._partition.partition.ring.export()]
+        return [self._partition.partition.export()]
 
     def _tend(self, period_s: float) -> None:
         while not self._stopping.wait(period_s):

@@ -59,7 +59,7 @@ class BatchSource(Protocol):
 
         Returns: arrays of shape (num_batches, R, B, …), R the number of specs: `z` (…, D), `action` (…, A), `reward`
         (n-step sum), `next_z` (…, D), `discount` (γ^n, 0 where the task ended), `is_synthetic` (bool), `weight` (for
-        the loss), `trust`, `age` (rows inserted since), `cut` (1 where the
+        the loss), `trust`, `age` (rows of its source inserted since), `cut` (1 where the
         episode's recording ended with these steps although its task had not). The arrays may be read-only views of one
         block; they are the same for the same step however the calls are cut.
         """

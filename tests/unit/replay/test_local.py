@@ -11,6 +11,7 @@ from phaseb.config.replay import ReplayConfig
 from phaseb.errors import DataError
 from phaseb.replay.local import LocalReplay
 from phaseb.replay.schema import TransitionSchema
+from phaseb.replay.segments import from_trajectories, join
 from phaseb.replay.spec import SampleSpec
 
 SCHEMA = TransitionSchema(latent_size=3, action_size=2, weights=("weight", "in_bounds"))
@@ -102,7 +103,7 @@ def test_frequencies_follow_the_law(make_trajectories, num_shards, weighting):
     weights = np.random.default_rng(3).gamma(0.5, size=(20, 20)).astype(np.float32)
     weights[4] = 0
     replay = filled(make_trajectories, num_shards, weights)
-    fill = [p.ring.num_transitions for p in replay.partitions]
+    fill = [p.num_transitions for p in replay.partitions]
     assert num_shards == 1 or max(fill) > 1.2 * min(fill)
     batch = replay.source([SampleSpec("s", 5, 1.0, "weight", weighting)], 200, 0.99).sample(0, 500)
     counts = np.zeros((20, 20))
@@ -135,7 +136,7 @@ def test_priorities_draw_more_and_importance_weights_undo_it(make_trajectories):
     replay.insert(make_trajectories([20] * 10), "real")
     partition = replay.partitions[0]
     values = np.random.default_rng(1).gamma(1.0, size=210).astype(np.float32) + 0.05
-    assert partition.set_priorities(np.arange(210), values) == 210
+    assert partition.set_priorities(np.arange(210) * 2, values) == 210
     batch = replay.source([SampleSpec("p", 0, weighting="priority")], 200, 0.99).sample(0, 1000)
     estimate = (batch["weight"] * batch["reward"]).mean()
     plain = batch["reward"].mean()
@@ -199,6 +200,44 @@ def test_weights_change_in_bulk(make_trajectories):
     values[3, 4] = np.nan
     with pytest.raises(DataError, match="NaN"):
         replay.set_weights("weight", synthetic, "synthetic", values)
+
+
+def test_synthetic_data_never_pushes_real_data_out(make_trajectories):
+    replay = LocalReplay(SCHEMA, ReplayConfig(capacity=210, num_shards=1))
+    replay.insert(make_trajectories([20] * 10), "real")
+    for k in range(5):
+        weights = np.ones((10, 20), np.float32)
+        replay.insert(make_trajectories([20] * 10, name=f"s{k}-", weights=weights), "synthetic")
+    real, synthetic = (stratum.ring for stratum in replay.partitions[0].strata)
+    assert (real.num_transitions, synthetic.num_transitions) == (200, 200)
+    batch = replay.source([SampleSpec("a", 0, 0.5, "weight", "sampling")], 64, 0.9).sample(0, 100)
+    assert len(np.unique(batch["reward"][~batch["is_synthetic"]])) == 200
+    assert batch["age"].max() == 209
+
+
+def test_one_insert_may_hold_both_sources(make_trajectories):
+    replay = LocalReplay(SCHEMA, ReplayConfig(capacity=500))
+    real = from_trajectories(make_trajectories([5, 6]), SCHEMA, "real")
+    synthetic = from_trajectories(make_trajectories([5, 6], name="s"), SCHEMA, "synthetic")
+    both = join([synthetic, real])
+    assert replay.insert_segments(both).inserted == 22
+    assert replay.insert_segments(both).duplicates == 22
+    both.rows[-2, 0] = np.nan
+    with pytest.raises(DataError, match="NaN"):
+        replay.insert_segments(both)
+
+
+def test_memory_is_used_again_only_when_nobody_looks(make_trajectories):
+    source = filled(make_trajectories, 2).source([SampleSpec("a", 0)], 32, 0.9)
+    kept = source.sample(0, 2)["z"]
+    copy = kept.copy()
+    places = set()
+    for step in range(20):
+        z = source.sample(step, 2)["z"]
+        places.add(z.__array_interface__["data"][0])
+        assert not np.shares_memory(z, kept)
+    np.testing.assert_array_equal(kept, copy)
+    assert len(places) <= 2  # `z` of one step is still looked at while the next is drawn
 
 
 def test_it_needs_no_ray():
