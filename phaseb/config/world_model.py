@@ -71,9 +71,14 @@ class WorldModelConfig(Section):
 
     num_members: int = Field(3, ge=1, description="ensemble members; disagreement between them is the uncertainty")
     bootstrap: bool = Field(False, description="each member trains on its own resampling of the episodes")
-    hidden_size: int = Field(128, ge=1, description="units of the GRU")
-    head_size: int = Field(128, ge=1, description="units of the layer between the GRU and what it predicts")
-    layer_norm: bool = Field(True, description="layer normalisation before the heads")
+    hidden_size: int = Field(64, ge=1, description="units of the GRU")
+    head_size: int = Field(128, ge=1, description="width of the residual stream between the GRU and what it predicts")
+    num_blocks: int = Field(2, ge=0, description="residual blocks on that stream; 0: one layer, as in the report")
+    num_modes: int = Field(2, ge=1, description="alternatives predicted for a step, one of which is drawn: what may "
+                           "happen or not is never averaged")  # fmt: skip
+    mode_temperature: float = Field(0.02, gt=0, description="difference of errors at which alternatives are told apart")
+    decorrelate: bool = Field(True, description="model principal directions at unit variance instead of dimensions")
+    layer_norm: bool = Field(True, description="layer normalisation in every block")
     residual: bool = Field(True, description="predict z_{t+1} - z_t instead of z_{t+1}")
     clamp_quantile: float = Field(
         0.0, ge=0, le=1,
@@ -89,7 +94,7 @@ class WorldModelConfig(Section):
     weights: LossWeights = Field(LossWeights(), description="weights of the four losses")
     recon: ReconWeights = Field(ReconWeights(), description="weights of the parts of L_recon")
     loss: Literal["mse", "smooth_l1"] = Field("smooth_l1", description="error measure of the reconstruction")
-    smooth_l1_beta: float = Field(1.0, gt=0, description="error in σ below which smooth-L1 is quadratic")
+    smooth_l1_beta: float = Field(0.1, gt=0, description="error in σ below which smooth-L1 is quadratic")
     one_step_window: int = Field(10, ge=1, description="length of the teacher-forced windows")
     input_noise: float = Field(0.0, ge=0, description="σ of noise added to the latents fed in on teacher-forced steps")
     teacher_forcing: TeacherForcingConfig = Field(TeacherForcingConfig(), description="schedule of the rollout")

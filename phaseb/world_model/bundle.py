@@ -16,8 +16,9 @@ from phaseb.checkpoint import load_checkpoint, save_checkpoint
 from phaseb.config.world_model import WorldModelConfig
 from phaseb.errors import DataError
 from phaseb.storage import Store
-from phaseb.world_model.dynamics import LatentDynamics
+from phaseb.world_model.dynamics import LatentDynamics, pick
 from phaseb.world_model.structure import empty_structure
+from phaseb.world_model.unroll import draw, follow, free_run
 from phaseb.world_model.windows import WindowSampler
 
 Policy = Callable[[Tensor, int], Tensor]
@@ -72,8 +73,8 @@ class WorldModelBundle:
     @torch.no_grad()
     def _measure_residuals(self, sampler: WindowSampler) -> Tensor:
         windows = sampler.draw("residuals", 0, 256 * sampler.context.world_size, self.config.one_step_window)
-        run = self.model.follow(windows.z[:, :, :-1], windows.actions)
-        residual = (windows.z[:, :, 1:] - run.z).flatten(1, 2)
+        target = windows.z[:, :, 1:]
+        residual = (target - follow(self.model, windows.z[:, :, :-1], windows.actions, target).y).flatten(1, 2)
         kept = [r[m > 0][:NUM_RESIDUALS] for r, m in zip(residual, windows.mask.flatten(1), strict=True)]
         size = min(len(r) for r in kept)
         return torch.stack([r[:size] - r[:size].mean(dim=0) for r in kept])
@@ -112,8 +113,8 @@ class WorldModelBundle:
             chosen = torch.full((n,), member)
         chosen = chosen.to(device)
         policy = self._recorded(actions) if isinstance(actions, Tensor) else actions
-        z, taken, features = self._unroll(z0.to(device), policy, horizon, generator, chosen)
-        return self._rollout_of(z, taken, features, chosen)
+        y, taken, features = self._unroll(z0.to(device), policy, horizon, generator, chosen)
+        return self._rollout_of(y, taken, features, chosen)
 
     @staticmethod
     def _recorded(actions: Tensor) -> Policy:
@@ -122,14 +123,15 @@ class WorldModelBundle:
     def _unroll(
         self, z0: Tensor, policy: Policy, horizon: int, generator: torch.Generator, chosen: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """All members from z0 under the actions of the chosen one: z (K, N, T+1, D), actions, features."""
+        """All members from z0 under the actions of the chosen one: inner y (K, N, T+1, D), actions, features."""
         model, rows = self.model, torch.arange(len(z0), device=z0.device)
-        current, h = z0.expand(self.num_members, -1, -1), model.initial_hidden(len(z0))
+        current, h = model.inner(z0).expand(self.num_members, -1, -1), model.initial_hidden(len(z0))
         states, taken, features = [current], [], []
         for t in range(horizon):
-            action = policy(current[chosen, rows], t).to(current)
+            action = policy(z0 if t == 0 else model.outer(current[chosen, rows]), t).to(current)
             projected = model.from_a(action.expand(self.num_members, -1, -1))
             after, h, u, extras = model.step(current, projected, h)
+            after = pick(after, draw(model, extras, generator))
             current = after + self._draw_noise(after, extras, generator)
             states.append(current)
             taken.append(action)
@@ -148,9 +150,9 @@ class WorldModelBundle:
             noise = draw * self.model.log_noise(extras).exp()
         return self.config.noise_scale * noise * self.model.continuous * self.model.moving
 
-    def _rollout_of(self, z: Tensor, taken: Tensor, features: Tensor, chosen: Tensor) -> Rollout:
-        reward, logit = self.model.outcome(features, z[:, :, :-1], z[:, :, 1:])
-        ends = torch.sigmoid(logit)
+    def _rollout_of(self, y: Tensor, taken: Tensor, features: Tensor, chosen: Tensor) -> Rollout:
+        reward, logit = self.model.outcome(features, y[:, :, :-1], y[:, :, 1:])
+        ends, z = torch.sigmoid(logit), self.model.outer(y)
         rows = torch.arange(z.shape[1], device=z.device)
         spread = torch.zeros_like(ends[0])
         if self.num_members > 1:
@@ -163,12 +165,13 @@ class WorldModelBundle:
 
     @torch.no_grad()
     def members_rollout(self, z0: Tensor, actions: Tensor) -> Tensor:
-        """Every member's own rollout without noise from z0 (N, D) under actions (N, T, A): (K, N, T+1, D)."""
-        device = self.model.step_scale.device
-        start = z0.to(device).expand(self.num_members, -1, -1)
-        each = actions.to(device).expand(self.num_members, -1, -1, -1)
-        run = self.model.free_run(start[:, :, None], each)
-        return torch.cat([start[:, :, None], run.z], dim=2)
+        """Every member's own likeliest rollout without noise from z0 (N, D), actions (N, T, A): (K, N, T+1, D)."""
+        start = self.model.inner(z0.to(self.model.step_scale.device)).expand(self.num_members, -1, -1)[:, :, None]
+        run = free_run(self.model, start, self._for_all(actions))
+        return self.model.outer(torch.cat([start, run.y], dim=2))
+
+    def _for_all(self, x: Tensor) -> Tensor:
+        return x.to(self.model.step_scale.device).expand(self.num_members, *x.shape)
 
     def mean_rollout(self, z0: Tensor, actions: Tensor) -> Tensor:
         """The ensemble's mean rollout, (N, T+1, D): what `rmse_t` is measured on."""
@@ -177,10 +180,8 @@ class WorldModelBundle:
     @torch.no_grad()
     def teacher_forced(self, z: Tensor, actions: Tensor, member: int | None = None) -> Tensor:
         """One-step predictions (N, T, D) of z[:, 1:] along real z (N, T+1, D); the ensemble's mean where no member."""
-        device = self.model.step_scale.device
-        inputs = z[:, :-1].to(device).expand(self.num_members, -1, -1, -1)
-        run = self.model.follow(inputs, actions.to(device).expand(self.num_members, -1, -1, -1))
-        return run.z.mean(dim=0) if member is None else run.z[member]
+        run = follow(self.model, self.model.inner(self._for_all(z[:, :-1])), self._for_all(actions))
+        return self.model.outer(run.y.mean(dim=0) if member is None else run.y[member])
 
     def save(self, store: Store) -> str:
         """Write tensors and the whole specification; returns the digest."""

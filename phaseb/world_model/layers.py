@@ -40,3 +40,17 @@ class MemberNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.addcmul(self.shift, nn.functional.layer_norm(x, x.shape[-1:]), self.gain)
+
+
+class MemberBlock(nn.Module):
+    """A residual block for each of K members: x + W_2 silu(W_1 LN(x)), (K, B, U) -> (K, B, U)."""
+
+    def __init__(self, num_members: int, size: int, layer_norm: bool, seed: int, name: str) -> None:
+        super().__init__()
+        self.norm = MemberNorm(num_members, size) if layer_norm else nn.Identity()
+        self.first = MemberLinear(num_members, size, size, seed, f"{name}_first")
+        self.second = MemberLinear(num_members, size, size, seed, f"{name}_second")
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = x + self.second(nn.functional.silu(self.first(self.norm(x))))
+        return y

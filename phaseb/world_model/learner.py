@@ -5,6 +5,7 @@ Legend: K members, B rows, T steps, D latent.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from phaseb.world_model.optimizer import MemberOptimizer
 from phaseb.world_model.statistics import open_loop_rmse, std_ratio
 from phaseb.world_model.structure import find_structure
 from phaseb.world_model.teacher_forcing import forcing_probability, training_horizon
+from phaseb.world_model.unroll import follow, free_run
 from phaseb.world_model.windows import Windows, WindowSampler
 
 
@@ -39,9 +41,10 @@ class WorldModelLearner:
         self.num_steps = config.num_steps
         self.held_out = data.split("dev")
         structure = find_structure(train.z, train.rewards, train.mask, config)
+        inner = replace(train, z=((train.z - structure.centre) @ structure.into).astype(np.float32))
         sizes = (train.z.shape[-1], train.actions.shape[-1])
         self.model = LatentDynamics(config, *sizes, structure, context.seed).to(context.device)
-        self.sampler = WindowSampler(train, config.num_members, config.bootstrap, context)
+        self.sampler = WindowSampler(inner, config.num_members, config.bootstrap, context)
         self.optimizer = MemberOptimizer(self.model, config, context)
 
     def step(self, step: int) -> dict[str, float]:
@@ -92,7 +95,7 @@ class WorldModelLearner:
         inputs = windows.z[:, :, :-1]
         if c.input_noise:
             inputs = inputs + c.input_noise * self._noise("input", step, c.batch_size, inputs)
-        return windows, self.model.follow(inputs, windows.actions)
+        return windows, follow(self.model, inputs, windows.actions, windows.z[:, :, 1:])
 
     def _noise(self, name: str, step: int, batch_size: int, like: Tensor) -> Tensor:
         """Standard normal noise (K, B, …) for the global batch, cut to this worker's share."""
@@ -109,12 +112,11 @@ class WorldModelLearner:
         if probability > 0:
             draws = self._noise("forcing", step, c.rollout_batch_size, windows.mask)
             forced = torch.special.ndtr(draws) < probability
-        run = self.model.free_run(windows.z[:, :, :-1], windows.actions, forced, c.horizon.truncate_every)
-        return windows, run
+        y, target = windows.z[:, :, :-1], windows.z[:, :, 1:]
+        return windows, free_run(self.model, y, windows.actions, target, forced, c.horizon.truncate_every)
 
     def _latent_error(self, run: Unrolled, windows: Windows) -> Tensor:
-        dims = self.model.continuous
-        return objective.latent_error(run.z, windows.z[:, :, 1:], windows.mask, dims, self.config)
+        return objective.latent_error(self.model, run, windows.z[:, :, 1:], windows.mask, self.config)
 
     def _head_errors(self, pairs: list[tuple[Unrolled, Windows]]) -> dict[str, Tensor]:
         parts: dict[str, list[Tensor]] = {name: [] for name in ("reward", "terminal", "event", "noise")}
@@ -133,7 +135,7 @@ class WorldModelLearner:
     ) -> dict[str, Tensor]:
         """L_trust, L_feat and L_var of the rollout; rows that end early are left out."""
         weights, terms = self.config.weights, {}
-        z_real, z_syn = rollouts.z[:, :, 1:], run.z
+        z_real, z_syn = self.model.outer(rollouts.z[:, :, 1:]), self.model.outer(run.y)
         if weights.var > 0:
             terms["var"] = objective.variance_error(z_real, z_syn, self.config.variance)
         if self.critic is None or progress < self.config.critic_from or not (weights.trust or weights.feat):

@@ -45,17 +45,29 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     return (values * mask).sum() / mask.sum().clamp(min=1)
 
 
-def latent_error(predicted: Tensor, target: Tensor, mask: Tensor, dims: Tensor, config: WorldModelConfig) -> Tensor:
-    """Mean error of latents (K, B, T, D) over the steps in mask (K, B, T) and the continuous dimensions dims (D,)."""
+def latent_error(
+    model: LatentDynamics, run: Unrolled, target: Tensor, mask: Tensor, config: WorldModelConfig
+) -> Tensor:
+    """Mean error of a step over the steps in mask (K, B, T) and the continuous inner dimensions of target (K, B, T, D).
+
+    With M alternatives of errors e_m and weights π_m it is −τ log Σ π_m exp(−e_m / τ), the likelihood of a mixture
+    with a fixed temperature (Bishop 1994): each learns where it is the nearest, and the weights learn how often.
+    """
+    wanted = target[..., None, :].expand_as(run.candidates)
     if config.loss == "mse":
-        error = (predicted - target).square()
+        error = (run.candidates - wanted).square()
     else:
-        error = smooth_l1_loss(predicted, target, beta=config.smooth_l1_beta, reduction="none")
-    return masked_mean((error * dims).sum(-1) / dims.sum().clamp(min=1), mask)
+        error = smooth_l1_loss(run.candidates, wanted, beta=config.smooth_l1_beta, reduction="none")
+    dims = model.continuous
+    each = (error * dims).sum(-1) / dims.sum().clamp(min=1)
+    if model.num_modes == 1:
+        return masked_mean(each.squeeze(-1), mask)
+    scaled = model.mode_logits(run.extras) - each / config.mode_temperature
+    return masked_mean(-config.mode_temperature * scaled.logsumexp(-1), mask)
 
 
 def event_error(model: LatentDynamics, run: Unrolled, target: Tensor, mask: Tensor) -> Tensor:
-    """Cross-entropy of the levels that the event dimensions of target (K, B, T, D) take."""
+    """Cross-entropy of the levels that the event dimensions of target (K, B, T, D), in inner coordinates, take."""
     if not model.num_events:
         return target.new_zeros(())
     values = target[..., model.event_dims]
@@ -66,10 +78,10 @@ def event_error(model: LatentDynamics, run: Unrolled, target: Tensor, mask: Tens
 
 def noise_error(model: LatentDynamics, run: Unrolled, target: Tensor, mask: Tensor) -> Tensor:
     """Gaussian negative log-likelihood of the residual around the (detached) mean: trains the spread alone."""
-    if not model.noisy:
+    if not model.extra_sizes[0]:
         return target.new_zeros(())
     log_std = model.log_noise(run.extras)
-    residual = (target - run.z.detach()) * torch.exp(-log_std)
+    residual = (target - run.y.detach()) * torch.exp(-log_std)
     return masked_mean((0.5 * residual.square() + log_std).mean(-1), mask)
 
 
@@ -77,7 +89,7 @@ def outcome_errors(
     model: LatentDynamics, run: Unrolled, rewards: Tensor, terminals: Tensor, mask: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Errors of the reward head (standardised, smooth-L1) and of the end-of-episode head (cross-entropy)."""
-    reward, logit = model.outcome(run.features, run.inputs, run.z)
+    reward, logit = model.outcome(run.features, run.inputs, run.y)
     wanted = (rewards - model.reward_mean) / model.reward_scale
     reward_error = masked_mean(smooth_l1_loss(reward, wanted, reduction="none"), mask)
     return reward_error, masked_mean(binary_cross_entropy_with_logits(logit, terminals, reduction="none"), mask)

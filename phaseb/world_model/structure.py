@@ -1,6 +1,9 @@
-"""What the training latents themselves say about their dimensions: scale of a step, constants, dimensions that jump.
+"""What the training latents themselves say: the basis to model them in, scale of a step, constants, jumping dimensions.
 
-Nothing here knows what a dimension means: constants and events are found in the data.
+Nothing here knows what a dimension means: constants and events are found in the data. The dynamics work on *inner*
+coordinates y = (z − centre) · into: principal directions of the moving, continuous dimensions at unit variance. A
+latent that a network spread over more dimensions than the system has degrees of freedom holds directions of little
+variance; an error there is small in z and yet leaves the manifold of real latents, which any judge sees at once.
 Legend: N episodes, T steps, D latent dimensions, E event dimensions, L levels of an event dimension.
 """
 
@@ -15,14 +18,18 @@ Floats = NDArray[np.float32]
 MAX_LEVELS = 4
 STILL = 1e-3  # a dimension that moves less than this share of its spread within every episode is constant
 LEVEL_WIDTH = 0.02  # values within this share of the range belong to one level
+VARIANCE_FLOOR = 1e-5  # least variance of an inner direction, relative to the largest
 LEVEL_GAP = 0.1  # and levels are at least this share of the range apart
 
 
 @dataclass(frozen=True)
 class LatentStructure:
-    """Frozen facts about the training latents.
+    """Frozen facts about the training latents; all but the basis are in inner coordinates.
 
     Attributes:
+        centre: (D,) origin of the inner coordinates.
+        into: (D, D) from z to inner coordinates.
+        out_of: (D, D) its inverse.
         step_scale: (D,) std of real one-step differences, floored.
         step_bound: (D,) largest predicted step allowed; inf where there is no clamp.
         moving: (D,) 1 where the dimension moves, 0 where it is held constant.
@@ -31,6 +38,9 @@ class LatentStructure:
         reward_mean, reward_scale: () of the training rewards; a scale of one where they never vary.
     """
 
+    centre: Floats
+    into: Floats
+    out_of: Floats
     step_scale: Floats
     step_bound: Floats
     moving: Floats
@@ -42,14 +52,18 @@ class LatentStructure:
 
 def find_structure(z: Floats, rewards: Floats, mask: NDArray[np.bool_], config: WorldModelConfig) -> LatentStructure:
     """Look at real latents z (N, T+1, D) and rewards (N, T), of which the steps in mask (N, T) were taken."""
-    steps = (z[:, 1:] - z[:, :-1])[mask]
-    scale = np.maximum(steps.std(axis=0), 1e-3)
     moving = ~find_constants(z, mask) if config.hold_constants else np.ones(z.shape[-1], dtype=bool)
     events = find_levels(z, mask) if config.find_events else {}
     events = {d: levels for d, levels in events.items() if moving[d]}
+    blended = moving & ~np.isin(np.arange(z.shape[-1]), list(events))
+    basis = find_basis(z, mask, blended) if config.decorrelate else identity_basis(z.shape[-1])
+    inner = ((z - basis[0]) @ basis[1]).astype(np.float32)
+    steps = (inner[:, 1:] - inner[:, :-1])[mask]
+    scale = np.maximum(steps.std(axis=0), 1e-3)
     spread = rewards[mask].std()
     padded = [np.pad(v, (0, MAX_LEVELS - len(v)), constant_values=np.nan) for v in events.values()]
     return LatentStructure(
+        *basis,
         step_scale=scale.astype(np.float32),
         step_bound=step_bound(steps, config),
         moving=moving.astype(np.float32),
@@ -58,6 +72,30 @@ def find_structure(z: Floats, rewards: Floats, mask: NDArray[np.bool_], config: 
         reward_mean=np.array(rewards[mask].mean(), dtype=np.float32),
         reward_scale=np.array(spread if spread > 1e-6 else 1.0, dtype=np.float32),
     )
+
+
+def find_basis(z: Floats, mask: NDArray[np.bool_], blended: NDArray[np.bool_]) -> tuple[Floats, Floats, Floats]:
+    """Centre (D,), map into the inner coordinates (D, D) and back; dimensions that are not `blended` stay as they are.
+
+    Directions are never stretched by more than 1 / √VARIANCE_FLOOR: below that there is nothing to model.
+    """
+    centre, into, out_of = identity_basis(z.shape[-1])
+    seen = np.concatenate([mask[:, :1], mask], axis=1)
+    dims = np.flatnonzero(blended)
+    if len(dims) < 2 or seen.sum() < 2:
+        return centre, into, out_of
+    rows = z[seen][:, dims].astype(np.float64)
+    variance, directions = np.linalg.eigh(np.cov(rows.T))
+    spread = np.sqrt(np.maximum(variance, VARIANCE_FLOOR * variance.max()))
+    centre[dims] = rows.mean(axis=0)
+    into[np.ix_(dims, dims)] = directions / spread
+    out_of[np.ix_(dims, dims)] = (directions * spread).T
+    return centre, into, out_of
+
+
+def identity_basis(size: int) -> tuple[Floats, Floats, Floats]:
+    """The basis in which inner coordinates are the latents themselves."""
+    return np.zeros(size, np.float32), np.eye(size, dtype=np.float32), np.eye(size, dtype=np.float32)
 
 
 def step_bound(steps: Floats, config: WorldModelConfig) -> Floats:
@@ -97,4 +135,4 @@ def empty_structure(latent_size: int, num_events: int) -> LatentStructure:
     ones, dims = np.ones(latent_size, dtype=np.float32), np.zeros(num_events, dtype=np.int64)
     levels = np.zeros((num_events, MAX_LEVELS), dtype=np.float32)
     unit = np.array(1.0, dtype=np.float32)
-    return LatentStructure(ones, ones, ones, dims, levels, unit, unit)
+    return LatentStructure(*identity_basis(latent_size), ones, ones, ones, dims, levels, unit, unit)

@@ -1,12 +1,16 @@
 """Rollouts: free running, teacher forcing, member kept, policies, noise, clamp, uncertainty."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from phaseb.config.world_model import WorldModelConfig
 from phaseb.data_parallel import LearnerContext
+from phaseb.world_model.dynamics import pick
 from phaseb.world_model.learner import make_learner
+from phaseb.world_model.unroll import free_run
 from tests.unit.world_model.conftest import make_world
 
 
@@ -23,14 +27,14 @@ def generator():
 
 
 def test_a_rollout_keeps_one_member(config, world):
-    bundle = bundle_of(config, world)
+    bundle = bundle_of(config, world, num_modes=1)
     z0, actions = torch.from_numpy(world.z[:, 0]), torch.from_numpy(world.actions)
     out = bundle.rollout(z0, actions, 20, generator())
     each = bundle.members_rollout(z0, actions)
     for n in range(len(z0)):
         assert torch.allclose(out.z[n], each[out.member[n], n], atol=1e-6)
     assert sorted(set(out.member.tolist())) == [0, 1]
-    assert torch.equal(out.z[:, 0], z0)
+    assert torch.allclose(out.z[:, 0], z0, atol=1e-6)
     alone = bundle.rollout(z0, actions, 20, generator(), member=1)
     assert torch.allclose(alone.z, each[1], atol=1e-6)
 
@@ -41,15 +45,16 @@ def test_teacher_forced_steps_equal_free_running_ones_forced_back(config, world)
     actions = torch.from_numpy(world.actions).expand(2, -1, -1, -1)
     forced = torch.ones(2, 24, 20, dtype=torch.bool)
     with torch.no_grad():
-        run = bundle.model.free_run(z[:, :, :-1], actions, forced)
+        run = free_run(bundle.model, bundle.model.inner(z[:, :, :-1]), actions, forced=forced)
+        predicted = bundle.model.outer(run.y)
     one_step = bundle.teacher_forced(torch.from_numpy(world.z), torch.from_numpy(world.actions), member=1)
-    assert torch.allclose(run.z[1], one_step, atol=1e-5)
+    assert torch.allclose(predicted[1], one_step, atol=1e-5)
     mean = bundle.teacher_forced(torch.from_numpy(world.z), torch.from_numpy(world.actions))
-    assert torch.allclose(run.z.mean(dim=0), mean, atol=1e-5)
+    assert torch.allclose(predicted.mean(dim=0), mean, atol=1e-5)
 
 
 def test_a_policy_sees_the_rollouts_own_latents(config, world):
-    bundle = bundle_of(config, world)
+    bundle = bundle_of(config, world, num_modes=1)
     seen = []
 
     def policy(z, t):
@@ -57,14 +62,14 @@ def test_a_policy_sees_the_rollouts_own_latents(config, world):
         return torch.tanh(z[:, :2])
 
     out = bundle.rollout(torch.from_numpy(world.z[:, 0]), policy, 7, generator())
-    assert torch.equal(torch.stack(seen, dim=1), out.z[:, :-1])
-    assert torch.equal(out.actions, torch.tanh(out.z[:, :-1, :2]))
+    assert torch.allclose(torch.stack(seen, dim=1), out.z[:, :-1], atol=1e-6)
+    assert torch.allclose(out.actions, torch.tanh(out.z[:, :-1, :2]), atol=1e-6)
     replay = bundle.members_rollout(torch.from_numpy(world.z[:, 0]), out.actions)
-    assert torch.allclose(replay[out.member, torch.arange(24)], out.z, atol=1e-5)
+    assert torch.allclose(replay[out.member, torch.arange(24)], out.z, atol=1e-4)
 
 
 def test_uncertainty_is_the_spread_of_the_members(config, world):
-    bundle = bundle_of(config, world)
+    bundle = bundle_of(config, world, num_modes=1)
     z0, actions = torch.from_numpy(world.z[:, 0]), torch.from_numpy(world.actions)
     out = bundle.rollout(z0, actions, 20, generator())
     spread = bundle.members_rollout(z0, actions)[:, :, 1:].numpy().std(axis=0, ddof=1)
@@ -80,7 +85,7 @@ def test_short_recorded_actions_are_refused(config, world):
 
 
 def test_the_clamp_bounds_every_step(config, world):
-    bundle = bundle_of(config, world, clamp_quantile=0.5)
+    bundle = bundle_of(config, world, clamp_quantile=0.5, decorrelate=False)
     bundle.model.step_scale *= 100
     out = bundle.rollout(torch.from_numpy(world.z[:, 0]), torch.from_numpy(world.actions), 20, generator())
     step = (out.z[:, 1:, :2] - out.z[:, :-1, :2]).abs().amax(dim=(0, 1)).numpy()
@@ -109,8 +114,8 @@ def test_truncation_cuts_the_gradient(config, world):
     z = torch.from_numpy(world.z[:2]).expand(2, -1, -1, -1).clone().requires_grad_()
     actions = torch.from_numpy(world.actions[:2]).expand(2, -1, -1, -1)
     for every, reaches in ((0, True), (5, False)):
-        run = learner.model.free_run(z[:, :, :-1], actions, None, truncate_every=every)
-        (gradient,) = torch.autograd.grad(run.z[:, :, -1].sum(), z, allow_unused=True)
+        run = free_run(learner.model, z[:, :, :-1], actions, truncate_every=every)
+        (gradient,) = torch.autograd.grad(run.y[:, :, -1].sum(), z, allow_unused=True)
         assert bool((gradient is not None) and gradient.abs().sum() > 0) is reaches
 
 
@@ -123,7 +128,7 @@ def test_a_step_against_an_independent_gru(config, world):
     h = torch.randn(2, 3, 32, generator=generator())
     cell = torch.nn.GRUCell(6, 32)
     with torch.no_grad():
-        cell.weight_ih.copy_(torch.cat([model.from_z.weight[k], model.from_a.weight[k]])[:, :96].T)
+        cell.weight_ih.copy_(torch.cat([model.from_y.weight[k], model.from_a.weight[k]])[:, :96].T)
         cell.bias_ih.copy_(model.from_a.bias[k, 0, :96])
         cell.weight_hh.copy_(model.from_h.weight[k].T)
         cell.bias_hh.copy_(model.from_h.bias[k, 0])
@@ -135,3 +140,30 @@ def test_a_step_against_an_independent_gru(config, world):
 def test_variable_lengths_do_not_disturb_the_ensemble(config):
     bundle = bundle_of(config, make_world(lengths=[5] * 4 + [20] * 20), 5)
     assert bundle.num_members == 2
+
+
+def test_alternatives_are_drawn_by_their_weights_and_never_averaged():
+    """A coin that nothing foretells: half of the steps jump to +1, half to -1; no rollout is ever in between."""
+    rng = np.random.default_rng(0)
+    world = make_world(30, 20)
+    side = rng.choice([-1.0, 1.0], size=(30, 21)).astype(np.float32)
+    z = np.stack([side + 0.05 * rng.normal(size=side.shape), rng.normal(size=side.shape) * 0.01], -1)
+    world = replace(world, z=z.astype(np.float32), rewards=np.zeros((30, 20), np.float32))
+    settings = {
+        "num_members": 1, "hidden_size": 16, "head_size": 32, "num_modes": 2, "horizon": {"steps": 20, "start": 20},
+        "decorrelate": False, "find_events": False, "one_step_window": 6, "learning_rate": 1e-2,
+        "rollout_batch_size": 8,
+    }  # fmt: skip
+    bundle = bundle_of(WorldModelConfig.model_validate(settings), world, 250)
+    z0, actions = torch.from_numpy(world.z[:, 0]), torch.from_numpy(world.actions)
+    jumps = bundle.rollout(z0, actions, 20, generator()).z[:, 1:, 0].numpy()
+    assert (np.abs(np.abs(jumps) - 1) < 0.3).mean() > 0.95
+    assert 0.35 < (jumps > 0).mean() < 0.65
+    blurred = bundle_of(WorldModelConfig.model_validate(settings | {"num_modes": 1}), world, 250)
+    smeared = blurred.rollout(z0, actions, 20, generator()).z[:, 1:, 0].numpy()
+    assert smeared.std() < 0.8 * jumps.std()
+
+
+def test_an_alternative_near_the_target_is_taken_in_training():
+    candidates = torch.tensor([[[[0.0, 0.0], [1.0, 1.0]]]])
+    assert torch.equal(pick(candidates, torch.tensor([[1]])), torch.tensor([[[1.0, 1.0]]]))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from phaseb.config.world_model import WorldModelConfig
-from phaseb.world_model.structure import find_constants, find_levels, find_structure, step_bound
+from phaseb.world_model.structure import find_basis, find_constants, find_levels, find_structure, step_bound
 
 
 def test_constant_and_event_dimensions_are_found(world):
@@ -48,3 +48,29 @@ def test_clamp_is_a_quantile_of_real_steps():
 def test_rewards_that_never_vary_keep_a_unit_scale(world):
     structure = find_structure(world.z, np.zeros_like(world.rewards), world.mask, WorldModelConfig())
     assert structure.reward_scale == 1
+
+
+def test_inner_coordinates_are_white_and_lead_back(world):
+    rng = np.random.default_rng(0)
+    mix = rng.normal(size=(3, 5))
+    z = (rng.normal(size=(40, 21, 3)) @ mix + 0.05 * rng.normal(size=(40, 21, 5)) + 2).astype(np.float32)
+    mask = np.ones((40, 20), dtype=bool)
+    centre, into, out_of = find_basis(z, mask, np.ones(5, dtype=bool))
+    inner = (z - centre) @ into
+    assert np.cov(inner.reshape(-1, 5).T) == pytest.approx(np.eye(5), abs=1e-3)
+    assert inner @ out_of + centre == pytest.approx(z, abs=1e-4)
+
+
+def test_constants_and_events_stay_out_of_the_blend(world):
+    structure = find_structure(world.z, world.rewards, world.mask, WorldModelConfig())
+    inner = (world.z - structure.centre) @ structure.into
+    assert np.array_equal(inner[..., 2:], world.z[..., 2:])
+
+
+def test_repeated_dimensions_do_not_blow_up():
+    one = np.random.default_rng(0).normal(size=(30, 11, 1)).astype(np.float32)
+    z = np.repeat(one, 3, axis=-1)
+    centre, into, out_of = find_basis(z, np.ones((30, 10), dtype=bool), np.ones(3, dtype=bool))
+    inner = (z - centre) @ into
+    assert np.abs(inner).max() < 10
+    assert inner @ out_of + centre == pytest.approx(z, abs=1e-3)
