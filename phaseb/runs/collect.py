@@ -12,10 +12,11 @@ from phaseb.config.episodes import COLLECTED
 from phaseb.config.root import Config
 from phaseb.episodes.actions import ActionScale
 from phaseb.episodes.episode import Episode
-from phaseb.episodes.shards import iter_episodes, write_episodes
+from phaseb.episodes.imports import import_episodes
+from phaseb.episodes.shards import read_episodes, write_episodes
 from phaseb.episodes.splits import assign_splits
 from phaseb.errors import ConfigError, DataError, PhasebError
-from phaseb.runs.environments import load_class, make_environment
+from phaseb.runs.environments import make_environment
 from phaseb.runs.result import Callback, RunResult
 from phaseb.runs.stage import Stage, StageContext
 from phaseb.storage import Store
@@ -25,8 +26,7 @@ SCALE = ("episodes", "action_scale.json")
 
 def work(context: StageContext) -> dict[str, Any]:
     config, store = context.config, context.store
-    episodes = assign_splits(_gather(context), config.episodes, config.run.seed)
-    write_episodes(store.folder("episodes"), episodes, config.episodes.rows_per_shard)
+    episodes = _record(context) if config.episodes.source in COLLECTED else _import(context)
     scale = _action_scale(config, episodes)
     store.write_json(scale.to_json() if scale else None, *SCALE)
     return _economics(episodes)
@@ -38,23 +38,28 @@ def read_action_scale(store: Store) -> ActionScale | None:
     return None if value is None else ActionScale.from_json(value)
 
 
-def _gather(context: StageContext) -> list[Episode]:
-    config = context.config.episodes
-    if config.source == "npz":
-        from phaseb.episodes.formats.npz import read_npz
-
-        return read_npz(config.path, config.max_bytes)
-    if config.source == "parquet":
-        return list(iter_episodes(Store.at(config.path)))
-    if config.source == "workcell":
-        from phaseb.workcell.collect import collect_episodes
-
-        return _collect(context, collect_episodes)
-    if config.source in COLLECTED:
+def _record(context: StageContext) -> list[Episode]:
+    """Episodes made by acting in an environment, written with their splits."""
+    config = context.config
+    if config.episodes.source != "workcell":
         raise ConfigError(
-            f"episodes.source={config.source} is not there yet; collect to NPZ and use episodes.source=npz"
+            f"episodes.source={config.episodes.source} is not there yet; collect to NPZ and use episodes.source=npz"
         )
-    return list(load_class(config.source)(config))
+    from phaseb.workcell.collect import collect_episodes
+
+    episodes = assign_splits(_collect(context, collect_episodes), config.episodes, config.run.seed)
+    write_episodes(context.store.folder("episodes"), episodes, config.episodes.rows_per_shard)
+    return episodes
+
+
+def _import(context: StageContext) -> list[Episode]:
+    """Episodes of files, streamed into shards by actors; given back without their frames, which may be large."""
+    config, target = context.config, context.store.folder("episodes")
+    import_episodes(
+        config.episodes, target, config.run.seed, config.resources,
+        lambda done, total: context.progress({"shards": float(done)}),
+    )  # fmt: skip
+    return read_episodes(target, frames=False)
 
 
 Collector = Callable[[EnvironmentConfig, int, Sequence[int]], list[Episode]]
