@@ -16,11 +16,11 @@ class OfflineConfig(Section):
     behaviour_weight: float = Field(
         0.3, ge=0, description="weight of |policy mean - recorded action|^2 on real rows (TD3+BC-like); 0 is off"
     )
-    clone_steps: int = Field(
-        500, ge=0, description="first learner steps, which only clone: cheap, and values then start near the data"
+    clone_share: float = Field(
+        0.15, ge=0, lt=1, description="share of the steps, the first, that only clone: cheap; values start near data"
     )
-    value_steps: int = Field(
-        1000, ge=0, description="learner steps after those in which values are learned while the policy waits"
+    value_share: float = Field(
+        0.25, ge=0, lt=1, description="share of the steps, the next, in which values are learned while the policy waits"
     )
     normalise_value: bool = Field(
         True, description="divide the actor's value term by the batch's mean |Q|, so that weights keep their meaning"

@@ -31,7 +31,7 @@ class ImplicitQ(SoftActorCritic):
     def update(self, batch: Batch, noise: Noise, step: int) -> Metrics:
         """Value by expectile, policy by advantage-weighted cloning, critics by the value of the next state."""
         self._set_learning_rates(step)
-        if step < self.config.offline.clone_steps:
+        if step < self.clone_until:
             return self._imitate(batch)
         with torch.no_grad():
             quality = self._pessimistic(self.targets(batch.z, batch.action), noise)

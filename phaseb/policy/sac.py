@@ -49,6 +49,8 @@ class SoftActorCritic:
         self.log_temperature = nn.Parameter(start)
         self.scalars = run_scalars(config.offline, [spec.scalars for spec in specs], context.device)
         self.target_entropy = -float(action_size) if config.target_entropy is None else config.target_entropy
+        self.clone_until = round(config.offline.clone_share * config.num_steps)
+        self.wait_until = self.clone_until + round(config.offline.value_share * config.num_steps)
         self.optimisers = {
             "critics": adam(self.critics.parameters(), config.critic_lr),
             "actor": adam(self.actor.parameters(), config.actor_lr),
@@ -58,7 +60,7 @@ class SoftActorCritic:
     def update(self, batch: Batch, noise: Noise, step: int) -> Metrics:
         """One step on this worker's rows. Returns metrics by name, each (R,)."""
         self._set_learning_rates(step)
-        if step < self.config.offline.clone_steps:
+        if step < self.clone_until:
             return self._imitate(batch)
         target = self._target(batch, noise)
         metrics = self._update_critics(batch, target, noise)
@@ -69,8 +71,7 @@ class SoftActorCritic:
 
     def _acts(self, step: int) -> bool:
         """Whether the policy learns in this step: not before there are values worth following."""
-        waits = self.config.offline.clone_steps + self.config.offline.value_steps
-        return step >= waits and step % self.config.actor_every == 0
+        return step >= self.wait_until and step % self.config.actor_every == 0
 
     def _imitate(self, batch: Batch) -> Metrics:
         """The behaviour term alone, before there are values to follow."""

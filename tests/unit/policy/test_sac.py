@@ -19,9 +19,9 @@ SPECS = [RunSpec("a", 3), RunSpec("b", 5, {"behaviour_weight": 1.1, "spread_weig
 
 
 def config(**offline):
-    settings = OfflineConfig(**{"cql_actions": 2, "clone_steps": 0, "value_steps": 0, **offline})
+    settings = OfflineConfig(**{"cql_actions": 2, "clone_share": 0, "value_share": 0, **offline})
     return PolicyConfig(
-        width=16, num_critics=3, batch_size=32, actor_every=2, gradient_limit=0.7, num_steps=8, offline=settings
+        width=16, num_critics=3, batch_size=32, actor_every=2, gradient_limit=0.7, num_steps=10, offline=settings
     )
 
 
@@ -247,7 +247,7 @@ def test_noise_is_shared_among_workers(random_source):
 
 
 def test_the_first_steps_only_clone(random_source):
-    settings = config(clone_steps=6).model_copy(update={"actor_lr": 0.01})
+    settings = config(clone_share=0.6).model_copy(update={"actor_lr": 0.01})
     learner = SoftActorCritic(settings, SPECS, 5, 2, CONTEXT)
     before = [p.detach().clone() for p in learner.critics.parameters()]
     distances = []
@@ -261,7 +261,7 @@ def test_the_first_steps_only_clone(random_source):
 
 
 def test_the_policy_waits_for_its_values(random_source):
-    learner = SoftActorCritic(config(clone_steps=2, value_steps=4), SPECS, 5, 2, CONTEXT)
+    learner = SoftActorCritic(config(clone_share=0.2, value_share=0.4), SPECS, 5, 2, CONTEXT)
     batch, noise = inputs(random_source, SPECS, 1, learner.config)[0]
     learned = ["entropy" in learner.update(batch, noise, step) for step in range(9)]
     assert learned == [False] * 6 + [True, False, True]
