@@ -1,4 +1,6 @@
 import dataclasses
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -6,8 +8,11 @@ import pytest
 import ray
 from episode_strategies import make_episode
 
+from phaseb.config.episodes import EpisodesConfig
 from phaseb.config.resources import ResourcesConfig
 from phaseb.episodes.episode import Episode
+from phaseb.episodes.formats.npz import write_npz
+from phaseb.episodes.imports import import_episodes
 from phaseb.episodes.pipeline import dataset, map_episodes, map_shards, windows
 from phaseb.episodes.shards import digest, read_episodes, read_trajectories, shard_names, write_episodes, write_shard
 from phaseb.episodes.trajectories import Trajectories
@@ -164,3 +169,36 @@ def test_mapping_on_ray_leaves_the_same_digest_when_nothing_changes(episodes: St
     map_episodes(episodes, target, Keep, (), actors(2))
     assert digest(target) == digest(episodes)
     assert ray.is_initialized()
+
+
+class Mortal(Embed):
+    """Kills its own process in the middle of the first shard that it is given, once."""
+
+    def __init__(self, marker: str) -> None:
+        super().__init__(1.0)
+        self.marker = Path(marker)
+
+    def __call__(self, shard: list[Episode]) -> Trajectories:
+        if not self.marker.exists():
+            self.marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__call__(shard)
+
+
+def test_a_killed_actor_is_replaced_and_nothing_is_lost(episodes: Store, tmp_path: Path) -> None:
+    map_shards(episodes, Store.at(tmp_path / "calm"), Embed, (1.0,))
+    marker = tmp_path / "killed"
+    map_shards(episodes, Store.at(tmp_path / "out"), Mortal, (str(marker),), actors(2))
+    assert marker.exists()
+    assert contents(Store.at(tmp_path / "out")) == contents(Store.at(tmp_path / "calm"))
+
+
+def test_import_writes_the_same_bytes_in_process_and_on_actors(tmp_path: Path) -> None:
+    write_npz(Store.at(tmp_path), "x.npz", [make_episode(f"e{i}", 4, seed=i) for i in range(7)])
+    config = EpisodesConfig(source="npz", path=str(tmp_path / "x.npz"), rows_per_shard=2)
+    made = []
+    for number in (0, 2):
+        target = Store.at(tmp_path / f"episodes-{number}")
+        import_episodes(config, target, 3, actors(number))
+        made.append(contents(target))
+    assert made[0] == made[1]
