@@ -13,6 +13,8 @@ from phaseb.config.tuning import Metric, StudyConfig
 from phaseb.tuning.records import Record
 
 STEPS = "steps"
+HOPELESS = 8
+"""A study whose first so many trials all fail is ended: something is wrong with all of them."""
 
 
 def make_scheduler(study: StudyConfig, num_steps: int, past: Sequence[Record]) -> TrialScheduler:
@@ -56,7 +58,7 @@ class Budget(Stopper):
         self._ended_s = sum(record.seconds for record in past)
         self._running_s: dict[str, float] = {}
         self._best: float | None = None
-        self._since = 0
+        self._since = self._failed = 0
         self.reason = ""
         for record in past:
             self._note(record.last)
@@ -78,6 +80,8 @@ class Budget(Stopper):
             self.reason = f"budget.cpu_hours: {cpu_h:.2f} spent"
         elif limits.patience is not None and self._since >= limits.patience:
             self.reason = f"budget.patience: nothing better in {self._since} trials"
+        elif self._best is None and self._failed >= HOPELESS:
+            self.reason = f"the first {self._failed} trials all failed"
         return bool(self.reason)
 
     def _note(self, last: Mapping[str, Any]) -> None:
@@ -86,5 +90,6 @@ class Budget(Stopper):
             self._best is None or (value < self._best if self._metric.mode == "min" else value > self._best)
         )  # fmt: skip
         self._since = 0 if better else self._since + 1
+        self._failed += value is None
         if better:
             self._best = value

@@ -104,8 +104,9 @@ class OptunaPoints(Searcher):
         return None
 
 
-def database_path(store: Store) -> str | None:
-    """Where Optuna's SQLite file goes: the study's folder, where that is on a local disk."""
+def new_database(store: Store) -> str | None:
+    """Where Optuna's SQLite file goes, made anew from the records: the study's folder, if that is on a local disk."""
+    store.delete(DATABASE)
     return store.path(DATABASE) if store.is_local else None
 
 

@@ -22,7 +22,7 @@ from phaseb.tuning.early_stopping import Budget, make_scheduler
 from phaseb.tuning.recorder import Recorder
 from phaseb.tuning.records import Record, Records, pareto_front, ranked, trial_key
 from phaseb.tuning.resume import open_study
-from phaseb.tuning.search import ListSearch, OptunaPoints, database_path
+from phaseb.tuning.search import ListSearch, OptunaPoints, new_database
 from phaseb.tuning.space import Point, defaults, grid, lookup
 from phaseb.tuning.trackers import loggers
 from phaseb.tuning.trial import SEED, TrialTask, run_trial
@@ -96,7 +96,7 @@ class _Study:
         own = defaults(self.study.space, self.checked.config) if self.study.search.try_defaults else None
         if own is not None and self.records.get(trial_key(own, self.seed)) is None:
             first.append(own)
-        return OptunaPoints(self.study, self.seed, past, first, database_path(self.store)), self.study.budget.trials
+        return OptunaPoints(self.study, self.seed, past, first, new_database(self.store)), self.study.budget.trials
 
     def _candidates(self) -> list[Point]:
         """The best points of the search, and the base config's own values ({}) to compare with."""

@@ -15,7 +15,7 @@ from ray import ObjectRef, get, tune
 
 from phaseb.config.root import Config
 from phaseb.data_parallel import LearnerContext
-from phaseb.errors import DivergenceError
+from phaseb.errors import PhasebError
 from phaseb.storage import Store
 from phaseb.training.fit import fit
 from phaseb.training.learner import Learner
@@ -55,15 +55,17 @@ def run_trial(settings: Mapping[str, Any], task: TrialTask, data: list[ObjectRef
 
     `data` holds one reference (in a list, so that it is handed on as a reference): all trials of a node share one copy.
 
-    A point that diverges is reported as failed, with its reason; it raises nothing, so nobody tries it again.
+    A point that diverges, or that the learner refuses, is reported as failed, with its reason; nothing is raised, so
+    nobody tries it again. A lost process or node is another matter: Tune starts such a trial again.
     """
     point = {name: value for name, value in settings.items() if name != SEED}
     config = applied(task.config, point)
     first = int(settings[SEED])
     trial = _Trial(task, config, data, trial_key(point, first), time.monotonic())
     try:
+        trial.prepare()
         finals = [trial.train(first + repeat, reporting=repeat == 0) for repeat in range(task.repeats)]
-    except DivergenceError as error:
+    except PhasebError as error:
         tune.report({"failed": str(error), "steps": trial.steps})
         return
     tune.report({**_mean(finals), "steps": trial.num_steps, "seconds": time.monotonic() - trial.started})
@@ -72,9 +74,12 @@ def run_trial(settings: Mapping[str, Any], task: TrialTask, data: list[ObjectRef
 class _Trial:
     def __init__(self, task: TrialTask, config: Config, data: list[ObjectRef], key: str, started: float) -> None:
         self.task, self.config, self.data, self.key, self.started = task, config, data, key, started
-        self.objective = find_objective(task.job)
-        self.num_steps = int(lookup(config.model_dump(mode="json"), self.objective.steps))
-        self.steps = 0
+        self.num_steps = self.steps = 0
+
+    def prepare(self) -> None:
+        """Find out how long the trial is."""
+        objective = find_objective(self.task.job)
+        self.num_steps = int(lookup(self.config.model_dump(mode="json"), objective.steps))
 
     def train(self, seed: int, reporting: bool) -> dict[str, float]:
         """Train under one seed; returns the metrics at the end."""

@@ -40,7 +40,7 @@ def clients():
     started: list[ReplayClient] = []
 
     def start(folder=None, **settings) -> ReplayClient:
-        defaults = {"capacity": 6000, "retry_interval_s": 0.1, "call_timeout_s": 30.0}
+        defaults = {"capacity": 6000, "retry_interval_s": 0.1, "call_timeout_s": 120.0}
         started.append(ReplayClient.start(SCHEMA, ReplayConfig(**(defaults | settings)), folder))
         return started[-1]
 
@@ -58,7 +58,7 @@ def kill(client: ReplayClient, shard: int) -> None:
     os.kill(client.status()[shard]["pid"], signal.SIGKILL)
 
 
-def wait_for(condition, timeout_s: float = 30.0) -> None:
+def wait_for(condition, timeout_s: float = 120.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline
@@ -136,10 +136,10 @@ def test_snapshots_are_taken_by_the_clock(clients, tmp_path):
 
 
 def test_more_shards_and_fewer_hold_the_same(clients, tmp_path):
-    remote = clients(str(tmp_path / "a"), num_shards=3)
+    remote = clients(str(tmp_path / "a"), num_shards=2)
     fill(remote)
-    fewer = remote.resize(2, str(tmp_path / "b"))
-    more = fewer.resize(5, str(tmp_path / "c"))
+    fewer = remote.resize(1, str(tmp_path / "b"))
+    more = fewer.resize(3, str(tmp_path / "c"))
     assert more.num_transitions == 2000
     assert len({s["num_transitions"] for s in more.status()}) > 1
     batch = more.source([SampleSpec("a", 3)], 64, 0.99).sample(0, 200)

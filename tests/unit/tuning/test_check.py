@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture(autouse=True)
 def _importable(monkeypatch):
-    monkeypatch.setattr(sys, "path", [str(ROOT / "tests/ray"), *sys.path])
+    monkeypatch.setattr(sys, "path", [str(ROOT / "tests"), *sys.path])
 
 
 def write(folder: Path, text: str) -> Path:

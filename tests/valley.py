@@ -1,6 +1,8 @@
 """An objective that costs nothing: a valley over two settings of the real config, reached as steps go by."""
 
 import math
+import os
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,9 +15,14 @@ class ValleyLearner:
     def __init__(self, config: Any, data: Any, context: Any) -> None:
         self.num_steps, self.config, self.seed = config.world_model.num_steps, config, context.seed
         self.at, self.floor = 0, float(data[0])
+        self.pause_s = float(os.environ.get("VALLEY_PAUSE_S", "0"))
+        if log := os.environ.get("VALLEY_LOG"):
+            with open(log, "a", encoding="utf-8") as file:
+                file.write(f"{config.world_model.learning_rate!r} {config.world_model.weights.trust!r} {self.seed}\n")
 
     def step(self, step: int) -> dict[str, float]:
         self.at = step + 1
+        time.sleep(self.pause_s)
         if self.config.world_model.weights.var > 5:
             raise DivergenceError(f"valley diverged at step {step}")
         return {}
