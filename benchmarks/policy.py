@@ -95,8 +95,15 @@ class Bench:
     def _hook(self, arm: str, config: PolicyConfig) -> BranchedRollouts:
         plan = config.augmentation
         if arm == "ungated":
-            plan = plan.model_copy(update={"cut_quantile": 1.0, "penalty": 0.0})
-        hook = BranchedRollouts(plan, self.world_model().rollout, self.real, self.specs, (arm,), None, self, self.seed)
+            lax = {"min_skill": -np.inf, "min_worst_skill": -np.inf, "min_reward_skill": -np.inf}
+            plan = plan.model_copy(update={"cut_quantile": 1.0, "penalty": 0.0, **lax})
+        imagine = self.world_model().rollout
+        hook = BranchedRollouts(
+            plan, imagine, self.real, self.specs, (arm,), None, self, self.seed, held_out=self.held_out
+        )
+        if self.args.verbose:
+            print(arm, "skills", {name: values.round(2).tolist() for name, values in hook.skills.items()},
+                  "horizon", hook.horizon, "limits", hook.limits.round(3).tolist(), flush=True)  # fmt: skip
         if arm == "ungated":
             hook.limits = np.full(plan.horizon, np.inf)
         return hook

@@ -52,6 +52,12 @@ class AugmentationConfig(Section):
     cut_quantile: float = Field(
         0.99, gt=0, le=1, description="quantile of the model's disagreement on real data above which a rollout is cut"
     )
+    min_skill: float = Field(
+        0.5, lt=1, description="rollouts end before the step at which forecast skill, mean over latents, is less"
+    )
+    min_worst_skill: float = Field(0.1, lt=1, description="the same for the latent dimension that is forecast worst")
+    min_reward_skill: float = Field(0.3, lt=1, description="the same for rewards, against forecasting their mean")
+    skill_tolerance: float = Field(0.1, ge=0, description="forecast error, in latent standard deviations, that is none")
     penalty: float = Field(1.0, ge=0, description="reward less this times the disagreement (MOPO)")
     keep_generations: int = Field(4, ge=1, description="how many generations stay in the replay")
     deterministic_share: Share = Field(0.0, description="share of rollouts that follow the policy's mean action")

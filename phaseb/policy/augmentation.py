@@ -17,45 +17,10 @@ from phaseb.config.policy import AugmentationConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.policy.actor import Actor
 from phaseb.policy.batches import RunSpec
+from phaseb.policy.skill import Forecasts, Imagine, Imagined, followed_steps
 from phaseb.seeding import numpy_generator, torch_generator
 
-Act = Callable[[Tensor, int], Tensor]
 Weigh = Callable[[Trajectories], NDArray[np.floating]]
-
-
-class Imagined(Protocol):
-    """Rollouts as a world model gives them."""
-
-    @property
-    def z(self) -> Tensor:
-        """(N, T+1, D)."""
-        ...
-
-    @property
-    def actions(self) -> Tensor:
-        """(N, T, A)."""
-        ...
-
-    @property
-    def rewards(self) -> Tensor:
-        """(N, T)."""
-        ...
-
-    @property
-    def terminals(self) -> Tensor:
-        """(N, T)."""
-        ...
-
-    @property
-    def uncertainty(self) -> Tensor:
-        """(N, T) disagreement of the ensemble."""
-        ...
-
-
-class Imagine(Protocol):
-    """The world model: starts (N, D), a policy called with (latents, step), steps, randomness -> rollouts."""
-
-    def __call__(self, z0: Tensor, actions: Act, horizon: int, generator: torch.Generator, /) -> Imagined: ...
 
 
 class RolloutSink(Protocol):
@@ -74,28 +39,41 @@ class BranchedRollouts:
     Args:
         config: lengths, cuts, penalty.
         imagine: the world model's `rollout`.
-        real: the episodes whose states are branched from, and on which the model's disagreement is the measure.
+        real: the episodes whose states are branched from.
         specs: all runs of the learner, in its order.
         arms: those of them whose rollouts follow the policy.
         weigh: the gate: weights (N, T) of rollouts; ones where None.
         sink: where the rollouts go.
         seed: of the starts, the actions and the model's noise.
         model: digest for the lineage.
+        held_out: episodes that the model did not train on: its skill and its usual disagreement are measured on them
+            (on `real` where None).
+
+    Attributes:
+        skills: forecast skill after each step, by name.
+        horizon: steps that the model may be followed, at most the configured ones; 0 makes no rollouts at all.
+        limits: (T,) disagreement at which a rollout is cut.
     """
 
     def __init__(
         self, config: AugmentationConfig, imagine: Imagine, real: Trajectories, specs: Sequence[RunSpec],
         arms: Sequence[str], weigh: Weigh | None, sink: RolloutSink, seed: int, model: str = "",
+        held_out: Trajectories | None = None,
     ) -> None:  # fmt: skip
         self.config, self.imagine, self.real, self.specs = config, imagine, real, tuple(specs)
         self.runs = [i for i, spec in enumerate(specs) if spec.arm in arms]
         self.weigh, self.sink, self.seed, self.model = weigh, sink, seed, model
-        self.limits = disagreement_limits(config, imagine, real, seed)
+        forecasts = Forecasts(imagine, real if held_out is None else held_out, config.horizon, seed)
+        self.skills = forecasts.skills(config.skill_tolerance)
+        self.horizon = followed_steps(config, self.skills)
+        self.limits = forecasts.disagreement_limits(config.cut_quantile)
         self.reward_spread = float(real.rewards[real.mask].std())
         self._kept: list[dict[int, Trajectories]] = []
 
     def generate(self, step: int, actors: Sequence[Actor]) -> dict[str, float]:
         """One generation of rollouts under the policies as they are; the oldest beyond `keep_generations` go."""
+        if self.horizon == 0:
+            return {"horizon": 0.0}
         made = {run: self._branch(run, step, actors[run]) for run in self.runs}
         for run, rollouts in made.items():
             self.sink.add(run, rollouts)
@@ -103,7 +81,7 @@ class BranchedRollouts:
         while len(self._kept) > self.config.keep_generations:
             for run, old in self._kept.pop(0).items():
                 self.sink.drop(run, old)
-        metrics = {}
+        metrics = {"horizon": float(self.horizon)}
         for run, rollouts in made.items():
             name = self.specs[run].name
             weights = rollouts.weights if rollouts.weights is not None else rollouts.mask
@@ -126,7 +104,7 @@ class BranchedRollouts:
             drawn[:plain] = actor(z[:plain])
             return drawn
 
-        rolled = self.imagine(starts, act, self.config.horizon, torch_generator(own, "branch model", step))
+        rolled = self.imagine(starts, act, self.horizon, torch_generator(own, "branch model", step))
         lineage = (episodes[chosen], steps[chosen], f"{self.specs[run].name}/{step}")
         return self._gated(rolled, *lineage)
 
@@ -163,25 +141,6 @@ class BranchedRollouts:
         for made in self._kept:
             for run, rollouts in made.items():
                 self.sink.add(run, rollouts)
-
-
-def disagreement_limits(
-    config: AugmentationConfig, imagine: Imagine, real: Trajectories, seed: int
-) -> NDArray[np.float64]:
-    """(T,) the most disagreement that a rollout may show after each step: a quantile over rollouts of the same length
-    from real states under the actions that were recorded there, where the model is known to be as good as it gets."""
-    episodes, steps = np.nonzero(np.arange(real.rewards.shape[1])[None] <= (real.lengths - config.horizon)[:, None])
-    if not len(episodes):  # every episode is shorter than a rollout: what there is of each, from its start
-        episodes, steps = np.arange(len(real)), np.zeros(len(real), np.int64)
-    most = min(len(episodes), 4000)
-    chosen = numpy_generator(seed, "disagreement starts").permutation(len(episodes))[:most]
-    episodes, steps = episodes[chosen], steps[chosen]
-    last = real.actions.shape[1] - 1
-    window = np.minimum(steps[:, None] + np.arange(config.horizon), last)
-    recorded = torch.from_numpy(real.actions[episodes[:, None], window])
-    starts = torch.from_numpy(real.z[episodes, steps])
-    rolled = imagine(starts, lambda z, t: recorded[:, t], config.horizon, torch_generator(seed, "disagreement"))
-    return np.quantile(_array(rolled.uncertainty).astype(np.float64), config.cut_quantile, axis=0)
 
 
 def accepted_steps(

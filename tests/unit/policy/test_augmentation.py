@@ -8,13 +8,14 @@ from phaseb.checkpoint import flatten, load_checkpoint, save_checkpoint, unflatt
 from phaseb.config.policy import AugmentationConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.policy.actor import Actor
-from phaseb.policy.augmentation import BranchedRollouts, accepted_steps, disagreement_limits
+from phaseb.policy.augmentation import BranchedRollouts, accepted_steps
 from phaseb.policy.batches import RunSpec
 from phaseb.policy.networks import ActorStack, make_stack
 from phaseb.storage import Store
 
 SPECS = (RunSpec("real_only", 0), RunSpec("trust_weighted", 0), RunSpec("trust_weighted", 1))
-CONFIG = AugmentationConfig(starts=40, horizon=4, cut_quantile=0.9, penalty=2.0, keep_generations=2)
+ANY_MODEL = {"min_skill": -1e9, "min_worst_skill": -1e9, "min_reward_skill": -1e9}
+CONFIG = AugmentationConfig(starts=40, horizon=4, cut_quantile=0.9, penalty=2.0, keep_generations=2, **ANY_MODEL)
 
 
 def real(steps=12, count=6):
@@ -80,13 +81,6 @@ def test_a_rollout_is_cut_where_the_model_does_not_know():
     np.testing.assert_array_equal(accepted_steps(uncertainty, terminals, np.full(3, 0.5)), [1, 2, 0, 2])
 
 
-def test_the_limit_is_a_quantile_of_what_is_seen_on_real_data():
-    limits = disagreement_limits(CONFIG, imagine, real(steps=60, count=60), 0)
-    doubt = np.linalg.norm(np.random.default_rng(1).uniform(-1, 1, (100_000, 2)), axis=1)
-    np.testing.assert_allclose(limits, np.quantile(doubt, 0.9), atol=0.03)
-    assert len(disagreement_limits(CONFIG, imagine, real(steps=2), 0)) == 4, "episodes shorter than a rollout do"
-
-
 def test_rewards_pay_for_disagreement():
     sink = Sink()
     hook = branched(sink)
@@ -139,3 +133,11 @@ def test_mean_actions_where_asked():
     branched(sink, config=CONFIG.model_copy(update={"deterministic_share": 1.0})).generate(0, actors())
     rollouts = sink.held[2][0]
     np.testing.assert_allclose(actors()[2].act(rollouts.z[:, 0]), rollouts.actions[:, 0], rtol=1e-5, atol=1e-6)
+
+
+def test_a_model_without_skill_makes_no_rollouts():
+    """It foresees nothing (the toy's truth is random), so nothing reaches the sink and batches stay all real."""
+    sink = Sink()
+    hook = branched(sink, config=CONFIG.model_copy(update={"min_skill": 0.5}))
+    assert hook.generate(0, actors()) == {"horizon": 0.0}
+    assert not sink.held

@@ -1,0 +1,128 @@
+"""How far a world model may be followed: its forecasts of recorded episodes, under their own actions, and the truth.
+
+A model can be sure and wrong: members that agree on flipped rewards or on a frozen dimension disagree about nothing.
+So before a policy is asked what it would do in the model, the model is asked what operators did. The forecast skill is
+that of meteorology, 1 - MSE / MSE of the naive forecast; naive is "nothing moves" for latents, the mean for rewards.
+
+Shapes: N windows, T steps, D latent dimensions, A action dimensions.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from phaseb.config.policy import AugmentationConfig
+from phaseb.episodes.trajectories import Trajectories
+from phaseb.seeding import numpy_generator, torch_generator
+
+MOST_WINDOWS = 4000
+
+
+class Imagined(Protocol):
+    """Rollouts as a world model gives them."""
+
+    @property
+    def z(self) -> Tensor:
+        """(N, T+1, D)."""
+        ...
+
+    @property
+    def actions(self) -> Tensor:
+        """(N, T, A)."""
+        ...
+
+    @property
+    def rewards(self) -> Tensor:
+        """(N, T)."""
+        ...
+
+    @property
+    def terminals(self) -> Tensor:
+        """(N, T)."""
+        ...
+
+    @property
+    def uncertainty(self) -> Tensor:
+        """(N, T) disagreement of the ensemble."""
+        ...
+
+
+class Imagine(Protocol):
+    """The world model: starts (N, D), a policy called with (latents, step), steps, randomness -> rollouts."""
+
+    def __call__(
+        self, z0: Tensor, actions: Callable[[Tensor, int], Tensor], horizon: int, generator: torch.Generator, /
+    ) -> Imagined: ...
+
+
+class Forecasts:
+    """The model's rollouts from recorded states under recorded actions, beside what was recorded.
+
+    Attributes:
+        truth: (N, T+1, D) recorded latents.
+        rewards: (N, T) recorded.
+        valid: (N, T) true where the episode goes that far.
+        rolled: the model's.
+    """
+
+    def __init__(self, imagine: Imagine, recorded: Trajectories, horizon: int, seed: int) -> None:
+        episodes, steps = np.nonzero(recorded.mask)
+        chosen = numpy_generator(seed, "forecast starts").permutation(len(episodes))[:MOST_WINDOWS]
+        episodes, steps = episodes[chosen], steps[chosen]
+        window = steps[:, None] + np.arange(horizon + 1)
+        self.valid = window[:, :-1] < recorded.lengths[episodes][:, None]
+        inside = np.minimum(window, recorded.z.shape[1] - 1)
+        last = np.minimum(window[:, :-1], recorded.actions.shape[1] - 1)
+        self.truth = recorded.z[episodes[:, None], inside]
+        self.rewards = recorded.rewards[episodes[:, None], last]
+        actions = torch.from_numpy(recorded.actions[episodes[:, None], last])
+        starts = torch.from_numpy(self.truth[:, 0])
+        self.rolled = imagine(starts, lambda z, t: actions[:, t].to(z), horizon, torch_generator(seed, "forecast"))
+
+    def disagreement_limits(self, quantile: float) -> NDArray[np.float64]:
+        """(T,) quantile of the model's disagreement after each step where the actions are the data's own."""
+        uncertainty = self.rolled.uncertainty.detach().cpu().numpy().astype(np.float64)
+        return np.array([
+            np.quantile(column[here], quantile) if here.any() else -np.inf
+            for column, here in zip(uncertainty.T, self.valid.T, strict=True)
+        ])  # fmt: skip
+
+    def skills(self, tolerance: float) -> dict[str, NDArray[np.float64]]:
+        """Skill after each step, (T,): `mean` and `worst` over latent dimensions, and `reward`.
+
+        Errors below `tolerance` (in standard deviations of the latent) are none: sensors are not foreseen.
+        """
+        predicted = self.rolled.z.detach().cpu().numpy().astype(np.float64)
+        error = np.square(predicted[:, 1:] - self.truth[:, 1:])
+        naive = np.square(self.truth[:, 1:] - self.truth[:, :1])
+        floor = tolerance**2
+        with np.errstate(invalid="ignore", divide="ignore"):  # a step without windows has no skill, which is no skill
+            return self._skills(error, naive, floor)
+
+    def _skills(
+        self, error: NDArray[np.float64], naive: NDArray[np.float64], floor: float
+    ) -> dict[str, NDArray[np.float64]]:
+        dims = 1 - np.maximum(self._mean(error) - floor, 0) / np.maximum(self._mean(naive), floor)
+        told = self.rolled.rewards.detach().cpu().numpy().astype(np.float64)
+        spread = np.square(self.rewards - self.rewards[self.valid].mean())
+        off = self._mean(np.square(told - self.rewards)) / np.maximum(self._mean(spread), 1e-12)
+        return {"mean": dims.mean(1), "worst": dims.min(1), "reward": 1 - off}
+
+    def _mean(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Mean over the valid windows of each step, (T, ...); infinite where there is none."""
+        weights = self.valid.reshape(*self.valid.shape, *[1] * (values.ndim - 2)).astype(np.float64)
+        count = weights.sum(0)
+        return np.where(count > 0, (values * weights).sum(0) / np.maximum(count, 1), np.inf)
+
+
+def followed_steps(config: AugmentationConfig, skills: dict[str, NDArray[np.float64]]) -> int:
+    """How many steps the model may be followed: up to the first at which any skill is too low or not a number."""
+    good = (
+        (skills["mean"] >= config.min_skill) & (skills["reward"] >= config.min_reward_skill)
+        & (skills["worst"] >= config.min_worst_skill)
+    )  # fmt: skip
+    return len(good) if good.all() else int(np.argmin(good))

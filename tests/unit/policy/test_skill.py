@@ -1,0 +1,107 @@
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from phaseb.config.policy import AugmentationConfig
+from phaseb.episodes.trajectories import Trajectories
+from phaseb.policy.skill import Forecasts, followed_steps
+from phaseb.seeding import numpy_generator
+
+CONFIG = AugmentationConfig(horizon=6)
+TURN = np.array([[0.9, 0.3, 0.0], [-0.3, 0.9, 0.0], [0.0, 0.0, 1.0]], np.float32)
+PUSH = np.array([[0.0, 0.4, 0.0]], np.float32)
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    """40 episodes of a driven oscillator beside a constant; reward is the position after the step."""
+    g, f = numpy_generator(0, "skill test"), np.float32
+    z = np.zeros((40, 21, 3), f)
+    z[:, 0] = g.standard_normal((40, 3))
+    actions = g.uniform(-1, 1, (40, 20, 1)).astype(f)
+    for t in range(20):
+        z[:, t + 1] = z[:, t] @ TURN.T + actions[:, t] @ PUSH
+    lengths = np.where(np.arange(40) % 4 == 0, 5, 20)
+    return Trajectories(
+        z=z, actions=actions, rewards=z[:, 1:, 0].copy(), terminals=np.zeros((40, 20), f), lengths=lengths,
+        ids=tuple(map(str, range(40))), splits=("dev",) * 40,
+    )  # fmt: skip
+
+
+def model(turn=TURN, sign=1.0, scale=1.0, frozen=None, bias=0.0):
+    def imagine(z0, actions, horizon, generator):
+        z, doubt = [z0], []
+        for t in range(horizon):
+            after = z[-1] @ torch.from_numpy(turn).T + actions(z[-1], t) @ torch.from_numpy(PUSH)
+            after = after * scale + bias * (t + 1)
+            if frozen is not None:
+                after[:, frozen] = z0[:, frozen]
+            z.append(after)
+            doubt.append(torch.full((len(z0),), float(t)))
+        z = torch.stack(z, 1)
+        return SimpleNamespace(
+            z=z, actions=None, rewards=sign * z[:, 1:, 0], terminals=None, uncertainty=torch.stack(doubt, 1)
+        )
+
+    return imagine
+
+
+def steps(imagine, recorded):
+    return followed_steps(CONFIG, Forecasts(imagine, recorded, CONFIG.horizon, 0).skills(CONFIG.skill_tolerance))
+
+
+def test_a_true_model_is_followed_all_the_way(recorded):
+    skills = Forecasts(model(), recorded, 6, 0).skills(0.1)
+    for values in skills.values():
+        np.testing.assert_allclose(values, 1.0, atol=1e-5)
+    assert steps(model(), recorded) == 6
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "most"),
+    [({"sign": -1.0}, 0), ({"scale": 2.0}, 0), ({"frozen": 0}, 1), ({"frozen": 1}, 0),
+     ({"turn": np.eye(3, dtype=np.float32)}, 1), ({"turn": TURN.T.copy()}, 0)],
+    ids=["flipped rewards", "scaled latents", "frozen 0", "frozen 1", "nothing moves", "turns the other way"],
+)  # fmt: skip
+def test_a_broken_model_is_not_followed(recorded, sabotage, most):
+    """Not at all, or for the one step after which what it has wrong is no larger than what sensors have."""
+    assert steps(model(**sabotage), recorded) <= most
+
+
+def test_a_bias_that_grows_is_followed_until_it_tells(recorded):
+    assert 0 < steps(model(bias=0.08), recorded) < 6
+    assert steps(model(bias=1.0), recorded) == 0
+
+
+def test_skill_is_the_textbook_s(recorded):
+    """Against a direct computation for a model that foresees half of the way, over the steps that exist."""
+    forecasts = Forecasts(model(bias=0.3), recorded, 3, 0)
+    skills = forecasts.skills(0.0)
+    error, naive = [], []
+    for episode in range(40):
+        for t in range(int(recorded.lengths[episode]) - 1):  # windows that reach the second step
+            z0, z2 = recorded.z[episode, t], recorded.z[episode, t + 2]
+            one = z0 @ TURN.T + recorded.actions[episode, t] @ PUSH + 0.3
+            two = one @ TURN.T + recorded.actions[episode, t + 1] @ PUSH + 0.6
+            error.append((two - z2) ** 2)
+            naive.append((z2 - z0) ** 2)
+    expected = 1 - np.mean(error, 0)[:2] / np.mean(naive, 0)[:2]
+    assert skills["worst"][1] == -np.inf or skills["worst"][1] < expected.min() + 1e-6
+    np.testing.assert_allclose(1 - (np.mean(error, 0)[0] / np.mean(naive, 0)[0]), expected[0])
+    assert skills["reward"].shape == (3,)
+
+
+def test_sensor_noise_is_forgiven_and_a_constant_costs_nothing(recorded):
+    g = np.random.default_rng(0)
+    noisy = replace(recorded, z=recorded.z + 0.05 * g.standard_normal(recorded.z.shape).astype(np.float32))
+    assert steps(model(), noisy) == 6
+
+
+def test_limits_are_quantiles_over_the_windows_that_exist(recorded):
+    np.testing.assert_allclose(Forecasts(model(), recorded, 6, 0).disagreement_limits(0.9), np.arange(6.0))
+    short = recorded.select(recorded.lengths == 5)
+    assert Forecasts(model(), short, 6, 0).disagreement_limits(0.9)[5] == -np.inf, "nothing is known of step 6"
+    assert followed_steps(CONFIG, Forecasts(model(), short, 6, 0).skills(0.1)) == 5
