@@ -79,3 +79,17 @@ def same(left: object, right: object) -> bool:
     if isinstance(left, float) and isinstance(right, float):
         return np.float64(left).tobytes() == np.float64(right).tobytes()
     return type(left) is type(right) and left == right
+
+
+def make_trajectories(lengths: list[int], splits: tuple[str, ...] = (), trust: bool = False) -> Trajectories:
+    """Trajectories t0, t1, … of given lengths, with random content in 4 latent and 2 action dimensions."""
+    rows, steps, rng = len(lengths), max(lengths), np.random.default_rng([len(lengths), *lengths])
+    mask = np.arange(steps)[None] < np.array(lengths)[:, None]
+    last = np.minimum(np.arange(steps + 1)[None], np.array(lengths)[:, None])
+    z = rng.standard_normal((rows, steps + 1, 4)).astype(np.float32)[np.arange(rows)[:, None], last]
+    rewards = (rng.standard_normal((rows, steps)) * mask).astype(np.float32)
+    actions = (rng.uniform(-1, 1, (rows, steps, 2)) * mask[..., None]).astype(np.float32)
+    return Trajectories(
+        z, actions, rewards, 0 * rewards, np.array(lengths, np.int64), tuple(f"t{i}" for i in range(rows)),
+        splits or ("train",) * rows, trust=rng.random((rows, steps)).astype(np.float32) if trust else None,
+    )  # fmt: skip

@@ -61,7 +61,7 @@ class Episode:
 def _check(episode: str, name: str, array: NDArray[np.generic] | None, rows: int, ndim: int, dtype: type) -> None:
     if array is None:
         return
-    if array.dtype != dtype or array.ndim != ndim or len(array) != rows:
+    if array.dtype != dtype or array.ndim != ndim or len(array) != rows or 0 in array.shape:
         wanted = f"{rows} rows, {ndim} dimensions, {np.dtype(dtype).name}"
         raise DataError(f"episode {episode}: {name} is {array.dtype.name}{array.shape}, wanted {wanted}")
     if dtype is np.float32 and not np.isfinite(array).all():

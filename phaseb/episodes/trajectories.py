@@ -31,6 +31,9 @@ class Trajectories:
         trust: (N, T) transition trust in [0, 1], or None where unscored.
         weights: (N, T) the gate's weights, or None where ungated.
         episode_trust: (N,) or None.
+
+    Raises:
+        ValueError: for columns whose shapes do not fit each other.
     """
 
     z: Floats
@@ -47,6 +50,20 @@ class Trajectories:
     trust: Floats | None = None
     weights: Floats | None = None
     episode_trust: Floats | None = None
+
+    def __post_init__(self) -> None:
+        rows, steps = self.rewards.shape
+        shapes: dict[str, tuple[int, ...]] = {"z": (rows, steps + 1)}
+        shapes |= dict.fromkeys(("actions", "terminals", "uncertainty", "trust", "weights"), (rows, steps))
+        shapes |= dict.fromkeys(("lengths", "start_step", "episode_trust"), (rows,))
+        for name, wanted in shapes.items():
+            found = getattr(self, name)
+            if found is not None and found.shape[: len(wanted)] != wanted:
+                raise ValueError(f"{name} has shape {found.shape}, wanted {wanted} first: rewards are {(rows, steps)}")
+        named = {"ids": self.ids, "splits": self.splits, **self.metrics, **self.lineage}
+        for name, values in named.items():
+            if len(values) != rows:
+                raise ValueError(f"{name} has {len(values)} values for {rows} trajectories")
 
     def __len__(self) -> int:
         return len(self.ids)
