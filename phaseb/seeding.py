@@ -5,9 +5,12 @@ workers and wherever a run resumes. No global generator is touched.
 """
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def derive_seed(seed: int, *names: int | str) -> int:
@@ -21,6 +24,8 @@ def numpy_generator(seed: int, *names: int | str) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(derive_seed(seed, *names)))
 
 
-def torch_generator(seed: int, *names: int | str) -> torch.Generator:
+def torch_generator(seed: int, *names: int | str) -> "torch.Generator":
     """An independent torch CPU generator for the stream called `names` under `seed`."""
+    import torch  # here, so that processes that only shuffle rows need not hold it in memory
+
     return torch.Generator().manual_seed(derive_seed(seed, *names))

@@ -1,6 +1,6 @@
 """Batches as they travel: one flat float32 array, of which a learner's arrays are views.
 
-For n transitions: n records of W + D numbers (record, then next latent), then n discounts, n weights, n ages and,
+For n transitions: n pairs of records (a row and the one behind it), then n discounts, n weights, n ages and,
 where priorities are wanted, n row numbers (int64, as pairs of float32 bit patterns).
 """
 
@@ -38,12 +38,12 @@ class Block:
 
 def block_size(schema: TransitionSchema, num: int, numbered: bool) -> int:
     """Numbers in the flat array of `num` transitions."""
-    return num * (schema.width + schema.latent_size + 3) + (2 * num + 1 if numbered else 0)
+    return num * (2 * schema.width + 3) + (2 * num + 1 if numbered else 0)
 
 
 def open_block(schema: TransitionSchema, flat: Floats, num: int, numbered: bool) -> Block:
     """The views of a flat array of `num` transitions."""
-    width = schema.width + schema.latent_size
+    width = 2 * schema.width
     at = num * width
     numbers = None
     if numbered:
@@ -75,7 +75,7 @@ def as_batches(
         "z": records[..., : schema.latent_size],
         "action": records[..., schema.action],
         "reward": records[..., schema.reward],
-        "next_z": records[..., schema.width :],
+        "next_z": records[..., schema.width : schema.width + schema.latent_size],
         "discount": block.discount.reshape(shape),
         "is_synthetic": np.broadcast_to(synthetic, shape),
         "weight": block.weight.reshape(shape),

@@ -7,7 +7,6 @@ out. Both rings lie in one array, so that a batch of both is gathered in one go:
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from phaseb.config.replay import ReplayConfig
@@ -48,8 +47,6 @@ class Partition:
             for source, begin in enumerate(self._begins)
         ]
         self._rows = rows
-        width = schema.width + schema.latent_size  # a record and the observation at the head of the next
-        self._pairs = torch.from_numpy(rows).as_strided((len(rows) - 1, width), (schema.width, 1))
         self._pool = BufferPool()
 
     @property
@@ -144,7 +141,8 @@ class Partition:
         numbered = any(spec.weighting == "priority" for spec in request.specs)
         memory = self._pool.take(block_size(self.schema, len(flat), numbered))
         block = open_block(self.schema, memory, len(flat), numbered)
-        torch.index_select(self._pairs, 0, torch.from_numpy(flat), out=torch.from_numpy(block.records))
+        pairs = block.records.reshape(len(flat), 2, self.schema.width)
+        np.take(self._rows, np.stack([flat, flat + 1], 1), axis=0, out=pairs, mode="clip")  # `raise` would buffer
         block.weight[:] = weights.ravel() if mine is None else weights[mine]
         block.age[:] = ages.ravel() if mine is None else ages[mine]
         np.subtract(1.0, block.records[:, self.schema.terminal], out=block.discount)
@@ -170,7 +168,7 @@ class Partition:
                 block.records[at, schema.reward] = rewards
                 block.discount[at] = discounts
                 block.records[at, schema.cut] = ring.rows[(last - 1) % ring.capacity, schema.cut]
-                block.records[at, schema.width :] = ring.rows[last, : schema.latent_size]
+                block.records[at, schema.width :] = ring.rows[last]
             if block.numbers is not None:
                 block.numbers[at] = ring.numbers(slots) * len(SOURCES) + source
             if frames is not None:
