@@ -1,0 +1,211 @@
+"""A look at this machine: what would go wrong in a run, and what to do about each thing."""
+
+import importlib.metadata
+import json
+import os
+import shutil
+import socket
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from email.utils import parsedate_to_datetime
+from typing import Literal
+
+from phaseb import __version__
+from phaseb.config.resources import ResourcesConfig
+from phaseb.errors import PhasebError
+from phaseb.runtime import QUIET, apply_environment, machine_cpus, ray_session
+from phaseb.storage import Store
+
+PACKAGES = ("ray", "torch", "numpy", "pyarrow", "gymnasium", "mujoco", "scikit-learn", "pydantic", "optuna")
+MIN_SHM_GB, MIN_DISK_GB, MIN_MEMORY_GB = 0.6, 5.0, 6.0
+MAX_SKEW_S = 5.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at. `fix` says what to do where `state` is not `ok`."""
+
+    name: str
+    state: Literal["ok", "warning", "bad"]
+    seen: str
+    fix: str = ""
+
+
+def examine(as_json: bool = False) -> int:
+    """Print what was found; 0 unless something is bad (then 4)."""
+    apply_environment(QUIET)
+    findings = [finding for look in LOOKS for finding in look()]
+    if as_json:
+        sys.stdout.write(json.dumps([asdict(finding) for finding in findings]) + "\n")
+    else:
+        for finding in findings:
+            fix = f"\n         -> {finding.fix}" if finding.fix else ""
+            sys.stdout.write(f"{finding.state:<8} {finding.name:<16} {finding.seen}{fix}\n")
+    return 4 if any(finding.state == "bad" for finding in findings) else 0
+
+
+def versions() -> list[Finding]:
+    """Python and the packages that decide what runs."""
+    found = {name: _version(name) for name in PACKAGES}
+    missing = [name for name, version in found.items() if version is None]
+    installed = [f"{name} {version}" for name, version in found.items() if version]
+    seen = ", ".join([f"phaseb {__version__}", f"Python {sys.version.split()[0]}", *installed])
+    if missing:
+        return [Finding("versions", "bad", seen, f"not installed: {', '.join(missing)}; install phaseb again")]
+    ray = found["ray"] or ""
+    if not ray.startswith("2.60."):
+        return [Finding("versions", "bad", seen, "phaseb is made for Ray 2.60: pip install 'ray[default]==2.60.*'")]
+    return [Finding("versions", "ok", seen)]
+
+
+def processors() -> list[Finding]:
+    cpus, threads = machine_cpus(), os.environ.get("OMP_NUM_THREADS")
+    findings = [Finding("CPUs", "ok", f"{cpus} usable of {os.cpu_count()}")]
+    if threads and threads.isdigit() and int(threads) > cpus:
+        fix = f"export OMP_NUM_THREADS={cpus} or less: more threads than cores slow torch down many times over"
+        findings.append(Finding("threads", "warning", f"OMP_NUM_THREADS={threads}", fix))
+    return findings
+
+
+def memory() -> list[Finding]:
+    """Main memory and the shared memory that Ray's objects lie in."""
+    total_gb = _memory_bytes() / 1e9
+    state: Literal["ok", "warning"] = "ok" if total_gb >= MIN_MEMORY_GB else "warning"
+    fix = "" if state == "ok" else "lower resources.object_store_gb, resources.num_workers=0, fewer episodes"
+    findings = [Finding("memory", state, f"{total_gb:.1f} GB", fix)]
+    if os.path.isdir("/dev/shm"):
+        free_gb = shutil.disk_usage("/dev/shm").free / 1e9
+        if free_gb < MIN_SHM_GB:
+            fix = "start the container with --shm-size=2g (Kubernetes: an emptyDir with medium Memory at /dev/shm); " \
+                  "Ray falls back to the disk until then, slowly"  # fmt: skip
+            findings.append(Finding("shared memory", "warning", f"{free_gb:.2f} GB free in /dev/shm", fix))
+        else:
+            findings.append(Finding("shared memory", "ok", f"{free_gb:.1f} GB free in /dev/shm"))
+    return findings
+
+
+def disk() -> list[Finding]:
+    """Whether the folder for runs can be written, read back, renamed and deleted, and has room."""
+    where = os.path.abspath("runs") if os.path.isdir("runs") else os.getcwd()
+    try:
+        store = Store.at(where).folder(f".doctor-{os.getpid()}")
+        store.write_text("a run starts here", "probe")
+        intact = store.read_text("probe") == "a run starts here"
+        store.delete()
+    except (PhasebError, OSError) as error:
+        return [Finding("storage", "bad", f"{where}: {error}", "choose a folder that you may write with run.dir=…")]
+    free_gb = shutil.disk_usage(where).free / 1e9
+    if not intact:
+        return [Finding("storage", "bad", f"{where} gives back other bytes than were written", "choose another disk")]
+    if free_gb < MIN_DISK_GB:
+        return [Finding("storage", "warning", f"{free_gb:.1f} GB free at {where}", "free space, or move run.dir")]
+    return [Finding("storage", "ok", f"{free_gb:.0f} GB free at {where}, written and read back")]
+
+
+def gpus() -> list[Finding]:
+    """GPUs as torch sees them, a small product on each, and NCCL."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return [Finding("GPU", "ok", "none: everything runs on CPUs")]
+    findings = []
+    for index in range(torch.cuda.device_count()):
+        name = torch.cuda.get_device_name(index)
+        try:
+            x = torch.ones(256, 256, device=f"cuda:{index}")
+            good = float((x @ x)[0, 0]) == 256.0
+        except RuntimeError as error:
+            findings.append(Finding("GPU", "bad", f"{name}: {str(error).splitlines()[0]}", "check driver and memory"))
+            continue
+        state: Literal["ok", "bad"] = "ok" if good else "bad"
+        findings.append(Finding("GPU", state, f"{name}, computes", "" if good else "it computes wrongly: take it out"))
+    nccl = torch.distributed.is_available() and torch.distributed.is_nccl_available()
+    seen = f"NCCL {'.'.join(map(str, torch.cuda.nccl.version()))}" if nccl else "no NCCL"  # type: ignore[no-untyped-call]
+    fix = "" if nccl else "several GPU workers need it: install the CUDA build of torch"
+    return [*findings, Finding("NCCL", "ok" if nccl else "warning", seen, fix)]
+
+
+def clock() -> list[Finding]:
+    """This machine's clock against the one of the cluster's job server, where one is named."""
+    address = os.environ.get("RAY_API_SERVER_ADDRESS")
+    if not address:
+        return [Finding("clock", "ok", "not compared: RAY_API_SERVER_ADDRESS names no cluster")]
+    try:
+        with urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=5) as reply:
+            there = reply.headers.get("Date")
+    except OSError as error:
+        there = getattr(getattr(error, "headers", None), "get", lambda _: None)("Date")
+        if there is None:
+            return [Finding("clock", "warning", f"{address} does not answer", "start the head, or the tunnel to it")]
+    skew_s = abs(time.time() - parsedate_to_datetime(there).timestamp()) if there else 0.0
+    if skew_s > MAX_SKEW_S:
+        return [Finding("clock", "warning", f"{skew_s:.0f} s from {address}", "let both take their time by NTP")]
+    return [Finding("clock", "ok", f"within {MAX_SKEW_S:g} s of {address}")]
+
+
+def network() -> list[Finding]:
+    """Whether this machine reaches itself by name and by loopback, which Ray needs."""
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            socket.create_connection(server.getsockname(), timeout=3).close()
+        socket.gethostbyname(socket.gethostname())
+    except OSError as error:
+        fix = "let loopback through the firewall, and put this host's name in /etc/hosts"
+        return [Finding("network", "warning", str(error), fix)]
+    return [Finding("network", "ok", "loopback and host name answer")]
+
+
+def ray_starts() -> list[Finding]:
+    """Ray itself: a start, a task, a stop, in a temporary folder."""
+    import ray
+
+    started = time.monotonic()
+    try:
+        with ray_session(ResourcesConfig(num_cpus=1, object_store_gb=0.1), {"CPU": 1.0}):
+            answer = ray.get(ray.remote(_answer).remote(), timeout=60)
+    except (PhasebError, ray.exceptions.RayError) as error:
+        fix = "look at memory, shared memory and network above; resources.num_workers=0 still needs Ray for data"
+        return [Finding("Ray", "bad", str(error).splitlines()[0], fix)]
+    seen = f"starts, works and stops in {time.monotonic() - started:.1f} s"
+    return [Finding("Ray", "ok" if answer == 42 else "bad", seen)]
+
+
+def exposure() -> list[Finding]:
+    """Settings that would open a cluster to strangers."""
+    if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
+        fix = "unset RAY_AUTH_MODE: whoever reaches an open Ray runs code on it (CVE-2023-48022)"
+        return [Finding("token", "warning", f"RAY_AUTH_MODE={os.environ['RAY_AUTH_MODE']}", fix)]
+    path = os.environ.get("RAY_AUTH_TOKEN_PATH", os.path.expanduser("~/.ray/auth_token"))
+    if os.path.exists(path) and os.stat(path).st_mode & 0o077:
+        return [Finding("token", "warning", f"others can read {path}", f"chmod 600 {path}")]
+    return [Finding("token", "ok", "Ray is started with token authentication")]
+
+
+def _memory_bytes() -> int:
+    """What this machine has, or a container may use of it."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as file:
+            limit = file.read().strip()
+    except OSError:
+        return total
+    return min(total, int(limit)) if limit.isdigit() else total
+
+
+def _answer() -> int:
+    return 42
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+LOOKS: tuple[Callable[[], list[Finding]], ...] = (
+    versions, processors, memory, disk, gpus, network, clock, exposure, ray_starts,
+)  # fmt: skip
