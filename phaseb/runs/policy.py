@@ -8,22 +8,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseb.config.arms import ArmsConfig
 from phaseb.config.policy import PolicyConfig
 from phaseb.config.root import Config
 from phaseb.data_parallel import LearnerContext
 from phaseb.episodes.shards import read_trajectories
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.metrics import write_metrics
+from phaseb.policy.actor import Actor
 from phaseb.policy.batches import RunSpec
 from phaseb.policy.learner import SACLearner
 from phaseb.replay.client import ReplayClient
 from phaseb.replay.local import LocalReplay
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.spec import SampleSpec
+from phaseb.runs.following import FOLLOWING_ARM, following, own_column
 from phaseb.runs.result import Callback, RunResult
 from phaseb.runs.stage import Stage, StageContext
-from phaseb.seeding import derive_seed
+from phaseb.runs.trust import uncertainty_reference
+from phaseb.storage import Store
 from phaseb.training.fit import fit
 from phaseb.world_model.statistics import within_bounds
 
@@ -37,7 +39,10 @@ class PolicyData:
     replay: Replay
     arms: tuple[RunSpec, ...]
     streams: tuple[SampleSpec, ...]
+    real: Trajectories
     held_out: Trajectories
+    store: Store
+    uncertainty_reference: float | None
 
 
 class ArmsLearner(SACLearner):
@@ -53,18 +58,17 @@ def work(context: StageContext) -> dict[str, Any]:
     config, store = context.config, context.store
     latents = read_trajectories(store.folder("latents"), ("train", "dev"))
     real, synthetic = latents.split("train"), read_trajectories(store.folder("synthetic"))
-    replay = fill_replay(real, synthetic, config)
-    arms, streams = runs_of(config.arms, config.run.seed)
-    data = PolicyData(replay, arms, streams, latents.split("dev"))
+    arms, streams = runs_of(config)
+    replay = fill_replay(real, synthetic, arms, config)
+    reference = uncertainty_reference(store, latents.split("dev"), config)
+    data = PolicyData(replay, arms, streams, real, latents.split("dev"), store, reference)
     try:
         result = fit(
             functools.partial(make_learner, config.policy), data, seed=config.run.seed, key=context.key,
             store=store.folder("policy", "progress"), training=config.training, resources=config.resources,
             name="policy", on_progress=context.progress,
         )  # fmt: skip
-        learner = make_learner(config.policy, data, LearnerContext(config.run.seed))
-        learner.load_state_dict(result.state)
-        for spec, actor in zip(arms, learner.actors(), strict=True):
+        for spec, actor in zip(arms, _actors(config.policy, data, result.state, config.run.seed), strict=True):
             actor.save(store.folder("policy", spec.arm, str(spec.seed)), {"arm": spec.arm, "seed": spec.seed})
     finally:
         if isinstance(replay, ReplayClient):
@@ -74,41 +78,61 @@ def work(context: StageContext) -> dict[str, Any]:
     return {"runs": len(arms), "updates_per_s": config.policy.num_steps * len(arms) / max(result.seconds, 1e-9), **last}
 
 
-def fill_replay(real: Trajectories, synthetic: Trajectories, config: Config) -> Replay:
+def fill_replay(real: Trajectories, synthetic: Trajectories, arms: Sequence[RunSpec], config: Config) -> Replay:
     """A buffer with all real and synthetic transitions: on Ray shards, or here where training is in this process."""
-    schema = TransitionSchema(real.z.shape[-1], real.actions.shape[-1], ("weight", "bounds"))
+    own = tuple(own_column(spec.name) for spec in arms if spec.arm == FOLLOWING_ARM)
+    schema = TransitionSchema(real.z.shape[-1], real.actions.shape[-1], ("weight", "stored", "bounds", *own))
     replay: Replay
     if config.resources.num_workers == 0:
         replay = LocalReplay(schema, config.replay)
     else:
         replay = ReplayClient.start(schema, config.replay)
-    replay.insert(real, "real", {"weight": np.ones_like(real.rewards), "bounds": np.ones_like(real.rewards)})
+    replay.insert(real, "real")
     weights = synthetic.weights if synthetic.weights is not None else np.zeros_like(synthetic.rewards)
-    replay.insert(synthetic, "synthetic", {"weight": weights, "bounds": _in_bounds(real, synthetic)})
+    columns = {"weight": weights, "stored": np.ones_like(weights), "bounds": _in_bounds(real, synthetic)}
+    replay.insert(synthetic, "synthetic", columns)
     return replay
 
 
-def runs_of(config: ArmsConfig, seed: int) -> tuple[tuple[RunSpec, ...], tuple[SampleSpec, ...]]:
+def runs_of(config: Config) -> tuple[tuple[RunSpec, ...], tuple[SampleSpec, ...]]:
     """The runs, arm by arm, and the stream of batches of each. Arms of one seed share weights, noise and real rows."""
+    arms = config.arms
     laws: dict[str, dict[str, Any]] = {
         "real_only": {},
-        "fixed_weight": {"synthetic_share": config.fixed_share},
-        "bounds_filter": {"synthetic_share": config.bounds_share, "weight_column": "bounds", "weighting": "sampling"},
-        "trust_weighted": {"synthetic_share": config.trusted_share, "weight_column": "weight",
-                           "weighting": config.weighting, "share_follows_weight": config.share_follows_trust},
+        "fixed_weight": {"synthetic_share": arms.fixed_share, "weight_column": "stored", "weighting": "sampling"},
+        "bounds_filter": {"synthetic_share": arms.bounds_share, "weight_column": "bounds", "weighting": "sampling"},
+        "trust_weighted": {"synthetic_share": arms.trusted_share, "weight_column": "weight",
+                           "weighting": arms.weighting, "share_follows_weight": arms.share_follows_trust},
     }  # fmt: skip
     runs, streams = [], []
-    for arm in config.names:
-        for number in range(config.num_seeds):
-            own = derive_seed(seed, "policy", number) % 2**31
-            runs.append(RunSpec(arm, number))
-            streams.append(SampleSpec(name=f"{arm}/{number}", seed=own, **laws[arm]))
+    for arm in arms.names:
+        for number in range(arms.num_seeds):
+            run = RunSpec(arm, number)
+            law = laws[arm]
+            if arm == FOLLOWING_ARM and config.policy.augmentation.enabled:
+                law = law | {"weight_column": own_column(run.name), "share_follows_weight": False}
+            runs.append(run)
+            streams.append(SampleSpec(name=run.name, seed=run.drawn(config.run.seed), **law))
     return tuple(runs), tuple(streams)
 
 
 def make_learner(config: PolicyConfig, data: PolicyData, context: LearnerContext) -> ArmsLearner:
+    source = data.replay.source(data.streams, config.batch_size, config.discount, context.rank, context.world_size)
+    hook = None
+    if config.augmentation.enabled and any(spec.arm == FOLLOWING_ARM for spec in data.arms):
+        hook = following(
+            config.augmentation, data.store, data.replay, data.arms, data.real, data.held_out,
+            data.uncertainty_reference, source, context,
+        )  # fmt: skip
+    return ArmsLearner(config, source, data.arms, context, hook, data.held_out)
+
+
+def _actors(config: PolicyConfig, data: PolicyData, state: dict[str, Any], seed: int) -> list[Actor]:
+    """The trained policies, out of the learner's last state."""
     source = data.replay.source(data.streams, config.batch_size, config.discount)
-    return ArmsLearner(config, source, data.arms, context, held_out=data.held_out)
+    learner = ArmsLearner(config, source, data.arms, LearnerContext(seed))
+    learner.load_state_dict(state)
+    return learner.actors()
 
 
 def _in_bounds(real: Trajectories, synthetic: Trajectories) -> NDArray[np.float32]:
@@ -118,7 +142,7 @@ def _in_bounds(real: Trajectories, synthetic: Trajectories) -> NDArray[np.float3
     return np.repeat(passed[:, None], steps, 1).astype(np.float32)
 
 
-STAGE = Stage("policy", ("arms", "policy", "replay"), ("encode", "trust"), ("policy",), work)
+STAGE = Stage("policy", ("arms", "policy", "replay"), ("encode", "world-model", "trust"), ("policy",), work)
 
 
 def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:

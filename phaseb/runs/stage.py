@@ -76,8 +76,20 @@ class Stage:
                                              "outputs": outputs})  # fmt: skip
         return self._end(metrics, seconds, callbacks, skipped=False)
 
+    def is_done(self, config: Config) -> bool:
+        """Whether the run directory holds this stage's results under this config.
+
+        Raises:
+            DataError: where an earlier stage has not been run.
+        """
+        directory = RunDirectory.open(config)
+        key, before = self._key(config, directory), directory.stage(self.name)
+        return before.get("state") == "done" and before["key"] == key
+
     def run_alone(self, config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
-        """The same as a job of its own: with Ray up while it runs."""
+        """The same as a job of its own: with Ray up while it runs, if there is anything to do."""
+        if self.is_done(config):
+            return self.run(config, callbacks)
         with ray_session(config.resources):
             return self.run(config, callbacks)
 
