@@ -1,0 +1,62 @@
+"""`kill -9` of the program in the middle of its stages: run again, it ends with the results of a run left alone."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from program import PATIENCE_S, PROGRAM, environment, leftovers, lineage, phaseb, strict_json, write_config
+
+TRAINING = {"encode": "encoder", "world-model": "world_model", "trust": "trust", "policy": "policy"}
+"""Stages that train, and the folders in which their checkpoints lie."""
+KILLED_IN = ("collect", "encode", "world-model", "trust", "policy", "evaluate")
+
+
+def test_killed_in_one_stage_after_another_it_ends_with_the_same_results(finished, tmp_path):
+    """The killed runs train on a Ray Train worker, the one left alone in its own process: that must not matter either."""
+    config = write_config(tmp_path, resources={"num_workers": 1, "num_cpus": 2, "object_store_gb": 0.1})
+    run = tmp_path / "runs" / "tiny"
+    interrupted = [stage for stage in KILLED_IN if kill_in(stage, config, run)]
+    assert len(interrupted) >= len(KILLED_IN) - 1, interrupted  # the very last moment of a stage may be missed once
+    last = phaseb("run", "--config", config, "--json", cwd=tmp_path)
+    assert last.returncode == 0, last.stderr
+    assert leftovers(run) == []
+    same(strict_json(last.stdout), strict_json(finished.process.stdout))
+
+
+def kill_in(stage: str, config: Path, run: Path) -> bool:
+    """Start the run, kill it once it is in the middle of a stage; whether the stage was really left unfinished."""
+    with subprocess.Popen(
+        [PROGRAM, "run", "--config", config], cwd=config.parent, env=environment(), stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        deadline = time.monotonic() + PATIENCE_S
+        while not in_the_middle(stage, run):
+            assert process.poll() is None, f"ended before {stage}: {process.stderr.read() if process.stderr else ''}"
+            assert time.monotonic() < deadline, f"{stage} never started"
+            time.sleep(0.005)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        if process.stderr:
+            process.stderr.close()
+    return lineage(run)["stages"][stage]["state"] == "started"
+
+
+def in_the_middle(stage: str, run: Path) -> bool:
+    """The stage has started and, where it trains, has left a checkpoint."""
+    if not (run / "run.json").exists():
+        return False
+    if lineage(run)["stages"].get(stage, {}).get("state") != "started":
+        return False
+    return stage not in TRAINING or (run / TRAINING[stage] / "progress" / "meta.json").exists()
+
+
+def same(one: dict, other: dict) -> None:
+    assert one["shipped"] == other["shipped"]
+    for name, value in other["numbers"].items():
+        assert one["numbers"][name] == (pytest.approx(value, rel=1e-4) if isinstance(value, float) else value), name
+    for arm, measures in other["arms"].items():
+        for name, value in measures.items():
+            assert one["arms"][arm][name] == pytest.approx(value, rel=1e-4, abs=1e-9), (arm, name)

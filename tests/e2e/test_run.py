@@ -1,0 +1,89 @@
+"""A whole run: what it prints, what it leaves behind, and that a second one has nothing to do."""
+
+import json
+import math
+import re
+
+import pytest
+from program import STAGES, leftovers, lineage, phaseb, strict_json
+
+NUMBERS = ("std_ratio", "std_ratio_pooled", "variance_growth", "judge_auc", "pass_rate", "bounds_pass",
+           "effective_contribution", "action_mse")  # fmt: skip
+MEASURES = ("mpl", "error_rate", "energy_wh_per_unit", "return")
+ARMS = ("real_only", "fixed_weight", "bounds_filter", "trust_weighted")
+
+
+@pytest.fixture(scope="module")
+def results(finished):
+    return strict_json(finished.process.stdout)
+
+
+def test_stdout_is_one_strict_json_document_and_nothing_else(finished, results):
+    assert finished.process.stdout.count("\n") == 1
+    assert results == json.loads((finished.folder / "results.json").read_text())
+
+
+def test_the_result_names_what_a_reader_looks_for(results):
+    for name in NUMBERS:
+        assert results["numbers"][name] is not None, name
+    for arm in ARMS:
+        for measure in MEASURES:
+            assert set(results["arms"][arm][measure]) >= {"mean", "low", "high"}, (arm, measure)
+    assert results["shipped"] in ARMS
+    assert results["verdict"].endswith(".")
+
+
+def test_intervals_hold_their_means(results):
+    for arm in ARMS:
+        value = results["arms"][arm]["return"]
+        assert value["low"] <= value["mean"] <= value["high"]
+        assert math.isfinite(value["mean"])
+
+
+def test_contributions_are_shares_of_one(results):
+    numbers = results["numbers"]
+    assert numbers["real_contribution"] + numbers["effective_contribution"] == pytest.approx(1)
+    assert results["arms"]["real_only"]["effective_contribution"]["mean"] == 0
+
+
+def test_progress_goes_to_stderr_without_warnings_or_traces(finished):
+    told = finished.process.stderr
+    for stage in STAGES:
+        assert re.search(rf"^{stage} +\d+ s", told, re.MULTILINE), told
+    assert not re.search(r"warning|traceback|\x1b", told, re.IGNORECASE), told
+
+
+def test_every_stage_is_done_and_nothing_half_written_is_left(finished):
+    stages = lineage(finished.folder)["stages"]
+    assert {name: stages[name]["state"] for name in STAGES} == dict.fromkeys(STAGES, "done")
+    for name in STAGES:
+        for output in stages[name]["outputs"]:
+            assert (finished.folder / output).exists(), output
+    assert leftovers(finished.folder) == []
+
+
+def test_the_page_needs_no_network(finished, results):
+    page = (finished.folder / "report" / "index.html").read_text(encoding="utf-8")
+    assert not re.search(r"""(src|href)\s*=\s*["']?(https?:)?//|url\(\s*["']?(https?:)?//|@import""", page)
+    assert len(page) < 3_000_000
+    assert results["verdict"].split("(")[0].strip() in page
+
+
+def test_a_second_run_has_nothing_to_do_and_shows_tables(finished):
+    before = lineage(finished.folder)["stages"]
+    again = phaseb("run", "--config", finished.config, cwd=finished.config.parent)
+    assert again.returncode == 0, again.stderr
+    assert lineage(finished.folder)["stages"] == before
+    for stage in STAGES:
+        assert re.search(rf"^{stage} +up to date", again.stderr, re.MULTILINE)
+    for word in (*NUMBERS, *ARMS, "founding report", "report: runs/tiny/report/index.html"):
+        assert word in again.stdout
+
+
+def test_the_report_of_a_run_is_written_again(copied, command):
+    page = copied / "report" / "index.html"
+    page.unlink()
+    told = command("report", copied, "--json")
+    assert told.code == 0, told.err
+    assert strict_json(told.out)["page"] == str(page)
+    assert page.stat().st_size > 10_000
