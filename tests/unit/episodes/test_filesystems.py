@@ -57,7 +57,7 @@ def test_a_write_that_fails_leaves_no_shard_that_could_be_read(tmp_path: Path, m
         write_episodes(store, episodes, 1)
     monkeypatch.undo()
     assert store.names() == ["part-00000-of-00003.parquet"]
-    with pytest.raises(PhasebError, match="part-00001-of-00003.parquet is missing"):
+    with pytest.raises(PhasebError, match=r"part-00001-of-00003\.parquet is missing"):
         read_episodes(store)
 
 
