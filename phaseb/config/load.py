@@ -115,15 +115,26 @@ def _apply(tree: dict[str, Any], word: str, faults: list[str], places: dict[str,
 def _explain(fault: Mapping[str, Any], source: str, places: Mapping[str, str]) -> str:
     parts = [str(part) for part in fault["loc"]]
     path = ".".join(parts)
-    where = f"command line ({places[path]})" if path in places else source
+    word = next((w for p, w in places.items() if p == path or f"{p}.".startswith(f"{path}.")), None)
+    word = word or next((w for p, w in places.items() if path.startswith(f"{p}.")), None)
+    where = f"command line ({word})" if word else source
     if fault["type"] == "extra_forbidden":
-        names = _names_at(parts[:-1])
-        whole = list(dotted_paths())
-        hint = nearest(parts[-1], names) or nearest(path, whole)
-        if not hint and (same := [p for p in whole if p.rsplit(".", 1)[-1] == parts[-1]]):
-            hint = f"; did you mean {same[0]!r}?"
-        return f"{where}: unknown key {path}{hint}"
-    return f"{where}: {path} = {fault['input']!r}: {fault['msg']}"
+        return f"{where}: unknown key {path}{_suggestion(parts, (word or '').partition('=')[0])}"
+    shown = "" if isinstance(fault["input"], Mapping) else f" = {fault['input']!r}"
+    return f"{where}: {path}{shown}: {fault['msg'].removeprefix('Value error, ')}"
+
+
+def _suggestion(parts: Sequence[str], typed: str) -> str:
+    """The setting that was meant, by its whole dotted path: a sibling's name, or the same name in another section."""
+    *parents, leaf = parts
+    whole = dotted_paths()
+    if match := difflib.get_close_matches(leaf, _names_at(parents), n=1, cutoff=0.6):
+        meant = ".".join([*parents, match[0]])
+        rest = typed.removeprefix(".".join(parts))
+        return f"; did you mean {meant + rest if meant + rest in whole else meant!r}?"
+    leaves = {path.rsplit(".", 1)[-1]: path for path in reversed(whole)}
+    match = difflib.get_close_matches(leaf, leaves, n=1, cutoff=0.75)
+    return f"; did you mean {leaves[match[0]]!r}?" if match else ""
 
 
 def _names_at(parents: Sequence[str]) -> list[str]:

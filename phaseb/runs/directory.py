@@ -68,7 +68,8 @@ class RunDirectory:
             )
         old, new = lineage["sections"], section_digests(config)
         changed = sorted(name for name in new if name not in OPERATIONAL and old.get(name, new[name]) != new[name])
-        if changed and config.run.on_change == "refuse":
+        finished = any(stage.get("state") == "done" for stage in lineage["stages"].values())
+        if changed and finished and config.run.on_change == "refuse":
             raise ConfigError(
                 f"{self.store.root} holds a run of another config (different: {', '.join(changed)}); "
                 "choose another run.dir, or redo what changed with run.on_change=redo"

@@ -15,7 +15,7 @@ KILLED_IN = ("collect", "encode", "world-model", "trust", "policy", "evaluate")
 
 
 def test_killed_in_one_stage_after_another_it_ends_with_the_same_results(finished, tmp_path):
-    """The killed runs train on a Ray Train worker, the one left alone in its own process: that must not matter either."""
+    """The killed runs train on a Ray Train worker, the one left alone in its own process: which must not matter."""
     config = write_config(tmp_path, resources={"num_workers": 1, "num_cpus": 2, "object_store_gb": 0.1})
     run = tmp_path / "runs" / "tiny"
     interrupted = [stage for stage in KILLED_IN if kill_in(stage, config, run)]
