@@ -2,7 +2,6 @@
 
 import re
 import shlex
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -17,7 +16,7 @@ MOUNT = "/etc/phaseb"
 JOB_MARK = "# -- the job --"
 
 
-def render_job(target: str, job: JobConfig, config: Config, study: Path | None) -> str:
+def render_job(target: str, job: JobConfig, config: Config, study: str | None) -> str:
     """The text to apply: `kubectl apply -f -` for `kuberay`, `sbatch` for `slurm`.
 
     Raises:
@@ -31,7 +30,7 @@ def render_job(target: str, job: JobConfig, config: Config, study: Path | None) 
         )
     files = {"config.yaml": dump_config(config)}
     if study:
-        files["study.yaml"] = study.read_text(encoding="utf-8")
+        files["study.yaml"] = study
     return (_kuberay if target == "kuberay" else _slurm)(job, files)
 
 

@@ -11,13 +11,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 import phaseb
 from phaseb.config.job import JobConfig, job_config, load_job
-from phaseb.config.load import dump_config
+from phaseb.config.load import dump_config, read_yaml
 from phaseb.config.root import Config
 from phaseb.errors import ConfigError
 from phaseb.submit.client import Client, is_loopback
 from phaseb.submit.render import render_job
+from phaseb.tuning.check import load_study
 
 NOT_SHIPPED = shutil.ignore_patterns("__pycache__", "*.pyc", "templates", ".*")
 
@@ -37,25 +40,36 @@ def submit(path: str, address: str | None = None, render: str | None = None, wor
     """
     job, config = prepare(path, words)
     if render:
-        sys.stdout.write(render_job(render, job, config, study_of(job, path)))
+        sys.stdout.write(render_job(render, job, config, study_text(job, path)))
         return 0
     client = Client(address)
     config = placed(config, client.address)
     with tempfile.TemporaryDirectory() as folder:
-        request = package(job, config, study_of(job, path), Path(folder))
+        request = package(job, config, study_text(job, path), Path(folder))
         job_id = client.submit(**request)
     sys.stderr.write(f"submitted {job_id} to {client.address}\n")
     return client.follow(job_id)
 
 
 def prepare(path: str, words: Sequence[str] = ()) -> tuple[JobConfig, Config]:
-    """Read and check a job file and the config it resolves to."""
+    """Read and check a job file, the config it resolves to, and the study of a search."""
     job = load_job(path)
+    if job.study:
+        study = Path(path).parent / job.study
+        load_study(study)
+        base = read_yaml(study).get("config")
+        if base and not job.config:
+            job = job.model_copy(update={"config": os.path.relpath(study.parent / base, Path(path).parent)})
     return job, job_config(job, path, words)
 
 
-def study_of(job: JobConfig, path: str) -> Path | None:
-    return Path(path).parent / job.study if job.study else None
+def study_text(job: JobConfig, path: str) -> str | None:
+    """The study of a search, on the config that is shipped beside it."""
+    if not job.study:
+        return None
+    tree = read_yaml(Path(path).parent / job.study)
+    name = tree.get("name") or Path(job.study).stem
+    return yaml.safe_dump({**tree, "name": name, "config": "config.yaml"}, sort_keys=False)
 
 
 def placed(config: Config, address: str) -> Config:
@@ -76,14 +90,14 @@ def placed(config: Config, address: str) -> Config:
     return config.model_copy(update={"run": run})
 
 
-def package(job: JobConfig, config: Config, study: Path | None, folder: Path) -> dict[str, Any]:
+def package(job: JobConfig, config: Config, study: str | None, folder: Path) -> dict[str, Any]:
     """What Ray's job server is asked: entry point, this package's own files and the resolved config, nothing else."""
     code, work = folder / "code" / "phaseb", folder / "work"
     shutil.copytree(Path(phaseb.__file__).parent, code, ignore=NOT_SHIPPED)
     work.mkdir()
     (work / "config.yaml").write_text(dump_config(config), encoding="utf-8")
     if study:
-        shutil.copy(study, work / "study.yaml")
+        (work / "study.yaml").write_text(study, encoding="utf-8")
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     return {
         "entrypoint": entry_point(job),
