@@ -152,30 +152,29 @@ class Ring:
         return [segments.select(stays)]
 
     def _write(self, part: Segments) -> None:
-        num, begin = len(part.rows), self.written % self.capacity
-        slots = (begin + np.arange(num)) % self.capacity
-        sizes = part.lengths + 1
-        ends = np.repeat(np.cumsum(sizes), sizes)
-        left = (ends - 1 - np.arange(num)).astype(np.int32)
-        self._forget(slots)
+        num = len(part.rows)
+        sizes = (part.lengths + 1).astype(np.int32)
+        left = np.repeat(np.cumsum(sizes, dtype=np.int32), sizes)
+        left -= np.arange(1, num + 1, dtype=np.int32)
+        spans = self.spans(self.written, num)
+        self._forget(spans, num)
         self.table.add(part, self.written)
         offset = 0
-        for span in self.spans(begin, num):
+        for span in spans:
             taken = slice(offset, offset + span.stop - span.start)
             self.rows[span] = part.rows[taken]
             self.left[span] = left[taken]
             if self.frames is not None and part.frames is not None:
                 self.frames[span] = part.frames[taken]
+            self.queue.push(np.flatnonzero(left[taken]) + span.start)
             offset = taken.stop
         self.rows[-1] = self.rows[0]
         if self.frames is not None:
             self.frames[-1] = self.frames[0]
-        self.queue.push(slots[left > 0])
         self.written += num
 
-    def _forget(self, slots: Integers) -> None:
+    def _forget(self, spans: list[slice], num: int) -> None:
         """Let go of the transitions whose rows are about to be overwritten: the oldest."""
-        if self.written + len(slots) <= self.capacity:
-            return
-        self.queue.drop(int(np.count_nonzero(self.left[slots])))
-        self.table.forget(self.written + len(slots) - self.capacity)
+        if self.written + num > self.capacity:
+            self.queue.drop(sum(int(np.count_nonzero(self.left[span])) for span in spans))
+            self.table.forget(self.written + num - self.capacity)

@@ -18,6 +18,7 @@ from phaseb.replay.schema import TransitionSchema
 
 Source = Literal["real", "synthetic"]
 SOURCES: tuple[Source, ...] = ("real", "synthetic")
+ROWS_CHECKED_TOGETHER = 2048  # they stay in the cache between two looks
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
 
@@ -68,14 +69,8 @@ class Segments:
         wanted = None if schema.frame_shape is None else (len(rows), *schema.frame_shape)
         if wanted != (None if self.frames is None else self.frames.shape):
             raise DataError(f"frames are {None if self.frames is None else self.frames.shape}, wanted {wanted}")
-        with np.errstate(over="ignore", invalid="ignore"):
-            total = rows.sum()  # NaN and Inf survive a sum: one pass without a temporary
-        if not np.isfinite(total) and not np.isfinite(rows).all():
-            row, column = (int(i) for i in np.argwhere(~np.isfinite(rows))[0])
-            raise DataError(f"transitions have NaN or Inf, first in row {row}, column {column}; nothing was inserted")
-        for name in schema.weights:
-            if (rows[:, schema.weight(name)] < 0).any():
-                raise DataError(f"weights {name!r} must not be negative; nothing was inserted")
+        for begin in range(0, len(rows), ROWS_CHECKED_TOGETHER):
+            _check_numbers(schema, rows[begin : begin + ROWS_CHECKED_TOGETHER], begin)
 
     def select(self, index: NDArray[np.integer] | NDArray[np.bool_]) -> "Segments":
         """The segments at `index`, in that order."""
@@ -94,6 +89,19 @@ class Segments:
             self.schema, self.rows[rows], lengths, self.codes[index], self.first_steps[index] + begin,
             self.sources[index], None if self.frames is None else self.frames[rows],
         )  # fmt: skip
+
+
+def _check_numbers(schema: TransitionSchema, rows: Floats, begin: int) -> None:
+    """Raises DataError for NaN, Inf or negative weights in rows that begin at row `begin` of their segments."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = rows.sum()  # NaN and Inf survive a sum: one pass without a temporary
+    if not np.isfinite(total) and not np.isfinite(rows).all():
+        row, column = (int(i) for i in np.argwhere(~np.isfinite(rows))[0])
+        where = f"first in row {begin + row}, column {column}"
+        raise DataError(f"transitions have NaN or Inf, {where}; nothing was inserted")
+    for name in schema.weights:
+        if rows[:, schema.weight(name)].min(initial=0.0) < 0:
+            raise DataError(f"weights {name!r} must not be negative; nothing was inserted")
 
 
 def join(parts: Sequence[Segments]) -> Segments:
