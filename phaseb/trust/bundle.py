@@ -17,7 +17,7 @@ from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
 from phaseb.storage import Store
 from phaseb.trust.calibration import Calibrator
-from phaseb.trust.evidence import episode_inputs, transition_inputs
+from phaseb.trust.evidence import episode_inputs, num_transition_inputs, transition_inputs
 from phaseb.trust.gate import first_bad_step, gate_weights, remaining
 from phaseb.trust.local import LocalPredictor
 from phaseb.trust.material import check_finite, crop
@@ -170,7 +170,7 @@ class TrustBundle:
             raise DataError("no episodes to score")
         spec, dims = self.networks.spec, data.z.shape[2]
         wanted = (spec.num_episode_inputs - 1) // 6
-        actions = spec.num_transition_inputs - 4 * wanted - 7
+        actions = spec.num_transition_inputs - num_transition_inputs(wanted, 0)
         if dims != wanted or data.actions.shape[2] != actions:
             raise DataError(
                 f"trust was trained on {wanted} latent and {actions} action dimensions, "

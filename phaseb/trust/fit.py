@@ -20,7 +20,10 @@ Scores = tuple[Floats, Floats, Floats]
 def fit_bundle(
     config: TrustConfig, networks: TrustNetworks, predictor: LocalPredictor, material: Material, scores: Scores
 ) -> TrustBundle:
-    """Calibrate every level at even odds of real and not, and set the gate's thresholds.
+    """Calibrate every level at even odds of real and corrupted, and set the gate's thresholds.
+
+    Calibrated on graded corruptions, not on rollouts: their severities are spread evenly, so that a trust of 0.7
+    means the same in every run, whatever other generators were at hand.
 
     Args:
         config: the trust section.
@@ -30,20 +33,22 @@ def fit_bundle(
         scores: log-odds of every entry by the network that never saw it: episode (P,), temporal (P,), steps (P, T).
     """
     episode, temporal, steps = scores
-    real, known = (material.group == REAL).astype(np.float64), np.isfinite(material.labels)
+    chosen = material.group != ROLLOUT
+    real, known = (material.group[chosen] == REAL).astype(np.float64), np.isfinite(material.labels) & chosen[:, None]
     both = np.stack([episode, temporal], axis=1)
     levels = {
-        "episode": (episode[:, None], real), "temporal": (temporal[:, None], real), "fused": (both, real),
+        "episode": (episode[chosen, None], real), "temporal": (temporal[chosen, None], real),
+        "fused": (both[chosen], real),
         "transition": (steps[known][:, None], material.labels[known]),
     }  # fmt: skip
-    calibrators, trust, errors = {}, {}, {}
+    calibrators, errors = {}, {}
     for name, (odds, labels) in levels.items():
         weights = balanced_weights(labels)
         calibrators[name] = fit_calibrator(odds, labels, weights, config.calibration)
-        trust[name] = calibrators[name](odds)
-        errors[name] = expected_calibration_error(trust[name], labels, weights)
-    thresholds = _thresholds(config, material, trust["fused"], calibrators["transition"](steps[..., None]))
-    analysis = {"ece": errors, "thresholds": thresholds.as_dict(), **_analysis(material, trust["fused"])}
+        errors[name] = expected_calibration_error(calibrators[name](odds), labels, weights)
+    fused = calibrators["fused"](both)
+    thresholds = _thresholds(config, material, fused, calibrators["transition"](steps[..., None]))
+    analysis = {"ece": errors, "thresholds": thresholds.as_dict(), **_analysis(material, fused)}
     return TrustBundle(networks, predictor, calibrators, thresholds, config.gate, analysis)
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from phaseb.config.trust import GateConfig
 
 Floats = NDArray[np.floating]
+LOOK_BACK = 4
 
 
 def density_ratio(p: Floats, prior: float = 0.5) -> NDArray[np.float64]:
@@ -23,9 +24,21 @@ def density_ratio(p: Floats, prior: float = 0.5) -> NDArray[np.float64]:
 
 
 def first_bad_step(trust: Floats, lengths: NDArray[np.integer], threshold: float) -> NDArray[np.int64]:
-    """(N,) the first transition whose trust (N, T) is below the threshold; the length where none is."""
-    bad = (trust < threshold) & (np.arange(trust.shape[1])[None] < lengths[:, None])
-    return np.where(bad.any(1), bad.argmax(1), lengths).astype(np.int64)
+    """(N,) where each episode goes bad; its length where it does not.
+
+    The alarm is the first transition whose trust (N, T) is below the threshold. A fault is often seen for sure only
+    some steps after it began, so the cut goes back from the alarm, up to LOOK_BACK steps, over those that are more
+    likely bad than good.
+    """
+    inside = np.arange(trust.shape[1])[None] < lengths[:, None]
+    alarm = (trust < threshold) & inside
+    doubtful = (trust < max(threshold, 0.5)) & inside
+    cuts = np.where(alarm.any(1), alarm.argmax(1), lengths).astype(np.int64)
+    going = alarm.any(1)
+    for _ in range(LOOK_BACK):
+        going = going & (cuts > 0) & doubtful[np.arange(len(cuts)), np.maximum(cuts - 1, 0)]
+        cuts = cuts - going
+    return cuts
 
 
 def remaining(uncertainty: Floats | None, mask: NDArray[np.bool_], reference: float) -> NDArray[np.float64]:

@@ -20,7 +20,7 @@ from phaseb.errors import DivergenceError
 from phaseb.seeding import numpy_generator, torch_generator
 from phaseb.trust.bundle import TrustBundle
 from phaseb.trust.fit import fit_bundle
-from phaseb.trust.material import CORRUPTED, REAL, ROLLOUT, prepare
+from phaseb.trust.material import CORRUPTED, REAL, ROLLOUT, Material, prepare
 from phaseb.trust.networks import TrustNetworks, TrustSpec
 from phaseb.trust.quality import roc_auc
 
@@ -43,8 +43,9 @@ class TrustLearner:
         self.material, self.predictor = prepare(config, real, negatives, context.seed)
         m = self.material
         spec = TrustSpec(
-            config.num_folds, m.episodes.shape[1], m.transitions.shape[2], config.mlp_units, config.gru_units
-        )
+            config.num_folds, m.episodes.shape[1], m.transitions.shape[2], config.mlp_units, config.gru_units,
+            config.reach,
+        )  # fmt: skip
         networks = TrustNetworks(spec, torch_generator(context.seed, "trust", "init"))
         self._fit_inputs(networks)
         self.networks = networks.to(context.device)
@@ -54,7 +55,7 @@ class TrustLearner:
         self._labels = torch.from_numpy(m.labels).to(context.device)
         self._real = torch.from_numpy(m.group == REAL).to(context.device, torch.float32)
         self._groups = [self._rows_by_fold(group) for group in (REAL, CORRUPTED, ROLLOUT)]
-        self._step_weights = self._fit_step_weights()
+        self._step_weights = torch.from_numpy(step_weights(config, m)).to(context.device)
         self.optimizer = torch.optim.AdamW(
             self.networks.parameters(), config.learning_rate, weight_decay=config.weight_decay
         )
@@ -134,9 +135,7 @@ class TrustLearner:
         episodes = self._episodes[rows] + self._noise("episode", step, self._episodes.shape[1:])
         episode, temporal, steps = self.networks(episodes, transitions, mask)
         real = self._real[rows]
-        known = torch.isfinite(labels)
-        good = torch.where(known, labels, 0.0)
-        weight = known * torch.where(good > 0.5, self._step_weights[0], self._step_weights[1])
+        good, weight = torch.nan_to_num(labels), self._step_weights[rows]
         step_loss = binary_cross_entropy_with_logits(steps, good, weight=weight, reduction="none")
         return {
             "episode": binary_cross_entropy_with_logits(episode, real, reduction="none").mean(1).sum(),
@@ -165,16 +164,6 @@ class TrustLearner:
         m = self.material
         return [np.flatnonzero((m.group == group) & (m.folds != fold)) for fold in range(self.config.num_folds)]
 
-    def _fit_step_weights(self) -> tuple[float, float]:
-        """Weights that let good and bad transitions count alike, from the make-up of a batch."""
-        m, share = self.material, self.config.rollout_share if len(self._groups[2][0]) else 0.0
-        parts = {REAL: 0.5, CORRUPTED: 0.5 * (1 - share), ROLLOUT: 0.5 * share}
-        good, bad = (
-            sum(part * float((m.labels[m.group == group] == label).mean()) for group, part in parts.items() if part)
-            for label in (1, 0)
-        )
-        return 0.5 / max(good, 1e-6), 0.5 / max(bad, 1e-6)
-
 
 def make_learner(
     config: TrustConfig, real: Trajectories, negatives: Trajectories, context: LearnerContext
@@ -189,6 +178,26 @@ def make_learner(
         context: seed and place among the workers.
     """
     return TrustLearner(config, real, negatives, context)
+
+
+def step_weights(config: TrustConfig, material: Material) -> NDArray[np.float32]:
+    """(P, T) weights of transitions in the loss: good and bad ones count alike, those around an onset several times.
+
+    The steps where a fault begins are few of sixty, and the ones that the gate has to tell apart.
+    """
+    bad, good = material.labels == 0, material.labels == 1
+    onset = bad[:, 1:] & good[:, :-1]
+    near = np.zeros_like(bad)
+    for row, step in zip(*np.nonzero(onset), strict=True):
+        near[row, max(step - 2, 0) : step + 3] = True  # three good steps and two bad ones
+    emphasis = np.where(near, config.onset_emphasis, 1.0)
+    share = config.rollout_share if (material.group == ROLLOUT).any() else 0.0
+    parts = {REAL: 0.5, CORRUPTED: 0.5 * (1 - share), ROLLOUT: 0.5 * share}
+    weights = np.zeros(material.labels.shape, dtype=np.float32)
+    for side in (good, bad):
+        mass = sum(p * float((side * emphasis)[material.group == g].mean()) for g, p in parts.items() if p)
+        weights[side] = (0.5 * emphasis / max(mass, 1e-6))[side]
+    return weights
 
 
 def _schedule(step: int, num_steps: int) -> float:

@@ -21,6 +21,7 @@ class TrustSpec:
     num_transition_inputs: int
     mlp_units: int
     gru_units: int
+    reach: int
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -42,28 +43,31 @@ class EpisodeTrust(nn.Module):
 
 
 class TemporalTrust(nn.Module):
-    """A GRU each way in time: log-odds of the whole episode, and of every transition from its per-step output.
+    """Log-odds of the whole episode from a GRU over (z, Δz, a, r), and of every transition from its per-step output.
 
-    Backwards too, because a rollout is weighed when it is complete: ten steps of standing still tell when it began.
+    The GRU reads windows of a few steps to both sides, because a rollout is weighed when it is complete: what comes
+    right after a step tells whether it was the step that went wrong.
     """
 
     def __init__(self, spec: TrustSpec, generator: torch.Generator) -> None:
         super().__init__()
-        k, inputs, units = spec.num_folds, spec.num_transition_inputs, spec.gru_units
-        self.num_folds = k
-        self.recurrent = StackedGRU(2 * k, inputs, units, generator)
-        self.mixed = StackedLinear(k, 2 * units + inputs, units, generator)
-        self.step_readout = StackedLinear(k, units, 1, generator)
+        k, units = spec.num_folds, spec.gru_units
+        self.reach = spec.reach
+        self.inner = StackedLinear(k, spec.num_transition_inputs, units, generator)
+        self.local = StackedLinear(k, (2 * spec.reach + 1) * units, units, generator)
+        self.recurrent = StackedGRU(k, units, units, generator)
+        self.mixed = StackedLinear(k, 3 * units, units, generator)
+        self.step_readout = StackedLinear(k, units + spec.num_transition_inputs, 1, generator)
         self.readout = StackedLinear(k, 2 * units + 2, 1, generator)
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Transition inputs (K, B, T, I) and mask (K, B, T) → log-odds of episodes (K, B), of transitions (K, B, T)."""
-        back = _reverse_index(mask)
-        turned = x.gather(2, back[..., None].expand_as(x))
-        forwards, backwards = self.recurrent(torch.cat([x, turned])).split(self.num_folds)
-        backwards = backwards.gather(2, back[..., None].expand_as(backwards))
-        hidden = torch.relu(self.mixed(torch.cat([forwards, backwards, x], dim=-1)))
-        steps = self.step_readout(hidden)[..., 0]
+        inner = torch.relu(self.inner(x)) * mask[..., None]
+        padded = nn.functional.pad(inner, (0, 0, self.reach, self.reach))
+        around = torch.cat([padded[:, :, i : i + x.shape[2]] for i in range(2 * self.reach + 1)], dim=-1)
+        local = torch.relu(self.local(around))
+        hidden = torch.relu(self.mixed(torch.cat([inner, local, self.recurrent(local)], dim=-1)))
+        steps = self.step_readout(torch.cat([hidden, x], dim=-1))[..., 0]
         return self._episode(hidden, steps, mask), steps
 
     def _episode(self, hidden: Tensor, steps: Tensor, mask: Tensor) -> Tensor:
@@ -98,9 +102,3 @@ class TrustNetworks(nn.Module):
         temporal, steps = self.temporal(transitions, mask)
         return self.episode(episodes), temporal, steps
 
-
-def _reverse_index(mask: Tensor) -> Tensor:
-    """(…, T) positions that turn the steps in mask round and leave the padding behind them; its own inverse."""
-    length = mask.sum(-1, keepdim=True)
-    position = torch.arange(mask.shape[-1], device=mask.device).expand(mask.shape)
-    return torch.where(position < length, length - 1 - position, position)
