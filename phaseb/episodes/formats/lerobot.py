@@ -94,9 +94,10 @@ class Source:
             name for name in plain if name.startswith("observation.") and len(self._features[name]["shape"]) == 1
         ]
         found = {name: name if name in plain else "" for name in ("next.reward", "next.done", "next.success")}
+        after = tuple(f"next.{name}" for name in state)
         return Layout(
             tuple(state), ("action",), found["next.reward"] or found["next.success"], found["next.done"],
-            success=found["next.success"], step_s=1 / self._fps,
+            after if all(name in plain for name in after) else (), success=found["next.success"], step_s=1 / self._fps,
         )  # fmt: skip
 
     def _table(self, row: Mapping[str, Any]) -> pa.Table:

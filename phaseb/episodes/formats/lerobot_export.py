@@ -1,0 +1,158 @@
+"""Write a LeRobot data set (layout v3.0), which LeRobot's own library loads.
+
+A row is an observation and the action that followed it, as LeRobot has it; the state after the last action is kept
+by `next.observation.state`, so states, actions and rewards come back whole. What the gate said of each step is in
+the columns `is_synthetic`, `trust` and `weight`, the latents in `latent`.
+"""
+
+import io
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from phaseb.episodes.formats.export import Exported
+from phaseb.episodes.formats.lerobot_statistics import ImageStatistics, column_statistics
+from phaseb.episodes.parquet_file import write_table
+from phaseb.errors import DataError
+from phaseb.storage import Store
+
+CAMERA = "observation.images.camera"
+FILES_PER_CHUNK = 1000
+TASK = "phaseb"
+_CRF = "14"  # x264's quality, in full chroma: above 35 dB on frames of sharp edges
+
+
+def write_lerobot(store: Store, episodes: Iterable[Exported], fps: int) -> int:
+    """Write episodes, frames of one in memory at a time, and return their number.
+
+    Args:
+        store: the folder of the data set.
+        episodes: all with the same columns.
+        fps: steps in a second.
+
+    Raises:
+        DataError: for no episodes, or episodes that lack actions or differ in their columns.
+    """
+    features: dict[str, Any] = {}
+    meta: list[dict[str, Any]] = []
+    kept: list[dict[str, NDArray[Any]]] = []
+    images = ImageStatistics()
+    first = 0
+    for index, exported in enumerate(episodes):
+        columns, frames = _columns(exported, index, first, fps), exported.episode.frames
+        found = _features(columns, frames, fps)
+        features = features or found
+        if found != features:
+            raise DataError(f"episode {exported.episode.id} differs in its columns from the first")
+        chunk, file = divmod(index, FILES_PER_CHUNK)
+        write_table(store, f"data/chunk-{chunk:03d}/file-{file:03d}.parquet", _table(columns))
+        if frames is not None:
+            store.write_bytes(_encode(frames[:-1], fps), f"videos/{CAMERA}/chunk-{chunk:03d}/file-{file:03d}.mp4")
+            images.add(frames[:-1])
+        meta.append(_locate(exported, index, first, fps))
+        kept.append(columns)
+        first += len(exported.episode)
+    if not meta:
+        raise DataError("no episodes to export")
+    _write_meta(store, meta, features, first, fps)
+    joined = {name: np.concatenate([columns[name] for columns in kept]) for name in kept[0]}
+    stats: dict[str, Any] = {name: column_statistics(column) for name, column in joined.items()}
+    if pictures := images.summary():
+        stats[CAMERA] = pictures
+    store.write_text(json.dumps(stats), "meta", "stats.json")
+    return len(meta)
+
+
+def _columns(exported: Exported, index: int, first: int, fps: int) -> dict[str, NDArray[Any]]:
+    """The columns of one episode, (T,) or (T, D)."""
+    episode, steps = exported.episode, len(exported.episode)
+    if episode.actions is None:
+        raise DataError(f"episode {episode.id} lacks actions")
+    columns: dict[str, NDArray[Any]] = {}
+    if episode.state is not None:
+        columns |= {"observation.state": episode.state[:-1], "next.observation.state": episode.state[1:]}
+    columns["action"] = episode.actions
+    if exported.z is not None:
+        columns["latent"] = exported.z[:-1]
+    at = np.arange(steps)
+    return columns | exported.step_columns() | {
+        "next.reward": episode.rewards, "next.done": (at == steps - 1) & episode.terminated,
+        "timestamp": (at / fps).astype(np.float32), "frame_index": at, "episode_index": np.full(steps, index),
+        "index": first + at, "task_index": np.zeros(steps, np.int64),
+    }  # fmt: skip
+
+
+def _features(columns: dict[str, NDArray[Any]], frames: NDArray[np.uint8] | None, fps: int) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        name: {"dtype": column.dtype.name, "shape": list(column.shape[1:]) or [1], "names": None}
+        for name, column in columns.items()
+    }
+    if frames is not None:
+        height, width, channels = frames.shape[1:]
+        info = {
+            "video.height": height, "video.width": width, "video.channels": channels, "video.codec": "h264",
+            "video.pix_fmt": "yuv444p", "video.fps": fps, "video.is_depth_map": False, "has_audio": False,
+        }  # fmt: skip
+        names = ["height", "width", "channels"]
+        found[CAMERA] = {"dtype": "video", "shape": [height, width, channels], "names": names, "info": info}
+    return found
+
+
+def _table(columns: dict[str, NDArray[Any]]) -> pa.Table:
+    arrays = {}
+    for name, column in columns.items():
+        flat = pa.array(np.ascontiguousarray(column).reshape(-1))
+        arrays[name] = pa.FixedSizeListArray.from_arrays(flat, column.shape[1]) if column.ndim == 2 else flat
+    return pa.table(arrays)
+
+
+def _locate(exported: Exported, index: int, first: int, fps: int) -> dict[str, Any]:
+    """The row of `meta/episodes` that says where an episode lies, and what it is."""
+    chunk, file = divmod(index, FILES_PER_CHUNK)
+    steps = len(exported.episode)
+    row = {
+        "episode_index": index, "tasks": [TASK], "length": steps, "data/chunk_index": chunk, "data/file_index": file,
+        "dataset_from_index": first, "dataset_to_index": first + steps, "meta/episodes/chunk_index": 0,
+        "meta/episodes/file_index": 0, "phaseb/id": exported.episode.id, "phaseb/source": exported.episode.source,
+        "phaseb/lineage": json.dumps(dict(exported.lineage)),
+    }  # fmt: skip
+    if exported.episode.frames is not None:
+        video = f"videos/{CAMERA}"
+        row |= {f"{video}/chunk_index": chunk, f"{video}/file_index": file, f"{video}/from_timestamp": 0.0,
+                f"{video}/to_timestamp": steps / fps}  # fmt: skip
+    return row
+
+
+def _write_meta(store: Store, meta: list[dict[str, Any]], features: dict[str, Any], frames: int, fps: int) -> None:
+    write_table(store, "meta/episodes/chunk-000/file-000.parquet", pa.Table.from_pylist(meta))
+    tasks = pa.table({"task_index": pa.array([0], pa.int64()), "__index_level_0__": [TASK]})
+    pandas = {"index_columns": ["__index_level_0__"], "column_indexes": [], "pandas_version": "2.0", "columns": [
+        {"name": "task_index", "field_name": "task_index", "pandas_type": "int64", "numpy_type": "int64"},
+        {"name": None, "field_name": "__index_level_0__", "pandas_type": "unicode", "numpy_type": "object"},
+    ]}  # fmt: skip
+    write_table(store, "meta/tasks.parquet", tasks.replace_schema_metadata({"pandas": json.dumps(pandas)}))
+    info = {
+        "codebase_version": "v3.0", "robot_type": None, "total_episodes": len(meta), "total_frames": frames,
+        "total_tasks": 1, "chunks_size": FILES_PER_CHUNK, "data_files_size_in_mb": 100, "video_files_size_in_mb": 200,
+        "fps": fps, "splits": {"train": f"0:{len(meta)}"}, "features": features,
+        "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
+        "video_path": "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4",
+    }  # fmt: skip
+    store.write_json(info, "meta", "info.json")
+
+
+def _encode(frames: NDArray[np.uint8], fps: int) -> bytes:
+    import av
+
+    sink = io.BytesIO()
+    with av.open(sink, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=fps, options={"crf": _CRF, "g": "2"})
+        stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv444p"
+        for image in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")))
+        container.mux(stream.encode())
+    return sink.getvalue()
