@@ -9,6 +9,7 @@ ten million transitions (4 GB).
 """
 
 import argparse
+import gc
 import json
 import os
 import resource
@@ -291,15 +292,15 @@ def resident_bytes() -> int:
 def tell_memory(num: int) -> None:
     replay = LocalReplay(SCHEMA, ReplayConfig(capacity=num))
     fill(replay, 200_000, 0)  # what the heap keeps for itself is no part of the buffer
-    source = replay.source([TRUSTED], BATCH, 0.99)
-    source.sample(0, 1)
     replay = LocalReplay(SCHEMA, ReplayConfig(capacity=num))
+    gc.collect()
     before = resident_bytes()
     fill(replay, int(num * 1.1), 1)
     held = replay.num_transitions
     replay.source([TRUSTED], BATCH, 0.99).sample(0, 1)
     sums = replay.partitions[0].strata[1]._index("weight")
     sums._guide = sums._make_guide()
+    gc.collect()
     print(json.dumps({"resident": resident_bytes() - before, "payload": held * SCHEMA.row_bytes}))
 
 

@@ -2,7 +2,7 @@
 
 n weights lie in blocks of 256. A changed weight spoils only its block; a draw searches the blocks' totals and then
 bisects one block, O(log n). Weights that rest for a while get a guide table, and a draw then costs O(1): the guide
-tells for each of n equal parts of the total on which row it begins (Chen and Asau, 1974). No Python loop over rows.
+tells for each of n / 2 equal parts of the total on which row it begins (Chen and Asau, 1974). No Python loop over rows.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ Doubles = NDArray[np.float64]
 Integers = NDArray[np.int64]
 BLOCK = 256
 DRAWS_PER_ROW = 0.125  # draws from unchanged weights before a guide has earned what it costs to make
-MAX_WALK = 6
+MAX_WALK = 8
 
 
 class PrefixSums:
@@ -84,7 +84,7 @@ class PrefixSums:
         return rows
 
     def _walk(self, targets: Doubles, guide: NDArray[np.int32]) -> Integers:
-        """Start where the guide points, a row or two before the one that is sought."""
+        """Start where the guide points, a few rows before the one that is sought."""
         scale = len(guide) / self._before[-1]
         rows = guide.take(np.minimum((targets * scale).astype(np.int64), len(guide) - 1)).astype(np.int64)
         ahead = np.flatnonzero(self._sum_to(rows) <= targets)
@@ -97,10 +97,11 @@ class PrefixSums:
         return rows
 
     def _make_guide(self) -> NDArray[np.int32]:
-        """For each of n equal parts of the total, the row that a target at its beginning falls on."""
+        """For each of n / 2 equal parts of the total, the row that a target at its beginning falls on."""
         sums = (self._before[:-1, None] + self._sums).reshape(-1)
         # A hair lower, so that rounding never makes a walk start behind its goal.
-        edges = np.arange(self._num_rows) * (self._before[-1] / self._num_rows * (1 - 1e-12))
+        num_parts = (self._num_rows + 1) // 2
+        edges = np.arange(num_parts) * (self._before[-1] / num_parts * (1 - 1e-12))
         return np.searchsorted(sums, edges, side="right").astype(np.int32)
 
     def _sum_to(self, rows: Integers) -> Doubles:
