@@ -12,7 +12,7 @@ class ContrastWeights(Section):
 
     contrast: float = Field(1.0, ge=0, description="InfoNCE against every other observation of the group of segments")
     contrast_within: float = Field(1.0, ge=0, description="InfoNCE against observations of the same episode only")
-    spread: float = Field(0.1, ge=0, description="penalty on latent dimensions that repeat each other")
+    spread: float = Field(1.0, ge=0, description="penalty on latent dimensions that repeat each other")
 
 
 class LatentActionsConfig(Section):
@@ -38,15 +38,15 @@ class LatentsConfig(Section):
     num_dims: int = Field(16, ge=1, le=1024, description="dimensions of z_V")
     stack: int = Field(3, ge=1, le=16, description="last frames seen at once (frames alone show no speeds)")
     hidden: int = Field(128, ge=8, le=4096, description="width of the hidden layers")
-    frame_channels: int = Field(24, ge=4, le=512, description="channels of the frame network")
-    frame_features: int = Field(64, ge=4, le=4096, description="features of one frame")
-    num_steps: int = Field(400, ge=1, description="optimiser steps")
-    num_groups: int = Field(4, ge=1, description="groups of segments a step, contrasted apart; divides by the workers")
+    frame_channels: int = Field(16, ge=4, le=512, description="channels of the frame network")
+    frame_features: int = Field(16, ge=4, le=4096, description="points of interest that are located in a frame")
+    num_steps: int = Field(300, ge=1, description="optimiser steps")
+    num_groups: int = Field(2, ge=1, description="groups of segments a step, contrasted apart; divides by the workers")
     num_segments: int = Field(8, ge=1, description="segments a group, from different episodes where there are enough")
     segment_steps: int = Field(16, ge=2, description="observations a segment")
     horizons: tuple[int, ...] = Field((1, 2, 4, 8), description="steps ahead that the encoder must tell apart")
     loss_weights: ContrastWeights = Field(ContrastWeights(), description="weights of the loss terms")
-    learning_rate: float = Field(2e-3, gt=0, description="peak learning rate (warm-up, then cosine to zero)")
+    learning_rate: float = Field(5e-3, gt=0, description="peak learning rate (warm-up, then cosine to zero)")
     weight_decay: float = Field(1e-2, ge=0, description="AdamW weight decay")
     gradient_clip: float = Field(10.0, gt=0, description="largest norm of the gradient")
     state_noise: float = Field(0.02, ge=0, description="noise added to states in training, in standard deviations")

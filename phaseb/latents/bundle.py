@@ -24,7 +24,7 @@ from phaseb.latents.latent_actions import LatentActions
 from phaseb.latents.standardise import Standardizer
 from phaseb.storage import Store
 
-FRAMES_AT_ONCE = 128  # small enough for the cache: larger batches were slower on every machine measured
+FRAMES_AT_ONCE = 32  # small enough for the cache: larger batches are slower
 ROWS_AT_ONCE = 4096
 
 Observations = Mapping[str, NDArray[np.generic]]
@@ -178,7 +178,7 @@ class EncoderBundle:
         """States (M, S) and stacked features (M, K, F) to (M, D) standardised latents."""
         normalised = None
         if state is not None:
-            normalised = self.encoder.normalise(torch.as_tensor(state, dtype=torch.float32, device=self.device))
+            normalised = self.encoder.normalise(torch.tensor(state, dtype=torch.float32, device=self.device))
         z = self.standardizer(self.encoder.fuse(normalised, stacked))
         return cast(NDArray[np.float32], z.cpu().numpy())
 

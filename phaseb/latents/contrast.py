@@ -14,25 +14,27 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+FIRST_LOG_PRECISION = 2.0
+
 
 class Predictor(nn.Module):
-    """One network a horizon that moves z_t towards z_{t+k}, given the action at t: residual, linear plus MLP."""
+    """One linear map a horizon that moves z_t towards z_{t+k}, given the action at t, and how exactly it must hit.
 
-    def __init__(self, num_dims: int, num_actions: int, num_horizons: int, hidden: int) -> None:
+    Linear on purpose: a network here would let the latents be any scrambling of the state; a linear map asks for
+    latents in which motion is as simple as it can be.
+    """
+
+    def __init__(self, num_dims: int, num_actions: int, num_horizons: int) -> None:
         super().__init__()
-        inputs = num_dims + num_actions
-
-        def network() -> nn.Module:
-            return nn.Sequential(
-                nn.Linear(inputs, hidden), nn.LayerNorm(hidden), nn.SiLU(), nn.Linear(hidden, num_dims)
-            )
-
-        self.linear = nn.ModuleList([nn.Linear(inputs, num_dims) for _ in range(num_horizons)])
-        self.mlp = nn.ModuleList([network() for _ in range(num_horizons)])
+        self.move = nn.ModuleList([nn.Linear(num_dims + num_actions, num_dims) for _ in range(num_horizons)])
+        self.log_precision = nn.Parameter(torch.full((num_horizons,), FIRST_LOG_PRECISION))
 
     def forward(self, z: Tensor, actions: Tensor, horizon: int) -> Tensor:
-        x = torch.cat([z, actions], dim=-1)
-        return cast(Tensor, z + self.linear[horizon](x) + self.mlp[horizon](x))
+        return cast(Tensor, z + self.move[horizon](torch.cat([z, actions], dim=-1)))
+
+    def precision(self, horizon: int) -> Tensor:
+        """The inverse variance of a latent around its prediction."""
+        return self.log_precision[horizon].exp()
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def contrast(
     for number, k in enumerate(h for h in horizons if h < L):
         anchor = torch.arange(B * L, device=z.device).view(B, L)[:, : L - k].reshape(-1)
         moved = predictor(candidates[:, anchor], actions.reshape(G, B * L, -1)[:, anchor], number)
-        logits = -0.5 * torch.cdist(moved, candidates).square()
+        logits = -0.5 * predictor.precision(number) * squared_distances(moved, candidates)
         # the same observation may be in a group twice (few episodes): it is no negative of itself
         twin = same_episode[:, anchor + k] & (step[:, anchor + k, None] == step[:, None, :])
         positive = (anchor + k).expand(G, -1)
@@ -84,6 +86,12 @@ def contrast(
     losses = {name: total / max(len(hits), 1) for name, total in totals.items()}
     losses["spread"] = spread(candidates, valid)
     return losses, torch.stack(hits).mean() if hits else z.new_zeros(())
+
+
+def squared_distances(x: Tensor, y: Tensor) -> Tensor:
+    """(G, M, P) squared Euclidean distances of (G, M, D) and (G, P, D); unlike `cdist`, smooth at zero."""
+    squares = x.square().sum(-1)[:, :, None] + y.square().sum(-1)[:, None, :]
+    return (squares - 2 * x @ y.transpose(1, 2)).clamp_min(0.0)
 
 
 def spread(z: Tensor, valid: Tensor) -> Tensor:

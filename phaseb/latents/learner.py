@@ -18,6 +18,8 @@ from phaseb.latents.encoder import Encoder, EncoderSpec, stack_index
 from phaseb.seeding import derive_seed, numpy_generator, torch_generator
 
 WARMUP_STEPS = 20
+CONDITION_AT, CONDITION_ROWS = (0.0, 0.1, 0.25, 0.5), 512  # when to whiten what is seen, and on how many rows
+FREE = ("predictor.log_precision", "encoder.frames.sharpness")  # scales: not decayed, and learned faster
 
 
 class EncoderLearner:
@@ -41,21 +43,27 @@ class EncoderLearner:
             torch.manual_seed(derive_seed(context.seed, "encoder", "init"))
             self.encoder = Encoder(self.spec)
             num_actions = self._arrays["actions"].shape[-1]
-            self.predictor = Predictor(config.num_dims, num_actions, len(config.horizons), config.hidden)
+            self.predictor = Predictor(config.num_dims, num_actions, len(config.horizons))
         self._fit_inputs()
+        self._condition_steps = {int(share * self.num_steps) for share in CONDITION_AT}
         self.modules = nn.ModuleDict({"encoder": self.encoder, "predictor": self.predictor}).to(context.device)
+        slow = [p for name, p in self.modules.named_parameters() if name not in FREE]
+        fast = [p for name, p in self.modules.named_parameters() if name in FREE]
+        self._rates = [config.learning_rate, 10 * config.learning_rate]
         self.optimizer = torch.optim.AdamW(
-            self.modules.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+            [{"params": slow, "weight_decay": config.weight_decay}, {"params": fast, "weight_decay": 0.0}]
         )
 
     def step(self, step: int) -> dict[str, float]:
         """One update; metrics only every `log_every` steps."""
+        if self.spec.frame_shape is not None and step in self._condition_steps:
+            self._condition(keep=step > 0)
         losses, accuracy = self._losses(self._draw(self._train, "batch", step), ("noise", step))
         total = weigh(losses, self.config.loss_weights.model_dump())
         if not torch.isfinite(total):
             raise DivergenceError(f"encoder: loss is not finite at step {step}; lower latents.learning_rate")
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * _schedule(step, self.num_steps)
+        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate * _schedule(step, self.num_steps)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(total)
         self.context.average_gradients(self.modules.parameters())
@@ -140,6 +148,22 @@ class EncoderLearner:
             generator=torch_generator(self.context.seed, "encoder", *stream),
         )  # fmt: skip
         return whole[self.context.rank * rows : (self.context.rank + 1) * rows].flatten(0, 1)
+
+    @torch.no_grad()
+    def _condition(self, keep: bool) -> None:
+        """Whiten what is seen by a fixed sample of training observations: the same on every worker."""
+        rng = numpy_generator(self.context.seed, "encoder", "condition")
+        lengths = self._arrays["lengths"].numpy()
+        episode = rng.choice(self._train, CONDITION_ROWS)
+        step = torch.from_numpy(np.floor(rng.random(CONDITION_ROWS) * (lengths[episode] + 1)).astype(np.int64))
+        steps = stack_index(step, self.spec.stack)
+        frames = self._arrays["frames"][torch.from_numpy(episode)[:, None], steps]
+        parts = torch.split(frames.flatten(0, 1), 64)
+        features = torch.cat([self.encoder.features(part.to(self.context.device)) for part in parts])
+        self.encoder.condition(features.view(*steps.shape, -1), keep)
+        for layer in (self.encoder.linear, self.encoder.mlp[0]):
+            for parameter in layer.parameters():
+                self.optimizer.state.pop(parameter, None)  # its moments were of other inputs
 
     def _fit_inputs(self) -> None:
         steps = torch.arange(self._arrays["actions"].shape[1] + 1)

@@ -15,6 +15,9 @@ class Still(torch.nn.Module):
     def forward(self, z, actions, horizon):
         return z
 
+    def precision(self, horizon):
+        return torch.ones(())
+
 
 def by_hand(z, segments, k, within):
     """-log softmax of -|z - z'|²/2 for every anchor, written out."""
@@ -63,7 +66,7 @@ def test_perfect_latents_have_no_loss_and_noise_has_the_log_of_the_candidates():
         torch.arange(B)[None, :, None].expand(G, B, L), torch.arange(L).expand(G, B, L), torch.ones(G, B, L).bool()
     )
 
-    class Next(torch.nn.Module):
+    class Next(Still):
         def forward(self, z, actions, horizon):
             return z + 50.0
 
@@ -98,6 +101,12 @@ def test_loss_names_are_the_weights_names():
     assert float(weigh({"a": torch.ones(()), "b": 2 * torch.ones(())}, {"a": 3.0, "b": 0.5})) == 4.0
 
 
-def test_predictor_starts_from_where_it_is():
-    predictor = Predictor(3, 2, 2, 8)
-    assert predictor(torch.randn(5, 3), torch.randn(5, 2), 1).shape == (5, 3)
+def test_predictor_has_a_map_and_a_precision_for_every_horizon():
+    predictor = Predictor(3, 2, 2)
+    z, actions = torch.randn(5, 3), torch.randn(5, 2)
+    with torch.no_grad():
+        predictor.move[1].weight.zero_()
+        predictor.move[1].bias.fill_(1.0)
+    assert torch.equal(predictor(z, actions, 1), z + 1)
+    assert not torch.equal(predictor(z, actions, 0), z + 1)
+    assert predictor.precision(0).item() > 0

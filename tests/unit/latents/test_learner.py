@@ -64,7 +64,7 @@ def test_two_workers_have_the_mean_gradient_of_one(small_config, episodes):
     for context in (one, left, right):
         make_learner(small_config, data, context).step(0)
     for whole, a, b in zip(one.kept, left.kept, right.kept, strict=True):
-        torch.testing.assert_close((a + b) / 2, whole, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close((a + b) / 2, whole, atol=2e-4, rtol=2e-3)
     assert any(not torch.allclose(a, b) for a, b in zip(left.kept, right.kept, strict=True))
 
 
