@@ -19,6 +19,7 @@ class OfflineConfig(Section):
     clone_share: float = Field(
         0.15, ge=0, lt=1, description="share of the steps, the first, that only clone: cheap; values start near data"
     )
+    clone_lr: float = Field(1e-3, gt=0, description="the policy's learning rate while it clones")
     value_share: float = Field(
         0.25, ge=0, lt=1, description="share of the steps, the next, in which values are learned while the policy waits"
     )

@@ -61,12 +61,15 @@ class ImplicitQ(SoftActorCritic):
         return self.config.reward_scale * batch.reward + batch.discount * value
 
     def _clone(self, batch: Batch, advantage: Tensor) -> Metrics:
-        """Eq. 7: -exp(inverse temperature * advantage) log pi(a | s)."""
+        """Eq. 7 with squared distance for the likelihood: it keeps the scale of the first phase, and a gripper that is
+        recorded as open or shut does not need the tails of a Gaussian."""
         limit = self.config.offline.iql_weight_limit
         factor = torch.exp(self.scalars.iql_temperature[:, None] * advantage).clamp(max=limit)
-        loss = -(batch.weight * factor * self.actor.log_density(batch.z, batch.action)).mean(-1)
+        factor = factor / self.context.average(factor.mean(-1, keepdim=True))
+        distance = (torch.tanh(self.actor(batch.z)[0]) - batch.action).square().mean(-1)
+        loss = (batch.weight * factor * distance).mean(-1)
         norms = self._descend("actor", loss, self.actor.parameters())
-        return {"actor_loss": loss.detach(), "actor_gradient": norms, "advantage_weight": factor.mean(-1)}
+        return {"actor_loss": loss.detach(), "actor_gradient": norms, "advantage_weight": factor.amax(-1)}
 
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {"value": self.value.state_dict()}

@@ -154,13 +154,14 @@ class SoftActorCritic:
 
     def _set_learning_rates(self, step: int) -> None:
         config = self.config
-        if config.final_lr_factor == 1:
-            return
         fall = 0.5 * (1 + math.cos(math.pi * min(1.0, step / config.num_steps)))
         factor = config.final_lr_factor + (1 - config.final_lr_factor) * fall
-        rates = {"critics": config.critic_lr, "actor": config.actor_lr, "temperature": config.temperature_lr}
+        rates = {"critics": config.critic_lr, "value": config.critic_lr, "temperature": config.temperature_lr}
+        rates["actor"] = config.actor_lr
         for name, optimiser in self.optimisers.items():
             optimiser.param_groups[0]["lr"] = rates[name] * factor
+        if step < self.clone_until:
+            self.optimisers["actor"].param_groups[0]["lr"] = config.offline.clone_lr
 
     def state_dict(self) -> dict[str, Any]:
         """Networks, targets, temperatures and optimiser moments."""

@@ -247,7 +247,7 @@ def test_noise_is_shared_among_workers(random_source):
 
 
 def test_the_first_steps_only_clone(random_source):
-    settings = config(clone_share=0.6).model_copy(update={"actor_lr": 0.01})
+    settings = config(clone_share=0.6, clone_lr=0.01)
     learner = SoftActorCritic(settings, SPECS, 5, 2, CONTEXT)
     before = [p.detach().clone() for p in learner.critics.parameters()]
     distances = []
