@@ -67,7 +67,7 @@ class _Study:
         self.started = time.monotonic()
 
     def run(self) -> StudyResult:
-        data = [ray.put(self.checked.objective.prepare(self.checked.base, []))]
+        data = [ray.put(self.checked.objective.prepare(self.checked.base, [self.console]))]
         with self.console:
             ended_by = self._search(data)
             candidates = self._candidates()

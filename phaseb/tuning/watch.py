@@ -1,7 +1,9 @@
 """What a person sees of a search: a live table on a terminal if asked, else a line for every trial that ends."""
 
 import time
+from collections.abc import Mapping
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -32,6 +34,15 @@ class StudyConsole:
     ) -> None:
         if self._live:
             self._live.stop()
+
+    def on_stage_start(self, stage: str) -> None:
+        self._console.print(f"{stage} …", markup=False)
+
+    def on_progress(self, stage: str, metrics: Mapping[str, float]) -> None:
+        return None
+
+    def on_stage_end(self, stage: str, metrics: Mapping[str, Any], seconds: float, skipped: bool) -> None:
+        self._console.print(f"{stage} {'is up to date' if skipped else f'took {seconds:.0f} s'}", markup=False)
 
     def on_report(self, record: Record) -> None:
         if self._live:

@@ -1,0 +1,116 @@
+"""The policy job as a search sees it: the same learner of every arm, judged by what its policies earn in physics."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from phaseb.config.root import Config
+from phaseb.data_parallel import LearnerContext
+from phaseb.episodes.actions import ActionScale
+from phaseb.episodes.shards import read_trajectories
+from phaseb.episodes.trajectories import Trajectories
+from phaseb.latents.bundle import EncoderBundle
+from phaseb.policy.actor import Actor
+from phaseb.policy.behaviour import action_mse
+from phaseb.policy.evaluation import EVALUATED, aggregate, evaluate
+from phaseb.policy.fqe import fitted_q_evaluation
+from phaseb.runs.collect import read_action_scale
+from phaseb.runs.environments import make_environment
+from phaseb.runs.policy import ArmsLearner, PolicyData, fill_replay, make_learner, runs_of
+from phaseb.runs.result import Callback
+from phaseb.runs.stages import STAGES
+from phaseb.runs.trust import uncertainty_reference
+from phaseb.storage import Store
+
+FIRST_SEED = 3_000_000
+"""Physics episodes of a search: none that collecting, promoting or reporting uses."""
+NUM_EPISODES = 40
+
+
+@dataclass(frozen=True)
+class PolicyInputs:
+    """What the stages before the policy left: shared by all trials of a node, read only."""
+
+    real: Trajectories
+    held_out: Trajectories
+    synthetic: Trajectories
+    store: Store
+    uncertainty_reference: float | None
+    scale: ActionScale | None
+
+
+class PolicyObjective:
+    """Searches the policy learner, the arms' shares and the replay. Set `arms` under overrides to train fewer runs."""
+
+    sections = ("policy", "arms", "replay")
+    steps = "policy.num_steps"
+
+    def metrics(self, config: Config) -> Mapping[str, str]:
+        of = "the candidate arm's policies, mean over their seeds"
+        if config.environment.id == "none":
+            return {"return": f"fitted Q evaluation of {of}", "action_mse": "distance to the operators (no goal)"}
+        return {
+            **{name: f"{name} in physics of {of}" for name in EVALUATED},
+            "gain": "return of the candidate arm less that of the baseline arm",
+            "action_mse": "distance to the operators on dev episodes (no goal)",
+        }
+
+    def prepare(self, config: Config, callbacks: Sequence[Callback]) -> PolicyInputs:
+        for stage in STAGES:
+            if stage.name == "policy":
+                break
+            if stage.name not in ("bricks", "judge"):  # nothing of theirs is read here
+                stage.run(config, callbacks)
+        store = Store.at(config.run.dir)
+        latents = read_trajectories(store.folder("latents"), ("train", "dev"))
+        reference = uncertainty_reference(store, latents.split("dev"), config)
+        synthetic = read_trajectories(store.folder("synthetic"))
+        return PolicyInputs(
+            latents.split("train"), latents.split("dev"), synthetic, store, reference, read_action_scale(store)
+        )
+
+    def make_learner(self, config: Config, data: PolicyInputs, context: LearnerContext) -> ArmsLearner:
+        here = config.model_copy(update={"resources": config.resources.model_copy(update={"num_workers": 0})})
+        run = config.run.model_copy(update={"seed": context.seed})
+        arms, streams = runs_of(here.model_copy(update={"run": run}))
+        replay = fill_replay(data.real, data.synthetic, arms, here)
+        inputs = PolicyData(
+            replay, arms, streams, data.real, data.held_out, data.store, data.uncertainty_reference
+        )
+        return make_learner(config.policy, inputs, context)
+
+    def measure(
+        self, learner: ArmsLearner, config: Config, data: PolicyInputs, seed: int, split: str = "dev"
+    ) -> dict[str, float]:
+        by_arm: dict[str, list[Actor]] = {}
+        for spec, actor in zip(learner.specs, learner.actors(), strict=True):
+            by_arm.setdefault(spec.arm, []).append(actor)
+        names = list(by_arm)
+        candidate = config.promotion.candidate if config.promotion.candidate in by_arm else names[-1]
+        earned = [self._earn(actor, config, data, seed, split) for actor in by_arm[candidate]]
+        found = {name: float(np.mean([row[name] for row in earned])) for name in earned[0]}
+        found["action_mse"] = float(np.mean([action_mse(actor.act, data.held_out) for actor in by_arm[candidate]]))
+        if config.promotion.baseline in by_arm and config.environment.id != "none":
+            base = [self._earn(a, config, data, seed, split)["return"] for a in by_arm[config.promotion.baseline]]
+            found["gain"] = found["return"] - float(np.mean(base))
+        return found
+
+    def _earn(self, actor: Actor, config: Config, data: PolicyInputs, seed: int, split: str) -> dict[str, float]:
+        """What one policy earns; the sealed test's episodes are those that the report evaluates on."""
+        first = FIRST_SEED if split == "dev" else config.evaluation.first_seed
+        num = NUM_EPISODES if split == "dev" else config.evaluation.num_episodes
+        size = min(config.evaluation.num_envs, num)
+        environment = make_environment(config.environment, size)
+        if environment is None:
+            estimate: Any = fitted_q_evaluation(config.evaluation.fqe, [actor], data.held_out, seed)
+            return {"return": float(estimate.interval(0)[0])}
+        scale = data.scale or ActionScale(environment.action_low, environment.action_high)
+        try:
+            encoder = EncoderBundle.load(data.store.folder("encoder")).online(size)
+            rows = evaluate(actor.act, encoder, environment, range(first, first + num), scale.denormalise)
+        finally:
+            environment.close()
+        told = aggregate(rows, config.valuation)
+        return {name: told[name] for name in EVALUATED}
