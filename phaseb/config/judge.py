@@ -29,9 +29,6 @@ class JudgeConfig(Section):
     confidence: float = Field(0.95, gt=0.5, lt=1, description="confidence of the intervals")
     jump_auc: float = Field(0.05, gt=0, lt=0.5, description="rise of the worst judge's AUC that names a leaking rung")
     jump_p_value: float = Field(0.01, gt=0, lt=1, description="a rung leaks only where chance is less likely than this")
-    alive_rmse: float = Field(
-        1.0, gt=0, description="a rollout survives while its error stays below this many standard deviations of z"
-    )
 
     episode_rounds: int = Field(60, ge=1, description="boosting rounds on episode features")
     window_rounds: int = Field(50, ge=1, description="boosting rounds on windows")
