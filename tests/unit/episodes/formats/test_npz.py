@@ -11,6 +11,7 @@ from episode_strategies import make_episode, same
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from phaseb.config.episodes import ColumnsConfig
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.formats.npz import read_npz, write_npz
 from phaseb.errors import DataError
@@ -80,6 +81,29 @@ def test_episodes_come_back_equal_to_the_bit(
     for one, other in zip(before, read_npz(str(folder / "x.npz"), LIMIT), strict=True):
         for field in ("id", "state", "actions", "rewards", "frames", "terminated", "metrics"):
             assert same(getattr(one, field), getattr(other, field)), field
+
+
+def test_arrays_of_other_names_are_mapped_and_economics_worked_out(tmp_path: Path) -> None:
+    content = {"pos": np.ones((4, 7, 2)), "vel": np.full((4, 7, 1), 5.0), "u": np.zeros((4, 6, 2))}
+    content |= {"gain": np.eye(4, 6), "won": np.eye(4, 6) * [[1], [0], [1], [0]], "watts": np.full((4, 6), 30.0)}
+    content["film"] = np.zeros((4, 7, 8, 8, 3), np.uint8)
+    columns = ColumnsConfig(
+        observation=("pos", "vel"), action="u", reward="gain", success="won", power_w="watts", step_s=60, image="film",
+        image_size=4,
+    )  # fmt: skip
+    episodes = read_npz(save(tmp_path / "x.npz", content), LIMIT, columns)
+    assert episodes[0].state is not None
+    assert episodes[0].state[0].tolist() == [1, 1, 5]
+    assert episodes[1].rewards.tolist() == [0, 1, 0, 0, 0, 0]
+    assert episodes[0].frames is not None
+    assert episodes[0].frames.shape == (7, 4, 4, 3)
+    good, bad = episodes[0].metrics, episodes[1].metrics
+    assert (good["good_units"], good["mpl"], good["error_rate"]) == (1, pytest.approx(10), 0)  # one in six minutes
+    assert (good["energy_wh"], good["energy_wh_per_unit"]) == (pytest.approx(3), pytest.approx(3))
+    assert (bad["errors"], bad["mpl"], bad["error_rate"]) == (1, 0, 1)
+    assert np.isnan(bad["energy_wh_per_unit"])
+    with pytest.raises(DataError, match=r"lacks the array 'payoff' that episodes\.columns names"):
+        read_npz(str(tmp_path / "x.npz"), LIMIT, ColumnsConfig(reward="payoff"))
 
 
 def test_a_storage_address_is_read(tmp_path: Path) -> None:
