@@ -48,13 +48,13 @@ def _parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(add_help=False)
     options.add_argument("--json", action="store_true", help="print the result as one JSON document on stdout")
     options.add_argument("--debug", action="store_true", help="show tracebacks")
-    parser = argparse.ArgumentParser(prog="phaseb", description="Synthetic data, safe and worth having, for offline "
-                                     "robot learning.", epilog=EPILOG)  # fmt: skip
+    about = "Synthetic data, safe and worth having, for offline robot learning."
+    parser = argparse.ArgumentParser(prog="phaseb", description=about, epilog=EPILOG, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"phaseb {__version__}")
     parser.set_defaults(debug=False)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, (_, text) in JOBS.items():
-        job = commands.add_parser(name, help=text, description=text, parents=[options])
+        job = commands.add_parser(name, help=text, description=text, parents=[options], allow_abbrev=False)
         if name == "report":
             job.add_argument("runs", nargs="*", default=[], metavar="RUN",
                              help="run directories: one is told again, two are compared")  # fmt: skip

@@ -55,7 +55,8 @@ def require_steps(episodes: Iterable[Episode], horizon: int) -> None:
     if enough < MIN_TRAIN:
         raise DataError(
             f"{enough} of {len(lengths)} training episodes have {horizon} steps, the longest has "
-            f"{max(lengths, default=0)}; import longer episodes or lower the horizon"
+            f"{max(lengths, default=0)}; import longer episodes, or lower synthesis.horizon "
+            "and world_model.horizon.steps"
         )
 
 

@@ -14,7 +14,7 @@ from phaseb.episodes.actions import ActionScale
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.imports import import_episodes
 from phaseb.episodes.shards import read_episodes, write_episodes
-from phaseb.episodes.splits import assign_splits
+from phaseb.episodes.splits import assign_splits, require_steps
 from phaseb.errors import ConfigError, DataError, PhasebError
 from phaseb.runs.environments import make_environment
 from phaseb.runs.result import Callback, RunResult
@@ -27,6 +27,7 @@ SCALE = ("episodes", "action_scale.json")
 def work(context: StageContext) -> dict[str, Any]:
     config, store = context.config, context.store
     episodes = _record(context) if config.episodes.source in COLLECTED else _import(context)
+    require_steps(episodes, config.synthesis.horizon)
     scale = _action_scale(config, episodes)
     store.write_json(scale.to_json() if scale else None, *SCALE)
     return _economics(episodes)

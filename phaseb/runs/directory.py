@@ -47,7 +47,11 @@ class RunDirectory:
         return directory
 
     def lineage(self) -> dict[str, Any]:
-        return dict(self.store.read_json("run.json"))
+        lineage = self.store.read_json("run.json")
+        ours = isinstance(lineage, dict) and (lineage.get("format") != FORMAT or {"stages", "sections"} <= set(lineage))
+        if not ours:
+            raise DataError(f"{self.store.path('run.json')} is damaged; choose another run.dir, or delete this one")
+        return dict(lineage)
 
     def stage(self, name: str) -> dict[str, Any]:
         """The lineage of one stage; empty where it never started."""
