@@ -4,6 +4,7 @@ A Ray started here listens on loopback, asks for a token that lives in this proc
 usage, and is stopped again. Inside a submitted job, or with an address, the cluster that is there is joined instead.
 """
 
+import glob
 import logging
 import os
 import secrets
@@ -38,7 +39,7 @@ QUIET = {
 QUIET_LOCAL = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
 JOB_MARK = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray's job server sets it for the process of a submitted job
 POLL_S = 0.5
-MAX_TEMPORARY_CHARS = 24
+MAX_TEMPORARY_CHARS = 16
 CONNECT_TIMEOUT_S = 10.0
 
 
@@ -166,9 +167,26 @@ def new_token() -> str:
 
 
 def _session_folder() -> str:
-    """A new folder only we may read, short enough for Ray's sockets (a socket's path has at most 107 bytes)."""
-    parent = tempfile.gettempdir()
-    return tempfile.mkdtemp(prefix="phaseb-", dir=parent if len(parent) <= MAX_TEMPORARY_CHARS else "/tmp")
+    """A new folder only we may read, short enough for Ray's sockets (a socket's path has at most 107 bytes).
+
+    Folders that killed processes of ours left behind are removed on the way.
+    """
+    parent = tempfile.gettempdir() if len(tempfile.gettempdir()) <= MAX_TEMPORARY_CHARS else "/tmp"
+    for left in glob.glob(f"{parent}/phaseb-*-*/"):
+        owner = left.rstrip("/").split("-")[-2]
+        if owner.isdigit() and os.stat(left).st_uid == os.getuid() and not _is_alive(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)
+    return tempfile.mkdtemp(prefix=f"phaseb-{os.getpid()}-", dir=parent)
+
+
+def _is_alive(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _start(resources: ResourcesConfig, folder: str) -> None:

@@ -1,13 +1,16 @@
 """Ray as this program starts it: closed to strangers, quiet, bounded, gone afterwards; and honest about shortages."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import textwrap
+from pathlib import Path
 
 import pytest
 
+from phaseb import runtime
 from phaseb.config.resources import ResourcesConfig
 from phaseb.errors import ClusterError
 from phaseb.runtime import joins_cluster, machine_cpus, ray_session, scaling_config, training_request
@@ -62,8 +65,23 @@ def test_a_session_is_quiet_closed_to_strangers_and_leaves_nothing_behind(tmp_pa
 
 def test_too_much_for_this_machine_is_said_before_ray_starts():
     wanted = machine_cpus() + 1
-    session = ray_session(ResourcesConfig(num_workers=wanted))
-    with pytest.raises(ClusterError, match=rf"{wanted} CPUs are asked for, this machine has {wanted - 1};"), session:
+    done = in_fresh_process(
+        f"""
+        from phaseb.config.resources import ResourcesConfig
+        from phaseb.runtime import ray_session
+        with ray_session(ResourcesConfig(num_workers={wanted})):
+            pass
+        """
+    )
+    assert f"ClusterError: {wanted} CPUs are asked for, this machine has {wanted - 1}; lower" in done.stderr
+
+
+def test_too_much_for_a_cluster_that_is_there_is_said_or_waited_for():
+    session = ray_session(ResourcesConfig(num_workers=64))
+    with pytest.raises(ClusterError, match=r"64 CPU asked for, .* free of .*; lower resources"), session:
+        pass
+    session = ray_session(ResourcesConfig(num_workers=64, wait_s=1))
+    with pytest.raises(ClusterError, match="after 1 s"), session:
         pass
 
 
@@ -103,3 +121,19 @@ def test_a_submitted_job_joins_its_cluster(monkeypatch):
 def test_resources_that_cannot_be_are_refused(wrong):
     with pytest.raises(ValueError):
         ResourcesConfig(**wrong)
+
+
+def test_what_a_killed_process_left_behind_is_cleared_away(monkeypatch):
+    short = tempfile.mkdtemp(dir="/tmp", prefix="t")
+    monkeypatch.setattr(tempfile, "tempdir", short)
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    left, alive = Path(short, f"phaseb-{gone.pid}-abc"), Path(short, f"phaseb-{os.getpid()}-abc")
+    for folder in (left, alive):
+        folder.mkdir()
+        (folder / "session").write_text("x")
+    new = runtime._session_folder()
+    assert not left.exists()
+    assert alive.exists()
+    assert os.stat(new).st_mode & 0o077 == 0
+    shutil.rmtree(short)
