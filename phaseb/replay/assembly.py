@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseb.replay.block import Block, Part, as_batches, block_size, open_block
+from phaseb.replay.block import Block, Part, as_batches
 from phaseb.replay.buffer_pool import BufferPool
 from phaseb.replay.plan import Request, owned, places
 from phaseb.replay.schema import TransitionSchema
@@ -38,30 +38,31 @@ def assemble(
         windows: (S, R, 2, 2).
         pool: where memory comes from.
     """
-    numbered = any(spec.weighting == "priority" for spec in request.specs)
-    num = request.num_batches * len(request.specs) * request.shape.share
+    layout = request.layout(schema, request.num_batches * len(request.specs) * request.shape.share)
     single = is_single(windows)
     if single is not None:
         part = parts[single]
-        block = open_block(schema, part.flat, num, numbered)
+        block = layout.open(part.flat)
         batch = as_batches(schema, block, synthetic_places(request), request.num_batches, part.frames)
-        if numbered:
+        if layout.numbered:
             batch["shard"] = np.full(batch["number"].shape, single)
         return batch
     numbers, synthetic = places(request)
-    block = open_block(schema, pool.take(block_size(schema, num, numbered)), num, numbered)
-    shards = np.empty(num, dtype=np.int64)
-    frames = np.empty((num, 2, *schema.frame_shape), np.uint8) if schema.frame_shape else None
+    block = layout.open(pool.take(layout.size))
+    shards = np.empty(layout.num, dtype=np.int64)
+    frames = None
+    if schema.frame_shape:
+        frames = np.empty((layout.num, layout.length + 1, *schema.frame_shape), np.uint8)
     for shard, part in parts.items():
         at = np.flatnonzero(owned(numbers, synthetic, windows[shard]).ravel())
-        given = open_block(schema, part.flat, len(at), numbered)
+        given = request.layout(schema, len(at)).open(part.flat)
         for target, source in zip(_columns(block), _columns(given), strict=True):
             target[at] = source
         if frames is not None and part.frames is not None:
             frames[at] = part.frames
         shards[at] = shard
     batch = as_batches(schema, block, synthetic, request.num_batches, frames)
-    if numbered:
+    if layout.numbered:
         batch["shard"] = shards.reshape(request.num_batches, *synthetic.shape)
     return batch
 

@@ -1,7 +1,7 @@
 """Batches as they travel: one flat float32 array, of which a learner's arrays are views.
 
-For n transitions: n pairs of records (a row and the one behind it), then n discounts, n weights, n ages and,
-where priorities are wanted, n row numbers (int64, as pairs of float32 bit patterns).
+For n draws of L transitions in a row: n runs of L + 1 records, then n discounts, n weights, n ages and, where
+priorities are wanted, n row numbers (int64, as pairs of float32 bit patterns). L = 1: a transition and its successor.
 """
 
 from dataclasses import dataclass
@@ -25,8 +25,44 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Layout:
+    """How n draws lie in a flat array.
+
+    Attributes:
+        schema: of the records.
+        num: n.
+        length: L.
+        numbered: whether row numbers are told.
+    """
+
+    schema: TransitionSchema
+    num: int
+    length: int = 1
+    numbered: bool = False
+
+    @property
+    def size(self) -> int:
+        """Numbers in the flat array."""
+        return self.num * ((self.length + 1) * self.schema.width + 3) + (2 * self.num + 1 if self.numbered else 0)
+
+    def open(self, flat: Floats) -> "Block":
+        """The views of a flat array."""
+        num, width = self.num, (self.length + 1) * self.schema.width
+        at = num * width
+        numbers = None
+        if self.numbered:
+            begin = at + 3 * num
+            begin += begin % 2  # int64 wants an even place
+            numbers = flat[begin : begin + 2 * num].view(np.int64)
+        return Block(
+            flat, flat[:at].reshape(num, self.length + 1, self.schema.width), flat[at : at + num],
+            flat[at + num : at + 2 * num], flat[at + 2 * num : at + 3 * num], numbers,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
 class Block:
-    """n transitions in one flat array; every attribute is a view of it."""
+    """n draws in one flat array; every attribute is a view of it. `records` is (n, L + 1, W), the others (n,)."""
 
     flat: Floats
     records: Floats
@@ -34,26 +70,6 @@ class Block:
     weight: Floats
     age: Floats
     numbers: NDArray[np.int64] | None
-
-
-def block_size(schema: TransitionSchema, num: int, numbered: bool) -> int:
-    """Numbers in the flat array of `num` transitions."""
-    return num * (2 * schema.width + 3) + (2 * num + 1 if numbered else 0)
-
-
-def open_block(schema: TransitionSchema, flat: Floats, num: int, numbered: bool) -> Block:
-    """The views of a flat array of `num` transitions."""
-    width = 2 * schema.width
-    at = num * width
-    numbers = None
-    if numbered:
-        begin = at + 3 * num
-        begin += begin % 2  # int64 wants an even place
-        numbers = flat[begin : begin + 2 * num].view(np.int64)
-    return Block(
-        flat, flat[:at].reshape(num, width), flat[at : at + num], flat[at + num : at + 2 * num],
-        flat[at + 2 * num : at + 3 * num], numbers,
-    )  # fmt: skip
 
 
 def as_batches(
@@ -67,25 +83,29 @@ def as_batches(
 
     Args:
         synthetic: (R, B) which places of a batch are synthetic.
-        frames: (n, 2, H, W, C), or None.
+        frames: (n, L + 1, H, W, C), or None.
     """
     shape = (num_batches, *synthetic.shape)
-    records = block.records.reshape(*shape, -1)
+    records = block.records.reshape(*shape, *block.records.shape[1:])
+    latents, single = records[..., : schema.latent_size], records.shape[-2] == 2
+    steps = records[..., 0, :] if single else records[..., :-1, :]
     batch: dict[str, NDArray[np.generic]] = {
-        "z": records[..., : schema.latent_size],
-        "action": records[..., schema.action],
-        "reward": records[..., schema.reward],
-        "next_z": records[..., schema.width : schema.width + schema.latent_size],
+        "action": steps[..., schema.action],
+        "reward": steps[..., schema.reward],
         "discount": block.discount.reshape(shape),
         "is_synthetic": np.broadcast_to(synthetic, shape),
         "weight": block.weight.reshape(shape),
-        "trust": records[..., schema.trust],
+        "trust": steps[..., schema.trust],
+        "cut": steps[..., schema.cut],
         "age": block.age.reshape(shape),
-        "cut": records[..., schema.cut],
     }
+    if single:
+        batch |= {"z": latents[..., 0, :], "next_z": latents[..., 1, :]}
+    else:
+        batch |= {"z": latents, "terminal": steps[..., schema.terminal]}
     if block.numbers is not None:
         batch["number"] = block.numbers.reshape(shape)
     if frames is not None:
-        pairs = frames.reshape(*shape, *frames.shape[1:])
-        batch["frame"], batch["next_frame"] = pairs[:, :, :, 0], pairs[:, :, :, 1]
+        runs = frames.reshape(*shape, *frames.shape[1:])
+        batch |= {"frame": runs[:, :, :, 0], "next_frame": runs[:, :, :, 1]} if single else {"frame": runs}
     return batch

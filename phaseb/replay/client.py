@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import ray
@@ -11,7 +12,7 @@ from ray.exceptions import GetTimeoutError
 from phaseb.config.replay import ReplayConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import ClusterError
-from phaseb.replay.journal import Entry
+from phaseb.replay.journal import WeightChange, read_shards
 from phaseb.replay.limiter import LimitedError
 from phaseb.replay.remote_source import RemoteSource, pause
 from phaseb.replay.ring import Inserted
@@ -20,6 +21,7 @@ from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.segments import Segments, Source, from_trajectories
 from phaseb.replay.shard import start_shards, wait_until_up
 from phaseb.replay.spec import BatchShape, SampleSpec
+from phaseb.storage import Store
 
 
 class ReplayClient:
@@ -36,6 +38,7 @@ class ReplayClient:
         self.config = config
         self.shards = list(shards)
         self._acknowledged = [0] * len(self.shards)
+        self._sources: WeakSet[RemoteSource] = WeakSet()
 
     @classmethod
     def start(cls, schema: TransitionSchema, config: ReplayConfig, folder: str | None = None) -> "ReplayClient":
@@ -92,25 +95,42 @@ class ReplayClient:
                 evicted += receipt.evicted
             if waiting:
                 pause()
+        self._tell_sources()
         return Inserted(inserted, duplicates, evicted)
 
     def set_weights(self, column: str, trajectories: Trajectories, source: Source, values: NDArray[np.floating]) -> int:
         """See `LocalReplay.set_weights`."""
         self.schema.weight(column)
-        codes, steps, flat = transition_keys(trajectories, source, values)
-        calls = []
-        for k, shard in enumerate(self.shards):
-            here = codes % len(self.shards) == k
-            calls.append(shard.set_weights.remote(column, codes[here], steps[here], flat[here]))
-        return sum(ray.get(calls))
+        return self._set_weights(column, *transition_keys(trajectories, source, values))
+
+    def _set_weights(
+        self, column: str, codes: NDArray[np.int64], steps: NDArray[np.int64], values: NDArray[np.float32]
+    ) -> int:
+        shard = codes % len(self.shards)
+        calls = [
+            actor.set_weights.remote(column, codes[shard == k], steps[shard == k], values[shard == k])
+            for k, actor in enumerate(self.shards)
+        ]
+        found = sum(ray.get(calls))
+        self._tell_sources()
+        return found
+
+    def _tell_sources(self) -> None:
+        for source in self._sources:
+            source.expire()
 
     def source(
         self, specs: Sequence[SampleSpec], batch_size: int, gamma: float, rank: int = 0, world_size: int = 1
     ) -> "RemoteSource":
         """Batches of `batch_size` for each spec, or this worker's part of them."""
-        return RemoteSource(
+        made = RemoteSource(
             self.schema, self.config, self.shards, tuple(specs), BatchShape(batch_size, rank, world_size), gamma
         )
+        self._sources.add(made)
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ReplayClient, (self.schema, self.config, self.shards)
 
     def status(self) -> list[dict[str, Any]]:
         """Of each shard its counts, and `lost`: transitions acknowledged to this client that a crash took with it."""
@@ -124,6 +144,18 @@ class ReplayClient:
         """Have every shard write all it holds to storage."""
         ray.get([shard.snapshot.remote() for shard in self.shards])
 
+    def restore(self, folder: str) -> None:
+        """Take in all that other shards, of any number, wrote to a folder.
+
+        Raises:
+            DataError: nothing there, anything truncated or altered, or of another schema; nothing is inserted.
+        """
+        for entry in read_shards(Store.at(folder), self.schema):
+            if isinstance(entry, WeightChange):
+                self._set_weights(entry.column, entry.codes, entry.steps, entry.values)
+            else:
+                self.insert_segments(entry)
+
     def resize(self, num_shards: int, folder: str | None = None) -> "ReplayClient":
         """The same data over another number of shards; the old ones are stopped once the new ones hold it all.
 
@@ -132,10 +164,7 @@ class ReplayClient:
         """
         new = ReplayClient.start(self.schema, self.config.model_copy(update={"num_shards": num_shards}), folder)
         for shard in self.shards:
-            entries: list[Entry] = ray.get(shard.export.remote())
-            for entry in entries:
-                assert isinstance(entry, Segments)
-                new.insert_segments(entry)
+            new.insert_segments(ray.get(shard.export.remote()))
         self.close()
         return new
 

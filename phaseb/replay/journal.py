@@ -176,6 +176,23 @@ class Journal:
                 self._store.delete("journal", _name(number))
 
 
+def shard_folder(shard: int) -> str:
+    """The name of a shard's folder."""
+    return f"shard-{shard:03d}"
+
+
+def read_shards(store: Store, schema: TransitionSchema) -> list[Entry]:
+    """All that the shards of a folder wrote down, whatever their number.
+
+    Raises:
+        DataError: no shard there, anything truncated or altered, or of another schema.
+    """
+    folders = [name for name in store.folders() if name.startswith("shard-")]
+    if not folders:
+        raise DataError(f"no replay shards in {store.root}")
+    return [entry for name in folders for entry in Journal(store.folder(name), schema).read_strictly()]
+
+
 class _DamagedError(DataError):
     """A file that is truncated or altered."""
 

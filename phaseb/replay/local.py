@@ -10,13 +10,15 @@ from phaseb.episodes.trajectories import Trajectories
 from phaseb.replay.accounting import Accounting
 from phaseb.replay.assembly import assemble
 from phaseb.replay.buffer_pool import BufferPool
+from phaseb.replay.journal import Journal, WeightChange, read_shards, shard_folder
 from phaseb.replay.partition import Partition
-from phaseb.replay.plan import make_plan, make_requests
+from phaseb.replay.plan import check_specs, make_plan, make_requests
 from phaseb.replay.ring import Inserted
 from phaseb.replay.routing import require_size, route, transition_keys
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.segments import Segments, Source, from_trajectories
 from phaseb.replay.spec import BatchShape, SampleSpec
+from phaseb.storage import Store
 
 
 class LocalReplay:
@@ -68,6 +70,30 @@ class LocalReplay:
             found += partition.set_weights(column, codes[here], steps[here], flat[here])
         return found
 
+    def save(self, store: Store) -> None:
+        """Write all that is held to a folder, one part a shard, each checksummed and whole or not there."""
+        for k, partition in enumerate(self.partitions):
+            journal = Journal(store.folder(shard_folder(k)), self.schema)
+            journal.snapshot(partition.export(), {}, journal.last + 1)
+        for name in store.folders()[len(self.partitions) :]:
+            store.delete(name)
+
+    def restore(self, store: Store) -> None:
+        """Take in all that shards wrote to a folder, whatever their number was.
+
+        Raises:
+            DataError: nothing there, anything truncated or altered, or of another schema; the buffer is unchanged.
+        """
+        fresh = [Partition(self.schema, self.config) for _ in self.partitions]
+        for entry in read_shards(store, self.schema):
+            if isinstance(entry, WeightChange):
+                for partition in fresh:
+                    partition.set_weights(entry.column, entry.codes, entry.steps, entry.values)
+            else:
+                for k, part in route(entry, len(fresh)).items():
+                    fresh[k].insert(part)
+        self.partitions = fresh
+
     def source(
         self, specs: Sequence[SampleSpec], batch_size: int, gamma: float, rank: int = 0, world_size: int = 1
     ) -> "LocalSource":
@@ -79,12 +105,13 @@ class LocalSource:
     """A `BatchSource` over a `LocalReplay`; `accounting` holds the books."""
 
     def __init__(self, replay: LocalReplay, specs: tuple[SampleSpec, ...], shape: BatchShape, gamma: float) -> None:
-        for spec in specs:
-            if spec.weight_column is not None:
-                replay.schema.weight(spec.weight_column)
+        check_specs(specs, replay.schema, replay.config.n_step)
         self._replay, self._specs, self._shape, self._gamma = replay, specs, shape, gamma
         self._pool = BufferPool()
         self.accounting = Accounting(specs)
+
+    def refresh(self) -> None:
+        """As on Ray; here what is held is looked at before every draw anyhow."""
 
     def sample(self, step: int, num_batches: int) -> dict[str, NDArray[np.generic]]:
         """The batches of steps `step` … `step + num_batches − 1`; see `BatchSource`.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from phaseb.config.replay import ReplayConfig
 from phaseb.errors import DataError
 from phaseb.replay.accounting import BOOK_SIZE, book
-from phaseb.replay.block import Block, Part, block_size, open_block
+from phaseb.replay.block import Block, Part
 from phaseb.replay.buffer_pool import BufferPool
 from phaseb.replay.plan import NUM_TOTALS, Request, owned, places
 from phaseb.replay.ring import Inserted, Ring
@@ -40,13 +40,12 @@ class Partition:
     def __init__(self, schema: TransitionSchema, config: ReplayConfig) -> None:
         self.schema = schema
         size = rows_per_shard(schema, config) + 1
-        rows = np.zeros((len(SOURCES) * size, schema.width), dtype=np.float32)
         self._begins = [source * size for source in range(len(SOURCES))]
-        self.strata = [
-            Stratum(Ring(schema, rows[begin : begin + size], source), config)
-            for source, begin in enumerate(self._begins)
-        ]
-        self._rows = rows
+        self._rows = np.zeros((len(SOURCES) * size, schema.width), dtype=np.float32)
+        self._frames = None
+        if schema.frame_shape is not None:
+            self._frames = np.zeros((len(self._rows), *schema.frame_shape), dtype=np.uint8)
+        self.strata = [Stratum(self._ring(source, size), config) for source in range(len(SOURCES))]
         self._pool = BufferPool()
 
     @property
@@ -138,42 +137,51 @@ class Partition:
     ) -> Part:
         """Copy rows (num_batches, R, share), those that are mine, into a block."""
         flat = rows.ravel() if mine is None else rows[mine]
-        numbered = any(spec.weighting == "priority" for spec in request.specs)
-        memory = self._pool.take(block_size(self.schema, len(flat), numbered))
-        block = open_block(self.schema, memory, len(flat), numbered)
-        pairs = block.records.reshape(len(flat), 2, self.schema.width)
-        np.take(self._rows, np.stack([flat, flat + 1], 1), axis=0, out=pairs, mode="clip")  # `raise` would buffer
+        layout = request.layout(self.schema, len(flat))
+        memory = self._pool.take(layout.size)
+        block = layout.open(memory)
+        runs = self._runs(flat, layout.length)
+        np.take(self._rows, runs, axis=0, out=block.records, mode="clip")  # `raise` would buffer
         block.weight[:] = weights.ravel() if mine is None else weights[mine]
         block.age[:] = ages.ravel() if mine is None else ages[mine]
-        np.subtract(1.0, block.records[:, self.schema.terminal], out=block.discount)
+        np.subtract(1.0, block.records[:, -2, self.schema.terminal], out=block.discount)
         np.multiply(block.discount, request.gamma, out=block.discount)
-        frames = None
-        if numbered or request.n_step > 1 or self.schema.frame_shape is not None:
-            frames = self._finish(block, flat, request)
+        frames = None if self._frames is None else self._frames[runs]
+        if block.numbers is not None or request.n_step > 1:
+            self._finish(block, flat, request, frames)
         books = np.zeros((len(request.specs), len(SOURCES), BOOK_SIZE))
         for r, source, at in _places_in_block(synthetic, mine, rows.shape):
-            books[r, source] = book(block.weight[at], block.records[at, self.schema.trust], block.age[at])
+            books[r, source] = book(block.weight[at], block.records[at, 0, self.schema.trust], block.age[at])
         return Part(len(flat), memory, books, frames)
 
-    def _finish(self, block: Block, rows: Integers, request: Request) -> NDArray[np.uint8] | None:
-        """What only some batches need: row numbers, several steps, frames (n, 2, H, W, C)."""
-        shape, schema = self.schema.frame_shape, self.schema
-        frames = None if shape is None else np.empty((len(rows), 2, *shape), dtype=np.uint8)
+    def _runs(self, rows: Integers, length: int) -> Integers:
+        """(n, length + 1): each row and those behind it."""
+        if length == 1:
+            return np.stack([rows, rows + 1], 1)  # behind a ring's last row lies its first observation again
+        begins = np.where(rows >= self._begins[SYNTHETIC], self._begins[SYNTHETIC], 0)[:, None]
+        return begins + (rows[:, None] - begins + np.arange(length + 1)) % self.strata[REAL].ring.capacity
+
+    def _finish(self, block: Block, rows: Integers, request: Request, frames: NDArray[np.uint8] | None) -> None:
+        """Fill in what only some batches need: row numbers, and returns over several steps."""
+        schema = self.schema
         for source, stratum in enumerate(self.strata):
             ring, begin = stratum.ring, self._begins[source]
             at = np.flatnonzero((rows >= begin) & (rows < begin + ring.capacity))
             slots = rows[at] - begin
-            rewards, discounts, last = ring.returns(slots, request.n_step, request.gamma)
-            if request.n_step > 1:
-                block.records[at, schema.reward] = rewards
-                block.discount[at] = discounts
-                block.records[at, schema.cut] = ring.rows[(last - 1) % ring.capacity, schema.cut]
-                block.records[at, schema.width :] = ring.rows[last]
             if block.numbers is not None:
                 block.numbers[at] = ring.numbers(slots) * len(SOURCES) + source
-            if frames is not None:
-                frames[at] = ring.frame_pairs(slots, last)
-        return frames
+            if request.n_step > 1:
+                rewards, discounts, last = ring.returns(slots, request.n_step, request.gamma)
+                block.records[at, 0, schema.reward] = rewards
+                block.discount[at] = discounts
+                block.records[at, 0, schema.cut] = ring.rows[(last - 1) % ring.capacity, schema.cut]
+                block.records[at, 1] = ring.rows[last]
+                if frames is not None and ring.frames is not None:
+                    frames[at, 1] = ring.frames[last]
+
+    def _ring(self, source: int, size: int) -> Ring:
+        span = slice(self._begins[source], self._begins[source] + size)
+        return Ring(self.schema, self._rows[span], source, None if self._frames is None else self._frames[span])
 
     def _by_source(self, segments: Segments) -> list[tuple[int, Segments]]:
         self.schema.require(segments.schema, "an insert")

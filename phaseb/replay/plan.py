@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseb.errors import DataError
+from phaseb.replay.block import Layout
+from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.spec import REAL, SYNTHETIC, BatchShape, SampleSpec, draw
 
 Doubles = NDArray[np.float64]
@@ -49,6 +51,24 @@ class Request:
     totals: Doubles
     n_step: int
     gamma: float
+
+    def layout(self, schema: TransitionSchema, num: int) -> Layout:
+        """How `num` draws for this request lie in memory."""
+        numbered = any(spec.weighting == "priority" for spec in self.specs)
+        return Layout(schema, num, self.specs[0].length, numbered)
+
+
+def check_specs(specs: Sequence[SampleSpec], schema: TransitionSchema, n_step: int) -> None:
+    """Raises DataError or ValueError for specs that cannot be drawn together from such a buffer."""
+    if not specs:
+        raise ValueError("no stream of batches was asked for")
+    for spec in specs:
+        if spec.weight_column is not None:
+            schema.weight(spec.weight_column)
+        if spec.length != specs[0].length:
+            raise ValueError(f"{spec.name} asks for {spec.length} steps in a row, {specs[0].name} for another number")
+    if n_step > 1 and specs[0].length > 1:
+        raise ValueError("sequences carry their single rewards: set replay.n_step to 1")
 
 
 def make_plan(specs: Sequence[SampleSpec], masses: Doubles, batch_size: int) -> Plan:

@@ -19,7 +19,7 @@ from phaseb.replay.assembly import assemble
 from phaseb.replay.block import Part
 from phaseb.replay.buffer_pool import BufferPool
 from phaseb.replay.limiter import LimitedError
-from phaseb.replay.plan import COUNT, NUM_TOTALS, Plan, Request, make_plan, make_requests
+from phaseb.replay.plan import COUNT, NUM_TOTALS, Plan, Request, check_specs, make_plan, make_requests
 from phaseb.replay.routing import require_size
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.spec import BatchShape, SampleSpec
@@ -72,9 +72,7 @@ class RemoteSource:
         shape: BatchShape,
         gamma: float,
     ) -> None:
-        for spec in specs:
-            if spec.weight_column is not None:
-                schema.weight(spec.weight_column)
+        check_specs(specs, schema, config.n_step)
         self._schema, self._config, self._shards = schema, config, list(shards)
         self._specs, self._shape, self._gamma = specs, shape, gamma
         self._ahead: deque[_Call] = deque()
@@ -83,6 +81,7 @@ class RemoteSource:
         self._down: set[int] = set(range(len(shards)))  # until they have told their masses
         self._polls: dict[int, Any] = {}
         self._next_poll_s = 0.0
+        self._expired = False
         self._metrics = _Metrics()
         self._started_s: float | None = None
         self._pool = BufferPool()
@@ -101,6 +100,8 @@ class RemoteSource:
         """
         begin_s = time.monotonic()
         self._started_s = begin_s if self._started_s is None else self._started_s
+        if self._expired:
+            self.refresh()
         self._poll(begin_s)
         if self._ahead and (self._ahead[0].step, self._ahead[0].num_batches) != (step, num_batches):
             self._ahead.clear()
@@ -144,6 +145,11 @@ class RemoteSource:
             self._learn(k, call, self._config.call_timeout_s)
         self._ahead.clear()
         self._plan = None
+        self._expired = False
+
+    def expire(self) -> None:
+        """What the shards hold has changed: look at it before the next batch."""
+        self._expired = True
 
     def _fetch(self, step: int, num_batches: int) -> tuple[_Call, dict[int, Part]]:
         while True:

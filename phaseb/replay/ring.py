@@ -35,9 +35,12 @@ class Ring:
         rows: (capacity + 1, W) its memory. A segment of T transitions takes T + 1 rows. The last row is row 0's
             observation again, so that every row's successor lies behind it.
         source: index into SOURCES.
+        frames: (capacity + 1, H, W, C) memory for frames, laid out alike, where the schema has them.
     """
 
-    def __init__(self, schema: TransitionSchema, rows: Floats, source: int) -> None:
+    def __init__(
+        self, schema: TransitionSchema, rows: Floats, source: int, frames: NDArray[np.uint8] | None = None
+    ) -> None:
         capacity = len(rows) - 1
         if capacity < 2:
             raise ValueError(f"a ring of {capacity} rows cannot hold a transition")
@@ -46,7 +49,7 @@ class Ring:
         self.capacity = capacity
         self.rows = rows
         self.left = np.zeros(capacity, dtype=np.int32)  # transitions to the segment's end, this one included; 0: none
-        self.frames = None if schema.frame_shape is None else np.zeros((capacity + 1, *schema.frame_shape), np.uint8)
+        self.frames = frames
         self.queue = RowQueue(capacity)
         self.table = SegmentTable()
         self.written = 0
@@ -107,11 +110,6 @@ class Ring:
         ended = self.rows[(rows + taken - 1) % self.capacity, self.schema.terminal]
         discounts = (gamma ** taken) * (1.0 - ended)
         return rewards.sum(1).astype(np.float32), discounts.astype(np.float32), (rows + taken) % self.capacity
-
-    def frame_pairs(self, rows: Integers, last: Integers) -> NDArray[np.uint8]:
-        """(n, 2, H, W, C): the frames of rows and of the observations that follow them, at `last`."""
-        assert self.frames is not None
-        return self.frames[np.stack([rows, last], 1)]
 
     def ages(self, rows: Integers) -> Integers:
         """Rows written after each row."""

@@ -13,7 +13,7 @@ from ray.util.metrics import Counter, Gauge
 from phaseb.config.replay import ReplayConfig
 from phaseb.replay.block import Part
 from phaseb.replay.durable import DurablePartition, Receipt
-from phaseb.replay.journal import Entry
+from phaseb.replay.journal import shard_folder
 from phaseb.replay.plan import Request
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.segments import Segments
@@ -68,9 +68,9 @@ class ReplayShard:
     def snapshot(self) -> None:
         self._partition.snapshot()
 
-    def export(self) -> list[Entry]:
+    def export(self) -> Segments:
         """All that is held."""
-        return [self._partition.partition.export()]
+        return self._partition.partition.export()
 
     def _tend(self, period_s: float) -> None:
         while not self._stopping.wait(period_s):
@@ -107,7 +107,7 @@ def start_shards(schema: TransitionSchema, config: ReplayConfig, folder: str | N
     actor = ReplayShardActor.options(
         num_cpus=config.shard_cpus, scheduling_strategy="SPREAD", max_restarts=-1, max_task_retries=-1
     )
-    folders = [None if folder is None else f"{folder}/shard-{k:03d}" for k in range(config.num_shards)]
+    folders = [None if folder is None else f"{folder}/{shard_folder(k)}" for k in range(config.num_shards)]
     return [actor.remote(schema, config, k, place) for k, place in enumerate(folders)]
 
 

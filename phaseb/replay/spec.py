@@ -35,6 +35,7 @@ class SampleSpec:
         weighting: see above.
         share_follows_weight: scale the share by the mean weight of all synthetic transitions (at most 1), so that
             data that is trusted little also gets little of the batch.
+        length: transitions in a row, drawn by their first one among those that have as many before their episode ends.
     """
 
     name: str
@@ -43,10 +44,13 @@ class SampleSpec:
     weight_column: str | None = None
     weighting: Weighting = "uniform"
     share_follows_weight: bool = False
+    length: int = 1
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.synthetic_share <= 1.0:
             raise ValueError(f"{self.name}: synthetic_share {self.synthetic_share} is not in [0, 1]")
+        if self.length < 1:
+            raise ValueError(f"{self.name}: length {self.length} is not positive")
         if self.weighting in ("sampling", "loss") and self.weight_column is None:
             raise ValueError(f"{self.name}: weighting {self.weighting!r} needs a weight_column")
 
@@ -60,8 +64,10 @@ class BatchSource(Protocol):
         Returns: arrays of shape (num_batches, R, B, …), R the number of specs: `z` (…, D), `action` (…, A), `reward`
         (n-step sum), `next_z` (…, D), `discount` (γ^n, 0 where the task ended), `is_synthetic` (bool), `weight` (for
         the loss), `trust`, `age` (rows of its source inserted since), `cut` (1 where the
-        episode's recording ended with these steps although its task had not). The arrays may be read-only views of one
-        block; they are the same for the same step however the calls are cut.
+        episode's recording ended with these steps although its task had not). Specs of length L > 1 give `z`
+        (…, L + 1, D) in place of `z` and `next_z`, and (…, L) of `reward`, `terminal`, `trust` and `cut`; `weight` and
+        `age` are those of the first transition, `discount` is that behind the last. The arrays may be read-only views
+        of one block; they are the same for the same step however the calls are cut.
         """
         ...
 

@@ -14,6 +14,7 @@ from phaseb.replay.spec import SYNTHETIC, SampleSpec
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
+ALIKE, PRIORITY = "/alike", "/priority"  # laws beside the weight columns; no column is called so
 
 
 class StaleWindowError(DataError):
@@ -31,7 +32,7 @@ class Stratum:
     def __init__(self, ring: Ring, config: ReplayConfig) -> None:
         self.ring = ring
         self._config = config
-        self._sums: dict[str | None, PrefixSums] = {}  # by weight column; None: the priorities
+        self._sums: dict[tuple[str, int], PrefixSums] = {}  # by weight column (or ALIKE, PRIORITY) and length
         self._priorities: Floats | None = None  # priority^α of each slot
         self._largest = 1.0
 
@@ -50,8 +51,7 @@ class Stratum:
         """Set a weight of the transitions (code, step); returns how many of them are held."""
         slots, there = self.ring.find(codes, steps)
         self.ring.rows[slots[there], self.ring.schema.weight(column)] = values[there]
-        if column in self._sums:
-            self._sums[column].mark_rows(slots[there])
+        self._mark(column, slots[there])
         return int(there.sum())
 
     def set_priorities(self, numbers: Integers, priorities: Floats) -> int:
@@ -60,19 +60,19 @@ class Stratum:
         slots, there = self.ring.slots(numbers)
         self._priority_column()[slots[there]] = scaled[there]
         self._largest = max(self._largest, float(scaled.max(initial=0.0)))
-        if None in self._sums:
-            self._sums[None].mark_rows(slots[there])
+        self._mark(PRIORITY, slots[there])
         return int(there.sum())
 
     def mass(self, spec: SampleSpec) -> tuple[float, float, float, float]:
         """For a spec, what `plan` calls MASS, DRAWABLE, COUNT and WEIGHT."""
-        count = float(self.ring.num_transitions)
+        law = self._law(spec)
+        count = float(self.ring.num_transitions) if spec.length == 1 else self._index(ALIKE, spec.length).total
         weight = count
         if self.ring.source == SYNTHETIC and spec.weight_column is not None:
-            weight = self._index(spec.weight_column).total
-        if not self._is_weighted(spec):
+            weight = self._index(spec.weight_column, spec.length).total
+        if law == ALIKE:
             return count, count, count, weight
-        sums = self._index(self._law(spec))
+        sums = self._index(law, spec.length)
         return sums.total, float(sums.num_positive), count, weight
 
     def locate(self, spec: SampleSpec, fractions: Doubles) -> Integers:
@@ -81,8 +81,9 @@ class Stratum:
         Raises:
             StaleWindowError: where it has no mass.
         """
-        if self._is_weighted(spec):
-            sums = self._index(self._law(spec))
+        law = self._law(spec)
+        if law != ALIKE or spec.length > 1:
+            sums = self._index(law, spec.length)
             if sums.total <= 0:
                 raise StaleWindowError(f"{spec.name}: no transition of positive weight is left in this shard")
             return sums.find(fractions * sums.total, self.ring.oldest)
@@ -100,23 +101,31 @@ class Stratum:
             return np.asarray(relative**-self._config.importance_exponent, dtype=np.float32)
         return 1.0
 
-    def _is_weighted(self, spec: SampleSpec) -> bool:
-        return spec.weighting == "priority" or (spec.weighting == "sampling" and self.ring.source == SYNTHETIC)
+    def _law(self, spec: SampleSpec) -> str:
+        if spec.weighting == "priority":
+            return PRIORITY
+        if spec.weighting == "sampling" and self.ring.source == SYNTHETIC and spec.weight_column is not None:
+            return spec.weight_column
+        return ALIKE
 
-    def _law(self, spec: SampleSpec) -> str | None:
-        return None if spec.weighting == "priority" else spec.weight_column
+    def _mark(self, column: str, slots: Integers) -> None:
+        for (name, _), sums in self._sums.items():
+            if name == column:
+                sums.mark_rows(slots)
 
-    def _index(self, column: str | None) -> PrefixSums:
-        """The prefix sums of a weight column, or of the priorities."""
-        if column not in self._sums:
+    def _index(self, column: str, length: int) -> PrefixSums:
+        """The prefix sums of a weight column, of the priorities, or of ones, over rows that `length` steps follow."""
+        if (column, length) not in self._sums:
             ring = self.ring
-            values = self._priority_column() if column is None else ring.rows[:, ring.schema.weight(column)]
+            values = np.broadcast_to(np.float32(1.0), ring.capacity)
+            if column != ALIKE:
+                values = self._priority_column() if column == PRIORITY else ring.rows[:, ring.schema.weight(column)]
 
             def read(begin: int, stop: int) -> NDArray[np.floating]:
-                return values[begin:stop] * (ring.left[begin:stop] > 0)
+                return values[begin:stop] * (ring.left[begin:stop] >= length)
 
-            self._sums[column] = PrefixSums(ring.capacity, read)
-        return self._sums[column]
+            self._sums[column, length] = PrefixSums(ring.capacity, read)
+        return self._sums[column, length]
 
     def _priority_column(self) -> Floats:
         if self._priorities is None:

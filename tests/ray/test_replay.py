@@ -15,6 +15,7 @@ from phaseb.replay.client import ReplayClient
 from phaseb.replay.local import LocalReplay
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.spec import SampleSpec
+from phaseb.storage import Store
 
 SCHEMA = TransitionSchema(latent_size=3, action_size=2)
 SPECS = [
@@ -159,3 +160,51 @@ def test_the_limiter_holds_sampling_back_until_there_is_news(clients):
     source.sample(6, 1)
     assert time.monotonic() - begin > 0.4
     late.join()
+
+
+def test_a_source_sees_what_its_own_client_inserted_at_once(clients):
+    remote = clients(num_shards=1, refresh_interval_s=3600, prefetch_depth=2)
+    remote.insert(episodes(10), "real")
+    source = remote.source([SampleSpec("a", 0, 0.5, "weight", "sampling")], 32, 0.99)
+    assert not source.sample(0, 2)["is_synthetic"].any()
+    synthetic = episodes(10, "s")
+    remote.insert(synthetic, "synthetic")
+    np.testing.assert_array_equal(source.sample(2, 2)["is_synthetic"].sum(-1), 16)
+    assert remote.set_weights("weight", synthetic, "synthetic", np.zeros((10, 20), np.float32)) == 200
+    assert not source.sample(4, 2)["is_synthetic"].any()
+
+
+def test_storage_of_three_shards_is_restored_into_two(clients, tmp_path):
+    local = LocalReplay(SCHEMA, ReplayConfig(capacity=6000, num_shards=3))
+    fill(local)
+    local.save(Store.at(tmp_path / "old"))
+    remote = clients(str(tmp_path / "new"), num_shards=2)
+    remote.restore(str(tmp_path / "old"))
+    assert remote.num_transitions == 2000
+    part = next((tmp_path / "old").glob("shard-002/snapshots/*/part-0000.bin"))
+    part.write_bytes(part.read_bytes()[:-1])
+    with pytest.raises(DataError, match="nothing was restored"):
+        remote.restore(str(tmp_path / "old"))
+    assert remote.num_transitions == 2000
+
+
+def test_sequences_come_over_the_wire(clients):
+    remote, local = clients(num_shards=2), LocalReplay(SCHEMA, ReplayConfig(capacity=6000, num_shards=2))
+    fill(remote)
+    fill(local)
+    specs = [SampleSpec("a", 0, 0.25, "weight", "sampling", length=5)]
+    expected, found = (r.source(specs, 32, 0.99).sample(0, 3) for r in (local, remote))
+    for name in expected:
+        np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
+
+
+def test_priorities_that_a_learner_sends_back_change_what_it_draws(clients):
+    remote = clients(num_shards=2, priority_exponent=1.0, refresh_interval_s=0.01, prefetch_depth=0)
+    fill(remote)
+    source = remote.source([SampleSpec("p", 0, weighting="priority")], 64, 0.99)
+    for step in range(60):
+        batch = source.sample(step, 1)
+        wanted = (batch["reward"] > 1.5).astype(np.float32) + 1e-6
+        source.set_priorities(batch["shard"].ravel(), batch["number"].ravel(), wanted.ravel())
+    source.refresh()
+    assert (source.sample(60, 4)["reward"] > 1.5).mean() > 3 * (episodes(60).rewards > 1.5).mean()

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 from scipy import stats
 
 from phaseb.config.replay import ReplayConfig
@@ -13,6 +14,7 @@ from phaseb.replay.local import LocalReplay
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.segments import from_trajectories, join
 from phaseb.replay.spec import SampleSpec
+from phaseb.storage import Store
 
 SCHEMA = TransitionSchema(latent_size=3, action_size=2, weights=("weight", "in_bounds"))
 
@@ -238,6 +240,91 @@ def test_memory_is_used_again_only_when_nobody_looks(make_trajectories):
         assert not np.shares_memory(z, kept)
     np.testing.assert_array_equal(kept, copy)
     assert len(places) <= 2  # `z` of one step is still looked at while the next is drawn
+
+
+@pytest.mark.parametrize("num_shards", [1, 3])
+def test_sequences_never_cross_an_episodes_end_and_all_are_drawn_alike(make_trajectories, num_shards):
+    lengths = [9, 4, 3, 12, 5]
+    replay = LocalReplay(SCHEMA, ReplayConfig(capacity=60 * num_shards, num_shards=num_shards))
+    for k in range(4):  # so that the rings turn
+        replay.insert(make_trajectories([9] * 4 * num_shards, name=f"old{k}"), "real")
+    trajectories = make_trajectories(lengths, name="n", weights=np.ones((5, 12), np.float32))
+    replay.insert(trajectories, "synthetic")
+    batch = replay.source([SampleSpec("s", 0, 1.0, length=4)], 8, 0.9).sample(0, 1500)
+    episode, step = batch["z"][:, 0, :, :, 0], batch["z"][:, 0, :, :, 1]
+    assert batch["z"].shape == (1500, 1, 8, 5, 3)
+    assert (np.ptp(episode, axis=-1) == 0).all()
+    np.testing.assert_array_equal(np.diff(step, axis=-1), 1)
+    np.testing.assert_array_equal(batch["reward"][:, 0], 100 * episode[..., :-1] + step[..., :-1])
+    starts, counts = np.unique(100 * episode[..., 0] + step[..., 0], return_counts=True)
+    expected = [100 * e + t for e, n in enumerate(lengths) for t in range(n - 3)]
+    np.testing.assert_array_equal(starts, expected)
+    assert stats.chisquare(counts).pvalue > 1e-4
+    real = replay.source([SampleSpec("r", 0, length=9)], 4, 0.9).sample(0, 50)
+    np.testing.assert_array_equal(np.diff(real["z"][..., 1], axis=-1), 1)
+
+
+@pytest.mark.parametrize("num_shards", [1, 2])
+@pytest.mark.parametrize("n_step", [1, 3])
+def test_frames_come_with_their_transitions(make_trajectories, num_shards, n_step):
+    schema = TransitionSchema(3, 2, frame_shape=(1, 2, 1))
+    replay = LocalReplay(schema, ReplayConfig(capacity=200, num_shards=num_shards, n_step=n_step))
+    trajectories = make_trajectories([6, 3, 8])
+    frames = (20 * trajectories.z[..., 0] + trajectories.z[..., 1]).astype(np.uint8)[..., None, None, None]
+    replay.insert(trajectories, "real", frames=np.repeat(frames, 2, axis=3))
+    batch = replay.source([SampleSpec("a", 0)], 8, 0.9).sample(0, 20)
+    for name, z in (("frame", batch["z"]), ("next_frame", batch["next_z"])):
+        assert batch[name].shape == (20, 1, 8, 1, 2, 1)
+        np.testing.assert_array_equal(batch[name][..., 0, 1, 0], 20 * z[..., 0] + z[..., 1])
+
+
+@pytest.mark.parametrize("num_shards", [1, 2, 5])
+def test_what_is_saved_comes_back_into_any_number_of_shards(make_trajectories, tmp_path, num_shards):
+    weights = np.random.default_rng(0).random((20, 20)).astype(np.float32)
+    replay = filled(make_trajectories, 3, weights)
+    saved = Store(SubTreeFileSystem(str(tmp_path), LocalFileSystem()), "replay")  # any pyarrow filesystem
+    replay.save(saved)
+    replay.insert(make_trajectories([20], name="late"), "real")
+    replay.save(saved)
+    other = LocalReplay(SCHEMA, replay.config.model_copy(update={"num_shards": num_shards}))
+    other.restore(saved)
+    assert other.num_transitions == replay.num_transitions == 1020
+    specs = [SampleSpec("r", 0), SampleSpec("t", 0, 0.5, "weight", "loss")]
+    for batch in (r.source(specs, 64, 0.9).sample(0, 300) for r in (replay, other)):
+        held = np.unique(np.stack([batch["reward"], batch["weight"]], -1)[batch["is_synthetic"]], axis=0)
+        np.testing.assert_array_equal(held, np.stack([np.sort(held[:, 0]), weights.ravel()], -1))
+    fewer = LocalReplay(SCHEMA, replay.config.model_copy(update={"num_shards": 1}))
+    fewer.restore(saved)
+    fewer.save(saved)
+    assert saved.folders() == ["shard-000"]
+    fewer.restore(saved)
+    assert fewer.num_transitions == 1020
+
+
+def test_a_damaged_file_restores_nothing(make_trajectories, tmp_path):
+    replay = filled(make_trajectories, 2)
+    replay.save(Store.at(tmp_path))
+    part = next(tmp_path.glob("shard-001/snapshots/*/part-0000.bin"))
+    part.write_bytes(part.read_bytes()[:-1])
+    other = LocalReplay(SCHEMA, ReplayConfig(capacity=500))
+    other.insert(make_trajectories([3]), "real")
+    with pytest.raises(DataError, match=r"part-0000.bin is truncated or was altered.*nothing was restored"):
+        other.restore(Store.at(tmp_path))
+    with pytest.raises(DataError, match="no replay shards"):
+        other.restore(Store.at(tmp_path / "nowhere"))
+    assert other.num_transitions == 3
+
+
+def test_specs_that_cannot_be_drawn_together_are_refused(make_trajectories):
+    replay = filled(make_trajectories, 1, n_step=3)
+    with pytest.raises(ValueError, match="another number"):
+        replay.source([SampleSpec("a", 0), SampleSpec("b", 0, length=3)], 8, 0.9)
+    with pytest.raises(ValueError, match="n_step"):
+        replay.source([SampleSpec("b", 0, length=3)], 8, 0.9)
+    with pytest.raises(ValueError, match="needs a weight_column"):
+        SampleSpec("c", 0, 0.5, weighting="loss")
+    with pytest.raises(ValueError, match="does not divide"):
+        replay.source([SampleSpec("a", 0)], 9, 0.9, rank=0, world_size=2)
 
 
 def test_it_needs_no_ray():

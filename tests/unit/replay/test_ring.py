@@ -160,13 +160,13 @@ def test_an_insert_larger_than_the_ring_leaves_its_newest_episodes():
 
 def test_frames_are_kept_once_and_follow_their_rows():
     schema = TransitionSchema(latent_size=2, action_size=1, frame_shape=(2, 2, 1))
-    ring = new_ring(7, schema)
+    frames = np.zeros((8, 2, 2, 1), dtype=np.uint8)
+    ring = Ring(schema, np.zeros((8, schema.width), dtype=np.float32), 0, frames)
     for code in range(3):
         part = segment(code, 0, 3)
-        frames = np.broadcast_to(np.arange(4, dtype=np.uint8)[:, None, None, None] + 10 * code, (4, 2, 2, 1))
-        ring.insert(Segments(schema, part.rows, part.lengths, part.codes, part.first_steps, part.sources, frames))
+        drawn = np.broadcast_to(np.arange(4, dtype=np.uint8)[:, None, None, None] + 10 * code, (4, 2, 2, 1))
+        ring.insert(Segments(schema, part.rows, part.lengths, part.codes, part.first_steps, part.sources, drawn))
     rows = held_slots(ring)
-    pairs = ring.frame_pairs(rows, rows + 1)
-    np.testing.assert_array_equal(pairs[:, 0, 0, 0, 0], 10 * ring.rows[rows, 0] + ring.rows[rows, 1])
-    np.testing.assert_array_equal(pairs[:, 1, 0, 0, 0], pairs[:, 0, 0, 0, 0] + 1)
-    assert ring.frames.nbytes == 8 * 4
+    here, after = frames[rows, 0, 0, 0], frames[rows + 1, 0, 0, 0]
+    np.testing.assert_array_equal(here, 10 * ring.rows[rows, 0] + ring.rows[rows, 1])
+    np.testing.assert_array_equal(after, here + 1)
