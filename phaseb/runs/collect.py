@@ -14,6 +14,7 @@ from phaseb.episodes.actions import ActionScale
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.imports import import_episodes
 from phaseb.episodes.shards import read_episodes, write_episodes
+from phaseb.episodes.sources import fingerprint
 from phaseb.episodes.splits import assign_splits, require_steps
 from phaseb.errors import ConfigError, DataError, PhasebError
 from phaseb.runs.environments import make_environment
@@ -126,7 +127,12 @@ def _economics(episodes: Sequence[Episode]) -> dict[str, Any]:
     }
 
 
-STAGE = Stage("collect", ("episodes", "environment"), (), ("episodes",), work)
+def _files(config: Config) -> str | None:
+    """What the imported files are, so that other files at the same path are imported anew."""
+    return fingerprint(config.episodes.path) if config.episodes.path else None
+
+
+STAGE = Stage("collect", ("episodes", "environment"), (), ("episodes",), work, outside=_files)
 
 
 def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:

@@ -40,6 +40,7 @@ class Stage:
         inputs: names of the stages whose outputs it reads.
         outputs: files and folders that it writes, relative to the run directory.
         work: does it; returns metrics. It may be called again on the same folder after a kill.
+        outside: what it depends on beyond config and run directory (imported files), as JSON.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Stage:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     work: Callable[[StageContext], dict[str, Any]]
+    outside: Callable[[Config], Any] = lambda config: None
 
     def run(self, config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
         """Run the stage in the config's run directory, or skip it where it is up to date.
@@ -103,6 +105,7 @@ class Stage:
             "stage": self.name, "seed": config.run.seed,
             "sections": {name: sections[name] for name in self.sections},
             "inputs": {name: stages[name]["outputs"] for name in self.inputs},
+            "outside": self.outside(config),
         })  # fmt: skip
 
     def _end(self, metrics: dict[str, Any], seconds: float, callbacks: Sequence[Callback], skipped: bool) -> RunResult:
