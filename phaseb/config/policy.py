@@ -83,6 +83,11 @@ class PolicyConfig(Section):
     actor_every: int = Field(2, ge=1, description="critic steps to one actor step")
     initial_temperature: float = Field(0.1, gt=0, description="entropy temperature at the start")
     target_entropy: float | None = Field(None, description="entropy that the temperature aims at; null: -(action size)")
+    entropy_of: Literal["gaussian", "action"] = Field(
+        "gaussian",
+        description="what entropy counts: the Gaussian before squashing, or the action (SAC's own: it pulls a policy "
+        "away from actions at the bounds, such as a gripper's)",
+    )
     learn_temperature: bool = Field(True, description="whether the temperature is learned")
     gradient_limit: float = Field(10.0, gt=0, description="largest norm of a run's gradient, a network")
     reward_scale: float = Field(1.0, gt=0, description="factor on rewards")

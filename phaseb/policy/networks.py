@@ -7,6 +7,7 @@ from its own seed, so a run starts the same whoever trains beside it.
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as nnf
@@ -61,9 +62,10 @@ def make_stack(sizes: Sequence[int], seeds: Sequence[int], name: str, members: i
 class ActorStack(nn.Module):
     """R squashed Gaussian policies (Haarnoja et al. 2018, appendix C): a = tanh(mean + std * noise)."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Stack, entropy_of: Literal["gaussian", "action"] = "action") -> None:
         super().__init__()
         self.stack = stack
+        self.entropy_of = entropy_of
 
     def forward(self, z_RBD: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log standard deviation before squashing, each (R, B, A)."""
@@ -72,10 +74,15 @@ class ActorStack(nn.Module):
         return mean, log_std
 
     def sample(self, z_RBD: Tensor, noise_RBA: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """An action (R, B, A), its log density (R, B), and the mean action (R, B, A)."""
+        """An action (R, B, A), its log density (R, B), and the mean action (R, B, A).
+
+        The density is that of the action, or of the Gaussian before squashing where `entropy_of` says so.
+        """
         mean, log_std = self(z_RBD)
         raw = mean + log_std.exp() * noise_RBA
-        log_density = -0.5 * noise_RBA.square() - log_std - _HALF_LOG_2PI - log_squash(raw)
+        log_density = -0.5 * noise_RBA.square() - log_std - _HALF_LOG_2PI
+        if self.entropy_of == "action":
+            log_density = log_density - log_squash(raw)
         return torch.tanh(raw), log_density.sum(-1), torch.tanh(mean)
 
     def log_density(self, z_RBD: Tensor, action_RBA: Tensor) -> Tensor:

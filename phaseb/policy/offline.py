@@ -74,7 +74,8 @@ def conservative_gap(
     wide = z_RBD[:, None].expand(-1, count, -1, -1).reshape(runs, count * rows, -1)
     uniform = other_R2KBA[:, 0].reshape(runs, count * rows, size)
     with torch.no_grad():
-        policy, log_density, _ = actor.sample(wide, other_R2KBA[:, 1].reshape(runs, count * rows, size))
+        policy, _, _ = actor.sample(wide, other_R2KBA[:, 1].reshape(runs, count * rows, size))
+        log_density = actor.log_density(wide, policy)
     log_uniform = -size * torch.log(torch.tensor(2.0, device=z_RBD.device))
 
     def split(values: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ class SoftActorCritic:
         hidden = [config.width] * config.num_layers
         actor = make_stack([z_size, *hidden, 2 * action_size], seeds, "actor", 1, config.actor_norm)
         sizes = [z_size + action_size, *hidden, 1]
-        self.actor = ActorStack(actor).to(context.device)
+        self.actor = ActorStack(actor, config.entropy_of).to(context.device)
         self.critics, self.targets = (
             CriticStack(
                 make_stack(sizes, seeds, "critics", config.num_critics, config.critic_norm), config.num_critics

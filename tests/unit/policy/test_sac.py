@@ -19,9 +19,10 @@ SPECS = [RunSpec("a", 3), RunSpec("b", 5, {"behaviour_weight": 1.1, "spread_weig
 
 
 def config(**offline):
+    own = {"entropy_of": offline.pop("entropy_of", "action")}
     settings = OfflineConfig(**{"cql_actions": 2, "clone_share": 0, "value_share": 0, **offline})
     return PolicyConfig(
-        width=16, num_critics=3, batch_size=32, actor_every=2, gradient_limit=0.7, num_steps=10, offline=settings
+        width=16, num_critics=3, batch_size=32, actor_every=2, gradient_limit=0.7, num_steps=10, offline=settings, **own
     )
 
 
@@ -72,7 +73,9 @@ class Alone:
         log_std = -5 + 0.5 * 7 * (torch.tanh(raw) + 1)
         u = mean + log_std.exp() * noise
         normal = torch.distributions.Normal(mean, log_std.exp())
-        log_prob = normal.log_prob(u).sum(-1) - torch.log(1 - torch.tanh(u) ** 2 + 1e-12).sum(-1)
+        log_prob = normal.log_prob(u).sum(-1)
+        if self.c.entropy_of == "action":
+            log_prob = log_prob - torch.log(1 - torch.tanh(u) ** 2 + 1e-12).sum(-1)
         return torch.tanh(u), log_prob, torch.tanh(mean)
 
     def value(self, members, z, a):
@@ -153,13 +156,13 @@ class Alone:
 
 VARIANTS = [
     {}, {"pessimism": "spread"}, {"pessimism": "pair", "normalise_value": False}, {"cql_weight": 0.8},
-    {"diversity_weight": 0.5},
+    {"diversity_weight": 0.5}, {"entropy_of": "gaussian"},
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("offline", VARIANTS, ids=str)
 def test_an_update_is_the_paper_s_for_every_run(random_source, offline):
-    settings = config(**offline)
+    settings = config(**dict(offline))
     learner = SoftActorCritic(settings, SPECS, 5, 2, CONTEXT)
     references = [Alone(learner, r) for r in range(2)]
     for step, (batch, noise) in enumerate(inputs(random_source, SPECS, 4, settings)):
