@@ -1,0 +1,135 @@
+"""What a resumed search knows is what it knew: points, failures, rungs and budgets, all out of the records."""
+
+import math
+from types import SimpleNamespace
+
+import optuna
+import pytest
+from ray.tune.schedulers import TrialScheduler
+
+from phaseb.config.tuning import StudyConfig
+from phaseb.storage import Store
+from phaseb.tuning.early_stopping import HOPELESS, Budget, make_scheduler
+from phaseb.tuning.records import Record
+from phaseb.tuning.search import ListSearch, OptunaPoints, importances, new_database
+from phaseb.tuning.trial import SEED
+
+LR, KIND = "world_model.learning_rate", "world_model.teacher_forcing.schedule"
+START = "world_model.teacher_forcing.start"
+
+
+def study(**parts: object) -> StudyConfig:
+    space = {
+        LR: {"loguniform": [1e-4, 1.0]}, KIND: {"choice": ["constant", "linear"]},
+        START: {"uniform": [0, 1], "when": {KIND: ["linear"]}},
+    }  # fmt: skip
+    return StudyConfig.model_validate({"metrics": {"name": "loss"}, "space": space, **parts})
+
+
+def record(i: int, lr: float, loss: float | None, kind: str = "constant", state: str = "done") -> Record:
+    point = {LR: lr, KIND: kind, **({START: 0.5} if kind == "linear" else {})}
+    rows = [{"steps": 27, "loss": loss}] if loss is not None else []
+    return Record(str(i), point, 0, number=i, state=state, rows=rows)
+
+
+def tried(search: OptunaPoints, name: str) -> float:
+    """A point asked for and told."""
+    lr = float(search.suggest(name)[LR])
+    search.on_trial_complete(name, {"loss": abs(-2 - math.log10(lr)), "steps": 27})
+    return lr
+
+
+def test_points_asked_for_come_first_then_the_sampler(tmp_path):
+    first = {LR: 0.5, KIND: "linear", START: 0.25}
+    search = OptunaPoints(study(), 7, [], [first], new_database(Store.at(tmp_path)))
+    assert search.suggest("a") == {**first, SEED: 7}
+    second = search.suggest("b")
+    assert second[LR] != 0.5
+    search.on_trial_complete("a", {"loss": 1.0, "steps": 3})
+    search.on_trial_complete("b", {"failed": "diverged", "steps": 0})
+    told = optuna.load_study(study_name="phaseb", storage=f"sqlite:///{tmp_path}/study.db")
+    assert [t.state.name for t in told.trials] == ["COMPLETE", "FAIL"]
+    assert told.best_value == 1.0
+
+
+def test_the_sampler_goes_on_from_the_records_of_trials_that_ended():
+    past = [record(i, 10 ** (-4 + 4 * i / 29), abs(-2 - (-4 + 4 * i / 29))) for i in range(30)]
+    past.append(record(30, 0.5, None, "linear", "failed"))
+    search = OptunaPoints(study(search={"num_startup": 10}), 0, past, [], None)
+    blind = OptunaPoints(study(search={"num_startup": 10}), 0, [], [], None)
+    near = {}
+    for name, one in (("knows", search), ("blind", blind)):
+        asked = [tried(one, str(i)) for i in range(9)]
+        near[name] = sum(1e-3 < lr < 1e-1 for lr in asked)  # the best was 1e-2
+    assert near["knows"] >= 7 > near["blind"]
+
+
+def test_a_new_database_replaces_the_old(tmp_path):
+    for _ in range(2):
+        OptunaPoints(study(), 0, [record(0, 0.1, 1.0)], [], new_database(Store.at(tmp_path)))
+    assert len(optuna.load_study(study_name="phaseb", storage=f"sqlite:///{tmp_path}/study.db").trials) == 1
+
+
+def test_a_list_ends():
+    search = ListSearch([{"a": 1}, {"a": 2}])
+    assert [search.suggest(str(i)) for i in range(3)] == [{"a": 1}, {"a": 2}, ListSearch.FINISHED]
+
+
+def test_halving_after_a_resume_decides_as_if_it_had_not_been_killed():
+    losses = {"a": [5, 4, 3], "b": [6, 5, 4], "c": [1, 1, 1], "d": [9, 9, 9], "e": [2, 2, 2]}
+    steps = [3, 9, 27]
+    one = study(reports=9, scheduler={"kind": "asha", "grace": 0.1, "reduction": 3})
+
+    def decide(scheduler: TrialScheduler, name: str) -> list[str]:
+        trial = SimpleNamespace(trial_id=name)
+        scheduler.on_trial_add(None, trial)
+        told = []
+        for at, loss in zip(steps, losses[name], strict=True):
+            told.append(scheduler.on_trial_result(None, trial, {"steps": at, "loss": loss}))
+            if told[-1] == TrialScheduler.STOP:
+                break
+        return told
+
+    whole = make_scheduler(one, 27, [])
+    wanted = {name: decide(whole, name) for name in "abcde"}
+    reached = {name: zip(steps, losses[name], wanted[name], strict=False) for name in "abc"}
+    past = [Record(n, {}, 0, rows=[{"steps": s, "loss": v} for s, v, _ in rows]) for n, rows in reached.items()]
+    resumed = make_scheduler(one, 27, past)
+    assert {name: decide(resumed, name) for name in "de"} == {name: wanted[name] for name in "de"}
+    assert wanted["d"] == [TrialScheduler.STOP]
+    assert decide(make_scheduler(one, 27, []), "d") != wanted["d"]  # without the past it would have let it pass
+
+
+@pytest.mark.parametrize(
+    ("budget", "reason"),
+    [({"patience": 3}, "patience"), ({"cpu_hours": 0.001}, "cpu_hours"), ({"time_s": 1e-9}, "time_s"), ({}, "")],
+)
+def test_budgets(budget, reason):
+    ends = Budget(study(budget={"trials": 100, **budget}), [])
+    for i in range(4):
+        ends(f"t{i}", {"time_total_s": 2.0})
+        ends.ended({"loss": float(i)})
+    assert ends.stop_all() == bool(reason)
+    assert reason in ends.reason
+
+
+def test_a_study_whose_first_trials_all_fail_is_ended():
+    ends = Budget(study(), [])
+    for _ in range(HOPELESS - 1):
+        ends.ended({})
+    assert not ends.stop_all()
+    ends.ended({})
+    assert ends.stop_all()
+    assert "all failed" in ends.reason
+    hopeful = Budget(study(), [record(0, 0.1, 1.0)])
+    for _ in range(HOPELESS):
+        hopeful.ended({})
+    assert not hopeful.stop_all()
+
+
+def test_importance_finds_the_setting_that_matters():
+    past = [record(i, 10 ** (-4 + 4 * i / 39), float(i), "linear" if i % 2 else "constant") for i in range(40)]
+    found = importances(study(), past)
+    assert found[LR] > 0.8
+    assert START not in found  # it does not exist everywhere
+    assert importances(study(), past[:3]) == {}
