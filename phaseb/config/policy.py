@@ -17,11 +17,11 @@ class OfflineConfig(Section):
         0.3, ge=0, description="weight of |policy mean - recorded action|^2 on real rows (TD3+BC-like); 0 is off"
     )
     clone_share: float = Field(
-        0.15, ge=0, lt=1, description="share of the steps, the first, that only clone: cheap; values start near data"
+        0.4, ge=0, lt=1, description="share of the steps, the first, that only clone: cheap; values start near data"
     )
     clone_lr: float = Field(1e-3, gt=0, description="the policy's learning rate while it clones")
     value_share: float = Field(
-        0.25, ge=0, lt=1, description="share of the steps, the next, in which values are learned while the policy waits"
+        0.2, ge=0, lt=1, description="share of the steps, the next, in which values are learned while the policy waits"
     )
     normalise_value: bool = Field(
         True, description="divide the actor's value term by the batch's mean |Q|, so that weights keep their meaning"
@@ -47,7 +47,9 @@ class AugmentationConfig(Section):
 
     enabled: bool = Field(True, description="whether rollouts follow the policy; else only stored ones are used")
     refresh_steps: int = Field(500, ge=1, description="learner steps between two generations of rollouts")
-    first_step: int = Field(500, ge=0, description="learner step of the first generation: on real data alone before it")
+    first_step: int = Field(
+        0, ge=0, description="learner step of the first generation, or the end of cloning if that is later"
+    )
     starts: int = Field(1000, ge=1, description="real states that each generation branches from, a run")
     horizon: int = Field(5, ge=1, description="most steps of a rollout")
     cut_quantile: float = Field(
@@ -68,7 +70,7 @@ class PolicyConfig(Section):
     """The learner of a policy. Every (arm, seed) is a run; runs are trained together, each as if alone."""
 
     num_steps: int = Field(4000, ge=1, description="learner steps")
-    batch_size: int = Field(256, ge=2, description="rows of a step, over all workers")
+    batch_size: int = Field(128, ge=2, description="rows of a step, over all workers")
     discount: float = Field(0.97, gt=0, lt=1, description="discount a step")
     num_critics: int = Field(5, ge=2, description="critics of the ensemble")
     width: int = Field(128, ge=8, description="units of a hidden layer")
@@ -79,9 +81,9 @@ class PolicyConfig(Section):
     actor_lr: float = Field(3e-4, gt=0, description="learning rate of the actor")
     temperature_lr: float = Field(3e-4, gt=0, description="learning rate of the entropy temperature")
     final_lr_factor: float = Field(1.0, ge=0, le=1, description="the learning rates fall to this factor (cosine)")
-    target_rate: float = Field(0.01, gt=0, le=1, description="share of the critics moved into their targets a step")
+    target_rate: float = Field(0.02, gt=0, le=1, description="share of the critics moved into their targets a step")
     actor_every: int = Field(2, ge=1, description="critic steps to one actor step")
-    initial_temperature: float = Field(0.1, gt=0, description="entropy temperature at the start")
+    initial_temperature: float = Field(0.003, gt=0, description="entropy temperature at the start")
     target_entropy: float | None = Field(None, description="entropy that the temperature aims at; null: -(action size)")
     entropy_of: Literal["gaussian", "action"] = Field(
         "gaussian",

@@ -99,7 +99,8 @@ class SACLearner:
 
     def _refreshes(self, step: int) -> bool:
         plan = self.config.augmentation
-        return step >= plan.first_step and (step - plan.first_step) % plan.refresh_steps == 0
+        first = max(plan.first_step, self.updates[0].clone_until)  # a policy that only clones has no use for rollouts
+        return step >= first and (step - first) % plan.refresh_steps == 0
 
     def _batch(self, step: int) -> Batch:
         """The batch of a step; several are asked for at once, but none beyond the next generation of rollouts."""

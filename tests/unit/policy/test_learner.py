@@ -78,8 +78,22 @@ def test_rollouts_follow_the_policy_at_fixed_steps(random_source):
     hook = Hook()
     plan = AugmentationConfig(refresh_steps=4, first_step=2)
     one = learner(random_source, config(augmentation=plan, actor_lr=0.01), hook)
-    metrics = [one.step(step) for step in range(12)]
+    for step in range(12):
+        one.step(step)
     assert hook.calls == [2, 6, 10]
+    late = Hook()
+    cloning = OfflineConfig(clone_share=0.5)
+    one = learner(random_source, config(augmentation=plan, actor_lr=0.01, offline=cloning), late)
+    for step in range(12):
+        one.step(step)
+    assert late.calls == [6, 10], "not while the policy only clones"
+
+
+def test_new_rollouts_are_made_of_the_policy_as_it_is(random_source):
+    hook = Hook()
+    plan = AugmentationConfig(refresh_steps=4, first_step=2)
+    one = learner(random_source, config(augmentation=plan, actor_lr=0.01), hook)
+    metrics = [one.step(step) for step in range(12)]
     assert metrics[2]["policy/augmentation/accepted"] == 7.0
     assert not np.array_equal(hook.first_actions[0], hook.first_actions[2])
     crossing = [(s, n) for s, n in one.source.asked[1:] for call in hook.calls if s < call < s + n]
