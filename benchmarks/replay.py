@@ -215,6 +215,33 @@ def compare_learning(table: Table, args: argparse.Namespace) -> None:
     remote.close()
 
 
+def measure_costs(table: Table, args: argparse.Namespace) -> None:
+    """Processor time of calls, which a busy machine does not stretch: a fixed part a call, and one a transition."""
+    half = args.transitions // 2
+    config = ReplayConfig(capacity=int(half * 1.02) + 100, prefetch_depth=3)
+    remote, local = ReplayClient.start(SCHEMA, config), LocalReplay(SCHEMA, config)
+    fill(remote, half, 0)
+    fill(local, half, 0)
+    found = {}
+    for num_batches in (1, BATCHES):
+        call, near = Sampling(remote, UNIFORM, num_batches), Sampling(local, UNIFORM, num_batches)
+        count = max(20, 1000 // num_batches)
+        shard, client = remote.status()[0]["cpu_s"], time.process_time()
+        for _ in range(count):
+            call()
+        client = time.process_time() - client
+        shard = remote.status()[0]["cpu_s"] - shard
+        begin = time.process_time()
+        for _ in range(count):
+            near()
+        found[num_batches] = [x / count for x in (shard, client, time.process_time() - begin)]
+    for k, side in enumerate(("shard", "learner", "in one process")):
+        each = (found[BATCHES][k] - found[1][k]) / ((BATCHES - 1) * BATCH)
+        table.add(f"processor time a transition, {side}", "-", each * 1e9, "ns")
+        table.add(f"processor time a call, {side}", "-", (found[1][k] - each * BATCH) * 1e3, "ms")
+    remote.close()
+
+
 class InMemory:
     """The same few batches again and again, already there."""
 
@@ -298,7 +325,7 @@ def tell_memory(num: int) -> None:
     fill(replay, int(num * 1.1), 1)
     held = replay.num_transitions
     replay.source([TRUSTED], BATCH, 0.99).sample(0, 1)
-    sums = replay.partitions[0].strata[1]._index("weight")
+    sums = replay.partitions[0].strata[1]._index("weight", 1)
     sums._guide = sums._make_guide()
     gc.collect()
     print(json.dumps({"resident": resident_bytes() - before, "payload": held * SCHEMA.row_bytes}))
@@ -330,6 +357,7 @@ def main() -> None:
     measure_memory(table, args)
     compare_learning(table, args)
     compare_sampling(table, args)
+    measure_costs(table, args)
     if args.large:
         compare_sizes(table, args)
     ray.shutdown()

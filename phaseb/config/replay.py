@@ -37,7 +37,7 @@ class ReplayConfig(Section):
     )
     num_snapshots: int = Field(2, ge=1, le=100, description="Snapshots of each shard that are kept.")
     refresh_interval_s: float = Field(5.0, gt=0, description="Seconds between a learner's looks at the shards' fill.")
-    call_timeout_s: float = Field(60.0, gt=0, description="Seconds after which a silent shard counts as down.")
+    call_timeout_s: float = Field(120.0, gt=0, description="Seconds after which a silent shard counts as down.")
     retry_interval_s: float = Field(1.0, gt=0, description="Seconds between looks at a shard that was down.")
     pin_memory: Literal["auto", "always", "never"] = Field(
         "auto", description="Hand batches over in pinned memory: with a GPU, always, or never."

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseb.config.replay import ReplayConfig
+from phaseb.errors import PhasebError
 from phaseb.replay.block import Part
 from phaseb.replay.journal import Journal, WeightChange
 from phaseb.replay.limiter import Limiter
@@ -94,10 +95,17 @@ class DurablePartition:
                 self.limiter.before_sample(part.num_transitions)
             return part
 
-    def snapshot_due(self) -> bool:
-        """Whether there is something new to write and the interval has passed."""
+    def snapshot_if_due(self) -> None:
+        """Take a snapshot where there is something new and the interval has passed. Storage that fails is told in
+        `status`, and tried again after another interval."""
         changed = self._changes != self._saved_changes
-        return changed and time.monotonic() - self._snapshot_s >= self._config.snapshot_interval_s
+        if not changed or time.monotonic() - self._snapshot_s < self._config.snapshot_interval_s:
+            return
+        try:
+            self.snapshot()
+        except PhasebError as error:
+            self._snapshot_s = time.monotonic()
+            self.damaged = [*self.damaged[-9:], f"no snapshot: {error}"]
 
     def snapshot(self) -> None:
         """Write all that is held to storage; sampling goes on while the files are written."""

@@ -91,7 +91,6 @@ class Journal:
             parts.append({"name": name, "digest": blob[:_DIGEST_SIZE].hex()})
         manifest = {"schema": self._schema.to_json(), "parts": parts, "counters": dict(counters), "entries": last}
         folder.write_json({"manifest": manifest, "digest": _manifest_digest(manifest)}, "manifest.json")
-        self.last = max(self.last, last)
         self._drop_old()
 
     def restore(self) -> Restored:

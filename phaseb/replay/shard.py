@@ -63,7 +63,9 @@ class ReplayShard:
         return self._partition.partition.masses(specs)
 
     def status(self) -> dict[str, Any]:
-        return {**self._partition.status(), "pid": os.getpid(), "node": ray.get_runtime_context().get_node_id()}
+        """Fill and counts, processor seconds, and where the shard is."""
+        node = ray.get_runtime_context().get_node_id()
+        return {**self._partition.status(), "cpu_s": time.process_time(), "pid": os.getpid(), "node": node}
 
     def snapshot(self) -> None:
         self._partition.snapshot()
@@ -74,8 +76,7 @@ class ReplayShard:
 
     def _tend(self, period_s: float) -> None:
         while not self._stopping.wait(period_s):
-            if self._partition.snapshot_due():
-                self._partition.snapshot()
+            self._partition.snapshot_if_due()
             self._metrics.update(self._partition.status())
 
 

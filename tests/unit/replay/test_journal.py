@@ -124,6 +124,20 @@ def test_a_snapshot_that_cannot_be_written_leaves_the_old_one(tmp_path, parts, m
     assert (again.status()["num_transitions"], again.status()["damaged"]) == (90, [])
 
 
+def test_the_clock_tells_storage_that_fails_and_goes_on(tmp_path, parts, monkeypatch):
+    config = CONFIG.model_copy(update={"snapshot_interval_s": 1e-9})
+    shard = DurablePartition(SCHEMA, config, Store.at(tmp_path))
+    shard.snapshot_if_due()
+    assert not (tmp_path / "snapshots").exists()  # nothing to write yet
+    shard.insert(parts[0])
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "write_json", lambda self, value, *names: (_ for _ in ()).throw(PhasebError("full")))
+        shard.snapshot_if_due()
+    assert shard.status()["damaged"] == ["no snapshot: full"]
+    shard.snapshot_if_due()
+    assert len(list((tmp_path / "snapshots").glob("*/manifest.json"))) == 1
+
+
 def test_frames_are_written_down_too(tmp_path, make_trajectories):
     schema = TransitionSchema(latent_size=3, action_size=2, frame_shape=(2, 2, 3))
     frames = np.random.default_rng(0).integers(0, 255, (2, 5, 2, 2, 3), dtype=np.uint8)
