@@ -100,22 +100,22 @@ class Console:
 
 
 def show_results(results: Mapping[str, Any], console: RichConsole) -> None:
-    """The verdict, the world model's and the trust's numbers, and a row for every arm."""
+    """The verdict, the numbers of the synthetic data, and a column for every arm."""
     console.print(f"\n{results['verdict']}\n", soft_wrap=True)
-    facts = Table(title="synthetic data", title_justify="left")
-    facts.add_column("number")
+    facts = Table()
+    facts.add_column("synthetic data")
     facts.add_column("this run", justify="right")
     facts.add_column("founding report", justify="right")
     for row in results["synthetic"]:
         facts.add_row(row["name"], _number(row["value"]), row["founding"])
     console.print(facts)
-    columns = results["arm_columns"]
-    arms = Table(title=results["arms_title"], title_justify="left")
-    arms.add_column("arm")
-    for column in columns:
-        arms.add_column(column, justify="right")
-    for arm, row in results["arms"].items():
-        arms.add_row(arm, *(_interval(row.get(column)) for column in columns))
+    console.print(f"\n{results['arms_title']}", soft_wrap=True)
+    arms = Table()
+    arms.add_column("")
+    for arm in results["arms"]:
+        arms.add_column(arm, justify="right")
+    for metric in results["arm_columns"]:
+        arms.add_row(metric, *(_interval(arm.get(metric)) for arm in results["arms"].values()))
     console.print(arms)
 
 

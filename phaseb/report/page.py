@@ -14,7 +14,8 @@ h1{font-size:1.5rem;margin:0 0 .2rem}h2{font-size:1.15rem;margin:2.2rem 0 .6rem}
 .grid-2{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,480px),1fr));gap:22px}
 figure{margin:0;border:1px solid var(--line);border-radius:8px;padding:12px}figcaption{color:var(--soft);font-size:.88rem;margin-top:4px}
 svg{width:100%;height:auto;font:12px system-ui,sans-serif}svg .box{fill:none;stroke:var(--line)}svg .grid{stroke:#edf0f3}svg .label{fill:var(--soft)}
-.table{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}th,td{padding:5px 10px;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}
+.legend{display:flex;flex-wrap:wrap;gap:2px 14px;font-size:.82rem;color:var(--soft);margin:2px 0 4px}.legend i{display:inline-block;width:10px;height:10px;border-radius:5px;margin-right:5px}
+.table{overflow-x:auto}td.told,th.told{text-align:left;white-space:normal;min-width:260px;color:var(--soft)}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}th,td{padding:5px 10px;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}
 th:first-child,td:first-child{text-align:left}thead th{color:var(--soft);font-weight:600}
 .cells{display:flex;flex-wrap:wrap;gap:18px}.cell{width:192px}.film{width:192px;height:192px;image-rendering:pixelated;border:1px solid var(--line);background-repeat:no-repeat}
 input[type=range]{width:70%}@media print{body{max-width:none}figure{break-inside:avoid}input{display:none}}
@@ -26,6 +27,29 @@ const show=()=>{const name=names[+slider.value];label.textContent=name;
 for(const g of figure.querySelectorAll('g.cloud'))g.style.display=g.dataset.group===name?'':'none';};
 slider.addEventListener('input',show);show();}
 """
+
+MEANINGS = {
+    "std_ratio": "spread of a rollout over time, synthetic / real; 1 is alike, 0 stands still",
+    "std_ratio_pooled": "the same, as the founding report pooled it; 1 is alike",
+    "range_ratio": "range of each latent, synthetic / real; 1 is alike",
+    "variance_growth": "spread at the end over spread at the start, synthetic / real; above 1 explodes, below collapses",
+    "lag_match": "how far changes over 1 to 10 steps are from real ones (log ratio); 0 is alike",
+    "bounds_pass": "share of rollouts within the real episodes' bounds: the report's filter",
+    "rmse": "error of the last step of a rollout from held-out starts, in standard deviations",
+    "judge_auc": "the worst fresh judge tells synthetic from real; 0.5 is a coin, 1 always",
+    "judge_auc_noise": "the same with noise on both sides, which hides fingerprints but not mistakes",
+    "pass_rate": "share of rollouts that the gate trusts as much as held-out real episodes",
+    "report_model_fail_rate": "share of rollouts of the report's own model that the gate turns away; 1 is best",
+    "roc_auc": "the gate tells real episodes from bad ones that it was not trained on",
+    "val_accuracy": "the same as a share of right answers",
+    "ece": "how far its probabilities are from frequencies; 0 is calibrated",
+    "trust_gap": "mean trust of real less mean trust of synthetic episodes",
+    "real_contribution": "share of the training weight that is real",
+    "effective_contribution": "share of the training weight that is synthetic and trusted",
+    "action_mse": "distance from the operators' actions, real-only → trust-weighted; reported, never a goal",
+    "actor_loss": "at the end of training, real-only → trust-weighted",
+}
+"""What the numbers say, in words; the definitions are in the code that computes them."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +78,9 @@ def render(title: str, results: Mapping[str, Any], figures: Sequence[Figure], fi
     parts = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="verdict{kept}">{escape(results["verdict"])}</p>',
-        "<h2>Arms</h2>", f'<p class="soft">{escape(results["arms_title"])}</p>', _arms(results),
+        "<h2>Arms</h2>", f'<p class="soft">{escape(results["arms_title"])}</p>', _arms(results), _films(films),
         "<h2>Synthetic data, beside the founding report</h2>", _numbers(results),
         "<h2>Figures</h2>", f'<div class="grid-2">{"".join(_figure(f) for f in figures)}</div>',
-        _films(films),
         "<h2>Lineage</h2>", _lineage(results),
     ]  # fmt: skip
     return (
@@ -67,10 +90,14 @@ def render(title: str, results: Mapping[str, Any], figures: Sequence[Figure], fi
     )
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """An HTML table; the first column is its rows' names."""
-    head = "".join(f"<th>{escape(h)}</th>" for h in header)
-    body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in row) + "</tr>" for row in rows)
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], told: bool = False) -> str:
+    """An HTML table; the first column is its rows' names, the last one prose where `told`."""
+
+    def row(cells: Sequence[str], tag: str) -> str:
+        kinds = ["" if not told or i + 1 < len(cells) else ' class="told"' for i in range(len(cells))]
+        return "".join(f"<{tag}{kind}>{escape(c)}</{tag}>" for kind, c in zip(kinds, cells, strict=True))
+
+    head, body = row(header, "th"), "".join(f"<tr>{row(cells, 'td')}</tr>" for cells in rows)
     return f'<div class="table"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
@@ -92,15 +119,22 @@ def interval(value: Any) -> str:
     return f"{number(value['mean'])} [{number(value['low'])}, {number(value['high'])}]"
 
 
+HEADINGS = {
+    "mpl": "MPL (good units / h)", "error_rate": "error rate", "energy_wh_per_unit": "energy (Wh / good unit)",
+    "return": "return", "net_value_per_hour": "net value ($ / h)", "action_mse": "action MSE",
+}  # fmt: skip
+
+
 def _arms(results: Mapping[str, Any]) -> str:
     columns = results["arm_columns"]
     rows = [[name, *(interval(arm.get(c)) for c in columns)] for name, arm in results["arms"].items()]
-    return table(["arm", *columns], rows)
+    return table(["arm", *(HEADINGS.get(c, c) for c in columns)], rows)
 
 
 def _numbers(results: Mapping[str, Any]) -> str:
-    rows = [[row["name"], number(row["value"]), row["founding"]] for row in results["synthetic"]]
-    return table(["number", "this run", "founding report"], rows)
+    rows = [[row["name"], number(row["value"]), row["founding"], MEANINGS.get(row["name"], "")]
+            for row in results["synthetic"]]  # fmt: skip
+    return table(["number", "this run", "founding report", "what it says"], rows, told=True)
 
 
 def _figure(figure: Figure) -> str:
