@@ -77,6 +77,8 @@ class WorldModelConfig(Section):
     num_modes: int = Field(2, ge=1, description="alternatives predicted for a step, one of which is drawn: what may "
                            "happen or not is never averaged")  # fmt: skip
     mode_temperature: float = Field(0.02, gt=0, description="difference of errors at which alternatives are told apart")
+    mode_floor: float = Field(0.1, ge=0, lt=1, description="alternatives less likely than this are never drawn")
+    bound_latents: bool = Field(True, description="keep rollouts within the range of the latents seen, and 5 % more")
     decorrelate: bool = Field(True, description="model principal directions at unit variance instead of dimensions")
     layer_norm: bool = Field(True, description="layer normalisation in every block")
     residual: bool = Field(True, description="predict z_{t+1} - z_t instead of z_{t+1}")
@@ -96,15 +98,18 @@ class WorldModelConfig(Section):
     loss: Literal["mse", "smooth_l1"] = Field("smooth_l1", description="error measure of the reconstruction")
     smooth_l1_beta: float = Field(0.1, gt=0, description="error in σ below which smooth-L1 is quadratic")
     one_step_window: int = Field(10, ge=1, description="length of the teacher-forced windows")
-    input_noise: float = Field(0.0, ge=0, description="σ of noise added to the latents fed in on teacher-forced steps")
+    input_noise: float = Field(
+        0.05, ge=0,
+        description="noise on latents fed in on teacher-forced steps, in σ within an episode: pulls rollouts back",
+    )  # fmt: skip
     teacher_forcing: TeacherForcingConfig = Field(TeacherForcingConfig(), description="schedule of the rollout")
     horizon: HorizonConfig = Field(HorizonConfig(), description="length of the rollout in training")
     variance: VarianceConfig = Field(VarianceConfig(), description="form of L_var")
     critic_from: float = Field(0.5, ge=0, le=1, description="share of training after which the critic joins")
     critic_every: int = Field(1, ge=1, description="train the critic once in so many steps")
-    num_steps: int = Field(3000, ge=1, description="optimiser steps")
+    num_steps: int = Field(1500, ge=1, description="optimiser steps")
     batch_size: int = Field(64, ge=1, description="windows a member in each step, over all workers")
-    rollout_batch_size: int = Field(32, ge=1, description="rollouts a member in each step, over all workers")
+    rollout_batch_size: int = Field(16, ge=1, description="rollouts a member in each step, over all workers")
     learning_rate: float = Field(2e-3, gt=0, description="of AdamW, after warm-up, before the cosine decay")
     final_learning_rate: float = Field(0.02, ge=0, le=1, description="share of the learning rate left at the end")
     weight_decay: float = Field(1e-4, ge=0, description="of AdamW")

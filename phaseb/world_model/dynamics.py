@@ -43,6 +43,9 @@ class LatentDynamics(nn.Module):
     centre: Tensor
     into: Tensor
     out_of: Tensor
+    spread: Tensor
+    low: Tensor
+    high: Tensor
     step_scale: Tensor
     step_bound: Tensor
     moving: Tensor
@@ -60,6 +63,7 @@ class LatentDynamics(nn.Module):
         self.num_members, self.latent_size, self.action_size, self.hidden_size = k, latent_size, action_size, h
         self.num_modes, self.input_sizes = config.num_modes, [3 * h, u]
         self.residual, self.clamped = config.residual, config.clamp_quantile > 0
+        self.bounded, self.mode_floor = config.bound_latents, config.mode_floor
         self.num_events, self.num_levels = len(structure.event_dims), structure.levels.shape[1]
         self.extra_sizes = [
             latent_size if config.noise == "heteroscedastic" else 0, self.num_events * self.num_levels,
@@ -134,6 +138,8 @@ class LatentDynamics(nn.Module):
             if self.clamped:
                 steps = torch.clamp(steps, -self.step_bound, self.step_bound)
             after = y[:, :, None] + steps * self.moving
+        if self.bounded:
+            after = torch.minimum(torch.maximum(after, self.low), self.high)
         if self.num_events:
             jumped = self.jump(extras)[:, :, None].expand(-1, -1, self.num_modes, -1)
             after = after.index_copy(-1, self.event_dims, jumped)

@@ -94,7 +94,8 @@ class WorldModelLearner:
         windows = self.sampler.draw("one_step", step, c.batch_size, c.one_step_window)
         inputs = windows.z[:, :, :-1]
         if c.input_noise:
-            inputs = inputs + c.input_noise * self._noise("input", step, c.batch_size, inputs)
+            noise = self._noise("input", step, c.batch_size, inputs)
+            inputs = inputs + c.input_noise * self.model.spread * self.model.moving * noise
         return windows, follow(self.model, inputs, windows.actions, windows.z[:, :, 1:])
 
     def _noise(self, name: str, step: int, batch_size: int, like: Tensor) -> Tensor:

@@ -53,11 +53,11 @@ def latent_error(
     With M alternatives of errors e_m and weights π_m it is −τ log Σ π_m exp(−e_m / τ), the likelihood of a mixture
     with a fixed temperature (Bishop 1994): each learns where it is the nearest, and the weights learn how often.
     """
-    wanted = target[..., None, :].expand_as(run.candidates)
+    off = (run.candidates - target[..., None, :]) / model.spread
     if config.loss == "mse":
-        error = (run.candidates - wanted).square()
+        error = off.square()
     else:
-        error = smooth_l1_loss(run.candidates, wanted, beta=config.smooth_l1_beta, reduction="none")
+        error = smooth_l1_loss(off, torch.zeros_like(off), beta=config.smooth_l1_beta, reduction="none")
     dims = model.continuous
     each = (error * dims).sum(-1) / dims.sum().clamp(min=1)
     if model.num_modes == 1:

@@ -1,9 +1,10 @@
 """What the training latents themselves say: the basis to model them in, scale of a step, constants, jumping dimensions.
 
 Nothing here knows what a dimension means: constants and events are found in the data. The dynamics work on *inner*
-coordinates y = (z − centre) · into: principal directions of the moving, continuous dimensions at unit variance. A
-latent that a network spread over more dimensions than the system has degrees of freedom holds directions of little
-variance; an error there is small in z and yet leaves the manifold of real latents, which any judge sees at once.
+coordinates y = (z − centre) · into: directions of the moving, continuous dimensions at unit variance, from the slowest
+to the fastest (slow feature analysis, Wiskott & Sejnowski 2002). A latent that a network spread over more dimensions
+than the system has degrees of freedom holds directions of little variance, and directions that an episode hardly moves
+along; errors there are small in z and yet leave the manifold of real latents, which any judge sees at once.
 Legend: N episodes, T steps, D latent dimensions, E event dimensions, L levels of an event dimension.
 """
 
@@ -19,6 +20,8 @@ MAX_LEVELS = 4
 STILL = 1e-3  # a dimension that moves less than this share of its spread within every episode is constant
 LEVEL_WIDTH = 0.02  # values within this share of the range belong to one level
 VARIANCE_FLOOR = 1e-5  # least variance of an inner direction, relative to the largest
+MARGIN = 0.05  # share of its range by which a latent may leave what was seen
+SLOWEST = 0.05  # errors along a direction count at most 1 / SLOWEST times
 LEVEL_GAP = 0.1  # and levels are at least this share of the range apart
 
 
@@ -30,6 +33,8 @@ class LatentStructure:
         centre: (D,) origin of the inner coordinates.
         into: (D, D) from z to inner coordinates.
         out_of: (D, D) its inverse.
+        spread: (D,) std within an episode: the unit in which errors are counted.
+        low, high: (D,) bounds of the latents seen, widened by a margin.
         step_scale: (D,) std of real one-step differences, floored.
         step_bound: (D,) largest predicted step allowed; inf where there is no clamp.
         moving: (D,) 1 where the dimension moves, 0 where it is held constant.
@@ -41,6 +46,9 @@ class LatentStructure:
     centre: Floats
     into: Floats
     out_of: Floats
+    spread: Floats
+    low: Floats
+    high: Floats
     step_scale: Floats
     step_bound: Floats
     moving: Floats
@@ -60,24 +68,27 @@ def find_structure(z: Floats, rewards: Floats, mask: NDArray[np.bool_], config: 
     inner = ((z - basis[0]) @ basis[1]).astype(np.float32)
     steps = (inner[:, 1:] - inner[:, :-1])[mask]
     scale = np.maximum(steps.std(axis=0), 1e-3)
-    spread = rewards[mask].std()
+    reward_std = rewards[mask].std()
     padded = [np.pad(v, (0, MAX_LEVELS - len(v)), constant_values=np.nan) for v in events.values()]
     return LatentStructure(
         *basis,
+        spread=find_spread(inner, mask) if config.decorrelate else np.ones(z.shape[-1], np.float32),
+        **latent_bounds(inner, mask, blended & config.bound_latents),
         step_scale=scale.astype(np.float32),
         step_bound=step_bound(steps, config),
         moving=moving.astype(np.float32),
         event_dims=np.array(list(events), dtype=np.int64),
         levels=np.array(padded, dtype=np.float32).reshape(-1, MAX_LEVELS),
         reward_mean=np.array(rewards[mask].mean(), dtype=np.float32),
-        reward_scale=np.array(spread if spread > 1e-6 else 1.0, dtype=np.float32),
+        reward_scale=np.array(reward_std if reward_std > 1e-6 else 1.0, dtype=np.float32),
     )
 
 
 def find_basis(z: Floats, mask: NDArray[np.bool_], blended: NDArray[np.bool_]) -> tuple[Floats, Floats, Floats]:
     """Centre (D,), map into the inner coordinates (D, D) and back; dimensions that are not `blended` stay as they are.
 
-    Directions are never stretched by more than 1 / √VARIANCE_FLOOR: below that there is nothing to model.
+    Whitening first, then the rotation that sorts directions by the variance of their steps. None is stretched by more
+    than 1 / √VARIANCE_FLOOR: below that there is nothing to model.
     """
     centre, into, out_of = identity_basis(z.shape[-1])
     seen = np.concatenate([mask[:, :1], mask], axis=1)
@@ -87,10 +98,29 @@ def find_basis(z: Floats, mask: NDArray[np.bool_], blended: NDArray[np.bool_]) -
     rows = z[seen][:, dims].astype(np.float64)
     variance, directions = np.linalg.eigh(np.cov(rows.T))
     spread = np.sqrt(np.maximum(variance, VARIANCE_FLOOR * variance.max()))
+    whitening = directions / spread
+    steps = (z[:, 1:] - z[:, :-1])[mask][:, dims].astype(np.float64) @ whitening
+    _, rotation = np.linalg.eigh(np.cov(steps.T))
     centre[dims] = rows.mean(axis=0)
-    into[np.ix_(dims, dims)] = directions / spread
-    out_of[np.ix_(dims, dims)] = (directions * spread).T
+    into[np.ix_(dims, dims)] = whitening @ rotation
+    out_of[np.ix_(dims, dims)] = rotation.T @ (directions * spread).T
     return centre, into, out_of
+
+
+def latent_bounds(inner: Floats, mask: NDArray[np.bool_], wanted: NDArray[np.bool_]) -> dict[str, Floats]:
+    """`low` and `high` (D,) of the latents seen, MARGIN of their range wider; infinite where not wanted (D,)."""
+    rows = inner[np.concatenate([mask[:, :1], mask], axis=1)]
+    low, high = rows.min(axis=0), rows.max(axis=0)
+    margin = np.where(wanted, MARGIN * (high - low), np.inf)
+    return {"low": (low - margin).astype(np.float32), "high": (high + margin).astype(np.float32)}
+
+
+def find_spread(inner: Floats, mask: NDArray[np.bool_]) -> Floats:
+    """(D,) std of inner coordinates (N, T+1, D) around their episode's mean, at least SLOWEST of the whole std."""
+    seen = np.concatenate([mask[:, :1], mask], axis=1)[..., None]
+    mean = (inner * seen).sum(axis=1, keepdims=True) / seen.sum(axis=1, keepdims=True)
+    within = np.sqrt((np.square(inner - mean) * seen).sum(axis=(0, 1)) / seen.sum())
+    return np.clip(within, SLOWEST, 1.0).astype(np.float32)
 
 
 def identity_basis(size: int) -> tuple[Floats, Floats, Floats]:
@@ -135,4 +165,4 @@ def empty_structure(latent_size: int, num_events: int) -> LatentStructure:
     ones, dims = np.ones(latent_size, dtype=np.float32), np.zeros(num_events, dtype=np.int64)
     levels = np.zeros((num_events, MAX_LEVELS), dtype=np.float32)
     unit = np.array(1.0, dtype=np.float32)
-    return LatentStructure(*identity_basis(latent_size), ones, ones, ones, dims, levels, unit, unit)
+    return LatentStructure(*identity_basis(latent_size), ones, -ones, ones, ones, ones, ones, dims, levels, unit, unit)

@@ -75,14 +75,18 @@ def choose(model: LatentDynamics, after: Tensor, extras: Tensor, target: Tensor 
         return torch.zeros(after.shape[:2], dtype=torch.int64, device=after.device)
     if target is None:
         return model.mode_logits(extras).argmax(-1)
-    return (after - target[:, :, None]).abs().mean(-1).argmin(-1)
+    return ((after - target[:, :, None]) / model.spread).abs().mean(-1).argmin(-1)
 
 
 def draw(model: LatentDynamics, extras: Tensor, generator: torch.Generator) -> Tensor:
-    """(K, B) alternatives drawn by their weights; the same uniform number for every member, so that they differ only
-    in what they believe."""
+    """(K, B) alternatives drawn by their weights, those below the floor never.
+
+    Every member gets the same uniform number, so that members differ only in what they believe.
+    """
     if model.num_modes == 1:
         return torch.zeros(extras.shape[:2], dtype=torch.int64, device=extras.device)
     uniform = torch.rand(extras.shape[1], generator=generator).to(extras.device)
-    below = model.mode_logits(extras).exp().cumsum(-1)[..., :-1] < uniform[None, :, None]
-    return below.sum(-1)
+    weights = model.mode_logits(extras).exp()
+    weights = weights * ((weights >= model.mode_floor) | (weights >= weights.amax(-1, keepdim=True)))
+    share = weights.cumsum(-1) / weights.sum(-1, keepdim=True)
+    return (share[..., :-1] < uniform[None, :, None]).sum(-1)

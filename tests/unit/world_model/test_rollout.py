@@ -157,7 +157,7 @@ def test_alternatives_are_drawn_by_their_weights_and_never_averaged():
     bundle = bundle_of(WorldModelConfig.model_validate(settings), world, 250)
     z0, actions = torch.from_numpy(world.z[:, 0]), torch.from_numpy(world.actions)
     jumps = bundle.rollout(z0, actions, 20, generator()).z[:, 1:, 0].numpy()
-    assert (np.abs(np.abs(jumps) - 1) < 0.3).mean() > 0.95
+    assert (np.abs(jumps) > 0.5).mean() > 0.95
     assert 0.35 < (jumps > 0).mean() < 0.65
     blurred = bundle_of(WorldModelConfig.model_validate(settings | {"num_modes": 1}), world, 250)
     smeared = blurred.rollout(z0, actions, 20, generator()).z[:, 1:, 0].numpy()

@@ -74,3 +74,24 @@ def test_repeated_dimensions_do_not_blow_up():
     inner = (z - centre) @ into
     assert np.abs(inner).max() < 10
     assert inner @ out_of + centre == pytest.approx(z, abs=1e-3)
+
+
+def test_bounds_are_the_range_seen_and_leave_constants_and_events_free(world):
+    structure = find_structure(world.z, world.rewards, world.mask, WorldModelConfig(decorrelate=False))
+    assert structure.high[:2] == pytest.approx(
+        world.z.max(axis=(0, 1))[:2] + 0.05 * np.ptp(world.z, axis=(0, 1))[:2], rel=1e-4
+    )
+    assert np.isinf(structure.low[2:]).all()
+    free = find_structure(world.z, world.rewards, world.mask, WorldModelConfig(bound_latents=False))
+    assert np.isinf(free.high).all()
+
+
+def test_slow_directions_come_first_and_their_errors_count_more():
+    rng = np.random.default_rng(0)
+    slow = rng.normal(size=(40, 1, 2)) + 0.1 * rng.normal(size=(40, 31, 2))
+    fast = rng.normal(size=(40, 31, 2))
+    z = (np.concatenate([slow, fast], axis=-1) @ rng.normal(size=(4, 4))).astype(np.float32)
+    structure = find_structure(z, np.zeros((40, 30), np.float32), np.ones((40, 30), dtype=bool), WorldModelConfig())
+    assert structure.spread[:2] == pytest.approx([0.1, 0.1], abs=0.04)
+    assert structure.spread[2:] == pytest.approx([1, 1], abs=0.1)
+    assert structure.step_scale[0] < 0.3 < structure.step_scale[3]
