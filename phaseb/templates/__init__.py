@@ -42,7 +42,9 @@ def write_templates(target: str) -> int:
         goal = Path(target) / file
         try:
             goal.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, goal)  # with its mode: the start script stays executable
+            shutil.copyfile(source, goal)
+            if source.read_bytes().startswith(b"#!"):
+                goal.chmod(goal.stat().st_mode | 0o111)  # whoever unpacked the wheel may have lost it
         except OSError as error:
             raise PhasebError(f"cannot write {goal}: {os.strerror(error.errno or 0)}") from error
     sys.stdout.write(
