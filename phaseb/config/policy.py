@@ -53,7 +53,7 @@ class AugmentationConfig(Section):
     starts: int = Field(1000, ge=1, description="real states that each generation branches from, a run")
     horizon: int = Field(5, ge=1, description="most steps of a rollout")
     cut_quantile: float = Field(
-        0.99, gt=0, le=1, description="quantile of the model's disagreement on real data above which a rollout is cut"
+        0.9, gt=0, le=1, description="quantile of the model's disagreement on real data above which a rollout is cut"
     )
     min_skill: float = Field(
         0.5, lt=1, description="rollouts end before the step at which forecast skill, mean over latents, is less"

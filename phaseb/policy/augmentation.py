@@ -64,9 +64,9 @@ class BranchedRollouts:
         self.runs = [i for i, spec in enumerate(specs) if spec.arm in arms]
         self.weigh, self.sink, self.seed, self.model = weigh, sink, seed, model
         forecasts = Forecasts(imagine, real if held_out is None else held_out, config.horizon, seed)
-        self.skills = forecasts.skills(config.skill_tolerance)
-        self.horizon = followed_steps(config, self.skills)
         self.limits = forecasts.disagreement_limits(config.cut_quantile)
+        self.skills = forecasts.skills(config.skill_tolerance, self.limits)
+        self.horizon = followed_steps(config, self.skills)
         self.reward_spread = float(real.rewards[real.mask].std())
         self._kept: list[dict[int, Trajectories]] = []
 

@@ -91,32 +91,40 @@ class Forecasts:
             for column, here in zip(uncertainty.T, self.valid.T, strict=True)
         ])  # fmt: skip
 
-    def skills(self, tolerance: float) -> dict[str, NDArray[np.float64]]:
+    def skills(
+        self, tolerance: float, limits: NDArray[np.floating] | None = None
+    ) -> dict[str, NDArray[np.float64]]:
         """Skill after each step, (T,): `mean` and `worst` over latent dimensions, and `reward`.
 
+        With `limits`, of those windows alone that are not cut by them: it is these that would be used.
         Errors below `tolerance` (in standard deviations of the latent) are none: sensors are not foreseen.
         """
+        counted = self.valid if limits is None else self.valid & self._uncut(limits)
         predicted = self.rolled.z.detach().cpu().numpy().astype(np.float64)
         error = np.square(predicted[:, 1:] - self.truth[:, 1:])
         naive = np.square(self.truth[:, 1:] - self.truth[:, :1])
         floor = tolerance**2
         with np.errstate(invalid="ignore", divide="ignore"):  # a step without windows has no skill, which is no skill
-            return self._skills(error, naive, floor)
+            dims = 1 - np.maximum(_mean(error, counted) - floor, 0) / np.maximum(_mean(naive, counted), floor)
+            return {"mean": dims.mean(1), "worst": dims.min(1), "reward": self._reward_skill(counted)}
 
-    def _skills(
-        self, error: NDArray[np.float64], naive: NDArray[np.float64], floor: float
-    ) -> dict[str, NDArray[np.float64]]:
-        dims = 1 - np.maximum(self._mean(error) - floor, 0) / np.maximum(self._mean(naive), floor)
+    def _reward_skill(self, counted: NDArray[np.bool_]) -> NDArray[np.float64]:
         told = self.rolled.rewards.detach().cpu().numpy().astype(np.float64)
-        spread = np.square(self.rewards - self.rewards[self.valid].mean())
-        off = self._mean(np.square(told - self.rewards)) / np.maximum(self._mean(spread), 1e-12)
-        return {"mean": dims.mean(1), "worst": dims.min(1), "reward": 1 - off}
+        naive = self.rewards[counted].mean() if counted.any() else 0.0
+        spread = _mean(np.square(self.rewards - naive), counted)
+        return np.asarray(1 - _mean(np.square(told - self.rewards), counted) / np.maximum(spread, 1e-12))
 
-    def _mean(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Mean over the valid windows of each step, (T, ...); infinite where there is none."""
-        weights = self.valid.reshape(*self.valid.shape, *[1] * (values.ndim - 2)).astype(np.float64)
-        count = weights.sum(0)
-        return np.where(count > 0, (values * weights).sum(0) / np.maximum(count, 1), np.inf)
+    def _uncut(self, limits: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """(N, T) true up to the step at which disagreement first passes its limit."""
+        uncertainty = self.rolled.uncertainty.detach().cpu().numpy()
+        return np.logical_and.accumulate(uncertainty <= limits[None], axis=1)
+
+
+def _mean(values: NDArray[np.floating], counted: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Mean over the counted windows of each step, (T, ...); infinite where there is none."""
+    weights = counted.reshape(*counted.shape, *[1] * (values.ndim - 2)).astype(np.float64)
+    count = weights.sum(0)
+    return np.where(count > 0, (values * weights).sum(0) / np.maximum(count, 1), np.inf)
 
 
 def followed_steps(config: AugmentationConfig, skills: dict[str, NDArray[np.float64]]) -> int:

@@ -77,21 +77,38 @@ def test_a_bias_that_grows_is_followed_until_it_tells(recorded):
 
 
 def test_skill_is_the_textbook_s(recorded):
-    """Against a direct computation for a model that foresees half of the way, over the steps that exist."""
-    forecasts = Forecasts(model(bias=0.3), recorded, 3, 0)
-    skills = forecasts.skills(0.0)
-    error, naive = [], []
+    """Against a direct computation for a biased model after two steps, over the windows that reach so far."""
+    skills = Forecasts(model(bias=0.3), recorded, 3, 0).skills(0.1)
+    error, naive, off, reward = [], [], [], []
     for episode in range(40):
-        for t in range(int(recorded.lengths[episode]) - 1):  # windows that reach the second step
+        for t in range(int(recorded.lengths[episode]) - 1):
             z0, z2 = recorded.z[episode, t], recorded.z[episode, t + 2]
             one = z0 @ TURN.T + recorded.actions[episode, t] @ PUSH + 0.3
             two = one @ TURN.T + recorded.actions[episode, t + 1] @ PUSH + 0.6
             error.append((two - z2) ** 2)
             naive.append((z2 - z0) ** 2)
-    expected = 1 - np.mean(error, 0)[:2] / np.mean(naive, 0)[:2]
-    assert skills["worst"][1] == -np.inf or skills["worst"][1] < expected.min() + 1e-6
-    np.testing.assert_allclose(1 - (np.mean(error, 0)[0] / np.mean(naive, 0)[0]), expected[0])
-    assert skills["reward"].shape == (3,)
+            off.append((two[0] - recorded.rewards[episode, t + 1]) ** 2)
+            reward.append(recorded.rewards[episode, t + 1])
+    dims = 1 - np.maximum(np.mean(error, 0) - 0.01, 0) / np.maximum(np.mean(naive, 0), 0.01)
+    assert skills["mean"][1] == pytest.approx(dims.mean(), rel=1e-4)
+    assert skills["worst"][1] == pytest.approx(dims.min(), rel=1e-4)
+    assert skills["reward"][1] == pytest.approx(1 - np.mean(off) / np.var(reward), rel=0.02)
+
+
+def test_only_what_would_be_used_counts(recorded):
+    """A model that is wrong where it is unsure, and cut there, is as good as one that is right."""
+    inner = model()
+
+    def unsure(z0, actions, horizon, generator):
+        rolled = inner(z0, actions, horizon, generator)
+        wrong = z0[:, 0] > 0
+        rolled.rewards[wrong] *= -1
+        rolled.uncertainty[:] = wrong[:, None].float()
+        return rolled
+
+    forecasts = Forecasts(unsure, recorded, 4, 0)
+    assert forecasts.skills(0.1)["reward"].max() < 0.5
+    np.testing.assert_allclose(forecasts.skills(0.1, np.full(4, 0.5))["reward"], 1.0, atol=1e-5)
 
 
 def test_sensor_noise_is_forgiven_and_a_constant_costs_nothing(recorded):
