@@ -211,7 +211,7 @@ def _start(resources: ResourcesConfig, folder: str) -> None:
             logging_level=logging.ERROR,
             _temp_dir=folder,
         )
-    except (RuntimeError, OSError, ValueError, ConnectionError) as error:
+    except Exception as error:  # a machine too busy to start Ray in time gets a plain Exception of it
         raise ClusterError(f"Ray does not start here: {_first_line(error)}; run `phaseb doctor`") from error
 
 

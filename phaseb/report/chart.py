@@ -10,7 +10,8 @@ from html import escape
 from math import ceil, floor, isfinite, log10
 
 WIDTH, HEIGHT = 560, 300
-LEFT, RIGHT, TOP, BOTTOM = 62, 14, 14, 44
+LEFT, RIGHT, TOP, BOTTOM = 76, 14, 14, 48
+MAX_LABEL_CHARS = 64  # that fit in one row under the plot
 # Okabe and Ito (2008), "Color Universal Design": told apart by colour-blind readers, and in grey.
 BLUE, ORANGE, GREEN, PURPLE, SKY, RED, GREY = (
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#777777",
@@ -55,12 +56,12 @@ class Chart:
         return self._add("level", [], [y], name=name, color=color)
 
     def svg(self) -> str:
-        """The figure as an `<svg>` element."""
+        """The figure as an `<svg>` element, under its legend (which is HTML, so that it wraps)."""
         frame = self._frame()
         body = "".join(_draw(kind, x, y, options, frame) for kind, x, y, options in self._marks)
         return (
-            f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(self.title)}">'
-            f"{self._axes(frame)}{body}{self._legend()}</svg>"
+            f'{self._legend()}<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(self.title)}">'
+            f"{self._axes(frame)}{body}</svg>"
         )
 
     def _add(self, kind: str, x: Numbers, y: Numbers, **options: object) -> "Chart":
@@ -90,11 +91,11 @@ class Chart:
         labels: list[tuple[float, str]] = [(float(i), name) for i, name in enumerate(self.categories)] or [
             (v, _text(v)) for v in _ticks(frame.x0, frame.x1)
         ]
-        for value, text in labels:
-            parts.append(
-                f'<text x="{frame.x(value):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{escape(text)}</text>'
-            )
-        parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 8}" text-anchor="middle" class="label">'
+        crowded = sum(len(text) + 2 for text in self.categories) > MAX_LABEL_CHARS
+        for i, (value, text) in enumerate(labels):
+            y = HEIGHT - BOTTOM + (28 if crowded and i % 2 else 15)  # neighbours that would touch stand in two rows
+            parts.append(f'<text x="{frame.x(value):.1f}" y="{y}" text-anchor="middle">{escape(text)}</text>')
+        parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 5}" text-anchor="middle" class="label">'
                      f'{escape(self.x_label)}</text>')  # fmt: skip
         middle = (TOP + HEIGHT - BOTTOM) / 2
         parts.append(f'<text transform="translate(13 {middle}) rotate(-90)" text-anchor="middle" class="label">'
@@ -106,12 +107,10 @@ class Chart:
         for kind, _, _, options in self._marks:
             if options.get("name") and kind != "band":
                 named.setdefault(str(options["name"]), str(options["color"]))
-        parts, x = [], float(LEFT + 8)
-        for name, color in named.items():
-            parts.append(f'<circle cx="{x:.0f}" cy="{TOP + 12}" r="4" fill="{color}"/>'
-                         f'<text x="{x + 8:.0f}" y="{TOP + 16}">{escape(name)}</text>')  # fmt: skip
-            x += 22 + 6.3 * len(name)
-        return "".join(parts)
+        if not named:
+            return ""
+        keys = (f'<span><i style="background:{color}"></i>{escape(name)}</span>' for name, color in named.items())
+        return f'<div class="legend">{"".join(keys)}</div>'
 
 
 @dataclass(frozen=True)

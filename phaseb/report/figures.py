@@ -178,14 +178,20 @@ def _curve(title: str, rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -
     names = [n for n in (rows[0] if rows else {}) if any(n.startswith(k) for k in keys)]
     if not names:
         names = [n for n in (rows[0] if rows else {}) if "loss" in n]
+    lines: dict[str, list[str]] = {}
+    for name in names:  # the seeds of an arm are one line, their mean
+        lines.setdefault(name.rsplit("/", 1)[0] if name.rsplit("/", 1)[-1].isdigit() else name, []).append(name)
     chart = Chart(title, "optimiser step", "loss")
     drawn = False
-    for i, name in enumerate(names[: len(PALETTE)]):
-        seen = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
+    for i, (label, members) in enumerate(list(lines.items())[: len(PALETTE)]):
+        seen = [(row["step"], [row[m] for m in members if row.get(m) is not None]) for row in rows]
+        seen = [(step, values) for step, values in seen if values]
         if len(seen) > 1:
-            chart.line([s for s, _ in seen], [v for _, v in seen], name.split("/", 1)[-1], PALETTE[i])
+            color = ARM_COLORS.get(label.rsplit("/", 1)[-1], PALETTE[i])
+            chart.line([s for s, _ in seen], [float(np.mean(v)) for _, v in seen], label.split("/", 1)[-1], color)
             drawn = True
-    return Figure(title, chart.svg(), "") if drawn else None
+    caption = "Mean over seeds." if any(len(members) > 1 for members in lines.values()) else ""
+    return Figure(title, chart.svg(), caption) if drawn else None
 
 
 def _finite(value: Any) -> float:

@@ -12,9 +12,9 @@ from phaseb.storage import Store
 
 
 def films(store: Store) -> list[Film]:
-    """One film an arm, of the first seed that kept its frames."""
+    """One film an arm, of the first seed that kept its frames, in the order of the arms."""
     found = []
-    for arm in store.folders("evaluation"):
+    for arm in store.read_json("evaluation", "summary.json")["arms"]:
         for seed in store.folders("evaluation", arm):
             if store.exists("evaluation", arm, seed, "frames.npz"):
                 data = np.load(io.BytesIO(store.read_bytes("evaluation", arm, seed, "frames.npz")), allow_pickle=False)

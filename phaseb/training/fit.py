@@ -15,7 +15,7 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from phaseb.config.resources import ResourcesConfig
 from phaseb.config.run import TrainingConfig
 from phaseb.data_parallel import LearnerContext
-from phaseb.errors import ClusterError, DivergenceError, PhasebError
+from phaseb.errors import ClusterError, DataError, DivergenceError, PhasebError
 from phaseb.runtime import scaling_config
 from phaseb.storage import Store
 from phaseb.training.learner import Learner
@@ -114,10 +114,12 @@ def _worker_loop(make_learner: MakeLearner, references: list[Any], seed: int, ke
 
 
 def _cause(error: Exception, name: str) -> PhasebError:
+    """The user's error that ended the workers, where there is one; else what Ray says, as the cluster's failure."""
     text = str(error)
     for line in reversed(text.splitlines()):
-        if "DivergenceError:" in line:
-            return DivergenceError(line.split("DivergenceError:", 1)[1].strip())
+        for kind in (DivergenceError, DataError, PhasebError):
+            if f"{kind.__name__}: " in line:
+                return kind(line.split(f"{kind.__name__}: ", 1)[1].strip())
     return ClusterError(f"training {name} failed on its workers: {text.strip().splitlines()[-1]}")
 
 

@@ -1,0 +1,78 @@
+"""Recordings that are not the built-in cell's: judged without physics, or in an environment that Gymnasium has."""
+
+import gymnasium
+import numpy as np
+import pytest
+from program import STAGES, lineage, strict_json, write_config
+
+from phaseb.episodes.formats.npz import read_npz
+
+STEPS = 20
+
+
+@pytest.fixture(scope="module")
+def swings(tmp_path_factory):
+    """Episodes of Gymnasium's pendulum under random torques, as someone else would record them."""
+    env, rng = gymnasium.make("Pendulum-v1", max_episode_steps=STEPS), np.random.default_rng(0)
+    observations, rewards = np.zeros((14, STEPS + 1, 3)), np.zeros((14, STEPS))
+    actions = rng.uniform(-2, 2, (14, STEPS, 1))
+    for i in range(14):
+        observations[i, 0], _ = env.reset(seed=i)
+        for t in range(STEPS):
+            observations[i, t + 1], rewards[i, t], *_ = env.step(actions[i, t].astype(np.float32))
+    path = tmp_path_factory.mktemp("swings") / "swings.npz"
+    np.savez(path, observations=observations, actions=actions, rewards=rewards)
+    assert len(read_npz(str(path), 10**8)) == 14
+    return path
+
+
+def run(command, tmp_path, swings, environment):
+    sections = {"environment": {"id": environment, "max_steps": STEPS}, "arms": {"num_seeds": 1},
+                "judge": {"num_pairs": 10, "rungs": ["5"], "sigmas": [0.0], "families": ["episode_trees"],
+                          "num_folds": 2, "num_permutations": 19, "episode_rounds": 4}}  # fmt: skip
+    config = write_config(tmp_path, **sections)
+    told = command("run", "--config", config, "episodes.source=npz", f"episodes.path={swings}",
+                   f"run.dir={tmp_path / 'run'}", "--json")  # fmt: skip
+    assert told.code == 0, told.err
+    stages = lineage(tmp_path / "run")["stages"]
+    assert {name: stages[name]["state"] for name in STAGES} == dict.fromkeys(STAGES, "done")
+    return strict_json(told.out), (tmp_path / "run" / "report" / "index.html").read_text(encoding="utf-8")
+
+
+def test_without_an_environment_policies_are_judged_by_estimates(command, ray_up, tmp_path, swings):
+    results, page = run(command, tmp_path, swings, "none")
+    assert results["evaluation"]["environment"] == "none"
+    assert results["arms"]["real_only"]["return"]["mean"] is not None
+    for measure in ("mpl", "error_rate", "energy_wh_per_unit"):  # nobody measured these, so nobody may say them
+        assert results["arms"]["real_only"][measure]["mean"] is None
+        assert measure not in results["arm_columns"]
+    assert "off-policy evaluation" in results["arms_title"]
+    assert "In the cell" not in page
+    assert "value unknown" in page
+
+
+def test_any_gymnasium_environment_judges(command, ray_up, tmp_path, swings):
+    results, _ = run(command, tmp_path, swings, "Pendulum-v1")
+    value = results["arms"]["real_only"]["return"]["mean"]
+    assert -17 * STEPS < value < 0  # a step of the pendulum costs 0 to 16.3
+    assert results["arms"]["real_only"]["mpl"]["mean"] is None
+    assert "in Pendulum-v1" in results["arms_title"]
+
+
+def test_an_environment_that_does_not_fit_the_data_is_refused(command, ray_up, tmp_path, swings):
+    config = write_config(tmp_path, environment={"id": "workcell", "observation": "state", "max_steps": STEPS})
+    told = command("run", "--config", config, "episodes.source=npz", f"episodes.path={swings}",
+                   f"run.dir={tmp_path / 'run'}")  # fmt: skip
+    assert told.code == 3
+    (line,) = told.complaint
+    assert "the episodes' actions have [1] dimensions, environment workcell takes 2" in line
+
+
+@pytest.mark.parametrize("name", ["Nowhere-v0", "no_such_module:Cell"])
+def test_an_environment_that_does_not_exist(command, ray_up, tmp_path, swings, name):
+    config = write_config(tmp_path, environment={"id": name, "max_steps": STEPS})
+    told = command("run", "--config", config, "episodes.source=npz", f"episodes.path={swings}",
+                   f"run.dir={tmp_path / 'run'}")  # fmt: skip
+    assert told.code == 2
+    (line,) = told.complaint
+    assert name.split(":")[0] in line
