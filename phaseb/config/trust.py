@@ -33,7 +33,11 @@ class GateConfig(Section):
         0.05, gt=0, lt=1, description="an episode passes at this quantile of held-out real trust or above"
     )
     cut_quantile: float = Field(
-        0.05, gt=0, lt=1, description="share of held-out real episodes in which some step would be cut"
+        0.2,
+        gt=0,
+        lt=1,
+        description="share of training episodes in which some step would be cut by the one network that never saw it; "
+        "of new real episodes, trusted by all networks together, about a quarter of that",
     )
     min_steps: int = Field(5, ge=1, description="a rollout cut before this step is dropped whole")
     uncertainty_quantile: float = Field(
@@ -45,15 +49,15 @@ class TrustConfig(Section):
     """Trust of episodes, and of their transitions: networks, training, calibration, gate; and the critic apart."""
 
     num_folds: int = Field(5, ge=2, le=20, description="folds of the cross-fit: every real episode is scored unseen")
-    num_steps: int = Field(300, ge=1, description="optimiser steps")
-    batch_size: int = Field(64, ge=8, description="episodes a fold in each step, over all workers")
+    num_steps: int = Field(400, ge=1, description="optimiser steps")
+    batch_size: int = Field(48, ge=8, description="episodes a fold in each step, over all workers")
     learning_rate: float = Field(4e-3, gt=0, description="of AdamW, after warm-up, before the cosine decay")
     weight_decay: float = Field(0.02, ge=0, description="of AdamW")
     input_noise: float = Field(0.1, ge=0, description="σ of the noise on the standardised inputs while training")
     mlp_units: int = Field(64, ge=1, description="hidden units of the episode network")
-    gru_units: int = Field(32, ge=1, description="hidden units of the temporal network")
+    gru_units: int = Field(32, ge=1, description="hidden units of the temporal network, half for each way in time")
     reach: int = Field(2, ge=0, description="steps to both sides that the temporal network sees around a transition")
-    onset_emphasis: float = Field(5.0, ge=1, description="weight in training of the steps around the onset of a fault")
+    onset_emphasis: float = Field(8.0, ge=1, description="weight in training of the steps around the onset of a fault")
     num_corruptions: int = Field(600, ge=2, description="corrupted and warped copies of real episodes to learn from")
     num_crops: int = Field(3, ge=0, description="random segments of each real episode to learn from, beside the whole")
     min_crop: int = Field(8, ge=1, description="fewest steps of a segment")

@@ -60,6 +60,7 @@ class TrustBundle:
         thresholds: of the gate.
         gate: its settings.
         analysis: numbers on unseen training episodes, as written into `analysis.json`.
+        num_steps: the longest episode that it was trained on.
     """
 
     networks: TrustNetworks
@@ -68,6 +69,7 @@ class TrustBundle:
     thresholds: Thresholds
     gate: GateConfig
     analysis: dict[str, Any]
+    num_steps: int
 
     def score(self, data: Trajectories, uncertainty_reference: float | None = None) -> Trajectories:
         """The same trajectories with `trust`, `weights` and `episode_trust` filled in.
@@ -101,11 +103,9 @@ class TrustBundle:
         self._check_sizes(data)
         parts = [self._odds(data.select(rows)) for rows in _chunks(len(data))]
         episode, temporal, steps = (np.concatenate(part) for part in zip(*parts, strict=True))
-        both = np.stack([episode, temporal], axis=1)
-        return Levels(
-            self.calibrators["episode"](episode[:, None]), self.calibrators["temporal"](temporal[:, None]),
-            self.calibrators["fused"](both), self.calibrators["transition"](steps[..., None]) * data.mask,
-        )  # fmt: skip
+        odds = episode_scores(episode, temporal, data.lengths, self.num_steps)
+        trust = {name: self.calibrators[name](values) for name, values in odds.items()}
+        return Levels(**trust, transition=self.calibrators["transition"](steps[..., None]) * data.mask)
 
     def cuts(self, data: Trajectories) -> NDArray[np.int64]:
         """(N,) the first transition that the gate cuts; the length where it cuts none."""
@@ -119,7 +119,7 @@ class TrustBundle:
             tensors |= {f"calibrators.{name}.{k}": torch.as_tensor(v) for k, v in calibrator.__dict__.items()}
         meta = {
             "spec": self.networks.spec.as_dict(), "thresholds": self.thresholds.as_dict(),
-            "gate": self.gate.model_dump(), "analysis": self.analysis,
+            "gate": self.gate.model_dump(), "analysis": self.analysis, "num_steps": self.num_steps,
         }  # fmt: skip
         store.write_json(self.analysis, "analysis.json")
         return save_checkpoint(store, tensors, meta)
@@ -136,7 +136,7 @@ class TrustBundle:
             calibrators[name] = Calibrator(part["weights"], float(part["bias"]), part["knots"], part["values"])
         predictor = LocalPredictor(**_under(tensors, "predictor."))
         thresholds, gate = Thresholds(**meta["thresholds"]), GateConfig(**meta["gate"])
-        return cls(networks, predictor, calibrators, thresholds, gate, meta["analysis"])
+        return cls(networks, predictor, calibrators, thresholds, gate, meta["analysis"], meta["num_steps"])
 
     @torch.no_grad()
     def _odds(self, data: Trajectories) -> list[NDArray[np.float64]]:
@@ -176,6 +176,18 @@ class TrustBundle:
                 f"trust was trained on {wanted} latent and {actions} action dimensions, "
                 f"these episodes have {dims} and {data.actions.shape[2]}; train it on the same encoder's latents"
             )
+
+
+def episode_scores(
+    episode: NDArray[np.float64], temporal: NDArray[np.float64], lengths: NDArray[np.integer], num_steps: int
+) -> dict[str, NDArray[np.float64]]:
+    """What the calibrators of whole episodes are given: log-odds (N, 1 or 2), and the same times the relative length.
+
+    Log-odds of a long episode rest on more evidence: their temperature is fitted as a line in the length.
+    """
+    columns = {"episode": [episode], "temporal": [temporal], "fused": [episode, temporal]}
+    share = np.minimum(lengths / num_steps, 1.0)
+    return {name: np.stack([*odds, *(share * x for x in odds)], axis=1) for name, odds in columns.items()}
 
 
 def _under(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

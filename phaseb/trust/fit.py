@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseb.config.trust import TrustConfig
-from phaseb.trust.bundle import Thresholds, TrustBundle
+from phaseb.trust.bundle import Thresholds, TrustBundle, episode_scores
 from phaseb.trust.calibration import balanced_weights, expected_calibration_error, fit_calibrator
 from phaseb.trust.local import LocalPredictor
 from phaseb.trust.material import CORRUPTED, REAL, ROLLOUT, Material
@@ -35,36 +35,45 @@ def fit_bundle(
     episode, temporal, steps = scores
     chosen = material.group != ROLLOUT
     real, known = (material.group[chosen] == REAL).astype(np.float64), np.isfinite(material.labels) & chosen[:, None]
-    both = np.stack([episode, temporal], axis=1)
-    levels = {
-        "episode": (episode[chosen, None], real), "temporal": (temporal[chosen, None], real),
-        "fused": (both[chosen], real),
-        "transition": (steps[known][:, None], material.labels[known]),
-    }  # fmt: skip
+    odds_by_level = episode_scores(episode, temporal, material.mask.sum(1), material.mask.shape[1])
+    balance = _balance(material)[chosen]
+    levels = {name: (odds[chosen], real, balance) for name, odds in odds_by_level.items()}
+    labels = material.labels[known]
+    levels["transition"] = (steps[known][:, None], labels, balanced_weights(labels))
     calibrators, errors = {}, {}
-    for name, (odds, labels) in levels.items():
-        weights = balanced_weights(labels)
+    for name, (odds, labels, weights) in levels.items():
         calibrators[name] = fit_calibrator(odds, labels, weights, config.calibration)
         errors[name] = expected_calibration_error(calibrators[name](odds), labels, weights)
-    fused = calibrators["fused"](both)
+    fused = calibrators["fused"](odds_by_level["fused"])
     thresholds = _thresholds(config, material, fused, calibrators["transition"](steps[..., None]))
     analysis = {"ece": errors, "thresholds": thresholds.as_dict(), **_analysis(material, fused)}
-    return TrustBundle(networks, predictor, calibrators, thresholds, config.gate, analysis)
+    steps_seen = material.mask.shape[1]
+    return TrustBundle(networks, predictor, calibrators, thresholds, config.gate, analysis, steps_seen)
+
+
+def _balance(material: Material) -> Floats:
+    """(P,) weights under which real and corrupted count alike, among whole episodes and among segments."""
+    weights = np.zeros(len(material.group))
+    for group in (REAL, CORRUPTED):
+        for whole in (True, False):
+            here = (material.group == group) & (material.whole == whole)
+            weights[here] = 1 / max(int(here.sum()), 1)
+    return weights
 
 
 def _thresholds(config: TrustConfig, material: Material, fused: Floats, transition: Floats) -> Thresholds:
-    real, lengths = material.group == REAL, material.mask.sum(1)
+    real = material.group == REAL
     lowest = np.where(material.mask, transition, 1.0).min(1)
     return Thresholds(
-        passing=float(np.quantile(fused[material.whole], config.gate.pass_quantile)),
+        passing=float(np.quantile(fused[real & material.whole], config.gate.pass_quantile)),
         segment=float(np.quantile(fused[real], config.gate.pass_quantile)),
-        cut=float(np.quantile(lowest[material.whole & (lengths > 0)], config.gate.cut_quantile)),
+        cut=float(np.quantile(lowest[real & material.whole], config.gate.cut_quantile)),
     )
 
 
 def _analysis(material: Material, fused: Floats) -> dict[str, Any]:
     """The report's numbers on unseen episodes: whole real ones against rollouts, or against corruptions without any."""
-    real = fused[material.whole]
+    real = fused[material.whole & (material.group == REAL)]
     group = ROLLOUT if (material.group == ROLLOUT).any() else CORRUPTED
     against = fused[material.group == group]
     kinds = np.array(material.kinds)

@@ -18,7 +18,7 @@ from phaseb.trust.evidence import episode_inputs, transition_inputs
 from phaseb.trust.local import LocalPredictor, fit_local_predictor
 
 REAL, CORRUPTED, ROLLOUT = 0, 1, 2
-_Part = tuple[Trajectories, int, NDArray[np.float32] | None]
+_Part = tuple[Trajectories, int, NDArray[np.float32] | None, bool]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Material:
         labels: (P, T) float32: 1 real, 0 not, NaN where unknown.
         group: (P,) REAL, CORRUPTED or ROLLOUT.
         folds: (P,).
-        whole: (P,) true for real episodes in full length.
+        whole: (P,) true where the entry was not cut out of a longer episode.
         kinds: (P,) kind of corruption, or "".
     """
 
@@ -77,13 +77,12 @@ def prepare(
     predictor = fit_local_predictor(real, folds, config.predictor_features, derive_seed(seed, "trust"))
     by_name = dict(zip(real.ids, folds.tolist(), strict=True))
     parts = _parts(config, real, negatives, seed)
-    everything = concatenate([part for part, _, _ in parts])
-    group = np.concatenate([np.full(len(part), kind) for part, kind, _ in parts])
+    everything = concatenate([part for part, *_ in parts])
+    group = np.concatenate([np.full(len(part), kind) for part, kind, *_ in parts])
     stranger = rng.integers(0, config.num_folds, len(everything))
     entry_folds = np.array([by_name.get(n, int(f)) for n, f in zip(_origins(everything), stranger, strict=True)])
     labels = _labels(parts, everything.mask)
-    whole = np.zeros(len(group), dtype=bool)
-    whole[: len(real)] = True
+    whole = np.concatenate([np.full(len(part), uncut) for part, _, _, uncut in parts])
     kinds = tuple(name.rpartition("~")[2].partition("-")[0] if g == CORRUPTED else "" for name, g in
                   zip(everything.ids, group, strict=True))  # fmt: skip
     transitions = _inputs_by_fold(everything, predictor, entry_folds)
@@ -117,20 +116,21 @@ def random_crops(data: Trajectories, min_steps: int, rng: np.random.Generator) -
 def _parts(
     config: TrustConfig, real: Trajectories, negatives: Trajectories, seed: int
 ) -> list[_Part]:
-    """Sets with their group, and labels where they are not the same at every step."""
+    """Sets with their group, labels where they are not the same at every step, and whether they are uncut."""
     rng = numpy_generator(seed, "trust", "crops")
     whole = crop(real, np.zeros(len(real), dtype=np.int64), real.lengths)
     segments = [random_crops(real, config.min_crop, rng) for _ in range(config.num_crops)]
-    parts: list[_Part] = [(whole, REAL, None)]
-    parts += [(segment, REAL, None) for segment in segments]
+    parts: list[_Part] = [(whole, REAL, None, True)]
+    parts += [(segment, REAL, None, False) for segment in segments]
     # Half of the faults lie in whole episodes, half in segments: neither length nor place may give them away.
     half = config.num_corruptions // 2
     for i, source in enumerate((whole, concatenate(segments or [whole]))):
         wrong = graded(source, half, derive_seed(seed, "trust", "corruptions", i))
-        parts.append((wrong.trajectories, CORRUPTED, wrong.labels))
+        parts.append((wrong.trajectories, CORRUPTED, wrong.labels, i == 0))
     if len(negatives):
         rollouts = crop(negatives, np.zeros(len(negatives), dtype=np.int64), negatives.lengths)
-        parts += [(rollouts, ROLLOUT, None), (random_crops(negatives, config.min_crop, rng), ROLLOUT, None)]
+        parts += [(rollouts, ROLLOUT, None, True)]
+        parts += [(random_crops(negatives, config.min_crop, rng), ROLLOUT, None, False)]
     return parts
 
 
@@ -142,7 +142,7 @@ def _labels(parts: list[_Part], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
     """(P, T) of all parts: those given, elsewhere whether the part is real; NaN beyond the end."""
     labels = np.full(mask.shape, np.nan, dtype=np.float32)
     row = 0
-    for data, group, given in parts:
+    for data, group, given, _ in parts:
         here = slice(row, row + len(data))
         labels[here] = float(group == REAL)
         if given is not None:

@@ -45,8 +45,8 @@ class EpisodeTrust(nn.Module):
 class TemporalTrust(nn.Module):
     """Log-odds of the whole episode from a GRU over (z, Δz, a, r), and of every transition from its per-step output.
 
-    The GRU reads windows of a few steps to both sides, because a rollout is weighed when it is complete: what comes
-    right after a step tells whether it was the step that went wrong.
+    The GRU reads windows of a few steps, and it reads them both ways in time, because a rollout is weighed when it is
+    complete: what was right before a step and wrong ever after tells that it was this step that went wrong.
     """
 
     def __init__(self, spec: TrustSpec, generator: torch.Generator) -> None:
@@ -55,8 +55,9 @@ class TemporalTrust(nn.Module):
         self.reach = spec.reach
         self.inner = StackedLinear(k, spec.num_transition_inputs, units, generator)
         self.local = StackedLinear(k, (2 * spec.reach + 1) * units, units, generator)
-        self.recurrent = StackedGRU(k, units, units, generator)
-        self.mixed = StackedLinear(k, 3 * units, units, generator)
+        self.num_folds, half = k, max(units // 2, 1)
+        self.recurrent = StackedGRU(2 * k, units, half, generator)
+        self.mixed = StackedLinear(k, 2 * units + 2 * half, units, generator)
         self.step_readout = StackedLinear(k, units + spec.num_transition_inputs, 1, generator)
         self.readout = StackedLinear(k, 2 * units + 2, 1, generator)
 
@@ -66,7 +67,10 @@ class TemporalTrust(nn.Module):
         padded = nn.functional.pad(inner, (0, 0, self.reach, self.reach))
         around = torch.cat([padded[:, :, i : i + x.shape[2]] for i in range(2 * self.reach + 1)], dim=-1)
         local = torch.relu(self.local(around))
-        hidden = torch.relu(self.mixed(torch.cat([inner, local, self.recurrent(local)], dim=-1)))
+        back = _reverse_index(mask)[..., None].expand_as(local)
+        forwards, backwards = self.recurrent(torch.cat([local, local.gather(2, back)])).split(self.num_folds)
+        backwards = backwards.gather(2, back[..., : backwards.shape[-1]])
+        hidden = torch.relu(self.mixed(torch.cat([inner, local, forwards, backwards], dim=-1)))
         steps = self.step_readout(torch.cat([hidden, x], dim=-1))[..., 0]
         return self._episode(hidden, steps, mask), steps
 
@@ -102,3 +106,9 @@ class TrustNetworks(nn.Module):
         temporal, steps = self.temporal(transitions, mask)
         return self.episode(episodes), temporal, steps
 
+
+def _reverse_index(mask: Tensor) -> Tensor:
+    """(…, T) positions that turn the steps in mask round and leave the padding behind them; its own inverse."""
+    length = mask.sum(-1, keepdim=True)
+    position = torch.arange(mask.shape[-1], device=mask.device).expand(mask.shape)
+    return torch.where(position < length, length - 1 - position, position)
