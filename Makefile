@@ -30,7 +30,7 @@ lint: install
 	$(BIN)/lint-imports
 
 unit: install
-	$(BIN)/python -m pytest tests/unit tests/repo
+	$(BIN)/python -m pytest -n 2 tests/unit tests/repo
 
 ray: install
 	$(BIN)/python -m pytest tests/ray
