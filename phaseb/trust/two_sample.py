@@ -139,7 +139,7 @@ def _evidence(
     arrays: dict[str, Floats], groups: NDArray[np.integer], config: JudgeConfig, seed: int
 ) -> Evidence:
     rng = numpy_generator(seed, "pairs")
-    chosen = rng.permutation(len(groups))[: config.num_pairs]
+    chosen = _spread(groups, rng)[: config.num_pairs]
     real, synthetic, real_actions, synthetic_actions = (
         np.ascontiguousarray(array[chosen], dtype=np.float32) for array in arrays.values()
     )
@@ -147,6 +147,16 @@ def _evidence(
     _, group = np.unique(groups[chosen], return_inverse=True)
     folds = rng.permutation(group.max() + 1)[group] % config.num_folds
     return Evidence(real, synthetic, real_actions, synthetic_actions, folds)
+
+
+def _spread(groups: NDArray[np.integer], rng: np.random.Generator) -> NDArray[np.int64]:
+    """All pairs in random order, one of every group first, then a second one of every group, and so on."""
+    order = rng.permutation(len(groups))
+    turn = np.zeros(len(groups), dtype=np.int64)
+    seen: dict[int, int] = {}
+    for row in order:
+        turn[row] = seen[groups[row]] = seen.get(groups[row], -1) + 1
+    return np.asarray(order[np.argsort(turn[order], kind="stable")])
 
 
 def _check(arrays: dict[str, Floats], num_groups: int, num_folds: int) -> None:

@@ -35,7 +35,7 @@ def test_a_fault_of_a_third_of_sigma_in_one_dimension_is_found(oscillators, faul
 
 
 def test_nothing_is_found_between_equals(oscillators) -> None:  # type: ignore[no-untyped-def]
-    result = judge(oscillators(200, seed=1), oscillators(200, seed=2), ACTIONS, JudgeConfig(sigmas=(0.0,)), seed=0)
+    result = judge(oscillators(200, seed=1), oscillators(200, seed=2), ACTIONS, QUICK, seed=0)
     assert result.worst().auc < 0.6
     assert result.p_values[0.0] > 0.01
     assert 0.54 < result.null_95[0.0] < 0.61
@@ -101,6 +101,14 @@ def test_groups_are_never_split_between_folds(oscillators) -> None:  # type: ign
     apart = judge(real, synthetic, ACTIONS, config, 0).worst().auc
     assert apart > 0.99
     assert together < 0.95
+
+
+def test_few_pairs_are_taken_from_as_many_episodes_as_there_are(oscillators) -> None:  # type: ignore[no-untyped-def]
+    z, groups = oscillators(100, seed=1, num_steps=4), np.arange(100) // 5
+    config = QUICK.model_copy(update={"num_pairs": 20, "num_folds": 10})
+    result = judge(z, z[::-1], ACTIONS[:100, :4], config, 0, groups=groups)  # two groups a fold, or it would fail
+    assert result.num_pairs == 20
+    assert all(np.isfinite([score.low, score.high]).all() for score in result.scores)
 
 
 @pytest.mark.parametrize("steps,dimensions,actions", [(1, 1, 0), (2, 1, 1), (5, 3, 2)])
