@@ -6,6 +6,7 @@ B rollouts, T steps, D latent dimensions, F features.
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
@@ -13,8 +14,9 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from phaseb.config.trust import CriticConfig
 from phaseb.data_parallel import LearnerContext
-from phaseb.errors import DivergenceError
-from phaseb.seeding import derive_seed, torch_generator
+from phaseb.episodes.trajectories import Trajectories
+from phaseb.errors import DataError, DivergenceError
+from phaseb.seeding import derive_seed, numpy_generator, torch_generator
 from phaseb.trust.features import report_features
 
 
@@ -91,10 +93,20 @@ class ReportNetwork(nn.Module):
 
 
 class Critic:
-    """What the world model's objective asks of a critic: a module, L_trust, features for L_feat, an update."""
+    """What the world model's objective asks of a critic: a module, L_trust, features for L_feat, an update.
 
-    def __init__(self, config: CriticConfig, num_dims: int, context: LearnerContext) -> None:
-        self.config, self.context = config, context
+    Args:
+        config: the critic section.
+        num_dims: D.
+        context: seed, place among the workers, device.
+        real: the episodes that the critic alone learns real from (see `roles.deal_episodes`); where it is None, it
+            learns from the batches that the world model is trained on, and may not share those with a gate.
+    """
+
+    def __init__(
+        self, config: CriticConfig, num_dims: int, context: LearnerContext, real: Trajectories | None = None
+    ) -> None:
+        self.config, self.context, self.real = config, context, real
         self.num_updates = 0
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(context.seed, "critic", "init"))
@@ -122,12 +134,17 @@ class Critic:
     def update(self, z_real: Tensor, z_syn: Tensor) -> dict[str, float]:
         """One step of the critic on real and free-running latents (B, T, D), noise on both sides.
 
+        Where the critic has episodes of its own, `z_real` only says how many to draw from them, and how long.
+
         Returns:
             `loss`, `trust_real` and `trust_syn` (mean p(real) of either side).
 
         Raises:
             DivergenceError: where the loss is not finite.
+            DataError: where none of its own episodes is as long as the rollouts.
         """
+        if self.real is not None:
+            z_real = self._own_episodes(self.real, *z_real.shape[:2]).to(z_real.device)
         generator = torch_generator(self.context.seed, "critic", self.num_updates, self.context.rank)
         self.network.train()
         if isinstance(self.network, WindowNetwork):
@@ -158,6 +175,17 @@ class Critic:
         current["state"] = {int(i): dict(slot) for i, slot in (state["optimizer"] or {}).items()}
         self.optimizer.load_state_dict(current)
         self.num_updates = int(state["num_updates"])
+
+    def _own_episodes(self, real: Trajectories, count: int, steps: int) -> Tensor:
+        """`count` segments of `steps` observations, start states left out as in the rollouts."""
+        fit = np.flatnonzero(real.lengths >= steps)
+        if len(fit) == 0:
+            what = f"none of the critic's {len(real)} episodes has {steps} steps"
+            raise DataError(f"{what}; lower world_model.horizon.steps")
+        rng = numpy_generator(self.context.seed, "critic", "real", self.num_updates, self.context.rank)
+        rows = rng.choice(fit, count)
+        starts = rng.integers(1, real.lengths[rows] - steps + 2)
+        return torch.from_numpy(real.z[rows[:, None], starts[:, None] + np.arange(steps)])
 
     def _with_noise(self, z: Tensor, generator: torch.Generator) -> Tensor:
         noise = torch.randn(z.shape, generator=generator).to(z.device, z.dtype)

@@ -5,7 +5,7 @@ import torch
 from phaseb.checkpoint import flatten, unflatten
 from phaseb.config.trust import CriticConfig
 from phaseb.data_parallel import LearnerContext
-from phaseb.errors import DivergenceError
+from phaseb.errors import DataError, DivergenceError
 from phaseb.trust.critic import Critic, WindowNetwork
 
 
@@ -75,6 +75,25 @@ def test_scoring_leaves_the_critic_as_it_was(oscillators) -> None:  # type: igno
     critic.features(batches(oscillators, 0.1, 0))
     for name, value in critic.network.state_dict().items():
         assert torch.equal(value, before[name]), name
+
+
+def test_a_critic_with_episodes_of_its_own_never_learns_from_others(trajectories) -> None:  # type: ignore[no-untyped-def]
+    own = trajectories(6, seed=0, num_steps=20)
+    own.z[:] = np.arange(6)[:, None, None] + np.arange(21)[None, :, None] / 100  # each value names episode and step
+    critic = Critic(CriticConfig(units=8), 4, LearnerContext(0), own)
+    drawn = critic._own_episodes(own, 200, 15).numpy()
+    assert drawn.shape == (200, 15, 4)
+    assert np.allclose(np.diff(drawn, axis=1), 0.01, atol=1e-5)
+    assert set(np.floor(drawn[:, 0, 0] + 1e-4)) == set(range(6))
+    assert (drawn[:, 0, 0] % 1 > 0.005).all()  # never the start state
+    others = [Critic(CriticConfig(units=8), 4, LearnerContext(0), own) for _ in range(2)]
+    syn = torch.zeros(4, 15, 4)
+    for other, real in zip(others, (torch.zeros(4, 15, 4), torch.full((4, 15, 4), 7.0)), strict=True):
+        other.update(real, syn)
+    for a, b in zip(*(other.network.parameters() for other in others), strict=True):
+        assert torch.equal(a, b)
+    with pytest.raises(DataError, match="none of the critic's 6 episodes has 21 steps"):
+        critic.update(torch.zeros(4, 21, 4), torch.zeros(4, 21, 4))
 
 
 def test_short_rollouts_use_the_lags_that_fit_and_divergence_is_named() -> None:
