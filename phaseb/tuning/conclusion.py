@@ -14,7 +14,7 @@ from phaseb.storage import Store, strict
 from phaseb.tuning.check import CheckedStudy
 from phaseb.tuning.records import Records, pareto_front, trial_key
 from phaseb.tuning.search import importances
-from phaseb.tuning.space import Point, applied
+from phaseb.tuning.space import Point, applied, defaults
 
 STATES = ("done", "stopped", "failed", "running")
 
@@ -67,7 +67,8 @@ class Conclusion:
         found = min(candidates, key=lambda point: self._order(self._mean(point)))
         best = {} if self._order(self._mean({})) <= self._order(self._mean(found)) else found
         search = self._records.phase("search")
-        tried = self._records.get(trial_key(best, self._checked.config.run.seed))
+        own = defaults(self._study.space, self._checked.config) or {}  # where the search tried the base config's values
+        tried = self._records.get(trial_key(best or own, self._checked.config.run.seed))
         result = StudyResult(
             name=self._checked.name, metric=self._metric.name, best=best,
             searched=tried.last.get(self._metric.name) if tried else None,
