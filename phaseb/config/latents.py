@@ -50,6 +50,13 @@ class LatentsConfig(Section):
     weight_decay: float = Field(1e-2, ge=0, description="AdamW weight decay")
     gradient_clip: float = Field(10.0, gt=0, description="largest norm of the gradient")
     state_noise: float = Field(0.02, ge=0, description="noise added to states in training, in standard deviations")
+    frame_dropout: float = Field(
+        0.5,
+        ge=0,
+        lt=1,
+        description="share of training observations whose frames are hidden, where a state is seen too: what both "
+        "show is then told by the sensor that shows it best",
+    )
     std_floor: float = Field(
         1e-3, gt=0, description="least standard deviation of a latent, relative to the mean of all"
     )

@@ -88,13 +88,12 @@ def to_trajectories(
     for i, episode in enumerate(episodes):
         rewards[i, : len(episode)] = episode.rewards
         terminals[i, len(episode) - 1] = float(episode.terminated)
-    names = [n for n in METRICS if any(n in e.metrics for e in episodes)]
     tags = sorted({name for e in episodes for name in e.tags})
     return Trajectories(
         z=z, actions=actions, rewards=rewards, terminals=terminals,
         lengths=np.array([len(e) for e in episodes], dtype=np.int64),
         ids=tuple(e.id for e in episodes), splits=tuple(e.split for e in episodes),
-        metrics={n: np.array([e.metrics.get(n, np.nan) for e in episodes], dtype=np.float64) for n in names},
+        metrics={n: np.array([e.metrics.get(n, np.nan) for e in episodes], dtype=np.float64) for n in METRICS},
         lineage={f"tag/{n}": tuple(e.tags.get(n, "") for e in episodes) for n in tags},
         start_step=np.zeros(count, dtype=np.int64),
     )  # fmt: skip

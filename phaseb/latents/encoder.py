@@ -115,6 +115,9 @@ class Encoder(nn.Module):
             # many features of what is seen must not drown the few of a state
             self.seen_gain = min(1.0, (spec.state_size / seen) ** 0.5) if spec.state_size else 1.0
         self.linear = nn.Linear(inputs, spec.num_dims)
+        for block in (self.linear.weight[:, : spec.state_size], self.linear.weight[:, spec.state_size :]):
+            if block.numel():
+                nn.init.orthogonal_(block)  # to begin with, latents are the inputs turned round: nothing is lost
         self.mlp = nn.Sequential(
             nn.Linear(inputs, spec.hidden), nn.LayerNorm(spec.hidden), nn.SiLU(),
             nn.Linear(spec.hidden, spec.hidden), nn.LayerNorm(spec.hidden), nn.SiLU(),
@@ -160,11 +163,15 @@ class Encoder(nn.Module):
         """States (..., S) in standard deviations of the training data."""
         return (state - self.state_mean) * self.state_scale
 
-    def fuse(self, state: Tensor | None, stacked: Tensor | None) -> Tensor:
-        """Normalised states (M, S) and stacked frame features (M, K, F), whichever the spec has, to raw z (M, D)."""
+    def fuse(self, state: Tensor | None, stacked: Tensor | None, looks: Tensor | None = None) -> Tensor:
+        """Normalised states (M, S) and stacked frame features (M, K, F), whichever the spec has, to raw z (M, D).
+
+        `looks` (M, 1), for training: where it is false, the frames are not seen.
+        """
         parts = [] if state is None else [state]
         if stacked is not None:
-            parts.append(self.seen_gain * ((flatten_stack(stacked) - self.seen_mean) @ self.whitening))
+            seen = self.seen_gain * ((flatten_stack(stacked) - self.seen_mean) @ self.whitening)
+            parts.append(seen if looks is None else seen * looks)
         x = torch.cat(parts, dim=-1)
         return cast(Tensor, self.linear(x) + self.mlp(x))
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -130,7 +131,7 @@ class EncoderLearner:
         if self.spec.state_size:
             state = self.encoder.normalise(self._arrays["state"][episode, steps].flatten(0, 1).to(device))
             if noise is not None and self.config.state_noise:
-                state = state + self.config.state_noise * self._noise(noise, episode.shape).to(device)
+                state = state + self.config.state_noise * self._noise(noise, episode.shape, self.spec.state_size)
         if self.spec.frame_shape is not None:
             R, L, before = *steps.shape, self.spec.stack - 1
             window = torch.cat([steps[:, :1] - torch.arange(before, 0, -1), steps], dim=1).clamp_min(0)
@@ -138,16 +139,19 @@ class EncoderLearner:
             features = self.encoder.features(frames.to(device)).view(R, L + before, -1)
             index = stack_index(torch.arange(before, L + before), self.spec.stack).to(device)
             stacked = features[:, index].flatten(0, 1)
-        return self.encoder.fuse(state, stacked)
+        if noise is None or state is None or stacked is None or not self.config.frame_dropout:
+            return self.encoder.fuse(state, stacked)
+        drawn = self._noise(("frames", *noise), episode.shape, 1)
+        return self.encoder.fuse(state, stacked, drawn > NormalDist().inv_cdf(self.config.frame_dropout))
 
-    def _noise(self, stream: tuple[int | str, ...], shape: torch.Size) -> Tensor:
-        """This worker's rows of the global batch's noise."""
+    def _noise(self, stream: tuple[int | str, ...], shape: torch.Size, size: int) -> Tensor:
+        """This worker's rows of the global batch's noise: (R, L) rows of standard normals, as (R * L, size)."""
         rows, L = shape
         whole = torch.randn(
-            rows * self.context.world_size, L, self.spec.state_size,
-            generator=torch_generator(self.context.seed, "encoder", *stream),
-        )  # fmt: skip
-        return whole[self.context.rank * rows : (self.context.rank + 1) * rows].flatten(0, 1)
+            rows * self.context.world_size, L, size, generator=torch_generator(self.context.seed, "encoder", *stream)
+        )
+        part = whole[self.context.rank * rows : (self.context.rank + 1) * rows]
+        return part.flatten(0, 1).to(self.context.device)
 
     @torch.no_grad()
     def _condition(self, keep: bool) -> None:

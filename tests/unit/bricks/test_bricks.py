@@ -16,7 +16,7 @@ from phaseb.config.valuation import ValuationConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
 
-CONFIG, VALUATION = BricksConfig(num_bootstrap=200), ValuationConfig()
+CONFIG, VALUATION = BricksConfig(num_bootstrap=200, features=("mean", "std", "step")), ValuationConfig()
 
 
 def trajectories(kinds, seed=0, steps=30, dims=4, splits=None):

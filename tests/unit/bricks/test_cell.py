@@ -1,0 +1,32 @@
+"""On the real cell: bricks of skilled operators are worth more than bricks of hasty ones."""
+
+import numpy as np
+
+from phaseb.bricks.manifest import fit_bricks
+from phaseb.config.bricks import BricksConfig
+from phaseb.config.environment import EnvironmentConfig
+from phaseb.config.latents import LatentsConfig
+from phaseb.config.valuation import ValuationConfig
+from phaseb.data_parallel import LearnerContext
+from phaseb.latents.arrays import episode_arrays
+from phaseb.latents.fit import fit_bundle
+from phaseb.latents.learner import make_learner
+from phaseb.workcell.collect import collect_episodes
+
+
+def test_bricks_of_skilled_operators_are_worth_more():
+    episodes = collect_episodes(EnvironmentConfig(observation="state"), 0, range(120))
+    config = LatentsConfig(num_steps=100, decoder_steps=0)
+    learner = make_learner(config, episode_arrays(episodes), LearnerContext(0))
+    for step in range(learner.num_steps):
+        learner.step(step)
+    latents = fit_bundle(config, learner.encoder, episodes).encode(episodes)
+    bricks = fit_bricks(BricksConfig(), ValuationConfig(), latents)
+    kind = np.array(latents.lineage["tag/operator"])
+    balance = [(kind[bricks.labels == i] == "skilled").mean() - (kind[bricks.labels == i] == "hasty").mean()
+               for i in range(len(bricks.bricks))]  # fmt: skip
+    best, worst = int(np.argmax(balance)), int(np.argmin(balance))
+    assert balance[best] > balance[worst] + 0.2
+    better, worse = (bricks.bricks[i].economics for i in (best, worst))
+    assert better["value_per_hour"].value > worse["value_per_hour"].value
+    assert better["error_rate"].value < worse["error_rate"].value
