@@ -37,7 +37,7 @@ def test_a_killed_training_goes_on_to_the_same_end_to_the_bit(tmp_path):
     learner = LinearLearner(problem(), LearnerContext(1))
     learner.num_steps = 60
 
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
 
     def killed_at(step):
@@ -45,13 +45,13 @@ def test_a_killed_training_goes_on_to_the_same_end_to_the_bit(tmp_path):
 
         def run(s):
             if s == step:
-                raise Killed
+                raise KilledError
             return original(learner, s)
 
         return run
 
     learner.step = killed_at(37)
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         train(learner, LearnerContext(1), fast(), store, "k", lambda m: None)
     assert read_progress(store, "k")[1].next_step == 37
     resumed = here(problem(), store)
