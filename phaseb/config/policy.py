@@ -12,7 +12,10 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class OfflineConfig(Section):
     """What keeps a learner that cannot try its actions from believing in them. The options add up."""
 
-    algorithm: Literal["sac", "iql"] = Field("sac", description="soft actor-critic, or implicit Q-learning")
+    algorithm: Literal["iql", "sac"] = Field(
+        "iql",
+        description="implicit Q-learning, which asks for no value of an action that nobody took, or soft actor-critic",
+    )
     behaviour_weight: float = Field(
         0.3, ge=0, description="weight of |policy mean - recorded action|^2 on real rows (TD3+BC-like); 0 is off"
     )
@@ -39,6 +42,9 @@ class OfflineConfig(Section):
     cql_actions: int = Field(4, ge=1, description="actions drawn a row for the conservative penalty, of either kind")
     iql_expectile: float = Field(0.7, gt=0.5, lt=1, description="expectile of implicit Q-learning's value")
     iql_temperature: float = Field(3.0, gt=0, description="inverse temperature of its advantage weights")
+    iql_synthetic_weight: float = Field(
+        0.0, ge=0, description="weight of synthetic rows in what draws the policy to good actions; values use them all"
+    )
     iql_weight_limit: float = Field(100.0, gt=0, description="largest advantage weight")
 
 
@@ -82,7 +88,7 @@ class PolicyConfig(Section):
     temperature_lr: float = Field(3e-4, gt=0, description="learning rate of the entropy temperature")
     final_lr_factor: float = Field(1.0, ge=0, le=1, description="the learning rates fall to this factor (cosine)")
     target_rate: float = Field(0.02, gt=0, le=1, description="share of the critics moved into their targets a step")
-    actor_every: int = Field(2, ge=1, description="critic steps to one actor step")
+    actor_every: int = Field(1, ge=1, description="critic steps to one actor step")
     initial_temperature: float = Field(0.003, gt=0, description="entropy temperature at the start")
     target_entropy: float | None = Field(None, description="entropy that the temperature aims at; null: -(action size)")
     entropy_of: Literal["gaussian", "action"] = Field(

@@ -65,7 +65,8 @@ class ImplicitQ(SoftActorCritic):
         recorded as open or shut does not need the tails of a Gaussian."""
         limit = self.config.offline.iql_weight_limit
         factor = torch.exp(self.scalars.iql_temperature[:, None] * advantage).clamp(max=limit)
-        factor = factor / self.context.average(factor.mean(-1, keepdim=True))
+        factor = factor * (batch.real + self.scalars.iql_synthetic_weight[:, None] * (1 - batch.real))
+        factor = factor / self.context.average(factor.mean(-1, keepdim=True)).clamp(min=1e-6)
         distance = (torch.tanh(self.actor(batch.z)[0]) - batch.action).square().mean(-1)
         loss = (batch.weight * factor * distance).mean(-1)
         norms = self._descend("actor", loss, self.actor.parameters())

@@ -24,6 +24,7 @@ class RunScalars(NamedTuple):
     cql_weight: Tensor
     iql_expectile: Tensor
     iql_temperature: Tensor
+    iql_synthetic_weight: Tensor
 
 
 def run_scalars(config: OfflineConfig, overrides: Sequence[Mapping[str, float]], device: torch.device) -> RunScalars:

@@ -17,7 +17,7 @@ SPECS = [RunSpec("real_only", 3), RunSpec("trust_weighted", 3), RunSpec("real_on
 
 def config(**kwargs):
     small = PolicyConfig(
-        offline=OfflineConfig(clone_share=0.2, value_share=0),
+        offline=OfflineConfig(algorithm="sac", clone_share=0.2, value_share=0),
         width=16, num_critics=3, batch_size=32, num_steps=12, prefetch=5, runs_together=2, log_every=4
     )
     return small.model_copy(update=kwargs)
@@ -159,7 +159,8 @@ def test_two_workers_make_the_update_of_one(random_source, monkeypatch):
 
     monkeypatch.setattr(LearnerContext, "average_gradients", gather)
     monkeypatch.setattr(LearnerContext, "average", lambda self, value: torch.full_like(value, 0.6))
-    settings = config(runs_together=3, offline=OfflineConfig(normalise_value=False, clone_share=0, value_share=0))
+    offline = OfflineConfig(algorithm="sac", normalise_value=False, clone_share=0, value_share=0)
+    settings = config(runs_together=3, actor_every=2, offline=offline)
     for rank, size in ((0, 1), (0, 2), (1, 2)):
         part = slice(rank * 32 // size, (rank + 1) * 32 // size)
         context = LearnerContext(0, rank, size)
@@ -174,7 +175,9 @@ def test_it_finds_the_best_policy_of_a_linear_quadratic_task(linear_quadratic):
     settings = PolicyConfig(
         num_steps=1500, width=48, num_critics=2, batch_size=128, discount=0.95, actor_every=1, critic_lr=1e-3,
         actor_lr=1e-3, target_rate=0.02, target_entropy=-3.0,
-        offline=OfflineConfig(behaviour_weight=0.0, normalise_value=False, clone_share=0, value_share=0),
+        offline=OfflineConfig(
+            algorithm="sac", behaviour_weight=0.0, normalise_value=False, clone_share=0, value_share=0
+        ),
     )  # fmt: skip
     specs = [RunSpec("a", 0), RunSpec("b", 1, {"behaviour_weight": 30.0})]
     one = make_learner(settings, task, specs, LearnerContext(0))

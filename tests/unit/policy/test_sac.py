@@ -20,7 +20,7 @@ SPECS = [RunSpec("a", 3), RunSpec("b", 5, {"behaviour_weight": 1.1, "spread_weig
 
 def config(**offline):
     own = {"entropy_of": offline.pop("entropy_of", "action")}
-    settings = OfflineConfig(**{"cql_actions": 2, "clone_share": 0, "value_share": 0, **offline})
+    settings = OfflineConfig(**{"algorithm": "sac", "cql_actions": 2, "clone_share": 0, "value_share": 0, **offline})
     return PolicyConfig(
         width=16, num_critics=3, batch_size=32, actor_every=2, gradient_limit=0.7, num_steps=10, offline=settings, **own
     )
