@@ -1,6 +1,5 @@
 """`kill -9` of the program in the middle of its stages: run again, it ends with the results of a run left alone."""
 
-import os
 import signal
 import subprocess
 import time
@@ -29,18 +28,18 @@ def test_killed_in_one_stage_after_another_it_ends_with_the_same_results(finishe
 def kill_in(stage: str, config: Path, run: Path) -> bool:
     """Start the run, kill it once it is in the middle of a stage; whether the stage was really left unfinished."""
     words = [PROGRAM, "run", "--config", config, f"resources.num_workers={WORKERS[stage]}"]
-    with subprocess.Popen(
-        words, cwd=config.parent, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    log = config.parent / f"{stage}.log"
+    with log.open("w") as told, subprocess.Popen(
+        words, cwd=config.parent, env=environment(), stdout=subprocess.DEVNULL, stderr=told
     ) as process:  # fmt: skip
-        deadline = time.monotonic() + PATIENCE_S
-        while not in_the_middle(stage, run):
-            assert process.poll() is None, f"ended before {stage}: {process.stderr.read() if process.stderr else ''}"
-            assert time.monotonic() < deadline, f"{stage} never started"
-            time.sleep(0.005)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        if process.stderr:
-            process.stderr.close()
+        try:
+            deadline = time.monotonic() + PATIENCE_S
+            while not in_the_middle(stage, run):
+                assert process.poll() is None, f"ended before {stage}: {log.read_text()}"
+                assert time.monotonic() < deadline, f"{stage} never started: {log.read_text()}"
+                time.sleep(0.005)
+        finally:
+            process.send_signal(signal.SIGKILL)
     return lineage(run)["stages"][stage]["state"] == "started"
 
 
