@@ -346,6 +346,7 @@ def main() -> None:
         return tell_memory(args.memory)
     torch.set_num_threads(1)
     os.environ.update(RAY_AUTH_TOKEN=uuid.uuid4().hex, RAY_USAGE_STATS_ENABLED="0", OMP_NUM_THREADS="1")
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")
     root = str(Path(__file__).parents[1])
     os.environ["PYTHONPATH"] = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
     ray.init(
