@@ -32,7 +32,7 @@ def status(job_id: str, address: str | None = None) -> int:
     """Print the state of a submitted job; 0 while it runs or when it succeeded, its exit code where it failed."""
     client = Client(address)
     info = client.info(job_id)
-    _say(f"{job_id}: {info.status.value.lower()}" + (f" ({info.message})" if info.message else ""), sys.stdout)
+    _say(_told(job_id, info), sys.stdout)
     return exit_code(info)
 
 
@@ -111,7 +111,7 @@ class Client:
                 printed = asyncio.run(self._tail(job_id, printed))
             info = self.info(job_id)
             if info.status.is_terminal():
-                _say(f"{job_id}: {info.status.value.lower()}" + (f" ({info.message})" if info.message else ""))
+                _say(_told(job_id, info))
                 return exit_code(info)
             time.sleep(RECONNECT_S)  # the connection broke, the job did not
         raise ClusterError(f"lost {job_id} at {self.address} too often; `phaseb logs {job_id}` tries again")
@@ -180,6 +180,12 @@ def exit_code(info: Any) -> int:
         return 0
     code = info.driver_exit_code
     return code if code in (1, 2, 3, 4) else 1
+
+
+def _told(job_id: str, info: Any) -> str:
+    """One line on a job's state (Ray's own message may hold the end of the log once more)."""
+    why = (info.message or "").strip().splitlines()
+    return f"{job_id}: {info.status.value.lower()}" + (f" ({why[0].split(', last available logs')[0]})" if why else "")
 
 
 def _checked(address: str) -> str:

@@ -20,9 +20,10 @@ from phaseb.config.root import Config
 from phaseb.errors import ConfigError
 from phaseb.submit.client import Client, is_loopback
 from phaseb.submit.render import render_job
+from phaseb.templates import FOLDERS
 from phaseb.tuning.check import load_study
 
-NOT_SHIPPED = shutil.ignore_patterns("__pycache__", "*.pyc", "templates", ".*")
+NOT_SHIPPED = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
 
 
 def submit(path: str, address: str | None = None, render: str | None = None, words: Sequence[str] = ()) -> int:
@@ -94,6 +95,8 @@ def package(job: JobConfig, config: Config, study: str | None, folder: Path) -> 
     """What Ray's job server is asked: entry point, this package's own files and the resolved config, nothing else."""
     code, work = folder / "code" / "phaseb", folder / "work"
     shutil.copytree(Path(phaseb.__file__).parent, code, ignore=NOT_SHIPPED)
+    for side in FOLDERS:
+        shutil.rmtree(code / "templates" / side, ignore_errors=True)  # there in an installed wheel; no use over there
     work.mkdir()
     (work / "config.yaml").write_text(dump_config(config), encoding="utf-8")
     if study:
@@ -115,4 +118,4 @@ def package(job: JobConfig, config: Config, study: str | None, folder: Path) -> 
 def entry_point(job: JobConfig, config: str = "config.yaml", study: str = "study.yaml") -> str:
     """The command that runs the job on the cluster; a failure that is not the user's is tried again."""
     words = ["tune", study, "--resume"] if job.job == "tune" else [job.job, "--config", config]
-    return shlex.join(["python", "-m", "phaseb.submit.attempts", str(job.retries), *words])
+    return shlex.join(["python", "-m", "phaseb.attempts", str(job.retries), *words])

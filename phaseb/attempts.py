@@ -1,6 +1,6 @@
 """Run a command of phaseb, and again after failures that are not the user's: what a submitted job starts.
 
-`python -m phaseb.submit.attempts RETRIES COMMAND …`. A run goes on from what its directory holds, so another attempt
+`python -m phaseb.attempts RETRIES COMMAND …`. A run goes on from what its directory holds, so another attempt
 is not a fresh start. It lives on the cluster, so nobody needs to stay connected for it.
 """
 
