@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+import ray
 
 from phaseb.config.replay import ReplayConfig
 from phaseb.episodes.trajectories import Trajectories
@@ -208,3 +209,13 @@ def test_priorities_that_a_learner_sends_back_change_what_it_draws(clients):
         source.set_priorities(batch["shard"].ravel(), batch["number"].ravel(), wanted.ravel())
     source.refresh()
     assert (source.sample(60, 4)["reward"] > 1.5).mean() > 3 * (episodes(60).rewards > 1.5).mean()
+
+
+def test_writers_on_the_cluster_insert_overlapping_parts_once(clients):
+    remote = clients(num_shards=2)
+    parts = [episodes(20), episodes(30), episodes(20, "s")]  # the second holds the ids of the first again
+    write = ray.remote(num_cpus=0.5)(lambda client, part, source: client.insert(part, source).inserted)
+    sources = ("real", "real", "synthetic")
+    done = ray.get([write.remote(remote, part, source) for part, source in zip(parts, sources, strict=True)])
+    assert sum(done) == remote.num_transitions == 30 * 20 + 20 * 20
+    assert sum(status["num_real"] for status in remote.status()) == 600
