@@ -43,7 +43,7 @@ class OfflineConfig(Section):
     iql_expectile: float = Field(0.7, gt=0.5, lt=1, description="expectile of implicit Q-learning's value")
     iql_temperature: float = Field(3.0, gt=0, description="inverse temperature of its advantage weights")
     iql_synthetic_weight: float = Field(
-        0.0, ge=0, description="weight of synthetic rows in what draws the policy to good actions; values use them all"
+        1.0, ge=0, description="weight of synthetic rows in what draws the policy to good actions; values use them all"
     )
     iql_weight_limit: float = Field(100.0, gt=0, description="largest advantage weight")
 
@@ -78,7 +78,7 @@ class PolicyConfig(Section):
     num_steps: int = Field(4000, ge=1, description="learner steps")
     batch_size: int = Field(128, ge=2, description="rows of a step, over all workers")
     discount: float = Field(0.97, gt=0, lt=1, description="discount a step")
-    num_critics: int = Field(5, ge=2, description="critics of the ensemble")
+    num_critics: int = Field(3, ge=2, description="critics of the ensemble")
     width: int = Field(128, ge=8, description="units of a hidden layer")
     num_layers: int = Field(2, ge=1, description="hidden layers")
     critic_norm: bool = Field(True, description="LayerNorm in the critics: bounds the values of unseen actions")
@@ -86,8 +86,11 @@ class PolicyConfig(Section):
     critic_lr: float = Field(1e-3, gt=0, description="learning rate of the critics")
     actor_lr: float = Field(3e-4, gt=0, description="learning rate of the actor")
     temperature_lr: float = Field(3e-4, gt=0, description="learning rate of the entropy temperature")
-    final_lr_factor: float = Field(1.0, ge=0, le=1, description="the learning rates fall to this factor (cosine)")
+    final_lr_factor: float = Field(0.1, ge=0, le=1, description="the learning rates fall to this factor (cosine)")
     target_rate: float = Field(0.02, gt=0, le=1, description="share of the critics moved into their targets a step")
+    actor_average_rate: float = Field(
+        0.005, gt=0, le=1, description="share of the policy moved a step into the average that acts; 1 averages nothing"
+    )
     actor_every: int = Field(1, ge=1, description="critic steps to one actor step")
     initial_temperature: float = Field(0.003, gt=0, description="entropy temperature at the start")
     target_entropy: float | None = Field(None, description="entropy that the temperature aims at; null: -(action size)")

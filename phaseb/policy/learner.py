@@ -78,9 +78,9 @@ class SACLearner:
         return {f"policy/action_mse/{spec.name}": action_mse(actor.act, self.held_out) for spec, actor in pairs}
 
     def actors(self) -> list[Actor]:
-        """A copy of every run's policy, in the order of the runs."""
+        """A copy of every run's policy, averaged over its last steps, in the order of the runs."""
         return [
-            Actor.of_run(update.actor, run)
+            Actor.of_run(update.average, run)
             for group, update in zip(self.groups, self.updates, strict=True)
             for run in range(group.stop - group.start)
         ]

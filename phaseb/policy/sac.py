@@ -4,6 +4,7 @@ Shapes: R runs, C critics, B rows. Losses are summed over runs, so the gradient 
 run alone; clipping and temperatures are a run's own.
 """
 
+import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -38,6 +39,7 @@ class SoftActorCritic:
         actor = make_stack([z_size, *hidden, 2 * action_size], seeds, "actor", 1, config.actor_norm)
         sizes = [z_size + action_size, *hidden, 1]
         self.actor = ActorStack(actor, config.entropy_of).to(context.device)
+        self.average = copy.deepcopy(self.actor).requires_grad_(False)
         self.critics, self.targets = (
             CriticStack(
                 make_stack(sizes, seeds, "critics", config.num_critics, config.critic_norm), config.num_critics
@@ -81,10 +83,8 @@ class SoftActorCritic:
         norms = self._descend("actor", loss, self.actor.parameters())
         return {"actor_loss": loss.detach(), "actor_gradient": norms, "behaviour": distance.detach().mean(-1)}
 
-    @torch.no_grad()
     def _move_targets(self) -> None:
-        for slow, online in zip(self.targets.parameters(), self.critics.parameters(), strict=True):
-            slow.lerp_(online, self.config.target_rate)
+        move(self.targets, self.critics, self.config.target_rate)
 
     @torch.no_grad()
     def _target(self, batch: Batch, noise: Noise) -> Tensor:
@@ -150,6 +150,8 @@ class SoftActorCritic:
         averaged = [p.grad for p in chosen if p.grad is not None]
         norms = clip_per_run(averaged, len(self.specs), self.config.gradient_limit)
         self.optimisers[name].step()
+        if name == "actor":
+            move(self.average, self.actor, self.config.actor_average_rate)
         return norms
 
     def _set_learning_rates(self, step: int) -> None:
@@ -166,14 +168,14 @@ class SoftActorCritic:
     def state_dict(self) -> dict[str, Any]:
         """Networks, targets, temperatures and optimiser moments."""
         return {
-            "actor": self.actor.state_dict(), "critics": self.critics.state_dict(),
-            "targets": self.targets.state_dict(),
+            "actor": self.actor.state_dict(), "average": self.average.state_dict(),
+            "critics": self.critics.state_dict(), "targets": self.targets.state_dict(),
             "log_temperature": self.log_temperature.detach(),
             "optimisers": {name: _moments(optimiser) for name, optimiser in self.optimisers.items()},
         }  # fmt: skip
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        for name in ("actor", "critics", "targets"):
+        for name in ("actor", "average", "critics", "targets"):
             getattr(self, name).load_state_dict(state[name])
         self.log_temperature.data.copy_(state["log_temperature"])
         for name, optimiser in self.optimisers.items():
@@ -183,6 +185,13 @@ class SoftActorCritic:
 def adam(parameters: Iterator[nn.Parameter] | list[nn.Parameter], rate: float) -> torch.optim.Optimizer:
     """Adam as one fused kernel a tensor: the tensors are few and hold every run."""
     return torch.optim.Adam(parameters, lr=rate, fused=True)
+
+
+@torch.no_grad()
+def move(slow: nn.Module, online: nn.Module, rate: float) -> None:
+    """Move every parameter of a slow copy by a share of the way (Polyak averaging)."""
+    for old, new in zip(slow.parameters(), online.parameters(), strict=True):
+        old.lerp_(new, rate)
 
 
 def _moments(optimiser: torch.optim.Optimizer) -> dict[str, dict[str, Tensor]]:

@@ -11,7 +11,10 @@ from phaseb.policy.batches import NoiseStream, RunSpec, to_batches
 from phaseb.policy.implicit import ImplicitQ
 
 CONTEXT = LearnerContext(0)
-SPECS = [RunSpec("a", 3), RunSpec("b", 5, {"iql_expectile": 0.9, "iql_temperature": 1.5, "iql_synthetic_weight": 0.5})]
+SPECS = [
+    RunSpec("a", 3, {"iql_synthetic_weight": 0.0}),
+    RunSpec("b", 5, {"iql_expectile": 0.9, "iql_temperature": 1.5, "iql_synthetic_weight": 0.5}),
+]
 CONFIG = PolicyConfig(
     width=16, num_critics=3, batch_size=32, num_steps=10, actor_every=1,
     offline=OfflineConfig(algorithm="iql", clone_share=0, value_share=0, cut_spread_weight=0.7),
@@ -54,7 +57,7 @@ def test_the_three_losses_are_the_paper_s(random_source):
         np.testing.assert_allclose(metrics["critic_loss"][run], critic_loss, rtol=1e-4)
 
 
-def test_no_action_of_a_rollout_is_cloned_by_default(random_source):
+def test_no_action_of_a_rollout_is_cloned_where_it_has_no_weight(random_source):
     """Run a takes its actions from real rows alone: other synthetic actions change its values, not its policy."""
     learners = []
     for flip in (1.0, -1.0):

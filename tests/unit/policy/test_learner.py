@@ -77,13 +77,14 @@ def test_prefetching_changes_nothing(random_source):
 def test_rollouts_follow_the_policy_at_fixed_steps(random_source):
     hook = Hook()
     plan = AugmentationConfig(refresh_steps=4, first_step=2)
-    one = learner(random_source, config(augmentation=plan, actor_lr=0.01), hook)
+    one = learner(random_source, config(augmentation=plan, actor_lr=0.01, actor_average_rate=1.0), hook)
     for step in range(12):
         one.step(step)
     assert hook.calls == [2, 6, 10]
     late = Hook()
     cloning = OfflineConfig(clone_share=0.5)
-    one = learner(random_source, config(augmentation=plan, actor_lr=0.01, offline=cloning), late)
+    settings = config(augmentation=plan, actor_lr=0.01, actor_average_rate=1.0, offline=cloning)
+    one = learner(random_source, settings, late)
     for step in range(12):
         one.step(step)
     assert late.calls == [6, 10], "not while the policy only clones"
@@ -92,7 +93,7 @@ def test_rollouts_follow_the_policy_at_fixed_steps(random_source):
 def test_new_rollouts_are_made_of_the_policy_as_it_is(random_source):
     hook = Hook()
     plan = AugmentationConfig(refresh_steps=4, first_step=2)
-    one = learner(random_source, config(augmentation=plan, actor_lr=0.01), hook)
+    one = learner(random_source, config(augmentation=plan, actor_lr=0.01, actor_average_rate=1.0), hook)
     metrics = [one.step(step) for step in range(12)]
     assert metrics[2]["policy/augmentation/accepted"] == 7.0
     assert not np.array_equal(hook.first_actions[0], hook.first_actions[2])
@@ -174,7 +175,7 @@ def test_it_finds_the_best_policy_of_a_linear_quadratic_task(linear_quadratic):
     task = linear_quadratic(2)
     settings = PolicyConfig(
         num_steps=1500, width=48, num_critics=2, batch_size=128, discount=0.95, actor_every=1, critic_lr=1e-3,
-        actor_lr=1e-3, target_rate=0.02, target_entropy=-3.0,
+        actor_lr=1e-3, target_rate=0.02, target_entropy=-3.0, actor_average_rate=0.02, final_lr_factor=1.0,
         offline=OfflineConfig(
             algorithm="sac", behaviour_weight=0.0, normalise_value=False, clone_share=0, value_share=0
         ),
@@ -200,3 +201,14 @@ def test_actions_of_a_run_do_not_depend_on_its_group(random_source):
         groups.append([a.act(np.ones((1, 5), np.float32)) for a in one.actors()])
     for a, b in itertools.chain(zip(*groups, strict=True)):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_what_acts_is_the_average_over_the_last_steps(random_source):
+    """With a rate of a half: half of the last policy and half of the average before."""
+    one = learner(random_source, config(actor_lr=0.01, actor_average_rate=0.5, actor_every=1))
+    for step in range(6):
+        before = one.actors()[0].state_dict()
+        one.step(step)
+    now = {f"policy.{name}": value for name, value in one.updates[0].actor.state_dict().items()}
+    for name, value in one.actors()[0].state_dict().items():
+        torch.testing.assert_close(value, 0.5 * before[name] + 0.5 * now[name][:1])

@@ -22,7 +22,8 @@ def config(**offline):
     own = {"entropy_of": offline.pop("entropy_of", "action")}
     settings = OfflineConfig(**{"algorithm": "sac", "cql_actions": 2, "clone_share": 0, "value_share": 0, **offline})
     return PolicyConfig(
-        width=16, num_critics=3, batch_size=32, actor_every=2, gradient_limit=0.7, num_steps=10, offline=settings, **own
+        width=16, num_critics=3, batch_size=32, actor_every=2, gradient_limit=0.7, num_steps=10, offline=settings,
+        final_lr_factor=1.0, **own
     )
 
 
