@@ -4,12 +4,14 @@ A Ray started here listens on loopback, asks for a token that lives in this proc
 usage, and is stopped again. Inside a submitted job, or with an address, the cluster that is there is joined instead.
 """
 
+import contextlib
 import glob
 import logging
 import os
 import secrets
 import shutil
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -47,6 +49,8 @@ CONNECT_TIMEOUT_S = 10.0
 def ray_session(resources: ResourcesConfig, wanted: Mapping[str, float] | None = None) -> Iterator[None]:
     """Have Ray up, with the resources that a run asks for; stop it afterwards if it was started here.
 
+    Ray prints what befalls its workers on stdout, which belongs to results: within, stdout is stderr.
+
     Args:
         resources: what the run may use.
         wanted: resources that must be there, `{"CPU": 3, "GPU": 1}`; by default what the training workers reserve.
@@ -54,6 +58,12 @@ def ray_session(resources: ResourcesConfig, wanted: Mapping[str, float] | None =
     Raises:
         ClusterError: where the cluster cannot be reached, refuses the token, or lacks the resources after `wait_s`.
     """
+    with contextlib.redirect_stdout(sys.stderr), _ray_up(resources, wanted):
+        yield
+
+
+@contextmanager
+def _ray_up(resources: ResourcesConfig, wanted: Mapping[str, float] | None) -> Iterator[None]:
     import ray
 
     wanted = training_request(resources) if wanted is None else wanted

@@ -74,6 +74,7 @@ class OptunaPoints(Searcher):
         for point in first:
             self._study.enqueue_trial(point)
         self._asked: dict[str, optuna.Trial] = {}
+        self._seen: dict[str, set[int]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its searcher for a resume of its own, which is never used
@@ -84,11 +85,16 @@ class OptunaPoints(Searcher):
         return {**point, SEED: self._seed}
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
-        if len(self._metrics) == 1 and (value := result.get(self._metrics[0].name)) is not None:
-            self._asked[trial_id].report(float(value), int(result["steps"]))
+        if len(self._metrics) > 1 or (value := result.get(self._metrics[0].name)) is None:
+            return
+        steps, seen = int(result["steps"]), self._seen.setdefault(trial_id, set())
+        if steps not in seen:  # a trial that was started again reports some steps once more
+            seen.add(steps)
+            self._asked[trial_id].report(float(value), steps)
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
         trial = self._asked.pop(trial_id, None)
+        self._seen.pop(trial_id, None)
         if trial is None:
             return
         values = [result.get(metric.name) for metric in self._metrics] if result and not error else []

@@ -51,7 +51,7 @@ def run_study(path: str, resume: bool = False, watch: bool = False) -> StudyResu
     store = Store.at(checked.base.run.dir).folder("studies", checked.name)
     open_study(checked, store, resume)
     with ray_session(_session(checked), _wanted(checked)):
-        logging.getLogger("ray.tune").setLevel(logging.ERROR)
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are in the records, with their reasons
         return _Study(checked, store, watch).run()
 
 

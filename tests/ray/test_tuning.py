@@ -116,6 +116,16 @@ def test_budgets_end_a_study_and_a_trial_too_large_is_refused(home, capsys):
     assert "64 CPU" in capsys.readouterr().err
 
 
+def test_a_trial_whose_process_dies_is_started_again(home, capsys):
+    study = Path(write(home, "mortal", budget="{trials: 3}", confirm="{top: 0}", var="[0.0]", scheduler="{kind: none}"))
+    died = home / "died"
+    study.write_text(study.read_text().replace("num_steps: 27", f"num_steps: 27, episodes.path: {died}"))
+    assert main(["tune", str(study), "--json"]) == 0
+    assert died.exists()
+    assert json.loads(capsys.readouterr().out)["num_trials"] == {"done": 3, "stopped": 0, "failed": 0, "running": 0}
+    assert [[row["steps"] for row in t["rows"]] for t in trials(home, "mortal")] == [list(range(3, 28, 3))] * 3
+
+
 def test_a_killed_study_goes_on_without_repeating_a_trial(tmp_path):
     study = write(tmp_path, "killed", budget="{trials: 20}", confirm="{top: 0}", var="[0.0]", scheduler="{kind: none}")
     log = tmp_path / "log"
