@@ -59,7 +59,11 @@ def work(context: StageContext) -> dict[str, Any]:
     latents = read_trajectories(store.folder("latents"), ("train", "dev"))
     real, synthetic = latents.split("train"), read_trajectories(store.folder("synthetic"))
     arms, streams = runs_of(config)
-    replay = fill_replay(real, synthetic, arms, config)
+    # Shards write down what they are given, so that one that is killed comes back whole. What a killed run left is
+    # dropped: a resumed one fills its buffer anew, and so draws what an uninterrupted one would.
+    store.delete("policy", "replay")
+    folder = store.path("policy", "replay") if store.is_local else None
+    replay = fill_replay(real, synthetic, arms, config, folder)
     reference = uncertainty_reference(store, latents.split("dev"), config)
     data = PolicyData(replay, arms, streams, real, latents.split("dev"), store, reference)
     try:
@@ -73,20 +77,22 @@ def work(context: StageContext) -> dict[str, Any]:
     finally:
         if isinstance(replay, ReplayClient):
             replay.close()
+        store.delete("policy", "replay")
     write_metrics(store.folder("policy"), "metrics.parquet", result.rows)
     last = {k: v for k, v in result.last.items() if k.startswith("policy/")}
     return {"runs": len(arms), "updates_per_s": config.policy.num_steps * len(arms) / max(result.seconds, 1e-9), **last}
 
 
-def fill_replay(real: Trajectories, synthetic: Trajectories, arms: Sequence[RunSpec], config: Config) -> Replay:
-    """A buffer with all real and synthetic transitions: on Ray shards, or here where training is in this process."""
+def fill_replay(real: Trajectories, synthetic: Trajectories, arms: Sequence[RunSpec], config: Config,
+                folder: str | None) -> Replay:  # fmt: skip
+    """A buffer with all real and synthetic transitions: on Ray shards that write into `folder`, or in this process."""
     own = tuple(own_column(spec.name) for spec in arms if spec.arm == FOLLOWING_ARM)
     schema = TransitionSchema(real.z.shape[-1], real.actions.shape[-1], ("weight", "stored", "bounds", *own))
     replay: Replay
     if config.resources.num_workers == 0:
         replay = LocalReplay(schema, config.replay)
     else:
-        replay = ReplayClient.start(schema, config.replay)
+        replay = ReplayClient.start(schema, config.replay, folder)
     replay.insert(real, "real")
     weights = synthetic.weights if synthetic.weights is not None else np.zeros_like(synthetic.rewards)
     columns = {"weight": weights, "stored": np.ones_like(weights), "bounds": _in_bounds(real, synthetic)}
