@@ -112,5 +112,5 @@ class PolicyConfig(Section):
     @model_validator(mode="after")
     def _implicit_q_has_no_conservative_penalty(self) -> "PolicyConfig":
         if self.offline.algorithm == "iql" and (self.offline.cql_weight or self.offline.diversity_weight):
-            raise ValueError("offline.algorithm=iql queries no unseen action: set cql_weight and diversity_weight to 0")
+            raise ValueError("offline.algorithm=iql asks for no unseen action: cql_weight, diversity_weight need sac")
         return self

@@ -47,7 +47,7 @@ class BranchedRollouts:
         seed: of the starts, the actions and the model's noise.
         model: digest for the lineage.
         held_out: episodes that the model did not train on: its skill and its usual disagreement are measured on them
-            (on `real` where None).
+            (on `real` where there are none).
 
     Attributes:
         skills: forecast skill after each step, by name.
@@ -63,7 +63,8 @@ class BranchedRollouts:
         self.config, self.imagine, self.real, self.specs = config, imagine, real, tuple(specs)
         self.runs = [i for i, spec in enumerate(specs) if spec.arm in arms]
         self.weigh, self.sink, self.seed, self.model = weigh, sink, seed, model
-        forecasts = Forecasts(imagine, real if held_out is None else held_out, config.horizon, seed)
+        measured_on = real if held_out is None or not len(held_out) else held_out
+        forecasts = Forecasts(imagine, measured_on, config.horizon, seed)
         self.limits = forecasts.disagreement_limits(config.cut_quantile)
         self.skills = forecasts.skills(config.skill_tolerance, self.limits)
         self.horizon = followed_steps(config, self.skills)
