@@ -86,7 +86,7 @@ class PolicyConfig(Section):
     critic_lr: float = Field(1e-3, gt=0, description="learning rate of the critics")
     actor_lr: float = Field(3e-4, gt=0, description="learning rate of the actor")
     temperature_lr: float = Field(3e-4, gt=0, description="learning rate of the entropy temperature")
-    final_lr_factor: float = Field(0.1, ge=0, le=1, description="the learning rates fall to this factor (cosine)")
+    final_lr_factor: float = Field(1.0, ge=0, le=1, description="the learning rates fall to this factor (cosine)")
     target_rate: float = Field(0.02, gt=0, le=1, description="share of the critics moved into their targets a step")
     actor_average_rate: float = Field(
         0.005, gt=0, le=1, description="share of the policy moved a step into the average that acts; 1 averages nothing"
