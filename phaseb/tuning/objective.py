@@ -1,7 +1,9 @@
 """What a study searches: a job of the pipeline as data, a learner, and the real metric measured on dev episodes."""
 
 import importlib
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from phaseb.config.load import nearest
@@ -44,8 +46,17 @@ class Objective(Protocol):
         """
 
 
-def find_objective(job: str) -> Objective:
-    """The objective of a job by its name, or `module:Class` of one's own.
+def home_of(job: str) -> str:
+    """The folder from which one's own objective is imported here; empty for the program's own."""
+    if job in OBJECTIVES:
+        return ""
+    top = importlib.import_module(job.partition(":")[0].partition(".")[0])
+    file = Path(getattr(top, "__file__", None) or next(iter(top.__path__)))
+    return str(file.parent.parent if file.name == "__init__.py" else file.parent)
+
+
+def find_objective(job: str, home: str = "") -> Objective:
+    """The objective of a job by its name, or `module:Class` of one's own; `home` is a folder to look in too.
 
     Raises:
         ConfigError: where there is none, with the nearest name.
@@ -57,6 +68,8 @@ def find_objective(job: str) -> Objective:
             f"job: {job!r} cannot be searched{nearest(job, list(OBJECTIVES))}; there are {', '.join(OBJECTIVES)}, or "
             "module:Class of your own"
         )
+    if home and home not in sys.path:
+        sys.path.append(home)
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:

@@ -75,7 +75,7 @@ class PolicyObjective:
         here = config.model_copy(update={"resources": config.resources.model_copy(update={"num_workers": 0})})
         run = config.run.model_copy(update={"seed": context.seed})
         arms, streams = runs_of(here.model_copy(update={"run": run}))
-        replay = fill_replay(data.real, data.synthetic, arms, here)
+        replay = fill_replay(data.real, data.synthetic, arms, here, None)
         inputs = PolicyData(
             replay, arms, streams, data.real, data.held_out, data.store, data.uncertainty_reference
         )

@@ -19,6 +19,7 @@ from phaseb.storage import Store
 from phaseb.tuning.check import CheckedStudy, load_study
 from phaseb.tuning.conclusion import Conclusion, StudyResult
 from phaseb.tuning.early_stopping import Budget, make_scheduler
+from phaseb.tuning.objective import home_of
 from phaseb.tuning.recorder import Recorder
 from phaseb.tuning.records import Record, Records, pareto_front, ranked, trial_key
 from phaseb.tuning.resume import open_study
@@ -130,7 +131,7 @@ class _Study:
         study = self.study
         return TrialTask(
             study.job, self.checked.config, self.store.folder("checkpoints"), study.reports,
-            1 if test else study.repeats, study.resources.workers, test,
+            1 if test else study.repeats, study.resources.workers, test, home_of(study.job),
         )  # fmt: skip
 
     def _tune(self, searcher: Searcher, scheduler: TrialScheduler, num_trials: int, task: TrialTask, data: list[Any],

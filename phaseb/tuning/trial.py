@@ -20,7 +20,7 @@ from phaseb.storage import Store
 from phaseb.training.fit import fit
 from phaseb.training.learner import Learner
 from phaseb.training.loop import train
-from phaseb.tuning.objective import find_objective
+from phaseb.tuning.objective import Objective, find_objective
 from phaseb.tuning.records import trial_key
 from phaseb.tuning.space import applied, lookup
 
@@ -39,6 +39,7 @@ class TrialTask:
         repeats: seeds a point.
         workers: above 0, train on Ray Train workers.
         test: measure the sealed test split too, at the end.
+        home: folder that one's own objective is imported from.
     """
 
     job: str
@@ -48,6 +49,7 @@ class TrialTask:
     repeats: int = 1
     workers: int = 0
     test: bool = False
+    home: str = ""
 
 
 def run_trial(settings: Mapping[str, Any], task: TrialTask, data: list[ObjectRef]) -> None:
@@ -78,7 +80,7 @@ class _Trial:
 
     def prepare(self) -> None:
         """Find out how long the trial is."""
-        objective = find_objective(self.task.job)
+        objective = find_objective(self.task.job, self.task.home)
         self.num_steps = int(lookup(self.config.model_dump(mode="json"), objective.steps))
 
     def train(self, seed: int, reporting: bool) -> dict[str, float]:
@@ -86,7 +88,7 @@ class _Trial:
         every = max(1, math.ceil(self.num_steps / self.task.reports))
         training = self.config.training.model_copy(update={"validate_every": every, "log_every": every})
         store = self.task.store.folder(self.key, str(seed))
-        make = functools.partial(measured_learner, self.task.job, self.config, self.task.test)
+        make = functools.partial(measured_learner, self.task, self.config)
         report = self._report if reporting else _silent
         if self.task.workers:
             resources = self.config.resources.model_copy(update={"num_workers": self.task.workers})
@@ -108,10 +110,10 @@ class _Trial:
 class MeasuredLearner:
     """The job's own learner, whose held-out look is the search's real metric."""
 
-    def __init__(self, learner: Learner, job: str, config: Config, data: Any, context: LearnerContext,
+    def __init__(self, learner: Learner, objective: Objective, config: Config, data: Any, context: LearnerContext,
                  test: bool) -> None:  # fmt: skip
-        self._learner, self._config, self._data, self._test = learner, config, data, test
-        self._objective, self._context = find_objective(job), context
+        self._learner, self._objective, self._config, self._data = learner, objective, config, data
+        self._context, self._test = context, test
         self.num_steps = learner.num_steps
 
     def step(self, step: int) -> dict[str, float]:
@@ -136,11 +138,13 @@ class MeasuredLearner:
 
 
 def measured_learner(
-    job: str, config: Config, test: bool, data: list[ObjectRef], context: LearnerContext
+    task: TrialTask, config: Config, data: list[ObjectRef], context: LearnerContext
 ) -> MeasuredLearner:
     """The learner of a trial, in this process or in a worker of its own."""
-    whole = get(data[0])
-    return MeasuredLearner(find_objective(job).make_learner(config, whole, context), job, config, whole, context, test)
+    objective, whole = find_objective(task.job, task.home), get(data[0])
+    return MeasuredLearner(
+        objective.make_learner(config, whole, context), objective, config, whole, context, task.test
+    )
 
 
 def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
