@@ -15,9 +15,9 @@ def batches(oscillators, noise: float, seed: int) -> torch.Tensor:  # type: igno
 
 @pytest.mark.parametrize("form", ["windows", "report"])
 def test_the_critic_learns_and_its_loss_falls_where_rollouts_look_real(oscillators, form) -> None:  # type: ignore[no-untyped-def]
-    config = CriticConfig(form=form, instance_noise=0.02, learning_rate=2e-3)
+    config = CriticConfig(form=form, instance_noise=0.02, learning_rate=5e-3, units=32)
     critic = Critic(config, 4, LearnerContext(0))
-    for i in range(120):
+    for i in range(60):
         metrics = critic.update(batches(oscillators, 0.02, i), batches(oscillators, 0.5, 10_000 + i))
     assert metrics["trust_real"] > 0.6 > 0.4 > metrics["trust_syn"]
     good, bad = batches(oscillators, 0.02, 999), batches(oscillators, 0.5, 998)
