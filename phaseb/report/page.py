@@ -127,8 +127,8 @@ HEADINGS = {
 
 def _arms(results: Mapping[str, Any]) -> str:
     columns = results["arm_columns"]
-    rows = [[name, *(interval(arm.get(c)) for c in columns)] for name, arm in results["arms"].items()]
-    return table(["arm", *(HEADINGS.get(c, c) for c in columns)], rows)
+    arms = results["arms"]
+    return table(["", *arms], [[HEADINGS.get(c, c), *(interval(arm.get(c)) for arm in arms.values())] for c in columns])
 
 
 def _numbers(results: Mapping[str, Any]) -> str:
