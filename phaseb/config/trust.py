@@ -20,6 +20,9 @@ class CriticConfig(Section):
     units: int = Field(64, ge=1, description="hidden units of a lag's network, or of the report's")
     steepness: float = Field(4.0, gt=0, description="largest slope of the windows' log-odds, by the spectral norm")
     instance_noise: float = Field(0.1, ge=0, description="σ of the noise added to both sides in the critic's training")
+    episode_share: float = Field(
+        0.5, gt=0, lt=1, description="share of the training episodes that are the critic's own; the gate has the rest"
+    )
     learning_rate: float = Field(5e-4, gt=0, description="of Adam")
     label_smoothing: float = Field(0.05, ge=0, lt=0.5, description="how far real labels stay from one")
 

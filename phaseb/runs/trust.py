@@ -18,6 +18,7 @@ from phaseb.metrics import write_metrics
 from phaseb.runs.collect import task_result
 from phaseb.runs.generators import other_rollouts
 from phaseb.runs.result import Callback, RunResult
+from phaseb.runs.roles import gate_episodes
 from phaseb.runs.shards import over_shards
 from phaseb.runs.stage import Stage, StageContext
 from phaseb.seeding import derive_seed
@@ -53,7 +54,7 @@ def work(context: StageContext) -> dict[str, Any]:
     latents = read_trajectories(store.folder("latents"), ("train", "dev"))
     train = latents.split("train").at_least(config.synthesis.horizon)
     negatives = _negatives(context, train)
-    data = TrustData(train, negatives)
+    data = TrustData(gate_episodes(config, train), negatives)
     seed = derive_seed(config.run.seed, "trust")
     factory = functools.partial(_make_learner, config.trust)
     result = fit(

@@ -15,6 +15,7 @@ from phaseb.episodes.shards import read_trajectories
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.metrics import write_metrics
 from phaseb.runs.result import Callback, RunResult
+from phaseb.runs.roles import critic_episodes, has_critic
 from phaseb.runs.stage import Stage, StageContext
 from phaseb.seeding import torch_generator
 from phaseb.training.fit import fit
@@ -27,7 +28,8 @@ from phaseb.world_model.statistics import latent_statistics, open_loop_rmse
 def work(context: StageContext) -> dict[str, Any]:
     config, store = context.config, context.store
     data = read_trajectories(store.folder("latents"), ("train", "dev"))
-    factory = functools.partial(learner_with_critic, config.world_model, config.trust.critic)
+    own = critic_episodes(config, data.split("train"))
+    factory = functools.partial(learner_with_critic, config.world_model, config.trust.critic, own)
     result = fit(
         factory, data, seed=config.run.seed, key=context.key, store=store.folder("world_model", "progress"),
         training=config.training, resources=config.resources, name="world-model", on_progress=context.progress,
@@ -41,11 +43,11 @@ def work(context: StageContext) -> dict[str, Any]:
     return {"seconds_training": result.seconds, **quality}
 
 
-def learner_with_critic(config: WorldModelConfig, critic: CriticConfig, data: Trajectories,
-                        context: LearnerContext) -> WorldModelLearner:  # fmt: skip
-    """The world model's learner, with a critic of its own where the objective asks for one."""
-    wanted = config.weights.trust > 0 or config.weights.feat > 0
-    return make_learner(config, data, context, Critic(critic, data.z.shape[-1], context) if wanted else None)
+def learner_with_critic(config: WorldModelConfig, critic: CriticConfig, critic_real: Trajectories | None,
+                        data: Trajectories, context: LearnerContext) -> WorldModelLearner:  # fmt: skip
+    """The world model's learner, with a critic of its own (and its own real episodes) where the objective has one."""
+    made = Critic(critic, data.z.shape[-1], context, critic_real) if has_critic(config) else None
+    return make_learner(config, data, context, made)
 
 
 def open_loop_quality(bundle: WorldModelBundle, held_out: Trajectories, horizon: int, seed: int) -> dict[str, float]:

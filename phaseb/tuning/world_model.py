@@ -13,6 +13,7 @@ from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
 from phaseb.runs import collect, encode
 from phaseb.runs.result import Callback
+from phaseb.runs.roles import critic_episodes
 from phaseb.runs.world_model import learner_with_critic
 from phaseb.seeding import torch_generator
 from phaseb.storage import Store
@@ -52,7 +53,8 @@ class WorldModelObjective:
         return data
 
     def make_learner(self, config: Config, data: Trajectories, context: LearnerContext) -> WorldModelLearner:
-        return learner_with_critic(config.world_model, config.trust.critic, data.split("train", "dev"), context)
+        own = critic_episodes(config, data.split("train"))
+        return learner_with_critic(config.world_model, config.trust.critic, own, data.split("train", "dev"), context)
 
     def measure(
         self, learner: WorldModelLearner, config: Config, data: Trajectories, seed: int, split: str = "dev"
