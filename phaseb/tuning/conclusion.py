@@ -65,7 +65,8 @@ class Conclusion:
     def conclude(self, candidates: Sequence[Point], started: float, ended_by: str) -> StudyResult:
         """The result, written to the study's folder. `started` is of the monotonic clock."""
         found = min(candidates, key=lambda point: self._order(self._mean(point)))
-        best = {} if self._order(self._mean({})) <= self._order(self._mean(found)) else found
+        base = self._mean({})
+        best = {} if math.isfinite(base) and self._order(base) <= self._order(self._mean(found)) else found
         search = self._records.phase("search")
         own = defaults(self._study.space, self._checked.config) or {}  # where the search tried the base config's values
         tried = self._records.get(trial_key(best or own, self._checked.config.run.seed))

@@ -1,6 +1,7 @@
 """The driver's own ears during a search: writes each trial's record as it grows, and drops what need not be kept."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from ray.tune import Callback
@@ -12,7 +13,7 @@ from phaseb.tuning.early_stopping import Budget
 from phaseb.tuning.records import Record, Records, ranked, trial_key
 from phaseb.tuning.trial import SEED
 
-OF_TUNE = ("time_total_s", "done", "config")
+ERROR_FILE = "error.txt"
 
 
 class Watcher(Protocol):
@@ -21,6 +22,16 @@ class Watcher(Protocol):
     def on_report(self, record: Record) -> None: ...
 
     def on_end(self, record: Record) -> None: ...
+
+
+def _reason(trial: Trial) -> str:
+    """The last line of what a broken trial said; Tune keeps it in a file beside the trial."""
+    error = trial.get_error()
+    text = str(error) if error else ""
+    local = Path(trial.local_path or ".") / ERROR_FILE
+    if not text and local.exists():
+        text = local.read_text(encoding="utf-8", errors="replace")
+    return (text.strip().splitlines() or ["lost its process"])[-1]
 
 
 class Recorder(Callback):
@@ -67,9 +78,7 @@ class Recorder(Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         record = self._record(trial)
-        error = trial.get_pickled_error()
-        lines = str(error or trial.get_error() or "lost its process").strip().splitlines()
-        record.state, record.reason = "failed", lines[-1]
+        record.state, record.reason = "failed", _reason(trial)
         self._end(record)
 
     def _end(self, record: Record) -> None:
