@@ -37,8 +37,12 @@ QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a task that reserves no GPU sees none
 }
-# A machine of one's own is not reclaimed, so nobody need watch for that (one process less for each training run).
-QUIET_LOCAL = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
+QUIET_LOCAL = {
+    # A machine of one's own is not reclaimed, so nobody need watch for that (one process less for each training run).
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    # Ray's own daemons warn on the user's terminal of what Ray Data always does; their logs go with the session anyway.
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+}
 JOB_MARK = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray's job server sets it for the process of a submitted job
 POLL_S = 0.5
 MAX_TEMPORARY_CHARS = 16

@@ -104,6 +104,8 @@ class LocalReplay:
 class LocalSource:
     """A `BatchSource` over a `LocalReplay`; `accounting` holds the books."""
 
+    wait_share = 0.0  # whoever draws does the work and waits for nobody
+
     def __init__(self, replay: LocalReplay, specs: tuple[SampleSpec, ...], shape: BatchShape, gamma: float) -> None:
         check_specs(specs, replay.schema, replay.config.n_step)
         self._replay, self._specs, self._shape, self._gamma = replay, specs, shape, gamma

@@ -10,6 +10,7 @@ from phaseb.episodes.shards import read_trajectories
 from phaseb.metrics import read_metrics
 from phaseb.report.chart import BLUE, GREEN, GREY, ORANGE, PALETTE, PURPLE, RED, SKY, Chart
 from phaseb.report.page import Figure
+from phaseb.report.replay import drawn_figure
 from phaseb.storage import Store
 
 REAL, SYNTHETIC = BLUE, ORANGE
@@ -32,6 +33,7 @@ def figures(store: Store, results: Mapping[str, Any], num_plotted: int) -> list[
         _trust_along(made.trust, made.weights, made.ids),
         _trust_histogram(made),
         _bricks(store.read_json("bricks", "manifest.json")),
+        drawn_figure(store),
         *_curves(store),
     ]
     return [figure for figure in drawn if figure is not None]

@@ -1,11 +1,12 @@
 """Train the policies: every arm and seed at once, on real and trusted transitions out of the replay shards."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from phaseb.config.policy import PolicyConfig
@@ -17,6 +18,7 @@ from phaseb.metrics import write_metrics
 from phaseb.policy.actor import Actor
 from phaseb.policy.batches import RunSpec
 from phaseb.policy.learner import SACLearner
+from phaseb.replay.accounting import Accounting
 from phaseb.replay.client import ReplayClient
 from phaseb.replay.local import LocalReplay
 from phaseb.replay.schema import TransitionSchema
@@ -51,7 +53,16 @@ class ArmsLearner(SACLearner):
     def validate(self, step: int) -> dict[str, float]:
         books = self.source.accounting.to_json()  # type: ignore[attr-defined]
         used = {f"policy/effective_contribution/{name}": b["effective_contribution"] for name, b in books.items()}
-        return super().validate(step) | used
+        waited = {"policy/replay/wait_share": self.source.wait_share}  # type: ignore[attr-defined]
+        return super().validate(step) | used | waited
+
+    def state_dict(self) -> dict[str, Any]:
+        """With the books, so that a resumed run's tell of all its batches."""
+        return super().state_dict() | {"books": torch.from_numpy(self.source.accounting.books)}  # type: ignore[attr-defined]
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.source.accounting.books[:] = state["books"].numpy()  # type: ignore[attr-defined]
 
 
 def work(context: StageContext) -> dict[str, Any]:
@@ -79,8 +90,16 @@ def work(context: StageContext) -> dict[str, Any]:
             replay.close()
         store.delete("policy", "replay")
     write_metrics(store.folder("policy"), "metrics.parquet", result.rows)
+    store.write_json(_books(streams, result.state, result.last), "policy", "replay.json")
     last = {k: v for k, v in result.last.items() if k.startswith("policy/")}
     return {"runs": len(arms), "updates_per_s": config.policy.num_steps * len(arms) / max(result.seconds, 1e-9), **last}
+
+
+def _books(streams: Sequence[SampleSpec], state: Mapping[str, Any], last: Mapping[str, float]) -> dict[str, Any]:
+    """What the first worker drew for every run, and the share of its time that it waited for it."""
+    accounting = Accounting(streams)
+    accounting.books[:] = state["books"].numpy()
+    return {"streams": accounting.to_json(), "wait_share": last["policy/replay/wait_share"]}
 
 
 def fill_replay(real: Trajectories, synthetic: Trajectories, arms: Sequence[RunSpec], config: Config,
@@ -130,7 +149,9 @@ def make_learner(config: PolicyConfig, data: PolicyData, context: LearnerContext
             config.augmentation, data.store, data.replay, data.arms, data.real, data.held_out,
             data.uncertainty_reference, source, context,
         )  # fmt: skip
-    return ArmsLearner(config, source, data.arms, context, hook, data.held_out)
+    learner = ArmsLearner(config, source, data.arms, context, hook, data.held_out)
+    source.accounting.books[:] = 0  # what it looked at to learn the shapes was not trained on
+    return learner
 
 
 def _actors(config: PolicyConfig, data: PolicyData, state: dict[str, Any], seed: int) -> list[Actor]:

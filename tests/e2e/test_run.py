@@ -5,6 +5,7 @@ import math
 import re
 
 import pytest
+import yaml
 from program import STAGES, leftovers, lineage, phaseb, strict_json
 
 NUMBERS = ("std_ratio", "std_ratio_pooled", "variance_growth", "judge_auc", "pass_rate", "bounds_pass",
@@ -44,6 +45,16 @@ def test_contributions_are_shares_of_one(results):
     numbers = results["numbers"]
     assert numbers["real_contribution"] + numbers["effective_contribution"] == pytest.approx(1)
     assert results["arms"]["real_only"]["effective_contribution"]["mean"] == 0
+
+
+def test_the_books_tell_every_transition_that_was_drawn(finished, results):
+    policy = yaml.safe_load((finished.folder / "config.yaml").read_text())["policy"]
+    books = json.loads((finished.folder / "policy" / "replay.json").read_text())
+    assert {name.split("/")[0] for name in books["streams"]} == set(ARMS)
+    for name, book in books["streams"].items():
+        assert book["sampled_real"] + book["sampled_synthetic"] == policy["num_steps"] * policy["batch_size"], name
+        assert sum(book["trust_synthetic"]) == book["sampled_synthetic"]
+    assert 0 <= books["wait_share"] < 1
 
 
 def test_progress_goes_to_stderr_without_warnings_or_traces(finished):

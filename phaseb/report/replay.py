@@ -1,0 +1,36 @@
+"""What the learners drew from the replay buffer, arm by arm: by source, by trust, and how old it was."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from phaseb.report.chart import BLUE, GREEN, GREY, PALETTE, PURPLE, RED, Chart
+from phaseb.report.page import Figure
+from phaseb.storage import Store
+
+COLORS = {"real_only": BLUE, "fixed_weight": RED, "bounds_filter": PURPLE, "trust_weighted": GREEN}
+
+
+def drawn_figure(store: Store) -> Figure | None:
+    """Synthetic transitions that were drawn, by their trust, a line an arm; None before policies are trained."""
+    if not store.exists("policy", "replay.json"):
+        return None
+    books = store.read_json("policy", "replay.json")
+    arms: dict[str, list[Mapping[str, Any]]] = {}
+    for name, book in books["streams"].items():
+        arms.setdefault(name.rsplit("/", 1)[0], []).append(book)
+    chart = Chart("what was drawn", "trust of a synthetic transition", "share of all transitions drawn", True)
+    told = []
+    for i, (arm, seeds) in enumerate(arms.items()):
+        drawn = sum(s["sampled_real"] + s["sampled_synthetic"] for s in seeds)
+        trust = np.sum([s["trust_synthetic"] for s in seeds], axis=0)
+        share = float(trust.sum()) / max(1, drawn)
+        age = float(np.mean([s["mean_age"] for s in seeds]))
+        told.append(f"{arm} {drawn:,} transitions, {share:.0%} synthetic, {age:,.0f} inserts old on average")
+        if share > 0:
+            centres = (np.arange(len(trust)) + 0.5) / len(trust)
+            color = COLORS.get(arm, PALETTE[i] if i < len(PALETTE) else GREY)
+            chart.line(centres.tolist(), (trust / max(1, drawn)).tolist(), arm, color)
+    waited = f"The learner waited for data {books['wait_share']:.1%} of its time."
+    return Figure("What the policies were trained on", chart.svg(), f"{'; '.join(told)}. {waited}")
