@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         job = commands.add_parser(name, help=text, description=text, parents=[options], allow_abbrev=False)
         if name == "report":
             job.add_argument("runs", nargs="*", default=[], metavar="RUN",
-                             help="run directories: one is told again, two are compared")  # fmt: skip
+                             help="a run or study directory to tell again, or two runs to compare")  # fmt: skip
         job.add_argument("--config", metavar="FILE", help="YAML file of differences from the defaults")
         job.add_argument("settings", nargs="*", metavar="KEY.PATH=VALUE", help="settings that win over the file")
     _add_cluster_commands(commands, options)
@@ -104,9 +104,10 @@ def _run_job(arguments: argparse.Namespace, words: list[str]) -> int:
     from phaseb.console import Console
 
     module = importlib.import_module(JOBS[arguments.command][0])
-    with Console(config, json_only=arguments.json) as console:
+    stages = module.STAGE_NAMES if arguments.command == "run" else ()
+    with Console(config, arguments.json, stages) as console:
         result = module.run(config, callbacks=[console])
-        console.conclude(arguments.command, result)
+        console.conclude(result)
     return 0
 
 

@@ -16,14 +16,18 @@ def run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
 
 
 def show_report(runs: Sequence[str], as_json: bool) -> int:
-    """Write the page of one finished run again, or the comparison of two."""
+    """Write the page of a run or a study again, or the comparison of two runs."""
     from phaseb.runs.report import retell
 
     results = retell(runs)
     if as_json:
         _print_json(results)
-    else:
-        print(f"report: {results['page']}")
+        return 0
+    if "runs" in results:
+        from phaseb.console import results_console, show_comparison
+
+        show_comparison(results, results_console())
+    print(f"report: {results['page']}")
     return 0
 
 

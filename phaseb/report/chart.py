@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from html import escape
 from math import ceil, floor, isfinite, log10
 
+from phaseb.notation import number
+
 WIDTH, HEIGHT = 560, 300
 LEFT, RIGHT, TOP, BOTTOM = 76, 14, 14, 48
 MAX_LABEL_CHARS = 64  # that fit in one row under the plot
@@ -32,9 +34,10 @@ class Chart:
     categories: Sequence[str] = ()
     _marks: list[tuple[str, list[float], list[float], dict[str, object]]] = field(default_factory=list)
 
-    def line(self, x: Numbers, y: Numbers, name: str, color: str, dashed: bool = False) -> "Chart":
-        """A polyline with a dot at every point (dots carry the values)."""
-        return self._add("line", x, y, name=name, color=color, dashed=dashed)
+    def line(self, x: Numbers, y: Numbers, name: str, color: str, dashed: bool = False, group: str = "",
+             dots: bool = True) -> "Chart":  # fmt: skip
+        """A polyline with a dot at every point (dots carry the values); `group` as for points."""
+        return self._add("line", x, y, name=name, color=color, dashed=dashed, group=group, dots=dots)
 
     def band(self, x: Numbers, low: Numbers, high: Numbers, name: str, color: str) -> "Chart":
         """A shaded interval around a line."""
@@ -51,6 +54,14 @@ class Chart:
         self._add("bars", x, y, colors=colors)
         return self._add("whiskers", [*x, *x], [*low, *high])
 
+    def mark(self, x: float, name: str, color: str = GREY, group: str = "") -> "Chart":
+        """A vertical line at one place."""
+        return self._add("mark", [x], [], name=name, color=color, group=group)
+
+    def text(self, x: float, y: float, words: str) -> "Chart":
+        """Words centred at a point."""
+        return self._add("text", [x], [y], words=words)
+
     def level(self, y: float, name: str, color: str = GREY) -> "Chart":
         """A horizontal reference line."""
         return self._add("level", [], [y], name=name, color=color)
@@ -58,7 +69,7 @@ class Chart:
     def svg(self) -> str:
         """The figure as an `<svg>` element, under its legend (which is HTML, so that it wraps)."""
         frame = self._frame()
-        body = "".join(_draw(kind, x, y, options, frame) for kind, x, y, options in self._marks)
+        body = "".join(_grouped(_draw(kind, x, y, options, frame), options) for kind, x, y, options in self._marks)
         return (
             f'{self._legend()}<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(self.title)}">'
             f"{self._axes(frame)}{body}</svg>"
@@ -87,9 +98,9 @@ class Chart:
         for value in _ticks(frame.y0, frame.y1):
             y = frame.y(value)
             parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>'
-                         f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{_text(value)}</text>')  # fmt: skip
+                         f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{number(value)}</text>')  # fmt: skip
         labels: list[tuple[float, str]] = [(float(i), name) for i, name in enumerate(self.categories)] or [
-            (v, _text(v)) for v in _ticks(frame.x0, frame.x1)
+            (v, number(v)) for v in _ticks(frame.x0, frame.x1)
         ]
         crowded = sum(len(text) + 2 for text in self.categories) > MAX_LABEL_CHARS
         for i, (value, text) in enumerate(labels):
@@ -105,7 +116,7 @@ class Chart:
     def _legend(self) -> str:
         named: dict[str, str] = {}
         for kind, _, _, options in self._marks:
-            if options.get("name") and kind != "band":
+            if options.get("name") and kind not in ("band", "mark"):
                 named.setdefault(str(options["name"]), str(options["color"]))
         if not named:
             return ""
@@ -127,12 +138,24 @@ class _Frame:
         return HEIGHT - BOTTOM - (value - self.y0) / (self.y1 - self.y0) * (HEIGHT - TOP - BOTTOM)
 
 
+def _grouped(drawn: str, options: dict[str, object]) -> str:
+    group = options.get("group")
+    return f'<g class="cloud" data-group="{escape(str(group))}">{drawn}</g>' if group else drawn
+
+
 def _draw(kind: str, x: list[float], y: list[float], options: dict[str, object], frame: _Frame) -> str:
     color = options.get("color", GREY)
     if kind == "level":
         at = frame.y(y[0])
         return (f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}" stroke="{color}" '
-                f'stroke-dasharray="5 4"><title>{escape(str(options["name"]))}: {_text(y[0])}</title></line>')  # fmt: skip
+                f'stroke-dasharray="5 4"><title>{escape(str(options["name"]))}: {number(y[0])}</title></line>')  # fmt: skip
+    if kind == "mark":
+        at = frame.x(x[0])
+        return (f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}" stroke="{color}" '
+                f'stroke-width="2" stroke-dasharray="5 4"><title>{escape(str(options["name"]))}</title></line>')  # fmt: skip
+    if kind == "text":
+        return (f'<text class="name" x="{frame.x(x[0]):.1f}" y="{frame.y(y[0]):.1f}" text-anchor="middle">'
+                f'{escape(str(options["words"]))}</text>')  # fmt: skip
     if kind == "bars":
         return _bars(x, y, options, frame)
     if kind == "whiskers":
@@ -143,10 +166,9 @@ def _draw(kind: str, x: list[float], y: list[float], options: dict[str, object],
         return f'<polygon points="{path}" fill="{color}" opacity="0.18"/>'
     if kind == "line":
         dash = ' stroke-dasharray="6 4"' if options["dashed"] else ""
-        dots = "" if len(seen) > 80 else _dots(seen, options, frame, 2.4)
+        dots = "" if len(seen) > 80 or not options["dots"] else _dots(seen, options, frame, 2.4)
         return f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"{dash}/>{dots}'
-    inner = _dots(seen, options, frame, float(str(options["radius"])))
-    return f'<g class="cloud" data-group="{escape(str(options["group"]))}">{inner}</g>'
+    return _dots(seen, options, frame, float(str(options["radius"])))
 
 
 def _dots(seen: list[tuple[float, float]], options: dict[str, object], frame: _Frame, radius: float) -> str:
@@ -154,7 +176,7 @@ def _dots(seen: list[tuple[float, float]], options: dict[str, object], frame: _F
     assert isinstance(labels, Sequence)
     return "".join(
         f'<circle cx="{frame.x(a):.1f}" cy="{frame.y(b):.1f}" r="{radius}" fill="{options["color"]}" opacity="0.75">'
-        f"<title>{escape(str(labels[i]) if i < len(labels) else str(options['name']))}: {_text(a)}, {_text(b)}</title></circle>"
+        f"<title>{escape(str(labels[i]) if i < len(labels) else str(options['name']))}: {number(a)}, {number(b)}</title></circle>"
         for i, (a, b) in enumerate(seen)
     )
 
@@ -167,7 +189,7 @@ def _bars(x: list[float], y: list[float], options: dict[str, object], frame: _Fr
         if isfinite(b):
             top, left, right = frame.y(b), frame.x(a - 0.3), frame.x(a + 0.3)
             parts.append(f'<rect x="{left:.1f}" y="{min(top, zero):.1f}" width="{right - left:.1f}" '
-                         f'height="{abs(zero - top):.1f}" fill="{colors[i]}"><title>{_text(b)}</title></rect>')  # fmt: skip
+                         f'height="{abs(zero - top):.1f}" fill="{colors[i]}"><title>{number(b)}</title></rect>')  # fmt: skip
     return "".join(parts)
 
 
@@ -178,7 +200,7 @@ def _whiskers(x: list[float], y: list[float], frame: _Frame) -> str:
         if isfinite(low) and isfinite(high):
             at = frame.x(x[i])
             parts.append(f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{frame.y(low):.1f}" y2="{frame.y(high):.1f}" '
-                         f'stroke="#222" stroke-width="2"><title>95 % interval {_text(low)} to {_text(high)}</title></line>')  # fmt: skip
+                         f'stroke="#222" stroke-width="2"><title>95 % interval {number(low)} to {number(high)}</title></line>')  # fmt: skip
     return "".join(parts)
 
 
@@ -188,9 +210,3 @@ def _ticks(low: float, high: float) -> list[float]:
     step = next(m * size for m in (1, 2, 5, 10) if m * size >= raw)
     first = ceil(low / step)
     return [round((first + i) * step, 12) for i in range(int((high - first * step) / step) + 1)]
-
-
-def _text(value: float) -> str:
-    if value != value:
-        return "–"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -11,6 +11,7 @@ from phaseb.metrics import read_metrics
 from phaseb.report.chart import BLUE, GREEN, GREY, ORANGE, PALETTE, PURPLE, RED, SKY, Chart
 from phaseb.report.page import Figure
 from phaseb.report.replay import drawn_figure
+from phaseb.report.rollouts import rollout_trust
 from phaseb.storage import Store
 
 REAL, SYNTHETIC = BLUE, ORANGE
@@ -30,6 +31,7 @@ def figures(store: Store, results: Mapping[str, Any], num_plotted: int) -> list[
         _cloud(chosen.z, made.z[:num_plotted], steps),
         _drift(results),
         _ladder(results["judges"]),
+        rollout_trust(made),
         _trust_along(made.trust, made.weights, made.ids),
         _trust_histogram(made),
         _bricks(store.read_json("bricks", "manifest.json")),
@@ -156,6 +158,8 @@ def _bricks(manifest: Mapping[str, Any]) -> Figure | None:
             labels,
             radius=5,
         )
+        middle = np.median(xy, axis=0)
+        chart.text(float(middle[0]), float(middle[1]), brick["id"] if told == "value unknown" else told)
     return Figure(
         "Bricks and what they are worth", chart.svg(), "Episodes that look alike, valued by what they earned."
     )

@@ -59,11 +59,17 @@ def collect_results(store: Store) -> dict[str, Any]:
         "evaluation": {k: v for k, v in summary.items() if k != "arms"},
         "judges": judges,
         "promotion": promotion,
-        "stages": {n: {k: s.get(k) for k in ("seconds", "metrics", "ended", "version")} for n, s in stages.items()},
+        "stages": {n: _told(s) for n, s in stages.items()},
         "config_digest": lineage["config_digest"],
         "seed": lineage["seed"],
         "version": lineage["version"],
     }
+
+
+def _told(stage: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said of a stage; its inputs by name, its outputs by digest."""
+    said = {key: stage.get(key) for key in ("seconds", "metrics", "ended", "version", "outputs")}
+    return said | {"inputs": list(stage.get("inputs") or ())}
 
 
 def _numbers(stages: Mapping[str, Any], judges: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from phaseb.runs.result import Callback, RunResult
 from phaseb.runs.stages import STAGES
 from phaseb.runtime import ray_session
 
+STAGE_NAMES = [stage.name for stage in STAGES]
+
 
 def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
     """Run every stage, skipping those that are up to date; the result is the report's."""

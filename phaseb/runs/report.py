@@ -1,13 +1,20 @@
-"""Tell the run: results.json with every number, and one self-contained page."""
+"""Tell what is in a folder: a run (results.json and its page), two runs side by side, or a study."""
 
+import posixpath
 from collections.abc import Sequence
 from typing import Any
 
+import yaml
+
 from phaseb.config.root import Config
+from phaseb.config.run import ReportConfig
+from phaseb.errors import ConfigError, DataError
+from phaseb.report.compare import Told, compare, comparison_page
 from phaseb.report.figures import figures
 from phaseb.report.film import films
-from phaseb.report.page import render
 from phaseb.report.results import collect_results
+from phaseb.report.run_page import render
+from phaseb.report.study import Study, study_page, study_summary
 from phaseb.runs.directory import RunDirectory
 from phaseb.runs.result import Callback, RunResult
 from phaseb.storage import Store
@@ -15,11 +22,12 @@ from phaseb.storage import Store
 PAGE = "report/index.html"
 
 
-def tell(store: Store, title: str, num_plotted: int) -> dict[str, Any]:
+def tell(store: Store, config: ReportConfig) -> dict[str, Any]:
     """Write results.json and the page of a finished run; returns the results."""
     results = collect_results(store)
     store.write_json(results, "results.json")
-    store.write_text(render(title, results, figures(store, results, num_plotted), films(store)), *PAGE.split("/"))
+    drawn = figures(store, results, config.num_plotted)
+    store.write_text(render(config.title, results, drawn, films(store)), *PAGE.split("/"))
     return results
 
 
@@ -28,14 +36,64 @@ def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
     directory = RunDirectory.open(config)
     for callback in callbacks:
         callback.on_stage_start("report")
-    results = tell(directory.store, config.report.title, config.report.num_plotted)
+    results = tell(directory.store, config.report)
     for callback in callbacks:
         callback.on_stage_end("report", {}, 0.0, skipped=False)
     return RunResult(results, {"results": "results.json", "page": PAGE})
 
 
-def retell(runs: Sequence[str]) -> dict[str, Any]:
-    """Write the page of a run directory again."""
-    directory = RunDirectory.existing(runs[0])
-    results = tell(directory.store, "phaseb", 40)
-    return results | {"page": directory.store.path(*PAGE.split("/"))}
+def retell(folders: Sequence[str]) -> dict[str, Any]:
+    """Write the page of a run or a study again, or that of two runs side by side.
+
+    Returns:
+        what the page says, and its path under `page`.
+
+    Raises:
+        ConfigError: for more than two folders, or a study compared with something.
+        DataError: where a folder is neither a run nor a study, or its run has no results yet.
+    """
+    if len(folders) > 2:
+        raise ConfigError(f"one folder is told, two runs are compared; {len(folders)} were given")
+    stores = [Store.at(folder) for folder in folders]
+    studies = [store.exists("study.json") for store in stores]
+    if len(folders) == 2:
+        if any(studies):
+            raise ConfigError(f"{folders[studies.index(True)]} is a study; only runs are compared")
+        return _compare(folders, [RunDirectory.existing(folder).store for folder in folders])
+    if studies[0]:
+        study = Study.read(stores[0])
+        stores[0].write_text(study_page(study), *PAGE.split("/"))
+        return study_summary(study) | {"page": stores[0].path(*PAGE.split("/"))}
+    store = RunDirectory.existing(folders[0]).store
+    return tell(store, _shown(store)) | {"page": store.path(*PAGE.split("/"))}
+
+
+def _compare(folders: Sequence[str], stores: Sequence[Store]) -> dict[str, Any]:
+    """The comparison, written into the first run's folder."""
+    names = _names(folders)
+    first, second = (Told.read(n, s, collect_results(s)) for n, s in zip(names, stores, strict=True))
+    compared = compare(first, second)
+    page = ("report", f"against-{names[1].replace('/', '-')}.html")
+    stores[0].write_text(comparison_page(first, second, compared), *page)
+    return compared | {"page": stores[0].path(*page)}
+
+
+def _names(folders: Sequence[str]) -> list[str]:
+    """The folders' last parts; as much of their paths as it takes to tell them apart."""
+    paths = [posixpath.normpath(folder) for folder in folders]
+    if paths[0] == paths[1]:
+        raise ConfigError(f"{folders[0]} cannot be compared with itself")
+    for parts in range(1, 1 + max(path.count("/") for path in paths) + 1):
+        names = ["/".join(path.split("/")[-parts:]) for path in paths]
+        if names[0] != names[1]:
+            return names
+    return paths
+
+
+def _shown(store: Store) -> ReportConfig:
+    """How the run was told the first time."""
+    tree = yaml.safe_load(store.read_text("config.yaml"))
+    try:
+        return ReportConfig.model_validate(tree.get("report", {}))
+    except ValueError as error:
+        raise DataError(f"{store.path('config.yaml')} is of another version of phaseb") from error

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phaseb.report.chart import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Chart, _text, _ticks
+from phaseb.report.chart import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Chart, _ticks
 
 numbers = st.floats(-1e9, 1e9, allow_subnormal=False)
 
@@ -94,10 +94,3 @@ def test_ticks_are_round_and_inside(low, width):
     assert 2 <= len(ticks) <= 7
     slack = 1e-6 * (high - low)
     assert all(low - slack <= t <= high + slack for t in ticks)
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(nan, "–"), (0, "0"), (0.12345, "0.123"), (12345.6, "12,346"), (-2.5e-7, "-2.5e-07")]
-)
-def test_numbers_are_short(value, text):
-    assert _text(value) == text

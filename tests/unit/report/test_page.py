@@ -6,9 +6,11 @@ from html.parser import HTMLParser
 
 import pytest
 
+from phaseb.notation import interval, number
 from phaseb.report.chart import Chart
-from phaseb.report.page import MEANINGS, Figure, Film, interval, number, render
+from phaseb.report.page import Figure, Film
 from phaseb.report.results import FOUNDING
+from phaseb.report.run_page import MEANINGS, render
 from phaseb.report.verdict import verdict
 
 VOID = {"meta", "link", "input", "br", "img"}

@@ -1,0 +1,79 @@
+"""The page of a run: the verdict first, then what was measured, then the pictures, then where it all came from."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from phaseb.notation import duration, interval, number
+from phaseb.report.page import Figure, Film, cinema, document, gallery, paragraph, section, table
+
+MEANINGS = {
+    "std_ratio": "spread of a rollout over time, synthetic / real; 1 is alike, 0 stands still",
+    "std_ratio_pooled": "the same, as the founding report pooled it; 1 is alike",
+    "range_ratio": "range of each latent, synthetic / real; 1 is alike",
+    "variance_growth": "spread at the end over spread at the start, synthetic / real; above 1 explodes, below collapses",
+    "lag_match": "how far changes over 1 to 10 steps are from real ones (log ratio); 0 is alike",
+    "bounds_pass": "share of rollouts within the real episodes' bounds: the report's filter",
+    "rmse": "error of the last step of a rollout from held-out starts, in standard deviations",
+    "judge_auc": "the worst fresh judge tells synthetic from real; 0.5 is a coin, 1 always",
+    "judge_auc_noise": "the same with noise on both sides, which hides fingerprints but not mistakes",
+    "pass_rate": "share of rollouts that the gate trusts as much as held-out real episodes",
+    "report_model_fail_rate": "share of rollouts of the report's own model that the gate turns away; 1 is best",
+    "roc_auc": "the gate tells real episodes from bad ones that it was not trained on",
+    "val_accuracy": "the same as a share of right answers",
+    "ece": "how far its probabilities are from frequencies; 0 is calibrated",
+    "trust_gap": "mean trust of real less mean trust of synthetic episodes",
+    "real_contribution": "share of the training weight that is real",
+    "effective_contribution": "share of the training weight that is synthetic and trusted",
+    "action_mse": "distance from the operators' actions, real-only → trust-weighted; reported, never a goal",
+    "actor_loss": "at the end of training, real-only → trust-weighted",
+}
+"""What the numbers say, in words; the definitions are in the code that computes them."""
+
+HEADINGS = {
+    "mpl": "MPL (good units / h)", "error_rate": "error rate", "energy_wh_per_unit": "energy (Wh / good unit)",
+    "return": "return", "net_value_per_hour": "net value ($ / h)", "action_mse": "action MSE",
+}  # fmt: skip
+
+
+def render(title: str, results: Mapping[str, Any], figures: Sequence[Figure], films: Sequence[Film]) -> str:
+    """The whole page."""
+    return document(title, [
+        paragraph(results["verdict"], "verdict kept" if results["shipped"] == "real_only" else "verdict"),
+        section("Arms", paragraph(results["arms_title"]), arms_table(results)),
+        section("In the cell", cinema(films)),
+        section("Synthetic data, beside the founding report", _numbers(results)),
+        section("Figures", gallery(figures)),
+        section("Lineage", lineage(results)),
+    ])  # fmt: skip
+
+
+def arms_table(results: Mapping[str, Any]) -> str:
+    """A column an arm, a row a measure."""
+    columns, arms = results["arm_columns"], results["arms"]
+    return table(["", *arms], [[HEADINGS.get(c, c), *(interval(arm.get(c)) for arm in arms.values())] for c in columns])
+
+
+def lineage(results: Mapping[str, Any]) -> str:
+    """Which stage made what, out of what, when and by which version."""
+    stages = results["stages"]
+    flow = "".join(f"<li>{escape(name)}</li>" for name in stages)
+    rows = [
+        [name, ", ".join(stage.get("inputs") or ()) or "–", _digests(stage.get("outputs") or {}),
+         "–" if stage.get("seconds") is None else duration(stage["seconds"]), str(stage.get("ended") or "–"),
+         str(stage.get("version") or "–")]
+        for name, stage in stages.items()
+    ]  # fmt: skip
+    told = f"seed {results['seed']}, config {results['config_digest'][:12]}, phaseb {results['version']}"
+    header = ["stage", "made from", "digests of what it made", "time", "ended", "version"]
+    return f'{paragraph(told)}<ol class="flow">{flow}</ol>{table(header, rows)}'
+
+
+def _digests(outputs: Mapping[str, str]) -> str:
+    return "  ".join(f"{name} {digest[:8]}" for name, digest in outputs.items()) or "–"
+
+
+def _numbers(results: Mapping[str, Any]) -> str:
+    rows = [[row["name"], number(row["value"]), row["founding"], MEANINGS.get(row["name"], "")]
+            for row in results["synthetic"]]  # fmt: skip
+    return table(["number", "this run", "founding report", "what it says"], rows, told=True)
