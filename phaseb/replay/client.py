@@ -31,6 +31,21 @@ class ReplayClient:
         schema: what a transition holds.
         config: capacity, number of shards, laws.
         shards: actors that run already (`start` makes new ones).
+
+    Examples:
+        >>> import phaseb
+        >>> from phaseb.config.replay import ReplayConfig
+        >>> from phaseb.replay.schema import TransitionSchema
+        >>> from phaseb.replay.spec import SampleSpec
+        >>> real = phaseb.load_latents("runs/demo", "train")
+        >>> schema = TransitionSchema(latent_size=real.z.shape[2], action_size=real.actions.shape[2])
+        >>> replay = phaseb.ReplayClient.start(schema, ReplayConfig(num_shards=1))
+        >>> replay.insert(real, "real").inserted == int(real.lengths.sum())
+        True
+        >>> learner = replay.source([SampleSpec("real_only", seed=1)], batch_size=32, gamma=0.97)
+        >>> learner.sample(step=0, num_batches=2)["reward"].shape
+        (2, 1, 32)
+        >>> replay.close()
     """
 
     def __init__(self, schema: TransitionSchema, config: ReplayConfig, shards: Sequence[Any]) -> None:
