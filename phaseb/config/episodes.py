@@ -11,6 +11,8 @@ COLLECTED = ("workcell", "gymnasium")
 """Sources that make their episodes by acting in an environment."""
 IMPORTED = ("npz", "parquet", "minari", "hdf5", "lerobot")
 """Sources that read files."""
+MIXED = "mixed"
+"""The source that takes from several others."""
 
 
 class ColumnsConfig(Section):
@@ -32,14 +34,36 @@ class ColumnsConfig(Section):
         return (names,) if isinstance(names, str) and names else names or ()
 
 
+class PartConfig(Section):
+    """One of several sources that are mixed."""
+
+    source: str = Field(description=f"a file format ({', '.join(IMPORTED)}), or module:Class of your own")
+    path: str = Field("", description="file, folder or storage URI that it reads")
+    columns: ColumnsConfig = Field(default_factory=ColumnsConfig, description="what its columns mean")
+    weight: float = Field(1.0, gt=0, description="its share of the episodes taken, relative to the others'")
+
+    @model_validator(mode="after")
+    def _readable(self) -> Self:
+        if self.source not in IMPORTED and not _is_own(self.source):
+            raise ValueError(f"source={self.source} is none of {', '.join(IMPORTED)} nor module:Class")
+        if self.source in IMPORTED and not PurePath(self.path).name:
+            raise ValueError(f"source={self.source} needs a path")
+        return self
+
+
 class EpisodesConfig(Section):
     """The real episodes of a run."""
 
     source: str = Field(
         "workcell",
         description="workcell (the built-in cell), gymnasium (collect in environment.id), a file format "
-        f"({', '.join(IMPORTED)}) to read from episodes.path, or module:Class of your own source",
+        f"({', '.join(IMPORTED)}) to read from episodes.path, mixed (several, see episodes.parts), or module:Class of "
+        "your own source",
     )
+    policy: str = Field(
+        "random", description="who acts where source is gymnasium: random, or module:Class, made with the environment"
+    )
+    parts: tuple[PartConfig, ...] = Field((), description="what source=mixed takes from, each {source, path, weight}")
     path: str = Field("", description="file, folder or storage URI that a file source reads")
     columns: ColumnsConfig = Field(default_factory=ColumnsConfig, description="what imported columns mean")
     num_train: int = Field(50, ge=2, description="training episodes to collect; N of the learning curves counts all")
@@ -56,16 +80,30 @@ class EpisodesConfig(Section):
     @field_validator("source")
     @classmethod
     def _known(cls, source: str) -> str:
-        module, colon, name = source.partition(":")
-        own = bool(colon) and all(part.isidentifier() for part in [*module.split("."), name])
-        if source not in COLLECTED + IMPORTED and not own:
-            raise ValueError(f"is none of {', '.join(COLLECTED + IMPORTED)} nor module:Class")
+        known = (*COLLECTED, *IMPORTED, MIXED)
+        if source not in known and not _is_own(source):
+            raise ValueError(f"is none of {', '.join(known)} nor module:Class")
         return source
+
+    @field_validator("policy")
+    @classmethod
+    def _actor(cls, policy: str) -> str:
+        if policy != "random" and not _is_own(policy):
+            raise ValueError("is neither random nor module:Class")
+        return policy
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.source in IMPORTED and not PurePath(self.path).name:
             raise ValueError(f"source={self.source} needs episodes.path=FILE")
+        if (self.source == MIXED) != bool(self.parts):
+            raise ValueError("source=mixed goes with episodes.parts=[{source: …, path: …, weight: …}, …]")
         if self.dev_fraction + self.test_fraction >= 1:
             raise ValueError("dev_fraction + test_fraction must leave something to train on (be below 1)")
         return self
+
+
+def _is_own(name: str) -> bool:
+    """Whether a name is of the form module:Class."""
+    module, colon, attribute = name.partition(":")
+    return bool(colon) and all(part.isidentifier() for part in [*module.split("."), attribute])

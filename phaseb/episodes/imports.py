@@ -9,7 +9,7 @@ from phaseb.episodes.episode import Split
 from phaseb.episodes.parquet_file import read_stamp
 from phaseb.episodes.pool import run_pool
 from phaseb.episodes.shards import clear_shards, shard_name, write_shard
-from phaseb.episodes.sources import fingerprint, open_source
+from phaseb.episodes.sources import fingerprints, open_source
 from phaseb.episodes.splits import choose_splits
 from phaseb.errors import DataError
 from phaseb.seeding import derive_seed
@@ -41,7 +41,7 @@ def import_episodes(
     roles = choose_splits(open_source(config).entries(), config, seed)
     total = -(-len(roles) // config.rows_per_shard)
     names = [shard_name(i, total) for i in range(total)]
-    stamp = f"{derive_seed(seed, config.model_dump_json()):x}-{fingerprint(config.path) if config.path else ''}"
+    stamp = f"{derive_seed(seed, config.model_dump_json()):x}-{fingerprints(config)}"
     todo = [name for name in names if read_stamp(target, name) != stamp]
     clear_shards(target, keep=set(names) - set(todo))
     try:

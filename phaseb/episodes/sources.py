@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import pyarrow.fs as pafs
 
-from phaseb.config.episodes import IMPORTED, EpisodesConfig
+from phaseb.config.episodes import IMPORTED, MIXED, EpisodesConfig
 from phaseb.episodes.episode import Episode, Split
 from phaseb.errors import ConfigError, DataError
 from phaseb.storage import Store
@@ -48,7 +48,7 @@ def open_source(config: EpisodesConfig) -> EpisodeSource:
         ConfigError: where a module:Class cannot be imported, or a format needs a package that is not installed.
         DataError: where its files cannot be read.
     """
-    if config.source in IMPORTED:
+    if config.source in (*IMPORTED, MIXED):
         module, name = f"phaseb.episodes.formats.{config.source}", "Source"
     else:
         module, _, name = config.source.partition(":")
@@ -63,6 +63,16 @@ def open_source(config: EpisodesConfig) -> EpisodeSource:
         raise ConfigError(f"episodes.source={config.source}: module {module} has no {name}") from error
     source = found(config)
     return source if hasattr(source, "entries") else Listed(source)
+
+
+def fingerprints(config: EpisodesConfig) -> str:
+    """The digests of all that a configuration reads; "" where it reads no files.
+
+    Raises:
+        DataError: where there is nothing at a path.
+    """
+    paths = [config.path, *(part.path for part in config.parts)]
+    return "-".join(fingerprint(path) for path in paths if path)
 
 
 def fingerprint(path: str) -> str:

@@ -7,16 +7,15 @@ from typing import Any
 import numpy as np
 import ray
 
-from phaseb.config.environment import EnvironmentConfig
 from phaseb.config.episodes import COLLECTED
 from phaseb.config.root import Config
 from phaseb.episodes.actions import ActionScale
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.imports import import_episodes
 from phaseb.episodes.shards import read_episodes, write_episodes
-from phaseb.episodes.sources import fingerprint
+from phaseb.episodes.sources import fingerprints
 from phaseb.episodes.splits import assign_splits, require_steps
-from phaseb.errors import ConfigError, DataError, PhasebError
+from phaseb.errors import DataError, PhasebError
 from phaseb.runs.environments import make_environment
 from phaseb.runs.result import Callback, RunResult
 from phaseb.runs.stage import Stage, StageContext
@@ -43,13 +42,15 @@ def read_action_scale(store: Store) -> ActionScale | None:
 def _record(context: StageContext) -> list[Episode]:
     """Episodes made by acting in an environment, written with their splits."""
     config = context.config
-    if config.episodes.source != "workcell":
-        raise ConfigError(
-            f"episodes.source={config.episodes.source} is not there yet; collect to NPZ and use episodes.source=npz"
-        )
-    from phaseb.workcell.collect import collect_episodes
+    if config.episodes.source == "workcell":
+        from phaseb.workcell.collect import collect_episodes
 
-    episodes = assign_splits(_collect(context, collect_episodes), config.episodes, config.run.seed)
+        made = _collect(context, collect_episodes)
+    else:
+        from phaseb.runs.acting import act_episodes
+
+        made = _collect(context, act_episodes, config.episodes.policy)
+    episodes = assign_splits(made, config.episodes, config.run.seed)
     write_episodes(context.store.folder("episodes"), episodes, config.episodes.rows_per_shard)
     return episodes
 
@@ -64,17 +65,17 @@ def _import(context: StageContext) -> list[Episode]:
     return read_episodes(target, frames=False)
 
 
-Collector = Callable[[EnvironmentConfig, int, Sequence[int]], list[Episode]]
+def _collect(context: StageContext, collector: Callable[..., list[Episode]], *more: Any) -> list[Episode]:
+    """Episodes 0 to n in parts, a Ray task each; every episode follows from (seed, its number) alone.
 
-
-def _collect(context: StageContext, collector: Collector) -> list[Episode]:
-    """Episodes 0 to n in parts, a Ray task each; every episode follows from (seed, its number) alone."""
+    The collector is called with (environment config, seed, episode numbers, *more).
+    """
     config = context.config
     total = config.episodes.num_train + config.episodes.num_dev + config.episodes.num_test
     size = math.ceil(total / config.resources.num_tasks)
     parts = [list(range(first, min(first + size, total))) for first in range(0, total, size)]
     task = ray.remote(num_cpus=config.resources.cpus_per_task)(collector)
-    waiting = [task.remote(config.environment, config.run.seed, part) for part in parts]
+    waiting = [task.remote(config.environment, config.run.seed, part, *more) for part in parts]
     episodes: list[Episode] = []
     for done in waiting:
         episodes += task_result(done)
@@ -129,7 +130,7 @@ def _economics(episodes: Sequence[Episode]) -> dict[str, Any]:
 
 def _files(config: Config) -> str | None:
     """What the imported files are, so that other files at the same path are imported anew."""
-    return fingerprint(config.episodes.path) if config.episodes.path else None
+    return fingerprints(config.episodes) or None
 
 
 STAGE = Stage("collect", ("episodes", "environment"), (), ("episodes",), work, outside=_files)
