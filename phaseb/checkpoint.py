@@ -26,14 +26,27 @@ def save_checkpoint(store: Store, tensors: Mapping[str, torch.Tensor], meta: Map
         tensors: a flat dictionary of tensors, of any shapes and devices.
         meta: anything that JSON can hold: specifications, metrics, step counts.
     """
+    return write_checkpoint(store, *pack_checkpoint(tensors, meta))
+
+
+def pack_checkpoint(tensors: Mapping[str, torch.Tensor], meta: Mapping[str, Any]) -> tuple[bytes, dict[str, Any]]:
+    """A copy of tensors and metadata as they are now, for `write_checkpoint`, which may take its time."""
     blob = save_tensors({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()})
-    meta = strict(dict(meta))
+    return blob, strict(dict(meta))
+
+
+def write_checkpoint(store: Store, blob: bytes, meta: Mapping[str, Any]) -> str:
+    """Write what `pack_checkpoint` made into a folder, in place of the checkpoint there; returns its digest (hex).
+
+    What earlier writers left, old tensors and files half-written when they were killed, is removed at the end.
+    """
     digest = _digest(blob, meta)
     name = f"tensors-{digest[:16]}.safetensors"
     store.write_bytes(blob, name)
     store.write_json({"digest": digest, "tensors": name, "meta": meta}, "meta.json")
-    for old in store.names(suffix=".safetensors"):
-        if old != name:
+    for old in store.names():
+        stale = old.endswith(".safetensors") or (old.startswith((".tensors-", ".meta.json.")) and old.endswith(".tmp"))
+        if stale and old != name:
             store.delete(old)
     return digest
 

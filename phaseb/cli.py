@@ -1,6 +1,7 @@
 """The command line: parse, load and check the config, import the job lazily, run it.
 
-Exit codes: 0 done; 2 bad arguments or config; 3 bad data; 4 cluster not able; 1 anything else.
+Exit codes: 0 done; 2 bad arguments or config; 3 bad data; 4 cluster not able; 130 interrupted; 143 told to leave
+(SIGTERM); 1 anything else.
 """
 
 import argparse
@@ -10,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from phaseb import __version__
+from phaseb import __version__, notice
 from phaseb.config.registry import JOBS
 from phaseb.errors import ConfigError, PhasebError
 
@@ -34,8 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PhasebError as error:
         return _fail(error, str(error), error.exit_code, arguments.debug)
     except KeyboardInterrupt:
-        print("phaseb: interrupted; run the same command again to go on", file=sys.stderr)
-        return 130
+        how = "told to leave" if notice.given() else "interrupted"
+        print(f"phaseb: {how}; run the same command again to go on", file=sys.stderr)
+        return notice.EXIT_CODE if notice.given() else 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -61,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         job.add_argument("--config", metavar="FILE", help="YAML file of differences from the defaults")
         job.add_argument("settings", nargs="*", metavar="KEY.PATH=VALUE", help="settings that win over the file")
     _add_cluster_commands(commands, options)
+    _add_data_commands(commands, options)
     return parser
 
 
@@ -81,6 +84,16 @@ def _add_cluster_commands(commands: Any, options: argparse.ArgumentParser) -> No
     init = commands.add_parser("init", help="write configs, jobs, studies and cluster files", parents=[options])
     init.add_argument("dir", metavar="DIR")
     commands.add_parser("doctor", help="look at this machine and say what to mend", parents=[options])
+
+
+def _add_data_commands(commands: Any, options: argparse.ArgumentParser) -> None:
+    export = commands.add_parser("export", help="give real and synthetic episodes to other trainers", parents=[options])
+    export.add_argument("run", metavar="RUN", help="a run directory")
+    export.add_argument("target", metavar="FOLDER", help="where to write; must be empty or absent")
+    export.add_argument("--format", default="npz", metavar="FORMAT", help="npz, minari or lerobot (npz)")
+    export.add_argument("--only", default="all", metavar="KIND", help="all, trusted, synthetic or real (all)")
+    show = commands.add_parser("settings", help="every setting with its default and meaning", parents=[options])
+    show.add_argument("words", nargs="*", metavar="WORD", help="only settings that have all these in their names")
 
 
 def _run(arguments: argparse.Namespace, words: list[str]) -> int:

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from phaseb import logs, notice
 from phaseb.config.resources import ResourcesConfig
 from phaseb.errors import ClusterError
 
@@ -29,6 +30,8 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",  # paces ray.train.report; the default, 2 s, is longer than our epochs
     "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "120",  # a worker that does not answer that long is replaced
+    "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "2",  # of a notice of 30 s, five seconds are too many
     "RAY_TRAIN_ENABLE_STATE_ACTOR_RECONCILIATION": "0",  # it keeps asking a dashboard that is not there
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same in a worker as in the driver
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
@@ -85,8 +88,10 @@ def _ray_up(resources: ResourcesConfig, wanted: Mapping[str, float] | None) -> I
             folder = _session_folder()
             _start(resources, folder)
         _hush()
-        wait_for_resources(wanted, resources.wait_s)
-        yield
+        logs.configure()
+        with notice.heard():  # after Ray has set its own handler of SIGTERM
+            wait_for_resources(wanted, resources.wait_s)
+            yield
     finally:
         ray.shutdown()
         if folder:
@@ -214,26 +219,41 @@ def _start(resources: ResourcesConfig, folder: str) -> None:
         os.environ.setdefault("RAY_AUTH_TOKEN", new_token())
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
     try:
-        ray.init(
-            address="local",
-            num_cpus=resources.num_cpus or machine_cpus(),
-            num_gpus=resources.num_gpus,
-            include_dashboard=resources.dashboard,
-            dashboard_host="127.0.0.1",
-            object_store_memory=int(resources.object_store_gb * 1e9),
-            log_to_driver=resources.worker_logs,
-            logging_level=logging.ERROR,
-            _temp_dir=folder,
-        )
+        with _silence():
+            ray.init(
+                address="local",
+                num_cpus=resources.num_cpus or machine_cpus(),
+                num_gpus=resources.num_gpus,
+                include_dashboard=resources.dashboard,
+                dashboard_host="127.0.0.1",
+                object_store_memory=int(resources.object_store_gb * 1e9),
+                log_to_driver=resources.worker_logs,
+                logging_level=logging.ERROR,
+                _temp_dir=folder,
+            )
     except Exception as error:  # a machine too busy to start Ray in time gets a plain Exception of it
         raise ClusterError(f"Ray does not start here: {_first_line(error)}; run `phaseb doctor`") from error
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep this process's and its children's stderr quiet: Ray's core announces there how it was told to be quiet."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _join(resources: ResourcesConfig) -> None:
     import ray
 
     address = resources.address or os.environ.get("RAY_ADDRESS", "auto")
-    _check_listening(address)
+    _check_listening(address, resources.wait_s)
     try:
         # A cluster's answer to a wrong token is an exception of Ray's own; RaySystemError and RuntimeError cover both.
         ray.init(address=address, log_to_driver=resources.worker_logs, logging_level=logging.ERROR)
@@ -242,15 +262,21 @@ def _join(resources: ResourcesConfig) -> None:
         raise ClusterError(f"cannot join the Ray cluster at {address}: {_first_line(error)}; {hint}") from error
 
 
-def _check_listening(address: str) -> None:
-    """Ray ends the whole process where nobody listens at an address, so look before."""
+def _check_listening(address: str, wait_s: float) -> None:
+    """Ray ends the whole process where nobody listens at an address, so look before; a head may be starting again."""
     host, _, port = address.rpartition(":")
     if not host or "/" in host or not port.isdigit():
         return  # auto, or a name that only Ray can resolve
-    try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
-    except OSError as error:
-        raise ClusterError(f"no Ray cluster answers at {address} ({error}); check resources.address") from error
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise ClusterError(f"no Ray cluster answers at {address} ({error}); check resources.address") from error
+        else:
+            return
+        time.sleep(POLL_S)
 
 
 def _hush() -> None:

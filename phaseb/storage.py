@@ -1,6 +1,7 @@
 """One way to reach files: a folder on any pyarrow filesystem (local disk, S3, GCS, HDFS), written atomically.
 
-A write goes to a temporary name and is renamed when it is whole, so a reader never sees half a file.
+A write goes to a temporary name and is renamed when it is whole, so a reader never sees half a file. A server that does
+not answer for a while is waited for (`patience`).
 """
 
 import errno
@@ -14,7 +15,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from phaseb.errors import DataError, PhasebError
+from phaseb.errors import ConfigError, DataError, PhasebError
+from phaseb.patience import patiently
 
 
 @dataclass(frozen=True)
@@ -26,9 +28,19 @@ class Store:
 
     @classmethod
     def at(cls, uri: str | os.PathLike[str]) -> "Store":
-        """The store at a local path or at the URI of a pyarrow filesystem (`s3://bucket/prefix?endpoint_override=…`)."""
+        """The store at a local path or at the URI of a pyarrow filesystem (`s3://bucket/prefix?endpoint_override=…`).
+
+        Raises:
+            ConfigError: where the URI carries a password, which would end in configs and logs.
+            DataError: where there is no such filesystem.
+        """
         text = os.fspath(uri)
         if "://" in text:
+            if ":" in text.partition("://")[2].partition("/")[0].rpartition("@")[0]:
+                raise ConfigError(
+                    f"{redact(text)} was given with a password in it, which would be written into configs and logs; "
+                    "give it by the environment (AWS_ACCESS_KEY_ID …) or by the machine's role"
+                )
             try:
                 filesystem, path = pafs.FileSystem.from_uri(text)
             except (pa.ArrowInvalid, OSError) as error:
@@ -50,28 +62,24 @@ class Store:
         return Store(self.filesystem, self.path(*parts))
 
     def exists(self, *parts: str) -> bool:
-        return self.filesystem.get_file_info(self.path(*parts)).type != pafs.FileType.NotFound
+        return bool(self._info(*parts).type != pafs.FileType.NotFound)
 
     def is_file(self, *parts: str) -> bool:
-        return self.filesystem.get_file_info(self.path(*parts)).type == pafs.FileType.File
+        return bool(self._info(*parts).type == pafs.FileType.File)
 
     def names(self, *parts: str, suffix: str = "") -> list[str]:
         """Sorted names of the files directly in a folder; empty where the folder is absent."""
-        selector = pafs.FileSelector(self.path(*parts), allow_not_found=True)
-        files = self.filesystem.get_file_info(selector)
-        return sorted(f.base_name for f in files if f.type == pafs.FileType.File and f.base_name.endswith(suffix))
+        files = [f.base_name for f in self._list(*parts) if f.type == pafs.FileType.File]
+        return sorted(name for name in files if name.endswith(suffix))
 
     def folders(self, *parts: str) -> list[str]:
         """Sorted names of the folders directly in a folder."""
-        selector = pafs.FileSelector(self.path(*parts), allow_not_found=True)
-        found = self.filesystem.get_file_info(selector)
-        return sorted(f.base_name for f in found if f.type == pafs.FileType.Directory)
+        return sorted(f.base_name for f in self._list(*parts) if f.type == pafs.FileType.Directory)
 
     def read_bytes(self, *parts: str) -> bytes:
         path = self.path(*parts)
         try:
-            with self.filesystem.open_input_stream(path) as stream:
-                return bytes(stream.readall())
+            return patiently(lambda: self._read(path), path)
         except FileNotFoundError as error:
             raise DataError(f"no such file: {path}") from error
 
@@ -84,11 +92,15 @@ class Store:
         path = self.path(*parts)
         folder, name = path.rsplit("/", 1)
         temporary = f"{folder}/.{name}.{uuid.uuid4().hex[:8]}.tmp"
-        try:
+
+        def write() -> None:
             self.filesystem.create_dir(folder, recursive=True)
             with self.filesystem.open_output_stream(temporary) as stream:
                 stream.write(data)
             self.filesystem.move(temporary, path)
+
+        try:
+            patiently(write, path)
         except OSError as error:
             self._discard(temporary)
             raise PhasebError(f"cannot write {path}: {_reason(error)}") from error
@@ -111,15 +123,31 @@ class Store:
 
     def delete(self, *parts: str) -> None:
         """Remove a file or a folder with all it holds; nothing where it is absent."""
-        info = self.filesystem.get_file_info(self.path(*parts))
-        if info.type == pafs.FileType.Directory:
-            self.filesystem.delete_dir(info.path)
-        elif info.type != pafs.FileType.NotFound:
-            self.filesystem.delete_file(info.path)
+        path = self.path(*parts)
+        patiently(lambda: self._delete(path), path)
 
     def move(self, source: str, target: str) -> None:
         """Rename a file or folder within the store."""
         self.filesystem.move(self.path(source), self.path(target))
+
+    def _info(self, *parts: str) -> Any:
+        path = self.path(*parts)
+        return patiently(lambda: self.filesystem.get_file_info(path), path)
+
+    def _list(self, *parts: str) -> list[Any]:
+        selector = pafs.FileSelector(self.path(*parts), allow_not_found=True)
+        return list(patiently(lambda: self.filesystem.get_file_info(selector), selector.base_dir))
+
+    def _read(self, path: str) -> bytes:
+        with self.filesystem.open_input_stream(path) as stream:
+            return bytes(stream.readall())
+
+    def _delete(self, path: str) -> None:
+        kind = self.filesystem.get_file_info(path).type
+        if kind == pafs.FileType.Directory:
+            self.filesystem.delete_dir(path)
+        elif kind != pafs.FileType.NotFound:
+            self.filesystem.delete_file(path)
 
     def _discard(self, path: str) -> None:
         try:
@@ -129,9 +157,10 @@ class Store:
 
 
 def redact(uri: str) -> str:
-    """A URI without the user name and password that it may carry."""
+    """A URI without the user name and password that it may carry before its host."""
     scheme, _, rest = uri.partition("://")
-    return f"{scheme}://{rest.rsplit('@', 1)[-1]}" if rest else uri
+    host, slash, path = rest.partition("/")
+    return f"{scheme}://{host.rsplit('@', 1)[-1]}{slash}{path}" if rest else uri
 
 
 def _reason(error: OSError) -> str:

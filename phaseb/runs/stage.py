@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from phaseb import __version__
+from phaseb import __version__, logs
 from phaseb.config.root import Config
 from phaseb.errors import DataError
 from phaseb.runs.directory import RunDirectory, digest_of, folder_digest, section_digests
@@ -71,11 +71,14 @@ class Stage:
         entry = {"state": "started", "key": key, "version": __version__, "started": _now(), "seconds": spent,
                  "inputs": {name: directory.stage(name)["outputs"] for name in self.inputs}}  # fmt: skip
         directory.record(self.name, entry)
+        logs.bind(run=directory.store.root, stage=self.name)
+        logs.event("stage starts", resumed=before.get("key") == key)
         metrics = self.work(StageContext(config, directory.store, key, callbacks, self.name))
         seconds = spent + time.monotonic() - started
         outputs = {output: folder_digest(directory.store, output) for output in self.outputs}
         directory.record(self.name, entry | {"state": "done", "ended": _now(), "seconds": seconds, "metrics": metrics,
                                              "outputs": outputs})  # fmt: skip
+        logs.event("stage ends", seconds=round(seconds, 3))
         return self._end(metrics, seconds, callbacks, skipped=False)
 
     def is_done(self, config: Config) -> bool:

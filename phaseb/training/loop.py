@@ -5,74 +5,81 @@ goes on from a checkpoint makes the same updates as if nothing had happened.
 """
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
 
-from phaseb.checkpoint import flatten, load_checkpoint, save_checkpoint, unflatten
+from phaseb import logs
 from phaseb.config.run import TrainingConfig
 from phaseb.data_parallel import LearnerContext
 from phaseb.errors import DivergenceError
 from phaseb.storage import Store
+from phaseb.training.keeper import Keeper
 from phaseb.training.learner import Learner
+from phaseb.training.meters import Meters
+from phaseb.training.state import Progress, Report, read_progress
 
-Report = Callable[[Mapping[str, float]], None]
+__all__ = ["Progress", "Report", "read_progress", "resume", "train"]
 
-
-@dataclass
-class Progress:
-    """How far a training came: the next step to make of how many, seconds spent, rows of metrics."""
-
-    next_step: int
-    num_steps: int
-    seconds: float
-    rows: list[dict[str, float]]
-
-    @property
-    def complete(self) -> bool:
-        return self.next_step >= self.num_steps
+NOTICED_EVERY_S = 2.0
+"""Seconds between checkpoints once it is known that the machine will be taken away."""
+METERED_EVERY_S = 1.0
 
 
-def train(learner: Learner, context: LearnerContext, config: TrainingConfig, store: Store, key: str,
-          report: Report) -> Progress:  # fmt: skip
+def train(learner: Learner, context: LearnerContext, config: TrainingConfig, store: Store, key: str, report: Report,
+          *, noticed: Callable[[], bool] = lambda: False, leaving: Callable[[], bool] = lambda: False,
+          meters: Meters | None = None) -> Progress:  # fmt: skip
     """Train to the learner's last step, going on from the checkpoint in `store` where it carries the same key.
 
     Args:
         key: digest of config and data; a checkpoint under another key is ignored and overwritten.
         report: called with the metrics of every held-out look.
+        noticed: whether it is known that this machine will be taken away: then checkpoints come thick and fast.
+        leaving: whether to stop now: the checkpoint of this very step is written first.
 
     Raises:
         DivergenceError: naming the step and the last good checkpoint.
+        KeyboardInterrupt: where it left.
     """
+    meters = meters or Meters("", on=False)
     progress = resume(learner, store, key) or Progress(0, learner.num_steps, 0.0, [])
-    clock = _Clock(progress.seconds, config.checkpoint_every_s)
-    saved = progress.next_step
-    for step in range(progress.next_step, learner.num_steps):
-        try:
-            metrics = learner.step(step)
-        except DivergenceError as error:
-            good = f"last good checkpoint: step {saved} in {store.root}" if saved else "no checkpoint before it"
-            raise DivergenceError(f"{error}; {good}; lower the learning rate or clip harder") from error
-        last = step + 1 == learner.num_steps
-        if last or (step + 1) % config.validate_every == 0:
-            metrics = {**metrics, **learner.validate(step)}
-            report({"step": float(step + 1), "num_steps": float(learner.num_steps), **metrics})
-        if last or step % config.log_every == 0 or (step + 1) % config.validate_every == 0:
-            progress.rows.append({"step": float(step + 1), "seconds": clock.total(), **metrics})
-        progress.next_step, progress.seconds = step + 1, clock.total()
-        if context.rank == 0 and (last or clock.due()):
-            save(learner, progress, store, key)
-            saved = step + 1
+    clock = _Clock(progress.seconds, config.checkpoint_every_s, noticed)
+    pace = _Pace(meters, progress.next_step)
+    meters.started(progress.next_step, learner.num_steps)
+    if progress.next_step:
+        logs.event("training goes on", step=progress.next_step, num_steps=learner.num_steps)
+    with Keeper(store, key, progress.next_step, meters) as keeper:
+        for step in range(progress.next_step, learner.num_steps):
+            metrics = _step(learner, step, keeper, store)
+            last = step + 1 == learner.num_steps
+            if last or (step + 1) % config.validate_every == 0:
+                metrics = {**metrics, **learner.validate(step)}
+                report({"step": float(step + 1), "num_steps": float(learner.num_steps), **metrics})
+                meters.looked(metrics)
+            if last or step % config.log_every == 0 or (step + 1) % config.validate_every == 0:
+                progress.rows.append({"step": float(step + 1), "seconds": clock.total(), **metrics})
+            progress.next_step, progress.seconds = step + 1, clock.total()
+            pace.stepped(step + 1, last)
+            if context.rank == 0:
+                _save(keeper, learner, progress, clock, leaving())
     return progress
 
 
-def save(learner: Learner, progress: Progress, store: Store, key: str) -> None:
-    """Write a checkpoint from which `resume` goes on."""
-    tensors, rest = flatten(learner.state_dict())
-    save_checkpoint(
-        store, tensors, {"key": key, "next_step": progress.next_step, "num_steps": progress.num_steps,
-                         "seconds": progress.seconds, "rows": progress.rows, "rest": rest},
-    )  # fmt: skip
+def _step(learner: Learner, step: int, keeper: Keeper, store: Store) -> dict[str, float]:
+    try:
+        return learner.step(step)
+    except DivergenceError as error:
+        saved = keeper.settle()
+        good = f"last good checkpoint: step {saved} in {store.root}" if saved else "no checkpoint before it"
+        raise DivergenceError(f"{error}; {good}; lower the learning rate or clip harder") from error
+
+
+def _save(keeper: Keeper, learner: Learner, progress: Progress, clock: "_Clock", leaving: bool) -> None:
+    if progress.complete or leaving:
+        keeper.finish(learner, progress)
+    elif clock.due():
+        keeper.keep(learner, progress)
+    if leaving and not progress.complete:
+        logs.event("leaving", step=progress.next_step)
+        raise KeyboardInterrupt
 
 
 def resume(learner: Learner, store: Store, key: str) -> Progress | None:
@@ -85,28 +92,37 @@ def resume(learner: Learner, store: Store, key: str) -> Progress | None:
     return progress
 
 
-def read_progress(store: Store, key: str) -> tuple[dict[str, Any], Progress] | None:
-    """The state and the progress of a checkpoint; None where there is none under this key."""
-    if not store.exists("meta.json"):
-        return None
-    if store.read_json("meta.json").get("meta", {}).get("key") != key:
-        return None
-    tensors, meta = load_checkpoint(store)
-    progress = Progress(int(meta["next_step"]), int(meta["num_steps"]), float(meta["seconds"]), meta["rows"])
-    return unflatten(tensors, meta["rest"]), progress
-
-
 class _Clock:
-    def __init__(self, before: float, every_s: float) -> None:
-        self._before, self._every_s = before, every_s
+    def __init__(self, before: float, every_s: float, noticed: Callable[[], bool]) -> None:
+        self._before, self._every_s, self._noticed = before, every_s, noticed
         self._start = self._last = time.monotonic()
+        self._in_time = True
 
     def total(self) -> float:
         return self._before + time.monotonic() - self._start
 
     def due(self) -> bool:
-        now = time.monotonic()
-        if now - self._last < self._every_s:
+        """Whether a checkpoint is due: every so often, and at once when it becomes known that time is short."""
+        now, noticed = time.monotonic(), self._noticed()
+        if noticed and self._in_time:
+            self._in_time = False
+            logs.event("told that this machine will be taken away")
+        elif now - self._last < (min(NOTICED_EVERY_S, self._every_s) if noticed else self._every_s):
             return False
         self._last = now
         return True
+
+
+class _Pace:
+    """Tells the meters of steps, at most once a second: a meter costs more than a small step may."""
+
+    def __init__(self, meters: Meters, step: int) -> None:
+        self._meters, self._step, self._since = meters, step, time.monotonic()
+
+    def stepped(self, step: int, last: bool) -> None:
+        now = time.monotonic()
+        if last or now - self._since >= METERED_EVERY_S:
+            self._meters.stepped(step, now - self._since, step - self._step)
+            self._step, self._since = step, now
+
+

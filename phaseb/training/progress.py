@@ -4,30 +4,56 @@ Train's own callbacks run in its controller, another process, and its reports ar
 costs neither, and works wherever the checkpoints work.
 """
 
+import logging
+import queue
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from phaseb.errors import DataError
+from phaseb import logs
+from phaseb.errors import DataError, PhasebError
 from phaseb.storage import Store
-from phaseb.training.loop import Report
+from phaseb.training.state import Report
 
 FILE = "announced.json"
 POLL_S = 1.0
 
 
-def announcing(store: Store) -> Report:
-    """A reporter for rank 0 that leaves the newest metrics in the store, at most once a second."""
+@contextmanager
+def announcing(store: Store) -> Iterator[Report]:
+    """A reporter for rank 0 that leaves the newest metrics in the store, at most once a second.
+
+    They are written in a thread of their own: what is announced while storage is slow is dropped for what is newer.
+    """
+    newest: queue.Queue[Mapping[str, float] | None] = queue.Queue()
+    thread = threading.Thread(target=_write, args=(store, newest), daemon=True, name="announcements")
+    thread.start()
+    try:
+        yield newest.put
+    finally:
+        newest.put(None)
+        thread.join()
+
+
+def _write(store: Store, newest: "queue.Queue[Mapping[str, float] | None]") -> None:
     last = 0.0
-
-    def announce(metrics: Mapping[str, float]) -> None:
-        nonlocal last
-        if time.monotonic() - last >= POLL_S or metrics["step"] == metrics["num_steps"]:
-            store.write_json(dict(metrics), FILE)
+    while True:
+        found = newest.get()
+        while not newest.empty() and found is not None:
+            following = newest.get()
+            if following is None:
+                newest.put(None)
+                break
+            found = following
+        if found is None:
+            return
+        if time.monotonic() - last >= POLL_S or found["step"] == found["num_steps"]:
+            try:
+                store.write_json(dict(found), FILE)
+            except PhasebError as error:
+                logs.event("progress not told", logging.WARNING, reason=str(error))
             last = time.monotonic()
-
-    return announce
 
 
 @contextmanager
@@ -53,7 +79,7 @@ def _poll(store: Store, on_progress: Report, stop: threading.Event) -> None:
         ended = stop.wait(POLL_S)
         try:
             found = store.read_json(FILE)
-        except DataError:
+        except (DataError, OSError):
             found = None
         if found is not None and found != seen:
             seen = found

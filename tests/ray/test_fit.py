@@ -83,7 +83,7 @@ def test_a_worker_killed_with_kill_9_is_replaced_and_goes_on(tmp_path, alone):
 
 def test_an_end_is_told_by_name_and_at_once(tmp_path):
     with pytest.raises(DivergenceError, match=r"not finite at step 7; last good checkpoint: step 7 in "):
-        trained(tmp_path, 1, problem(diverge_at=7), max_failures=0)
+        trained(tmp_path, 1, problem(diverge_at=7))
 
 
 def test_progress_reaches_the_driver(tmp_path):

@@ -24,6 +24,9 @@ class LinearLearner:
             raise DivergenceError(f"loss is not finite at step {step}")
         if self._data.get("sleep_s"):
             time.sleep(self._data["sleep_s"])
+        if self._data.get("steps_log"):
+            with open(self._data["steps_log"], "a", encoding="utf-8") as log:
+                log.write(f"{self._context.rank} {step}\n")
         rows = numpy_generator(self._context.seed, "batch", step).integers(0, len(self._x), 32)
         index = torch.from_numpy(self._context.share(rows))
         loss = ((self._x[index] @ self.weight - self._y[index]) ** 2).mean()

@@ -1,0 +1,51 @@
+"""What passes by itself is waited for: storage that does not answer for a while must not end a run of three days."""
+
+import errno
+import logging
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+ResultT = TypeVar("ResultT")
+
+PATIENCE_S = 120.0
+"""How long storage that does not answer is asked again before its error counts."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 5.0
+
+PASSING_ERRNOS = {
+    errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH,
+    errno.EPIPE, errno.ESTALE, errno.EAGAIN,
+}  # fmt: skip
+PASSING_WORDS = (
+    "NETWORK_CONNECTION", "SLOW_DOWN", "SERVICE_UNAVAILABLE", "INTERNAL_FAILURE", "REQUEST_TIMEOUT", "THROTTLING",
+    "curlCode", "timed out", "Timeout was reached", "Connection refused", "Connection reset", "HTTP response code 503",
+    "HTTP response code 500", "HTTP response code 502", "HTTP response code 504",
+)  # fmt: skip
+"""What pyarrow's filesystems say of a server that is away or overloaded (they give no error number)."""
+
+
+def is_passing(error: OSError) -> bool:
+    """Whether an error of a filesystem may be gone in a minute: a server away, not a missing file or a full disk."""
+    if isinstance(error, FileNotFoundError | PermissionError | FileExistsError | NotADirectoryError):
+        return False
+    return error.errno in PASSING_ERRNOS or any(word in str(error) for word in PASSING_WORDS)
+
+
+def patiently(work: Callable[[], ResultT], what: str) -> ResultT:
+    """Do work on storage, again and again while its error is one that passes; the work must bear being repeated.
+
+    Raises:
+        OSError: what the storage said, at once where it does not pass, else after `PATIENCE_S`.
+    """
+    deadline, pause_s = time.monotonic() + PATIENCE_S, FIRST_PAUSE_S
+    while True:
+        try:
+            return work()
+        except OSError as error:
+            if not is_passing(error) or time.monotonic() + pause_s > deadline:
+                raise
+            logging.getLogger("phaseb").warning(
+                "storage does not answer; trying again", extra={"fields": {"path": what, "reason": str(error)[:200]}}
+            )
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
