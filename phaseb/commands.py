@@ -4,15 +4,18 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
+from phaseb.errors import ConfigError
 from phaseb.storage import strict
 
 
 def run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     """Run one command and return its exit code."""
-    return {"tune": _tune, "submit": _submit, "status": _status, "logs": _logs, "stop": _stop, "init": _init,
-            "doctor": _doctor}[arguments.command](arguments, words)  # fmt: skip
+    known = {"tune": _tune, "submit": _submit, "status": _status, "logs": _logs, "stop": _stop, "init": _init,
+             "doctor": _doctor, "export": _export, "settings": _settings}  # fmt: skip
+    return known[arguments.command](arguments, words)
 
 
 def show_report(runs: Sequence[str], as_json: bool) -> int:
@@ -74,6 +77,32 @@ def _doctor(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     from phaseb.doctor import examine
 
     return examine(as_json=arguments.json)
+
+
+def _export(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    from phaseb.runs.export import export_run
+
+    done = export_run(arguments.run, arguments.target, arguments.format, arguments.only)
+    if arguments.json:
+        _print_json(done)
+    else:
+        print(f"{done['episodes']} episodes ({done['synthetic']} synthetic) in {done['path']}")
+    return 0
+
+
+def _settings(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    from phaseb.config.reference import settings
+
+    found = [one for one in settings() if all(word in one.path for word in arguments.words)]
+    if not found:
+        raise ConfigError(f"no setting has {' and '.join(arguments.words)} in its name")
+    if arguments.json:
+        _print_json([asdict(one) for one in found])
+        return 0
+    for one in found:
+        kind = ", ".join(filter(None, [" / ".join(one.choices) or one.kind, one.limits]))
+        print(f"{one.path}={one.default}  ({kind})\n    {one.description}")
+    return 0
 
 
 def _print_json(value: Any) -> None:

@@ -1,12 +1,24 @@
 """Settings of the judges: fresh classifiers that say how far synthetic episodes can be told from real ones."""
 
-from typing import Literal
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from phaseb.config.section import Section
 
-Family = Literal["episode_trees", "window_trees", "gru"]
+FAMILIES = ("episode_trees", "window_trees", "gru")
+"""The families of judges that are built in."""
+
+
+def _known(name: str) -> str:
+    module, colon, function = name.partition(":")
+    own = bool(colon) and all(part.isidentifier() for part in [*module.split("."), function])
+    if name not in FAMILIES and not own:
+        raise ValueError(f"is none of {', '.join(FAMILIES)} nor module:function of your own")
+    return name
+
+
+Family = Annotated[str, AfterValidator(_known)]
 
 
 class JudgeConfig(Section):
@@ -22,7 +34,9 @@ class JudgeConfig(Section):
         (0.0, 0.2), min_length=1, description="standard deviations of the noise added to both sides, in units of z"
     )
     families: tuple[Family, ...] = Field(
-        ("episode_trees", "window_trees", "gru"), min_length=1, description="families of classifiers; the worst counts"
+        FAMILIES,
+        min_length=1,
+        description=f"families of classifiers ({', '.join(FAMILIES)}, or module:function); the worst counts",
     )
     num_folds: int = Field(5, ge=2, le=20, description="folds of the cross-fit; a matched pair is always in one fold")
     num_permutations: int = Field(1000, ge=19, description="label swaps within pairs that make the null distribution")

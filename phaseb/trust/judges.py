@@ -4,6 +4,7 @@ n pairs, T steps, D latent dimensions, A action dimensions, F folds. A judge is 
 forgotten inside one call, and shares no weight with the critic or the gate.
 """
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from torch import Tensor, nn
 
 from phaseb.config.judge import Family, JudgeConfig
+from phaseb.errors import ConfigError, DataError
 from phaseb.seeding import derive_seed, torch_generator
 from phaseb.trust.features import judge_features, windows
 from phaseb.trust.stacked import StackedGRU, StackedLinear
@@ -32,12 +34,35 @@ class Evidence:
     folds: NDArray[np.int64]
 
 
+Judge = Callable[[Evidence, JudgeConfig, int], Scores]
+"""What `judge.families: [module:function]` names: called with the evidence, the settings and a seed."""
+
+
 def cross_fit(family: Family, evidence: Evidence, config: JudgeConfig, seed: int) -> Scores:
     """Scores (n,) of the real and of the synthetic member of every pair; higher is more real.
 
     Each pair is scored by a classifier fitted on the pairs of the other folds.
+
+    Raises:
+        ConfigError: where `module:function` cannot be imported.
+        DataError: where it gives something else than a finite score for every pair.
     """
-    return FAMILIES[family](evidence, config, seed)
+    real, synthetic = (np.asarray(side, np.float64) for side in _judge(family)(evidence, config, seed))
+    for side in (real, synthetic):
+        if side.shape != (len(evidence.folds),) or not np.isfinite(side).all():
+            raise DataError(f"judge {family} gave {side.shape}, wanted ({len(evidence.folds)},) finite scores a side")
+    return real, synthetic
+
+
+def _judge(family: Family) -> Judge:
+    if family in FAMILIES:
+        return FAMILIES[family]
+    module, _, name = family.partition(":")
+    try:
+        found: Judge = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"judge.families: cannot import {family}: {error}") from error
+    return found
 
 
 def _episode_trees(evidence: Evidence, config: JudgeConfig, seed: int) -> Scores:
@@ -134,6 +159,6 @@ def _sequence(z: NDArray[np.float32], actions: NDArray[np.float32]) -> Tensor:
     return torch.from_numpy(np.concatenate(parts, axis=2).astype(np.float32))
 
 
-FAMILIES: dict[Family, Callable[[Evidence, JudgeConfig, int], Scores]] = {
+FAMILIES: dict[Family, Judge] = {
     "episode_trees": _episode_trees, "window_trees": _window_trees, "gru": _gru,
 }  # fmt: skip

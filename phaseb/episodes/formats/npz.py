@@ -70,21 +70,35 @@ def write_npz(store: Store, name: str, episodes: Sequence[Episode]) -> None:
     Raises:
         DataError: for no episodes, or where some carry states, frames or actions and others do not.
     """
+    save_arrays(store, name, pack_episodes(episodes))
+
+
+def save_arrays(store: Store, name: str, arrays: dict[str, NDArray[Any]]) -> None:
+    """Write arrays as one compressed file, whole or not at all."""
+    sink = io.BytesIO()
+    np.savez_compressed(sink, allow_pickle=False, **arrays)
+    store.write_bytes(sink.getvalue(), name)
+
+
+def pack_episodes(episodes: Sequence[Episode]) -> dict[str, NDArray[Any]]:
+    """Episodes as the padded arrays of the format.
+
+    Raises:
+        DataError: for no episodes, or where some carry states, frames or actions and others do not.
+    """
     if not episodes:
         raise DataError("no episodes to write")
     arrays: dict[str, NDArray[Any]] = {"lengths": np.array([len(e) for e in episodes], np.int64)}
     for field in ("state", "frames", "actions", "rewards"):
-        padded = _pad(field, [getattr(e, field) for e in episodes])
-        if padded is not None:
-            arrays["observations" if field == "state" else field] = padded
+        array = padded(field, [getattr(e, field) for e in episodes])
+        if array is not None:
+            arrays["observations" if field == "state" else field] = array
     arrays["terminals"] = np.array([e.terminated for e in episodes], bool)
     arrays["ids"] = np.array([e.id for e in episodes], np.str_)
     for metric in METRICS:
         if any(metric in e.metrics for e in episodes):
             arrays[metric] = np.array([e.metrics.get(metric, math.nan) for e in episodes], np.float64)
-    sink = io.BytesIO()
-    np.savez_compressed(sink, allow_pickle=False, **arrays)
-    store.write_bytes(sink.getvalue(), name)
+    return arrays
 
 
 def _rename(archive: zipfile.ZipFile, columns: ColumnsConfig, max_bytes: int) -> dict[str, NDArray[Any]]:
@@ -189,13 +203,14 @@ def _floats(name: str, array: NDArray[Any]) -> NDArray[np.float32]:
         return np.ascontiguousarray(array, np.float32)
 
 
-def _pad(name: str, rows: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:
+def padded(name: str, rows: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:
+    """Rows of different lengths as one array, zeros behind the shorter ones; None where no row is there."""
     present = [row for row in rows if row is not None]
     if not present:
         return None
     if len(present) < len(rows) or len({row.shape[1:] for row in present}) > 1:
         raise DataError(f"an NPZ file needs {name} of one shape in every episode")
-    padded = np.zeros((len(rows), max(map(len, present)), *present[0].shape[1:]), present[0].dtype)
-    for target, row in zip(padded, present, strict=True):
+    whole = np.zeros((len(rows), max(map(len, present)), *present[0].shape[1:]), present[0].dtype)
+    for target, row in zip(whole, present, strict=True):
         target[: len(row)] = row
-    return padded
+    return whole

@@ -1,0 +1,54 @@
+"""MkDocs hooks: the config reference out of the schema, and a table of contents out of the pages that are there."""
+
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File, Files
+
+from phaseb.config.reference import section_titles, settings
+
+CONTENTS = {
+    "Start": ["index", "own-data", "concepts", "library", "notebook"],
+    "Guides": ["searches", "clusters", "replay", "extending", "config"],
+    "How it works": ["architecture", "world-model", "trust", "policy", "reliability", "security"],
+    "Measured": ["results", "performance"],
+}
+"""The order of the pages; one that is not named here comes last, one that is not there is left out."""
+GENERATED = "config"
+HEAD = "| setting | default | is | meaning |\n| --- | --- | --- | --- |\n"
+
+
+def on_config(config: Any) -> Any:
+    pages = {path.stem for path in Path(config["docs_dir"]).glob("*.md")} | {GENERATED}
+    named = {name for names in CONTENTS.values() for name in names}
+    rest = sorted(pages - named)
+    chapters = {**CONTENTS, "More": rest}
+    config["nav"] = [
+        {title: [f"{name}.md" for name in names if name in pages]}
+        for title, names in chapters.items() if pages & set(names)
+    ]  # fmt: skip
+    return config
+
+
+def on_files(files: Files, config: Any) -> Files:
+    files.append(File.generated(config, f"{GENERATED}.md", content=reference()))
+    return files
+
+
+def reference() -> str:
+    """The page of all settings, section by section."""
+    parts = [
+        "# Settings\n\nEvery setting of a run by its dotted name, for YAML files (`policy: {num_steps: 2000}`) and for "
+        "the command line (`policy.num_steps=2000`). `phaseb settings WORD` shows them in the terminal. Made from the "
+        "schema.\n"
+    ]
+    titles, seen = section_titles(), ""
+    for setting in settings():
+        section = setting.path.partition(".")[0]
+        if section != seen:
+            seen = section
+            parts.append(f"\n## {section}\n\n{titles[section]}\n\n{HEAD}")
+        kind = ", ".join(filter(None, [" / ".join(setting.choices) or setting.kind, setting.limits]))
+        cells = (f"`{setting.path}`", f"`{setting.default}`", kind, setting.description)
+        parts.append("| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in cells) + " |\n")
+    return "".join(parts)

@@ -1,0 +1,98 @@
+"""Every setting with its type, default and meaning, as the schema has them."""
+
+import types
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from phaseb.config.root import Config
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One dotted name. `limits` are the bounds of a number, `choices` the words that are allowed."""
+
+    path: str
+    kind: str
+    default: str
+    limits: str
+    choices: tuple[str, ...]
+    description: str
+
+
+def settings(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[Setting]:
+    """All settings in the order of the schema."""
+    for name, field in model.model_fields.items():
+        path, inner = f"{prefix}{name}", _section(field.annotation)
+        if inner is not None:
+            yield from settings(inner, f"{path}.")
+        else:
+            yield Setting(path, _kind(field.annotation), _default(field), _limits(field),
+                          _choices(field.annotation), field.description or "")  # fmt: skip
+
+
+def section_titles(model: type[BaseModel] = Config) -> dict[str, str]:
+    """What each section is about: the first line of its docstring."""
+    titles = {}
+    for name, field in model.model_fields.items():
+        inner = _section(field.annotation)
+        titles[name] = ((inner.__doc__ if inner else "") or "").strip().split("\n")[0]
+    return titles
+
+
+def _section(annotation: Any) -> type[BaseModel] | None:
+    candidates = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+
+
+def _choices(annotation: Any) -> tuple[str, ...]:
+    """The words of every Literal within a type."""
+    if typing.get_origin(annotation) is typing.Literal:
+        return tuple(str(word) for word in typing.get_args(annotation))
+    return tuple(word for part in typing.get_args(annotation) if part is not annotation for word in _choices(part))
+
+
+def _kind(annotation: Any) -> str:
+    if typing.get_origin(annotation) is typing.Literal:
+        return "word"
+    if typing.get_origin(annotation) is typing.Annotated:
+        return _kind(typing.get_args(annotation)[0])
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+        parts = [_kind(part) for part in typing.get_args(annotation)]
+        return " or ".join(dict.fromkeys(parts))
+    origin = typing.get_origin(annotation) or annotation
+    names = {str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "null"}
+    if origin in (tuple, list):
+        inner = [part for part in typing.get_args(annotation) if part is not Ellipsis]
+        return f"list of {_kind(inner[0])}s" if inner else "list"
+    return names.get(origin, "mapping" if origin is dict else str(getattr(origin, "__name__", origin)))
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json")
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_plain, value))}]"
+    return _plain(value)
+
+
+def _plain(value: Any) -> str:
+    words = {None: "null", True: "true", False: "false", "": '""'}
+    known = value is None or isinstance(value, (bool, str))
+    return words.get(value, str(value)) if known else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _limits(field: FieldInfo) -> str:
+    signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
+    found = [
+        f"{sign} {_plain(limit)}"
+        for bound in field.metadata for name, sign in signs.items() if (limit := getattr(bound, name, None)) is not None
+    ]  # fmt: skip
+    return ", ".join(found)
