@@ -85,6 +85,8 @@ class GroupColumns(Mapping[str, NDArray[Any]]):
     def vectors(self, below: str) -> list[str]:
         """The columns of one value or vector of numbers a row that are, or lie below, a name."""
         node = _open(self._group, below)
+        if isinstance(node, h5py.h5d.DatasetID):
+            self._found[below] = node
         names = [f"{below}/{n}" for n in _datasets(node)] if isinstance(node, h5py.h5g.GroupID) else [below]
         found = [(name, self._dataset(name)) for name in names]
         return [name for name, d in found if d is not None and 1 <= d.rank <= 2 and d.dtype.kind in "fiub"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as pads
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from phaseb.config.episodes import EpisodesConfig
@@ -61,14 +61,27 @@ class Source:
     def _arrow(self, index: int) -> Any:
         folder = f"data/{index}"
         with naming(self._store, folder):
-            files = [self._store.path(folder, n) for n in self._store.names(folder, suffix=f".{self._format}")]
-            if not files:
+            names = self._store.names(folder, suffix=f".{self._format}")
+            if not names:
                 raise DataError(f"lacks its .{self._format} file")
-            table = pads.dataset(files, format=self._format, filesystem=self._store.filesystem).to_table()
+            tables = [self._table(f"{folder}/{name}") for name in names]
+            table = tables[0] if len(tables) == 1 else pa.concat_tables(tables)
             size, limit = table.nbytes, self._config.max_bytes
             if size > limit:
                 raise DataError(f"unpacks to {size} bytes, more than episodes.max_bytes={limit}")
             return _TableColumns(table, self._shapes)
+
+    def _table(self, name: str) -> pa.Table:
+        """One file, read in this thread: episodes are small, and starting threads costs more than it gives."""
+        with self._store.filesystem.open_input_file(self._store.path(name)) as file:
+            if self._format == "arrow":
+                return pa.ipc.open_file(file).read_all()
+            with pq.ParquetFile(file) as parquet:
+                groups = range(parquet.metadata.num_row_groups)
+                size = sum(parquet.metadata.row_group(i).total_byte_size for i in groups)
+                if size > self._config.max_bytes:
+                    raise DataError(f"unpacks to {size} bytes, more than episodes.max_bytes={self._config.max_bytes}")
+                return parquet.read(use_threads=False)
 
 
 class _TableColumns(Mapping[str, NDArray[Any]]):

@@ -88,7 +88,8 @@ def _vectors(columns: Columns, names: tuple[str, ...]) -> NDArray[np.float32]:
     if len({len(part) for part in parts}) > 1:
         lengths = ", ".join(f"{name} {len(part)}" for name, part in zip(names, parts, strict=True))
         raise DataError(f"columns differ in length: {lengths}")
-    return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
+    flat = [part.reshape(len(part), -1) for part in parts]
+    return flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1)
 
 
 def _frames(columns: Columns, config: EpisodesConfig) -> NDArray[np.uint8]:
