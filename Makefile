@@ -1,5 +1,6 @@
 # make demo   sets everything up, runs the main job on this machine, prints the results and the report's path
 # make test   sets everything up, then lints, types, layers and all tests
+# make test-cluster   strikes real clusters of several nodes on this machine, and sees that runs survive it
 
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +10,7 @@ export OMP_NUM_THREADS ?= 1
 export RAY_USAGE_STATS_ENABLED := 0
 export SDL_VIDEODRIVER := dummy
 
-.PHONY: demo test lint unit ray e2e install clean
+.PHONY: demo test test-cluster lint unit ray e2e install clean
 
 demo: install
 	$(BIN)/phaseb run --config configs/demo.yaml
@@ -37,6 +38,9 @@ ray: install
 
 e2e: install
 	$(BIN)/python -m pytest tests/e2e
+
+test-cluster: install
+	$(BIN)/python -m pytest tests/cluster
 
 clean:
 	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache

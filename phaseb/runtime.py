@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from phaseb import logs, notice
 from phaseb.config.resources import ResourcesConfig
 from phaseb.errors import ClusterError
+from phaseb.head_watch import watching
 
 if TYPE_CHECKING:
     import ray.train
@@ -79,23 +80,22 @@ def _ray_up(resources: ResourcesConfig, wanted: Mapping[str, float] | None) -> I
         yield
         return
     apply_environment(QUIET)
-    folder = None
-    try:
+    with contextlib.ExitStack() as up:
         if joins_cluster(resources):
+            up.callback(ray.shutdown)
             _join(resources)
+            up.enter_context(watching(ray.get_runtime_context().gcs_address))
         else:
             _check_machine(resources, wanted)
             folder = _session_folder()
+            up.callback(shutil.rmtree, folder, ignore_errors=True)
+            up.callback(ray.shutdown)
             _start(resources, folder)
         _hush()
         logs.configure()
         with notice.heard():  # after Ray has set its own handler of SIGTERM
             wait_for_resources(wanted, resources.wait_s)
             yield
-    finally:
-        ray.shutdown()
-        if folder:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def apply_environment(settings: Mapping[str, str]) -> None:

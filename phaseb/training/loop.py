@@ -44,8 +44,8 @@ def train(learner: Learner, context: LearnerContext, config: TrainingConfig, sto
     clock = _Clock(progress.seconds, config.checkpoint_every_s, noticed)
     pace = _Pace(meters, progress.next_step)
     meters.started(progress.next_step, learner.num_steps)
-    if progress.next_step:
-        logs.event("training goes on", step=progress.next_step, num_steps=learner.num_steps)
+    how = "goes on" if progress.next_step else "starts"
+    logs.event(f"training {how}", step=progress.next_step, num_steps=learner.num_steps)
     with Keeper(store, key, progress.next_step, meters) as keeper:
         for step in range(progress.next_step, learner.num_steps):
             metrics = _step(learner, step, keeper, store)
