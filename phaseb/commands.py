@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -40,6 +41,13 @@ def _tune(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     result = run_study(arguments.study, resume=arguments.resume, watch=arguments.watch)
     if arguments.json:
         _print_json(result.summary())
+        return 0
+    folder = os.path.dirname(result.path)
+    if os.path.isdir(folder):  # a study on remote storage is told by its URI: phaseb report URI
+        from phaseb.runs.report import retell
+
+        told = retell([folder])
+        print(f"{told['verdict']}\n\nbest:   {result.path}\nreport: {told['page']}")
     return 0
 
 

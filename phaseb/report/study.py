@@ -71,7 +71,7 @@ def study_page(study: Study) -> str:
 def study_summary(study: Study) -> dict[str, Any]:
     """What the page says, as plain data."""
     return {
-        "name": study.name, "metric": study.metric.name, "trials": _counts(study), "result": dict(study.result),
+        "name": study.name, "verdict": _verdict(study), "metric": study.metric.name, "trials": _counts(study), "result": dict(study.result),
         "cost": {"seconds": _seconds(study.trials), "cpu_hours": _cpu_hours(study),
                  "seconds_measuring": sum(t.last.get("seconds_measuring", 0.0) for t in study.trials)},
     }  # fmt: skip

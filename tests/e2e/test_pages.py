@@ -45,9 +45,11 @@ def check(seen: dict, width: int) -> None:
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_the_page_of_a_run(finished, width, tmp_path):
+def test_the_page_of_a_run(finished, width, pytestconfig):
     page = finished.folder / "report" / "index.html"
-    picture = tmp_path / f"report-{width}.png"
+    picture = pytestconfig.rootpath / "build" / "screenshots" / f"report-{width}.png"  # kept, to be looked at
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    picture.unlink(missing_ok=True)
     seen = look(page, LOOK, width, picture)
     check(seen, width)
     assert page.stat().st_size <= MAX_BYTES
