@@ -5,6 +5,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from phaseb.episodes.formats.images import check_budget
@@ -45,6 +46,9 @@ def _collect(
 ) -> tuple[NDArray[np.uint8] | None, NDArray[np.bool_]]:
     """The frames found, and which of them were."""
     stream.thread_type = "AUTO"
+    # One reformatter for all frames: a frame's own methods set the conversion up anew each time, at twice the cost.
+    convert = VideoReformatter()
+    options = {"width": size, "height": size, "interpolation": "AREA"} if size else {}
     if start_s > 0:
         container.seek(math.floor(start_s / stream.time_base), stream=stream, backward=True)
     frames: NDArray[np.uint8] | None = None
@@ -55,8 +59,7 @@ def _collect(
             break
         if at < 0:
             continue
-        small = picture.reformat(size, size, interpolation="AREA") if size else picture
-        image = small.to_ndarray(format="rgb24")
+        image = convert.reformat(picture, format="rgb24", **options).to_ndarray()
         if frames is None:
             frames = np.empty((num_frames, *image.shape), np.uint8)
         frames[at] = image
