@@ -1,6 +1,7 @@
 #!/bin/sh
 # Start a Ray head on this machine's loopback, closed to everyone who lacks its token. It stays in the foreground;
 # Ctrl-C (or SIGTERM) ends it and all it started. Further arguments go to `ray start`, e.g. --num-cpus=4.
+# PHASEB_HEAD_STATE=FOLDER keeps what the head knows on disk: a head that died and is started again finds its nodes.
 set -eu
 
 token_file=${RAY_AUTH_TOKEN_PATH:-$HOME/.ray/auth_token}
@@ -13,6 +14,10 @@ mkdir -p "$(dirname "$token_file")"
 
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="$token_file" RAY_USAGE_STATS_ENABLED=0
 export RAY_TRAIN_HEALTH_CHECK_INTERVAL_S="${RAY_TRAIN_HEALTH_CHECK_INTERVAL_S:-0.1}" OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+if [ -n "${PHASEB_HEAD_STATE:-}" ]; then
+	mkdir -p "$PHASEB_HEAD_STATE"
+	export RAY_gcs_storage=rocksdb RAY_gcs_storage_path="$PHASEB_HEAD_STATE"
+fi
 unset RAY_ADDRESS # an address of another cluster must not leak into this one's jobs
 
 echo "job server: http://127.0.0.1:$dashboard_port    token: $token_file" >&2
