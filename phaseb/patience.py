@@ -28,7 +28,9 @@ def is_passing(error: OSError) -> bool:
     """Whether an error of a filesystem may be gone in a minute: a server away, not a missing file or a full disk."""
     if isinstance(error, FileNotFoundError | PermissionError | FileExistsError | NotADirectoryError):
         return False
-    return error.errno in PASSING_ERRNOS or any(word in str(error) for word in PASSING_WORDS)
+    if isinstance(error, ConnectionError | TimeoutError) or error.errno in PASSING_ERRNOS:
+        return True
+    return any(word in str(error) for word in PASSING_WORDS)
 
 
 def patiently(work: Callable[[], ResultT], what: str) -> ResultT:
