@@ -76,7 +76,7 @@ class Source:
         with self._store.filesystem.open_input_file(self._store.path(name)) as file:
             if self._format == "arrow":
                 return pa.ipc.open_file(file).read_all()
-            with pq.ParquetFile(file) as parquet:
+            with pq.ParquetFile(file, pre_buffer=False) as parquet:  # a thread of its own would read ahead
                 groups = range(parquet.metadata.num_row_groups)
                 size = sum(parquet.metadata.row_group(i).total_byte_size for i in groups)
                 if size > self._config.max_bytes:
@@ -110,6 +110,9 @@ class _TableColumns(Mapping[str, NDArray[Any]]):
         values = (array.flatten() if width else array).to_numpy(zero_copy_only=False)
         rows = values.reshape(-1, *self._shapes.get(name, (width,))) if width else values
         return rows if name.split("/")[0] in ("observations", "infos") else rows[:-1]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._arrays  # a Mapping's own way would build the column to see whether it is there
 
     def vectors(self, below: str) -> list[str]:
         """The columns of one value or vector of numbers a row that are, or lie below, a name."""
