@@ -48,7 +48,7 @@ def _collect(
     stream.thread_type = "AUTO"
     # One reformatter for all frames: a frame's own methods set the conversion up anew each time, at twice the cost.
     convert = VideoReformatter()
-    options = {"width": size, "height": size, "interpolation": "AREA"} if size else {}
+    options: dict[str, Any] = {"width": size, "height": size, "interpolation": "AREA"} if size else {}
     if start_s > 0:
         container.seek(math.floor(start_s / stream.time_base), stream=stream, backward=True)
     frames: NDArray[np.uint8] | None = None
