@@ -68,7 +68,10 @@ class _Study:
         self.started = time.monotonic()
 
     def run(self) -> StudyResult:
-        data = [ray.put(self.checked.objective.prepare(self.checked.base, [self.console]))]
+        try:
+            data = [ray.put(self.checked.objective.prepare(self.checked.base, [self.console]))]
+        finally:
+            self.console.close()  # a stage that failed leaves no live line behind
         with self.console:
             ended_by = self._search(data)
             candidates = self._candidates()
