@@ -84,13 +84,13 @@ def _ray_up(resources: ResourcesConfig, wanted: Mapping[str, float] | None) -> I
         if joins_cluster(resources):
             up.callback(ray.shutdown)
             _join(resources)
-            up.enter_context(watching(ray.get_runtime_context().gcs_address))
         else:
             _check_machine(resources, wanted)
             folder = _session_folder()
             up.callback(shutil.rmtree, folder, ignore_errors=True)
             up.callback(ray.shutdown)
             _start(resources, folder)
+        up.enter_context(watching(ray.get_runtime_context().gcs_address))
         _hush()
         logs.configure()
         with notice.heard():  # after Ray has set its own handler of SIGTERM

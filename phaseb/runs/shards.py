@@ -16,7 +16,8 @@ def over_shards(context: StageContext, source: str, target: str, worker: WorkerC
     """Map the shards of one folder of the run into another, by actors of Ray Data."""
     store = context.store
     map_shards(
-        store.folder(*source.split("/")), store.folder(*target.split("/")), OneThread, (context.name, worker, *arguments),
+        store.folder(*source.split("/")), store.folder(*target.split("/")), OneThread,
+        (context.name, worker, *arguments),
         context.config.resources, stamp=context.key,
         progress=lambda done, total: context.progress({"shards": float(done), "of": float(total)}),
     )  # fmt: skip

@@ -23,6 +23,10 @@ os.environ.update({**QUIET, "RAY_AUTH_MODE": "token", "OMP_NUM_THREADS": "1",
 os.environ.pop("RAY_ADDRESS", None)
 os.environ["PYTHONPATH"] = os.pathsep.join([*FOLDERS, os.environ.get("PYTHONPATH", "")])
 
+from s3 import CREDENTIALS  # noqa: E402
+
+os.environ.update(CREDENTIALS)  # of the S3 server on loopback: nodes must have them before they start
+
 import ray  # noqa: E402  (makes the psutil that it brings importable)
 from nodes import Machines  # noqa: E402
 from strikes import train  # noqa: E402
