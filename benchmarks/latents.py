@@ -105,7 +105,7 @@ def measure(observation: str, seed: int, num_steps: int | None) -> dict[str, Any
     start = time.process_time()
     known, held_out = bundle.encode(train_set), bundle.encode(test_set)
     row["observations_per_s"] = sum(len(e) + 1 for e in episodes) / (time.process_time() - start)
-    flat = [x.z.reshape(-1, config.num_dims) for x in (known, held_out)]
+    flat = [x.z.reshape(-1, bundle.num_dims) for x in (known, held_out)]
     row |= linear_probe(flat[0], truth(train_set), flat[1], truth(test_set))
     again = bundle.encode(replay_episodes(EnvironmentConfig(), test_set, seed + 1))
     row["noise"] = float((again.z - held_out.z).std() / np.sqrt(2))

@@ -35,7 +35,10 @@ class LatentsConfig(Section):
     observation: Literal["auto", "state", "frames", "both"] = Field(
         "auto", description="what the encoder sees; auto: everything that all episodes have"
     )
-    num_dims: int = Field(16, ge=1, le=1024, description="dimensions of z_V")
+    num_dims: int = Field(
+        16, ge=1, le=1024,
+        description="learned dimensions, and most dimensions of z_V: what sensors say first, then what they do not",
+    )  # fmt: skip
     stack: int = Field(3, ge=1, le=16, description="last frames seen at once (frames alone show no speeds)")
     hidden: int = Field(128, ge=8, le=4096, description="width of the hidden layers")
     frame_channels: int = Field(16, ge=4, le=512, description="channels of the frame network")

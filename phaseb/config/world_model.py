@@ -79,6 +79,12 @@ class WorldModelConfig(Section):
     mode_temperature: float = Field(0.02, gt=0, description="difference of errors at which alternatives are told apart")
     mode_floor: float = Field(0.1, ge=0, lt=1, description="alternatives less likely than this are never drawn")
     bound_latents: bool = Field(True, description="keep rollouts within the range of the latents seen, and 5 % more")
+    look_ahead: int = Field(
+        8, ge=0,
+        description="recorded actions ahead of a step that its prediction reads: they answer to what the step did. "
+        "0: none; a policy's own and altered actions are never read ahead",
+    )  # fmt: skip
+    blind_share: float = Field(0.25, ge=0, le=1, description="share of training windows in which none is read ahead")
     decorrelate: bool = Field(True, description="model principal directions at unit variance instead of dimensions")
     layer_norm: bool = Field(True, description="layer normalisation in every block")
     residual: bool = Field(True, description="predict z_{t+1} - z_t instead of z_{t+1}")

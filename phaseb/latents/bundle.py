@@ -21,6 +21,7 @@ from phaseb.latents.arrays import pad_actions, to_trajectories
 from phaseb.latents.decoder import StateDecoder
 from phaseb.latents.encoder import Encoder, EncoderSpec, stack_index
 from phaseb.latents.latent_actions import LatentActions
+from phaseb.latents.readout import Readout
 from phaseb.latents.standardise import Standardizer
 from phaseb.storage import Store
 
@@ -35,14 +36,16 @@ class EncoderBundle:
     """Encoder, frozen standardisation, and what was fitted on top of them.
 
     Attributes:
-        encoder: observations to raw latents.
-        standardizer: raw latents to z_V, with the training split's statistics.
+        encoder: observations to learned latents.
+        readout: sensors and learned latents to the directions that z_V has.
+        standardizer: those to z_V, with the training split's statistics.
         decoder: z_V to the state; None where training episodes had no state.
         latent_actions: codes for episodes without actions; None where not fitted.
         decoder_hidden: width of the decoder (to build it again).
     """
 
     encoder: Encoder
+    readout: Readout
     standardizer: Standardizer
     decoder: StateDecoder | None = None
     latent_actions: LatentActions | None = None
@@ -54,7 +57,7 @@ class EncoderBundle:
 
     @property
     def num_dims(self) -> int:
-        return self.spec.num_dims
+        return self.readout.num_dims
 
     @property
     def device(self) -> torch.device:
@@ -92,12 +95,17 @@ class EncoderBundle:
     @torch.no_grad()
     def encode_episode(self, episode: Episode) -> NDArray[np.float32]:
         """(T+1, D) standardised latents of one episode."""
+        return cast(NDArray[np.float32], self.standardizer(self.readout(self.candidates(episode))).cpu().numpy())
+
+    @torch.no_grad()
+    def candidates(self, episode: Episode) -> Tensor:
+        """(T+1, F) of one episode: normalised sensors, then learned latents, of which the readout takes its pick."""
         state = self._wanted(episode.id, "state", episode.state) if self.spec.state_size else None
         features = None
         if self.spec.frame_shape is not None:
             features = self._features(self._wanted(episode.id, "frames", episode.frames))
         rows = torch.arange(len(episode) + 1, device=self.device)
-        return self._latents(state, None if features is None else features[stack_index(rows, self.spec.stack)])
+        return self._candidates(state, None if features is None else features[stack_index(rows, self.spec.stack)])
 
     def online(self, num_envs: int) -> "OnlineEncoder":
         """An encoder for `num_envs` environments stepped together; the same numbers as `encode`."""
@@ -118,11 +126,12 @@ class EncoderBundle:
     def save(self, store: Store) -> str:
         """Write the bundle as a checkpoint; returns its digest."""
         tensors = {f"{name}.{k}": v for name, m in self._modules().items() for k, v in m.state_dict().items()}
-        meta = {"spec": asdict(self.spec), "decoder": None, "latent_actions": None}
+        meta: dict[str, Any] = {"spec": asdict(self.spec), "decoder": None, "latent_actions": None}
         if self.decoder is not None:
             meta["decoder"] = {"state_size": self.decoder.linear.out_features, "hidden": self.decoder_hidden}
         if self.latent_actions is not None:
             meta["latent_actions"] = self.latent_actions.sizes
+        meta["readout"] = list(self.readout.weight.shape)
         return save_checkpoint(store, tensors, meta)
 
     @classmethod
@@ -145,10 +154,11 @@ class EncoderBundle:
         decoder, actions, hidden = None, None, 0
         if meta["decoder"] is not None:
             hidden = meta["decoder"]["hidden"]
-            decoder = StateDecoder(spec.num_dims, meta["decoder"]["state_size"], hidden)
+            decoder = StateDecoder(meta["readout"][1], meta["decoder"]["state_size"], hidden)
         if meta["latent_actions"] is not None:
             actions = LatentActions(**meta["latent_actions"])
-        bundle = cls(Encoder(spec), Standardizer(spec.num_dims), decoder, actions, hidden)
+        readout = Readout(*meta["readout"])
+        bundle = cls(Encoder(spec), readout, Standardizer(readout.num_dims), decoder, actions, hidden)
         for name, module in bundle._modules().items():
             own = {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
             module.load_state_dict(own)
@@ -156,8 +166,8 @@ class EncoderBundle:
         return bundle
 
     def _modules(self) -> dict[str, nn.Module]:
-        modules = {"encoder": self.encoder, "standardizer": self.standardizer, "decoder": self.decoder,
-                   "latent_actions": self.latent_actions}  # fmt: skip
+        modules = {"encoder": self.encoder, "readout": self.readout, "standardizer": self.standardizer,
+                   "decoder": self.decoder, "latent_actions": self.latent_actions}  # fmt: skip
         return {name: module for name, module in modules.items() if module is not None}
 
     def _wanted(self, episode: str, name: str, array: NDArray[Any] | None) -> NDArray[Any]:
@@ -174,13 +184,12 @@ class EncoderBundle:
         return torch.cat([self.encoder.features(part.to(self.device)) for part in parts])
 
     @torch.no_grad()
-    def _latents(self, state: NDArray[np.float32] | None, stacked: Tensor | None) -> NDArray[np.float32]:
-        """States (M, S) and stacked features (M, K, F) to (M, D) standardised latents."""
-        normalised = None
-        if state is not None:
-            normalised = self.encoder.normalise(torch.tensor(state, dtype=torch.float32, device=self.device))
-        z = self.standardizer(self.encoder.fuse(normalised, stacked))
-        return cast(NDArray[np.float32], z.cpu().numpy())
+    def _candidates(self, state: NDArray[np.float32] | None, stacked: Tensor | None) -> Tensor:
+        """States (M, S) and stacked features (M, K, F') to normalised sensors and learned latents, (M, S + E)."""
+        if state is None:
+            return self.encoder.fuse(None, stacked)
+        normalised = self.encoder.normalise(torch.tensor(state, dtype=torch.float32, device=self.device))
+        return torch.cat([normalised, self.encoder.fuse(normalised, stacked)], dim=-1)
 
     def _recover(
         self, episodes: Sequence[Episode], z: NDArray[np.float32], actions: NDArray[np.float32], seed: int
@@ -236,4 +245,5 @@ class OnlineEncoder:
 
     def _encode(self, observations: Observations) -> NDArray[np.float32]:
         state = cast(NDArray[np.float32], observations["state"]) if self._bundle.spec.state_size else None
-        return self._bundle._latents(state, self._stacked)
+        found = self._bundle.readout(self._bundle._candidates(state, self._stacked))
+        return cast(NDArray[np.float32], self._bundle.standardizer(found).cpu().numpy())

@@ -15,6 +15,7 @@ from phaseb.latents.bundle import EncoderBundle
 from phaseb.latents.decoder import fit_decoder
 from phaseb.latents.encoder import Encoder
 from phaseb.latents.latent_actions import fit_latent_actions
+from phaseb.latents.readout import Readout, fit_readout
 from phaseb.latents.standardise import Standardizer
 
 
@@ -33,11 +34,14 @@ def fit_bundle(
     if not episodes:
         raise DataError("no training episodes to fit the latents' statistics on")
     encoder = encoder.eval().requires_grad_(False)
-    raw = EncoderBundle(encoder, Standardizer(encoder.spec.num_dims).to(encoder.state_mean.device))
-    standardizer = raw.standardizer
-    latents = [torch.from_numpy(raw.encode_episode(e)) for e in episodes]
-    standardizer.fit(torch.cat(latents).to(raw.device), config.std_floor)
-    z = [standardizer(x.to(raw.device)) for x in latents]
+    sensors = encoder.spec.state_size
+    every = Readout(sensors + encoder.spec.num_dims, sensors + encoder.spec.num_dims)
+    raw = EncoderBundle(encoder, every, Standardizer(every.num_dims).to(encoder.state_mean.device))
+    candidates = [raw.candidates(e) for e in episodes]
+    readout = fit_readout(candidates, sensors, config.num_dims, seed)
+    latents = [readout(x) for x in candidates]
+    standardizer = Standardizer(readout.num_dims).to(raw.device).fit(torch.cat(latents), config.std_floor)
+    z = [standardizer(x) for x in latents]
     decoder = None
     if all(e.state is not None for e in episodes):
         state = np.concatenate([e.state for e in episodes if e.state is not None])
@@ -49,7 +53,7 @@ def fit_bundle(
     if wanted == "always" or (wanted == "auto" and any(e.actions is None for e in episodes)):
         known = [None if e.actions is None else _scaled(e.actions, action_scale) for e in episodes]
         actions = fit_latent_actions(config.latent_actions, z, known, seed)
-    return EncoderBundle(encoder, standardizer, decoder, actions, config.decoder_hidden)
+    return EncoderBundle(encoder, readout, standardizer, decoder, actions, config.decoder_hidden)
 
 
 def _scaled(actions: NDArray[np.float32], scale: ActionScale | None) -> Tensor:

@@ -24,7 +24,7 @@ def report_model(config: WorldModelConfig, num_steps: int) -> WorldModelConfig:
         | {
             "num_members": 1, "num_steps": num_steps, "loss": "mse", "clamp_quantile": 0.0, "noise": "none",
             "hold_constants": False, "find_events": False, "layer_norm": False, "ema_decay": 0.0, "input_noise": 0.0,
-            "decorrelate": False, "bound_latents": False, "num_modes": 1, "num_blocks": 0,
+            "decorrelate": False, "look_ahead": 0, "bound_latents": False, "num_modes": 1, "num_blocks": 0,
             "one_step_window": min(10, config.horizon.steps),
             "weights": {"recon": 1.0, "trust": 0.0, "feat": 0.0, "var": 0.0},
             "recon": config.recon.model_dump() | plain,

@@ -74,7 +74,10 @@ def make_plan(real: Trajectories, config: SynthesisConfig, seed: int) -> Traject
 def roll_out(bundle: WorldModelBundle, plan: Trajectories, digest: str, generator: torch.Generator) -> Trajectories:
     """The rollouts of a plan's starts and actions under one world model."""
     horizon = plan.actions.shape[1]
-    made = bundle.rollout(torch.from_numpy(plan.z[:, 0]), torch.from_numpy(plan.actions), horizon, generator)
+    # Altered actions are no answers to what happens: a rollout may read ahead of recorded ones alone.
+    recorded = torch.tensor([source == "recorded" for source in plan.lineage["action_source"]])
+    start, actions = torch.from_numpy(plan.z[:, 0]), torch.from_numpy(plan.actions)
+    made = bundle.rollout(start, actions, horizon, generator, foresight=recorded)
     return replace(
         plan, z=made.z.cpu().numpy(), rewards=made.rewards.cpu().numpy(), terminals=made.terminals.cpu().numpy(),
         lengths=made.lengths, uncertainty=made.uncertainty.cpu().numpy(),

@@ -17,6 +17,7 @@ from phaseb.config.world_model import WorldModelConfig
 from phaseb.errors import DataError
 from phaseb.storage import Store
 from phaseb.world_model.dynamics import LatentDynamics, pick
+from phaseb.world_model.foresight import look_ahead, look_no_further
 from phaseb.world_model.structure import empty_structure
 from phaseb.world_model.unroll import draw, follow, free_run
 from phaseb.world_model.windows import WindowSampler
@@ -91,6 +92,7 @@ class WorldModelBundle:
         horizon: int,
         generator: torch.Generator,
         member: int | None = None,
+        foresight: Tensor | None = None,
     ) -> Rollout:
         """Imagine `horizon` steps from z0 (N, D); each rollout keeps one member from its first step to its last.
 
@@ -100,6 +102,8 @@ class WorldModelBundle:
             horizon: T.
             generator: of the choice of members and of noise.
             member: the member of all rollouts; drawn evenly where None.
+            foresight: (N,) bool, true where recorded actions may be read ahead of their step, because they were the
+                answers to what happened; false where they were altered. All where None; none with a policy.
 
         Raises:
             ValueError: where recorded actions are shorter than the horizon.
@@ -112,16 +116,26 @@ class WorldModelBundle:
         else:
             chosen = torch.full((n,), member)
         chosen = chosen.to(device)
+        seen = None
+        if isinstance(actions, Tensor):
+            seen = self._seen(actions[:, :horizon], foresight)
         policy = self._recorded(actions) if isinstance(actions, Tensor) else actions
-        y, taken, features = self._unroll(z0.to(device), policy, horizon, generator, chosen)
+        y, taken, features = self._unroll(z0.to(device), policy, seen, horizon, generator, chosen)
         return self._rollout_of(y, taken, features, chosen)
 
     @staticmethod
     def _recorded(actions: Tensor) -> Policy:
         return lambda z, t: actions[:, t]
 
+    def _seen(self, actions: Tensor, foresight: Tensor | None = None) -> Tensor:
+        """Recorded actions (N, T, A) with those ahead: (N, T, A + L·(A + 1))."""
+        actions = actions.to(self.model.step_scale.device)
+        known = None if foresight is None else foresight.to(actions.device)[:, None].expand(actions.shape[:2])
+        return look_ahead(actions, self.model.num_ahead, known)
+
     def _unroll(
-        self, z0: Tensor, policy: Policy, horizon: int, generator: torch.Generator, chosen: Tensor
+        self, z0: Tensor, policy: Policy, seen: Tensor | None, horizon: int, generator: torch.Generator,
+        chosen: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """All members from z0 under the actions of the chosen one: inner y (K, N, T+1, D), actions, features."""
         model, rows = self.model, torch.arange(len(z0), device=z0.device)
@@ -129,7 +143,8 @@ class WorldModelBundle:
         states, taken, features = [current], [], []
         for t in range(horizon):
             action = policy(z0 if t == 0 else model.outer(current[chosen, rows]), t).to(current)
-            projected = model.from_a(action.expand(self.num_members, -1, -1))
+            known = look_no_further(action, model.num_ahead) if seen is None else seen[:, t]
+            projected = model.from_a(known.expand(self.num_members, -1, -1))
             after, h, u, extras = model.step(current, projected, h)
             after = pick(after, draw(model, extras, generator))
             current = after + self._draw_noise(after, extras, generator)
@@ -167,7 +182,7 @@ class WorldModelBundle:
     def members_rollout(self, z0: Tensor, actions: Tensor) -> Tensor:
         """Every member's own likeliest rollout without noise from z0 (N, D), actions (N, T, A): (K, N, T+1, D)."""
         start = self.model.inner(z0.to(self.model.step_scale.device)).expand(self.num_members, -1, -1)[:, :, None]
-        run = free_run(self.model, start, self._for_all(actions))
+        run = free_run(self.model, start, self._for_all(self._seen(actions)))
         return self.model.outer(torch.cat([start, run.y], dim=2))
 
     def _for_all(self, x: Tensor) -> Tensor:
@@ -180,7 +195,7 @@ class WorldModelBundle:
     @torch.no_grad()
     def teacher_forced(self, z: Tensor, actions: Tensor, member: int | None = None) -> Tensor:
         """One-step predictions (N, T, D) of z[:, 1:] along real z (N, T+1, D); the ensemble's mean where no member."""
-        run = follow(self.model, self.model.inner(self._for_all(z[:, :-1])), self._for_all(actions))
+        run = follow(self.model, self.model.inner(self._for_all(z[:, :-1])), self._for_all(self._seen(actions)))
         return self.model.outer(run.y.mean(dim=0) if member is None else run.y[member])
 
     def save(self, store: Store) -> str:

@@ -2,8 +2,8 @@
 
     h' = GRU([y, a], h),  u = blocks(W_h h' + W_y y + W_a a),  y' = y + clamp(scale · W_m u)  with m ~ softmax(W_π u)
 
-y are inner coordinates of the latent (see `structure`). A step has M alternatives, of which one is taken: where a
-grip may catch or miss, their mean is a state that never occurs.
+y are inner coordinates of the latent (see `structure`), a is the action and what is known ahead (see `foresight`). A
+step has M alternatives, of which one is taken: where a grip may catch or miss, their mean is a state that never occurs.
 Legend: K members, B rows, T steps, D latent, A action, H hidden, U stream, M modes, E event dimensions, L levels.
 """
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot, silu
 
 from phaseb.config.world_model import WorldModelConfig
+from phaseb.world_model.foresight import sight_size
 from phaseb.world_model.layers import MemberBlock, MemberLinear
 from phaseb.world_model.structure import LatentStructure, empty_structure
 
@@ -71,7 +72,8 @@ class LatentDynamics(nn.Module):
         ]  # fmt: skip
         # Gates and stream share one GEMM for y and one for a; the latter is made for all steps at once.
         self.from_y = MemberLinear(k, latent_size, 3 * h + u, seed, "from_y", bias=False)
-        self.from_a = MemberLinear(k, action_size, 3 * h + u, seed, "from_a")
+        self.num_ahead = config.look_ahead
+        self.from_a = MemberLinear(k, sight_size(action_size, self.num_ahead), 3 * h + u, seed, "from_a")
         self.from_h = MemberLinear(k, h, 3 * h, seed, "from_h")
         self.to_stream = MemberLinear(k, h, u, seed, "to_stream")
         self.blocks = nn.ModuleList([
@@ -102,7 +104,7 @@ class LatentDynamics(nn.Module):
         return y @ self.out_of + self.centre
 
     def project_actions(self, actions: Tensor) -> Tensor:
-        """The actions' part of gates and stream for all steps: (K, B, T, A) -> (K, B, T, 3H + U)."""
+        """The part of gates and stream of actions with what is known ahead: (K, B, T, ·) -> (K, B, T, 3H + U)."""
         k, b, t, a = actions.shape
         return self.from_a(actions.reshape(k, b * t, a)).view(k, b, t, -1)
 

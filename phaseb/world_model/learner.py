@@ -44,7 +44,7 @@ class WorldModelLearner:
         inner = replace(train, z=((train.z - structure.centre) @ structure.into).astype(np.float32))
         sizes = (train.z.shape[-1], train.actions.shape[-1])
         self.model = LatentDynamics(config, *sizes, structure, context.seed).to(context.device)
-        self.sampler = WindowSampler(inner, config.num_members, config.bootstrap, context)
+        self.sampler = WindowSampler(inner, config, context)
         self.optimizer = MemberOptimizer(self.model, config, context)
 
     def step(self, step: int) -> dict[str, float]:

@@ -10,14 +10,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from phaseb.config.world_model import WorldModelConfig
 from phaseb.data_parallel import LearnerContext
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.seeding import numpy_generator
+from phaseb.world_model.foresight import look_ahead
 
 
 @dataclass(frozen=True)
 class Windows:
-    """z (K, B, W+1, D), actions (K, B, W, A), rewards, terminals and mask (K, B, W)."""
+    """z (K, B, W+1, D), actions (K, B, W, A + L·(A + 1)) with L steps ahead, rewards, terminals and mask (K, B, W)."""
 
     z: Tensor
     actions: Tensor
@@ -29,15 +31,19 @@ class Windows:
 class WindowSampler:
     """Draws windows uniformly over all (episode, start) pairs; with a bootstrap, member k draws from its resampling."""
 
-    def __init__(self, data: Trajectories, num_members: int, bootstrap: bool, context: LearnerContext) -> None:
-        self.context, self.num_members, self.lengths = context, num_members, data.lengths
+    def __init__(self, data: Trajectories, config: WorldModelConfig, context: LearnerContext) -> None:
+        num_members = config.num_members
+        self.context, self.config, self.lengths = context, config, data.lengths
         self.arrays = [
             torch.as_tensor(np.ascontiguousarray(a, dtype=np.float32), device=context.device)
             for a in (data.z, data.actions, data.rewards, data.terminals)
         ]
+        known = torch.as_tensor(data.mask, device=context.device)
+        self.arrays[1] = look_ahead(self.arrays[1], config.look_ahead, known)
+        self.num_actions = data.actions.shape[-1]
         n = len(data)
         self.pools = np.tile(np.arange(n), (num_members, 1))
-        if bootstrap:
+        if config.bootstrap:
             self.pools = np.stack([
                 numpy_generator(context.seed, "bootstrap", k).integers(n, size=n) for k in range(num_members)
             ])  # fmt: skip
@@ -45,10 +51,13 @@ class WindowSampler:
     def draw(self, name: str, step: int, batch_size: int, width: int) -> Windows:
         """This worker's share of the global batch called `name` of a step: windows of `width` steps."""
         rng = numpy_generator(self.context.seed, "batch", name, step)
-        uniform = rng.random((batch_size, self.num_members))
+        uniform, sighted = rng.random((2, batch_size, self.config.num_members))
         rows = self.context.share(np.arange(batch_size))
         episodes, starts = self._locate(uniform[rows], width)
-        return self._gather(episodes.T, starts.T, width)
+        found = self._gather(episodes.T, starts.T, width)
+        blind = torch.as_tensor(self.config.blind_share > sighted[rows].T, device=found.actions.device)
+        found.actions[..., self.num_actions :].masked_fill_(blind[:, :, None, None], 0.0)
+        return found
 
     def _locate(self, uniform: NDArray[np.float64], width: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         episodes, starts = [], []

@@ -36,7 +36,7 @@ def quantities(episodes):
 
 def test_a_linear_probe_reads_cart_hook_swing_and_load(cell):
     episodes, bundle, _ = cell
-    known, held_out = (bundle.encode(x).z.reshape(-1, CONFIG.num_dims) for x in (episodes[:50], episodes[50:]))
+    known, held_out = (bundle.encode(x).z.reshape(-1, bundle.num_dims) for x in (episodes[:50], episodes[50:]))
     scores = linear_probe(known, quantities(episodes[:50]), held_out, quantities(episodes[50:]))
     assert scores["loaded"] >= 0.99
     assert min(scores.values()) >= 0.95, scores

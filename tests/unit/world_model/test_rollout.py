@@ -9,6 +9,7 @@ import torch
 from phaseb.config.world_model import WorldModelConfig
 from phaseb.data_parallel import LearnerContext
 from phaseb.world_model.dynamics import pick
+from phaseb.world_model.foresight import look_ahead
 from phaseb.world_model.learner import make_learner
 from phaseb.world_model.unroll import free_run
 from tests.unit.world_model.conftest import make_world
@@ -42,7 +43,7 @@ def test_a_rollout_keeps_one_member(config, world):
 def test_teacher_forced_steps_equal_free_running_ones_forced_back(config, world):
     bundle = bundle_of(config, world)
     z = torch.from_numpy(world.z).expand(2, -1, -1, -1)
-    actions = torch.from_numpy(world.actions).expand(2, -1, -1, -1)
+    actions = look_ahead(torch.from_numpy(world.actions), 8).expand(2, -1, -1, -1)
     forced = torch.ones(2, 24, 20, dtype=torch.bool)
     with torch.no_grad():
         run = free_run(bundle.model, bundle.model.inner(z[:, :, :-1]), actions, forced=forced)
@@ -64,8 +65,46 @@ def test_a_policy_sees_the_rollouts_own_latents(config, world):
     out = bundle.rollout(torch.from_numpy(world.z[:, 0]), policy, 7, generator())
     assert torch.allclose(torch.stack(seen, dim=1), out.z[:, :-1], atol=1e-6)
     assert torch.allclose(out.actions, torch.tanh(out.z[:, :-1, :2]), atol=1e-6)
-    replay = bundle.members_rollout(torch.from_numpy(world.z[:, 0]), out.actions)
-    assert torch.allclose(replay[out.member, torch.arange(24)], out.z, atol=1e-4)
+    unseen = torch.zeros(24, dtype=torch.bool)
+    for member in (0, 1):
+        replay = bundle.rollout(
+            torch.from_numpy(world.z[:, 0]), out.actions, 7, generator(), member=member, foresight=unseen
+        )
+        rows = out.member == member
+        assert torch.allclose(replay.z[rows], out.z[rows], atol=1e-4)
+
+
+def test_recorded_actions_are_read_so_many_steps_ahead_and_no_further(config, world):
+    bundle = bundle_of(config, world, num_modes=1, look_ahead=3)
+    z0, actions = torch.from_numpy(world.z[:, 0]), torch.from_numpy(world.actions)
+    changed = actions.clone()
+    changed[:, 10] += 0.5
+    before, after = (bundle.rollout(z0, a, 20, generator(), member=0).z for a in (actions, changed))
+    differs = (before - after).abs().amax(dim=(0, 2)) > 1e-6
+    assert differs.nonzero()[0].item() == 8  # the step from observation 7 reads the actions 7 to 10
+    assert differs[8:].all()
+
+
+def test_altered_actions_are_not_read_ahead(config, world):
+    bundle = bundle_of(config, world, num_modes=1, look_ahead=3)
+    z0, actions = torch.from_numpy(world.z[:, 0]), torch.from_numpy(world.actions)
+    changed = actions.clone()
+    changed[:, 10] += 0.5
+    foresight = torch.arange(24) % 2 == 0
+    before, after = (
+        bundle.rollout(z0, a, 20, generator(), member=0, foresight=foresight).z for a in (actions, changed)
+    )
+    differs = (before - after).abs().amax(dim=2) > 1e-6
+    assert differs[foresight, 8].all()
+    assert not differs[~foresight, :11].any()
+    assert differs[~foresight, 11].all()
+
+
+def test_a_share_of_training_reads_nothing_ahead(config, world):
+    learner = make_learner(config.model_copy(update={"blind_share": 0.3}), world, LearnerContext(seed=1))
+    ahead = learner.sampler.draw("one_step", 0, 500, 6).actions[..., 2:]
+    blind = (ahead == 0).all(dim=-1).all(dim=-1).float().mean()
+    assert 0.25 < blind < 0.35
 
 
 def test_uncertainty_is_the_spread_of_the_members(config, world):
@@ -113,6 +152,7 @@ def test_truncation_cuts_the_gradient(config, world):
     learner = make_learner(config, world, LearnerContext(seed=1))
     z = torch.from_numpy(world.z[:2]).expand(2, -1, -1, -1).clone().requires_grad_()
     actions = torch.from_numpy(world.actions[:2]).expand(2, -1, -1, -1)
+    actions = look_ahead(actions, 8)
     for every, reaches in ((0, True), (5, False)):
         run = free_run(learner.model, z[:, :, :-1], actions, truncate_every=every)
         (gradient,) = torch.autograd.grad(run.y[:, :, -1].sum(), z, allow_unused=True)
@@ -121,7 +161,7 @@ def test_truncation_cuts_the_gradient(config, world):
 
 def test_a_step_against_an_independent_gru(config, world):
     """One member's step computed by torch.nn.GRUCell from the same numbers."""
-    learner = make_learner(config, world, LearnerContext(seed=1))
+    learner = make_learner(config.model_copy(update={"look_ahead": 0}), world, LearnerContext(seed=1))
     model, k = learner.model, 1
     z = torch.from_numpy(world.z[:3, 0]).expand(2, -1, -1)
     action = torch.from_numpy(world.actions[:3, 0]).expand(2, -1, -1)

@@ -1,0 +1,72 @@
+"""What becomes of z_V: sensors as they are, learned directions only where they are news."""
+
+import pytest
+import torch
+from sklearn.linear_model import LinearRegression
+
+from phaseb.latents.readout import fit_readout
+
+EPISODES, STEPS = 20, 50
+
+
+@pytest.fixture(scope="module")
+def seen():
+    """Sensors (N, T, 3), and a quantity (N, T) that they do not show."""
+    generator = torch.Generator().manual_seed(0)
+    walk = torch.randn(EPISODES, STEPS, 4, generator=generator).cumsum(1)
+    walk = (walk - walk.mean((0, 1))) / walk.std((0, 1))
+    return walk[..., :3], walk[..., 3], 0.1 * torch.randn(EPISODES, STEPS, 3, generator=generator)
+
+
+def explained(x, y):
+    return float(LinearRegression().fit(x, y).score(x, y))
+
+
+def test_learned_latents_that_bend_and_blur_the_sensors_are_left_out(seen):
+    sensors, _, texture = seen
+    candidates = torch.cat([sensors, sensors + texture, torch.tanh(sensors)], dim=-1)
+    readout = fit_readout(list(candidates), num_sensors=3, num_dims=8, seed=0)
+    assert readout.num_dims == 3
+    z = readout(candidates).flatten(0, 1)
+    assert explained(z, sensors.flatten(0, 1)) > 0.9999
+    assert readout.weight[3:].abs().max() == 0
+
+
+def test_what_only_the_learned_latents_know_is_kept_and_the_sensors_share_of_it_taken_off(seen):
+    sensors, hidden, texture = seen
+    candidates = torch.cat([sensors, sensors + texture, (hidden + 0.3 * sensors[..., 0])[..., None]], dim=-1)
+    readout = fit_readout(list(candidates), num_sensors=3, num_dims=8, seed=0)
+    assert readout.num_dims == 4
+    assert explained(readout(candidates).flatten(0, 1), hidden.flatten()) > 0.99
+
+
+def test_without_sensors_every_learned_direction_stays(seen):
+    sensors, hidden, _ = seen
+    candidates = torch.cat([sensors, 5 * hidden[..., None]], dim=-1)
+    readout = fit_readout(list(candidates), num_sensors=0, num_dims=4, seed=0)
+    assert readout.num_dims == 4
+    z = readout(candidates).flatten(0, 1)
+    torch.testing.assert_close(z.var(0, correction=0).sum(), torch.tensor(4.0), atol=1e-3, rtol=0)  # one weighs no more
+
+
+def test_more_sensors_than_dimensions_leave_their_leading_directions(seen):
+    sensors, hidden, texture = seen
+    candidates = torch.cat([sensors, hidden[..., None], 0.01 * texture], dim=-1)
+    readout = fit_readout(list(candidates), num_sensors=7, num_dims=4, seed=0)
+    assert readout.num_dims == 4
+    assert explained(readout(candidates).flatten(0, 1), sensors.flatten(0, 1)) > 0.99
+
+
+def test_a_sensor_that_never_moves_and_a_single_episode(seen):
+    sensors, hidden, _ = seen
+    still = torch.cat([sensors, torch.zeros_like(hidden)[..., None], hidden[..., None]], dim=-1)
+    assert fit_readout(list(still), num_sensors=4, num_dims=8, seed=0).num_dims == 4
+    assert fit_readout([still[0]], num_sensors=4, num_dims=8, seed=0).num_dims == 3
+
+
+def test_it_is_turned_the_same_way_by_the_same_seed(seen):
+    sensors, _, _ = seen
+    a, b, c = (fit_readout(list(sensors), 3, 8, seed).weight for seed in (0, 0, 1))
+    assert torch.equal(a, b)
+    assert not torch.allclose(a, c)
+    assert a.abs().min() > 1e-4  # no dimension is one sensor
