@@ -100,6 +100,7 @@ def rows(horizon: int) -> dict[str, Settings]:
             "horizon": {"steps": horizon, "start": min(10, horizon)},
         }),
         "defaults": {},
+        "defaults, nothing read ahead": {"look_ahead": 0},
         "defaults, dimensions as they are": {"decorrelate": False},
         "defaults, no blocks": {"num_blocks": 0},
         "defaults, one outcome": {"num_modes": 1},

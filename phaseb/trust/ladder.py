@@ -18,6 +18,7 @@ from phaseb.trust.two_sample import JudgeResult, judge
 Floats = NDArray[np.floating]
 Rollout = Callable[[Floats, Floats], Floats]
 FLOORS = ("simulator", "real")
+ASIDE = ("encode_decode",)  # shown, but no stage that a rollout passes: it never meets the state decoder
 STAGES = {
     "simulator": "the simulator's own repetition", "real": "the split of real episodes",
     "encode_decode": "encoding and decoding", "one_step": "one-step prediction",
@@ -77,11 +78,14 @@ def judge_rung(name: str, pairs: Pairs, config: JudgeConfig, seed: int) -> Judge
 def summarise(results: Mapping[str, JudgeResult], config: JudgeConfig) -> Ladder:
     """Name the first rung that jumps: its worst judge exceeds every rung before it by `judge.jump_auc`, and chance.
 
-    A floor compares real with real: it cannot leak, it only raises what counts as a jump above it.
+    A floor compares real with real: it cannot leak, it only raises what counts as a jump above it. Rungs that stand
+    aside do neither.
     """
     ordered = {name: results[name] for name in config.rungs if name in results}
     sigma, highest, before = config.sigmas[0], 0.5, ""
     for name, result in ordered.items():
+        if name in ASIDE:
+            continue
         worst = result.worst(sigma)
         beyond_chance = name not in FLOORS and result.p_values[sigma] <= config.jump_p_value
         if beyond_chance and worst.auc >= highest + config.jump_auc:

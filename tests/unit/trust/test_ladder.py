@@ -34,6 +34,13 @@ def test_a_slow_rise_below_chance_is_no_leak_but_a_slow_rise_beyond_it_is() -> N
     assert floor.sentence.startswith("No rung jumps: at the last one, 5 open-loop steps, the worst judge reaches 0.72")
 
 
+def test_a_stage_that_rollouts_never_pass_neither_leaks_nor_hides_a_leak() -> None:
+    aucs = {"real": 0.52, "encode_decode": 0.97, "one_step": 0.68, "60": 0.80}
+    found = summarise({name: verdict(auc) for name, auc in aucs.items()}, JudgeConfig())
+    assert found.leak == "one_step"
+    assert found.results["encode_decode"].worst(0.0).auc == 0.97  # shown all the same
+
+
 def test_a_ladder_over_stages_finds_the_broken_one(oscillators) -> None:  # type: ignore[no-untyped-def]
     z, actions = oscillators(100, seed=1), np.zeros((100, 60, 1), np.float32)
     other = oscillators(100, seed=2)
