@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ from phaseb.metrics import mean_interval
 from phaseb.policy.actor import Actor
 from phaseb.policy.augmentation import BranchedRollouts
 from phaseb.policy.batches import RunSpec
-from phaseb.policy.behaviour import action_mse
+from phaseb.policy.behaviour import action_levels, action_mse
 from phaseb.policy.evaluation import aggregate, evaluate
 from phaseb.policy.learner import make_learner
 from phaseb.replay.local import LocalReplay, LocalSource
@@ -154,10 +155,12 @@ class Benches:
         return metrics
 
     def state_dict(self) -> dict[str, object]:
-        return {}
+        return {f"seed{b.seed}": {f"hook{i}": h.state_dict() for i, h in enumerate(b.hooks)} for b in self.benches}
 
-    def load_state_dict(self, state: Mapping[str, object]) -> None:
-        raise NotImplementedError("a benchmark is not resumed in the middle of a seed")
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for bench in self.benches:
+            for i, hook in enumerate(bench.hooks):
+                hook.load_state_dict(state[f"seed{bench.seed}"][f"hook{i}"])
 
 
 def noisy(real: Trajectories, seed: int) -> Trajectories:
@@ -205,7 +208,8 @@ def train(seeds: Sequence[int], args: argparse.Namespace) -> dict[str, dict[str,
     benches = [Bench(seed, args) for seed in seeds]
     together = Benches(benches)
     specs = [spec for bench in benches for spec in bench.specs]
-    learner = make_learner(args.policy, together, specs, LearnerContext(0), together)
+    levels = action_levels(benches[0].real)
+    learner = make_learner(args.policy, together, specs, LearnerContext(0), together, levels=levels)
     start = time.process_time()
     for step in range(learner.num_steps):
         metrics = learner.step(step)

@@ -103,6 +103,11 @@ class PolicyConfig(Section):
     gradient_limit: float = Field(10.0, gt=0, description="largest norm of a run's gradient, a network")
     reward_scale: float = Field(1.0, gt=0, description="factor on rewards")
     normalise_weights: bool = Field(True, description="divide weighted losses by the batch's mean weight")
+    switches: bool = Field(
+        False,
+        description="an action that was recorded at two levels only, such as a gripper's, is a choice of the two, and "
+        "a learner weighs both: for offline.algorithm=sac",
+    )
     log_every: int = Field(100, ge=1, description="steps between two rows of metrics")
     prefetch: int = Field(20, ge=1, description="batches that are asked of the replay at once")
     runs_together: int = Field(3, ge=1, description="runs whose networks are one batched product: speed, not results")

@@ -20,17 +20,19 @@ from phaseb.storage import Store
 class Actor(nn.Module):
     """A squashed Gaussian policy over latents. `forward` is its deterministic mean action, for export."""
 
-    def __init__(self, weights: Sequence[Tensor], biases: Sequence[Tensor], norm: bool) -> None:
+    def __init__(
+        self, weights: Sequence[Tensor], biases: Sequence[Tensor], norm: bool, levels: Tensor | None = None
+    ) -> None:
         super().__init__()
         stack = Stack([w.detach().clone() for w in weights], [b.detach().clone() for b in biases], norm)
-        self.policy = ActorStack(stack).requires_grad_(False)
+        self.policy = ActorStack(stack, levels=levels).requires_grad_(False)
 
     @classmethod
     def of_run(cls, actors: ActorStack, run: int) -> "Actor":
         """A copy of one run of a stack."""
         stack = actors.stack
         part = slice(run, run + 1)
-        return cls([w[part] for w in stack.weights], [b[part] for b in stack.biases], stack.norm)
+        return cls([w[part] for w in stack.weights], [b[part] for b in stack.biases], stack.norm, actors.levels)
 
     @property
     def z_size(self) -> int:
@@ -42,7 +44,7 @@ class Actor(nn.Module):
 
     def forward(self, z_ND: Tensor) -> Tensor:
         """The mean action (N, A)."""
-        return torch.tanh(self.policy(z_ND[None])[0][0])
+        return self.policy.likeliest(self.policy(z_ND[None])[0])[0]
 
     def sample(self, z_ND: Tensor, generator: torch.Generator) -> Tensor:
         """An action drawn from the policy (N, A); the generator lives on the CPU whatever the device."""
@@ -80,6 +82,6 @@ class Actor(nn.Module):
         try:
             weights = [tensors[f"{prefix}weights.{i}"] for i in range(layers)]
             biases = [tensors[f"{prefix}biases.{i}"] for i in range(layers)]
-            return cls(weights, biases, bool(meta["policy"]["norm"]))
+            return cls(weights, biases, bool(meta["policy"]["norm"]), tensors["policy.levels"])
         except KeyError as error:
             raise DataError(f"{store.root} holds no policy: it lacks {error}; train it again") from error

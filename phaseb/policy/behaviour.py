@@ -20,3 +20,14 @@ def action_mse(act: Act, held_out: Trajectories) -> float:
         return float("nan")
     z, recorded = held_out.z[:, :-1][mask], held_out.actions[mask]
     return float(np.square(act(z).astype(np.float64) - recorded).mean())
+
+
+def action_levels(recorded: Trajectories) -> NDArray[np.float32]:
+    """(A, 2) lower and upper level of the action dimensions that were only ever recorded at two; 0 for the others."""
+    actions = recorded.actions[recorded.mask]
+    levels = np.zeros((actions.shape[-1], 2), np.float32)
+    for dim, values in enumerate(actions.T):
+        found = np.unique(values)
+        if len(found) == 2:
+            levels[dim] = found
+    return levels

@@ -20,9 +20,10 @@ class ImplicitQ(SoftActorCritic):
     """The same networks as soft actor-critic and a state value beside them."""
 
     def __init__(
-        self, config: PolicyConfig, specs: Sequence[RunSpec], z_size: int, action_size: int, context: LearnerContext
+        self, config: PolicyConfig, specs: Sequence[RunSpec], z_size: int, action_size: int, context: LearnerContext,
+        levels: Tensor | None = None,
     ) -> None:
-        super().__init__(config, specs, z_size, action_size, context)
+        super().__init__(config, specs, z_size, action_size, context, levels)
         sizes = [z_size, *[config.width] * config.num_layers, 1]
         seeds = [spec.drawn(context.seed) for spec in specs]
         self.value = make_stack(sizes, seeds, "value", 1, config.critic_norm).to(context.device)
@@ -55,7 +56,7 @@ class ImplicitQ(SoftActorCritic):
         """Eq. 6: r + discount * V(s'); a cut state's value is lowered by the critics' spread at the recorded action."""
         value = self.value(batch.next_z)[..., 0]
         if self._any("cut_spread_weight"):
-            action = torch.tanh(self.actor(batch.next_z)[0])
+            action = self.actor.likeliest(self.actor(batch.next_z)[0])
             spread = self.targets(batch.next_z, action).std(1, correction=0)
             value = value - batch.cut * self.scalars.cut_spread_weight[:, None] * spread
         return self.config.reward_scale * batch.reward + batch.discount * value
@@ -67,7 +68,7 @@ class ImplicitQ(SoftActorCritic):
         factor = torch.exp(self.scalars.iql_temperature[:, None] * advantage).clamp(max=limit)
         factor = factor * (batch.real + self.scalars.iql_synthetic_weight[:, None] * (1 - batch.real))
         factor = factor / self.context.average(factor.mean(-1, keepdim=True)).clamp(min=1e-6)
-        distance = (torch.tanh(self.actor(batch.z)[0]) - batch.action).square().mean(-1)
+        distance = self.actor.clone_distance(self.actor(batch.z)[0], batch.action)
         loss = (batch.weight * factor * distance).mean(-1)
         norms = self._descend("actor", loss, self.actor.parameters())
         return {"actor_loss": loss.detach(), "actor_gradient": norms, "advantage_weight": factor.amax(-1)}

@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from phaseb.config.policy import PolicyConfig
 from phaseb.data_parallel import LearnerContext
@@ -14,6 +16,8 @@ from phaseb.policy.batches import Batch, BatchSource, Noise, NoiseStream, RunSpe
 from phaseb.policy.behaviour import action_mse
 from phaseb.policy.implicit import ImplicitQ
 from phaseb.policy.sac import SoftActorCritic
+
+Levels = NDArray[np.floating]
 
 
 class AugmentationHook(Protocol):
@@ -36,7 +40,7 @@ class SACLearner:
 
     def __init__(
         self, config: PolicyConfig, source: BatchSource, specs: Sequence[RunSpec], context: LearnerContext,
-        hook: AugmentationHook | None = None, held_out: Trajectories | None = None,
+        hook: AugmentationHook | None = None, held_out: Trajectories | None = None, levels: Levels | None = None,
     ) -> None:  # fmt: skip
         if config.batch_size % context.world_size:
             raise ConfigError(f"policy.batch_size={config.batch_size} does not divide by {context.world_size} workers")
@@ -52,7 +56,9 @@ class SACLearner:
         kind = ImplicitQ if config.offline.algorithm == "iql" else SoftActorCritic
         size = config.runs_together
         self.groups = [slice(i, min(i + size, len(specs))) for i in range(0, len(specs), size)]
-        self.updates = [kind(config, self.specs[g], z_size, action_size, context) for g in self.groups]
+        known = levels if config.switches else None
+        switches = None if known is None else torch.as_tensor(known, dtype=torch.float32)
+        self.updates = [kind(config, self.specs[g], z_size, action_size, context, switches) for g in self.groups]
         self._batches: list[Batch] = []
         self._first_batch = 0
 
@@ -130,7 +136,8 @@ class SACLearner:
 
 def make_learner(
     config: PolicyConfig, source: BatchSource, specs: Sequence[RunSpec], context: LearnerContext,
-    hook: AugmentationHook | None = None, held_out: Trajectories | None = None,
+    hook: AugmentationHook | None = None, held_out: Trajectories | None = None, levels: Levels | None = None,
 ) -> SACLearner:  # fmt: skip
-    """The learner of `specs`, fed by `source`; `hook` lets rollouts follow them; `held_out` is for validation."""
-    return SACLearner(config, source, specs, context, hook, held_out)
+    """The learner of `specs`, fed by `source`; `hook` lets rollouts follow them; `held_out` is for validation; `levels`
+    are those of the actions (see `action_levels`), read where `policy.switches` is set."""
+    return SACLearner(config, source, specs, context, hook, held_out, levels)

@@ -7,7 +7,7 @@ from its own seed, so a run starts the same whoever trains beside it.
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as nnf
@@ -59,13 +59,47 @@ def make_stack(sizes: Sequence[int], seeds: Sequence[int], name: str, members: i
     return Stack(weights, biases, norm)
 
 
-class ActorStack(nn.Module):
-    """R squashed Gaussian policies (Haarnoja et al. 2018, appendix C): a = tanh(mean + std * noise)."""
+class Choices(NamedTuple):
+    """What a policy may do: every combination of its switches, beside one draw of its other dimensions.
 
-    def __init__(self, stack: Stack, entropy_of: Literal["gaussian", "action"] = "action") -> None:
+    G combinations, of which a policy without switches has one.
+    """
+
+    actions: Tensor  # (R, G, B, A)
+    log_density: Tensor  # (R, G, B) of each
+    share: Tensor  # (R, G, B) probability of each combination; they add up to 1
+
+
+class ActorStack(nn.Module):
+    """R squashed Gaussian policies (Haarnoja et al. 2018, appendix C): a = tanh(mean + std * noise).
+
+    A dimension that was only ever recorded at two levels (a gripper: open or shut) is a switch: it takes the upper
+    level with probability sigmoid(2 mean), so that tanh(mean) is its expectation on levels -1 and 1. Values between
+    the levels are never asked for, and a learner sees both sides of a switch, not the slope at one of them.
+
+    Args:
+        levels: (A, 2) lower and upper level of the switches, the same twice for other dimensions; None: no switches.
+    """
+
+    levels: Tensor
+
+    def __init__(
+        self, stack: Stack, entropy_of: Literal["gaussian", "action"] = "action", levels: Tensor | None = None
+    ) -> None:
         super().__init__()
         self.stack = stack
         self.entropy_of = entropy_of
+        size = stack.biases[-1].shape[2] // 2
+        self.register_buffer("levels", torch.zeros(size, 2) if levels is None else levels.clone())
+
+    @property
+    def switches(self) -> list[int]:
+        """The dimensions that are switches."""
+        return [int(i) for i in torch.nonzero(self._switching)[:, 0]]
+
+    @property
+    def _switching(self) -> Tensor:
+        return self.levels[:, 0] < self.levels[:, 1]
 
     def forward(self, z_RBD: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log standard deviation before squashing, each (R, B, A)."""
@@ -73,24 +107,66 @@ class ActorStack(nn.Module):
         log_std = LOG_STD_MIN + 0.5 * (LOG_STD_MAX - LOG_STD_MIN) * (torch.tanh(raw) + 1)
         return mean, log_std
 
+    def likeliest(self, mean_RBA: Tensor) -> Tensor:
+        """The action (R, B, A) of a mean before squashing, without noise."""
+        low, high = self.levels[:, 0], self.levels[:, 1]
+        return torch.where(low < high, torch.where(mean_RBA > 0, high, low), torch.tanh(mean_RBA))
+
     def sample(self, z_RBD: Tensor, noise_RBA: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """An action (R, B, A), its log density (R, B), and the mean action (R, B, A).
+        """An action (R, B, A), its log density (R, B), and the likeliest action (R, B, A).
 
         The density is that of the action, or of the Gaussian before squashing where `entropy_of` says so.
         """
         mean, log_std = self(z_RBD)
-        raw = mean + log_std.exp() * noise_RBA
-        log_density = -0.5 * noise_RBA.square() - log_std - _HALF_LOG_2PI
-        if self.entropy_of == "action":
-            log_density = log_density - log_squash(raw)
-        return torch.tanh(raw), log_density.sum(-1), torch.tanh(mean)
+        action, log_density = self._continuous(mean, log_std, noise_RBA)
+        for i in self.switches:
+            up = torch.special.ndtr(noise_RBA[..., i]) < torch.sigmoid(2 * mean[..., i])
+            action[..., i] = torch.where(up, self.levels[i, 1], self.levels[i, 0])
+            log_density = log_density + nnf.logsigmoid(torch.where(up, 2.0, -2.0) * mean[..., i])
+        return action, log_density, self.likeliest(mean)
+
+    def choices(self, z_RBD: Tensor, noise_RBA: Tensor) -> tuple[Choices, Tensor]:
+        """Every combination of the switches beside one draw of the rest, and the mean before squashing (R, B, A)."""
+        mean, log_std = self(z_RBD)
+        drawn, log_density = self._continuous(mean, log_std, noise_RBA)
+        actions, densities, shares = [], [], []
+        for ups in itertools.product((False, True), repeat=len(self.switches)):
+            action, log_share = drawn.clone(), torch.zeros_like(log_density)
+            for i, up in zip(self.switches, ups, strict=True):
+                action[..., i] = self.levels[i, int(up)]
+                log_share = log_share + nnf.logsigmoid((2.0 if up else -2.0) * mean[..., i])
+            actions.append(action)
+            densities.append(log_density + log_share)
+            shares.append(log_share.exp())
+        return Choices(*(torch.stack(parts, 1) for parts in (actions, densities, shares))), mean
+
+    def clone_distance(self, mean_RBA: Tensor, action_RBA: Tensor) -> Tensor:
+        """Distance of the policy from recorded actions, mean over dimensions, (R, B): squared error, and for switches
+        the negative log likelihood, which pulls at a policy that is surely wrong as well."""
+        error = (torch.tanh(mean_RBA) - action_RBA).square()
+        if not self.switches:
+            return error.mean(-1)
+        up = action_RBA > self.levels.mean(-1)
+        surprise = nnf.softplus(torch.where(up, -2.0, 2.0) * mean_RBA)
+        return torch.where(self._switching, surprise, error).mean(-1)
 
     def log_density(self, z_RBD: Tensor, action_RBA: Tensor) -> Tensor:
         """Log density of given actions in [-1, 1], clipped just inside: (R, B)."""
         mean, log_std = self(z_RBD)
         raw = torch.atanh(action_RBA.clamp(-0.999, 0.999))
         noise = (raw - mean) * torch.exp(-log_std)
-        return (-0.5 * noise.square() - log_std - _HALF_LOG_2PI - log_squash(raw)).sum(-1)
+        gaussian = -0.5 * noise.square() - log_std - _HALF_LOG_2PI - log_squash(raw)
+        up = action_RBA > self.levels.mean(-1)
+        switch = nnf.logsigmoid(torch.where(up, 2.0, -2.0) * mean)
+        return torch.where(self._switching, switch, gaussian).sum(-1)
+
+    def _continuous(self, mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """A draw (R, B, A) of all dimensions as if continuous, and the log density (R, B) of those that are."""
+        raw = mean + log_std.exp() * noise
+        log_density = -0.5 * noise.square() - log_std - _HALF_LOG_2PI
+        if self.entropy_of == "action":
+            log_density = log_density - log_squash(raw)
+        return torch.tanh(raw), torch.where(self._switching, 0.0, log_density).sum(-1)
 
 
 class CriticStack(nn.Module):

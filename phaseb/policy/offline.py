@@ -56,14 +56,6 @@ def pessimistic_value(
     return values_RCB.gather(1, index).amin(1)
 
 
-def behaviour_distance(mean_action_RBA: Tensor, action_RBA: Tensor, real_RB: Tensor) -> Tensor:
-    """Squared distance from the recorded action, mean over its dimensions, zero on synthetic rows: (R, B).
-
-    TD3+BC's term (Fujimoto and Gu 2021, eq. 5). A synthetic row's action is the policy's own: nothing to clone.
-    """
-    return (mean_action_RBA - action_RBA).square().mean(-1) * real_RB
-
-
 def conservative_gap(
     critics: CriticStack, actor: ActorStack, z_RBD: Tensor, data_values_RCB: Tensor, other_R2KBA: Tensor
 ) -> Tensor:

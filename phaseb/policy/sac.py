@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from phaseb.config.policy import PolicyConfig
 from phaseb.data_parallel import LearnerContext
 from phaseb.policy.batches import Batch, Noise, RunSpec
-from phaseb.policy.networks import ActorStack, CriticStack, clip_per_run, make_stack
+from phaseb.policy.networks import ActorStack, Choices, CriticStack, clip_per_run, make_stack
 from phaseb.policy.offline import (
-    behaviour_distance,
     conservative_gap,
     diversity_penalty,
     pessimistic_value,
@@ -31,14 +30,15 @@ class SoftActorCritic:
     """Networks, optimisers and one update of R runs that train as one batched product."""
 
     def __init__(
-        self, config: PolicyConfig, specs: Sequence[RunSpec], z_size: int, action_size: int, context: LearnerContext
+        self, config: PolicyConfig, specs: Sequence[RunSpec], z_size: int, action_size: int, context: LearnerContext,
+        levels: Tensor | None = None,
     ) -> None:
         self.config, self.specs, self.context = config, tuple(specs), context
         seeds = [spec.drawn(context.seed) for spec in specs]
         hidden = [config.width] * config.num_layers
         actor = make_stack([z_size, *hidden, 2 * action_size], seeds, "actor", 1, config.actor_norm)
         sizes = [z_size + action_size, *hidden, 1]
-        self.actor = ActorStack(actor, config.entropy_of).to(context.device)
+        self.actor = ActorStack(actor, config.entropy_of, levels).to(context.device)
         self.average = copy.deepcopy(self.actor).requires_grad_(False)
         self.critics, self.targets = (
             CriticStack(
@@ -50,7 +50,8 @@ class SoftActorCritic:
         start = torch.full((len(specs),), math.log(config.initial_temperature), device=context.device)
         self.log_temperature = nn.Parameter(start)
         self.scalars = run_scalars(config.offline, [spec.scalars for spec in specs], context.device)
-        self.target_entropy = -float(action_size) if config.target_entropy is None else config.target_entropy
+        continuous = action_size - len(self.actor.switches)
+        self.target_entropy = -float(continuous) if config.target_entropy is None else config.target_entropy
         self.clone_until = round(config.offline.clone_share * config.num_steps)
         self.wait_until = self.clone_until + round(config.offline.value_share * config.num_steps)
         self.optimisers = {
@@ -77,8 +78,7 @@ class SoftActorCritic:
 
     def _imitate(self, batch: Batch) -> Metrics:
         """The behaviour term alone, before there are values to follow."""
-        mean_action = torch.tanh(self.actor(batch.z)[0])
-        distance = behaviour_distance(mean_action, batch.action, batch.real)
+        distance = self.actor.clone_distance(self.actor(batch.z)[0], batch.action) * batch.real
         loss = (batch.weight * distance).mean(-1)
         norms = self._descend("actor", loss, self.actor.parameters())
         return {"actor_loss": loss.detach(), "actor_gradient": norms, "behaviour": distance.detach().mean(-1)}
@@ -89,10 +89,14 @@ class SoftActorCritic:
     @torch.no_grad()
     def _target(self, batch: Batch, noise: Noise) -> Tensor:
         """r + discount * (pessimistic Q(s', a') - temperature * log pi(a' | s')), (R, B)."""
-        action, log_density, _ = self.actor.sample(batch.next_z, noise.target)
-        values = self.targets(batch.next_z, action)
-        value = self._pessimistic(values, noise) - self.log_temperature.exp()[:, None] * log_density
-        value = value - batch.cut * self.scalars.cut_spread_weight[:, None] * values.std(1, correction=0)
+        choices, _ = self.actor.choices(batch.next_z, noise.target)
+        values = self._values(self.targets, batch.next_z, choices)
+        pessimistic = self._pessimistic(values.flatten(2), noise).view_as(choices.share)
+        pessimistic = pessimistic - self.log_temperature.exp()[:, None, None] * choices.log_density
+        if self._any("cut_spread_weight"):
+            cut = batch.cut * self.scalars.cut_spread_weight[:, None]
+            pessimistic = pessimistic - cut[:, None] * values.std(1, correction=0)
+        value = (choices.share * pessimistic).sum(1)
         return self.config.reward_scale * batch.reward + batch.discount * value
 
     def _update_critics(self, batch: Batch, target: Tensor, noise: Noise) -> Metrics:
@@ -114,12 +118,15 @@ class SoftActorCritic:
 
     def _update_actor(self, batch: Batch, noise: Noise) -> Metrics:
         temperature = self.log_temperature.detach().exp()[:, None]
-        action, log_density, mean_action = self.actor.sample(batch.z, noise.policy)
-        value = self._pessimistic(self.critics(batch.z, action), noise)
-        soft = temperature * log_density - value
+        choices, mean = self.actor.choices(batch.z, noise.policy)
+        values = self._pessimistic(self._values(self.critics, batch.z, choices).flatten(2), noise)
+        values = values.view_as(choices.share)
+        soft = (choices.share * (temperature[..., None] * choices.log_density - values)).sum(1)
+        log_density = (choices.share * choices.log_density).sum(1)
         if self.config.offline.normalise_value:
-            soft = soft / self.context.average(value.detach().abs().mean(-1)).clamp(min=1e-3)[:, None]
-        distance = behaviour_distance(mean_action, batch.action, batch.real)
+            size = (choices.share * values.abs()).sum(1).detach().mean(-1)
+            soft = soft / self.context.average(size).clamp(min=1e-3)[:, None]
+        distance = self.actor.clone_distance(mean, batch.action) * batch.real
         rows = soft + self.scalars.behaviour_weight[:, None] * distance
         loss = (batch.weight * rows).mean(-1)
         norms = self._descend("actor", loss, self.actor.parameters())
@@ -131,6 +138,12 @@ class SoftActorCritic:
             "actor_loss": loss.detach(), "actor_gradient": norms, "entropy": entropy,
             "temperature": temperature[:, 0], "behaviour": distance.detach().mean(-1),
         }  # fmt: skip
+
+    def _values(self, critics: CriticStack, z_RBD: Tensor, choices: Choices) -> Tensor:
+        """Values (R, C, G, B) of every choice."""
+        runs, count, rows, _ = choices.actions.shape
+        wide = z_RBD[:, None].expand(-1, count, -1, -1).reshape(runs, count * rows, -1)
+        return critics(wide, choices.actions.flatten(1, 2)).view(runs, -1, count, rows)
 
     def _pessimistic(self, values: Tensor, noise: Noise) -> Tensor:
         return pessimistic_value(values, self.config.offline.pessimism, self.scalars.spread_weight, noise.pair)

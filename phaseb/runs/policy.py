@@ -17,6 +17,7 @@ from phaseb.episodes.trajectories import Trajectories
 from phaseb.metrics import write_metrics
 from phaseb.policy.actor import Actor
 from phaseb.policy.batches import RunSpec
+from phaseb.policy.behaviour import action_levels
 from phaseb.policy.learner import SACLearner
 from phaseb.replay.accounting import Accounting
 from phaseb.replay.client import ReplayClient
@@ -149,7 +150,7 @@ def make_learner(config: PolicyConfig, data: PolicyData, context: LearnerContext
             config.augmentation, data.store, data.replay, data.arms, data.real, data.held_out,
             data.uncertainty_reference, source, context,
         )  # fmt: skip
-    learner = ArmsLearner(config, source, data.arms, context, hook, data.held_out)
+    learner = ArmsLearner(config, source, data.arms, context, hook, data.held_out, action_levels(data.real))
     source.accounting.books[:] = 0  # what it looked at to learn the shapes was not trained on
     return learner
 
@@ -157,7 +158,7 @@ def make_learner(config: PolicyConfig, data: PolicyData, context: LearnerContext
 def _actors(config: PolicyConfig, data: PolicyData, state: dict[str, Any], seed: int) -> list[Actor]:
     """The trained policies, out of the learner's last state."""
     source = data.replay.source(data.streams, config.batch_size, config.discount)
-    learner = ArmsLearner(config, source, data.arms, LearnerContext(seed))
+    learner = ArmsLearner(config, source, data.arms, LearnerContext(seed), levels=action_levels(data.real))
     learner.load_state_dict(state)
     return learner.actors()
 

@@ -5,7 +5,7 @@ import torch
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
 from phaseb.policy.actor import Actor
-from phaseb.policy.behaviour import action_mse
+from phaseb.policy.behaviour import action_levels, action_mse
 from phaseb.policy.networks import ActorStack, make_stack
 from phaseb.storage import Store
 
@@ -21,6 +21,33 @@ def test_saved_and_loaded_acts_alike(tmp_path):
     np.testing.assert_array_equal(Actor.load(store).act(z), one.act(z))
     assert one.act(z).shape == (9, 3)
     assert np.abs(one.act(z)).max() <= 1
+
+
+def test_a_saved_policy_keeps_its_switches(tmp_path):
+    levels = torch.tensor([[0.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
+    stack = ActorStack(make_stack([4, 16, 6], [0], "actor", 1, False), levels=levels)
+    store, z = Store.at(tmp_path), np.random.default_rng(0).standard_normal((40, 4)).astype(np.float32)
+    Actor.of_run(stack, 0).save(store)
+    acts = Actor.load(store).act(z)
+    assert set(acts[:, 1].tolist()) == {0.0, 1.0}
+    drawn = Actor.load(store).sample(torch.from_numpy(z), torch.Generator().manual_seed(0))
+    assert set(drawn[:, 1].tolist()) == {0.0, 1.0}
+    assert len(np.unique(drawn[:, 0])) == 40
+
+
+def test_a_switch_is_what_was_recorded_at_two_levels_only():
+    g = np.random.default_rng(0)
+    actions = g.uniform(-1, 1, (3, 5, 3)).astype(np.float32)
+    actions[..., 1] = np.where(g.random((3, 5)) < 0.5, -1.0, 1.0)
+    actions[0, 4, 1] = 0.25  # padding
+    recorded = Trajectories(
+        z=np.zeros((3, 6, 2), np.float32), actions=actions, rewards=np.zeros((3, 5), np.float32),
+        terminals=np.zeros((3, 5), np.float32), lengths=np.array([4, 5, 5]), ids=("a", "b", "c"),
+        splits=("train",) * 3,
+    )  # fmt: skip
+    levels = action_levels(recorded)
+    assert levels[1].tolist() == [-1.0, 1.0]
+    assert not levels[[0, 2]].any()
 
 
 def test_an_altered_policy_is_refused(tmp_path):

@@ -47,6 +47,46 @@ def test_log_density_is_that_of_the_squashed_gaussian():
     torch.testing.assert_close(actor.log_density(z, mean), squashed.log_prob(mean).sum(-1), rtol=1e-3, atol=1e-3)
 
 
+def switching(seed=0):
+    """One run over 3 latents: a continuous dimension, and a switch between -1 and 1."""
+    levels = torch.tensor([[0.0, 0.0], [-1.0, 1.0]])
+    return ActorStack(make_stack([3, 16, 4], [seed], "actor", 1, False), "gaussian", levels).requires_grad_(False)
+
+
+def test_choices_are_the_policy_s_expectation_over_its_switches():
+    actor, z = switching(), torch.randn(1, 6, 3)
+    noise = torch.randn(1, 6, 2)
+    choices, mean = actor.choices(z, noise)
+    assert choices.actions.shape == (1, 2, 6, 2)
+    torch.testing.assert_close(choices.share.sum(1), torch.ones(1, 6))
+    assert choices.actions[0, :, 0, 1].tolist() == [-1.0, 1.0]
+    expected = (choices.share[..., None] * choices.actions).sum(1)[..., 1]
+    torch.testing.assert_close(expected, torch.tanh(mean[..., 1]))
+    _, log_std = actor(z)
+    normal = torch.distributions.Normal(mean[..., 0], log_std[..., 0].exp())
+    drive = torch.atanh(choices.actions[:, 1, :, 0])
+    expected = normal.log_prob(drive) + choices.share[:, 1].log()
+    torch.testing.assert_close(choices.log_density[:, 1], expected, rtol=1e-3, atol=1e-3)
+
+
+def test_a_switch_is_drawn_as_often_as_it_says_and_is_never_in_between():
+    actor, z = switching(3), torch.randn(1, 1, 3).expand(1, 20_000, 3)
+    action, log_density, likeliest = actor.sample(z, torch.randn(1, 20_000, 2))
+    assert set(action[0, :, 1].tolist()) == {-1.0, 1.0}
+    choices, mean = actor.choices(z[:, :1], torch.zeros(1, 1, 2))
+    share = float(choices.share[0, 1, 0])
+    assert abs(float((action[..., 1] > 0).float().mean()) - share) < 0.015
+    assert float(likeliest[0, 0, 1]) == (1.0 if float(mean[0, 0, 1]) > 0 else -1.0)
+    assert torch.isfinite(log_density).all()
+
+
+def test_cloning_pulls_at_a_switch_that_is_surely_wrong():
+    actor, recorded = switching(), torch.tensor([[[0.0, 1.0]]])
+    mean = torch.tensor([[[0.0, -12.0]]], requires_grad=True)
+    actor.clone_distance(mean, recorded).sum().backward()
+    assert mean.grad[0, 0, 1] < -0.9, "through tanh alone the pull would be nothing"
+
+
 def test_log_squash_is_exact_where_tanh_saturates():
     raw = torch.tensor([-30.0, -3.0, 0.0, 3.0, 30.0])
     middle = np.log1p(-(np.tanh(np.array([-3.0, 0.0, 3.0])) ** 2))

@@ -12,6 +12,7 @@ from phaseb.config.policy import OfflineConfig, PolicyConfig
 from phaseb.data_parallel import LearnerContext
 from phaseb.policy.batches import NoiseStream, RunSpec, to_batches
 from phaseb.policy.implicit import ImplicitQ
+from phaseb.policy.learner import make_learner
 from phaseb.policy.sac import SoftActorCritic
 
 CONTEXT = LearnerContext(0)
@@ -269,3 +270,35 @@ def test_the_policy_waits_for_its_values(random_source):
     batch, noise = inputs(random_source, SPECS, 1, learner.config)[0]
     learned = ["entropy" in learner.update(batch, noise, step) for step in range(9)]
     assert learned == [False] * 6 + [True, False, True]
+
+
+class Bandit:
+    """One step a task: the switch should be up where the first latent is positive; recorded up in one of ten."""
+
+    def sample(self, step, num_batches):
+        g = np.random.default_rng(step)
+        shape = (num_batches, 1, 64)
+        z = g.standard_normal((*shape, 2)).astype(np.float32)
+        switch = np.where(g.random(shape) < 0.1, 1.0, -1.0).astype(np.float32)
+        action = np.stack([g.uniform(-1, 1, shape).astype(np.float32), switch], -1)
+        reward = (switch * np.sign(z[..., 0])).astype(np.float32)
+        zeros, ones = np.zeros(shape, np.float32), np.ones(shape, np.float32)
+        return {"z": z, "action": action, "reward": reward, "next_z": z, "discount": zeros, "is_synthetic": zeros > 0,
+                "weight": ones}  # fmt: skip
+
+
+def test_switches_follow_values_that_a_slope_would_not_find():
+    """Cloning leaves the switch surely down; soft actor-critic lifts it where that pays."""
+    offline = OfflineConfig(algorithm="sac", behaviour_weight=0.0, clone_share=0.3, value_share=0.2)
+    config = PolicyConfig(
+        num_steps=600, num_critics=2, width=32, batch_size=64, prefetch=1, actor_lr=3e-3, switches=True, offline=offline
+    )
+    levels = np.array([[0, 0], [-1, 1]], np.float32)
+    learner = make_learner(config, Bandit(), [RunSpec("real_only", 0)], CONTEXT, levels=levels)
+    z = np.random.default_rng(9).standard_normal((400, 2)).astype(np.float32)
+    wanted = np.sign(z[:, 0])
+    for step in range(600):
+        learner.step(step)
+        if step == 179:
+            assert (learner.updates[0].actor(torch.from_numpy(z)[None])[0][0, :, 1] < 0).all(), "cloned: never up"
+    assert (learner.actors()[0].act(z)[:, 1] == wanted).mean() > 0.93
