@@ -13,8 +13,9 @@ from phaseb.config.tuning import Metric, StudyConfig
 from phaseb.errors import DataError
 from phaseb.notation import duration, number
 from phaseb.report.page import document, gallery, paragraph, section, table
-from phaseb.report.study_figures import Trial, short, study_figures
+from phaseb.report.study_figures import short, study_figures
 from phaseb.storage import Store
+from phaseb.trials import Record, Records
 
 STATES = ("done", "stopped", "failed", "running")
 
@@ -25,7 +26,7 @@ class Study:
 
     name: str
     config: StudyConfig
-    trials: list[Trial]
+    trials: list[Record]
     result: Mapping[str, Any]
 
     @classmethod
@@ -39,21 +40,20 @@ class Study:
         known = {name: value for name, value in tree.items() if name in StudyConfig.model_fields}
         try:
             config = StudyConfig.model_validate(known)
-            trials = [Trial(**store.read_json("trials", name)) for name in store.names("trials", suffix=".json")]
-        except (ValueError, TypeError) as error:
+        except ValueError as error:
             raise DataError(
                 f"{store.root} is not a study of this version: {' '.join(str(error).split())[:200]}"
             ) from error
         result = store.read_json("result.json") if store.exists("result.json") else {}
         name = config.name or store.root.rpartition("/")[2]
-        return cls(name, config, sorted(trials, key=lambda t: t.number), result)
+        return cls(name, config, Records(store.folder("trials")).all(), result)
 
     @property
     def metric(self) -> Metric:
         return self.config.metrics[0]
 
     @property
-    def searched(self) -> list[Trial]:
+    def searched(self) -> list[Record]:
         return [t for t in self.trials if t.phase == "search"]
 
 
@@ -128,7 +128,7 @@ def _trials(study: Study) -> str:
     metrics, settings = [m.name for m in study.config.metrics], list(study.config.space)
     sign = 1 if study.metric.mode == "min" else -1
 
-    def order(trial: Trial) -> tuple[float, float]:
+    def order(trial: Record) -> tuple[float, float]:
         value = trial.last.get(study.metric.name)
         return (-trial.steps, math.inf if value is None else sign * value)
 
@@ -145,7 +145,7 @@ def _counts(study: Study) -> dict[str, int]:
     return {state: sum(t.state == state for t in study.searched) for state in STATES}
 
 
-def _seconds(trials: Sequence[Trial]) -> float:
+def _seconds(trials: Sequence[Record]) -> float:
     return sum(t.seconds for t in trials)
 
 

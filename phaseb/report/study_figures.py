@@ -1,7 +1,6 @@
 """The figures of a search."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
 
@@ -10,48 +9,16 @@ from phaseb.notation import number
 from phaseb.report.chart import BLUE, GREEN, GREY, ORANGE, RED, Chart
 from phaseb.report.page import Figure
 from phaseb.report.parallel import Axis, parallel_coordinates
+from phaseb.trials import Record, pareto_front
 
 COLORS = {"done": GREEN, "stopped": ORANGE, "failed": RED, "running": BLUE}
 MAX_CURVES = 60
 
 
-@dataclass(frozen=True)
-class Trial:
-    """A trial's record as the search keeps it: one point, one seed, the metrics of every report."""
-
-    key: str
-    point: Mapping[str, Any]
-    seed: int
-    phase: str = "search"
-    number: int = 0
-    state: str = "running"
-    reason: str = ""
-    seconds: float = 0.0
-    rows: Sequence[Mapping[str, float]] = field(default_factory=list)
-
-    @property
-    def last(self) -> Mapping[str, float]:
-        return self.rows[-1] if self.rows else {}
-
-    @property
-    def steps(self) -> int:
-        return int(self.last.get("steps", 0))
-
-    def value(self, metric: Metric) -> float | None:
-        """What it came to; None where it was not measured or is not finite."""
-        found = self.last.get(metric.name)
-        return found if found is not None and isfinite(found) else None
-
-    def label(self, metric: Metric) -> str:
-        """What it says when it is pointed at."""
-        point = ", ".join(f"{short(name)} {number(value)}" for name, value in self.point.items())
-        return f"trial {self.number + 1} ({self.state}, {self.steps} steps): {metric.name} {number(self.value(metric))}; {point}"
-
-
-def study_figures(config: StudyConfig, trials: Sequence[Trial], result: Mapping[str, Any]) -> list[Figure]:
+def study_figures(config: StudyConfig, trials: Sequence[Record], result: Mapping[str, Any]) -> list[Figure]:
     """Those that there is something to draw for: a trial that was measured at all."""
     metric = config.metrics[0]
-    measured = [t for t in trials if t.value(metric) is not None]
+    measured = [t for t in trials if value(t, metric) is not None]
     if not measured:
         return []
     drawn = [
@@ -61,25 +28,38 @@ def study_figures(config: StudyConfig, trials: Sequence[Trial], result: Mapping[
     return [figure for figure in drawn if figure is not None]
 
 
+def value(trial: Record, metric: Metric) -> float | None:
+    """What a trial came to; None where it was not measured or is not finite."""
+    found = trial.last.get(metric.name)
+    return found if found is not None and isfinite(found) else None
+
+
+def _label(trial: Record, metric: Metric) -> str:
+    """What a trial says when it is pointed at."""
+    point = ", ".join(f"{short(name)} {number(at)}" for name, at in trial.point.items())
+    told = f"{metric.name} {number(value(trial, metric))}"
+    return f"trial {trial.number + 1} ({trial.state}, {trial.steps} steps): {told}; {point}"
+
+
 def short(name: str) -> str:
     """A dotted name's last two parts."""
     return ".".join(name.split(".")[-2:])
 
 
-def _history(metric: Metric, trials: Sequence[Trial]) -> Figure:
+def _history(metric: Metric, trials: Sequence[Record]) -> Figure:
     """Only trials that got as far as the furthest count for the best: an early value is no result."""
     chart = Chart("history", "trial", metric.name)
     for state in ("done", "stopped", "running"):
         some = [t for t in trials if t.state == state]
         if some:
-            chart.points([t.number + 1 for t in some], [_known(t.value(metric)) for t in some], state, COLORS[state],
-                         [t.label(metric) for t in some], radius=3.5)  # fmt: skip
+            chart.points([t.number + 1 for t in some], [_known(value(t, metric)) for t in some], state, COLORS[state],
+                         [_label(t, metric) for t in some], radius=3.5)  # fmt: skip
     furthest = max(t.steps for t in trials)
     best, x, y = None, [], []
     for trial in trials:
-        value = trial.value(metric)
-        if trial.steps == furthest and value is not None:
-            best = value if best is None else (min if metric.mode == "min" else max)(best, value)
+        found = value(trial, metric)
+        if trial.steps == furthest and found is not None:
+            best = found if best is None else (min if metric.mode == "min" else max)(best, found)
             x.append(trial.number + 1)
             y.append(best)
     chart.line(x, y, "best so far, of trials that ran to the end", GREY)
@@ -89,7 +69,7 @@ def _history(metric: Metric, trials: Sequence[Trial]) -> Figure:
     )
 
 
-def _curves(metric: Metric, trials: Sequence[Trial]) -> Figure:
+def _curves(metric: Metric, trials: Sequence[Record]) -> Figure:
     chart = Chart("course of the trials", "optimiser step", metric.name)
     for trial in trials[-MAX_CURVES:]:
         rows = [r for r in trial.rows if isfinite(r.get(metric.name, float("nan")))]
@@ -116,29 +96,20 @@ def _importance(importance: Mapping[str, float]) -> Figure | None:
     )
 
 
-def _front(metrics: Sequence[Metric], trials: Sequence[Trial]) -> Figure | None:
+def _front(metrics: Sequence[Metric], trials: Sequence[Record]) -> Figure | None:
     if len(metrics) < 2:
         return None
-    first, second = metrics[:2]
-    done = [t for t in trials if t.state == "done" and t.value(first) is not None and t.value(second) is not None]
+    first, second = shown = list(metrics[:2])
+    done = [t for t in trials if t.state == "done" and all(value(t, m) is not None for m in shown)]
     chart = Chart("front", first.name, second.name)
-    signs = [1 if m.mode == "min" else -1 for m in (first, second)]
-    pairs = {t.key: (_known(t.value(first)), _known(t.value(second))) for t in done}
-
-    def beaten(own: tuple[float, float]) -> bool:
-        return any(
-            other != own and all(s * o <= s * v for s, o, v in zip(signs, other, own, strict=True))
-            for other in pairs.values()
-        )
-
-    front = sorted(pair for pair in pairs.values() if not beaten(pair))
-    chart.points([pairs[t.key][0] for t in done], [pairs[t.key][1] for t in done], "trials", ORANGE,
-                 [t.label(first) for t in done], radius=3.5)  # fmt: skip
+    chart.points([t.last[first.name] for t in done], [t.last[second.name] for t in done], "trials", ORANGE,
+                 [_label(t, first) for t in done], radius=3.5)  # fmt: skip
+    front = sorted((t.last[first.name], t.last[second.name]) for t in pareto_front(done, shown))
     chart.line([p[0] for p in front], [p[1] for p in front], "nothing beats these in both", GREEN)
     return Figure("Pareto front", chart.svg(), f"{first.name} ({first.mode}) against {second.name} ({second.mode}).")
 
 
-def _spent(trials: Sequence[Trial]) -> Figure:
+def _spent(trials: Sequence[Record]) -> Figure:
     chart = Chart("cost", "trial", "seconds in trials, all together", y_from_zero=True)
     total, y = 0.0, []
     for trial in trials:
@@ -152,14 +123,14 @@ def _spent(trials: Sequence[Trial]) -> Figure:
     )
 
 
-def _parallel(config: StudyConfig, trials: Sequence[Trial]) -> Figure:
+def _parallel(config: StudyConfig, trials: Sequence[Record]) -> Figure:
     metric = config.metrics[0]
     sign = 1 if metric.mode == "min" else -1
-    points = [{**t.point, metric.name: t.value(metric)} for t in trials]
+    points = [{**t.point, metric.name: value(t, metric)} for t in trials]
     axes = [_axis(name, parameter, points) for name, parameter in config.space.items()]
     axes.append(Axis(metric.name, [p[metric.name] for p in points]))
-    order = sorted(range(len(trials)), key=lambda i: (trials[i].steps, -sign * _known(trials[i].value(metric))))
-    svg = parallel_coordinates(axes, points, order, [t.label(metric) for t in trials])
+    order = sorted(range(len(trials)), key=lambda i: (trials[i].steps, -sign * _known(value(trials[i], metric))))
+    svg = parallel_coordinates(axes, points, order, [_label(t, metric) for t in trials])
     return Figure(
         "Parallel coordinates",
         svg,

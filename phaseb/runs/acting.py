@@ -11,7 +11,8 @@ from phaseb.config.environment import EnvironmentConfig
 from phaseb.episodes.environment import Controller, VectorEnvironment, record
 from phaseb.episodes.episode import Episode
 from phaseb.errors import ConfigError
-from phaseb.runs.environments import load_class, make_environment
+from phaseb.named import load_named
+from phaseb.runs.environments import make_environment
 from phaseb.seeding import derive_seed, numpy_generator
 
 AT_ONCE = 16  # copies of the environment in one process
@@ -47,7 +48,7 @@ def make_policy(name: str, environment: VectorEnvironment) -> Controller:
     """
     if name == "random":
         return RandomPolicy(environment)
-    made = load_class(name)(environment)
+    made = load_named(name, "episodes.policy")(environment)
     if not callable(getattr(made, "reset", None)) or not callable(getattr(made, "act", None)):
         raise ConfigError(f"episodes.policy={name} has no reset(seeds) and act(observation)")
     return cast(Controller, made)

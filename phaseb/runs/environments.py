@@ -1,10 +1,7 @@
 """The environment that a config names, whoever wrote it."""
 
-import importlib
-
 from phaseb.config.environment import EnvironmentConfig
 from phaseb.episodes.environment import VectorEnvironment
-from phaseb.errors import ConfigError
 
 
 def make_environment(config: EnvironmentConfig, num_envs: int) -> VectorEnvironment | None:
@@ -22,17 +19,3 @@ def make_environment(config: EnvironmentConfig, num_envs: int) -> VectorEnvironm
     from phaseb.policy import gym_environment
 
     return gym_environment.make(config, num_envs)
-
-
-def load_class(name: str) -> type:
-    """The class of `module:Class`.
-
-    Raises:
-        ConfigError: where module or class do not exist.
-    """
-    module, _, attribute = name.partition(":")
-    try:
-        found: type = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"{name} cannot be loaded: {error}") from error
-    return found

@@ -4,7 +4,6 @@ n pairs, T steps, D latent dimensions, A action dimensions, F folds. A judge is 
 forgotten inside one call, and shares no weight with the critic or the gate.
 """
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,7 +14,8 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from torch import Tensor, nn
 
 from phaseb.config.judge import Family, JudgeConfig
-from phaseb.errors import ConfigError, DataError
+from phaseb.errors import DataError
+from phaseb.named import load_named
 from phaseb.seeding import derive_seed, torch_generator
 from phaseb.trust.features import judge_features, windows
 from phaseb.trust.stacked import StackedGRU, StackedLinear
@@ -57,12 +57,8 @@ def cross_fit(family: Family, evidence: Evidence, config: JudgeConfig, seed: int
 def _judge(family: Family) -> Judge:
     if family in FAMILIES:
         return FAMILIES[family]
-    module, _, name = family.partition(":")
-    try:
-        found: Judge = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"judge.families: cannot import {family}: {error}") from error
-    return found
+    judge: Judge = load_named(family, "judge.families")
+    return judge
 
 
 def _episode_trees(evidence: Evidence, config: JudgeConfig, seed: int) -> Scores:

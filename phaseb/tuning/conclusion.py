@@ -11,8 +11,8 @@ import numpy as np
 from phaseb import __version__
 from phaseb.config.load import dump_config
 from phaseb.storage import Store, strict
+from phaseb.trials import Records, pareto_front, trial_key
 from phaseb.tuning.check import CheckedStudy
-from phaseb.tuning.records import Records, pareto_front, trial_key
 from phaseb.tuning.search import importances
 from phaseb.tuning.space import Point, applied, defaults
 

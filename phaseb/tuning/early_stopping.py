@@ -10,7 +10,7 @@ from ray.tune import Stopper
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
 from phaseb.config.tuning import Metric, StudyConfig
-from phaseb.tuning.records import Record
+from phaseb.trials import Record
 
 STEPS = "steps"
 HOPELESS = 8

@@ -10,6 +10,7 @@ from phaseb.config.load import nearest
 from phaseb.config.root import Config
 from phaseb.data_parallel import LearnerContext
 from phaseb.errors import ConfigError
+from phaseb.named import load_named
 from phaseb.runs.result import Callback
 from phaseb.training.learner import Learner
 
@@ -62,17 +63,12 @@ def find_objective(job: str, home: str = "") -> Objective:
         ConfigError: where there is none, with the nearest name.
     """
     place = OBJECTIVES.get(job, job)
-    module, sign, name = place.partition(":")
-    if not sign:
+    if ":" not in place:
         raise ConfigError(
             f"job: {job!r} cannot be searched{nearest(job, list(OBJECTIVES))}; there are {', '.join(OBJECTIVES)}, or "
             "module:Class of your own"
         )
     if home and home not in sys.path:
         sys.path.append(home)
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"job: cannot import {place}: {error}") from error
-    objective: Objective = found()
+    objective: Objective = load_named(place, "job")()
     return objective

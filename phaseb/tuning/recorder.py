@@ -9,8 +9,8 @@ from ray.tune.experiment import Trial
 
 from phaseb.config.tuning import StudyConfig
 from phaseb.storage import Store
+from phaseb.trials import Record, Records, ranked, trial_key
 from phaseb.tuning.early_stopping import Budget
-from phaseb.tuning.records import Record, Records, ranked, trial_key
 from phaseb.tuning.trial import SEED
 
 ERROR_FILE = "error.txt"

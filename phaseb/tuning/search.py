@@ -17,7 +17,7 @@ from ray.tune.search import Searcher
 
 from phaseb.config.tuning import Metric, Parameter, StudyConfig
 from phaseb.storage import Store
-from phaseb.tuning.records import Record
+from phaseb.trials import Record
 from phaseb.tuning.space import Point, draw
 from phaseb.tuning.trial import SEED
 

@@ -16,12 +16,12 @@ from phaseb.errors import PhasebError
 from phaseb.runtime import ray_session
 from phaseb.seeding import derive_seed
 from phaseb.storage import Store
+from phaseb.trials import Record, Records, pareto_front, ranked, trial_key
 from phaseb.tuning.check import CheckedStudy, load_study
 from phaseb.tuning.conclusion import Conclusion, StudyResult
 from phaseb.tuning.early_stopping import Budget, make_scheduler
 from phaseb.tuning.objective import home_of
 from phaseb.tuning.recorder import Recorder
-from phaseb.tuning.records import Record, Records, pareto_front, ranked, trial_key
 from phaseb.tuning.resume import open_study
 from phaseb.tuning.search import ListSearch, OptunaPoints, new_database
 from phaseb.tuning.space import Point, defaults, grid, lookup

@@ -20,8 +20,8 @@ from phaseb.storage import Store
 from phaseb.training.fit import fit
 from phaseb.training.learner import Learner
 from phaseb.training.loop import train
+from phaseb.trials import trial_key
 from phaseb.tuning.objective import Objective, find_objective
-from phaseb.tuning.records import trial_key
 from phaseb.tuning.space import applied, lookup
 
 SEED = "seed"

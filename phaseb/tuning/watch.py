@@ -10,7 +10,7 @@ from rich.table import Table
 from phaseb.config.tuning import StudyConfig
 from phaseb.notation import number
 from phaseb.terminal import StageView
-from phaseb.tuning.records import Record, Records, ranked
+from phaseb.trials import Record, Records, ranked
 
 SHOWN = 15
 

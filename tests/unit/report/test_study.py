@@ -114,10 +114,17 @@ def test_that_nothing_was_better_is_said(tmp_path):
     assert "Nothing beat the base config&#x27;s own values (height 3.5)." in page
 
 
+def test_a_study_of_another_version_is_refused(tmp_path):
+    store = write(tmp_path)
+    store.write_json({**store.read_json("study.json"), "metrics": "nonsense"}, "study.json")
+    with pytest.raises(DataError, match="not a study of this version"):
+        retell([store.root])
+
+
 def test_what_is_no_study_is_refused(tmp_path):
     store = write(tmp_path / "odd")
     store.write_json({"key": "x", "nonsense": 1}, "trials", "x.json")
-    with pytest.raises(DataError, match="not a study of this version"):
+    with pytest.raises(DataError, match="not a trial of this version"):
         retell([store.root])
     with pytest.raises(DataError, match="is not a run directory"):
         retell([str(tmp_path / "nowhere")])

@@ -9,8 +9,8 @@ from ray.tune.schedulers import TrialScheduler
 
 from phaseb.config.tuning import StudyConfig
 from phaseb.storage import Store
+from phaseb.trials import Record
 from phaseb.tuning.early_stopping import HOPELESS, Budget, make_scheduler
-from phaseb.tuning.records import Record
 from phaseb.tuning.search import ListSearch, OptunaPoints, importances, new_database
 from phaseb.tuning.trial import SEED
 

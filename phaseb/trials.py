@@ -47,7 +47,11 @@ class Record:
 
 
 class Records:
-    """The records of a study, in its folder; written by the driver alone."""
+    """The records of a study, in its folder; written by the driver alone.
+
+    Raises:
+        DataError: where a file there is not a trial of this version.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -56,8 +60,11 @@ class Records:
     def get(self, key: str) -> Record | None:
         return self._known.get(key)
 
+    def all(self) -> list[Record]:
+        return sorted(self._known.values(), key=lambda r: r.number)
+
     def phase(self, phase: str) -> list[Record]:
-        return [record for record in sorted(self._known.values(), key=lambda r: r.number) if record.phase == phase]
+        return [record for record in self.all() if record.phase == phase]
 
     def put(self, record: Record) -> None:
         """Keep a record, on disk too."""

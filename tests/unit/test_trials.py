@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from phaseb.config.tuning import Metric
 from phaseb.storage import Store
-from phaseb.tuning.records import Record, Records, pareto_front, ranked, trial_key
+from phaseb.trials import Record, Records, pareto_front, ranked, trial_key
 
 
 def record(key: str, state: str = "done", steps: int = 10, **metrics: float) -> Record:
