@@ -140,6 +140,7 @@ class RemoteSource:
 
     def refresh(self) -> None:
         """Look at what the shards hold now (it is looked at every `refresh_interval_s` anyhow)."""
+        self._polls.clear()  # asked before now: what they say is older than what is learned here
         calls = {k: shard.masses.remote(self._specs) for k, shard in enumerate(self._shards)}
         for k, call in calls.items():
             self._learn(k, call, self._config.call_timeout_s)

@@ -219,3 +219,16 @@ def test_writers_on_the_cluster_insert_overlapping_parts_once(clients):
     done = ray.get([write.remote(remote, part, source) for part, source in zip(parts, sources, strict=True)])
     assert sum(done) == remote.num_transitions == 30 * 20 + 20 * 20
     assert sum(status["num_real"] for status in remote.status()) == 600
+
+
+def test_a_look_from_before_an_insert_changes_no_batch_after_it(clients):
+    remote = clients(None, num_shards=2, refresh_interval_s=1e-4)
+    remote.insert(episodes(4, "first"), "real")
+    source = remote.source([SampleSpec("a", 3)], 16, 0.99)
+    for step in range(0, 60, 3):
+        source.sample(step, 1)  # leaves a look at the shards in flight
+        remote.insert(episodes(4, f"later{step}"), "real")
+        seen = [source.sample(step + k, 1) for k in (1, 2)]
+        fresh = remote.source([SampleSpec("a", 3)], 16, 0.99)
+        for k, batch in enumerate(seen):
+            np.testing.assert_array_equal(batch["z"], fresh.sample(step + 1 + k, 1)["z"])
