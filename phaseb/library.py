@@ -143,7 +143,7 @@ class WorldModel:
         >>> import phaseb
         >>> model = phaseb.WorldModel.load("runs/demo")
         >>> real = phaseb.load_latents("runs/demo", "dev")
-        >>> made = model.rollout(real.z[:, 0], real.actions, seed=1)
+        >>> made = model.rollout(real.z[:, 0], real.actions, seed=1, recorded=True)
         >>> made.z.shape == real.z.shape, made.uncertainty.shape == real.rewards.shape
         (True, True)
     """
@@ -171,13 +171,15 @@ class WorldModel:
         """A."""
         return self.bundle.model.action_size
 
-    def rollout(self, starts: Floats, actions: Floats, seed: int = 0) -> Trajectories:
+    def rollout(self, starts: Floats, actions: Floats, seed: int = 0, recorded: bool = False) -> Trajectories:
         """Imagine N episodes of T steps; each stays with one member of the ensemble.
 
         Args:
             starts: (N, D) latents to start from.
             actions: (N, T, A) in [-1, 1].
             seed: of the members chosen and of noise; the same seed gives the same episodes.
+            recorded: whether the actions were recorded from these very starts. They then answer to what happened, and
+                the model may read ahead of them; actions that you chose answer to nothing ahead.
 
         Returns:
             latents, rewards, ends, and the ensemble's `uncertainty` (N, T); ungated until `TrustGate.score`.
@@ -192,7 +194,10 @@ class WorldModel:
                              f"(N, T, {self.action_size})")  # fmt: skip
         num, steps = actions.shape[:2]
         generator = torch_generator(seed, "library", "rollout")
-        made = self.bundle.rollout(torch.from_numpy(starts), torch.from_numpy(actions), steps, generator)
+        known = torch.full((num,), recorded)
+        made = self.bundle.rollout(
+            torch.from_numpy(starts), torch.from_numpy(actions), steps, generator, foresight=known
+        )
         return Trajectories(
             z=made.z.cpu().numpy(), actions=actions, rewards=made.rewards.cpu().numpy(),
             terminals=made.terminals.cpu().numpy(), lengths=made.lengths, splits=("",) * num,
@@ -210,7 +215,7 @@ class TrustGate:
         >>> import phaseb
         >>> gate = phaseb.TrustGate.load("runs/demo")
         >>> real = phaseb.load_latents("runs/demo", "dev")
-        >>> made = phaseb.WorldModel.load("runs/demo").rollout(real.z[:, 0], real.actions)
+        >>> made = phaseb.WorldModel.load("runs/demo").rollout(real.z[:, 0], real.actions, recorded=True)
         >>> scored = gate.score(made)
         >>> scored.trust.shape == scored.weights.shape == made.rewards.shape
         True

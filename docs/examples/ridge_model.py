@@ -45,7 +45,7 @@ def main(run: str) -> dict[str, dict[str, float]]:
     train, dev = phaseb.load_latents(run, "train"), phaseb.load_latents(run, "dev")
     gate, start = phaseb.TrustGate.load(run), dev.z[:, 0]
     made = {
-        "built in": phaseb.WorldModel.load(run).rollout(start, dev.actions),
+        "built in": phaseb.WorldModel.load(run).rollout(start, dev.actions, recorded=True),
         "ridge": RidgeModel(train).rollout(start, dev.actions),
     }
     found = {}

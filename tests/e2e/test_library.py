@@ -81,3 +81,14 @@ def test_the_same_seed_imagines_the_same(place):
     gate = phaseb.TrustGate.load(run)
     np.testing.assert_array_equal(gate.score(first).weights, gate.score(again).weights)
     assert 0 <= gate.passing <= 1
+
+
+def test_actions_are_read_ahead_only_where_they_were_recorded(place):
+    run = place / "runs" / "demo"
+    model, real = phaseb.WorldModel.load(run), phaseb.load_latents(run, "dev")
+    start, other = real.z[:, 0], real.actions.copy()
+    other[:, -1] = -other[:, -1]
+    chosen, changed = (model.rollout(start, actions, seed=1) for actions in (real.actions, other))
+    np.testing.assert_array_equal(chosen.z[:, :-1], changed.z[:, :-1])
+    recorded, altered = (model.rollout(start, actions, seed=1, recorded=True) for actions in (real.actions, other))
+    assert not np.array_equal(recorded.z[:, :-1], altered.z[:, :-1])
