@@ -74,25 +74,33 @@ class Trajectories:
         return np.arange(self.rewards.shape[1])[None] < self.lengths[:, None]
 
     def select(self, index: NDArray[np.integer] | NDArray[np.bool_] | Sequence[int]) -> "Trajectories":
-        """The episodes at `index` (integers or a mask), in that order."""
+        """The episodes at `index` (integers or a mask), in that order. Neighbours are views: write into neither."""
         rows = np.asarray(index)
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows.astype(np.int64)
+        # What processes share stays shared: a copy of a large set for every one of them would not fit.
+        beside = len(rows) > 0 and rows[0] >= 0 and bool((np.diff(rows) == 1).all())
+        chosen = slice(int(rows[0]), int(rows[-1]) + 1) if beside else rows
 
         def take(array: NDArray | None) -> NDArray | None:  # type: ignore[type-arg]
-            return None if array is None else array[rows]
+            return None if array is None else array[chosen]
 
         def pick(texts: tuple[str, ...]) -> tuple[str, ...]:
             return tuple(texts[i] for i in rows)
 
         return replace(
             self,
-            z=self.z[rows], actions=self.actions[rows], rewards=self.rewards[rows], terminals=self.terminals[rows],
-            lengths=self.lengths[rows], ids=pick(self.ids), splits=pick(self.splits),
-            metrics={name: values[rows] for name, values in self.metrics.items()},
+            z=self.z[chosen], actions=self.actions[chosen], rewards=self.rewards[chosen],
+            terminals=self.terminals[chosen], lengths=self.lengths[chosen],
+            ids=pick(self.ids), splits=pick(self.splits),
+            metrics={name: values[chosen] for name, values in self.metrics.items()},
             lineage={name: pick(values) for name, values in self.lineage.items()},
             start_step=take(self.start_step), uncertainty=take(self.uncertainty), trust=take(self.trust),
             weights=take(self.weights), episode_trust=take(self.episode_trust),
         )  # fmt: skip
+
+    def by_split(self, *names: str) -> "Trajectories":
+        """The episodes of the named splits, one split after the other, so that each of them is a view of the whole."""
+        return self.select([i for name in names for i, s in enumerate(self.splits) if s == name])
 
     def split(self, *names: str) -> "Trajectories":
         """The episodes of the named splits."""

@@ -47,7 +47,9 @@ class WorldModelObjective:
     def prepare(self, config: Config, callbacks: Sequence[Callback]) -> Trajectories:
         collect.STAGE.run(config, callbacks)
         encode.STAGE.run(config, callbacks)
-        data = read_trajectories(Store.at(config.run.dir).folder("latents"), ("train", "dev", "test"))
+        latents = Store.at(config.run.dir).folder("latents")
+        # One split after the other: trials then read each where it lies, in memory that all of a node share.
+        data = read_trajectories(latents, ("train", "dev", "test")).by_split("train", "dev", "test")
         if not len(data.split("dev").at_least(config.synthesis.horizon)):
             raise DataError(f"no dev episode has synthesis.horizon = {config.synthesis.horizon} steps to measure on")
         return data

@@ -17,6 +17,7 @@ from phaseb.config.world_model import WorldModelConfig
 
 Floats = NDArray[np.float32]
 MAX_LEVELS = 4
+MAX_LATENTS = 500_000
 STILL = 1e-3  # a dimension that moves less than this share of its spread within every episode is constant
 LEVEL_WIDTH = 0.02  # values within this share of the range belong to one level
 VARIANCE_FLOOR = 1e-5  # least variance of an inner direction, relative to the largest
@@ -59,7 +60,12 @@ class LatentStructure:
 
 
 def find_structure(z: Floats, rewards: Floats, mask: NDArray[np.bool_], config: WorldModelConfig) -> LatentStructure:
-    """Look at real latents z (N, T+1, D) and rewards (N, T), of which the steps in mask (N, T) were taken."""
+    """Look at real latents z (N, T+1, D) and rewards (N, T), of which the steps in mask (N, T) were taken.
+
+    Of a large set evenly spaced episodes are looked at, about MAX_LATENTS: what is found holds for all.
+    """
+    every = max(1, z.shape[0] * z.shape[1] // MAX_LATENTS)
+    z, rewards, mask = z[::every], rewards[::every], mask[::every]
     moving = ~find_constants(z, mask) if config.hold_constants else np.ones(z.shape[-1], dtype=bool)
     events = find_levels(z, mask) if config.find_events else {}
     events = {d: levels for d, levels in events.items() if moving[d]}

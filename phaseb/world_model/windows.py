@@ -3,6 +3,7 @@
 Legend: N episodes, K members, B rows, W steps of a window, D latent, A action.
 """
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from phaseb.config.world_model import WorldModelConfig
 from phaseb.data_parallel import LearnerContext
-from phaseb.episodes.trajectories import Trajectories
+from phaseb.episodes.trajectories import Floats, Trajectories
 from phaseb.seeding import numpy_generator
 from phaseb.world_model.foresight import look_ahead
 
@@ -29,17 +30,21 @@ class Windows:
 
 
 class WindowSampler:
-    """Draws windows uniformly over all (episode, start) pairs; with a bootstrap, member k draws from its resampling."""
+    """Draws windows uniformly over all (episode, start) pairs; with a bootstrap, member k draws from its resampling.
 
-    def __init__(self, data: Trajectories, config: WorldModelConfig, context: LearnerContext) -> None:
+    Inner coordinates and actions ahead are worked out for the windows drawn, so the episodes themselves are read where
+    they lie: in memory that many trials share, for one.
+
+    Args:
+        centre, into: (D,), (D, D) from z to the inner coordinates in which windows are given; None leaves z as it is.
+    """
+
+    def __init__(self, data: Trajectories, config: WorldModelConfig, context: LearnerContext,
+                 centre: Floats | None = None, into: Floats | None = None) -> None:  # fmt: skip
         num_members = config.num_members
         self.context, self.config, self.lengths = context, config, data.lengths
-        self.arrays = [
-            torch.as_tensor(np.ascontiguousarray(a, dtype=np.float32), device=context.device)
-            for a in (data.z, data.actions, data.rewards, data.terminals)
-        ]
-        known = torch.as_tensor(data.mask, device=context.device)
-        self.arrays[1] = look_ahead(self.arrays[1], config.look_ahead, known)
+        self.arrays = [_tensor(a, context) for a in (data.z, data.actions, data.rewards, data.terminals)]
+        self.basis = None if centre is None or into is None else (_tensor(centre, context), _tensor(into, context))
         self.num_actions = data.actions.shape[-1]
         n = len(data)
         self.pools = np.tile(np.arange(n), (num_members, 1))
@@ -72,10 +77,23 @@ class WindowSampler:
 
     def _gather(self, episodes: NDArray[np.int64], starts: NDArray[np.int64], width: int) -> Windows:
         z, actions, rewards, terminals = self.arrays
-        steps = starts[..., None] + np.arange(width + 1)
-        mask = steps[..., :-1] < self.lengths[episodes][..., None]
+        steps = starts[..., None] + np.arange(width + max(1, self.config.look_ahead))
+        mask = steps < self.lengths[episodes][..., None]
         rows = torch.as_tensor(episodes, device=z.device)[..., None]
-        index = torch.as_tensor(np.minimum(steps, z.shape[1] - 1), device=z.device)
-        taken = torch.as_tensor(np.minimum(steps[..., :-1], actions.shape[1] - 1), device=z.device)
+        index = torch.as_tensor(np.minimum(steps[..., : width + 1], z.shape[1] - 1), device=z.device)
+        taken = torch.as_tensor(np.minimum(steps, actions.shape[1] - 1), device=z.device)
         weight = torch.as_tensor(mask, dtype=torch.float32, device=z.device)
-        return Windows(z[rows, index], actions[rows, taken], rewards[rows, taken], terminals[rows, taken], weight)
+        seen = look_ahead(actions[rows, taken], self.config.look_ahead, weight)[..., :width, :]
+        taken, weight = taken[..., :width], weight[..., :width]
+        return Windows(self._inner(z[rows, index]), seen, rewards[rows, taken], terminals[rows, taken], weight)
+
+    def _inner(self, z: Tensor) -> Tensor:
+        return z if self.basis is None else (z - self.basis[0]) @ self.basis[1]
+
+
+def _tensor(array: Floats, context: LearnerContext) -> Tensor:
+    """The array itself as a tensor, which is only ever read; a copy on another device than the CPU."""
+    floats = np.ascontiguousarray(array, dtype=np.float32)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.as_tensor(floats, device=context.device)

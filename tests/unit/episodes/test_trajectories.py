@@ -61,3 +61,14 @@ def test_columns_that_do_not_fit_each_other_are_refused(name: str) -> None:
     fields[name] = fields[name][:1]
     with pytest.raises(ValueError, match=name):
         Trajectories(**fields)
+
+
+def test_neighbours_are_views_and_one_split_after_the_other_makes_neighbours() -> None:
+    t = make_trajectories([3, 2, 3, 1], splits=("dev", "train", "dev", "train"))
+    assert not np.shares_memory(t.split("train").z, t.z)
+    sorted_ = t.by_split("train", "dev")
+    assert sorted_.splits == ("train", "train", "dev", "dev")
+    assert same(vars(sorted_.split("train")), vars(t.split("train")))
+    for name in ("train", "dev"):
+        assert np.shares_memory(sorted_.split(name).z, sorted_.z)
+    assert len(t.select([])) == len(t.split("test")) == 0

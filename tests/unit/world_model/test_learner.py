@@ -1,5 +1,7 @@
 """Training: it learns, it resumes to the bit, members do not mix, bad data and divergence are refused clearly."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,10 @@ from phaseb.data_parallel import LearnerContext
 from phaseb.errors import DataError, DivergenceError
 from phaseb.storage import Store
 from phaseb.world_model.bundle import WorldModelBundle
+from phaseb.world_model.foresight import look_ahead
 from phaseb.world_model.learner import make_learner
 from phaseb.world_model.statistics import latent_statistics, open_loop_rmse
+from phaseb.world_model.windows import WindowSampler
 from tests.unit.world_model.conftest import make_world
 
 
@@ -109,6 +113,26 @@ def test_windows_are_pieces_of_episodes_and_masks_cover_their_steps(config, cont
             assert hits
             n, t = hits[0]
             assert windows.mask[k, b].sum() == min(6, world.lengths[n] - t)
+
+
+@pytest.mark.parametrize("ahead", [0, 3, 30])
+def test_windows_know_what_the_whole_episodes_would_tell(config, context, ahead):
+    data = make_world(4, lengths=[20, 9, 14, 20])
+    data = replace(data, z=data.z * 3 + 1)
+    rng = np.random.default_rng(0)
+    centre, into = data.z.mean((0, 1)), rng.normal(size=(data.z.shape[-1],) * 2).astype(np.float32)
+    settings = fewer(config, look_ahead=ahead, blind_share=0.0)
+    sampler = WindowSampler(data, settings, context, centre, into)
+    drawn = sampler.draw("one_step", 3, 16, 6)
+    inner = (data.z - centre) @ into
+    seen = look_ahead(torch.from_numpy(data.actions), ahead, torch.from_numpy(data.mask)).numpy()
+    for z, actions, mask in zip(drawn.z.flatten(0, 1), drawn.actions.flatten(0, 1), drawn.mask.flatten(0, 1),
+                                strict=True):  # fmt: skip
+        gaps = [(np.abs(inner[n, t : t + 7] - z.numpy()).max(), n, t) for n in range(4) for t in range(15)]
+        gap, episode, start = min(gaps)
+        kept = mask.numpy() > 0
+        assert gap < 1e-4
+        assert np.allclose(seen[episode, start : start + 6][kept], actions.numpy()[kept])
 
 
 def test_what_lies_beyond_an_episodes_end_does_not_matter(config, context):
