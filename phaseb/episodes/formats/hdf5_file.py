@@ -56,14 +56,15 @@ class GroupColumns(Mapping[str, NDArray[Any]]):
     def __init__(self, group: h5py.Group, max_bytes: int, first: int = 0, last: int | None = None) -> None:
         self._group, self._max_bytes, self._rows = group.id, max_bytes, slice(first, last)
         self._found: dict[str, Any] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         dataset = self._dataset(name)
         if dataset is None:
             raise KeyError(name)
-        shape, dtype = dataset.shape, dataset.dtype
-        creation = dataset.get_create_plist()
-        if creation.get_external_count() or creation.get_layout() == h5py.h5d.VIRTUAL:
+        shape, stored = self._shape(name), dataset.get_type()
+        dtype = stored.dtype
+        if _elsewhere(dataset, shape):
             raise DataError(f"{name!r} keeps its data in another file, which is not followed")
         if dtype.hasobject and h5py.check_vlen_dtype(dtype) != np.dtype("uint8"):
             raise DataError(f"{name!r} is of type {dtype}, wanted numbers")
@@ -79,7 +80,7 @@ class GroupColumns(Mapping[str, NDArray[Any]]):
             return np.asarray(h5py.Dataset(dataset)[self._rows])
         values = np.empty(shape, dtype)
         if values.size:
-            dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, values)
+            dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, values, stored)
         return values
 
     def vectors(self, below: str) -> list[str]:
@@ -89,7 +90,7 @@ class GroupColumns(Mapping[str, NDArray[Any]]):
             self._found[below] = node
         names = [f"{below}/{n}" for n in _datasets(node)] if isinstance(node, h5py.h5g.GroupID) else [below]
         found = [(name, self._dataset(name)) for name in names]
-        return [name for name, d in found if d is not None and 1 <= d.rank <= 2 and d.dtype.kind in "fiub"]
+        return [n for n, d in found if d is not None and 1 <= len(self._shape(n)) <= 2 and d.dtype.kind in "fiub"]
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self._dataset(name) is not None
@@ -100,6 +101,12 @@ class GroupColumns(Mapping[str, NDArray[Any]]):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
+    def _shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a dataset that is there; the library makes an object each time it is asked."""
+        if name not in self._shapes:
+            self._shapes[name] = self._found[name].shape
+        return self._shapes[name]
+
     def _dataset(self, name: str) -> Any:
         if name not in self._found:
             node = _open(self._group, name)
@@ -107,11 +114,31 @@ class GroupColumns(Mapping[str, NDArray[Any]]):
         return self._found[name]
 
 
+def _elsewhere(dataset: Any, shape: tuple[int, ...]) -> bool:
+    """Whether a dataset's values lie in another file. Chunks and a place of its own in the file say no at once; only
+    then are its creation properties asked, which costs as much as opening it."""
+    if dataset.get_offset() is not None:
+        return False
+    try:
+        if dataset.get_chunk_info_by_coord((0,) * len(shape)).byte_offset is not None:
+            return False
+    except BROKEN:
+        pass  # it has no chunks
+    creation = dataset.get_create_plist()
+    return bool(creation.get_external_count()) or creation.get_layout() == h5py.h5d.VIRTUAL
+
+
 def _open(node: Any, path: str) -> Any:
     for part in path.encode().split(b"/"):
-        if not isinstance(node, h5py.h5g.GroupID) or not part or part not in node:
+        if not isinstance(node, h5py.h5g.GroupID) or not part:
             return None
-        if node.links.get_info(part).type == h5py.h5l.TYPE_EXTERNAL:
+        try:
+            link = node.links.get_info(part)
+        except (KeyError, RuntimeError):
+            if part in node:
+                raise
+            return None
+        if link.type == h5py.h5l.TYPE_EXTERNAL:
             raise DataError(f"{path!r} links to another file, which is not followed")
         node = h5py.h5o.open(node, part)
     return node
