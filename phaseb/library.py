@@ -25,7 +25,7 @@ from phaseb.runs.result import Callback, RunResult
 from phaseb.seeding import torch_generator
 from phaseb.storage import Store
 from phaseb.trust.bundle import TrustBundle
-from phaseb.world_model.bundle import WorldModelBundle
+from phaseb.world_model.own import WorldModels, load_world_model
 
 Floats = NDArray[np.float32]
 
@@ -148,7 +148,7 @@ class WorldModel:
         (True, True)
     """
 
-    def __init__(self, bundle: WorldModelBundle, digest: str = "") -> None:
+    def __init__(self, bundle: WorldModels, digest: str = "") -> None:
         self.bundle, self.digest = bundle, digest
 
     @classmethod
@@ -159,17 +159,17 @@ class WorldModel:
             DataError: where the `world-model` stage is not done, or the checkpoint was altered.
         """
         store = Store.at(str(run)).folder("world_model")
-        return cls(WorldModelBundle.load(store, device), checkpoint_digest(store))
+        return cls(load_world_model(store, device), checkpoint_digest(store))
 
     @property
     def latent_size(self) -> int:
         """D."""
-        return self.bundle.model.latent_size
+        return self.bundle.latent_size
 
     @property
     def action_size(self) -> int:
         """A."""
-        return self.bundle.model.action_size
+        return self.bundle.action_size
 
     def rollout(self, starts: Floats, actions: Floats, seed: int = 0, recorded: bool = False) -> Trajectories:
         """Imagine N episodes of T steps; each stays with one member of the ensemble.

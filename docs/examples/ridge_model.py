@@ -1,64 +1,46 @@
-"""A world model of one's own, held against the built-in one: ridge regression of the next latent.
+"""A world model of one's own, the simplest there is: ridge regression of the next latent and of the reward.
 
-python ridge_model.py runs/dev
+phaseb run --config configs/dev.yaml world_model.model=ridge_model:RidgeModel run.dir=runs/ridge
 """
 
-import sys
+from collections.abc import Mapping
+from typing import Any
 
-import numpy as np
+import torch
+from torch import Tensor
 
-import phaseb
+from phaseb.config.world_model import WorldModelConfig
 from phaseb.episodes.trajectories import Trajectories
+from phaseb.world_model.own import Step
 
 
 class RidgeModel:
-    """z' = z + W [z, a, 1], fitted in closed form."""
+    """(z' - z, r) = [z, a, 1] W + noise, fitted in closed form; noise is drawn from what the fit left over."""
 
-    def __init__(self, train: Trajectories, penalty: float = 1.0) -> None:
-        mask = train.mask
-        x = _inputs(train.z[:, :-1][mask], train.actions[mask])
-        change, reward = np.diff(train.z, axis=1)[mask], train.rewards[mask][:, None]
-        gram = x.T @ x + penalty * np.eye(x.shape[1])
-        self._weights = np.linalg.solve(gram, x.T @ np.concatenate([change, reward], axis=1))
+    def __init__(self, config: WorldModelConfig, latent_size: int, action_size: int) -> None:
+        self.weights = torch.zeros(latent_size + action_size + 1, latent_size + 1)
+        self.spread = torch.zeros(latent_size)
 
-    def rollout(self, starts: np.ndarray, actions: np.ndarray) -> Trajectories:
-        """Imagine from starts (N, D) under actions (N, T, A)."""
-        z, rewards = [starts], []
-        for t in range(actions.shape[1]):
-            out = _inputs(z[-1], actions[:, t]) @ self._weights
-            z.append(z[-1] + out[:, :-1])
-            rewards.append(out[:, -1])
-        num, steps = actions.shape[:2]
-        return Trajectories(
-            z=np.stack(z, axis=1).astype(np.float32), actions=actions, rewards=np.stack(rewards, 1).astype(np.float32),
-            terminals=np.zeros((num, steps), np.float32), lengths=np.full(num, steps), splits=("",) * num,
-            ids=tuple(f"ridge-{i}" for i in range(num)),
-        )  # fmt: skip
+    def fit(self, train: Trajectories, seed: int) -> None:
+        z, actions, rewards = map(torch.from_numpy, (train.z, train.actions, train.rewards))
+        mask = torch.from_numpy(train.mask)
+        x = _inputs(z[:, :-1][mask], actions[mask])
+        y = torch.cat([z.diff(dim=1)[mask], rewards[mask][:, None]], dim=-1)
+        self.weights = torch.linalg.solve(x.T @ x + torch.eye(x.shape[1]), x.T @ y)
+        self.spread = (y - x @ self.weights)[:, :-1].std(dim=0)
 
+    def step(self, z: Tensor, action: Tensor, memory: Any, generator: torch.Generator) -> Step:
+        out = _inputs(z, action) @ self.weights
+        noise = self.spread * torch.randn(z.shape, generator=generator)
+        nothing = torch.zeros(len(z))  # it never ends an episode, and does not know how little it knows
+        return Step(z + out[:, :-1] + noise, out[:, -1], terminal=nothing, uncertainty=nothing)
 
-def _inputs(z: np.ndarray, actions: np.ndarray) -> np.ndarray:
-    return np.concatenate([z, actions, np.ones((len(z), 1))], axis=1)
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"weights": self.weights, "spread": self.spread}
 
-
-def main(run: str) -> dict[str, dict[str, float]]:
-    """Error after the whole horizon on dev episodes, and what the gate thinks, for both models."""
-    train, dev = phaseb.load_latents(run, "train"), phaseb.load_latents(run, "dev")
-    gate, start = phaseb.TrustGate.load(run), dev.z[:, 0]
-    made = {
-        "built in": phaseb.WorldModel.load(run).rollout(start, dev.actions, recorded=True),
-        "ridge": RidgeModel(train).rollout(start, dev.actions),
-    }
-    found = {}
-    for name, rollouts in made.items():
-        scored = gate.score(rollouts)
-        found[name] = {
-            "rmse": float(np.sqrt(np.mean((rollouts.z[:, -1] - dev.z[:, -1]) ** 2))),
-            "trust": float(np.mean(scored.episode_trust)),
-            "weight": float(np.mean(scored.weights)),
-        }
-        print(name, {key: round(value, 3) for key, value in found[name].items()})
-    return found
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        self.weights, self.spread = state["weights"], state["spread"]
 
 
-if __name__ == "__main__":
-    main(sys.argv[1])
+def _inputs(z: Tensor, action: Tensor) -> Tensor:
+    return torch.cat([z, action, torch.ones(len(z), 1)], dim=-1)

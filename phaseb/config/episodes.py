@@ -5,6 +5,7 @@ from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
+from phaseb.config.own import is_own
 from phaseb.config.section import Section
 
 COLLECTED = ("workcell", "gymnasium")
@@ -44,7 +45,7 @@ class PartConfig(Section):
 
     @model_validator(mode="after")
     def _readable(self) -> Self:
-        if self.source not in IMPORTED and not _is_own(self.source):
+        if self.source not in IMPORTED and not is_own(self.source):
             raise ValueError(f"source={self.source} is none of {', '.join(IMPORTED)} nor module:Class")
         if self.source in IMPORTED and not PurePath(self.path).name:
             raise ValueError(f"source={self.source} needs a path")
@@ -81,14 +82,14 @@ class EpisodesConfig(Section):
     @classmethod
     def _known(cls, source: str) -> str:
         known = (*COLLECTED, *IMPORTED, MIXED)
-        if source not in known and not _is_own(source):
+        if source not in known and not is_own(source):
             raise ValueError(f"is none of {', '.join(known)} nor module:Class")
         return source
 
     @field_validator("policy")
     @classmethod
     def _actor(cls, policy: str) -> str:
-        if policy != "random" and not _is_own(policy):
+        if policy != "random" and not is_own(policy):
             raise ValueError("is neither random nor module:Class")
         return policy
 
@@ -101,9 +102,3 @@ class EpisodesConfig(Section):
         if self.dev_fraction + self.test_fraction >= 1:
             raise ValueError("dev_fraction + test_fraction must leave something to train on (be below 1)")
         return self
-
-
-def _is_own(name: str) -> bool:
-    """Whether a name is of the form module:Class."""
-    module, colon, attribute = name.partition(":")
-    return bool(colon) and all(part.isidentifier() for part in [*module.split("."), attribute])

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from phaseb.config.own import is_own
 from phaseb.config.section import Section
 
 FAMILIES = ("episode_trees", "window_trees", "gru")
@@ -11,9 +12,7 @@ FAMILIES = ("episode_trees", "window_trees", "gru")
 
 
 def _known(name: str) -> str:
-    module, colon, function = name.partition(":")
-    own = bool(colon) and all(part.isidentifier() for part in [*module.split("."), function])
-    if name not in FAMILIES and not own:
+    if name not in FAMILIES and not is_own(name):
         raise ValueError(f"is none of {', '.join(FAMILIES)} nor module:function of your own")
     return name
 

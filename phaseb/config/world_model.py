@@ -2,9 +2,13 @@
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from phaseb.config.own import is_own
 from phaseb.config.section import Section
+
+BUILT_IN = "gru"
+"""The world model that is built in."""
 
 
 class LossWeights(Section):
@@ -69,6 +73,11 @@ class VarianceConfig(Section):
 class WorldModelConfig(Section):
     """GRU dynamics in latent space with reward and end-of-episode heads, K members trained at once."""
 
+    model: str = Field(
+        BUILT_IN,
+        description=f"{BUILT_IN}: the built-in ensemble, or module:Class of your own (phaseb.world_model.own), which "
+        "makes of the other settings here what it likes",
+    )
     num_members: int = Field(3, ge=1, description="ensemble members; disagreement between them is the uncertainty")
     bootstrap: bool = Field(False, description="each member trains on its own resampling of the episodes")
     hidden_size: int = Field(64, ge=1, description="units of the GRU")
@@ -122,3 +131,10 @@ class WorldModelConfig(Section):
     clip_norm: float = Field(1.0, gt=0, description="largest gradient norm of a member")
     ema_decay: float = Field(0.99, ge=0, lt=1, description="moving average of the weights that is kept; 0: none")
     explosion: float = Field(1e4, gt=0, description="a loss above this counts as divergence")
+
+    @field_validator("model")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name != BUILT_IN and not is_own(name):
+            raise ValueError(f"is neither {BUILT_IN} nor module:Class of your own")
+        return name

@@ -19,7 +19,7 @@ from phaseb.replay.client import ReplayClient
 from phaseb.replay.local import LocalReplay
 from phaseb.storage import Store
 from phaseb.trust.bundle import TrustBundle
-from phaseb.world_model.bundle import WorldModelBundle
+from phaseb.world_model.own import load_world_model
 
 FOLLOWING_ARM = "trust_weighted"
 
@@ -88,7 +88,7 @@ def following(
         uncertainty_reference: see `TrustBundle.score`.
         source: of this worker's batches.
     """
-    model, gate = WorldModelBundle.load(store.folder("world_model")), TrustBundle.load(store.folder("trust"))
+    model, gate = load_world_model(store.folder("world_model")), TrustBundle.load(store.folder("trust"))
 
     def weigh(rollouts: Trajectories) -> NDArray[np.floating]:
         weights = gate.score(rollouts, uncertainty_reference).weights

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from phaseb.config.root import Config
-from phaseb.config.world_model import WorldModelConfig
+from phaseb.config.world_model import BUILT_IN, WorldModelConfig
 from phaseb.data_parallel import LearnerContext
 from phaseb.episodes.trajectories import Trajectories, concatenate
 from phaseb.runs.synthesize import make_plan, roll_out
@@ -22,7 +22,8 @@ def report_model(config: WorldModelConfig, num_steps: int) -> WorldModelConfig:
     return WorldModelConfig.model_validate(
         config.model_dump()
         | {
-            "num_members": 1, "num_steps": num_steps, "loss": "mse", "clamp_quantile": 0.0, "noise": "none",
+            "model": BUILT_IN, "num_members": 1, "num_steps": num_steps, "loss": "mse", "clamp_quantile": 0.0,
+            "noise": "none",
             "hold_constants": False, "find_events": False, "layer_norm": False, "ema_decay": 0.0, "input_noise": 0.0,
             "decorrelate": False, "look_ahead": 0, "bound_latents": False, "num_modes": 1, "num_blocks": 0,
             "one_step_window": min(10, config.horizon.steps),

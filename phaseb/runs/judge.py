@@ -23,7 +23,7 @@ from phaseb.runs.stage import Stage, StageContext
 from phaseb.seeding import torch_generator
 from phaseb.trust.ladder import Ladder, Pairs, floor_pairs, judge_rung, open_loop_pairs, summarise
 from phaseb.trust.two_sample import JudgeResult
-from phaseb.world_model.bundle import WorldModelBundle
+from phaseb.world_model.own import WorldModels, load_world_model
 from phaseb.world_model.statistics import (
     break_even_horizon,
     latent_statistics,
@@ -46,7 +46,7 @@ def work(context: StageContext) -> dict[str, Any]:
             f"{len(test)} sealed test episodes of {horizon} steps are too few to judge on; import more episodes"
         )
     test = test.select(range(min(config.judge.num_pairs, len(test))))
-    bundle = WorldModelBundle.load(store.folder("world_model"))
+    bundle = load_world_model(store.folder("world_model"))
     judge_config = _rungs_up_to(config.judge, horizon)
     rungs = model_rungs(bundle, test, judge_config, horizon, seed) | _encoder_rungs(context, test)
     ladder = _judge(rungs, judge_config, context)
@@ -66,7 +66,7 @@ def work(context: StageContext) -> dict[str, Any]:
 
 
 def model_rungs(
-    bundle: WorldModelBundle, test: Trajectories, config: JudgeConfig, horizon: int, seed: int
+    bundle: WorldModels, test: Trajectories, config: JudgeConfig, horizon: int, seed: int
 ) -> dict[str, Pairs]:
     """The rungs that ask about the world model: one step along real latents, then open-loop segments."""
     rungs = {}
@@ -86,7 +86,7 @@ def model_rungs(
 
 
 def open_loop_numbers(
-    bundle: WorldModelBundle, test: Trajectories, train: Trajectories, horizon: int, seed: int
+    bundle: WorldModels, test: Trajectories, train: Trajectories, horizon: int, seed: int
 ) -> dict[str, Any]:
     """Statistics of full-horizon rollouts on the test episodes, and whether the model memorised its training."""
     start, actions = torch.from_numpy(test.z[:, 0]), torch.from_numpy(test.actions)

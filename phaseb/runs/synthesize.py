@@ -19,14 +19,14 @@ from phaseb.runs.shards import over_shards
 from phaseb.runs.stage import Stage, StageContext
 from phaseb.seeding import numpy_generator, torch_generator
 from phaseb.storage import Store
-from phaseb.world_model.bundle import WorldModelBundle
+from phaseb.world_model.own import WorldModels, load_world_model
 
 
 class RollOut:
     """Rolls one shard of a plan out; made once in each actor."""
 
     def __init__(self, store: Store, seed: int) -> None:
-        self._bundle, self._digest, self._seed = WorldModelBundle.load(store), checkpoint_digest(store), seed
+        self._bundle, self._digest, self._seed = load_world_model(store), checkpoint_digest(store), seed
 
     def __call__(self, plan: Trajectories) -> Trajectories:
         """The plan with its latents, rewards and ends imagined; every rollout keeps its lineage."""
@@ -71,7 +71,7 @@ def make_plan(real: Trajectories, config: SynthesisConfig, seed: int) -> Traject
     )  # fmt: skip
 
 
-def roll_out(bundle: WorldModelBundle, plan: Trajectories, digest: str, generator: torch.Generator) -> Trajectories:
+def roll_out(bundle: WorldModels, plan: Trajectories, digest: str, generator: torch.Generator) -> Trajectories:
     """The rollouts of a plan's starts and actions under one world model."""
     horizon = plan.actions.shape[1]
     # Altered actions are no answers to what happens: a rollout may read ahead of recorded ones alone.

@@ -27,7 +27,7 @@ from phaseb.training.fit import fit
 from phaseb.trust.bundle import TrustBundle
 from phaseb.trust.gate import effective_contribution, pass_rate
 from phaseb.trust.learner import TrustLearner, make_learner
-from phaseb.world_model.bundle import WorldModelBundle
+from phaseb.world_model.own import load_world_model
 from phaseb.world_model.statistics import bounds_pass
 
 
@@ -77,7 +77,7 @@ def uncertainty_reference(store: Store, held_out: Trajectories, config: Config) 
     real = held_out.at_least(config.synthesis.horizon)
     if len(real) == 0:
         return None
-    model = WorldModelBundle.load(store.folder("world_model"))
+    model = load_world_model(store.folder("world_model"))
     starts, actions = torch.from_numpy(real.z[:, 0]), torch.from_numpy(real.actions)
     made = model.rollout(starts, actions, config.synthesis.horizon, torch.Generator().manual_seed(config.run.seed))
     return float(np.quantile(made.uncertainty.cpu().numpy(), config.trust.gate.uncertainty_quantile))

@@ -1,19 +1,22 @@
 """Train the latent dynamics on the training episodes, choosing nothing by the sealed test."""
 
 import functools
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import ray
 import torch
 
 from phaseb.config.root import Config
 from phaseb.config.trust import CriticConfig
-from phaseb.config.world_model import WorldModelConfig
+from phaseb.config.world_model import BUILT_IN, WorldModelConfig
 from phaseb.data_parallel import LearnerContext
 from phaseb.episodes.shards import read_trajectories
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.metrics import write_metrics
+from phaseb.runs.collect import task_result
 from phaseb.runs.result import Callback, RunResult
 from phaseb.runs.roles import critic_episodes, has_critic
 from phaseb.runs.stage import Stage, StageContext
@@ -22,12 +25,24 @@ from phaseb.training.fit import fit
 from phaseb.trust.critic import Critic
 from phaseb.world_model.bundle import WorldModelBundle
 from phaseb.world_model.learner import WorldModelLearner, make_learner
+from phaseb.world_model.own import OwnWorldModel, WorldModels, fit_own
 from phaseb.world_model.statistics import latent_statistics, open_loop_rmse
 
 
 def work(context: StageContext) -> dict[str, Any]:
     config, store = context.config, context.store
     data = read_trajectories(store.folder("latents"), ("train", "dev"))
+    start = time.monotonic()
+    bundle: WorldModels = _trained(context, data) if config.world_model.model == BUILT_IN else _own(context, data)
+    seconds = time.monotonic() - start
+    bundle.save(store.folder("world_model"))
+    quality = open_loop_quality(bundle, data.split("dev"), config.synthesis.horizon, config.run.seed)
+    return {"seconds_training": seconds, **quality}
+
+
+def _trained(context: StageContext, data: Trajectories) -> WorldModelBundle:
+    """The built-in ensemble, trained on Ray Train's workers."""
+    config, store = context.config, context.store
     own = critic_episodes(config, data.split("train"))
     factory = functools.partial(learner_with_critic, config.world_model, config.trust.critic, own)
     result = fit(
@@ -36,11 +51,16 @@ def work(context: StageContext) -> dict[str, Any]:
     )  # fmt: skip
     learner = factory(data, LearnerContext(config.run.seed))
     learner.load_state_dict(result.state)
-    bundle = learner.bundle()
-    bundle.save(store.folder("world_model"))
     write_metrics(store.folder("world_model"), "metrics.parquet", result.rows)
-    quality = open_loop_quality(bundle, data.split("dev"), config.synthesis.horizon, config.run.seed)
-    return {"seconds_training": result.seconds, **quality}
+    return learner.bundle()
+
+
+def _own(context: StageContext, data: Trajectories) -> OwnWorldModel:
+    """A model of one's own, fitted in a task of its own: it may take its time, and need not know of Ray."""
+    config = context.config
+    task = ray.remote(num_cpus=config.resources.cpus_per_task)(fit_own)
+    made: OwnWorldModel = task_result(task.remote(config.world_model, data.split("train"), config.run.seed))
+    return made
 
 
 def learner_with_critic(config: WorldModelConfig, critic: CriticConfig, critic_real: Trajectories | None,
@@ -50,7 +70,7 @@ def learner_with_critic(config: WorldModelConfig, critic: CriticConfig, critic_r
     return make_learner(config, data, context, made)
 
 
-def open_loop_quality(bundle: WorldModelBundle, held_out: Trajectories, horizon: int, seed: int) -> dict[str, float]:
+def open_loop_quality(bundle: WorldModels, held_out: Trajectories, horizon: int, seed: int) -> dict[str, float]:
     """Statistics of rollouts from held-out z_0 under held-out actions against what really happened."""
     real = held_out.at_least(horizon)
     if len(real) == 0:

@@ -7,10 +7,11 @@ import numpy as np
 import torch
 
 from phaseb.config.root import Config
+from phaseb.config.world_model import BUILT_IN
 from phaseb.data_parallel import LearnerContext
 from phaseb.episodes.shards import read_trajectories
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.errors import DataError
+from phaseb.errors import ConfigError, DataError
 from phaseb.runs import collect, encode
 from phaseb.runs.result import Callback
 from phaseb.runs.roles import critic_episodes
@@ -55,6 +56,11 @@ class WorldModelObjective:
         return data
 
     def make_learner(self, config: Config, data: Trajectories, context: LearnerContext) -> WorldModelLearner:
+        if config.world_model.model != BUILT_IN:
+            raise ConfigError(
+                f"the job world-model searches the built-in model, not world_model.model={config.world_model.model}; "
+                "search your own with job: module:Class"
+            )
         own = critic_episodes(config, data.split("train"))
         return learner_with_critic(config.world_model, config.trust.critic, own, data.split("train", "dev"), context)
 

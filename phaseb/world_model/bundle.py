@@ -84,6 +84,14 @@ class WorldModelBundle:
     def num_members(self) -> int:
         return self.model.num_members
 
+    @property
+    def latent_size(self) -> int:
+        return self.model.latent_size
+
+    @property
+    def action_size(self) -> int:
+        return self.model.action_size
+
     @torch.no_grad()
     def rollout(
         self,

@@ -1,20 +1,31 @@
 """The examples that need a finished run: a world model of one's own, and the notebook. (tests/unit has the others.)"""
 
-import importlib
+import os
 import shutil
 
 import numpy as np
 import pytest
-from program import STAGES, lineage
+from program import STAGES, lineage, phaseb, strict_json
+
+import phaseb as library
 
 
-def test_a_world_model_of_ones_own_is_held_against_the_built_in_one(pytestconfig, monkeypatch, finished):
-    monkeypatch.syspath_prepend(pytestconfig.rootpath / "docs" / "examples")
-    found = importlib.import_module("ridge_model").main(str(finished.folder))
-    assert set(found) == {"built in", "ridge"}
-    for numbers in found.values():
-        assert 0 <= numbers["trust"] <= 1
-        assert np.isfinite(list(numbers.values())).all()
+def test_a_world_model_of_ones_own_takes_the_place_of_the_built_in_one(pytestconfig, monkeypatch, finished, copied):
+    examples = str(pytestconfig.rootpath / "docs" / "examples")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([examples, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep))
+    own = ("world_model.model=ridge_model:RidgeModel", f"run.dir={copied}", "run.on_change=redo")
+    done = phaseb("run", "--config", finished.config, *own, "--json", cwd=copied.parent)
+    assert done.returncode == 0, done.stderr
+    before, after = lineage(finished.folder)["stages"], lineage(copied)["stages"]
+    changed = {name for name in STAGES if after[name]["key"] != before[name]["key"]}
+    assert changed >= {"world-model", "synthesize", "judge"}
+    assert after["encode"] == before["encode"]
+    judged = strict_json((copied / "judges.json").read_text())["numbers"]
+    assert np.isfinite([judged["judge_auc"], judged["rmse"], judged["std_ratio"]]).all()
+    monkeypatch.syspath_prepend(examples)
+    model = library.WorldModel.load(copied)
+    assert type(model.bundle.model).__name__ == "RidgeModel"
+    assert model.rollout(np.zeros((3, model.latent_size)), np.zeros((3, 5, model.action_size))).z.shape[:2] == (3, 6)
 
 
 def test_the_notebook_runs_from_top_to_bottom(pytestconfig, finished, tmp_path):
