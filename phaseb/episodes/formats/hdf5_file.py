@@ -3,7 +3,8 @@
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -47,6 +48,15 @@ def child(group: h5py.Group, path: str) -> Any:
     return h5py.Dataset(node) if isinstance(node, h5py.h5d.DatasetID) else None
 
 
+class _Stored(NamedTuple):
+    """A dataset, asked once for what the library makes an object of at every question."""
+
+    dataset: Any
+    shape: tuple[int, ...]
+    kind: Any
+    dtype: np.dtype[Any]
+
+
 class GroupColumns(Mapping[str, NDArray[Any]]):
     """The datasets below a group by path, rows `first` to `last` of them, read when they are asked for.
 
@@ -55,15 +65,13 @@ class GroupColumns(Mapping[str, NDArray[Any]]):
 
     def __init__(self, group: h5py.Group, max_bytes: int, first: int = 0, last: int | None = None) -> None:
         self._group, self._max_bytes, self._rows = group.id, max_bytes, slice(first, last)
-        self._found: dict[str, Any] = {}
-        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._found: dict[str, _Stored | None] = {}
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        dataset = self._dataset(name)
-        if dataset is None:
+        stored = self._stored(name)
+        if stored is None:
             raise KeyError(name)
-        shape, stored = self._shape(name), dataset.get_type()
-        dtype = stored.dtype
+        dataset, shape, kind, dtype = stored
         if _elsewhere(dataset, shape):
             raise DataError(f"{name!r} keeps its data in another file, which is not followed")
         if dtype.hasobject and h5py.check_vlen_dtype(dtype) != np.dtype("uint8"):
@@ -80,20 +88,20 @@ class GroupColumns(Mapping[str, NDArray[Any]]):
             return np.asarray(h5py.Dataset(dataset)[self._rows])
         values = np.empty(shape, dtype)
         if values.size:
-            dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, values, stored)
+            dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, values, kind)
         return values
 
     def vectors(self, below: str) -> list[str]:
         """The columns of one value or vector of numbers a row that are, or lie below, a name."""
         node = _open(self._group, below)
         if isinstance(node, h5py.h5d.DatasetID):
-            self._found[below] = node
+            self._found[below] = _look(node)
         names = [f"{below}/{n}" for n in _datasets(node)] if isinstance(node, h5py.h5g.GroupID) else [below]
-        found = [(name, self._dataset(name)) for name in names]
-        return [n for n, d in found if d is not None and 1 <= len(self._shape(n)) <= 2 and d.dtype.kind in "fiub"]
+        found = [(name, self._stored(name)) for name in names]
+        return [n for n, s in found if s is not None and 1 <= len(s.shape) <= 2 and s.dtype.kind in "fiub"]
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self._dataset(name) is not None
+        return isinstance(name, str) and self._stored(name) is not None
 
     def __iter__(self) -> Iterator[str]:
         return _datasets(self._group)
@@ -101,17 +109,23 @@ class GroupColumns(Mapping[str, NDArray[Any]]):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
-    def _shape(self, name: str) -> tuple[int, ...]:
-        """The shape of a dataset that is there; the library makes an object each time it is asked."""
-        if name not in self._shapes:
-            self._shapes[name] = self._found[name].shape
-        return self._shapes[name]
-
-    def _dataset(self, name: str) -> Any:
+    def _stored(self, name: str) -> _Stored | None:
         if name not in self._found:
             node = _open(self._group, name)
-            self._found[name] = node if isinstance(node, h5py.h5d.DatasetID) else None
+            self._found[name] = _look(node) if isinstance(node, h5py.h5d.DatasetID) else None
         return self._found[name]
+
+
+def _look(dataset: Any) -> _Stored:
+    kind = dataset.get_type()
+    return _Stored(dataset, dataset.shape, kind, _dtype(kind.encode()))
+
+
+@lru_cache(maxsize=256)
+def _dtype(encoded: bytes) -> np.dtype[Any]:
+    """NumPy's type of an HDF5 type in HDF5's own encoding: a file has few, and each takes long to work out."""
+    dtype: np.dtype[Any] = h5py.h5t.decode(encoded).dtype
+    return dtype
 
 
 def _elsewhere(dataset: Any, shape: tuple[int, ...]) -> bool:
