@@ -153,3 +153,37 @@ def test_bad_values_are_named(tmp_path: Path) -> None:
         file["actions"][5, 1] = np.nan
     with pytest.raises(DataError, match=r"d\.hdf5: episode episode-000001: actions has NaN or Inf, first at \(1, 1\)"):
         read(tmp_path / "d.hdf5")
+
+
+FIXTURES = Path(__file__).parents[3] / "fixtures"
+
+
+def expected() -> list[dict[str, Any]]:
+    """What tests/fixtures/write_hdf5.py gave to the two libraries."""
+    names = ("observations", "actions", "rewards", "terminals")
+    with np.load(FIXTURES / "hdf5-expected.npz", allow_pickle=False) as file:
+        return [{name: file[f"{name}-{i}"].astype(np.float32) for name in names} for i in range(len(file.files) // 4)]
+
+
+def test_what_d4rls_own_writer_wrote_is_read() -> None:
+    """It keeps no successor of an episode's last row, so that the last action goes and its reward moves up."""
+    episodes, wanted = read(FIXTURES / "d4rl.hdf5"), expected()
+    assert [len(e) for e in episodes] == [len(w["rewards"]) - 1 for w in wanted]
+    assert all(e.terminated for e in episodes)
+    for episode, truth in zip(episodes, wanted, strict=True):
+        np.testing.assert_array_equal(episode.state, truth["observations"])
+        np.testing.assert_array_equal(episode.actions, truth["actions"][:-1])
+        np.testing.assert_array_equal(episode.rewards[:-1], truth["rewards"][:-2])
+        assert episode.rewards[-1] == pytest.approx(truth["rewards"][-2:].sum())
+
+
+def test_what_robomimics_own_converter_wrote_is_read() -> None:
+    """It repeats an episode's last observation where there is no successor."""
+    episodes, wanted = read(FIXTURES / "robomimic.hdf5"), expected()
+    assert [e.id for e in episodes] == [f"demo_{i}" for i in range(len(wanted))]
+    assert all(e.terminated for e in episodes)
+    for episode, truth in zip(episodes, wanted, strict=True):
+        np.testing.assert_array_equal(episode.state[:-1], truth["observations"])
+        np.testing.assert_array_equal(episode.state[-1], truth["observations"][-1])
+        np.testing.assert_array_equal(episode.actions, truth["actions"])
+        np.testing.assert_array_equal(episode.rewards, truth["rewards"])
