@@ -60,6 +60,8 @@ def _parser() -> argparse.ArgumentParser:
         if name == "report":
             job.add_argument("runs", nargs="*", default=[], metavar="RUN",
                              help="a run or study directory to tell again, or two runs to compare")  # fmt: skip
+        if name == "evaluate":
+            job.add_argument("--policy", metavar="EXPORT", help="measure an exported policy: its folder or file")
         job.add_argument("--config", metavar="FILE", help="YAML file of differences from the defaults")
         job.add_argument("settings", nargs="*", metavar="KEY.PATH=VALUE", help="settings that win over the file")
     _add_cluster_commands(commands, options)
@@ -87,11 +89,14 @@ def _add_cluster_commands(commands: Any, options: argparse.ArgumentParser) -> No
 
 
 def _add_data_commands(commands: Any, options: argparse.ArgumentParser) -> None:
-    export = commands.add_parser("export", help="give real and synthetic episodes to other trainers", parents=[options])
+    about = "a run's episodes for other trainers, or its policy for machines"
+    export = commands.add_parser("export", help=about, parents=[options])
     export.add_argument("run", metavar="RUN", help="a run directory")
     export.add_argument("target", metavar="FOLDER", help="where to write; must be empty or absent")
-    export.add_argument("--format", default="npz", metavar="FORMAT", help="npz, minari or lerobot (npz)")
+    formats = "episodes as npz (the default), minari or lerobot; or policy: what it ships, as ONNX and torch.export"
+    export.add_argument("--format", default="npz", metavar="FORMAT", help=formats)
     export.add_argument("--only", default="all", metavar="KIND", help="all, trusted, synthetic or real (all)")
+    export.add_argument("--seed", type=int, default=0, metavar="N", help="which of the shipped arm's policies (0)")
     show = commands.add_parser("settings", help="every setting with its default and meaning", parents=[options])
     show.add_argument("words", nargs="*", metavar="WORD", help="only settings that have all these in their names")
 
@@ -113,6 +118,10 @@ def _run_job(arguments: argparse.Namespace, words: list[str]) -> int:
         from phaseb import commands
 
         return commands.show_report(arguments.runs, arguments.json)
+    if arguments.command == "evaluate" and arguments.policy:
+        from phaseb import commands
+
+        return commands.evaluate_policy(arguments.policy, arguments.config, words, arguments.json)
     config = load_config(arguments.config, [*getattr(arguments, "runs", []), *words])
     from phaseb.console import Console
 

@@ -35,6 +35,27 @@ def show_report(runs: Sequence[str], as_json: bool) -> int:
     return 0
 
 
+def evaluate_policy(path: str, config: str | None, words: Sequence[str], as_json: bool) -> int:
+    """Measure an exported policy; without a config, where and as its own run measured it."""
+    from phaseb.config.load import load_config
+    from phaseb.runs.exported import ExportedPolicy, evaluate_exported
+
+    policy = ExportedPolicy.load(path)
+    own = [] if config else [f"{name}={json.dumps(value)}" for name, value in policy.card["config"].items()]
+    told = evaluate_exported(path, load_config(config, [*own, *words]), policy)
+    if as_json:
+        _print_json(told)
+        return 0
+    from phaseb.notation import number
+
+    who = f"{told['file']} ({told['arm']}, seed {told['seed']})"
+    print(f"{who} in {told['environment']}; what its card says in brackets")
+    for name, value in told["measured"].items():
+        known = told["card"].get(name)
+        print(f"{name:<20} {number(value):>10}{'' if known is None else f'   ({number(known)})'}")
+    return 0
+
+
 def _tune(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     from phaseb.tuning.study import run_study
 
@@ -88,6 +109,8 @@ def _doctor(arguments: argparse.Namespace, words: Sequence[str]) -> int:
 
 
 def _export(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    if arguments.format == "policy":
+        return _export_policy(arguments)
     from phaseb.runs.export import export_run
 
     done = export_run(arguments.run, arguments.target, arguments.format, arguments.only)
@@ -95,6 +118,19 @@ def _export(arguments: argparse.Namespace, words: Sequence[str]) -> int:
         _print_json(done)
     else:
         print(f"{done['episodes']} episodes ({done['synthetic']} synthetic) in {done['path']}")
+    return 0
+
+
+def _export_policy(arguments: argparse.Namespace) -> int:
+    from phaseb.runs.policy_export import export_policy
+
+    done = export_policy(arguments.run, arguments.target, arguments.seed)
+    if arguments.json:
+        _print_json(done)
+    else:
+        worst = max(done["difference"].values())
+        files = ", ".join(done["files"])
+        print(f"{done['arm']}, seed {done['seed']}: {files} in {done['path']} (they differ by {worst:.1g})")
     return 0
 
 

@@ -43,7 +43,7 @@ def export_run(run: str, target: str, form: str, only: str = "all") -> dict[str,
         DataError: where the run is not far enough.
     """
     if form not in FORMATS or only not in KINDS:
-        raise ConfigError(f"--format is one of {', '.join(FORMATS)}, --only one of {', '.join(KINDS)}")
+        raise ConfigError(f"--format is one of {', '.join(FORMATS)}, policy; --only one of {', '.join(KINDS)}")
     directory, store = RunDirectory.existing(run), Store.at(target)
     missing = [stage for stage in NEEDED if directory.stage(stage).get("state") != "done"]
     if missing:
