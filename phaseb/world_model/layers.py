@@ -8,6 +8,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from phaseb.precision import product
 from phaseb.seeding import torch_generator
 
 
@@ -25,9 +26,7 @@ class MemberLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(num_members, 1, outputs)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.bias is None:
-            return torch.bmm(x, self.weight)
-        return torch.baddbmm(self.bias, x, self.weight)
+        return product(self.bias, x, self.weight)
 
 
 class MemberNorm(nn.Module):
