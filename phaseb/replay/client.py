@@ -56,20 +56,17 @@ class ReplayClient:
         self._sources: WeakSet[RemoteSource] = WeakSet()
 
     @classmethod
-    def start(
-        cls, schema: TransitionSchema, config: ReplayConfig, folder: str | Store | None = None
-    ) -> "ReplayClient":
+    def start(cls, schema: TransitionSchema, config: ReplayConfig, folder: str | None = None) -> "ReplayClient":
         """Start the shards.
 
         Args:
-            folder: path, URI or store where they keep journal and snapshots; what lies there is read back. A path must
-                be reachable from every node. None: nothing is written, and a shard that is killed comes back empty.
+            folder: path or URI where they keep journal and snapshots; what lies there is read back. A path must be
+                reachable from every node. None: nothing is written, and a shard that is killed comes back empty.
 
         Raises:
             ClusterError: where they are not up after `call_timeout_s` (no room in the cluster).
         """
-        place = Store.at(folder) if isinstance(folder, str) else folder
-        shards = start_shards(schema, config, place)
+        shards = start_shards(schema, config, folder)
         try:
             wait_until_up(shards, config.call_timeout_s)
         except GetTimeoutError as error:

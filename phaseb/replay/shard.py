@@ -30,10 +30,11 @@ class ReplayShard:
         schema: the columns of a record.
         config: laws and intervals.
         index: of this shard.
-        store: the folder where it writes, or None.
+        folder: where it writes (a path or URI), or None.
     """
 
-    def __init__(self, schema: TransitionSchema, config: ReplayConfig, index: int, store: Store | None) -> None:
+    def __init__(self, schema: TransitionSchema, config: ReplayConfig, index: int, folder: str | None) -> None:
+        store = None if folder is None else Store.at(folder)
         self._partition = DurablePartition(schema, config, store)
         self._metrics = _Metrics(index)
         self._stopping = threading.Event()
@@ -102,13 +103,13 @@ class _Metrics:
         self._fill.set(status["fill"], tags=self._tags)
 
 
-def start_shards(schema: TransitionSchema, config: ReplayConfig, store: Store | None) -> list[Any]:
-    """`config.num_shards` shards, spread over the nodes, each writing to its own folder in `store`."""
+def start_shards(schema: TransitionSchema, config: ReplayConfig, folder: str | None) -> list[Any]:
+    """`config.num_shards` shards, spread over the nodes, each writing to its own folder under `folder`."""
     actor = ReplayShardActor.options(
         num_cpus=config.shard_cpus, scheduling_strategy="SPREAD", max_restarts=-1, max_task_retries=-1
     )
-    places = [None if store is None else store.folder(shard_folder(k)) for k in range(config.num_shards)]
-    return [actor.remote(schema, config, k, place) for k, place in enumerate(places)]
+    folders = [None if folder is None else f"{folder}/{shard_folder(k)}" for k in range(config.num_shards)]
+    return [actor.remote(schema, config, k, place) for k, place in enumerate(folders)]
 
 
 def wait_until_up(shards: list[Any], timeout_s: float) -> None:

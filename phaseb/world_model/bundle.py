@@ -16,10 +16,11 @@ from phaseb.checkpoint import load_checkpoint, save_checkpoint
 from phaseb.config.world_model import WorldModelConfig
 from phaseb.errors import DataError
 from phaseb.storage import Store
-from phaseb.world_model.dynamics import LatentDynamics, pick
+from phaseb.world_model.dynamics import LatentDynamics
 from phaseb.world_model.foresight import look_ahead, look_no_further
+from phaseb.world_model.imagine import Imagination, Noise
 from phaseb.world_model.structure import empty_structure
-from phaseb.world_model.unroll import draw, follow, free_run
+from phaseb.world_model.unroll import follow
 from phaseb.world_model.windows import WindowSampler
 
 Policy = Callable[[Tensor, int], Tensor]
@@ -128,8 +129,7 @@ class WorldModelBundle:
         if isinstance(actions, Tensor):
             seen = self._seen(actions[:, :horizon], foresight)
         policy = self._recorded(actions) if isinstance(actions, Tensor) else actions
-        y, taken, features = self._unroll(z0.to(device), policy, seen, horizon, generator, chosen)
-        return self._rollout_of(y, taken, features, chosen)
+        return self._unroll(z0.to(device), policy, seen, horizon, generator, chosen)
 
     @staticmethod
     def _recorded(actions: Tensor) -> Policy:
@@ -142,56 +142,59 @@ class WorldModelBundle:
         return look_ahead(actions, self.model.num_ahead, known)
 
     def _unroll(
-        self, z0: Tensor, policy: Policy, seen: Tensor | None, horizon: int, generator: torch.Generator,
-        chosen: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """All members from z0 under the actions of the chosen one: inner y (K, N, T+1, D), actions, features."""
-        model, rows = self.model, torch.arange(len(z0), device=z0.device)
-        current, h = model.inner(z0).expand(self.num_members, -1, -1), model.initial_hidden(len(z0))
-        states, taken, features = [current], [], []
+        self, z0: Tensor, policy: Policy, seen: Tensor | None, horizon: int, generator: torch.Generator, chosen: Tensor
+    ) -> Rollout:
+        """All members from z0 under the actions of the chosen one."""
+        model, n = self.model, len(z0)
+        imagination = Imagination(model)
+        y, hidden = imagination.start(model.inner(z0))
+        z, actions = z0.new_empty(n, horizon + 1, model.latent_size), []
+        z[:, 0] = model.outer(model.inner(z0))
+        rewards, terminals, uncertainty = (z0.new_empty(n, horizon) for _ in range(3))
         for t in range(horizon):
-            action = policy(z0 if t == 0 else model.outer(current[chosen, rows]), t).to(current)
-            known = look_no_further(action, model.num_ahead) if seen is None else seen[:, t]
-            projected = model.from_a(known.expand(self.num_members, -1, -1))
-            after, h, u, extras = model.step(current, projected, h)
-            after = pick(after, draw(model, extras, generator))
-            current = after + self._draw_noise(after, extras, generator)
-            states.append(current)
-            taken.append(action)
-            features.append(u)
-        return torch.stack(states, dim=2), torch.stack(taken, dim=1), torch.stack(features, dim=2)
+            actions.append(policy(z0 if t == 0 else z[:, t], t).to(z))
+            known = look_no_further(actions[-1], model.num_ahead) if seen is None else seen[:, t]
+            before, y, hidden = (y, hidden), torch.empty_like(y), torch.empty_like(hidden)
+            for rows, made in imagination.step(*before, known, self._noise(n, generator)):
+                y[:, rows], hidden[:, rows] = made.y, made.hidden
+                own, ends = (chosen[rows], torch.arange(made.z.shape[1], device=z.device)), torch.sigmoid(made.logit)
+                z[rows, t + 1], rewards[rows, t] = made.z[own], made.reward[own]
+                terminals[rows, t] = (ends[own] > 0.5).float()
+                uncertainty[rows, t] = self._spread(made.z, made.reward, ends)
+        rewards = rewards * model.reward_scale + model.reward_mean
+        return Rollout(z, torch.stack(actions, dim=1), rewards, terminals, uncertainty, chosen)
 
-    def _draw_noise(self, after: Tensor, extras: Tensor, generator: torch.Generator) -> Tensor:
+    def _spread(self, z: Tensor, reward: Tensor, ends: Tensor) -> Tensor:
+        if self.num_members == 1:
+            return torch.zeros_like(ends[0])
+        return z.var(dim=0).mean(dim=-1).sqrt() + reward.std(dim=0) + ends.std(dim=0)
+
+    def _noise(self, n: int, generator: torch.Generator) -> Noise:
+        """Drawn on the CPU for all rows. Members get the same uniform number: they differ only in what they believe."""
+        device, k, d = self.model.step_scale.device, self.num_members, self.model.latent_size
+        uniform = torch.rand(n, generator=generator).to(device) if self.model.num_modes > 1 else None
         if self.config.noise == "none":
-            return torch.zeros_like(after)
-        k, n, d = after.shape
+            return Noise(uniform)
         if self.config.noise == "bootstrap":
-            index = torch.randint(self.residuals.shape[1], (k, n), generator=generator).to(after.device)
-            noise = self.residuals.gather(1, index[..., None].expand(k, n, d))
+            index = torch.randint(self.residuals.shape[1], (k, n), generator=generator).to(device)
+            added = self.residuals.gather(1, index[..., None].expand(k, n, d))
         else:
-            draw = torch.randn((k, n, d), generator=generator).to(after.device)
-            noise = draw * self.model.log_noise(extras).exp()
-        return self.config.noise_scale * noise * self.model.continuous * self.model.moving
-
-    def _rollout_of(self, y: Tensor, taken: Tensor, features: Tensor, chosen: Tensor) -> Rollout:
-        reward, logit = self.model.outcome(features, y[:, :, :-1], y[:, :, 1:])
-        ends, z = torch.sigmoid(logit), self.model.outer(y)
-        rows = torch.arange(z.shape[1], device=z.device)
-        spread = torch.zeros_like(ends[0])
-        if self.num_members > 1:
-            spread = z[:, :, 1:].var(dim=0).mean(dim=-1).sqrt() + reward.std(dim=0) + ends.std(dim=0)
-        return Rollout(
-            z=z[chosen, rows], actions=taken,
-            rewards=reward[chosen, rows] * self.model.reward_scale + self.model.reward_mean,
-            terminals=(ends[chosen, rows] > 0.5).float(), uncertainty=spread, member=chosen,
-        )  # fmt: skip
+            added = torch.randn((k, n, d), generator=generator).to(device)
+        return Noise(uniform, self.config.noise_scale * added, self.config.noise == "heteroscedastic")
 
     @torch.no_grad()
     def members_rollout(self, z0: Tensor, actions: Tensor) -> Tensor:
         """Every member's own likeliest rollout without noise from z0 (N, D), actions (N, T, A): (K, N, T+1, D)."""
-        start = self.model.inner(z0.to(self.model.step_scale.device)).expand(self.num_members, -1, -1)[:, :, None]
-        run = free_run(self.model, start, self._for_all(self._seen(actions)))
-        return self.model.outer(torch.cat([start, run.y], dim=2))
+        model = self.model
+        imagination, seen = Imagination(model), self._seen(actions)
+        y, hidden = imagination.start(model.inner(z0.to(model.step_scale.device)))
+        z = y.new_empty(self.num_members, len(z0), actions.shape[1] + 1, model.latent_size)
+        z[:, :, 0] = model.outer(y)
+        for t in range(actions.shape[1]):
+            before, y, hidden = (y, hidden), torch.empty_like(y), torch.empty_like(hidden)
+            for rows, made in imagination.step(*before, seen[:, t], Noise()):
+                y[:, rows], hidden[:, rows], z[:, rows, t + 1] = made.y, made.hidden, made.z
+        return z
 
     def _for_all(self, x: Tensor) -> Tensor:
         return x.to(self.model.step_scale.device).expand(self.num_members, *x.shape)

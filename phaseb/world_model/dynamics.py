@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot, silu
 
 from phaseb.config.world_model import WorldModelConfig
-from phaseb.precision import product
 from phaseb.world_model.foresight import sight_size
 from phaseb.world_model.layers import MemberBlock, MemberLinear
 from phaseb.world_model.structure import LatentStructure, empty_structure
@@ -120,7 +119,8 @@ class LatentDynamics(nn.Module):
         to_gates, to_new = torch.split(inputs, sizes, dim=-1)
         gates_h, new_h = torch.split(self.from_h(h), sizes, dim=-1)
         reset, update = torch.sigmoid(to_gates + gates_h).chunk(2, dim=-1)
-        return torch.lerp(torch.tanh(torch.addcmul(to_new, reset, new_h)), h, update)
+        new = torch.sigmoid(2 * torch.addcmul(to_new, reset, new_h)) * 2 - 1  # tanh, faster on CPUs
+        return torch.lerp(new, h, update)
 
     def features(self, h: Tensor, inputs: Tensor) -> Tensor:
         """The stream: hidden (K, B, H) and the projected inputs' last part (K, B, U) -> (K, B, U)."""
@@ -181,7 +181,7 @@ class LatentDynamics(nn.Module):
 
     def step(self, y: Tensor, projected: Tensor, h: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """One step of all members: alternatives (K, B, M, D), hidden, features, extra outputs."""
-        mixed = product(projected, y, self.from_y.weight)
+        mixed = torch.baddbmm(projected, y, self.from_y.weight)
         to_gru, to_stream = torch.split(mixed, self.input_sizes, dim=-1)
         h = self.recur(to_gru, h)
         u = self.features(h, to_stream)
@@ -193,5 +193,8 @@ def pick(candidates: Tensor, chosen: Tensor) -> Tensor:
     """The chosen (…,) of the alternatives (…, M, D): (…, D)."""
     if candidates.shape[-2] == 1:
         return candidates.squeeze(-2)
+    if candidates.shape[-2] == 2:  # many times cheaper than gathering, back as well
+        first, second = candidates.unbind(-2)
+        return torch.where(chosen[..., None] > 0, second, first)
     index = chosen[..., None, None].expand(*chosen.shape, 1, candidates.shape[-1])
     return candidates.gather(-2, index).squeeze(-2)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from phaseb.world_model.dynamics import LatentDynamics, Unrolled, pick
+from phaseb.world_model.fused import fused_free_run
 
 
 def follow(model: LatentDynamics, y: Tensor, actions: Tensor, target: Tensor | None = None) -> Unrolled:
@@ -37,6 +38,16 @@ def follow(model: LatentDynamics, y: Tensor, actions: Tensor, target: Tensor | N
 
 
 def free_run(
+    model: LatentDynamics, y: Tensor, actions: Tensor, target: Tensor | None = None, forced: Tensor | None = None,
+    truncate_every: int = 0,
+) -> Unrolled:  # fmt: skip
+    """`recorded_run` as one fused operation where no gradient goes to the real latents."""
+    if y.requires_grad or (target is not None and target.requires_grad):
+        return recorded_run(model, y, actions, target, forced, truncate_every)
+    return fused_free_run(model, y, actions, target, forced, truncate_every)
+
+
+def recorded_run(
     model: LatentDynamics, y: Tensor, actions: Tensor, target: Tensor | None = None, forced: Tensor | None = None,
     truncate_every: int = 0,
 ) -> Unrolled:  # fmt: skip
@@ -76,17 +87,3 @@ def choose(model: LatentDynamics, after: Tensor, extras: Tensor, target: Tensor 
     if target is None:
         return model.mode_logits(extras).argmax(-1)
     return ((after - target[:, :, None]) / model.spread).abs().mean(-1).argmin(-1)
-
-
-def draw(model: LatentDynamics, extras: Tensor, generator: torch.Generator) -> Tensor:
-    """(K, B) alternatives drawn by their weights, those below the floor never.
-
-    Every member gets the same uniform number, so that members differ only in what they believe.
-    """
-    if model.num_modes == 1:
-        return torch.zeros(extras.shape[:2], dtype=torch.int64, device=extras.device)
-    uniform = torch.rand(extras.shape[1], generator=generator).to(extras.device)
-    weights = model.mode_logits(extras).exp()
-    weights = weights * ((weights >= model.mode_floor) | (weights >= weights.amax(-1, keepdim=True)))
-    share = weights.cumsum(-1) / weights.sum(-1, keepdim=True)
-    return (share[..., :-1] < uniform[None, :, None]).sum(-1)

@@ -1,0 +1,98 @@
+"""Rollouts without gradients: steps over all rows, within a step so many at a time on a CPU that caches still help.
+
+What comes out does not depend on how many. Fewer than a few hundred rows at a time were slower than all of them:
+what calling an operation costs outweighs what a nearer cache saves.
+Legend: K members, N rollouts, T steps, D latent, A action, M modes.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from phaseb.world_model.dynamics import LatentDynamics, pick
+from phaseb.world_model.folding import Facts, Weights, advance, facts, fold
+
+TILE_ROWS = 1024  # on CPUs; a GPU takes all rows at once
+
+
+class Taken(NamedTuple):
+    """One step of all members on some rows: latents in both coordinates (K, n, D), hidden state, outcome (K, n)."""
+
+    y: Tensor
+    z: Tensor
+    hidden: Tensor
+    reward: Tensor
+    logit: Tensor
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The random numbers of one step, for all rows: of the alternatives (N,), and added to latents (K, N, D).
+
+    `scaled` says that `added` is in units of the learned spread.
+    """
+
+    uniform: Tensor | None = None
+    added: Tensor | None = None
+    scaled: bool = False
+
+
+class Imagination:
+    """A model's weights as they are now, made ready for many steps."""
+
+    def __init__(self, model: LatentDynamics) -> None:
+        self.model = model
+        self.weights: Weights = fold(model)
+        self.facts: Facts = facts(model)
+
+    def start(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents (K, N, D) and hidden states of members that have seen nothing, from inner coordinates y (N, D)."""
+        return y.expand(self.model.num_members, -1, -1), self.model.initial_hidden(len(y))
+
+    def step(self, y: Tensor, hidden: Tensor, seen: Tensor, noise: Noise) -> Iterator[tuple[slice, Taken]]:
+        """One step of latents y (K, N, D) under what is seen of actions (N, ·), a tile of rows at a time."""
+        for rows in self._tiles(y.shape[1], y.device):
+            yield rows, self._tile(y[:, rows], hidden[:, rows], seen[rows], _of_rows(noise, rows))
+
+    def _tiles(self, count: int, device: torch.device) -> Iterator[slice]:
+        if device.type != "cpu":
+            yield slice(0, count)
+            return
+        yield from (slice(i, min(i + TILE_ROWS, count)) for i in range(0, count, TILE_ROWS))
+
+    def _tile(self, y: Tensor, hidden: Tensor, seen: Tensor, noise: Noise) -> Taken:
+        w, model = self.weights, self.model
+        projected = torch.baddbmm(w.b_a, seen.expand(model.num_members, -1, -1), w.w_a)
+        made = advance(w, self.facts, y, hidden, projected)
+        extras = made.outputs[..., self.facts.modes * y.shape[-1] :]
+        after = pick(made.candidates, self._chosen(extras, noise))
+        if noise.added is not None:
+            after = after + self._texture(noise, noise.added, extras)
+        reward, logit = model.outcome(made.features[:, :, None], y[:, :, None], after[:, :, None])
+        return Taken(after, model.outer(after), made.hidden, reward[..., 0], logit[..., 0])
+
+    def _chosen(self, extras: Tensor, noise: Noise) -> Tensor:
+        """(K, n) alternatives: drawn by their weights, those below the floor never; else the likeliest."""
+        model = self.model
+        if model.num_modes == 1:
+            return extras.new_zeros(extras.shape[:2], dtype=torch.int64)
+        weights = model.mode_logits(extras)
+        if noise.uniform is None:
+            return weights.argmax(-1)
+        weights = weights.exp()
+        weights = weights * ((weights >= model.mode_floor) | (weights >= weights.amax(-1, keepdim=True)))
+        share = weights.cumsum(-1) / weights.sum(-1, keepdim=True)
+        return (share[..., :-1] < noise.uniform[None, :, None]).sum(-1)
+
+    def _texture(self, noise: Noise, added: Tensor, extras: Tensor) -> Tensor:
+        if noise.scaled:
+            added = added * self.model.log_noise(extras).exp()
+        return added * self.model.continuous * self.model.moving
+
+
+def _of_rows(noise: Noise, rows: slice) -> Noise:
+    uniform = None if noise.uniform is None else noise.uniform[rows]
+    return Noise(uniform, None if noise.added is None else noise.added[:, rows], noise.scaled)
