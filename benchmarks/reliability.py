@@ -1,4 +1,4 @@
-"""What failures cost: random kills over one run, two nodes against one, time to the first log line, fifty nodes.
+"""What failures cost: random kills over one run, two nodes against one, the first log line, fifty nodes.
 
     python benchmarks/reliability.py [kills] [nodes] [submit] [fifty]
 
@@ -15,78 +15,121 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-for folder in ("tests", "tests/unit/training", "tests/cluster"):
+for folder in ("tests", "tests/unit/training", "tests/cluster", "tests/e2e"):
     sys.path.insert(0, str(ROOT / folder))
 
 from phaseb.runtime import QUIET  # noqa: E402
 
 os.environ.update({**QUIET, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "ab" * 32, "OMP_NUM_THREADS": "1"})
-os.environ["PYTHONPATH"] = os.pathsep.join([*sys.path[:3], os.environ.get("PYTHONPATH", "")])
+os.environ["PYTHONPATH"] = os.pathsep.join([*sys.path[:4], os.environ.get("PYTHONPATH", "")])
 
 import ray  # noqa: E402
 
-NUM_KILLS, KILL_EVERY_S = 24, (4.0, 9.0)
+NUM_KILLS, KILL_AFTER_S = 24, (0.0, 20.0)  # of work: seconds since Ray was up (again)
 NUM_NODES = 50
+NUM_PAIRS, NUM_STEPS = 5, 2000
 
 
 def kills() -> dict[str, Any]:
     """Kill a random process of one run, its driver or anything that Ray runs for it, again and again; same results?"""
-    import psutil
-    from program import environment, strict_json, tiny
+    from program import tiny
+    from test_kill import same
 
     with tempfile.TemporaryDirectory(prefix="kills") as name:
         folder = Path(name)
         tree = tiny(training={"checkpoint_every_s": 0.5}, resources={"num_workers": 1, "max_failures": 10},
                     policy={"num_steps": 400}, world_model={"num_steps": 200}, latents={"num_steps": 200})  # fmt: skip
         (folder / "c.yaml").write_text(json.dumps(tree))
+        struck: list[tuple[str, str]] = []
+        whole, calm_s = _run(folder, "calm", lambda process: None)
+        found, struck_s = _run(folder, "struck", lambda process: _strike(process, folder / "struck", struck))
+        attempts = (folder / "struck.log").read_text().count("phaseb: failed with exit code")
+    for part in ("shipped", "numbers", "arms"):
+        same(found[part], whole[part], part)  # raises where they differ by more than float tolerance
+    return {
+        "kills": len(struck), "same_results": True, "exactly": found["numbers"] == whole["numbers"],
+        "new_attempts": attempts, "calm_s": calm_s, "struck_s": struck_s,
+        "of": dict(Counter(kind for kind, _ in struck)), "in": dict(Counter(stage for _, stage in struck)),
+    }  # fmt: skip
 
-        def run(where: str, strike: Callable[[subprocess.Popen[str]], None]) -> tuple[Any, float]:
-            begin = time.monotonic()
-            command = [sys.executable, "-m", "phaseb.attempts", "100", "run", "--config", "c.yaml", "--json",
-                       f"run.dir={where}"]  # fmt: skip
-            with (folder / f"{where}.log").open("w") as log:
-                process = subprocess.Popen(command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=log,
-                                           text=True)  # fmt: skip
-                strike(process)
-                out, _ = process.communicate()
-            assert process.returncode == 0, (folder / f"{where}.log").read_text()[-2000:]
-            return strict_json(out), time.monotonic() - begin
 
-        struck: list[str] = []
+def _run(folder: Path, where: str, meanwhile: Callable[[subprocess.Popen[str]], None]) -> tuple[Any, float]:
+    """The whole pipeline as a submitted job runs it; its results and seconds."""
+    from program import environment, strict_json
 
-        def strike(process: subprocess.Popen[str]) -> None:
-            chance = random.Random(0)
-            while len(struck) < NUM_KILLS:
-                time.sleep(chance.uniform(*KILL_EVERY_S))
-                if process.poll() is not None:
-                    return
-                living = sorted(psutil.Process(process.pid).children(recursive=True), key=lambda p: p.pid)
-                if living:
-                    victim = chance.choice(living)
-                    try:
-                        title = " ".join(victim.cmdline())[:120] or victim.name()
-                        victim.send_signal(signal.SIGKILL)
-                    except psutil.NoSuchProcess:
-                        continue
-                    struck.append(_kind(title))
+    begin = time.monotonic()
+    command = [sys.executable, "-m", "phaseb.attempts", "100", "run", "--config", "c.yaml", "--json",
+               f"run.dir={where}"]  # fmt: skip
+    with (folder / f"{where}.log").open("w") as log:
+        process = subprocess.Popen(command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=log,
+                                   text=True)  # fmt: skip
+        meanwhile(process)
+        out, _ = process.communicate()
+    assert process.returncode == 0, (folder / f"{where}.log").read_text()[-4000:]
+    return strict_json(out), time.monotonic() - begin
 
-        whole, calm_s = run("calm", lambda process: None)
-        found, struck_s = run("struck", strike)
-        same = found["arms"] == whole["arms"] and found["numbers"] == whole["numbers"]
-    kinds = {kind: struck.count(kind) for kind in sorted(set(struck))}
-    return {"kills": len(struck), "same_results": same, "calm_s": calm_s, "struck_s": struck_s, "of": kinds}
+
+def _strike(process: subprocess.Popen[str], run: Path, struck: list[tuple[str, str]]) -> None:
+    """`kill -9` of one of all the processes below the supervisor, now and then, until enough are struck."""
+    import psutil
+
+    chance = random.Random(0)
+    while len(struck) < NUM_KILLS:
+        while process.poll() is None and not any(_kind(_title(p)) == "raylet" for p in _below(process)):
+            time.sleep(0.2)  # it is starting again
+        time.sleep(chance.uniform(*KILL_AFTER_S))
+        if process.poll() is not None:
+            return
+        living = _below(process)
+        try:
+            victim = chance.choice(living)
+            title = _title(victim)
+            victim.send_signal(signal.SIGKILL)
+        except (psutil.NoSuchProcess, IndexError):
+            continue
+        struck.append((_kind(title), _stage(run)))
+        sys.stderr.write(f"kill {len(struck)}: {struck[-1][0]} in {struck[-1][1]}\n")
+
+
+def _below(process: subprocess.Popen[str]) -> list[Any]:
+    """All that a process started, and what that started, oldest first."""
+    import psutil
+
+    try:
+        return sorted(psutil.Process(process.pid).children(recursive=True), key=lambda p: p.pid)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _title(process: Any) -> str:
+    import psutil
+
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
+
+
+def _stage(run: Path) -> str:
+    """The stage that a run is in."""
+    try:
+        stages = json.loads((run / "run.json").read_text())["stages"]
+    except (FileNotFoundError, json.JSONDecodeError):
+        return "start"
+    return next((name for name, stage in stages.items() if stage["state"] == "started"), "start")
 
 
 def _kind(title: str) -> str:
     for word, kind in (("phaseb.cli", "driver"), ("raylet/raylet", "raylet"), ("gcs_server", "head"),
                        ("RayTrainWorker", "training worker"), ("TrainController", "controller"),
-                       ("ReplayShard", "replay shard"), ("MapWorker", "data actor"),
+                       ("ReplayShard", "replay shard"), ("MapWorker", "data actor"), ("Agent", "agent"),
                        ("ray::", "other worker")):  # fmt: skip
         if word in title:
             return kind
@@ -109,7 +152,7 @@ def cluster(num_nodes: int, cpus: float) -> Iterator[Any]:
 
 
 def nodes() -> dict[str, Any]:
-    """Two workers on one node and on two: results, and seconds in steps (each the median of 3)."""
+    """Two workers on one node and on two, in turns: results, and speed (the median of pairs)."""
     import numpy as np
     import torch
     from linear import LinearLearner, problem
@@ -119,24 +162,26 @@ def nodes() -> dict[str, Any]:
     from phaseb.storage import Store
     from phaseb.training.fit import fit
 
-    data = problem(2000)
-    found: dict[str, list[Any]] = {"one": [], "two": []}
+    data = problem(NUM_STEPS)
+    found: dict[str, list[Any]] = {"STRICT_PACK": [], "STRICT_SPREAD": []}
     with cluster(2, 2) as machines:
-        for _ in range(3):
-            for place, strategy in (("one", "STRICT_PACK"), ("two", "STRICT_SPREAD")):
-                folder = Path(tempfile.mkdtemp(prefix="nodes"))
-                found[place].append(fit(
-                    LinearLearner, data, seed=1, key="k", store=Store.at(folder), name="linear",
-                    training=TrainingConfig(checkpoint_every_s=5.0, validate_every=500),
-                    resources=ResourcesConfig(num_workers=2, cpus_per_worker=1, placement_strategy=strategy),
-                ))  # fmt: skip
-                shutil.rmtree(folder)
+        for pair in range(NUM_PAIRS):
+            for strategy in sorted(found, reverse=bool(pair % 2)):
+                with tempfile.TemporaryDirectory(prefix="nodes") as folder:
+                    found[strategy].append(fit(
+                        LinearLearner, data, seed=1, key="k", store=Store.at(folder), name="linear",
+                        training=TrainingConfig(checkpoint_every_s=5.0, validate_every=500),
+                        resources=ResourcesConfig(num_workers=2, cpus_per_worker=1, placement_strategy=strategy),
+                    ))  # fmt: skip
         assert len(machines.nodes) == 2
-    seconds = {place: float(np.median([r.seconds for r in results])) for place, results in found.items()}
-    pairs = zip(found["one"], found["two"], strict=True)
+    pairs = list(zip(found["STRICT_PACK"], found["STRICT_SPREAD"], strict=True))
     same = all(torch.allclose(a.state["weight"], b.state["weight"], rtol=1e-5) for a, b in pairs)
-    return {"same_results": same, "one_node_s": seconds["one"], "two_nodes_s": seconds["two"],
-            "speed_ratio": seconds["one"] / seconds["two"]}  # fmt: skip
+    ratios = [a.seconds / b.seconds for a, b in pairs]
+    return {
+        "same_results": same, "speed_ratio": float(np.median(ratios)), "ratios": [round(r, 3) for r in ratios],
+        **{f"{name}_ms_a_step": 1e3 * float(np.median([r.seconds for r in results])) / NUM_STEPS
+           for name, results in found.items()},
+    }  # fmt: skip
 
 
 def submit() -> dict[str, Any]:

@@ -85,7 +85,8 @@ def _add_cluster_commands(commands: Any, options: argparse.ArgumentParser) -> No
         command.add_argument("--address", metavar="URL")
     init = commands.add_parser("init", help="write configs, jobs, studies and cluster files", parents=[options])
     init.add_argument("dir", metavar="DIR")
-    commands.add_parser("doctor", help="look at this machine and say what to mend", parents=[options])
+    doctor = commands.add_parser("doctor", help="look at this machine and say what to mend", parents=[options])
+    doctor.add_argument("storage", nargs="?", metavar="FOLDER", help="where runs will be: a path or URI to try out")
 
 
 def _add_data_commands(commands: Any, options: argparse.ArgumentParser) -> None:

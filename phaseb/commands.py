@@ -105,7 +105,7 @@ def _init(arguments: argparse.Namespace, words: Sequence[str]) -> int:
 def _doctor(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     from phaseb.doctor import examine
 
-    return examine(as_json=arguments.json)
+    return examine(arguments.storage, as_json=arguments.json)
 
 
 def _export(arguments: argparse.Namespace, words: Sequence[str]) -> int:

@@ -1,13 +1,17 @@
 """A look at this machine: what would go wrong in a run, and what to do about each thing."""
 
+import functools
 import importlib.metadata
 import json
 import os
 import shutil
 import socket
+import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
+import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from email.utils import parsedate_to_datetime
@@ -16,12 +20,14 @@ from typing import Literal
 from phaseb import __version__
 from phaseb.config.resources import ResourcesConfig
 from phaseb.errors import PhasebError
+from phaseb.patience import patience_of
 from phaseb.runtime import QUIET, apply_environment, machine_cpus, ray_session
-from phaseb.storage import Store
+from phaseb.storage import Store, redact
 
 PACKAGES = ("ray", "torch", "numpy", "pyarrow", "gymnasium", "mujoco", "scikit-learn", "pydantic", "optuna")
 MIN_SHM_GB, MIN_DISK_GB, MIN_MEMORY_GB = 0.6, 5.0, 6.0
 MAX_SKEW_S = 5.0
+COLLECTIVE_S, STORAGE_S = 60.0, 3.0
 
 
 @dataclass(frozen=True)
@@ -34,10 +40,15 @@ class Finding:
     fix: str = ""
 
 
-def examine(as_json: bool = False) -> int:
-    """Print what was found; 0 unless something is bad (then 4)."""
+def examine(where: str | None = None, as_json: bool = False) -> int:
+    """Print what was found; 0 unless something is bad (then 4).
+
+    Args:
+        where: a path or URI that runs are to be written to; by default `runs` here.
+    """
     apply_environment(QUIET)
-    findings = [finding for look in LOOKS for finding in look()]
+    try_out = functools.partial(storage, where)
+    findings = [finding for look in LOOKS for finding in (try_out if look is storage else look)()]
     if as_json:
         sys.stdout.write(json.dumps([asdict(finding) for finding in findings]) + "\n")
     else:
@@ -87,22 +98,53 @@ def memory() -> list[Finding]:
     return findings
 
 
-def disk() -> list[Finding]:
-    """Whether the folder for runs can be written, read back, renamed and deleted, and has room."""
-    where = os.path.abspath("runs") if os.path.isdir("runs") else os.getcwd()
+def storage(where: str | None = None) -> list[Finding]:
+    """Whether the folder or store for runs can be written, read back, renamed, listed and deleted, whether its clock
+    is ours (a store's is that of its server), and whether a disk has room."""
+    where = where or (os.path.abspath("runs") if os.path.isdir("runs") else os.getcwd())
+    shown = redact(where)
     try:
-        store = Store.at(where).folder(f".doctor-{os.getpid()}")
-        store.write_text("a run starts here", "probe")
-        intact = store.read_text("probe") == "a run starts here"
-        store.delete()
+        home = Store.at(where)
+        with patience_of(STORAGE_S):
+            seconds, skew_s = _try_out(home.folder(f".doctor-{uuid.uuid4().hex[:8]}"))
     except (PhasebError, OSError) as error:
-        return [Finding("storage", "bad", f"{where}: {error}", "choose a folder that you may write with run.dir=…")]
-    free_gb = shutil.disk_usage(where).free / 1e9
-    if not intact:
-        return [Finding("storage", "bad", f"{where} gives back other bytes than were written", "choose another disk")]
-    if free_gb < MIN_DISK_GB:
-        return [Finding("storage", "warning", f"{free_gb:.1f} GB free at {where}", "free space, or move run.dir")]
-    return [Finding("storage", "ok", f"{free_gb:.0f} GB free at {where}, written and read back")]
+        fix = "choose a folder that you may write with run.dir=…; for a store: does the bucket exist, are endpoint, " \
+              "region and credentials (AWS_ACCESS_KEY_ID …, or the machine's role) those of its owner?"  # fmt: skip
+        return [Finding("storage", "bad", f"{shown}: {' '.join(str(error).split())[:300]}", fix)]
+    findings = [Finding("storage", "ok", f"{shown}: written, read back, renamed and deleted in {seconds:.2f} s")]
+    if abs(skew_s) > MAX_SKEW_S:
+        fix = "let both take their time by NTP"
+        findings.append(Finding("storage clock", "warning", f"{skew_s:+.0f} s against {shown}", fix))
+    if home.is_local and (free_gb := shutil.disk_usage(_existing(home.root)).free / 1e9) < MIN_DISK_GB:
+        fix = "free space, or move run.dir"
+        findings.append(Finding("disk", "warning", f"{free_gb:.1f} GB free at {shown}", fix))
+    return findings
+
+
+def _try_out(folder: Store) -> tuple[float, float]:
+    """Write a folder, read it, rename in it, delete it: seconds it took, and how far its clock is ahead of ours, s.
+
+    Raises:
+        PhasebError: where anything but what was written comes back.
+    """
+    text, began_s = "a run starts here", time.time()
+    try:
+        folder.write_text(text, "probe")
+        written = folder.filesystem.get_file_info(folder.path("probe")).mtime
+        folder.move("probe", "moved")
+        if folder.names() != ["moved"] or folder.read_text("moved") != text:
+            raise PhasebError("it gives back something else than was written; choose other storage")
+    finally:
+        folder.delete()
+    middle_s = (began_s + time.time()) / 2
+    return time.time() - began_s, written.timestamp() - middle_s if written else 0.0
+
+
+def _existing(path: str) -> str:
+    """The nearest folder above a path that is there."""
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    return path
 
 
 def gpus() -> list[Finding]:
@@ -122,10 +164,27 @@ def gpus() -> list[Finding]:
             continue
         state: Literal["ok", "bad"] = "ok" if good else "bad"
         findings.append(Finding("GPU", state, f"{name}, computes", "" if good else "it computes wrongly: take it out"))
-    nccl = torch.distributed.is_available() and torch.distributed.is_nccl_available()
-    seen = f"NCCL {'.'.join(map(str, torch.cuda.nccl.version()))}" if nccl else "no NCCL"  # type: ignore[no-untyped-call]
-    fix = "" if nccl else "several GPU workers need it: install the CUDA build of torch"
-    return [*findings, Finding("NCCL", "ok" if nccl else "warning", seen, fix)]
+    if not (torch.distributed.is_available() and torch.distributed.is_nccl_available()):
+        fix = "several GPU workers need it: install the CUDA build of torch"
+        return [*findings, Finding("NCCL", "warning", "no NCCL", fix)]
+    version = ".".join(map(str, torch.cuda.nccl.version()))  # type: ignore[no-untyped-call]
+    return [*findings, collective("nccl", torch.cuda.device_count(), f"NCCL {version}")]
+
+
+def collective(backend: str, num_workers: int, name: str) -> Finding:
+    """Whether that many processes, one a device, add a tensor up together, as training workers do with gradients."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "phaseb.collective", backend, str(num_workers), folder]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=COLLECTIVE_S, check=False)
+        except subprocess.TimeoutExpired:
+            said = f"hangs for {COLLECTIVE_S:g} s"
+        else:
+            if done.returncode == 0:
+                return Finding("NCCL", "ok", f"{name}, {num_workers} worker(s) add up")
+            said = (done.stderr.strip().splitlines() or ["failed"])[-1]
+    fix = "run it again with NCCL_DEBUG=INFO; try NCCL_P2P_DISABLE=1, NCCL_IB_DISABLE=1, and --shm-size=2g or more"
+    return Finding("NCCL", "bad", f"{name}: {said[:200]}", fix)
 
 
 def clock() -> list[Finding]:
@@ -207,5 +266,5 @@ def _version(name: str) -> str | None:
 
 
 LOOKS: tuple[Callable[[], list[Finding]], ...] = (
-    versions, processors, memory, disk, gpus, network, clock, exposure, ray_starts,
+    versions, processors, memory, storage, gpus, network, clock, exposure, ray_starts,
 )  # fmt: skip

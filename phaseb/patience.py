@@ -3,7 +3,8 @@
 import errno
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 ResultT = TypeVar("ResultT")
@@ -31,6 +32,17 @@ def is_passing(error: OSError) -> bool:
     if isinstance(error, ConnectionError | TimeoutError) or error.errno in PASSING_ERRNOS:
         return True
     return any(word in str(error) for word in PASSING_WORDS)
+
+
+@contextmanager
+def patience_of(seconds: float) -> Iterator[None]:
+    """Within it, storage that does not answer is given up sooner or later than usual."""
+    global PATIENCE_S
+    before, PATIENCE_S = PATIENCE_S, seconds
+    try:
+        yield
+    finally:
+        PATIENCE_S = before
 
 
 def patiently(work: Callable[[], ResultT], what: str) -> ResultT:

@@ -7,6 +7,7 @@ usage, and is stopped again. Inside a submitted job, or with an address, the clu
 import contextlib
 import glob
 import logging
+import math
 import os
 import secrets
 import shutil
@@ -147,19 +148,28 @@ def wait_for_resources(wanted: Mapping[str, float], wait_s: float) -> None:
         ClusterError: where they are still missing after `wait_s` seconds.
     """
     import ray
+    from ray.autoscaler.sdk import request_resources
 
     deadline = time.monotonic() + max(wait_s, 3.0)
     asked = False
-    while missing := _missing(wanted, ray.available_resources()):
-        never = _missing(wanted, ray.cluster_resources())
-        if time.monotonic() > deadline or (never and not wait_s):
-            raise ClusterError(_shortage(missing, ray.cluster_resources(), wait_s))
-        if never and not asked:
-            from ray.autoscaler.sdk import request_resources
+    try:
+        while missing := _missing(wanted, ray.available_resources()):
+            never = _missing(wanted, ray.cluster_resources())
+            if time.monotonic() > deadline or (never and not wait_s):
+                raise ClusterError(_shortage(missing, ray.cluster_resources(), wait_s))
+            if never and not asked:
+                request_resources(bundles=_bundles(wanted))
+                asked = True
+            time.sleep(POLL_S)
+    finally:
+        if asked:
+            request_resources(bundles=[])  # a request stands until the next one: nodes would never be given back
 
-            request_resources(bundles=[{name: 1.0} for name in ("CPU", "GPU") for _ in range(int(wanted.get(name, 0)))])
-            asked = True
-        time.sleep(POLL_S)
+
+def _bundles(wanted: Mapping[str, float]) -> list[dict[str, float]]:
+    """Resources in pieces that fit on any node: one for each GPU with its share of the rest, else one for each CPU."""
+    pieces = math.ceil(wanted.get("GPU", 0) or wanted.get("CPU", 0))
+    return [{name: amount / pieces for name, amount in wanted.items()} for _ in range(pieces)]
 
 
 def machine_cpus() -> int:

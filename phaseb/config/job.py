@@ -46,6 +46,7 @@ class JobConfig(Section):
     config: str | None = Field(None, description="config file, relative to the job file; null: the schema's defaults")
     study: str | None = Field(None, description="study file of a tune job, relative to the job file")
     overrides: dict[str, Any] = Field({}, description="dotted path: value, laid over the config")
+    resources: dict[str, Any] = Field({}, description="settings of the section resources, laid over the config's")
     storage: str | None = Field(None, description="where all nodes can write: run.dir becomes <storage>/<name>")
     retries: int = Field(0, ge=0, le=100, description="starts after a failure that is not the user's; a run resumes")
     environment: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str] = Field(
@@ -89,10 +90,11 @@ def load_job(path: str | Path) -> JobConfig:
 
 
 def job_config(job: JobConfig, path: str | Path, words: Sequence[str] = ()) -> Config:
-    """The config that the job runs with: its config file, its overrides, its shared storage, then the given words."""
+    """What the job runs with: its config file, its overrides, its resources, its shared storage, then the words."""
     folder = Path(path).parent
     # JSON is YAML, so every value survives the way through a word of the command line.
     settings = [f"{name}={json.dumps(value)}" for name, value in job.overrides.items()]
+    settings += [f"resources.{name}={json.dumps(value)}" for name, value in job.resources.items()]
     if job.storage:
         settings.append(f"run.dir={job.storage.rstrip('/')}/{job.name}")
     return load_config(folder / job.config if job.config else None, [*settings, *words])

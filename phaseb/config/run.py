@@ -25,6 +25,12 @@ class TrainingConfig(Section):
     checkpoint_every_s: float = Field(20.0, gt=0, description="seconds between checkpoints of a training in progress")
     log_every: int = Field(50, ge=1, description="optimiser steps between rows of metrics.parquet")
     validate_every: int = Field(500, ge=1, description="optimiser steps between looks at held-out data")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of products in layers while training; auto: bfloat16 on GPUs that have it, else float32"
+    )
+    compile: Literal["auto", "never", "always"] = Field(
+        "auto", description="compile what a step repeats (torch.compile); auto: on GPUs, where every launch counts"
+    )
     torch_threads: int = Field(1, ge=1, description="torch threads a worker; more than its cores has been 100 x slower")
 
 

@@ -128,7 +128,9 @@ class StudyConfig(Section):
     confirm: ConfirmConfig = Field(ConfirmConfig(), description="the best again, on fresh seeds")
     keep_checkpoints: int = Field(1, ge=0, description="trials whose checkpoints are kept, the best ones")
     max_retries: int = Field(1, ge=0, description="starts of a trial again after its process or node was lost")
-    trackers: list[Literal["tensorboard", "csv", "mlflow", "wandb"]] = Field([], description="where trials log to")
+    trackers: list[Literal["tensorboard", "csv", "mlflow", "wandb"]] = Field(
+        ["tensorboard"], description="where trials log to beside their records; mlflow and wandb are extras to install"
+    )
 
     @field_validator("metrics")
     @classmethod

@@ -12,6 +12,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from phaseb.precision import layers
+
 LARGEST_SIDE = 32  # larger frames are averaged down first: the CNN's cost must not grow with the camera
 
 REACH = 3.0  # coordinates run from -REACH to REACH, so that they vary about as much as standardised states
@@ -75,7 +77,9 @@ class FrameNetwork(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         x = ((self.pixels(frames) - self.mean) * self.scale).permute(0, 3, 1, 2)
-        seen = self.second(torch.relu(self.first(x))).permute(0, 2, 3, 1).flatten(1, 2)
+        with layers(x.device):
+            seen = self.second(torch.relu(self.first(x)))
+        seen = seen.float().permute(0, 2, 3, 1).flatten(1, 2)
         weight = torch.softmax(self.sharpness * seen, dim=1)
         strength = (weight * seen).sum(1)
         return torch.cat([(self.place @ weight).flatten(1), torch.tanh(strength / REACH)], dim=1)
@@ -173,7 +177,9 @@ class Encoder(nn.Module):
             seen = self.seen_gain * ((flatten_stack(stacked) - self.seen_mean) @ self.whitening)
             parts.append(seen if looks is None else seen * looks)
         x = torch.cat(parts, dim=-1)
-        return cast(Tensor, self.linear(x) + self.mlp(x))
+        with layers(x.device):
+            bent = self.mlp(x).float()
+        return cast(Tensor, self.linear(x) + bent)
 
 
 def flatten_stack(stacked: Tensor) -> Tensor:

@@ -84,6 +84,10 @@ class EncoderLearner:
         metrics = {f"latents/validation/{k}": float(self.context.average(v)) for k, v in losses.items()}
         return {**metrics, "latents/validation/accuracy": float(self.context.average(accuracy))}
 
+    def hot_paths(self) -> list[tuple[Any, str]]:
+        """The encoder; a convolution is one call already."""
+        return [(self.encoder, "fuse")]
+
     def state_dict(self) -> dict[str, Any]:
         return {"modules": self.modules.state_dict(), "optimizer": _optimizer_tensors(self.optimizer)}
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from phaseb.config.policy import PolicyConfig
 from phaseb.data_parallel import LearnerContext
@@ -72,6 +72,9 @@ class ImplicitQ(SoftActorCritic):
         loss = (batch.weight * factor * distance).mean(-1)
         norms = self._descend("actor", loss, self.actor.parameters())
         return {"actor_loss": loss.detach(), "actor_gradient": norms, "advantage_weight": factor.amax(-1)}
+
+    def networks(self) -> list[nn.Module]:
+        return [*super().networks(), self.value]
 
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {"value": self.value.state_dict()}

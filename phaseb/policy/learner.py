@@ -91,6 +91,10 @@ class SACLearner:
             for run in range(group.stop - group.start)
         ]
 
+    def hot_paths(self) -> list[tuple[Any, str]]:
+        """The networks of all runs."""
+        return [(network, "forward") for update in self.updates for network in update.networks()]
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed learner needs to make the same updates."""
         state: dict[str, Any] = {"groups": {f"group{i}": update.state_dict() for i, update in enumerate(self.updates)}}

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
+from phaseb.precision import product
 from phaseb.seeding import torch_generator
 
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0  # the range CleanRL's and SB3's tanh policies keep to
@@ -35,7 +36,8 @@ class Stack(nn.Module):
     def forward(self, x_GBI: Tensor) -> Tensor:
         last = len(self.weights) - 1
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            x_GBI = torch.baddbmm(bias, x_GBI, weight)
+            # values and actions are read off the last layer: their digits count
+            x_GBI = product(bias, x_GBI, weight) if layer < last else torch.baddbmm(bias, x_GBI, weight)
             if layer < last:
                 x_GBI = nnf.layer_norm(x_GBI, x_GBI.shape[-1:]) if self.norm else x_GBI
                 x_GBI = torch.relu_(x_GBI)

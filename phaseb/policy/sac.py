@@ -178,6 +178,10 @@ class SoftActorCritic:
         if step < self.clone_until:
             self.optimisers["actor"].param_groups[0]["lr"] = config.offline.clone_lr
 
+    def networks(self) -> list[nn.Module]:
+        """Those that every update calls."""
+        return [self.actor, self.critics, self.targets]
+
     def state_dict(self) -> dict[str, Any]:
         """Networks, targets, temperatures and optimiser moments."""
         return {

@@ -56,17 +56,20 @@ class ReplayClient:
         self._sources: WeakSet[RemoteSource] = WeakSet()
 
     @classmethod
-    def start(cls, schema: TransitionSchema, config: ReplayConfig, folder: str | None = None) -> "ReplayClient":
+    def start(
+        cls, schema: TransitionSchema, config: ReplayConfig, folder: str | Store | None = None
+    ) -> "ReplayClient":
         """Start the shards.
 
         Args:
-            folder: path or URI where they keep journal and snapshots; what lies there is read back. A path must be
-                reachable from every node. None: nothing is written, and a shard that is killed comes back empty.
+            folder: path, URI or store where they keep journal and snapshots; what lies there is read back. A path must
+                be reachable from every node. None: nothing is written, and a shard that is killed comes back empty.
 
         Raises:
             ClusterError: where they are not up after `call_timeout_s` (no room in the cluster).
         """
-        shards = start_shards(schema, config, folder)
+        place = Store.at(folder) if isinstance(folder, str) else folder
+        shards = start_shards(schema, config, place)
         try:
             wait_until_up(shards, config.call_timeout_s)
         except GetTimeoutError as error:

@@ -30,11 +30,10 @@ class ReplayShard:
         schema: the columns of a record.
         config: laws and intervals.
         index: of this shard.
-        folder: where it writes (a path or URI), or None.
+        store: the folder where it writes, or None.
     """
 
-    def __init__(self, schema: TransitionSchema, config: ReplayConfig, index: int, folder: str | None) -> None:
-        store = None if folder is None else Store.at(folder)
+    def __init__(self, schema: TransitionSchema, config: ReplayConfig, index: int, store: Store | None) -> None:
         self._partition = DurablePartition(schema, config, store)
         self._metrics = _Metrics(index)
         self._stopping = threading.Event()
@@ -103,13 +102,13 @@ class _Metrics:
         self._fill.set(status["fill"], tags=self._tags)
 
 
-def start_shards(schema: TransitionSchema, config: ReplayConfig, folder: str | None) -> list[Any]:
-    """`config.num_shards` shards, spread over the nodes, each writing to its own folder under `folder`."""
+def start_shards(schema: TransitionSchema, config: ReplayConfig, store: Store | None) -> list[Any]:
+    """`config.num_shards` shards, spread over the nodes, each writing to its own folder in `store`."""
     actor = ReplayShardActor.options(
         num_cpus=config.shard_cpus, scheduling_strategy="SPREAD", max_restarts=-1, max_task_retries=-1
     )
-    folders = [None if folder is None else f"{folder}/{shard_folder(k)}" for k in range(config.num_shards)]
-    return [actor.remote(schema, config, k, place) for k, place in enumerate(folders)]
+    places = [None if store is None else store.folder(shard_folder(k)) for k in range(config.num_shards)]
+    return [actor.remote(schema, config, k, place) for k, place in enumerate(places)]
 
 
 def wait_until_up(shards: list[Any], timeout_s: float) -> None:

@@ -74,8 +74,7 @@ def work(context: StageContext) -> dict[str, Any]:
     # Shards write down what they are given, so that one that is killed comes back whole. What a killed run left is
     # dropped: a resumed one fills its buffer anew, and so draws what an uninterrupted one would.
     store.delete("policy", "replay")
-    folder = store.path("policy", "replay") if store.is_local else None
-    replay = fill_replay(real, synthetic, arms, config, folder)
+    replay = fill_replay(real, synthetic, arms, config, store.folder("policy", "replay"))
     reference = uncertainty_reference(store, latents.split("dev"), config)
     data = PolicyData(replay, arms, streams, real, latents.split("dev"), store, reference)
     try:
@@ -104,7 +103,7 @@ def _books(streams: Sequence[SampleSpec], state: Mapping[str, Any], last: Mappin
 
 
 def fill_replay(real: Trajectories, synthetic: Trajectories, arms: Sequence[RunSpec], config: Config,
-                folder: str | None) -> Replay:  # fmt: skip
+                folder: Store | None) -> Replay:  # fmt: skip
     """A buffer with all real and synthetic transitions: on Ray shards that write into `folder`, or in this process."""
     own = tuple(own_column(spec.name) for spec in arms if spec.arm == FOLLOWING_ARM)
     schema = TransitionSchema(real.z.shape[-1], real.actions.shape[-1], ("weight", "stored", "bounds", *own))

@@ -1,7 +1,7 @@
 """What a domain gives to be trained."""
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from phaseb.data_parallel import LearnerContext
 
@@ -22,6 +22,14 @@ class Learner(Protocol):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` gave."""
+
+
+@runtime_checkable
+class Compilable(Protocol):
+    """A learner that says what its steps repeat."""
+
+    def hot_paths(self) -> Sequence[tuple[Any, str]]:
+        """Objects and names of their methods (`forward` of a module) that are worth compiling."""
 
 
 LearnerFactory = Callable[[LearnerContext], Learner]

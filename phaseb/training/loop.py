@@ -12,6 +12,7 @@ from phaseb.config.run import TrainingConfig
 from phaseb.data_parallel import LearnerContext
 from phaseb.errors import DivergenceError
 from phaseb.storage import Store
+from phaseb.training.acceleration import compile_steps, precision
 from phaseb.training.keeper import Keeper
 from phaseb.training.learner import Learner
 from phaseb.training.meters import Meters
@@ -44,11 +45,13 @@ def train(learner: Learner, context: LearnerContext, config: TrainingConfig, sto
     clock = _Clock(progress.seconds, config.checkpoint_every_s, noticed)
     pace = _Pace(meters, progress.next_step)
     meters.started(progress.next_step, learner.num_steps)
+    compile_steps(learner, config, context.device)
     how = "goes on" if progress.next_step else "starts"
     logs.event(f"training {how}", step=progress.next_step, num_steps=learner.num_steps)
     with Keeper(store, key, progress.next_step, meters) as keeper:
         for step in range(progress.next_step, learner.num_steps):
-            metrics = _step(learner, step, keeper, store)
+            with precision(config, context.device):
+                metrics = _step(learner, step, keeper, store)
             last = step + 1 == learner.num_steps
             if last or (step + 1) % config.validate_every == 0:
                 metrics = {**metrics, **learner.validate(step)}

@@ -104,6 +104,10 @@ class TrustLearner:
         """The networks as they are now, calibrated on what each of them never saw."""
         return fit_bundle(self.config, self.networks, self.predictor, self.material, self.unseen_scores())
 
+    def hot_paths(self) -> list[tuple[Any, str]]:
+        """The network of features; the recurrent one has its backward pass by hand."""
+        return [(self.networks.episode, "forward")]
+
     def state_dict(self) -> dict[str, Any]:
         slots = self.optimizer.state_dict()["state"]
         moments = {str(i): dict(slot) for i, slot in slots.items()}

@@ -13,6 +13,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from phaseb.precision import product
+
 
 class StackedLinear(nn.Module):
     """S affine maps: (S, ..., I) → (S, ..., O), initialised as `torch.nn.Linear`."""
@@ -25,7 +27,7 @@ class StackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         flat = x.reshape(x.shape[0], -1, x.shape[-1])
-        return torch.baddbmm(self.bias, flat, self.weight).reshape(*x.shape[:-1], self.weight.shape[-1])
+        return product(self.bias, flat, self.weight).reshape(*x.shape[:-1], self.weight.shape[-1])
 
 
 class StackedGRU(nn.Module):

@@ -14,6 +14,7 @@ from phaseb.config.tuning import Parameter, StudyConfig, study_name
 from phaseb.errors import ConfigError
 from phaseb.tuning.objective import Objective, find_objective
 from phaseb.tuning.space import in_order, nested
+from phaseb.tuning.trackers.tracker import missing
 
 MOVABLE = ("run", "resources", "report", "training")
 """Sections that say where and how a run is carried out: searching them would compare nothing."""
@@ -44,7 +45,7 @@ def load_study(path: str | Path) -> CheckedStudy:
     base = load_config(Path(path).parent / study.config if study.config else None)
     objective = find_objective(study.job)
     faults = [*_override_faults(study, base), *_space_faults(study, base, objective)]
-    faults += _metric_faults(study, base, objective)
+    faults += _metric_faults(study, base, objective) + missing(study)
     if faults:
         raise ConfigError("\n".join(f"{path}: {fault}" for fault in faults))
     config = Config.model_validate(merge(base.model_dump(mode="json"), nested(study.overrides)))

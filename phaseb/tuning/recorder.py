@@ -44,10 +44,10 @@ class Recorder(Callback):
     """
 
     def __init__(self, study: StudyConfig, records: Records, phase: str, checkpoints: Store, metrics: Sequence[str],
-                 num_steps: int, watcher: Watcher, budget: Budget | None = None) -> None:  # fmt: skip
+                 num_steps: int, watchers: Sequence[Watcher], budget: Budget | None = None) -> None:  # fmt: skip
         self._study, self._records, self._phase, self._checkpoints = study, records, phase, checkpoints
         self._kept = (*metrics, *(f"test/{m}" for m in metrics), "steps", "seconds", "seconds_measuring")
-        self._num_steps, self._watcher, self._budget = num_steps, watcher, budget
+        self._num_steps, self._watchers, self._budget = num_steps, watchers, budget
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks for a resume of its own, which is never used
@@ -66,7 +66,8 @@ class Recorder(Callback):
             record.rows.append({name: float(result[name]) for name in self._kept if result.get(name) is not None})
         record.seconds = float(result["time_total_s"])
         self._records.put(record)
-        self._watcher.on_report(record)
+        for watcher in self._watchers:
+            watcher.on_report(record)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         record = self._record(trial)
@@ -90,7 +91,8 @@ class Recorder(Callback):
                 self._checkpoints.delete(name)
         if self._budget is not None:
             self._budget.ended(record.last)
-        self._watcher.on_end(record)
+        for watcher in self._watchers:
+            watcher.on_end(record)
 
     def _kept_num(self) -> int:
         return self._study.keep_checkpoints

@@ -17,13 +17,17 @@ from ray.tune.search import Searcher
 
 from phaseb.config.tuning import Metric, Parameter, StudyConfig
 from phaseb.storage import Store
-from phaseb.trials import Record
+from phaseb.trials import Record, trial_key
 from phaseb.tuning.space import Point, draw
 from phaseb.tuning.trial import SEED
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
 DATABASE = "study.db"
+FAILED = "failed"
+"""User attribute in Optuna's file that holds why a trial failed."""
+MAX_DRAWS = 100
+"""Draws that may fall on points tried before; then the space counts as searched whole."""
 
 
 class ListSearch(Searcher):
@@ -50,7 +54,8 @@ class OptunaPoints(Searcher):
     """Proposes points by an Optuna sampler over a space with conditions, in any number of metrics.
 
     Ray Tune's own OptunaSearch cannot take finished points of a conditional space, nor a trial that failed without a
-    value; this is the same ask-and-tell, with both.
+    value; this is the same ask-and-tell, with both. A failed trial is told as pruned, which TPE ranks below all that
+    came to a value: told as failed it would be forgotten, and its place tried again and again. No point is tried twice.
 
     Args:
         past: trials that ended before: what the sampler goes on from.
@@ -64,25 +69,43 @@ class OptunaPoints(Searcher):
         self._space, self._metrics, self._seed = study.space, study.metrics, seed
         self._study = optuna.create_study(
             storage=f"sqlite:///{database}" if database else None,
-            sampler=_sampler(study, len(past)),
             pruner=optuna.pruners.NopPruner(),
             study_name="phaseb",
             directions=["minimize" if m.mode == "min" else "maximize" for m in study.metrics],
         )
+        self._learned, self._blind = _samplers(study, len(past))
+        self._told: dict[str, optuna.trial.FrozenTrial | None] = {}  # by trial_key; None while in progress
         for record in past:
-            self._study.add_trial(_as_optuna(record, study.space, study.metrics))
+            self._told[record.key] = told = _as_optuna(record, study.space, study.metrics)
+            self._study.add_trial(told)
         for point in first:
             self._study.enqueue_trial(point)
-        self._asked: dict[str, optuna.Trial] = {}
+        self._anything_good = any(t is not None and t.state == TrialState.COMPLETE for t in self._told.values())
+        self._asked: dict[str, tuple[str, optuna.Trial]] = {}
         self._seen: dict[str, set[int]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its searcher for a resume of its own, which is never used
 
-    def suggest(self, trial_id: str) -> dict[str, Any]:
-        self._asked[trial_id] = trial = self._study.ask()
-        point = draw(self._space, trial)
-        return {**point, SEED: self._seed}
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+        for _ in range(MAX_DRAWS):
+            # Until something came to a value there is no telling good from bad: TPE would settle among failures.
+            self._study.sampler = self._learned if self._anything_good else self._blind
+            trial = self._study.ask()
+            point = draw(self._space, trial)
+            key = trial_key(point, self._seed)
+            if key not in self._told:
+                self._told[key], self._asked[trial_id] = None, (key, trial)
+                return {**point, SEED: self._seed}
+            self._repeat(trial, self._told[key])
+        return Searcher.FINISHED
+
+    def _repeat(self, trial: optuna.Trial, known: optuna.trial.FrozenTrial | None) -> None:
+        """Answer a draw of a point tried before with what is known of it."""
+        if known is None or known.state != TrialState.COMPLETE:
+            self._study.tell(trial, state=TrialState.FAIL if known is None else TrialState.PRUNED)
+        else:
+            self._study.tell(trial, known.values)
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         if len(self._metrics) > 1 or (value := result.get(self._metrics[0].name)) is None:
@@ -90,18 +113,20 @@ class OptunaPoints(Searcher):
         steps, seen = int(result["steps"]), self._seen.setdefault(trial_id, set())
         if steps not in seen:  # a trial that was started again reports some steps once more
             seen.add(steps)
-            self._asked[trial_id].report(float(value), steps)
+            self._asked[trial_id][1].report(float(value), steps)
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
-        trial = self._asked.pop(trial_id, None)
+        key, trial = self._asked.pop(trial_id, ("", None))
         self._seen.pop(trial_id, None)
         if trial is None:
             return
         values = [result.get(metric.name) for metric in self._metrics] if result and not error else []
         if values and all(v is not None and v == v for v in values):
-            self._study.tell(trial, [float(v) for v in values if v is not None])
+            self._told[key] = self._study.tell(trial, [float(v) for v in values if v is not None])
+            self._anything_good = True
         else:
-            self._study.tell(trial, state=TrialState.FAIL)
+            trial.set_user_attr(FAILED, str((result or {}).get("failed", "lost its process")))
+            self._told[key] = self._study.tell(trial, state=TrialState.PRUNED)
 
     def save(self, checkpoint_path: str) -> None:
         return None  # the records are the memory
@@ -129,17 +154,20 @@ def importances(study: StudyConfig, past: Sequence[Record]) -> dict[str, float]:
     return {name: float(value) for name, value in found.items()}
 
 
-def _sampler(study: StudyConfig, already: int) -> optuna.samplers.BaseSampler:
+def _samplers(study: StudyConfig, already: int) -> tuple[optuna.samplers.BaseSampler, optuna.samplers.BaseSampler]:
+    """The sampler of a study, and the one in its place while there is nothing to learn from."""
     search = study.search
     seed = search.seed + 7919 * already  # a resumed search draws on, it does not draw the same again
+    blind = optuna.samplers.RandomSampler(seed=seed)
     if search.algorithm == "random":
-        return optuna.samplers.RandomSampler(seed=seed)
+        return blind, blind
     if search.algorithm == "nsga2":
-        return optuna.samplers.NSGAIISampler(population_size=max(2, search.num_startup), seed=seed)
+        nsga = optuna.samplers.NSGAIISampler(population_size=max(2, search.num_startup), seed=seed)
+        return nsga, nsga
     # constant_liar: trials in progress count as poor, so that concurrent ones do not crowd the same place.
     return optuna.samplers.TPESampler(
         n_startup_trials=search.num_startup, multivariate=True, group=True, constant_liar=True, seed=seed
-    )
+    ), blind
 
 
 def _as_optuna(record: Record, space: Mapping[str, Parameter], metrics: Sequence[Metric]) -> optuna.trial.FrozenTrial:
@@ -147,11 +175,12 @@ def _as_optuna(record: Record, space: Mapping[str, Parameter], metrics: Sequence
     good = record.state in ("done", "stopped") and all(v is not None and v == v for v in values)
     params = {name: _as_drawn(space[name], value) for name, value in record.point.items()}
     return create_trial(
-        state=TrialState.COMPLETE if good else TrialState.FAIL,
+        state=TrialState.COMPLETE if good else TrialState.PRUNED,
         values=[float(v) for v in values if v is not None] if good else None,
         params=params,
         distributions={name: _distribution(space[name]) for name in record.point},
         intermediate_values=_by_step(record, metrics[0].name) if len(metrics) == 1 else None,
+        user_attrs=None if good else {FAILED: record.reason},
     )
 
 

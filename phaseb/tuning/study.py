@@ -25,13 +25,13 @@ from phaseb.tuning.recorder import Recorder
 from phaseb.tuning.resume import open_study
 from phaseb.tuning.search import ListSearch, OptunaPoints, new_database
 from phaseb.tuning.space import Point, defaults, grid, lookup
-from phaseb.tuning.trackers import loggers
+from phaseb.tuning.trackers.tracker import Trackers
 from phaseb.tuning.trial import SEED, TrialTask, run_trial
 from phaseb.tuning.watch import StudyConsole
 
 TUNE_ENVIRONMENT = {
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial that diverged reports its reason, no metric
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # only the trackers that the study names
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the trackers that a study names are ours
     "TUNE_RESULT_BUFFER_LENGTH": "0",
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # the records are what a resume reads; Tune's own pickles are never read
     "TUNE_WARN_THRESHOLD_S": "10",
@@ -61,6 +61,7 @@ class _Study:
         self.checked, self.study, self.store = checked, checked.study, store
         self.records = Records(store.folder("trials"))
         self.console = StudyConsole(self.study, self.records, watch)
+        self.trackers = Trackers(self.study, checked.name, store)
         self.num_steps = int(lookup(checked.config.model_dump(mode="json"), checked.objective.steps))
         self.seed = checked.config.run.seed
         self.metric = self.study.metrics[0]
@@ -72,7 +73,7 @@ class _Study:
             data = [ray.put(self.checked.objective.prepare(self.checked.base, [self.console]))]
         finally:
             self.console.close()  # a stage that failed leaves no live line behind
-        with self.console:
+        with self.console, self.trackers:
             ended_by = self._search(data)
             candidates = self._candidates()
             self._confirm(candidates, data)
@@ -140,8 +141,8 @@ class _Study:
     def _tune(self, searcher: Searcher, scheduler: TrialScheduler, num_trials: int, task: TrialTask, data: list[Any],
               phase: str, budget: Budget | None) -> None:  # fmt: skip
         study = self.study
-        recorder = Recorder(study, self.records, phase, task.store, self.metric_names, self.num_steps, self.console,
-                            budget)  # fmt: skip
+        recorder = Recorder(study, self.records, phase, task.store, self.metric_names, self.num_steps,
+                            [self.console, self.trackers], budget)  # fmt: skip
         resources = {"CPU": study.resources.cpus, "GPU": study.resources.gpus}
         trainable = tune.with_resources(
             tune.with_parameters(run_trial, task=task, data=data), {k: v for k, v in resources.items() if v}
@@ -155,15 +156,14 @@ class _Study:
             ),
             run_config=tune.RunConfig(
                 name="ray", storage_path=scratch.root, storage_filesystem=scratch.filesystem, verbose=0, stop=budget,
-                callbacks=[recorder, *loggers(study, self.checked.name)],
+                callbacks=[recorder],
                 failure_config=tune.FailureConfig(max_failures=study.max_retries),
             ),
         )  # fmt: skip
         try:
             tuner.fit()
         finally:
-            if not study.trackers:
-                self.store.delete("tune")
+            self.store.delete("tune")
 
 
 def _session(checked: CheckedStudy) -> ResourcesConfig:

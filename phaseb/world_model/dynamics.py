@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot, silu
 
 from phaseb.config.world_model import WorldModelConfig
+from phaseb.precision import product
 from phaseb.world_model.foresight import sight_size
 from phaseb.world_model.layers import MemberBlock, MemberLinear
 from phaseb.world_model.structure import LatentStructure, empty_structure
@@ -181,7 +182,7 @@ class LatentDynamics(nn.Module):
 
     def step(self, y: Tensor, projected: Tensor, h: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """One step of all members: alternatives (K, B, M, D), hidden, features, extra outputs."""
-        mixed = torch.baddbmm(projected, y, self.from_y.weight)
+        mixed = product(projected, y, self.from_y.weight)
         to_gru, to_stream = torch.split(mixed, self.input_sizes, dim=-1)
         h = self.recur(to_gru, h)
         u = self.features(h, to_stream)

@@ -9,6 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from phaseb.precision import product
 from phaseb.seeding import torch_generator
 
 
@@ -26,9 +27,7 @@ class MemberLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(num_members, 1, outputs)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.bias is None:
-            return torch.bmm(x, self.weight)
-        return torch.baddbmm(self.bias, x, self.weight)
+        return product(self.bias, x, self.weight)
 
 
 class MemberNorm(nn.Module):
@@ -55,9 +54,9 @@ class MemberBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         weight, bias = cast(Tensor, self.first.weight), cast(Tensor, self.first.bias)
+        normed = x
         if isinstance(self.norm, MemberNorm):
+            normed = nn.functional.layer_norm(x, x.shape[-1:])
             weight, bias = self.norm.folded(weight, bias)
-            before = torch.baddbmm(bias, nn.functional.layer_norm(x, x.shape[-1:]), weight)
-        else:
-            before = torch.baddbmm(bias, x, weight)
-        return x + self.second(nn.functional.silu(before))
+        y: Tensor = x + self.second(nn.functional.silu(product(bias, normed, weight)))
+        return y

@@ -172,6 +172,10 @@ class WorldModelLearner:
         model.load_state_dict(state)
         return WorldModelBundle.fitted(self.config, model, self.sampler)
 
+    def hot_paths(self) -> list[tuple[Any, str]]:
+        """What every step of a rollout repeats."""
+        return [(self.model, name) for name in ("step", "recur", "alternatives", "outcome")]
+
     def state_dict(self) -> dict[str, Any]:
         state: dict[str, Any] = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
         if self.critic is not None:

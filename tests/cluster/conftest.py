@@ -1,5 +1,6 @@
 """One cluster of several nodes for the tests of its faults: its own address, token and folder."""
 
+import json
 import logging
 import os
 import sys
@@ -7,6 +8,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,22 +31,30 @@ os.environ.update(CREDENTIALS)  # of the S3 server on loopback: nodes must have 
 
 import ray  # noqa: E402  (makes the psutil that it brings importable)
 from nodes import Machines  # noqa: E402
+from program import phaseb, strict_json, tiny  # noqa: E402
 from strikes import train  # noqa: E402
 
 from phaseb.training.fit import FitResult  # noqa: E402
 
-MEASURED: dict[str, str] = {}
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Two groups that may run beside each other: what shares the one cluster, and what starts programs of its own."""
+    for item in items:
+        shares = "machines" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("machines" if shares else "programs"))
 
 
 @pytest.fixture
-def measured(request: pytest.FixtureRequest) -> Callable[[str], None]:
+def measured(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
     """Takes down a figure, to be told at the end."""
-    return lambda figure: MEASURED.update({request.node.name: figure})
+    return lambda figure: record_property("measured", figure)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for name, figure in MEASURED.items():
-        terminalreporter.write_line(f"{name}: {figure}")
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
+        for name, figure in report.user_properties if report.when == "call" else ():
+            if name == "measured":
+                terminalreporter.write_line(f"{report.nodeid.split('::')[-1]}: {figure}")
 
 
 @pytest.fixture(scope="session")
@@ -64,3 +74,13 @@ def machines() -> Iterator[Machines]:
 def alone(tmp_path_factory: pytest.TempPathFactory) -> FitResult:
     """What the training comes to where nothing happens to it."""
     return train(tmp_path_factory.mktemp("alone"), 0, sleep_s=0.0)
+
+
+@pytest.fixture(scope="session")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a whole small run comes to where nothing happens to it: on a disk, in one process."""
+    folder = tmp_path_factory.mktemp("calm")
+    (folder / "tiny.yaml").write_text(json.dumps(tiny()))
+    done = phaseb("run", "--config", "tiny.yaml", "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return dict(strict_json(done.stdout))

@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tomllib
@@ -14,6 +15,7 @@ import kubernetes_validate
 import pytest
 import ray
 import yaml
+from packaging.requirements import Requirement
 
 from phaseb.cli import main
 from phaseb.config.job import job_config, load_job
@@ -197,6 +199,19 @@ def test_the_image_is_pinned_and_not_run_by_root():
     assert "ARG RAY_VERSION=" + RAY_VERSION in lines
 
 
+def test_everything_in_the_image_has_one_version_that_the_project_allows():
+    lines = (ROOT / "cluster/image/constraints.txt").read_text().splitlines()
+    pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for wanted in map(Requirement, project["dependencies"]):
+        assert wanted.specifier.contains(pinned[wanted.name]), wanted
+    assert pinned["ray"] == RAY_VERSION
+    lines = (ROOT / "cluster/image/Dockerfile").read_text().replace("\\\n", " ").splitlines()
+    installs = [part for line in lines for part in line.split("&&") if "pip install" in part]
+    assert len(installs) == 3
+    assert all("--constraint /tmp/constraints.txt" in command for command in installs)
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "jobs").glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_job_file_resolves(path):
     job = load_job(path)
@@ -209,7 +224,7 @@ def test_a_rendered_rayjob_is_valid_and_carries_the_whole_config(capsys, tmp_pat
     kubernetes_validate.validate(config_map, KUBERNETES, strict=True)
     check_ray_document(job)
     (tmp_path / "config.yaml").write_text(config_map["data"]["config.yaml"])
-    words = ["run.dir=/runs/one", "policy.num_steps=7"]
+    words = ["run.dir=/runs/one", "policy.num_steps=7", "resources.wait_s=300"]
     assert load_config(tmp_path / "config.yaml") == load_config(ROOT / "configs/dev.yaml", words)
     assert job["spec"]["entrypoint"] == "phaseb run --config /etc/phaseb/config.yaml"
     head = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
@@ -220,34 +235,57 @@ def test_a_rendered_rayjob_is_valid_and_carries_the_whole_config(capsys, tmp_pat
         check_pod_is_unprivileged(template["spec"])
 
 
+STAND_INS = {  # for Slurm's and Ray's commands: they say what they are given
+    "scontrol": 'if [ "$1" = requeue ]; then echo "requeued $2"; else printf "node1\\nnode2\\n"; fi',
+    "srun": 'while [ "${1#--}" != "$1" ]; do shift; done; exec "$@"',
+    "hostname": "echo 10.0.0.1",
+    "ray": 'echo "ray $*"; test "$(stat -c %a "$RAY_AUTH_TOKEN_PATH")" = 600; wc -c <"$RAY_AUTH_TOKEN_PATH"',
+}
+
+
+def batch_job(script: Path, folder: Path, stand_ins: dict[str, str]) -> "subprocess.Popen[str]":
+    """Start a batch script as Slurm would on the first of two nodes."""
+    tools = folder / "bin"
+    tools.mkdir()
+    for name, body in stand_ins.items():
+        (tools / name).write_text(f"#!/bin/bash\n{body}\n")
+        (tools / name).chmod(0o755)
+    slurm = {"SLURM_SUBMIT_DIR": str(folder), "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "node[1-2]",
+             "SLURM_JOB_NUM_NODES": "2", "SLURM_CPUS_PER_TASK": "4"}  # fmt: skip
+    environment = {**os.environ, **slurm, "PATH": f"{tools}:{os.environ['PATH']}"}
+    return subprocess.Popen(["bash", str(script)], env=environment, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(("number", "requeued"), [(signal.SIGUSR1, True), (signal.SIGTERM, False)])
+def test_a_batch_job_that_is_told_to_leave_tells_the_run_and_waits_for_it(number, requeued, tmp_path):
+    """The run alone is told: Ray and the other nodes go on until it has written its checkpoint."""
+    run = 'trap "sleep 0.2; echo checkpoint written; exit 143" TERM; echo running; while :; do sleep 0.1; done'
+    ray = 'while [ "$1" != -- ]; do shift; done; shift; trap "echo Ray was told too" TERM; "$@"; echo "left with $?"'
+    script = ROOT / "cluster/slurm/phaseb.sbatch"
+    job = batch_job(script, tmp_path, {**STAND_INS, "ray": ray, "phaseb": run})
+    lines = iter(job.stdout.readline, "")
+    assert "running\n" in lines
+    job.send_signal(number)
+    told = list(lines)
+    assert job.wait(30) == 143
+    assert told[1:] == ["checkpoint written\n", "left with 143\n", *(["requeued 7\n"] if requeued else [])]
+    assert list(tmp_path.glob(".ray-token*")) == []
+
+
 def test_a_rendered_batch_script_passes_shellcheck_and_runs_the_job(capsys, tmp_path):
-    """Run against stand-ins for Slurm's and Ray's commands, which print what they are given."""
     script = tmp_path / "job.sbatch"
     script.write_text(rendered(capsys, "slurm"))
     shellcheck(script)
     assert "#SBATCH --nodes=2" in script.read_text()
-    tools = tmp_path / "bin"
-    tools.mkdir()
-    stand_ins = {
-        "scontrol": 'printf "node1\\nnode2\\n"',
-        "srun": 'while [ "${1#--}" != "$1" ]; do shift; done; exec "$@"',
-        "hostname": "echo 10.0.0.1",
-        "ray": 'echo "ray $*"; test "$(stat -c %a "$RAY_AUTH_TOKEN_PATH")" = 600; wc -c <"$RAY_AUTH_TOKEN_PATH"',
-    }
-    for name, body in stand_ins.items():
-        (tools / name).write_text(f"#!/bin/bash\n{body}\n")
-        (tools / name).chmod(0o755)
-    slurm = {"SLURM_SUBMIT_DIR": str(tmp_path), "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "node[1-2]",
-             "SLURM_JOB_NUM_NODES": "2", "SLURM_CPUS_PER_TASK": "4"}  # fmt: skip
-    environment = {**os.environ, **slurm, "PATH": f"{tools}:{os.environ['PATH']}"}
-    done = subprocess.run(["bash", str(script)], env=environment, capture_output=True, text=True, check=True)
-    wanted = "ray symmetric-run --address 10.0.0.1:6379 --min-nodes 2 --disable-usage-stats --num-cpus 4 -- " \
-             f"env RAY_ADDRESS=auto phaseb run --config {tmp_path}/.phaseb-pipeline-7/config.yaml"  # fmt: skip
-    assert wanted in done.stdout
-    assert done.stdout.splitlines()[-1] == "64"  # the token's length
+    job = batch_job(script, tmp_path, STAND_INS)
+    said, _ = job.communicate(timeout=60)
+    assert job.returncode == 0
+    assert "ray symmetric-run --address 10.0.0.1:6379 --min-nodes 2 --disable-usage-stats --num-cpus 4 -- env " in said
+    assert f"phaseb run --config {tmp_path}/.phaseb-pipeline-7/config.yaml" in said
+    assert said.splitlines()[-1] == "64"  # the token's length
     assert list(tmp_path.glob(".ray-token*")) == []  # and it is gone
     config = load_config(tmp_path / ".phaseb-pipeline-7/config.yaml")
-    assert config == load_config(ROOT / "configs/dev.yaml", ["run.dir=/runs/one"])
+    assert config == load_config(ROOT / "configs/dev.yaml", ["run.dir=/runs/one", "resources.wait_s=300"])
 
 
 def test_a_relative_run_directory_is_refused(capsys):

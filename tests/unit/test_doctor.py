@@ -1,8 +1,17 @@
 """The doctor names what is wrong, with a fix, and is quiet about the rest."""
 
 import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "cluster"))
+
+from s3 import s3_server
 
 from phaseb import doctor
+from phaseb.storage import Store
 
 
 def test_each_finding_that_is_not_ok_says_what_to_do(monkeypatch, capsys, tmp_path):
@@ -37,3 +46,49 @@ def test_a_wrong_ray_is_bad_and_gives_exit_code_4(monkeypatch, capsys):
     monkeypatch.setattr(doctor, "LOOKS", (doctor.versions,))
     assert doctor.examine() == 4
     assert "-> phaseb is made for Ray 2.60" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def s3():
+    with s3_server() as server:
+        yield server
+
+
+def test_storage_is_tried_out_where_runs_will_be(s3, tmp_path):
+    for where in (s3.uri("a", "folder"), str(tmp_path / "not" / "yet")):
+        [found] = [f for f in doctor.storage(where) if f.name == "storage"]
+        assert found.state == "ok", found
+        assert "read back" in found.seen
+    assert Store.at(s3.uri("a", "folder")).folders() == []  # nothing stays behind
+
+
+def test_storage_that_cannot_be_written_is_bad_and_says_what_to_look_at(s3, tmp_path, monkeypatch):
+    [found] = doctor.storage(s3.uri().replace("runs", "nobucket", 1))
+    assert found.state == "bad"
+    assert "does the bucket exist" in found.fix
+    (tmp_path / "file").touch()
+    assert doctor.storage(str(tmp_path / "file"))[0].state == "bad"
+    assert "secret" not in str(doctor.storage("s3://key:secret@bucket/x"))
+    monkeypatch.setattr(doctor, "STORAGE_S", 0.5)
+    s3.stop()
+    assert doctor.storage(s3.uri("a"))[0].state == "bad"
+    s3.start()
+
+
+def test_a_clock_that_is_off_is_told(monkeypatch, tmp_path):
+    monkeypatch.setattr(doctor.time, "time", lambda: 1000.0)
+    assert [f.name for f in doctor.storage(str(tmp_path))] == ["storage", "storage clock"]
+
+
+def test_workers_add_up_on_processors_as_they_would_on_gpus():
+    """The same processes and the same sum as with NCCL; a backend that is not there is bad, with its reason."""
+    assert doctor.collective("gloo", 2, "gloo").state == "ok"
+    wrong = doctor.collective("nosuch", 1, "nosuch")
+    assert (wrong.state, bool(wrong.fix)) == ("bad", True)
+
+
+def test_small_shared_memory_is_told(monkeypatch):
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 64 * 2**20})())
+    [found] = [f for f in doctor.memory() if f.name == "shared memory"]
+    assert found.state == "warning"
+    assert "--shm-size" in found.fix

@@ -9,7 +9,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from phaseb.config.tuning import StudyConfig
 from phaseb.storage import Store
-from phaseb.trials import Record
+from phaseb.trials import Record, trial_key
 from phaseb.tuning.early_stopping import HOPELESS, Budget, make_scheduler
 from phaseb.tuning.search import ListSearch, OptunaPoints, importances, new_database
 from phaseb.tuning.trial import SEED
@@ -48,8 +48,51 @@ def test_points_asked_for_come_first_then_the_sampler(tmp_path):
     search.on_trial_complete("a", {"loss": 1.0, "steps": 3})
     search.on_trial_complete("b", {"failed": "diverged", "steps": 0})
     told = optuna.load_study(study_name="phaseb", storage=f"sqlite:///{tmp_path}/study.db")
-    assert [t.state.name for t in told.trials] == ["COMPLETE", "FAIL"]
+    assert [t.state.name for t in told.trials] == ["COMPLETE", "PRUNED"]
+    assert told.trials[1].user_attrs == {"failed": "diverged"}
     assert told.best_value == 1.0
+
+
+def fails_when_linear(search: OptunaPoints, num: int) -> list[bool]:
+    """Points asked for and told, where one choice always diverges; which of them did."""
+    failed = []
+    for i in range(num):
+        point = search.suggest(str(i))
+        failed.append(point[KIND] == "linear")
+        good = {"loss": abs(-2 - math.log10(point[LR])), "steps": 27}
+        search.on_trial_complete(str(i), {"failed": "diverged", "steps": 3} if failed[-1] else good)
+    return failed
+
+
+def test_a_choice_that_always_fails_is_left_alone():
+    failed = fails_when_linear(OptunaPoints(study(search={"num_startup": 10}), 0, [], [], None), 50)
+    assert sum(failed[:10]) >= 3
+    assert sum(failed[20:]) <= 6  # of 30: now and then it looks again
+    past = [record(i, 10 ** (-4 + i / 5), None if i % 2 else 1.0 + i, "linear" if i % 2 else "constant",
+                   "failed" if i % 2 else "done") for i in range(20)]  # fmt: skip
+    assert sum(fails_when_linear(OptunaPoints(study(), 0, past, [], None), 20)) <= 5  # and remembers after a resume
+
+
+def test_while_all_fail_points_are_drawn_everywhere():
+    search = OptunaPoints(study(search={"num_startup": 2}), 0, [], [], None)
+    drawn = []
+    for i in range(30):
+        drawn.append(search.suggest(str(i))[LR])
+        search.on_trial_complete(str(i), {"failed": "diverged", "steps": 0})
+    assert min(drawn) < 1e-3 < 1e-1 < max(drawn)
+    assert len({round(math.log10(lr)) for lr in drawn}) == 5
+
+
+def test_no_point_is_tried_twice_and_a_space_searched_whole_ends():
+    space = {KIND: {"choice": ["constant", "linear"]}, "world_model.num_members": {"integer": [1, 3]}}
+    one = StudyConfig.model_validate({"metrics": {"name": "loss"}, "space": space, "search": {"num_startup": 2}})
+    tried = {KIND: "linear", "world_model.num_members": 1}
+    past = [Record(trial_key(tried, 0), tried, 0, state="done", rows=[{"steps": 1, "loss": 1.0}])]
+    search, points = OptunaPoints(one, 0, past, [], None), []
+    while (point := search.suggest(str(len(points)))) != OptunaPoints.FINISHED:
+        points.append(tuple(point.values()))
+        search.on_trial_complete(str(len(points) - 1), {"loss": float(len(points)), "steps": 1})
+    assert len(points) == len(set(points)) == 5
 
 
 def test_the_sampler_goes_on_from_the_records_of_trials_that_ended():

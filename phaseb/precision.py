@@ -1,0 +1,53 @@
+"""In what precision the layers of networks multiply: bfloat16 on GPUs that have it, float32 elsewhere.
+
+Only the products of layers, which is where the time goes: weights, sums, losses, coordinates and what a network says
+stay float32, and so does everything that is done with a trained network. By hand, because most layers here multiply
+for many networks at once, beside arithmetic (distances, changes of coordinates) that must not lose digits.
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+_half = False
+
+
+def multiplies_in_bfloat16(wanted: Precision, device: torch.device) -> bool:
+    """Whether a training on a device does: where it is asked for, or left to the device and this one is made for it."""
+    if wanted != "auto":
+        return wanted == "bfloat16"
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+@contextmanager
+def bfloat16_products(on: bool = True) -> Iterator[None]:
+    """Within it, `product` and `layers` of this process multiply in bfloat16."""
+    global _half
+    before, _half = _half, on
+    try:
+        yield
+    finally:
+        _half = before
+
+
+def is_half() -> bool:
+    """Whether layers multiply in bfloat16 now."""
+    return _half
+
+
+def product(bias: Tensor | None, x: Tensor, weight: Tensor) -> Tensor:
+    """bias + x weight for a stack of layers: (G, 1 or B, O), (G, B, I), (G, I, O) -> (G, B, O), in x's type."""
+    if not _half:
+        return torch.bmm(x, weight) if bias is None else torch.baddbmm(bias, x, weight)
+    multiplied = torch.bmm(x.bfloat16(), weight.bfloat16()).to(x.dtype)
+    return multiplied if bias is None else bias + multiplied
+
+
+def layers(device: torch.device) -> AbstractContextManager[object]:
+    """Around torch's own layers (`Linear`, `Conv2d`): the same for them. What they give is bfloat16 then."""
+    return torch.autocast(device.type, torch.bfloat16) if _half else nullcontext()

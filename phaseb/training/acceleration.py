@@ -1,0 +1,40 @@
+"""What a GPU is given beside the data: products in bfloat16 and compiled steps. On CPUs nothing is different."""
+
+import importlib.util
+import logging
+from contextlib import AbstractContextManager
+
+import torch
+
+from phaseb import logs
+from phaseb.config.run import TrainingConfig
+from phaseb.precision import bfloat16_products, multiplies_in_bfloat16
+from phaseb.training.learner import Compilable, Learner
+
+
+def precision(config: TrainingConfig, device: torch.device) -> AbstractContextManager[None]:
+    """Around a step: its layers multiply in what the config asks for."""
+    return bfloat16_products(multiplies_in_bfloat16(config.precision, device))
+
+
+def compiles(config: TrainingConfig, device: torch.device) -> bool:
+    """Whether steps on a device are compiled: where asked for, or left to the device and its compiler is there."""
+    if config.compile != "auto":
+        return config.compile == "always"
+    return device.type == "cuda" and importlib.util.find_spec("triton") is not None
+
+
+def compile_steps(learner: Learner, config: TrainingConfig, device: torch.device, backend: str = "inductor") -> int:
+    """Compile what the learner's steps repeat; returns how many paths. Where the compiler fails on one, that one runs
+    as it was, and a line in the log says so (with `compile: always` it is an error)."""
+    if not compiles(config, device) or not isinstance(learner, Compilable):
+        return 0
+    torch._dynamo.config.suppress_errors = config.compile == "auto"
+    paths = learner.hot_paths()
+    for owner, name in paths:
+        if name == "forward" and isinstance(owner, torch.nn.Module):
+            owner.compile(backend=backend)  # in place: names in checkpoints stay
+        else:
+            setattr(owner, name, torch.compile(getattr(owner, name), backend=backend))
+    logs.event("steps are compiled", logging.INFO, paths=len(paths), device=str(device))
+    return len(paths)

@@ -1,0 +1,42 @@
+"""TensorBoard: `tensorboard --logdir <study>/tensorboard`, a run a trial, with its point under HPARAMS."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tensorboardX import SummaryWriter
+from tensorboardX.summary import hparams
+
+from phaseb.trials import Record
+from phaseb.tuning.trackers.tracker import numbers, plain, trial_name
+
+
+class TensorBoardTracker:
+    """One event file a trial: its metrics over optimiser steps, its point and what it came to."""
+
+    def __init__(self, study: str, folder: Path, metrics: Sequence[str]) -> None:
+        self._folder, self._metrics = folder, metrics
+        self._writers: dict[str, SummaryWriter] = {}
+
+    def on_report(self, record: Record) -> None:
+        writer = self._writer(record)
+        for name, value in numbers(record).items():
+            writer.add_scalar(name, value, record.steps)
+
+    def on_end(self, record: Record) -> None:
+        writer = self._writer(record)
+        known = {name: record.last[name] for name in self._metrics if name in record.last}
+        for summary in hparams(plain(record) | {"state": record.state}, known):
+            writer.file_writer.add_summary(summary)
+        if record.reason:
+            writer.add_text("reason", record.reason, record.steps)
+        writer.close()
+        del self._writers[record.key]
+
+    def close(self) -> None:
+        for writer in self._writers.values():
+            writer.close()
+
+    def _writer(self, record: Record) -> SummaryWriter:
+        if record.key not in self._writers:
+            self._writers[record.key] = SummaryWriter(str(self._folder / trial_name(record)))
+        return self._writers[record.key]
