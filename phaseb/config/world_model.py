@@ -27,7 +27,6 @@ class ReconWeights(Section):
     rollout: float = Field(0.3, ge=0, description="weight of the error along the rollout at the training horizon")
     reward: float = Field(0.2, ge=0, description="weight of the reward head's error, in standardised reward")
     terminal: float = Field(0.1, ge=0, description="weight of the end-of-episode head's cross-entropy")
-    event: float = Field(0.3, ge=0, description="weight of the cross-entropy on dimensions found to jump")
     noise: float = Field(0.1, ge=0, description="weight of the likelihood of the heteroscedastic noise head")
 
 
@@ -50,6 +49,7 @@ class HorizonConfig(Section):
     start: int = Field(10, ge=1, description="horizon at which the curriculum starts")
     grow_from: float = Field(0.4, ge=0, le=1, description="share of training at which the horizon starts to grow")
     grow_until: float = Field(0.9, ge=0, le=1, description="share of training at which it reaches steps")
+    vary: bool = Field(False, description="draw each rollout's length up to that, so that it starts anywhere")
     truncate_every: int = Field(0, ge=0, description="cut the gradient through time every so many steps; 0 never does")
 
     @model_validator(mode="after")
@@ -94,6 +94,7 @@ class WorldModelConfig(Section):
         "0: none; a policy's own and altered actions are never read ahead",
     )  # fmt: skip
     blind_share: float = Field(0.25, ge=0, le=1, description="share of training windows in which none is read ahead")
+    sight_noise: float = Field(0.0, ge=0, description="noise in training on the actions read ahead, in [-1, 1]")
     decorrelate: bool = Field(True, description="model principal directions at unit variance instead of dimensions")
     layer_norm: bool = Field(True, description="layer normalisation in every block")
     residual: bool = Field(True, description="predict z_{t+1} - z_t instead of z_{t+1}")
@@ -103,7 +104,10 @@ class WorldModelConfig(Section):
     )  # fmt: skip
     clamp_margin: float = Field(1.0, gt=0, description="factor on the bound")
     hold_constants: bool = Field(True, description="dimensions that never move within an episode are held")
-    find_events: bool = Field(True, description="dimensions that jump between a few levels are predicted as classes")
+    find_events: bool = Field(True, description="what jumps between a few levels is predicted as classes")
+    event_weight: float = Field(
+        0.15, ge=0, description="of the cross-entropy of what jumps, beside the error of the other dimensions"
+    )
     noise: Literal["none", "heteroscedastic", "bootstrap"] = Field(
         "none", description="texture of a rollout: none, a learned spread, or resampled one-step residuals"
     )
@@ -116,6 +120,11 @@ class WorldModelConfig(Section):
     input_noise: float = Field(
         0.05, ge=0,
         description="noise on latents fed in on teacher-forced steps, in σ within an episode: pulls rollouts back",
+    )  # fmt: skip
+    rollout_noise: float = Field(
+        0.0, ge=0,
+        description="noise on every state that a rollout in training goes on from, in σ within an episode: on few "
+        "episodes its own errors there are too small to learn from",
     )  # fmt: skip
     teacher_forcing: TeacherForcingConfig = Field(TeacherForcingConfig(), description="schedule of the rollout")
     horizon: HorizonConfig = Field(HorizonConfig(), description="length of the rollout in training")

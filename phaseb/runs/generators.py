@@ -18,7 +18,7 @@ from phaseb.world_model.learner import make_learner
 
 def report_model(config: WorldModelConfig, num_steps: int) -> WorldModelConfig:
     """The founding report's recipe in a config's own sizes: one member, MSE on ten teacher-forced steps, no remedy."""
-    plain = {"one_step": 1.0, "rollout": 0.0, "event": 0.0, "noise": 0.0}
+    plain = {"one_step": 1.0, "rollout": 0.0, "noise": 0.0}
     return WorldModelConfig.model_validate(
         config.model_dump()
         | {

@@ -68,7 +68,7 @@ class LatentDynamics(nn.Module):
         self.bounded, self.mode_floor = config.bound_latents, config.mode_floor
         self.num_events, self.num_levels = len(structure.event_dims), structure.levels.shape[1]
         self.extra_sizes = [
-            latent_size if config.noise == "heteroscedastic" else 0, self.num_events * self.num_levels,
+            latent_size if config.noise == "heteroscedastic" else 0, self.num_modes * self.num_events * self.num_levels,
             self.num_modes if self.num_modes > 1 else 0,
         ]  # fmt: skip
         # Gates and stream share one GEMM for y and one for a; the latter is made for all steps at once.
@@ -145,8 +145,7 @@ class LatentDynamics(nn.Module):
         if self.bounded:
             after = torch.minimum(torch.maximum(after, self.low), self.high)
         if self.num_events:
-            jumped = self.jump(extras)[:, :, None].expand(-1, -1, self.num_modes, -1)
-            after = after.index_copy(-1, self.event_dims, jumped)
+            after = after.index_copy(-1, self.event_dims, self.jump(extras))
         return after, extras
 
     def mode_logits(self, extras: Tensor) -> Tensor:
@@ -156,14 +155,14 @@ class LatentDynamics(nn.Module):
         return extras[..., -self.num_modes :].log_softmax(-1)
 
     def event_logits(self, extras: Tensor) -> Tensor:
-        """(…, E, L) logits of the level after the step; padding levels are impossible."""
+        """(…, M, E, L) logits of each alternative's level after the step; padding levels are impossible."""
         first = self.extra_sizes[0]
         logits = extras[..., first : first + self.extra_sizes[1]]
-        logits = logits.reshape(*logits.shape[:-1], self.num_events, self.num_levels)
+        logits = logits.reshape(*logits.shape[:-1], self.num_modes, self.num_events, self.num_levels)
         return logits.masked_fill(self.levels.isnan(), -1e9)
 
     def jump(self, extras: Tensor) -> Tensor:
-        """The likeliest level of each event dimension, (…, E); the gradient passes through the softmax."""
+        """Each alternative's likeliest level of each event dimension, (…, M, E); the gradient is the softmax's."""
         soft = self.event_logits(extras).softmax(-1)
         hard = one_hot(soft.argmax(-1), self.num_levels).to(soft)
         return ((hard + soft - soft.detach()) * self.levels.nan_to_num()).sum(-1)

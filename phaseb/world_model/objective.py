@@ -48,8 +48,10 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 def latent_error(
     model: LatentDynamics, run: Unrolled, target: Tensor, mask: Tensor, config: WorldModelConfig
 ) -> Tensor:
-    """Mean error of a step over the steps in mask (K, B, T) and the continuous inner dimensions of target (K, B, T, D).
+    """Mean error of a step over the steps in mask (K, B, T).
 
+    The error of an alternative is that of the continuous inner dimensions of target (K, B, T, D), and `event_weight`
+    times the cross-entropy of the levels that the event dimensions take: what happens or not happens in all of them.
     With M alternatives of errors e_m and weights π_m it is −τ log Σ π_m exp(−e_m / τ), the likelihood of a mixture
     with a fixed temperature (Bishop 1994): each learns where it is the nearest, and the weights learn how often.
     """
@@ -60,20 +62,21 @@ def latent_error(
         error = smooth_l1_loss(off, torch.zeros_like(off), beta=config.smooth_l1_beta, reduction="none")
     dims = model.continuous
     each = (error * dims).sum(-1) / dims.sum().clamp(min=1)
+    if model.num_events:
+        each = each + config.event_weight * level_error(model, run.extras, target)
     if model.num_modes == 1:
         return masked_mean(each.squeeze(-1), mask)
     scaled = model.mode_logits(run.extras) - each / config.mode_temperature
     return masked_mean(-config.mode_temperature * scaled.logsumexp(-1), mask)
 
 
-def event_error(model: LatentDynamics, run: Unrolled, target: Tensor, mask: Tensor) -> Tensor:
-    """Cross-entropy of the levels that the event dimensions of target (K, B, T, D), in inner coordinates, take."""
-    if not model.num_events:
-        return target.new_zeros(())
+def level_error(model: LatentDynamics, extras: Tensor, target: Tensor) -> Tensor:
+    """(K, B, T, M) cross-entropy of each alternative's levels, given those that target (K, B, T, D) takes."""
     values = target[..., model.event_dims]
     wanted = (values[..., None] - model.levels.nan_to_num(nan=1e9)).abs().argmin(-1)
-    log_p = model.event_logits(run.extras).log_softmax(-1)
-    return masked_mean(-log_p.gather(-1, wanted[..., None]).squeeze(-1).mean(-1), mask)
+    log_p = model.event_logits(extras).log_softmax(-1)
+    index = wanted[..., None, :, None].expand(*log_p.shape[:-1], 1)
+    return -log_p.gather(-1, index).squeeze(-1).mean(-1)
 
 
 def noise_error(model: LatentDynamics, run: Unrolled, target: Tensor, mask: Tensor) -> Tensor:

@@ -1,10 +1,11 @@
 """What the training latents themselves say: the basis to model them in, scale of a step, constants, jumping dimensions.
 
-Nothing here knows what a dimension means: constants and events are found in the data. The dynamics work on *inner*
-coordinates y = (z − centre) · into: directions of the moving, continuous dimensions at unit variance, from the slowest
-to the fastest (slow feature analysis, Wiskott & Sejnowski 2002). A latent that a network spread over more dimensions
-than the system has degrees of freedom holds directions of little variance, and directions that an episode hardly moves
-along; errors there are small in z and yet leave the manifold of real latents, which any judge sees at once.
+Nothing here knows what a dimension means: constants and events are found in the data, also where they are directions
+that no single dimension shows. The dynamics work on *inner* coordinates y = (z − centre) · into: directions of unit
+variance, those of continuous motion from the slowest to the fastest (slow feature analysis, Wiskott & Sejnowski 2002).
+A latent that a network spread over more dimensions than the system has degrees of freedom holds directions of little
+variance, and directions that an episode hardly moves along; errors there are small in z and yet leave the manifold of
+real latents, which any judge sees at once.
 Legend: N episodes, T steps, D latent dimensions, E event dimensions, L levels of an event dimension.
 """
 
@@ -14,16 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseb.config.world_model import WorldModelConfig
+from phaseb.world_model.levels import MAX_LEVELS, find_levels
+from phaseb.world_model.switches import complement, find_switches
 
 Floats = NDArray[np.float32]
-MAX_LEVELS = 4
+Array = NDArray[np.float64]
 MAX_LATENTS = 500_000
 STILL = 1e-3  # a dimension that moves less than this share of its spread within every episode is constant
-LEVEL_WIDTH = 0.02  # values within this share of the range belong to one level
+STILL_STEPS = 1e-8  # variance of the steps of a direction of unit variance below which it is constant
 VARIANCE_FLOOR = 1e-5  # least variance of an inner direction, relative to the largest
 MARGIN = 0.05  # share of its range by which a latent may leave what was seen
 SLOWEST = 0.05  # errors along a direction count at most 1 / SLOWEST times
-LEVEL_GAP = 0.1  # and levels are at least this share of the range apart
 
 
 @dataclass(frozen=True)
@@ -66,12 +68,12 @@ def find_structure(z: Floats, rewards: Floats, mask: NDArray[np.bool_], config: 
     """
     every = max(1, z.shape[0] * z.shape[1] // MAX_LATENTS)
     z, rewards, mask = z[::every], rewards[::every], mask[::every]
-    moving = ~find_constants(z, mask) if config.hold_constants else np.ones(z.shape[-1], dtype=bool)
-    events = find_levels(z, mask) if config.find_events else {}
-    events = {d: levels for d, levels in events.items() if moving[d]}
+    moving, events = find_special(z, mask, config)
     blended = moving & ~np.isin(np.arange(z.shape[-1]), list(events))
-    basis = find_basis(z, mask, blended) if config.decorrelate else identity_basis(z.shape[-1])
+    basis = find_basis(z, mask, blended, config.find_events) if config.decorrelate else identity_basis(z.shape[-1])
     inner = ((z - basis[0]) @ basis[1]).astype(np.float32)
+    moving, events = find_special(inner, mask, config)
+    blended = moving & ~np.isin(np.arange(z.shape[-1]), list(events))
     steps = (inner[:, 1:] - inner[:, :-1])[mask]
     scale = np.maximum(steps.std(axis=0), 1e-3)
     reward_std = rewards[mask].std()
@@ -90,11 +92,22 @@ def find_structure(z: Floats, rewards: Floats, mask: NDArray[np.bool_], config: 
     )
 
 
-def find_basis(z: Floats, mask: NDArray[np.bool_], blended: NDArray[np.bool_]) -> tuple[Floats, Floats, Floats]:
+def find_special(
+    z: Floats, mask: NDArray[np.bool_], config: WorldModelConfig
+) -> tuple[NDArray[np.bool_], dict[int, Floats]]:
+    """Which dimensions move (D,), and the levels of those among them that jump between a few."""
+    moving = ~find_constants(z, mask) if config.hold_constants else np.ones(z.shape[-1], dtype=bool)
+    events = find_levels(z, mask) if config.find_events else {}
+    return moving, {d: levels for d, levels in events.items() if moving[d]}
+
+
+def find_basis(
+    z: Floats, mask: NDArray[np.bool_], blended: NDArray[np.bool_], find_events: bool = True
+) -> tuple[Floats, Floats, Floats]:
     """Centre (D,), map into the inner coordinates (D, D) and back; dimensions that are not `blended` stay as they are.
 
-    Whitening first, then the rotation that sorts directions by the variance of their steps. None is stretched by more
-    than 1 / √VARIANCE_FLOOR: below that there is nothing to model.
+    Whitening first; then directions that are constant or have two values apart, and the others sorted by the variance
+    of their steps. None is stretched by more than 1 / √VARIANCE_FLOOR: below that there is nothing to model.
     """
     centre, into, out_of = identity_basis(z.shape[-1])
     seen = np.concatenate([mask[:, :1], mask], axis=1)
@@ -106,11 +119,26 @@ def find_basis(z: Floats, mask: NDArray[np.bool_], blended: NDArray[np.bool_]) -
     spread = np.sqrt(np.maximum(variance, VARIANCE_FLOOR * variance.max()))
     whitening = directions / spread
     steps = (z[:, 1:] - z[:, :-1])[mask][:, dims].astype(np.float64) @ whitening
-    _, rotation = np.linalg.eigh(np.cov(steps.T))
+    turn = _apart((rows - rows.mean(axis=0)) @ whitening, steps - steps.mean(axis=0), find_events)
     centre[dims] = rows.mean(axis=0)
-    into[np.ix_(dims, dims)] = whitening @ rotation
-    out_of[np.ix_(dims, dims)] = rotation.T @ (directions * spread).T
+    into[np.ix_(dims, dims)] = whitening @ turn
+    out_of[np.ix_(dims, dims)] = np.linalg.inv(turn) @ (directions * spread).T
     return centre, into, out_of
+
+
+def _apart(y: Array, steps: Array, find_events: bool) -> Array:
+    """Columns (D, D): directions that never move, then from slow to fast what moves, then those of two values.
+
+    All are of unit variance in white rows y (M, D), with steps (M', D). What is constant and what jumps may be
+    correlated over episodes; the others are uncorrelated with both and with each other.
+    """
+    speed, slow_first = np.linalg.eigh(steps.T @ steps / len(steps))
+    still = slow_first[:, speed < STILL_STEPS]
+    switches = find_switches(y) if find_events else np.zeros((y.shape[1], 0))
+    switches = switches[:, np.square(steps @ switches).mean(axis=0) > STILL_STEPS]
+    others = complement(np.linalg.qr(np.concatenate([still, switches], axis=1))[0])
+    _, order = np.linalg.eigh(others.T @ steps.T @ steps @ others)
+    return np.concatenate([still, others @ order, switches], axis=1)
 
 
 def latent_bounds(inner: Floats, mask: NDArray[np.bool_], wanted: NDArray[np.bool_]) -> dict[str, Floats]:
@@ -148,22 +176,6 @@ def find_constants(z: Floats, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     moved = np.abs(np.where(seen, z - z[:, :1], 0)).max(axis=(0, 1))
     spread = np.maximum(z.std(axis=(0, 1)), 1e-6)
     return np.asarray(moved <= STILL * spread)
-
-
-def find_levels(z: Floats, mask: NDArray[np.bool_]) -> dict[int, Floats]:
-    """Dimensions whose values lie on two to four narrow, well separated levels: {dimension: sorted levels}."""
-    seen = np.concatenate([mask[:, :1], mask], axis=1)
-    found = {}
-    for d in range(z.shape[-1]):
-        values = np.sort(z[..., d][seen])
-        span = values[-1] - values[0]
-        cuts = np.flatnonzero(np.diff(values) > LEVEL_GAP * span) + 1
-        if span <= 0 or not 1 <= len(cuts) < MAX_LEVELS:
-            continue
-        groups = np.split(values, cuts)
-        if max(float(g[-1] - g[0]) for g in groups) <= LEVEL_WIDTH * span:
-            found[d] = np.array([g.mean() for g in groups], dtype=np.float32)
-    return found
 
 
 def empty_structure(latent_size: int, num_events: int) -> LatentStructure:
