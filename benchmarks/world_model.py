@@ -137,7 +137,7 @@ def table(results: list[Settings], names: list[str]) -> dict[str, dict[str, floa
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", default="cell", help=f"{', '.join(SOURCES)}; npz:FILE, ur3:FILE")
-    parser.add_argument("--observation", default="both", choices=["both", "state", "frames"])
+    parser.add_argument("--observation", default="state", choices=["state", "both", "frames"])
     parser.add_argument("--rows", nargs="*", help="names of rows; all where absent")
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--horizon", type=int, default=60)

@@ -49,7 +49,6 @@ class HorizonConfig(Section):
     start: int = Field(10, ge=1, description="horizon at which the curriculum starts")
     grow_from: float = Field(0.4, ge=0, le=1, description="share of training at which the horizon starts to grow")
     grow_until: float = Field(0.9, ge=0, le=1, description="share of training at which it reaches steps")
-    vary: bool = Field(False, description="draw each rollout's length up to that, so that it starts anywhere")
     truncate_every: int = Field(0, ge=0, description="cut the gradient through time every so many steps; 0 never does")
 
     @model_validator(mode="after")
@@ -87,6 +86,10 @@ class WorldModelConfig(Section):
                            "happen or not is never averaged")  # fmt: skip
     mode_temperature: float = Field(0.02, gt=0, description="difference of errors at which alternatives are told apart")
     mode_floor: float = Field(0.1, ge=0, lt=1, description="alternatives less likely than this are never drawn")
+    sighted_floor: float = Field(
+        0.35, ge=0, lt=1,
+        description="the same where actions are read ahead: they tell what happened, and doubts are mostly mistakes",
+    )  # fmt: skip
     bound_latents: bool = Field(True, description="keep rollouts within the range of the latents seen, and 5 % more")
     look_ahead: int = Field(
         8, ge=0,
@@ -94,7 +97,6 @@ class WorldModelConfig(Section):
         "0: none; a policy's own and altered actions are never read ahead",
     )  # fmt: skip
     blind_share: float = Field(0.25, ge=0, le=1, description="share of training windows in which none is read ahead")
-    sight_noise: float = Field(0.0, ge=0, description="noise in training on the actions read ahead, in [-1, 1]")
     decorrelate: bool = Field(True, description="model principal directions at unit variance instead of dimensions")
     layer_norm: bool = Field(True, description="layer normalisation in every block")
     residual: bool = Field(True, description="predict z_{t+1} - z_t instead of z_{t+1}")
@@ -120,11 +122,6 @@ class WorldModelConfig(Section):
     input_noise: float = Field(
         0.05, ge=0,
         description="noise on latents fed in on teacher-forced steps, in σ within an episode: pulls rollouts back",
-    )  # fmt: skip
-    rollout_noise: float = Field(
-        0.0, ge=0,
-        description="noise on every state that a rollout in training goes on from, in σ within an episode: on few "
-        "episodes its own errors there are too small to learn from",
     )  # fmt: skip
     teacher_forcing: TeacherForcingConfig = Field(TeacherForcingConfig(), description="schedule of the rollout")
     horizon: HorizonConfig = Field(HorizonConfig(), description="length of the rollout in training")

@@ -65,7 +65,8 @@ class LatentDynamics(nn.Module):
         self.num_members, self.latent_size, self.action_size, self.hidden_size = k, latent_size, action_size, h
         self.num_modes, self.input_sizes = config.num_modes, [3 * h, u]
         self.residual, self.clamped = config.residual, config.clamp_quantile > 0
-        self.bounded, self.mode_floor = config.bound_latents, config.mode_floor
+        self.bounded = config.bound_latents
+        self.mode_floor, self.sighted_floor = config.mode_floor, config.sighted_floor
         self.num_events, self.num_levels = len(structure.event_dims), structure.levels.shape[1]
         self.extra_sizes = [
             latent_size if config.noise == "heteroscedastic" else 0, self.num_modes * self.num_events * self.num_levels,

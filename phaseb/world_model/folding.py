@@ -67,8 +67,8 @@ class Facts(NamedTuple):
     keep: Tensor | None  # (D,) share of the latent before the step in the one after it; None: all of it
     clamp: Tensor | None  # (D,) largest step
     bounds: tuple[Tensor, Tensor] | None
-    logits: slice  # of the head's outputs: levels of the event dimensions
-    impossible: Tensor  # (E·L,) added to their logits
+    logits: slice  # of the head's outputs: each alternative's levels of the event dimensions
+    impossible: Tensor  # (M·E·L,) added to their logits
     levels: Tensor  # (E, L), zeros for padding
     event_dims: Tensor
     continuous: Tensor
@@ -128,7 +128,7 @@ def facts(model: LatentDynamics) -> Facts:
         keep=None if model.residual else 1 - model.moving,
         clamp=clamp, bounds=(model.low, model.high) if model.bounded else None,
         logits=slice(first, first + model.extra_sizes[1]),
-        impossible=model.levels.isnan().flatten() * -1e9, levels=model.levels.nan_to_num(),
+        impossible=model.levels.isnan().flatten().repeat(model.num_modes) * -1e9, levels=model.levels.nan_to_num(),
         event_dims=model.event_dims, continuous=model.continuous, spread=model.spread,
     )  # fmt: skip
 
@@ -175,9 +175,9 @@ def _candidates(f: Facts, x: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
     if f.bounds is not None:
         after = torch.clamp(after, *f.bounds)
     if len(f.event_dims):
-        level = (outputs[..., f.logits] + f.impossible).view(*x.shape[:2], *f.levels.shape).argmax(-1)
+        level = (outputs[..., f.logits] + f.impossible).view(*x.shape[:2], f.modes, *f.levels.shape).argmax(-1)
         jumped = f.levels.expand(*level.shape, -1).gather(-1, level[..., None]).squeeze(-1)
-        after = after.index_copy(-1, f.event_dims, jumped[:, :, None].expand(-1, -1, f.modes, -1))
+        after = after.index_copy(-1, f.event_dims, jumped)
     return unbounded, after
 
 

@@ -38,3 +38,10 @@ def look_ahead(actions: Tensor, num_ahead: int, known: Tensor | None = None) -> 
 def look_no_further(action: Tensor, num_ahead: int) -> Tensor:
     """One step's actions (…, A) where nothing is known of the next ones: (…, A + L·(A + 1))."""
     return pad(action, (0, num_ahead * (action.shape[-1] + 1)))
+
+
+def can_see(seen: Tensor, action_size: int, num_ahead: int) -> Tensor:
+    """(…,) bool: whether the next action is known, of what is seen at a step (…, A + L·(A + 1))."""
+    if not num_ahead:
+        return torch.zeros(seen.shape[:-1], dtype=torch.bool, device=seen.device)
+    return seen[..., 2 * action_size] > 0

@@ -105,7 +105,7 @@ def _slopes(f: Facts, tape: "Tape") -> Slopes:
         taken = one_hot(torch.stack(tape.chosen), f.modes).to(free).unsqueeze(-1)
     odds = outputs.new_empty(len(made), 0)
     if len(f.event_dims):
-        odds = (outputs[..., f.logits] + f.impossible).reshape(*outputs.shape[:3], *f.levels.shape).softmax(-1)
+        odds = (outputs[..., f.logits] + f.impossible).unflatten(-1, (f.modes, *f.levels.shape)).softmax(-1)
     return Slopes(*(x.unbind() for x in (torch.stack(gates, -2), update, free, steps, taken, odds)))
 
 
@@ -116,9 +116,9 @@ def _candidates_back(f: Facts, slopes: Slopes, t: int, d_after: Tensor, d_extras
     out = torch.cat([d_steps.flatten(-2), d_extras], -1)
     if len(f.event_dims):
         odds = slopes.odds[t]
-        d_level = d_after.index_select(-1, f.event_dims).sum(2).unsqueeze(-1) * f.levels
+        d_level = d_after.index_select(-1, f.event_dims).unsqueeze(-1) * f.levels
         d_level = odds * (d_level - (odds * d_level).sum(-1, keepdim=True))
-        out[..., f.logits] += d_level.flatten(-2)
+        out[..., f.logits] += d_level.flatten(-3)
     d_before = d_free.sum(2)
     return out, d_before if f.keep is None else d_before * f.keep
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from phaseb.world_model.dynamics import LatentDynamics, pick
 from phaseb.world_model.folding import Facts, Weights, advance, facts, fold
+from phaseb.world_model.foresight import can_see
 
 TILE_ROWS = 1024  # on CPUs; a GPU takes all rows at once
 
@@ -68,14 +69,17 @@ class Imagination:
         projected = torch.baddbmm(w.b_a, seen.expand(model.num_members, -1, -1), w.w_a)
         made = advance(w, self.facts, y, hidden, projected)
         extras = made.outputs[..., self.facts.modes * y.shape[-1] :]
-        after = pick(made.candidates, self._chosen(extras, noise))
+        after = pick(made.candidates, self._chosen(extras, noise, seen))
         if noise.added is not None:
             after = after + self._texture(noise, noise.added, extras)
         reward, logit = model.outcome(made.features[:, :, None], y[:, :, None], after[:, :, None])
         return Taken(after, model.outer(after), made.hidden, reward[..., 0], logit[..., 0])
 
-    def _chosen(self, extras: Tensor, noise: Noise) -> Tensor:
-        """(K, n) alternatives: drawn by their weights, those below the floor never; else the likeliest."""
+    def _chosen(self, extras: Tensor, noise: Noise, seen: Tensor) -> Tensor:
+        """(K, n) alternatives: drawn by their weights, those below the floor never; else the likeliest.
+
+        The floor is another one where actions are read ahead.
+        """
         model = self.model
         if model.num_modes == 1:
             return extras.new_zeros(extras.shape[:2], dtype=torch.int64)
@@ -83,7 +87,9 @@ class Imagination:
         if noise.uniform is None:
             return weights.argmax(-1)
         weights = weights.exp()
-        weights = weights * ((weights >= model.mode_floor) | (weights >= weights.amax(-1, keepdim=True)))
+        sighted = can_see(seen, model.action_size, model.num_ahead)
+        floor = torch.where(sighted, model.sighted_floor, model.mode_floor)[:, None]
+        weights = weights * ((weights >= floor) | (weights >= weights.amax(-1, keepdim=True)))
         share = weights.cumsum(-1) / weights.sum(-1, keepdim=True)
         return (share[..., :-1] < noise.uniform[None, :, None]).sum(-1)
 

@@ -15,7 +15,7 @@ from phaseb.config.world_model import WorldModelConfig
 from phaseb.data_parallel import LearnerContext
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError, DivergenceError
-from phaseb.seeding import numpy_generator, torch_generator
+from phaseb.seeding import torch_generator
 from phaseb.world_model import objective
 from phaseb.world_model.bundle import WorldModelBundle
 from phaseb.world_model.dynamics import LatentDynamics, Unrolled
@@ -68,9 +68,6 @@ class WorldModelLearner:
     def _losses(self, step: int, progress: float) -> tuple[dict[str, Tensor], dict[str, float]]:
         windows, forced_run = self._one_step(step)
         horizon = training_horizon(self.config.horizon, progress)
-        if self.config.horizon.vary:
-            lengths = numpy_generator(self.context.seed, "horizon", step)
-            horizon = int(lengths.integers(min(self.config.horizon.start, horizon), horizon + 1))
         recon = {"one_step": self._latent_error(forced_run, windows)}
         pairs = [(forced_run, windows)]
         zero = windows.z.new_zeros(())
@@ -114,11 +111,8 @@ class WorldModelLearner:
         if probability > 0:
             draws = self._noise("forcing", step, c.rollout_batch_size, windows.mask)
             forced = torch.special.ndtr(draws) < probability
-        y, target, noise = windows.z[:, :, :-1], windows.z[:, :, 1:], None
-        if c.rollout_noise:
-            scale = c.rollout_noise * self.model.spread * self.model.moving * self.model.continuous
-            noise = scale * self._noise("rollout_noise", step, c.rollout_batch_size, y)
-        return windows, free_run(self.model, y, windows.actions, target, forced, c.horizon.truncate_every, noise)
+        y, target = windows.z[:, :, :-1], windows.z[:, :, 1:]
+        return windows, free_run(self.model, y, windows.actions, target, forced, c.horizon.truncate_every)
 
     def _latent_error(self, run: Unrolled, windows: Windows) -> Tensor:
         return objective.latent_error(self.model, run, windows.z[:, :, 1:], windows.mask, self.config)

@@ -40,7 +40,7 @@ def follow(model: LatentDynamics, y: Tensor, actions: Tensor, target: Tensor | N
 
 def free_run(
     model: LatentDynamics, y: Tensor, actions: Tensor, target: Tensor | None = None, forced: Tensor | None = None,
-    truncate_every: int = 0, noise: Tensor | None = None,
+    truncate_every: int = 0,
 ) -> Unrolled:  # fmt: skip
     """`recorded_run`, as one fused operation on CPUs where no gradient goes to the real latents.
 
@@ -66,7 +66,6 @@ def recorded_run(
             the rollout is asked for the rest; the likeliest is taken where None.
         forced: (K, B, T) bool, true where step t starts from the real latent (scheduled sampling, Bengio 2015).
         truncate_every: cut the gradient through time every so many steps; 0 never does.
-        noise: (K, B, T, D) added to the latent before each step.
     """
     current, h = y[:, :, 0], model.initial_hidden(y.shape[1])
     states, inputs, features, extras, candidates = [], [], [], [], []
@@ -75,8 +74,6 @@ def recorded_run(
             current, h = current.detach(), h.detach()
         if forced is not None and t:
             current = torch.where(forced[:, :, t, None], y[:, :, t], current)
-        if noise is not None:
-            current = current + noise[:, :, t]
         inputs.append(current)
         after, h, u, extra = model.step(current, projected, h)
         current = pick(after, choose(model, after, extra, None if target is None else target[:, :, t]))

@@ -60,20 +60,9 @@ class WindowSampler:
         rows = self.context.share(np.arange(batch_size))
         episodes, starts = self._locate(uniform[rows], width)
         found = self._gather(episodes.T, starts.T, width)
-        ahead = found.actions[..., self.num_actions :]
-        if self.config.sight_noise:
-            self._blur(ahead, rng.standard_normal((batch_size, *ahead.shape[:1], *ahead.shape[2:]), np.float32)[rows])
         blind = torch.as_tensor(self.config.blind_share > sighted[rows].T, device=found.actions.device)
-        ahead.masked_fill_(blind[:, :, None, None], 0.0)
+        found.actions[..., self.num_actions :].masked_fill_(blind[:, :, None, None], 0.0)
         return found
-
-    def _blur(self, ahead: Tensor, noise: NDArray[np.float32]) -> None:
-        """Noise (B, K, W, L·(A + 1)) on the actions ahead (K, B, W, L·(A + 1)), none on the flags."""
-        shape = (*ahead.shape[:-1], self.config.look_ahead, self.num_actions + 1)
-        drawn = torch.as_tensor(noise, device=ahead.device).transpose(0, 1).reshape(shape)
-        known = ahead.view(shape)[..., -1:]
-        drawn[..., -1:] = 0.0
-        ahead += self.config.sight_noise * (known * drawn).flatten(-2)
 
     def _locate(self, uniform: NDArray[np.float64], width: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         episodes, starts = [], []

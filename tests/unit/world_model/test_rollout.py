@@ -9,7 +9,8 @@ import torch
 from phaseb.config.world_model import WorldModelConfig
 from phaseb.data_parallel import LearnerContext
 from phaseb.world_model.dynamics import pick
-from phaseb.world_model.foresight import look_ahead
+from phaseb.world_model.foresight import can_see, look_ahead, look_no_further
+from phaseb.world_model.imagine import Imagination, Noise
 from phaseb.world_model.learner import make_learner
 from phaseb.world_model.unroll import free_run
 from tests.unit.world_model.conftest import make_world
@@ -207,3 +208,24 @@ def test_alternatives_are_drawn_by_their_weights_and_never_averaged():
 def test_an_alternative_near_the_target_is_taken_in_training():
     candidates = torch.tensor([[[[0.0, 0.0], [1.0, 1.0]]]])
     assert torch.equal(pick(candidates, torch.tensor([[1]])), torch.tensor([[[1.0, 1.0]]]))
+
+
+def test_where_actions_are_read_ahead_only_what_is_likely_is_drawn(config, world):
+    """Weights of 0.75 and 0.25: a blind rollout takes the second a quarter of the time, a sighted one never."""
+    bundle = bundle_of(config, world, 1, num_modes=2)
+    bundle.model.sighted_floor = 0.3
+    extras = torch.zeros(2, 400, sum(bundle.model.extra_sizes))
+    extras[..., -2:] = torch.tensor([0.75, 0.25]).log()
+    sighted = torch.arange(400) < 200
+    seen = look_ahead(torch.zeros(400, 2, 2), 8, sighted[:, None].expand(400, 2))[:, 0]
+    noise = Noise(torch.rand(400, generator=generator()))
+    drawn = Imagination(bundle.model)._chosen(extras, noise, seen)
+    assert not drawn[:, sighted].any()
+    assert 0.15 < drawn[:, ~sighted].float().mean() < 0.35
+
+
+def test_a_step_sees_where_the_next_action_is_known():
+    seen = look_ahead(torch.ones(1, 4, 2), 3, torch.tensor([[True, True, True, True]]))
+    assert can_see(seen, 2, 3).tolist() == [[True, True, True, False]]
+    assert not can_see(look_no_further(torch.ones(5, 2), 3), 2, 3).any()
+    assert not can_see(torch.ones(5, 2), 2, 0).any()
