@@ -105,7 +105,7 @@ def _slopes(f: Facts, tape: "Tape") -> Slopes:
         taken = one_hot(torch.stack(tape.chosen), f.modes).to(free).unsqueeze(-1)
     odds = outputs.new_empty(len(made), 0)
     if len(f.event_dims):
-        odds = (outputs[..., f.logits] + f.impossible).unflatten(-1, (f.modes, *f.levels.shape)).softmax(-1)
+        odds = (outputs[..., f.logits] + f.impossible).reshape(*outputs.shape[:3], f.modes, *f.levels.shape).softmax(-1)
     return Slopes(*(x.unbind() for x in (torch.stack(gates, -2), update, free, steps, taken, odds)))
 
 
