@@ -21,6 +21,8 @@ class Record:
         state: `stopped` was ended early by the scheduler or a budget, `failed` diverged or broke, with its reason.
         rows: metrics by report, each with `steps`.
         phase: `search`, or `confirm` for a run of a good point on a fresh seed.
+        parent: of a population's member, `key@turn` of the one whose weights it began with.
+        replaces: key of the member that it followed.
     """
 
     key: str
@@ -32,6 +34,8 @@ class Record:
     reason: str = ""
     seconds: float = 0.0
     rows: list[dict[str, float]] = field(default_factory=list)
+    parent: str = ""
+    replaces: str = ""
 
     @property
     def last(self) -> dict[str, float]:

@@ -78,9 +78,15 @@ class SearchConfig(Section):
 class SchedulerConfig(Section):
     """Which trials are ended early."""
 
-    kind: Literal["none", "asha", "hyperband"] = Field("asha", description="none lets every trial end by itself")
+    kind: Literal["none", "asha", "hyperband", "pbt"] = Field(
+        "asha",
+        description="none lets every trial end by itself; pbt: a population of budget.trials whose settings change "
+        "at every report (search.algorithm: random)",
+    )
     grace: float = Field(0.1, gt=0, le=1, description="share of the steps every trial gets before it may be ended")
     reduction: float = Field(3.0, gt=1, description="of the trials at a rung, one in so many goes on")
+    exploit: float = Field(0.25, gt=0, le=0.5, description="of pbt: share of the population replaced at a report")
+    resample: float = Field(0.25, ge=0, le=1, description="of pbt: chance that a setting is drawn anew, not moved")
 
 
 class TrialResources(Section):
@@ -147,6 +153,11 @@ class StudyConfig(Section):
             raise ValueError("several metrics have no single order to end trials by: set scheduler.kind to none")
         if self.search.algorithm == "nsga2" and not several:
             raise ValueError("nsga2 is for several metrics; tpe for one")
+        if self.scheduler.kind == "pbt":
+            if self.search.algorithm != "random":
+                raise ValueError("pbt draws its population at random: set search.algorithm to random")
+            if self.budget.trials < 4 or self.reports < 2 or self.repeats > 1:
+                raise ValueError("pbt wants budget.trials of 4 or more, reports of 2 or more, and repeats of 1")
         return self
 
 

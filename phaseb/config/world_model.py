@@ -1,6 +1,7 @@
 """The world model: its network, its objective with every remedy of the report, and how it is trained."""
 
-from typing import Literal
+import functools
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -67,6 +68,29 @@ class VarianceConfig(Section):
         "lags: log ratio of the variances of z_{t+k} - z_t, squared, over lags 1, 2, 5, 10",
     )
     growth_limit: float = Field(1.5, gt=0, description="growth beyond which the hinge bites")
+
+
+CHANGEABLE = (
+    "weights.", "recon.", "teacher_forcing.", "horizon.", "variance.", "loss", "smooth_l1_beta", "learning_rate",
+    "final_learning_rate", "weight_decay", "clip_norm", "ema_decay", "input_noise", "blind_share", "mode_temperature",
+    "batch_size", "rollout_batch_size", "one_step_window", "critic_from", "critic_every", "noise_scale",
+)  # fmt: skip
+"""Settings, or groups of them, that may change while a model trains: none shapes the network or its inputs."""
+
+
+class Change(Section):
+    """Other settings from some point of the training on."""
+
+    at: float = Field(gt=0, lt=1, description="share of training from which these hold")
+    set: dict[str, Any] = Field(description="setting of world_model by its dotted name: value")
+
+    @field_validator("set")
+    @classmethod
+    def _may_change(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        fixed = [n for n in settings if not n.startswith(tuple(c for c in CHANGEABLE if c[-1] == "."))]
+        if fixed := [name for name in fixed if name not in CHANGEABLE]:
+            raise ValueError(f"{', '.join(fixed)} cannot change while a model trains; {', '.join(CHANGEABLE)} can")
+        return settings
 
 
 class WorldModelConfig(Section):
@@ -137,6 +161,9 @@ class WorldModelConfig(Section):
     clip_norm: float = Field(1.0, gt=0, description="largest gradient norm of a member")
     ema_decay: float = Field(0.99, ge=0, lt=1, description="moving average of the weights that is kept; 0: none")
     explosion: float = Field(1e4, gt=0, description="a loss above this counts as divergence")
+    changes: tuple[Change, ...] = Field(
+        (), description="other settings from some share of training on, in order: what population-based training finds"
+    )
 
     @field_validator("model")
     @classmethod
@@ -144,3 +171,26 @@ class WorldModelConfig(Section):
         if name != BUILT_IN and not is_own(name):
             raise ValueError(f"is neither {BUILT_IN} nor module:Class of your own")
         return name
+
+    @model_validator(mode="after")
+    def _changes_in_order(self) -> Self:
+        self.stages()
+        return self
+
+    def stages(self) -> list[tuple[float, Self]]:
+        """The share of training at which each set of settings begins, the first at 0, each without changes.
+
+        Raises:
+            ValueError: where changes are out of order, or a value is none of its setting's.
+        """
+        tree = self.model_dump(mode="json", exclude={"changes"})
+        found = [(0.0, self.model_copy(update={"changes": ()}))]
+        for change in self.changes:
+            if change.at <= found[-1][0]:
+                raise ValueError(f"the change at {change.at} must come after {found[-1][0]}")
+            for name, value in change.set.items():
+                *groups, leaf = name.split(".")
+                group = functools.reduce(dict.__getitem__, groups, tree)
+                group[leaf] = value
+            found.append((change.at, type(self).model_validate(tree)))
+        return found

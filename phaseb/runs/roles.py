@@ -7,8 +7,8 @@ from phaseb.trust.roles import EpisodeLedger, deal_episodes
 
 
 def has_critic(config: WorldModelConfig) -> bool:
-    """Whether the world model's objective asks for a critic."""
-    return config.weights.trust > 0 or config.weights.feat > 0
+    """Whether the world model's objective asks for a critic, now or later."""
+    return any(stage.weights.trust > 0 or stage.weights.feat > 0 for _, stage in config.stages())
 
 
 def critic_episodes(config: Config, train: Trajectories) -> Trajectories | None:

@@ -24,6 +24,7 @@ from phaseb.seeding import torch_generator
 from phaseb.training.fit import fit
 from phaseb.trust.critic import Critic
 from phaseb.world_model.bundle import WorldModelBundle
+from phaseb.world_model.changing import ChangingLearner
 from phaseb.world_model.learner import WorldModelLearner, make_learner
 from phaseb.world_model.own import OwnWorldModel, WorldModels, fit_own
 from phaseb.world_model.statistics import latent_statistics, open_loop_rmse
@@ -63,9 +64,18 @@ def _own(context: StageContext, data: Trajectories) -> OwnWorldModel:
     return made
 
 
-def learner_with_critic(config: WorldModelConfig, critic: CriticConfig, critic_real: Trajectories | None,
-                        data: Trajectories, context: LearnerContext) -> WorldModelLearner:  # fmt: skip
+def learner_with_critic(
+    config: WorldModelConfig, critic: CriticConfig, critic_real: Trajectories | None, data: Trajectories,
+    context: LearnerContext,
+) -> WorldModelLearner | ChangingLearner:  # fmt: skip
     """The world model's learner, with a critic of its own (and its own real episodes) where the objective has one."""
+    if config.changes:
+        return ChangingLearner(config, lambda stage: _learner_of_stage(stage, critic, critic_real, data, context))
+    return _learner_of_stage(config, critic, critic_real, data, context)
+
+
+def _learner_of_stage(config: WorldModelConfig, critic: CriticConfig, critic_real: Trajectories | None,
+                      data: Trajectories, context: LearnerContext) -> WorldModelLearner:  # fmt: skip
     made = Critic(critic, data.z.shape[-1], context, critic_real) if has_critic(config) else None
     return make_learner(config, data, context, made)
 

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from phaseb.checkpoint import load_checkpoint, unflatten
+from phaseb.checkpoint import flatten, load_checkpoint, pack_checkpoint, unflatten, write_checkpoint
+from phaseb.errors import DataError
 from phaseb.storage import Store
 
 Report = Callable[[Mapping[str, float]], None]
@@ -42,3 +43,17 @@ def read_progress(store: Store, key: str) -> tuple[dict[str, Any], Progress] | N
     tensors, meta = load_checkpoint(store)
     progress = Progress(int(meta["next_step"]), int(meta["num_steps"]), float(meta["seconds"]), meta["rows"])
     return unflatten(tensors, meta["rest"]), progress
+
+
+def hand_on(source: Store, source_key: str, store: Store, key: str, num_steps: int) -> None:
+    """Lay one training's checkpoint down where another, under another key and to another last step, goes on from it.
+
+    Raises:
+        DataError: where there is none, or it is damaged.
+    """
+    found = read_progress(source, source_key)
+    if found is None:
+        raise DataError(f"there is no checkpoint of {source_key} in {source.root} to go on from")
+    tensors, rest = flatten(found[0])
+    meta = {"key": key, **found[1].to_json(), "num_steps": num_steps, "rest": rest}
+    write_checkpoint(store, *pack_checkpoint(tensors, meta))

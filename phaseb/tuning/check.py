@@ -45,7 +45,9 @@ def load_study(path: str | Path) -> CheckedStudy:
     base = load_config(Path(path).parent / study.config if study.config else None)
     objective = find_objective(study.job)
     faults = [*_override_faults(study, base), *_space_faults(study, base, objective)]
-    faults += _metric_faults(study, base, objective) + missing(study)
+    faults += [*_metric_faults(study, base, objective), *missing(study)]
+    if not faults and study.scheduler.kind == "pbt":
+        faults = _change_faults(study, base, objective)
     if faults:
         raise ConfigError("\n".join(f"{path}: {fault}" for fault in faults))
     config = Config.model_validate(merge(base.model_dump(mode="json"), nested(study.overrides)))
@@ -105,6 +107,23 @@ def _condition_faults(name: str, parameter: Parameter, space: Mapping[str, Param
             faults.append(f"{other} is a range; a condition needs a choice")
         elif absent := [v for v in values if v not in (space[other].choice or [])]:
             faults.append(f"{other} is never {', '.join(map(repr, absent))}; it is one of {space[other].choice}")
+    return faults
+
+
+def _change_faults(study: StudyConfig, base: Config, objective: Objective) -> list[str]:
+    """What of the space cannot change while a model trains, as a population's settings do."""
+    path = getattr(objective, "changes", "")
+    if not path:
+        return [f"scheduler.kind: pbt changes settings on the way, and {study.job} has none that can change so"]
+    prefix, faults, tree = path.rpartition(".")[0] + ".", [], base.model_dump(mode="json")
+    for name, parameter in study.space.items():
+        for value in parameter.extremes():
+            change = {"at": 0.5, "set": {name.removeprefix(prefix): value}}
+            try:
+                Config.model_validate(merge(tree, nested({path: [change]})))
+            except ValidationError as error:
+                faults += [f"space.{name}: {fault['msg'].removeprefix('Value error, ')}" for fault in error.errors()]
+                break
     return faults
 
 

@@ -22,7 +22,7 @@ def make_scheduler(study: StudyConfig, num_steps: int, past: Sequence[Record]) -
 
     HyperBand here is its asynchronous form: several brackets of successive halving, from eager to patient.
     """
-    if study.scheduler.kind == "none":
+    if study.scheduler.kind in ("none", "pbt"):  # a population is stopped by its own search
         return FIFOScheduler()
     every = max(1, math.ceil(num_steps / study.reports))
     grace = min(num_steps, max(every, math.ceil(study.scheduler.grace * num_steps / every) * every))
@@ -35,6 +35,25 @@ def make_scheduler(study: StudyConfig, num_steps: int, past: Sequence[Record]) -
     )  # fmt: skip
     for record in past:
         _replay(scheduler, record, metric)
+    return scheduler
+
+
+def keep_processes(scheduler: TrialScheduler, num: int) -> TrialScheduler:
+    """Let Tune keep the processes of ended trials, `num` of them, for trials to come.
+
+    By itself it keeps but one while no other trial waits, and so starts processes anew wherever several trials end
+    before the next are proposed: at every turn of a population, and often among hundreds at once. Starting a process
+    that imports torch takes longer than many a trial.
+    """
+    ended, known = scheduler.on_trial_complete, []
+
+    def on_trial_complete(controller: Any, trial: Any, result: Any) -> None:
+        if not known:
+            known.append(trial)
+            controller._actor_cache.increase_max(trial.placement_group_factory, by=num)
+        ended(controller, trial, result)
+
+    scheduler.on_trial_complete = on_trial_complete
     return scheduler
 
 

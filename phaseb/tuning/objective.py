@@ -26,10 +26,13 @@ class Objective(Protocol):
     Attributes:
         sections: dotted prefixes of the settings that change what the job does.
         steps: dotted path of the setting that holds the number of optimiser steps.
+        changes: dotted path of the setting that holds changes on the way (`[{at: share, set: {name: value}}]`, names
+            below the same section), which population-based training writes; empty where the job has none.
     """
 
     sections: tuple[str, ...]
     steps: str
+    changes: str
 
     def metrics(self, config: Config) -> Mapping[str, str]:
         """The metrics that `measure` gives, each with what it means."""

@@ -46,6 +46,7 @@ class PolicyObjective:
 
     sections = ("policy", "arms", "replay")
     steps = "policy.num_steps"
+    changes = ""
 
     def metrics(self, config: Config) -> Mapping[str, str]:
         of = "the candidate arm's policies, mean over their seeds"

@@ -11,7 +11,7 @@ from phaseb.config.tuning import StudyConfig
 from phaseb.storage import Store
 from phaseb.trials import Record, Records, ranked, trial_key
 from phaseb.tuning.early_stopping import Budget
-from phaseb.tuning.trial import SEED
+from phaseb.tuning.trial import SEED, UNTIL, point_of
 
 ERROR_FILE = "error.txt"
 
@@ -45,15 +45,18 @@ class Recorder(Callback):
 
     def __init__(self, study: StudyConfig, records: Records, phase: str, checkpoints: Store, metrics: Sequence[str],
                  num_steps: int, watchers: Sequence[Watcher], budget: Budget | None = None) -> None:  # fmt: skip
-        self._study, self._records, self._phase, self._checkpoints = study, records, phase, checkpoints
+        self._study, self._records, self.phase, self._checkpoints = study, records, phase, checkpoints
         self._kept = (*metrics, *(f"test/{m}" for m in metrics), "steps", "seconds", "seconds_measuring")
-        self._num_steps, self._watchers, self._budget = num_steps, watchers, budget
+        self._before_s: dict[str, float] = {}
+        self._num_steps, self._watchers, self.budget = num_steps, watchers, budget
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks for a resume of its own, which is never used
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._records.put(self._record(trial))
+        record = self._record(trial)
+        self._before_s.setdefault(trial.trial_id, record.seconds if UNTIL in trial.config else 0.0)
+        self._records.put(record)
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: Mapping[str, Any], **info: Any
@@ -64,33 +67,40 @@ class Recorder(Callback):
         else:
             record.rows = [row for row in record.rows if row["steps"] < result["steps"]]
             record.rows.append({name: float(result[name]) for name in self._kept if result.get(name) is not None})
-        record.seconds = float(result["time_total_s"])
+        record.seconds = self._before_s.get(trial.trial_id, 0.0) + float(result["time_total_s"])
         self._records.put(record)
         for watcher in self._watchers:
             watcher.on_report(record)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         record = self._record(trial)
+        self._before_s.pop(trial.trial_id, None)
+        # Tune keeps every trial that ever was; most of that are running means of its metrics, which nobody reads.
+        trial.run_metadata.metric_n_steps.clear()
+        trial.run_metadata.metric_analysis.clear()
         if record.reason:
             record.state = "failed"
+        elif record.steps < self._num_steps and UNTIL in trial.config:
+            return  # a stretch of a member, which goes on
         else:
             record.state = "done" if record.steps >= self._num_steps else "stopped"
-        self._end(record)
+        self.end(record)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         record = self._record(trial)
         record.state, record.reason = "failed", _reason(trial)
-        self._end(record)
+        self.end(record)
 
-    def _end(self, record: Record) -> None:
+    def end(self, record: Record) -> None:
+        """A trial ended as its record says: keep it, tell of it, drop checkpoints that are no longer among the best."""
         self._records.put(record)
-        keep = {r.key for r in ranked(self._records.phase(self._phase), self._study.metrics[0])[: self._kept_num()]}
+        keep = {r.key for r in ranked(self._records.phase(self.phase), self._study.metrics[0])[: self._kept_num()]}
         for name in self._checkpoints.folders():
             known = self._records.get(name)
             if known is not None and known.ended and name not in keep:
                 self._checkpoints.delete(name)
-        if self._budget is not None:
-            self._budget.ended(record.last)
+        if self.budget is not None:
+            self.budget.ended(record.last)
         for watcher in self._watchers:
             watcher.on_end(record)
 
@@ -98,7 +108,7 @@ class Recorder(Callback):
         return self._study.keep_checkpoints
 
     def _record(self, trial: Trial) -> Record:
-        point = {name: value for name, value in trial.config.items() if name != SEED}
+        point = point_of(trial.config)
         seed = int(trial.config[SEED])
         key = trial_key(point, seed)
-        return self._records.get(key) or Record(key, point, seed, self._phase)
+        return self._records.get(key) or Record(key, point, seed, self.phase)

@@ -24,6 +24,7 @@ from phaseb.tuning.trial import SEED
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
 DATABASE = "study.db"
+STUDY_NAME = "phaseb"
 FAILED = "failed"
 """User attribute in Optuna's file that holds why a trial failed."""
 MAX_DRAWS = 100
@@ -70,8 +71,8 @@ class OptunaPoints(Searcher):
         self._study = optuna.create_study(
             storage=f"sqlite:///{database}" if database else None,
             pruner=optuna.pruners.NopPruner(),
-            study_name="phaseb",
-            directions=["minimize" if m.mode == "min" else "maximize" for m in study.metrics],
+            study_name=STUDY_NAME,
+            directions=_directions(study.metrics),
         )
         self._learned, self._blind = _samplers(study, len(past))
         self._told: dict[str, optuna.trial.FrozenTrial | None] = {}  # by trial_key; None while in progress
@@ -141,9 +142,23 @@ def new_database(store: Store) -> str | None:
     return store.path(DATABASE) if store.is_local else None
 
 
+def write_database(study: StudyConfig, trials: Sequence[Record], store: Store) -> None:
+    """Optuna's file of a search in which Optuna had no part, so that its dashboard opens it like any other."""
+    if (database := new_database(store)) is None:
+        return
+    told = optuna.create_study(
+        storage=f"sqlite:///{database}", study_name=STUDY_NAME, directions=_directions(study.metrics)
+    )
+    told.add_trials([_as_optuna(record, study.space, study.metrics) for record in trials if record.ended])
+
+
+def _directions(metrics: Sequence[Metric]) -> list[str]:
+    return ["minimize" if m.mode == "min" else "maximize" for m in metrics]
+
+
 def importances(study: StudyConfig, past: Sequence[Record]) -> dict[str, float]:
     """How much each setting matters for the first metric (fANOVA over finished trials); empty where too few tell."""
-    ended = [r for r in past if r.state == "done"]
+    ended = [r for r in past if r.state == "done" and r.point.keys() <= study.space.keys()]
     if len(ended) < 8:
         return {}
     told = optuna.create_study(directions=["minimize"])
@@ -173,12 +188,12 @@ def _samplers(study: StudyConfig, already: int) -> tuple[optuna.samplers.BaseSam
 def _as_optuna(record: Record, space: Mapping[str, Parameter], metrics: Sequence[Metric]) -> optuna.trial.FrozenTrial:
     values = [record.last.get(metric.name) for metric in metrics]
     good = record.state in ("done", "stopped") and all(v is not None and v == v for v in values)
-    params = {name: _as_drawn(space[name], value) for name, value in record.point.items()}
+    point = {name: value for name, value in record.point.items() if name in space}
     return create_trial(
         state=TrialState.COMPLETE if good else TrialState.PRUNED,
         values=[float(v) for v in values if v is not None] if good else None,
-        params=params,
-        distributions={name: _distribution(space[name]) for name in record.point},
+        params={name: _as_drawn(space[name], value) for name, value in point.items()},
+        distributions={name: _distribution(space[name]) for name in point},
         intermediate_values=_by_step(record, metrics[0].name) if len(metrics) == 1 else None,
         user_attrs=None if good else {FAILED: record.reason},
     )

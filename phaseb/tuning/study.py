@@ -19,14 +19,15 @@ from phaseb.storage import Store
 from phaseb.trials import Record, Records, pareto_front, ranked, trial_key
 from phaseb.tuning.check import CheckedStudy, load_study
 from phaseb.tuning.conclusion import Conclusion, StudyResult
-from phaseb.tuning.early_stopping import Budget, make_scheduler
+from phaseb.tuning.early_stopping import Budget, keep_processes, make_scheduler
 from phaseb.tuning.objective import home_of
+from phaseb.tuning.population import Population
 from phaseb.tuning.recorder import Recorder
 from phaseb.tuning.resume import open_study
-from phaseb.tuning.search import ListSearch, OptunaPoints, new_database
+from phaseb.tuning.search import ListSearch, OptunaPoints, new_database, write_database
 from phaseb.tuning.space import Point, defaults, grid, lookup
 from phaseb.tuning.trackers.tracker import Trackers
-from phaseb.tuning.trial import SEED, TrialTask, run_trial
+from phaseb.tuning.trial import SEED, TrialTask, point_of, run_trial
 from phaseb.tuning.watch import StudyConsole
 
 TUNE_ENVIRONMENT = {
@@ -82,26 +83,35 @@ class _Study:
 
     def _search(self, data: list[Any]) -> str:
         past = [r for r in self.records.phase("search") if r.ended]
-        open_points = [r.point for r in self.records.phase("search") if not r.ended]
-        searcher, num_points = self._searcher(past, open_points)
-        num_left = min(num_points, self.study.budget.trials) - len(past)
         budget = Budget(self.study, past)
+        recorder = self._recorder("search", budget)
+        searcher, num_left = self._searcher(past, recorder)
         if num_left > 0 and not budget.stop_all():
             scheduler = make_scheduler(self.study, self.num_steps, past)
-            self._tune(searcher, scheduler, num_left, self._task(test=False), data, "search", budget)
+            self._tune(searcher, scheduler, num_left, self._task(test=False), data, recorder)
+        if not isinstance(searcher, OptunaPoints):
+            write_database(self.study, self.records.phase("search"), self.store)
         return budget.reason
 
-    def _searcher(self, past: Sequence[Record], open_points: Sequence[Point]) -> tuple[Searcher, int]:
+    def _searcher(self, past: Sequence[Record], recorder: Recorder) -> tuple[Searcher, int]:
+        """Who proposes, and how many proposals are left at most."""
+        budget = self.study.budget.trials
+        if self.study.scheduler.kind == "pbt":
+            changes = getattr(self.checked.objective, "changes", "")
+            population = Population(
+                self.study, self.checked.config, changes, self.num_steps, self.records, recorder.end
+            )
+            return population, population.num_stretches
         if self.study.search.algorithm == "grid":
             points = list(grid(self.study.space))
             tried = {r.key for r in past}
             left = [{**p, SEED: self.seed} for p in points if trial_key(p, self.seed) not in tried]
-            return ListSearch(left), len(points)
-        first = list(open_points)
+            return ListSearch(left), min(len(points), budget) - len(past)
+        first = [r.point for r in self.records.phase("search") if not r.ended]
         own = defaults(self.study.space, self.checked.config) if self.study.search.try_defaults else None
         if own is not None and self.records.get(trial_key(own, self.seed)) is None:
             first.append(own)
-        return OptunaPoints(self.study, self.seed, past, first, new_database(self.store)), self.study.budget.trials
+        return OptunaPoints(self.study, self.seed, past, first, new_database(self.store)), budget - len(past)
 
     def _candidates(self) -> list[Point]:
         """The best points of the search, and the base config's own values ({}) to compare with."""
@@ -121,11 +131,11 @@ class _Study:
         wanted = [{**point, SEED: seed} for point in [{}, *candidates] for seed in self._fresh_seeds()]
         left = [one for one in wanted if not self._confirmed(one)]
         if left:
-            self._tune(ListSearch(left), FIFOScheduler(), len(left), self._task(test=True), data, "confirm", None)
+            recorder = self._recorder("confirm", None)
+            self._tune(ListSearch(left), FIFOScheduler(), len(left), self._task(test=True), data, recorder)
 
     def _confirmed(self, settings: Mapping[str, Any]) -> bool:
-        point = {name: value for name, value in settings.items() if name != SEED}
-        record = self.records.get(trial_key(point, settings[SEED]))
+        record = self.records.get(trial_key(point_of(settings), settings[SEED]))
         return record is not None and record.ended
 
     def _fresh_seeds(self) -> list[int]:
@@ -138,24 +148,28 @@ class _Study:
             1 if test else study.repeats, study.resources.workers, test, home_of(study.job),
         )  # fmt: skip
 
+    def _recorder(self, phase: str, budget: Budget | None) -> Recorder:
+        return Recorder(self.study, self.records, phase, self.store.folder("checkpoints"), self.metric_names,
+                        self.num_steps, [self.console, self.trackers], budget)  # fmt: skip
+
     def _tune(self, searcher: Searcher, scheduler: TrialScheduler, num_trials: int, task: TrialTask, data: list[Any],
-              phase: str, budget: Budget | None) -> None:  # fmt: skip
+              recorder: Recorder) -> None:  # fmt: skip
         study = self.study
-        recorder = Recorder(study, self.records, phase, task.store, self.metric_names, self.num_steps,
-                            [self.console, self.trackers], budget)  # fmt: skip
         resources = {"CPU": study.resources.cpus, "GPU": study.resources.gpus}
         trainable = tune.with_resources(
             tune.with_parameters(run_trial, task=task, data=data), {k: v for k, v in resources.items() if v}
         )
-        scratch = self.store.folder("tune", phase)
+        scratch = self.store.folder("tune", recorder.phase)
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
-                search_alg=ConcurrencyLimiter(searcher, study.concurrency), scheduler=scheduler, num_samples=num_trials,
+                search_alg=ConcurrencyLimiter(searcher, study.concurrency), num_samples=num_trials,
+                scheduler=keep_processes(scheduler, study.concurrency),
                 max_concurrent_trials=None, reuse_actors=not study.resources.workers,
             ),
             run_config=tune.RunConfig(
-                name="ray", storage_path=scratch.root, storage_filesystem=scratch.filesystem, verbose=0, stop=budget,
+                name="ray", storage_path=scratch.root, storage_filesystem=scratch.filesystem, verbose=0,
+                stop=recorder.budget,
                 callbacks=[recorder],
                 failure_config=tune.FailureConfig(max_failures=study.max_retries),
             ),

@@ -6,7 +6,7 @@ The same function serves a trial in one process and a trial that is itself a Ray
 import functools
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,12 +20,15 @@ from phaseb.storage import Store
 from phaseb.training.fit import fit
 from phaseb.training.learner import Learner
 from phaseb.training.loop import train
+from phaseb.training.state import hand_on, read_progress
 from phaseb.trials import trial_key
 from phaseb.tuning.objective import Objective, find_objective
 from phaseb.tuning.space import applied, lookup
 
 SEED = "seed"
 """Key of a trial's seed beside the dotted names of its point."""
+FROM, UNTIL = "from", "until"
+"""Of a stretch of a population's training: whose weights it begins with ([key, turn]); its own turn and last step."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +63,12 @@ def run_trial(settings: Mapping[str, Any], task: TrialTask, data: list[ObjectRef
     A point that diverges, or that the learner refuses, is reported as failed, with its reason; nothing is raised, so
     nobody tries it again. A lost process or node is another matter: Tune starts such a trial again.
     """
-    point = {name: value for name, value in settings.items() if name != SEED}
+    point = point_of(settings)
     config = applied(task.config, point)
     first = int(settings[SEED])
     trial = _Trial(task, config, data, trial_key(point, first), time.monotonic())
+    if UNTIL in settings:
+        trial.begin(settings[FROM], *settings[UNTIL])
     try:
         trial.prepare()
         finals = [trial.train(first + repeat, reporting=repeat == 0) for repeat in range(task.repeats)]
@@ -73,22 +78,34 @@ def run_trial(settings: Mapping[str, Any], task: TrialTask, data: list[ObjectRef
     tune.report({**_mean(finals), "steps": trial.num_steps, "seconds": time.monotonic() - trial.started})
 
 
+def point_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A trial's point among what it was given."""
+    return {name: value for name, value in settings.items() if name not in (SEED, FROM, UNTIL)}
+
+
 class _Trial:
     def __init__(self, task: TrialTask, config: Config, data: list[ObjectRef], key: str, started: float) -> None:
         self.task, self.config, self.data, self.key, self.started = task, config, data, key, started
-        self.num_steps = self.steps = 0
+        self.num_steps = self.steps = self.turn = 0
+        self.origin: Sequence[Any] = ()
+
+    def begin(self, origin: Sequence[Any], turn: int, until: int) -> None:
+        """Be a stretch of a population's training, up to `until` steps, with the weights of `origin` [key, turn]."""
+        self.origin, self.turn, self.num_steps = origin, turn, until
 
     def prepare(self) -> None:
         """Find out how long the trial is."""
-        objective = find_objective(self.task.job, self.task.home)
-        self.num_steps = int(lookup(self.config.model_dump(mode="json"), objective.steps))
+        if not self.turn:
+            objective = find_objective(self.task.job, self.task.home)
+            self.num_steps = int(lookup(self.config.model_dump(mode="json"), objective.steps))
 
     def train(self, seed: int, reporting: bool) -> dict[str, float]:
         """Train under one seed; returns the metrics at the end."""
-        every = max(1, math.ceil(self.num_steps / self.task.reports))
+        every = max(1, math.ceil(self.num_steps / (1 if self.turn else self.task.reports)))
         training = self.config.training.model_copy(update={"validate_every": every, "log_every": every})
-        store = self.task.store.folder(self.key, str(seed))
-        make = functools.partial(measured_learner, self.task, self.config)
+        store = self.task.store.folder(self.key, f"turn-{self.turn}" if self.turn else str(seed))
+        self._take_over(store)
+        make = functools.partial(measured_learner, self.task, self.config, self.num_steps)
         report = self._report if reporting else _silent
         if self.task.workers:
             resources = self.config.resources.model_copy(update={"num_workers": self.task.workers})
@@ -100,6 +117,14 @@ class _Trial:
             rows = train(make(self.data, context), context, training, store, self.key, report).rows
         return {name: value for name, value in rows[-1].items() if name not in ("step", "seconds", "num_steps")}
 
+    def _take_over(self, store: Store) -> None:
+        """Begin a stretch with the weights of the last turn; none older is needed any more."""
+        if self.origin and read_progress(store, self.key) is None:
+            key, turn = self.origin
+            hand_on(self.task.store.folder(key, f"turn-{turn}"), key, store, self.key, self.num_steps)
+        if self.turn > 1:
+            self.task.store.delete(self.key, f"turn-{self.turn - 2}")
+
     def _report(self, metrics: Mapping[str, float]) -> None:
         self.steps = int(metrics["step"])
         if self.steps < self.num_steps:  # the end is reported once, over all seeds
@@ -108,13 +133,13 @@ class _Trial:
 
 
 class MeasuredLearner:
-    """The job's own learner, whose held-out look is the search's real metric."""
+    """The job's own learner, whose held-out look is the search's real metric; it trains up to `num_steps`."""
 
     def __init__(self, learner: Learner, objective: Objective, config: Config, data: Any, context: LearnerContext,
-                 test: bool) -> None:  # fmt: skip
+                 test: bool, num_steps: int) -> None:  # fmt: skip
         self._learner, self._objective, self._config, self._data = learner, objective, config, data
         self._context, self._test = context, test
-        self.num_steps = learner.num_steps
+        self.num_steps = num_steps
 
     def step(self, step: int) -> dict[str, float]:
         self._learner.step(step)
@@ -138,12 +163,12 @@ class MeasuredLearner:
 
 
 def measured_learner(
-    task: TrialTask, config: Config, data: list[ObjectRef], context: LearnerContext
+    task: TrialTask, config: Config, num_steps: int, data: list[ObjectRef], context: LearnerContext
 ) -> MeasuredLearner:
     """The learner of a trial, in this process or in a worker of its own."""
     objective, whole = find_objective(task.job, task.home), get(data[0])
     return MeasuredLearner(
-        objective.make_learner(config, whole, context), objective, config, whole, context, task.test
+        objective.make_learner(config, whole, context), objective, config, whole, context, task.test, num_steps
     )
 
 

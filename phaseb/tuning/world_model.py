@@ -19,9 +19,11 @@ from phaseb.runs.world_model import learner_with_critic
 from phaseb.seeding import torch_generator
 from phaseb.storage import Store
 from phaseb.trust.two_sample import judge
+from phaseb.world_model.changing import ChangingLearner
 from phaseb.world_model.learner import WorldModelLearner
 from phaseb.world_model.statistics import latent_statistics, open_loop_rmse
 
+Searched = WorldModelLearner | ChangingLearner
 RATIOS = ("std_ratio", "std_ratio_pooled", "range_ratio", "variance_growth")
 NO_MATCH = 27.6
 """What a distance counts where the ratio is 0 or not finite: |log 1e-12|, the floor of lag_match."""
@@ -32,6 +34,7 @@ class WorldModelObjective:
 
     sections = ("world_model", "trust.critic")
     steps = "world_model.num_steps"
+    changes = "world_model.changes"
 
     def metrics(self, config: Config) -> Mapping[str, str]:
         distances = {f"{name}_distance": f"|log {name}|; 0 where rollouts match real episodes" for name in RATIOS}
@@ -55,7 +58,7 @@ class WorldModelObjective:
             raise DataError(f"no dev episode has synthesis.horizon = {config.synthesis.horizon} steps to measure on")
         return data
 
-    def make_learner(self, config: Config, data: Trajectories, context: LearnerContext) -> WorldModelLearner:
+    def make_learner(self, config: Config, data: Trajectories, context: LearnerContext) -> Searched:
         if config.world_model.model != BUILT_IN:
             raise ConfigError(
                 f"the job world-model searches the built-in model, not world_model.model={config.world_model.model}; "
@@ -65,7 +68,7 @@ class WorldModelObjective:
         return learner_with_critic(config.world_model, config.trust.critic, own, data.split("train", "dev"), context)
 
     def measure(
-        self, learner: WorldModelLearner, config: Config, data: Trajectories, seed: int, split: str = "dev"
+        self, learner: Searched, config: Config, data: Trajectories, seed: int, split: str = "dev"
     ) -> dict[str, float]:
         real = data.split(split).at_least(config.synthesis.horizon)
         bundle, horizon = learner.bundle(), config.synthesis.horizon

@@ -183,7 +183,7 @@ class WorldModelLearner:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        if self.critic is not None:
+        if self.critic is not None and "critic" in state:  # none where it joins at a change of the settings
             load_critic_state(self.critic, state["critic"])
 
 

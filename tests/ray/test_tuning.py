@@ -158,3 +158,32 @@ def test_a_killed_study_goes_on_without_repeating_a_trial(tmp_path):
     finished = {f'{r["point"]["world_model.learning_rate"]!r} {r["point"]["world_model.weights.trust"]!r} {r["seed"]}'
                 for r in map(json.loads, before.values())}  # fmt: skip
     assert finished.isdisjoint(runs[started:])
+
+
+def test_a_population_finds_a_schedule_that_trains_again_to_the_same_end(home, capsys, monkeypatch):
+    study = home / "ramp.yaml"
+    study.write_text("""
+job: ramp:Ramp
+overrides: {world_model.num_steps: 60}
+metrics: {name: error}
+space: {world_model.learning_rate: {loguniform: [0.0001, 1.0]}}
+search: {algorithm: random}
+scheduler: {kind: pbt}
+budget: {trials: 4}
+reports: 4
+resources: {cpus: 0.5}
+confirm: {top: 1, seeds: 1}
+""")
+    assert main(["tune", str(study), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    found = trials(home, "ramp")
+    assert [t["state"] for t in found].count("done") == 4
+    assert [t["state"] for t in found].count("stopped") == 3  # one of four at each of three turns
+    winner = next(t for t in found if t["point"] == result["best"])
+    assert [c["at"] for c in winner["point"]["world_model.changes"]]
+    assert winner["rows"][-1]["steps"] == 60
+    # Learned weight by weight from its ancestors in the search, from the start in the confirmation: the same number.
+    assert result["confirmed"] == result["searched"] < result["base"]
+    assert load_config(result["path"]).world_model.changes[0].at == winner["point"]["world_model.changes"][0]["at"]
+    told = optuna.load_study(study_name="phaseb", storage=f"sqlite:///{home}/runs/default/studies/ramp/study.db")
+    assert len(told.trials) == 7
