@@ -45,11 +45,12 @@ def keep_processes(scheduler: TrialScheduler, num: int) -> TrialScheduler:
     before the next are proposed: at every turn of a population, and often among hundreds at once. Starting a process
     that imports torch takes longer than many a trial.
     """
-    ended, known = scheduler.on_trial_complete, []
+    ended = scheduler.on_trial_complete
+    known: list[str] = []
 
     def on_trial_complete(controller: Any, trial: Any, result: Any) -> None:
         if not known:
-            known.append(trial)
+            known.append(trial.trial_id)
             controller._actor_cache.increase_max(trial.placement_group_factory, by=num)
         ended(controller, trial, result)
 

@@ -16,6 +16,7 @@ from optuna.trial import TrialState, create_trial
 from ray.tune.search import Searcher
 
 from phaseb.config.tuning import Metric, Parameter, StudyConfig
+from phaseb.seeding import derive_seed
 from phaseb.storage import Store
 from phaseb.trials import Record, trial_key
 from phaseb.tuning.space import Point, draw
@@ -25,6 +26,8 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
 DATABASE = "study.db"
 STUDY_NAME = "phaseb"
+GENERATION = optuna.samplers.NSGAIISampler._get_generation_key()
+"""Where NSGA-II keeps the generation of a trial in Optuna's file."""
 FAILED = "failed"
 """User attribute in Optuna's file that holds why a trial failed."""
 MAX_DRAWS = 100
@@ -58,30 +61,36 @@ class OptunaPoints(Searcher):
     value; this is the same ask-and-tell, with both. A failed trial is told as pruned, which TPE ranks below all that
     came to a value: told as failed it would be forgotten, and its place tried again and again. No point is tried twice.
 
+    What is drawn follows from the study's seed and the number of the trial, so a search that was killed draws what it
+    would have drawn.
+
     Args:
         past: trials that ended before: what the sampler goes on from.
+        again: points of trials that were in progress then: they come first.
         first: points to try before the sampler is asked.
         database: SQLite file that Optuna's dashboard opens; written from the start again, in memory without one.
     """
 
-    def __init__(self, study: StudyConfig, seed: int, past: Sequence[Record], first: Sequence[Point],
-                 database: str | None) -> None:  # fmt: skip
+    def __init__(self, study: StudyConfig, seed: int, past: Sequence[Record], again: Sequence[Point],
+                 first: Sequence[Point], database: str | None) -> None:  # fmt: skip
         super().__init__()
-        self._space, self._metrics, self._seed = study.space, study.metrics, seed
+        self._config, self._space, self._metrics, self._seed = study, study.space, study.metrics, seed
         self._study = optuna.create_study(
             storage=f"sqlite:///{database}" if database else None,
             pruner=optuna.pruners.NopPruner(),
             study_name=STUDY_NAME,
             directions=_directions(study.metrics),
         )
-        self._learned, self._blind = _samplers(study, len(past))
         self._told: dict[str, optuna.trial.FrozenTrial | None] = {}  # by trial_key; None while in progress
+        self._open = {trial_key(point, seed) for point in again}
+        self._num_good = 0
         for record in past:
-            self._told[record.key] = told = _as_optuna(record, study.space, study.metrics)
+            told = _as_optuna(record, study.space, study.metrics, self._num_good // _population(study))
+            self._told[record.key] = told
+            self._num_good += told.state == TrialState.COMPLETE
             self._study.add_trial(told)
-        for point in first:
+        for point in (*again, *first):
             self._study.enqueue_trial(point)
-        self._anything_good = any(t is not None and t.state == TrialState.COMPLETE for t in self._told.values())
         self._asked: dict[str, tuple[str, optuna.Trial]] = {}
         self._seen: dict[str, set[int]] = {}
 
@@ -89,9 +98,8 @@ class OptunaPoints(Searcher):
         return {}  # Tune pickles its searcher for a resume of its own, which is never used
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
-        for _ in range(MAX_DRAWS):
-            # Until something came to a value there is no telling good from bad: TPE would settle among failures.
-            self._study.sampler = self._learned if self._anything_good else self._blind
+        for attempt in range(MAX_DRAWS):
+            self._study.sampler = self._sampler(len(self._told.keys() | self._open), attempt)
             trial = self._study.ask()
             point = draw(self._space, trial)
             key = trial_key(point, self._seed)
@@ -100,6 +108,19 @@ class OptunaPoints(Searcher):
                 return {**point, SEED: self._seed}
             self._repeat(trial, self._told[key])
         return Searcher.FINISHED
+
+    def _sampler(self, number: int, attempt: int) -> optuna.samplers.BaseSampler:
+        search = self._config.search
+        seed = derive_seed(search.seed, number, attempt) % 2**31
+        if search.algorithm == "nsga2":
+            return optuna.samplers.NSGAIISampler(population_size=_population(self._config), seed=seed)
+        # Until something came to a value there is no telling good from bad: TPE would settle among failures.
+        if search.algorithm == "random" or not self._num_good:
+            return optuna.samplers.RandomSampler(seed=seed)
+        # constant_liar: trials in progress count as poor, so that concurrent ones do not crowd the same place.
+        return optuna.samplers.TPESampler(
+            n_startup_trials=search.num_startup, multivariate=True, group=True, constant_liar=True, seed=seed
+        )
 
     def _repeat(self, trial: optuna.Trial, known: optuna.trial.FrozenTrial | None) -> None:
         """Answer a draw of a point tried before with what is known of it."""
@@ -124,7 +145,7 @@ class OptunaPoints(Searcher):
         values = [result.get(metric.name) for metric in self._metrics] if result and not error else []
         if values and all(v is not None and v == v for v in values):
             self._told[key] = self._study.tell(trial, [float(v) for v in values if v is not None])
-            self._anything_good = True
+            self._num_good += 1
         else:
             trial.set_user_attr(FAILED, str((result or {}).get("failed", "lost its process")))
             self._told[key] = self._study.tell(trial, state=TrialState.PRUNED)
@@ -169,23 +190,14 @@ def importances(study: StudyConfig, past: Sequence[Record]) -> dict[str, float]:
     return {name: float(value) for name, value in found.items()}
 
 
-def _samplers(study: StudyConfig, already: int) -> tuple[optuna.samplers.BaseSampler, optuna.samplers.BaseSampler]:
-    """The sampler of a study, and the one in its place while there is nothing to learn from."""
-    search = study.search
-    seed = search.seed + 7919 * already  # a resumed search draws on, it does not draw the same again
-    blind = optuna.samplers.RandomSampler(seed=seed)
-    if search.algorithm == "random":
-        return blind, blind
-    if search.algorithm == "nsga2":
-        nsga = optuna.samplers.NSGAIISampler(population_size=max(2, search.num_startup), seed=seed)
-        return nsga, nsga
-    # constant_liar: trials in progress count as poor, so that concurrent ones do not crowd the same place.
-    return optuna.samplers.TPESampler(
-        n_startup_trials=search.num_startup, multivariate=True, group=True, constant_liar=True, seed=seed
-    ), blind
+def _population(study: StudyConfig) -> int:
+    return max(2, study.search.num_startup)
 
 
-def _as_optuna(record: Record, space: Mapping[str, Parameter], metrics: Sequence[Metric]) -> optuna.trial.FrozenTrial:
+def _as_optuna(
+    record: Record, space: Mapping[str, Parameter], metrics: Sequence[Metric], generation: int = 0
+) -> optuna.trial.FrozenTrial:
+    """A record as Optuna keeps trials. NSGA-II knows no trial without a generation."""
     values = [record.last.get(metric.name) for metric in metrics]
     good = record.state in ("done", "stopped") and all(v is not None and v == v for v in values)
     point = {name: value for name, value in record.point.items() if name in space}
@@ -196,6 +208,7 @@ def _as_optuna(record: Record, space: Mapping[str, Parameter], metrics: Sequence
         distributions={name: _distribution(space[name]) for name in point},
         intermediate_values=_by_step(record, metrics[0].name) if len(metrics) == 1 else None,
         user_attrs=None if good else {FAILED: record.reason},
+        system_attrs={GENERATION: generation},
     )
 
 

@@ -107,11 +107,11 @@ class _Study:
             tried = {r.key for r in past}
             left = [{**p, SEED: self.seed} for p in points if trial_key(p, self.seed) not in tried]
             return ListSearch(left), min(len(points), budget) - len(past)
-        first = [r.point for r in self.records.phase("search") if not r.ended]
+        again = [r.point for r in self.records.phase("search") if not r.ended]
         own = defaults(self.study.space, self.checked.config) if self.study.search.try_defaults else None
-        if own is not None and self.records.get(trial_key(own, self.seed)) is None:
-            first.append(own)
-        return OptunaPoints(self.study, self.seed, past, first, new_database(self.store)), budget - len(past)
+        first = [own] if own is not None and self.records.get(trial_key(own, self.seed)) is None else []
+        database = new_database(self.store)
+        return OptunaPoints(self.study, self.seed, past, again, first, database), budget - len(past)
 
     def _candidates(self) -> list[Point]:
         """The best points of the search, and the base config's own values ({}) to compare with."""
