@@ -25,5 +25,6 @@ class EvaluationConfig(Section):
     num_episodes: int = Field(200, ge=1, description="evaluation episodes a policy, each with its own seed")
     first_seed: int = Field(1_000_000, ge=0, description="seed of the first: far from those of recorded episodes")
     num_envs: int = Field(100, ge=1, description="episodes stepped side by side")
+    step_limit_s: float = Field(300.0, gt=0, description="seconds that an environment may take for a step of them all")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of the intervals over seeds")
     fqe: FqeConfig = Field(default_factory=FqeConfig)

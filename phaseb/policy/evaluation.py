@@ -14,6 +14,7 @@ from phaseb.episodes.environment import Observation, VectorEnvironment
 from phaseb.errors import ConfigError, DataError
 from phaseb.metrics import mean_interval
 from phaseb.policy.behaviour import Act
+from phaseb.policy.guarded import GuardedEnvironment
 
 EVALUATED = ("mpl", "error_rate", "energy_wh_per_unit", "return", "net_value_per_hour")
 """What an evaluation tells of a policy."""
@@ -36,7 +37,7 @@ class OnlineEncoder(Protocol):
 def evaluate(
     act: Act, encoder: OnlineEncoder, environment: VectorEnvironment, seeds: Sequence[int],
     denormalise: Callable[[NDArray[np.float32]], NDArray[np.float32]] = lambda actions: actions,
-    watch: Callable[[int, NDArray[np.bool_]], None] | None = None,
+    watch: Callable[[int, NDArray[np.bool_]], None] | None = None, step_limit_s: float = 300.0,
 ) -> list[Row]:  # fmt: skip
     """Run a policy for one episode a seed.
 
@@ -46,40 +47,40 @@ def evaluate(
         seeds: of the episodes; any number, run `num_envs` at a time.
         denormalise: scaled actions to the environment's units.
         watch: called after every step with (step, running (N,)), for drawing.
+        step_limit_s: seconds that the environment may take for a step.
 
     Returns:
         One row a seed, in order: seed, steps, terminated and the environment's economics (NaN where unknown).
 
     Raises:
         ConfigError: where the policy's actions do not fit the environment.
-        DataError: where the environment gives NaN or Inf; names the step.
+        DataError: where the environment raises, does not answer, gives NaN or Inf, or has episodes that do not end;
+            names it and the step.
     """
     rows: list[Row] = []
     size = environment.num_envs
     for first in range(0, len(seeds), size):
         part = list(seeds[first : first + size])
         padded = part + [part[-1]] * (size - len(part))
-        rows += _run(act, encoder, environment, padded, denormalise, watch)[: len(part)]
+        rows += _run(act, encoder, environment, padded, denormalise, watch, step_limit_s)[: len(part)]
     return rows
 
 
 def _run(
     act: Act, encoder: OnlineEncoder, environment: VectorEnvironment, seeds: list[int],
     denormalise: Callable[[NDArray[np.float32]], NDArray[np.float32]],
-    watch: Callable[[int, NDArray[np.bool_]], None] | None,
+    watch: Callable[[int, NDArray[np.bool_]], None] | None, step_limit_s: float,
 ) -> list[Row]:  # fmt: skip
-    size, action_size = len(seeds), len(environment.action_low)
-    observation = environment.reset(seeds)
+    size = len(seeds)
+    guarded = GuardedEnvironment(environment, step_limit_s)
+    observation = guarded.reset(seeds)
     z = encoder.reset(observation)
     running = np.ones(size, bool)
     ended, steps, returns = np.zeros(size, bool), np.zeros(size, np.int64), np.zeros(size)
     for step in range(environment.max_steps):
         actions = act(z)
-        if actions.shape != (size, action_size):
-            name = environment.name
-            raise ConfigError(f"the policy acts {actions.shape[1:]}, but {name} wants ({action_size},): other spaces")
-        observation, rewards, terminated, truncated, _ = environment.step(denormalise(actions))
-        _check_finite(environment, step, observation, rewards)
+        _check_actions(environment, step, actions)
+        observation, rewards, terminated, truncated, _ = guarded.step(step, denormalise(actions))
         returns += np.where(running, rewards, 0.0)
         steps += running
         ended |= terminated & running
@@ -89,6 +90,8 @@ def _run(
         if not running.any():
             break
         z = encoder.step(observation)
+    if running.any():
+        guarded.not_ended(running, environment.max_steps)
     return _rows(seeds, steps, ended, returns, environment.economics())
 
 
@@ -104,15 +107,12 @@ def _rows(
     return rows
 
 
-def _check_finite(
-    environment: VectorEnvironment, step: int, observation: Observation, rewards: NDArray[np.float32]
-) -> None:
-    state = observation.get("state")
-    for name, values in (("rewards", rewards), ("state", state)):
-        if values is not None and not np.isfinite(values).all():
-            where = int(np.argwhere(~np.isfinite(values))[0][0])
-            kind = environment.name
-            raise DataError(f"{kind} gave NaN or Inf in {name} of episode {where} at step {step}: mend the environment")
+def _check_actions(environment: VectorEnvironment, step: int, actions: NDArray[np.float32]) -> None:
+    wanted, name = (environment.num_envs, len(environment.action_low)), environment.name
+    if actions.shape != wanted:
+        raise ConfigError(f"the policy acts {actions.shape[1:]}, but {name} wants ({wanted[1]},): other spaces")
+    if not np.isfinite(actions).all():
+        raise DataError(f"the policy acts NaN or Inf in environment {name} at step {step}: train it again")
 
 
 def aggregate(rows: Sequence[Mapping[str, Any]], valuation: ValuationConfig) -> dict[str, float]:

@@ -8,7 +8,8 @@ import numpy as np
 
 from phaseb.config.promotion import PromotionConfig
 from phaseb.config.valuation import ValuationConfig
-from phaseb.promotion.paired import Evidence, Row, look, verdict
+from phaseb.promotion.paired import Evidence, PairedTest, Row, asked, verdict
+from phaseb.promotion.reason import told
 
 Measure = Callable[[str, int, Sequence[int]], list[Row]]
 """(arm, policy seed, episode seeds) -> one row an episode, measured in physics."""
@@ -44,25 +45,25 @@ def decide(
     """
     budget = config.max_episodes or max(4, num_train)
     pairs_of_look = np.unique(np.linspace(0, budget // 2, config.looks + 1).round().astype(int))[1:]
+    test = PairedTest(valuation, asked(config), int(pairs_of_look[-1]), 1 - config.confidence)
     rows: dict[str, list[Row]] = {config.candidate: [], config.baseline: []}
     trail: list[Evidence] = []
-    result = "open"
-    for number, pairs in enumerate(pairs_of_look, start=1):
+    for pairs in pairs_of_look:
         for arm, done in rows.items():
             done += _measure(measure, arm, seeds, config.first_seed, len(done), int(pairs))
-        trail.append(look(rows[config.candidate], rows[config.baseline], valuation, number, len(pairs_of_look),
-                          1 - config.confidence))  # fmt: skip
-        result = verdict(trail[-1], config.rule, config.margin)
-        if result != "open":
+        trail.append(test.look(rows[config.candidate], rows[config.baseline]))
+        if verdict(trail[-1]) != "open":
             break
-    promoted = result == "promote"
-    return _record(config, promoted, _told(config, trail[-1], result), seeds) | {
+    result, spent = verdict(trail[-1]), sum(map(len, rows.values()))
+    return _record(config, result == "promote", told(config, trail[-1], result), seeds) | {
         "method": "physics", "evidence": asdict(trail[-1]), "looks": [asdict(e) for e in trail],
-        "budget": {"max_episodes": budget, "spent_episodes": sum(map(len, rows.values()))},
+        "budget": _budget(budget, spent, num_train),
     }  # fmt: skip
 
 
-def decide_by_estimate(config: PromotionConfig, estimates: Sequence[Estimate]) -> dict[str, Any]:
+def decide_by_estimate(
+    config: PromotionConfig, estimates: Sequence[Estimate], num_train: int = 0
+) -> dict[str, Any]:
     """Decide without physics: promote only where nearly every estimator sees the gain on every seed's average.
 
     The lower bound is the bootstrap quantile of the mean difference over seeds, less `estimate_penalty` standard
@@ -71,22 +72,23 @@ def decide_by_estimate(config: PromotionConfig, estimates: Sequence[Estimate]) -
     per_member = np.array([e.differences for e in estimates], float).mean(0)
     value = float(np.mean([e.baseline for e in estimates]))
     spread = float(per_member.std(ddof=1)) if len(per_member) > 1 else float("inf")
-    alpha = 1 - config.confidence
+    alpha, penalty = 1 - config.confidence, config.estimate_penalty * spread
+    middle = float(per_member.mean())
     low, high = (float(np.quantile(per_member, q)) for q in (alpha, 1 - alpha))
-    low, high = low - config.estimate_penalty * spread, high + config.estimate_penalty * spread
-    evidence = Evidence(float(per_member.mean()), low, high, value, len(per_member), 1, alpha)
-    result = verdict(evidence, config.rule, config.margin)
-    promoted = result == "promote"
-    return _record(config, promoted, _told(config, evidence, result, "estimated "), [e.seed for e in estimates]) | {
+    low, high, beyond = low - penalty, high + penalty, middle - asked(config) * abs(value)
+    evidence = Evidence(middle, low, high, beyond, low - middle + beyond, high - middle + beyond, value, "return",
+                        len(per_member), 1, not per_member.any())  # fmt: skip
+    result = verdict(evidence)
+    return _record(config, result == "promote", told(config, evidence, result, True), [e.seed for e in estimates]) | {
         "method": "fqe", "evidence": asdict(evidence), "looks": [asdict(evidence)],
-        "budget": {"max_episodes": 0, "spent_episodes": 0},
+        "budget": _budget(0, 0, num_train),
     }  # fmt: skip
 
 
-def decide_without_candidate(config: PromotionConfig, reason: str) -> dict[str, Any]:
+def decide_without_candidate(config: PromotionConfig, reason: str, num_train: int = 0) -> dict[str, Any]:
     """The baseline is shipped because there is nothing to test."""
     return _record(config, False, f"{config.baseline} is shipped: {reason}", []) | {
-        "method": "none", "evidence": None, "looks": [], "budget": {"max_episodes": 0, "spent_episodes": 0},
+        "method": "none", "evidence": None, "looks": [], "budget": _budget(0, 0, num_train),
     }  # fmt: skip
 
 
@@ -94,8 +96,13 @@ def _record(config: PromotionConfig, promoted: bool, reason: str, seeds: Sequenc
     return {
         "promoted": promoted, "shipped": config.candidate if promoted else config.baseline,
         "candidate": config.candidate, "baseline": config.baseline, "rule": config.rule, "margin": config.margin,
-        "confidence": config.confidence, "seeds": list(seeds), "reason": reason,
+        "min_gain": config.min_gain, "confidence": config.confidence, "seeds": list(seeds), "reason": reason,
     }  # fmt: skip
+
+
+def _budget(most: int, spent: int, num_train: int) -> dict[str, int]:
+    """Physics that the decision may spend and spent; what it spent counts as real, beside the training episodes."""
+    return {"max_episodes": most, "spent_episodes": spent, "real_episodes": num_train + spent}
 
 
 def _measure(
@@ -108,13 +115,3 @@ def _measure(
         if pairs:
             rows |= dict(zip(pairs, measure(arm, seed, [first_seed + i for i in pairs]), strict=True))
     return [rows[i] for i in range(begin, end)]
-
-
-def _told(config: PromotionConfig, e: Evidence, result: str, how: str = "") -> str:
-    wanted = "better" if config.rule == "better" else f"not worse by more than {config.margin:.0%}"
-    interval = f"{how}difference {e.difference:+.3g} [{e.low:.3g}, {e.high:.3g}] over {e.num_pairs} "
-    interval += "estimators" if how else "paired episodes"
-    if result == "promote":
-        return f"{config.candidate} is promoted: it is {wanted} than {config.baseline} ({interval})"
-    why = "it is worse than that" if result == "reject" else "the evidence does not show it"
-    return f"{config.baseline} is shipped: {config.candidate} had to be {wanted}, but {why} ({interval})"

@@ -1,9 +1,9 @@
 """Is one policy better than another? A paired test over episodes, looked at several times, with a budget.
 
 Both policies meet the same starts, so an episode's difference is free of the start's luck. The statistic is a
-difference of ratios of sums (net value an hour), so every episode enters by its influence on it. Looking K times
-spends the error alpha by O'Brien and Fleming's function (Lan and DeMets 1983); the increments are added up (union
-bound), so the chance of a wrong promotion is at most alpha however dependent the looks are.
+difference of ratios of sums (net value an hour), so every episode enters by its influence on it. What is tested is
+the excess over what the rule asks for: candidate - (1 + asked) x baseline. What chance could show, and how the error
+is spent over the looks, is told by `sign_flips`.
 """
 
 from collections.abc import Sequence
@@ -12,83 +12,117 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
+from phaseb.config.promotion import PromotionConfig
 from phaseb.config.valuation import ValuationConfig
+from phaseb.promotion.sign_flips import SignFlips
 
 Row = dict[str, float]
-Verdict = Literal["promote", "reject", "open"]
+Verdict = Literal["promote", "reject", "open", "alike"]
+ECONOMICS = ("good_units", "errors", "energy_wh", "duration_h")
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the test knows at one look, of the candidate less the baseline."""
+    """What the test knows at one look, of the candidate less the baseline.
+
+    Attributes:
+        difference, low, high: estimate and bounds of the difference, in `unit`.
+        excess, excess_low, excess_high: the same of what the difference exceeds that which the rule asks for.
+        baseline: the baseline's own value.
+        unit: what is compared: net value in $/h, or return an episode where no economics are known.
+        num_pairs: paired episodes seen (estimators, where there is no physics).
+        alike: true where no episode differed at all.
+    """
 
     difference: float
     low: float
     high: float
+    excess: float
+    excess_low: float
+    excess_high: float
     baseline: float
+    unit: str
     num_pairs: int
     look: int
-    alpha: float
+    alike: bool = False
 
 
-def paired_influence(
-    candidate: Sequence[Row], baseline: Sequence[Row], valuation: ValuationConfig
-) -> tuple[float, float, NDArray[np.float64]]:
-    """Difference of net value an hour, the baseline's own, and each pair's influence (mean zero).
+class PairedTest:
+    """One decision's test; `look` is called with more pairs each time.
 
-    The influence of an episode on a ratio of sums R = sum(n) / sum(h) is (n_i - R h_i) / mean(h) (delta method).
-    Where no economics are known, the mean return takes the place of net value an hour.
+    Args:
+        asked: share of the baseline's value that the candidate must be ahead, or may be behind (negative).
+        num_pairs: that it may see at most.
+        alpha: chance of a wrong promotion.
     """
-    value_c, influence_c = _rate(candidate, valuation)
-    value_b, influence_b = _rate(baseline, valuation)
-    return value_c - value_b, value_b, influence_c - influence_b
+
+    def __init__(self, valuation: ValuationConfig, asked: float, num_pairs: int, alpha: float) -> None:
+        self._valuation, self._asked = valuation, asked
+        self._better, self._worse = (SignFlips(num_pairs, alpha) for _ in range(2))
+        self._looks = 0
+
+    def look(self, candidate: Sequence[Row], baseline: Sequence[Row]) -> Evidence:
+        """Estimates and bounds from all pairs so far.
+
+        Raises:
+            ValueError: where the two do not have the same episodes.
+        """
+        if [row["seed"] for row in candidate] != [row["seed"] for row in baseline]:
+            raise ValueError("a paired test needs the same episode seeds on both sides")
+        self._looks += 1
+        unit = unit_of([*candidate, *baseline])
+        value_c, influence_c = rate(candidate, self._valuation, unit)
+        value_b, influence_b = rate(baseline, self._valuation, unit)
+        share = self._asked if value_b >= 0 else -self._asked
+        difference, excess = value_c - value_b, value_c - (1 + share) * value_b
+        influence = influence_c - (1 + share) * influence_b
+        # Signs are turned on both sides, so the larger of the two limits serves for both bounds.
+        limit = max(self._better.critical(excess + influence), self._worse.critical(-excess - influence))
+        half, plain = _half(influence, limit), _half(influence_c - influence_b, limit)
+        alike = not np.any(influence_c - influence_b) and difference == 0
+        return Evidence(difference, difference - plain, difference + plain, excess, excess - half, excess + half,
+                        value_b, unit, len(influence), self._looks, alike)  # fmt: skip
 
 
-def look(
-    candidate: Sequence[Row], baseline: Sequence[Row], valuation: ValuationConfig, number: int, looks: int, alpha: float
-) -> Evidence:
-    """One-sided lower and upper bounds of the difference after look `number` (from 1) of `looks`.
-
-    Raises:
-        ValueError: where the two do not have the same episodes.
-    """
-    if [row["seed"] for row in candidate] != [row["seed"] for row in baseline]:
-        raise ValueError("a paired test needs the same episode seeds on both sides")
-    difference, value, influence = paired_influence(candidate, baseline, valuation)
-    count = len(influence)
-    level = spent(number / looks, alpha) - spent((number - 1) / looks, alpha)
-    error = float(influence.std(ddof=1)) / np.sqrt(count) if count > 1 else float("inf")
-    half = float(stats.t.ppf(1 - level, max(count - 1, 1))) * error
-    return Evidence(difference, difference - half, difference + half, value, count, number, level)
+def asked(config: PromotionConfig) -> float:
+    """What the rule asks for, as a share of the baseline's value: a gain, or (negative) a loss that is allowed."""
+    return config.min_gain if config.rule == "better" else -config.margin
 
 
-def spent(share: float, alpha: float) -> float:
-    """Error spent when `share` of the information is in: 2 (1 - Phi(z_(alpha/2) / sqrt(share)))."""
-    if share <= 0:
-        return 0.0
-    return float(2 * stats.norm.sf(stats.norm.isf(alpha / 2) / np.sqrt(share)))
-
-
-def verdict(evidence: Evidence, rule: Literal["better", "not_worse"], margin: float) -> Verdict:
-    """Promote where the lower bound is above what the rule asks for, reject where the upper bound is below it."""
-    bar = 0.0 if rule == "better" else -margin * abs(evidence.baseline)
-    if evidence.low > bar:
+def verdict(evidence: Evidence) -> Verdict:
+    """Promote where the lower bound of the excess is above zero, reject where the upper one is below it."""
+    if evidence.excess_low > 0:
         return "promote"
-    return "reject" if evidence.high < bar else "open"
+    if evidence.excess_high < 0:
+        return "reject"
+    return "alike" if evidence.alike else "open"
 
 
-def _rate(rows: Sequence[Row], valuation: ValuationConfig) -> tuple[float, NDArray[np.float64]]:
-    def column(name: str) -> NDArray[np.float64]:
-        return np.array([row.get(name, np.nan) for row in rows], float)
+def unit_of(rows: Sequence[Row]) -> str:
+    """What policies are compared by: net value in $/h, or the return where an episode's economics are unknown."""
+    known = [row.get(name, np.nan) for row in rows for name in ECONOMICS]
+    return "$/h" if np.isfinite(known).all() and sum(row["duration_h"] for row in rows) > 0 else "return"
 
-    hours = column("duration_h")
-    net = (
-        valuation.price_per_unit * column("good_units") - valuation.cost_per_error * column("errors")
-        - valuation.price_per_kwh * column("energy_wh") / 1000
-    )  # fmt: skip
-    if not (np.isfinite(net).all() and np.isfinite(hours).all() and hours.sum() > 0):
-        net, hours = column("return"), np.ones(len(rows))
-    rate = float(net.sum() / hours.sum())
-    return rate, (net - rate * hours) / hours.mean()
+
+def rate(rows: Sequence[Row], valuation: ValuationConfig, unit: str) -> tuple[float, NDArray[np.float64]]:
+    """A policy's value, and each episode's influence on it (mean zero).
+
+    The influence of an episode on a ratio of sums R = sum(n) / sum(h) is (n_i - R h_i) / mean(h) (delta method); the
+    mean return is such a ratio too.
+    """
+    if unit == "return":
+        net, hours = np.array([row["return"] for row in rows], float), np.ones(len(rows))
+    else:
+        good, errors, energy_wh, hours = (np.array([row[name] for row in rows], float) for name in ECONOMICS)
+        net = valuation.price_per_unit * good - valuation.cost_per_error * errors
+        net -= valuation.price_per_kwh * energy_wh / 1000
+    value = float(net.sum() / hours.sum())
+    return value, (net - value * hours) / hours.mean()
+
+
+def _half(influence: NDArray[np.float64], limit: float) -> float:
+    count = len(influence)
+    if count < 2 or not np.isfinite(limit):
+        return float("inf")
+    return limit * float(influence.std(ddof=1)) / float(np.sqrt(count))

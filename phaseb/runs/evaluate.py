@@ -14,35 +14,47 @@ from numpy.typing import NDArray
 from phaseb.config.root import Config
 from phaseb.episodes.actions import ActionScale
 from phaseb.episodes.shards import read_trajectories
-from phaseb.errors import ConfigError
+from phaseb.errors import ConfigError, PhasebError
 from phaseb.latents.bundle import EncoderBundle
 from phaseb.metrics import mean_interval, read_metrics, write_metrics
 from phaseb.policy.actor import Actor
 from phaseb.policy.behaviour import action_mse
 from phaseb.policy.evaluation import Row, aggregate, evaluate, summarise
-from phaseb.policy.fqe import fitted_q_evaluation
-from phaseb.promotion.decision import Estimate, decide, decide_by_estimate, decide_without_candidate
+from phaseb.policy.guarded import check_spaces
 from phaseb.runs.collect import read_action_scale, task_result
 from phaseb.runs.environments import make_environment
+from phaseb.runs.promote import Runs, by_estimate, check_disjoint, decide_in_physics
 from phaseb.runs.result import Callback, RunResult
 from phaseb.runs.stage import Stage, StageContext
 from phaseb.storage import Store
 
-Runs = Sequence[tuple[str, int]]
+ROWS = "episodes.parquet"
 
 
 def work(context: StageContext) -> dict[str, Any]:
+    """Measure and decide.
+
+    Raises:
+        ConfigError, DataError: where a policy could not be measured; what was measured is kept, and not measured again.
+    """
     config, store = context.config, context.store
     runs: Runs = [(arm, seed) for arm in config.arms.names for seed in range(config.arms.num_seeds)]
     if config.environment.id == "none":
-        measured, promotion = _by_estimate(context, runs)
+        failure = None
+        measured, promotion = by_estimate(context, runs)
     else:
-        measured = _in_physics(context, runs)
-        promotion = _decide_in_physics(context)
-    store.write_json(promotion, "promotion.json")
-    summary = _summary(context, runs, measured)
+        check_disjoint(context)
+        measured, failure = _in_physics(context, runs)
+        promotion = {} if failure else decide_in_physics(context, functools.partial(play, config, store))
+    known = [(arm, seed) for arm, seed in runs if seed in measured.get(arm, {})]
+    summary = _summary(context, known, measured)
     store.write_json(summary, "evaluation", "summary.json")
-    return {"shipped": promotion["shipped"], "policies": len(runs), "episodes": summary["num_episodes"] * len(runs)}
+    if failure is not None:
+        kept = f"{len(known)} of {len(runs)} policies are measured and kept; mend it and run `phaseb evaluate` again"
+        raise type(failure)(f"{failure}; {kept}") from failure
+    store.write_json(promotion, "promotion.json")
+    episodes = summary["num_episodes"] * len(runs)
+    return {"shipped": promotion["shipped"], "policies": len(runs), "episodes": episodes}
 
 
 def play(config: Config, store: Store, arm: str, seed: int, episodes: Sequence[int], frames: bool = False) -> list[Row]:
@@ -58,9 +70,12 @@ def play(config: Config, store: Store, arm: str, seed: int, episodes: Sequence[i
         raise ConfigError("environment.id=none has no physics to measure a policy in")
     film = _Film(environment)
     try:
-        encoder = EncoderBundle.load(store.folder("encoder")).online(size)
-        actor, scale = Actor.load(store.folder("policy", arm, str(seed))), _scale(store, environment)
-        rows = evaluate(actor.act, encoder, environment, episodes, scale.denormalise, film.watch if frames else None)
+        encoder, actor = EncoderBundle.load(store.folder("encoder")), Actor.load(store.folder("policy", arm, str(seed)))
+        check_spaces(environment, encoder.spec.state_size, encoder.spec.frame_shape, actor.action_size)
+        rows = evaluate(
+            actor.act, encoder.online(size), environment, episodes, _scale(store, environment).denormalise,
+            film.watch if frames else None, config.evaluation.step_limit_s,
+        )  # fmt: skip
     finally:
         environment.close()
     if frames and film.frames:
@@ -68,52 +83,32 @@ def play(config: Config, store: Store, arm: str, seed: int, episodes: Sequence[i
     return rows
 
 
-def _in_physics(context: StageContext, runs: Runs) -> dict[str, dict[int, dict[str, float]]]:
-    """Every policy in a Ray task of its own; rows of every episode are kept."""
+def _in_physics(context: StageContext, runs: Runs) -> tuple[dict[str, dict[int, dict[str, float]]], PhasebError | None]:
+    """Every policy in a Ray task of its own; rows of every episode are kept, and what failed first is told."""
     config, store = context.config, context.store
     first = config.evaluation.first_seed
     episodes = list(range(first, first + config.evaluation.num_episodes))
     task = ray.remote(num_cpus=config.resources.cpus_per_task)(play)
     films = config.report.animation_episodes > 0
-    waiting = {run: task.remote(config, store, *run, episodes, films and run[1] == 0) for run in runs}
+    # A stage that goes on after a failure or a kill finds what it had measured under the same config and policies.
+    done = {run for run in runs if store.exists("evaluation", run[0], str(run[1]), ROWS)}
+    waiting = {
+        run: task.remote(config, store, *run, episodes, films and run[1] == 0) for run in runs if run not in done
+    }
     measured: dict[str, dict[int, dict[str, float]]] = {}
-    for (arm, seed), reference in waiting.items():
-        rows = task_result(reference)
-        write_metrics(store.folder("evaluation", arm, str(seed)), "episodes.parquet", rows)
+    failure: PhasebError | None = None
+    for arm, seed in runs:
+        folder = store.folder("evaluation", arm, str(seed))
+        try:
+            rows = read_metrics(folder, ROWS) if (arm, seed) in done else task_result(waiting[arm, seed])
+        except PhasebError as error:
+            failure = failure or type(error)(f"{arm}, seed {seed}: {error}")
+            continue
+        if (arm, seed) not in done:
+            write_metrics(folder, ROWS, rows)
         measured.setdefault(arm, {})[seed] = aggregate(rows, config.valuation)
         context.progress({"policies": float(sum(map(len, measured.values()))), "of": float(len(runs))})
-    return measured
-
-
-def _decide_in_physics(context: StageContext) -> dict[str, Any]:
-    config = context.config
-    needed = {config.promotion.baseline, config.promotion.candidate}
-    if not needed <= set(config.arms.names):
-        return decide_without_candidate(
-            config.promotion, f"arms.names lacks {', '.join(needed - set(config.arms.names))}"
-        )
-    measure = functools.partial(play, config, context.store)
-    return decide(config.promotion, config.valuation, measure, range(config.arms.num_seeds), _num_train(context.store))
-
-
-def _by_estimate(context: StageContext, runs: Runs) -> tuple[dict[str, dict[int, dict[str, float]]], dict[str, Any]]:
-    """Fitted Q evaluation of every policy on dev episodes, and the decision that follows from it."""
-    config, store = context.config, context.store
-    held_out = read_trajectories(store.folder("latents"), ("dev",))
-    actors = [Actor.load(store.folder("policy", arm, str(seed))) for arm, seed in runs]
-    result = fitted_q_evaluation(config.evaluation.fqe, actors, held_out, config.run.seed)
-    measured: dict[str, dict[int, dict[str, float]]] = {}
-    for i, (arm, seed) in enumerate(runs):
-        nothing = dict.fromkeys(("mpl", "error_rate", "energy_wh_per_unit", "net_value_per_hour"), float("nan"))
-        measured.setdefault(arm, {})[seed] = nothing | {"return": result.interval(i)[0], "num_episodes": 0.0}
-    base, new = config.promotion.baseline, config.promotion.candidate
-    if not {base, new} <= set(config.arms.names):
-        return measured, decide_without_candidate(config.promotion, f"arms.names lacks {base} or {new}")
-    estimates = []
-    for seed in range(config.arms.num_seeds):
-        baseline, candidate = (result.values[runs.index((arm, seed))] for arm in (base, new))
-        estimates.append(Estimate(seed, float(baseline.mean()), tuple((candidate - baseline).tolist())))
-    return measured, decide_by_estimate(config.promotion, estimates)
+    return measured, failure
 
 
 def _summary(
@@ -151,10 +146,6 @@ def _last(rows: Sequence[Mapping[str, Any]], *names: str) -> float:
             if row.get(name) is not None:
                 return float(row[name])
     return float("nan")
-
-
-def _num_train(store: Store) -> int:
-    return len(read_trajectories(store.folder("latents"), ("train",)))
 
 
 def _scale(store: Store, environment: Any) -> ActionScale:

@@ -1,3 +1,7 @@
+import re
+import signal
+import time
+
 import numpy as np
 import pytest
 
@@ -5,6 +9,7 @@ from phaseb.config.valuation import ValuationConfig
 from phaseb.episodes.environment import VectorEnvironment
 from phaseb.errors import ConfigError, DataError
 from phaseb.policy.evaluation import aggregate, evaluate, summarise
+from phaseb.policy.guarded import check_spaces
 
 
 class Counting:
@@ -112,7 +117,67 @@ def test_intervals_are_over_seeds():
 
 
 def test_bad_environments_are_named():
-    with pytest.raises(DataError, match="Counting gave NaN or Inf in rewards of episode 1 at step 2"):
+    with pytest.raises(DataError, match="environment Counting gave NaN or Inf in rewards of episode 1 at step 2"):
         run([3, 4, 5, 6], nan_at=2)
     with pytest.raises(ConfigError, match=r"acts \(3,\), but Counting wants \(1,\)"):
         evaluate(lambda z: np.zeros((len(z), 3), np.float32), Identity(), Counting(2), [1, 2])
+    with pytest.raises(DataError, match="the policy acts NaN or Inf in environment Counting at step 0"):
+        evaluate(lambda z: np.full((len(z), 1), np.nan, np.float32), Identity(), Counting(2), [1, 2])
+
+
+class Bad(Counting):
+    """Does one thing wrong at step 2."""
+
+    def __init__(self, wrong):
+        super().__init__(4)
+        self.wrong = wrong
+
+    def step(self, actions):
+        answer = super().step(actions)
+        if self.clock - 1 == 2:
+            if self.wrong == "raises":
+                raise RuntimeError("the hoist is stuck\nsecond line")
+            if self.wrong == "hangs":
+                try:
+                    while True:
+                        time.sleep(0.01)
+                except Exception:  # noqa: BLE001 (an environment that swallows whatever it is told)
+                    pass
+            if self.wrong == "shrinks":
+                return answer[0], answer[1][:2], *answer[2:]
+            if self.wrong == "forgets":
+                return {"state": answer[0]["state"][:, :1]}, *answer[1:]
+        if self.wrong == "never ends":
+            return answer[0], answer[1], np.zeros(4, bool), np.zeros(4, bool), {}
+        return answer
+
+
+@pytest.mark.parametrize(
+    ("wrong", "line"),
+    [
+        ("raises", "environment Counting failed at step 2: RuntimeError: the hoist is stuck$"),
+        ("hangs", "environment Counting did not answer for 0.2 s (evaluation.step_limit_s) at step 2"),
+        ("shrinks", "environment Counting gave rewards of shape (2,), wanted (4,) at step 2"),
+        ("forgets", "environment Counting gave a state of shape (1,), its own spaces say 2 at step 2"),
+        ("never ends", "environment Counting has 4 episodes that did not end, though 10 steps are the most at step 9"),
+    ],
+)
+def test_whatever_an_environment_does_wrong_is_one_line(wrong, line):
+    pattern = re.escape(line).replace(r"\$", "$")
+    handler, left_s = signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)[0]
+    with pytest.raises(DataError, match=pattern):
+        evaluate(lambda z: np.zeros((len(z), 1), np.float32), Identity(), Bad(wrong), [6, 13, 20, 27], step_limit_s=0.2)
+    assert signal.getsignal(signal.SIGALRM) == handler, "nothing is left behind"
+    assert bool(signal.getitimer(signal.ITIMER_REAL)[0]) == bool(left_s), "somebody else's alarm goes on"
+
+
+def test_spaces_that_do_not_fit_the_policy_are_named():
+    check_spaces(Counting(1), 2, None, 1)
+    check_spaces(Counting(1), 0, None, 1)
+    for sizes, line in (
+        ((3, None, 1), "environment Counting has a state of size 2, the policy was trained with 3"),
+        ((2, (64, 64, 3), 1), r"has frames of shape none, the policy was trained with \(64, 64, 3\)"),
+        ((2, None, 2), "has actions of size 1, the policy was trained with 2"),
+    ):
+        with pytest.raises(ConfigError, match=line):
+            check_spaces(Counting(1), *sizes)

@@ -1,10 +1,13 @@
 import numpy as np
 import pytest
+from scipy import stats
 
 from phaseb.config.promotion import PromotionConfig
 from phaseb.config.valuation import ValuationConfig
 from phaseb.promotion.decision import Estimate, decide, decide_by_estimate, decide_without_candidate
-from phaseb.promotion.paired import look, paired_influence, spent, verdict
+from phaseb.promotion.paired import Evidence, PairedTest, rate, unit_of, verdict
+from phaseb.promotion.reason import told
+from phaseb.promotion.sign_flips import SignFlips, spent
 from phaseb.seeding import numpy_generator
 
 VALUATION = ValuationConfig(price_per_kwh=0)
@@ -39,20 +42,17 @@ def test_influence_is_the_derivative_of_the_ratio():
     g = np.random.default_rng(0)
     data = [{"seed": i, "good_units": g.uniform(1, 5), "errors": g.uniform(0, 1), "duration_h": g.uniform(0.5, 2),
              "energy_wh": g.uniform(0, 9)} for i in range(30)]  # fmt: skip
-    other = [{**r, "good_units": 0.0, "errors": 0.0, "energy_wh": 0.0} for r in data]
-    valuation = ValuationConfig(price_per_kwh=100)
-    difference, baseline, influence = paired_influence(data, other, valuation)
+    value, influence = rate(data, ValuationConfig(price_per_kwh=100), unit_of(data))
 
-    def rate(weights):
+    def weighted(weights):
         net = [r["good_units"] - r["errors"] - 0.1 * r["energy_wh"] for r in data]
         return np.dot(weights, net) / np.dot(weights, [r["duration_h"] for r in data])
 
-    assert baseline == 0
-    assert difference == pytest.approx(rate(np.ones(30)))
+    assert value == pytest.approx(weighted(np.ones(30)))
     for i in range(0, 30, 7):
         step = np.ones(30)
         step[i] += 1e-6
-        assert influence[i] / 30 == pytest.approx((rate(step) - rate(np.ones(30))) / 1e-6, rel=1e-4)
+        assert influence[i] / 30 == pytest.approx((weighted(step) - weighted(np.ones(30))) / 1e-6, rel=1e-4)
 
 
 def test_spending_ends_at_alpha_and_saves_it_for_the_end():
@@ -61,19 +61,58 @@ def test_spending_ends_at_alpha_and_saves_it_for_the_end():
     assert spent(1 / 3, 0.05) < 0.001
 
 
+def test_one_look_at_normal_differences_asks_for_student_s_limit():
+    differences = np.random.default_rng(1).standard_normal(60)
+    assert SignFlips(60, 0.05).critical(differences) == pytest.approx(stats.t.ppf(0.95, 59), rel=0.05)
+
+
+def test_few_pairs_and_pairs_of_one_size_are_never_enough():
+    """Four pairs that all agree happen by chance once in 16: no statistic of theirs can show anything at 5 %."""
+    assert SignFlips(4, 0.05).critical(np.ones(4)) == np.inf
+    assert SignFlips(8, 0.05).critical(np.ones(8)) < np.inf
+    assert SignFlips(8, 0.05).critical(np.zeros(8)) == np.inf
+
+
+def test_looks_share_the_error():
+    """Looking early makes the last limit higher than looking once, but by less than adding the errors up would."""
+    differences = np.random.default_rng(2).standard_normal(60)
+    test = SignFlips(60, 0.05)
+    first, _, last = (test.critical(differences[:n]) for n in (20, 40, 60))
+    assert first > last > SignFlips(60, 0.05).critical(differences)
+    assert last < stats.t.ppf(1 - (spent(1, 0.05) - spent(2 / 3, 0.05)), 59)
+
+
+def compare(candidate, baseline, asked=0.0):
+    return PairedTest(VALUATION, asked, len(candidate), 0.05).look(candidate, baseline)
+
+
 def test_pairing_takes_out_the_luck_of_the_start():
     seeds = range(40)
-    evidence = look(rows(seeds, 3.5, 0.3, luck=5.0), rows(seeds, 3.0, 0.3, luck=5.0, stream=1), VALUATION, 1, 1, 0.05)
-    assert evidence.low > 0
-    assert verdict(evidence, "better", 0.0) == "promote"
+    evidence = compare(rows(seeds, 3.5, 0.3, luck=5.0), rows(seeds, 3.0, 0.3, luck=5.0, stream=1))
+    assert 0 < evidence.low < evidence.difference < evidence.high
+    assert (evidence.excess, evidence.excess_low) == (evidence.difference, evidence.low)
+    assert verdict(evidence) == "promote"
     with pytest.raises(ValueError, match="same episode seeds"):
-        look(rows([1, 2], 3), rows([1, 3], 3), VALUATION, 1, 1, 0.05)
+        compare(rows([1, 2], 3), rows([1, 3], 3))
+
+
+def test_what_is_asked_is_tested_with_the_baseline_s_own_spread():
+    """A candidate that always makes exactly 1.2 x the baseline is 10 % ahead for sure, 20 % ahead not at all."""
+    base = rows(range(30), 3.0, luck=2.0)
+    ahead = [{**r, "good_units": 1.2 * r["good_units"]} for r in base]
+    assert verdict(compare(ahead, base, 0.1)) == "promote"
+    assert compare(ahead, base, 0.1).excess == pytest.approx(0.1 * compare(ahead, base).baseline)
+    assert verdict(compare(ahead, base, 0.2 + 1e-6)) != "promote"
+    losing = [{**r, "good_units": r["good_units"] - 20} for r in base]
+    assert verdict(compare(base, losing, 0.1)) == "promote", "a loss is measured by its size"
 
 
 def test_returns_stand_in_where_economics_are_unknown():
     a = [{"seed": i, "return": 2.0 + i % 2, "good_units": np.nan} for i in range(10)]
-    b = [{"seed": i, "return": 1.0, "good_units": np.nan} for i in range(10)]
-    assert paired_influence(a, b, VALUATION)[0] == pytest.approx(1.5)
+    b = [{"seed": i, "return": 1.0, **dict.fromkeys(("good_units", "errors", "energy_wh"), 1.0), "duration_h": 1.0}
+         for i in range(10)]  # fmt: skip
+    evidence = compare(a, b)
+    assert (evidence.difference, evidence.unit) == (pytest.approx(1.5), "return")
 
 
 def test_a_clear_gain_is_promoted_before_the_budget_is_spent():
@@ -82,7 +121,8 @@ def test_a_clear_gain_is_promoted_before_the_budget_is_spent():
     assert decision["promoted"]
     assert decision["shipped"] == "trust_weighted"
     assert decision["budget"]["spent_episodes"] < 120
-    assert "trust_weighted is promoted: it is better than real_only" in decision["reason"]
+    assert decision["reason"].startswith("trust_weighted is shipped: it earned ")
+    assert decision["budget"]["real_episodes"] == 50 + decision["budget"]["spent_episodes"]
     played = [(arm, seed) for arm, policy, seeds in run.calls for seed in seeds]
     assert len(played) == len(set(played)), "no episode is paid for twice"
     assert {policy for _, policy, _ in run.calls} == {0, 1, 2}
@@ -91,11 +131,12 @@ def test_a_clear_gain_is_promoted_before_the_budget_is_spent():
 def test_no_gain_ships_the_baseline_within_the_budget():
     decision = decide(PromotionConfig(), VALUATION, measure(0.0), [0], 50)
     assert decision["shipped"] == "real_only"
-    assert decision["budget"] == {"max_episodes": 50, "spent_episodes": 50}
+    assert decision["budget"] == {"max_episodes": 50, "spent_episodes": 50, "real_episodes": 100}
+    assert "which may be chance" in decision["reason"]
     harm = decide(PromotionConfig(max_episodes=300), VALUATION, measure(-2.0), [0], 50)
     assert harm["shipped"] == "real_only"
     assert harm["budget"]["spent_episodes"] < 300, "clear harm ends the test early"
-    assert "worse" in harm["reason"]
+    assert "$/h less in" in harm["reason"]
 
 
 def test_not_worse_promotes_an_equal():
@@ -111,6 +152,49 @@ def test_false_promotions_keep_to_their_rate():
     assert wrong / 400 <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 400)
 
 
+def test_policies_that_act_alike_end_the_test_at_once():
+    def same(arm, policy_seed, seeds):
+        return rows(seeds, 3.0)
+
+    decision = decide(PromotionConfig(), VALUATION, same, [0, 1], 60)
+    assert decision["reason"] == "real_only is shipped: trust_weighted did just the same in 10 paired episodes"
+    assert decision["budget"]["spent_episodes"] == 20
+    assert decide(PromotionConfig(rule="not_worse", max_episodes=120), VALUATION, same, [0], 60)["promoted"]
+
+
+def evidence(difference, low, high, excess=None, unit="$/h", alike=False):
+    """Bounds of the excess lie about it as those of the difference do."""
+    excess = difference if excess is None else excess
+    around = (excess, excess + low - difference, excess + high - difference)
+    return Evidence(difference, low, high, *around, 100.0, unit, 25, 3, alike)
+
+
+@pytest.mark.parametrize(
+    ("change", "found", "sentence"),
+    [
+        ({}, evidence(184, 61, 300), "trust_weighted is shipped: it earned 184 $/h more than real_only in 25 paired "
+         "episodes, at 95% at least 61"),
+        ({}, evidence(12, -40, 64), "real_only is shipped: trust_weighted earned 12 $/h more in 25 paired episodes, "
+         "which may be chance (-40 to +64)"),
+        ({}, evidence(-80, -120, -40), "real_only is shipped: trust_weighted earned 80 $/h less in 25 paired episodes"),
+        ({"min_gain": 0.1}, evidence(12, 5, 19, 2), "real_only is shipped: trust_weighted earned 12 $/h more in 25 "
+         "paired episodes, which may be less than the 10% that are asked for"),
+        ({"rule": "not_worse"}, evidence(-1, -3, 1, 4), "trust_weighted is shipped: it earned 1 $/h less than "
+         "real_only in 25 paired episodes, at 95% within the 5% that it may lose"),
+        ({"rule": "not_worse"}, evidence(-9, -19, 1, -4), "real_only is shipped: trust_weighted earned 9 $/h less in "
+         "25 paired episodes, which may be beyond the 5% that it may lose"),
+        ({"rule": "not_worse"}, evidence(-19, -22, -16, -14), "real_only is shipped: trust_weighted earned 19 $/h less "
+         "in 25 paired episodes, beyond the 5% that it may lose"),
+        ({}, evidence(0.5, -0.1, 1.1, unit="return"), "real_only is shipped: trust_weighted returned 0.5 more an "
+         "episode in 25 paired episodes, which may be chance (-0.1 to +1.1)"),
+        ({}, evidence(1, -np.inf, np.inf), "real_only is shipped: trust_weighted earned 1 $/h more in 25 paired "
+         "episodes, which may be chance"),
+    ],
+)  # fmt: skip
+def test_the_reason_is_one_plain_sentence(change, found, sentence):
+    assert told(PromotionConfig(**change), found, verdict(found)) == sentence
+
+
 def test_estimates_promote_only_what_all_of_them_see():
     config = PromotionConfig()
     sure = [Estimate(s, 3.0, tuple(1.0 + 0.05 * i for i in range(10))) for s in (0, 1)]
@@ -120,7 +204,7 @@ def test_estimates_promote_only_what_all_of_them_see():
     assert refused["shipped"] == "real_only"
     assert refused["evidence"]["difference"] > 0
     assert refused["method"] == "fqe"
-    assert "estimated difference" in refused["reason"]
+    assert refused["reason"].startswith("real_only is shipped: trust_weighted would return 0.7 more an episode by off-")
 
 
 def test_nothing_to_test_ships_the_baseline():

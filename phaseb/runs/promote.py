@@ -1,0 +1,82 @@
+"""Decide which arm is shipped: by a test in physics where there is an environment, by off-policy evaluation else."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from phaseb.config.promotion import PromotionConfig
+from phaseb.config.root import Config
+from phaseb.episodes.shards import read_trajectories
+from phaseb.errors import ConfigError
+from phaseb.policy.actor import Actor
+from phaseb.policy.fqe import fitted_q_evaluation
+from phaseb.promotion.decision import Estimate, Measure, decide, decide_by_estimate, decide_without_candidate
+from phaseb.runs.stage import StageContext
+from phaseb.storage import Store
+
+Runs = Sequence[tuple[str, int]]
+
+
+def decide_in_physics(context: StageContext, measure: Measure) -> dict[str, Any]:
+    """The decision by paired episodes; see `check_disjoint`."""
+    config, num_train = context.config, _num_train(context.store)
+    if refused := _nothing_to_test(config.promotion, config, context.store):
+        return decide_without_candidate(config.promotion, refused, num_train)
+    return decide(config.promotion, config.valuation, measure, range(config.arms.num_seeds), num_train)
+
+
+def by_estimate(context: StageContext, runs: Runs) -> tuple[dict[str, dict[int, dict[str, float]]], dict[str, Any]]:
+    """Fitted Q evaluation of every policy on dev episodes, and the decision that follows from it."""
+    config, store = context.config, context.store
+    held_out = read_trajectories(store.folder("latents"), ("dev",))
+    actors = [Actor.load(store.folder("policy", arm, str(seed))) for arm, seed in runs]
+    result = fitted_q_evaluation(config.evaluation.fqe, actors, held_out, config.run.seed)
+    measured: dict[str, dict[int, dict[str, float]]] = {}
+    for i, (arm, seed) in enumerate(runs):
+        nothing = dict.fromkeys(("mpl", "error_rate", "energy_wh_per_unit", "net_value_per_hour"), float("nan"))
+        measured.setdefault(arm, {})[seed] = nothing | {"return": result.interval(i)[0], "num_episodes": 0.0}
+    base, new, num_train = config.promotion.baseline, config.promotion.candidate, _num_train(store)
+    if refused := _nothing_to_test(config.promotion, config, store):
+        return measured, decide_without_candidate(config.promotion, refused, num_train)
+    estimates = []
+    for seed in range(config.arms.num_seeds):
+        baseline, candidate = (result.values[runs.index((arm, seed))] for arm in (base, new))
+        estimates.append(Estimate(seed, float(baseline.mean()), tuple((candidate - baseline).tolist())))
+    return measured, decide_by_estimate(config.promotion, estimates, num_train)
+
+
+def _nothing_to_test(promotion: PromotionConfig, config: Config, store: Store) -> str:
+    """Why there is nothing to test, or an empty text."""
+    missing = [arm for arm in (promotion.baseline, promotion.candidate) if arm not in config.arms.names]
+    if missing:
+        return f"arms.names lacks {' and '.join(missing)}"
+    if all(_same(store, promotion, seed) for seed in range(config.arms.num_seeds)):
+        return f"{promotion.candidate} took nothing of the synthetic data, and is the same policy to the last bit"
+    return ""
+
+
+def _same(store: Store, promotion: PromotionConfig, seed: int) -> bool:
+    one, other = (Actor.load(store.folder("policy", arm, str(seed))).state_dict()
+                  for arm in (promotion.baseline, promotion.candidate))  # fmt: skip
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def check_disjoint(context: StageContext) -> None:
+    """See that the episodes which the decision may spend are not among those that are reported.
+
+    Raises:
+        ConfigError: where they are.
+    """
+    config = context.config
+    first, told = config.promotion.first_seed, config.evaluation.first_seed
+    last = first + (config.promotion.max_episodes or _num_train(context.store))
+    if first < told + config.evaluation.num_episodes and told < last:
+        raise ConfigError(
+            f"promotion.first_seed={first}: its episodes up to {last - 1} are among those that evaluation reports "
+            f"({told} to {told + config.evaluation.num_episodes - 1}); take others"
+        )
+
+
+def _num_train(store: Store) -> int:
+    return len(read_trajectories(store.folder("latents"), ("train",)))
