@@ -13,7 +13,11 @@ class PromotionConfig(Section):
     baseline: str = Field("real_only", min_length=1, description="arm that is shipped unless the test says otherwise")
     candidate: str = Field("trust_weighted", min_length=1, description="arm that may be promoted")
     rule: Literal["better", "not_worse"] = Field("better", description="what the test has to show of the candidate")
-    min_gain: float = Field(0.0, ge=0, description="for better: share of the baseline's value that must be gained")
+    min_gain: float = Field(
+        0.02, ge=0,
+        description="for better: what must be gained, as a share of the baseline's value or, where that is more, of "
+        "what a recorded episode earns or loses on average; below it a gain is called none",
+    )  # fmt: skip
     margin: float = Field(0.05, ge=0, lt=1, description="for not_worse: share of the baseline's value that may be lost")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of the test: 1 - this is the rate of false promotions")
     max_episodes: int | None = Field(

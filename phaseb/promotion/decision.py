@@ -8,7 +8,7 @@ import numpy as np
 
 from phaseb.config.promotion import PromotionConfig
 from phaseb.config.valuation import ValuationConfig
-from phaseb.promotion.paired import Evidence, PairedTest, Row, asked, verdict
+from phaseb.promotion.paired import Evidence, PairedTest, Row, Scale, asked, verdict
 from phaseb.promotion.reason import told
 
 Measure = Callable[[str, int, Sequence[int]], list[Row]]
@@ -31,8 +31,9 @@ class Estimate:
 
 
 def decide(
-    config: PromotionConfig, valuation: ValuationConfig, measure: Measure, seeds: Sequence[int], num_train: int
-) -> dict[str, Any]:
+    config: PromotionConfig, valuation: ValuationConfig, measure: Measure, seeds: Sequence[int], num_train: int,
+    scale: Scale | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Test candidate against baseline in physics, no more episodes than the budget, and say which is shipped.
 
     Pair i plays episode seed `first_seed + i` with the policies of seed `seeds[i mod S]`, so the decision is about
@@ -42,10 +43,11 @@ def decide(
         measure: runs a policy. Its episodes count as real ones; the decision says how many it spent.
         seeds: policy seeds that both arms were trained with.
         num_train: training episodes, the budget where `max_episodes` is null.
+        scale: what recorded episodes earn; see `PairedTest`.
     """
     budget = config.max_episodes or max(4, num_train)
     pairs_of_look = np.unique(np.linspace(0, budget // 2, config.looks + 1).round().astype(int))[1:]
-    test = PairedTest(valuation, asked(config), int(pairs_of_look[-1]), 1 - config.confidence)
+    test = PairedTest(valuation, asked(config), int(pairs_of_look[-1]), 1 - config.confidence, scale)
     rows: dict[str, list[Row]] = {config.candidate: [], config.baseline: []}
     trail: list[Evidence] = []
     for pairs in pairs_of_look:
@@ -62,7 +64,7 @@ def decide(
 
 
 def decide_by_estimate(
-    config: PromotionConfig, estimates: Sequence[Estimate], num_train: int = 0
+    config: PromotionConfig, estimates: Sequence[Estimate], num_train: int = 0, scale: Scale | None = None
 ) -> dict[str, Any]:
     """Decide without physics: promote only where nearly every estimator sees the gain on every seed's average.
 
@@ -75,7 +77,8 @@ def decide_by_estimate(
     alpha, penalty = 1 - config.confidence, config.estimate_penalty * spread
     middle = float(per_member.mean())
     low, high = (float(np.quantile(per_member, q)) for q in (alpha, 1 - alpha))
-    low, high, beyond = low - penalty, high + penalty, middle - asked(config) * abs(value)
+    size = max(abs(value), (scale or {}).get("return", 0.0) if config.rule == "better" else 0.0)
+    low, high, beyond = low - penalty, high + penalty, middle - asked(config) * size
     evidence = Evidence(middle, low, high, beyond, low - middle + beyond, high - middle + beyond, value, "return",
                         len(per_member), 1, not per_member.any())  # fmt: skip
     result = verdict(evidence)

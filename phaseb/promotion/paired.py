@@ -2,8 +2,10 @@
 
 Both policies meet the same starts, so an episode's difference is free of the start's luck. The statistic is a
 difference of ratios of sums (net value an hour), so every episode enters by its influence on it. What is tested is
-the excess over what the rule asks for: candidate - (1 + asked) x baseline. What chance could show, and how the error
-is spent over the looks, is told by `sign_flips`.
+the excess over what the rule asks for: candidate - baseline - asked x the larger of |baseline| and what recorded
+episodes earn. (Two policies that hardly act differ by what they save in energy, surely and by next to nothing, until
+one of them does place a part: a test of "more than zero" would promote on that.) What chance could show, and how the
+error is spent over the looks, is told by `sign_flips`.
 """
 
 from collections.abc import Sequence
@@ -19,6 +21,8 @@ from phaseb.promotion.sign_flips import SignFlips
 
 Row = dict[str, float]
 Verdict = Literal["promote", "reject", "open", "alike"]
+Scale = dict[str, float]
+"""What a recorded episode earns or loses on average, by unit."""
 ECONOMICS = ("good_units", "errors", "energy_wh", "duration_h")
 
 
@@ -52,13 +56,16 @@ class PairedTest:
     """One decision's test; `look` is called with more pairs each time.
 
     Args:
-        asked: share of the baseline's value that the candidate must be ahead, or may be behind (negative).
+        asked: share of the value that the candidate must be ahead, or may be behind (negative).
+        scale: what a recorded episode earns or loses on average, in the same unit; for a gain that is asked for.
         num_pairs: that it may see at most.
         alpha: chance of a wrong promotion.
     """
 
-    def __init__(self, valuation: ValuationConfig, asked: float, num_pairs: int, alpha: float) -> None:
-        self._valuation, self._asked = valuation, asked
+    def __init__(
+        self, valuation: ValuationConfig, asked: float, num_pairs: int, alpha: float, scale: Scale | None = None
+    ) -> None:
+        self._valuation, self._asked, self._scale = valuation, asked, scale or {}
         self._better, self._worse = (SignFlips(num_pairs, alpha) for _ in range(2))
         self._looks = 0
 
@@ -74,8 +81,10 @@ class PairedTest:
         unit = unit_of([*candidate, *baseline])
         value_c, influence_c = rate(candidate, self._valuation, unit)
         value_b, influence_b = rate(baseline, self._valuation, unit)
-        share = self._asked if value_b >= 0 else -self._asked
-        difference, excess = value_c - value_b, value_c - (1 + share) * value_b
+        size = self._scale.get(unit, 0.0) if self._asked > 0 else 0.0
+        fixed = size >= abs(value_b)  # then the bar does not move with the baseline's luck
+        share = 0.0 if fixed else self._asked if value_b >= 0 else -self._asked
+        difference, excess = value_c - value_b, value_c - (1 + share) * value_b - fixed * self._asked * size
         influence = influence_c - (1 + share) * influence_b
         # Signs are turned on both sides, so the larger of the two limits serves for both bounds.
         limit = max(self._better.critical(excess + influence), self._worse.critical(-excess - influence))
@@ -103,6 +112,15 @@ def unit_of(rows: Sequence[Row]) -> str:
     """What policies are compared by: net value in $/h, or the return where an episode's economics are unknown."""
     known = [row.get(name, np.nan) for row in rows for name in ECONOMICS]
     return "$/h" if np.isfinite(known).all() and sum(row["duration_h"] for row in rows) > 0 else "return"
+
+
+def scale_of(rows: Sequence[Row], valuation: ValuationConfig) -> Scale:
+    """The size of what recorded episodes earn: the mean of its absolute value, in every unit that is known of them."""
+    sizes = {"return": float(np.mean(np.abs([row["return"] for row in rows])))} if rows else {}
+    if rows and unit_of(rows) == "$/h":
+        one_by_one = [rate([row], valuation, "$/h")[0] for row in rows]
+        sizes["$/h"] = float(np.average(np.abs(one_by_one), weights=[row["duration_h"] for row in rows]))
+    return sizes
 
 
 def rate(rows: Sequence[Row], valuation: ValuationConfig, unit: str) -> tuple[float, NDArray[np.float64]]:

@@ -41,7 +41,7 @@ def _surely(config: PromotionConfig, e: Evidence) -> str:
 def _doubt(config: PromotionConfig, e: Evidence) -> str:
     if config.rule == "not_worse":
         return f"may be beyond the {config.margin:.0%} that it may lose"
-    if config.min_gain > 0 and e.low > 0:
+    if e.low > 0:
         return f"may be less than the {config.min_gain:.0%} that are asked for"
     between = f" ({e.low:+.3g} to {e.high:+.3g})" if math.isfinite(e.low) else ""
     return f"may be chance{between}"

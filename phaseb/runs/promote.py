@@ -12,6 +12,7 @@ from phaseb.errors import ConfigError
 from phaseb.policy.actor import Actor
 from phaseb.policy.fqe import fitted_q_evaluation
 from phaseb.promotion.decision import Estimate, Measure, decide, decide_by_estimate, decide_without_candidate
+from phaseb.promotion.paired import ECONOMICS, Scale, scale_of
 from phaseb.runs.stage import StageContext
 from phaseb.storage import Store
 
@@ -23,7 +24,8 @@ def decide_in_physics(context: StageContext, measure: Measure) -> dict[str, Any]
     config, num_train = context.config, _num_train(context.store)
     if refused := _nothing_to_test(config.promotion, config, context.store):
         return decide_without_candidate(config.promotion, refused, num_train)
-    return decide(config.promotion, config.valuation, measure, range(config.arms.num_seeds), num_train)
+    scale = _scale(config, context.store)
+    return decide(config.promotion, config.valuation, measure, range(config.arms.num_seeds), num_train, scale)
 
 
 def by_estimate(context: StageContext, runs: Runs) -> tuple[dict[str, dict[int, dict[str, float]]], dict[str, Any]]:
@@ -43,7 +45,7 @@ def by_estimate(context: StageContext, runs: Runs) -> tuple[dict[str, dict[int, 
     for seed in range(config.arms.num_seeds):
         baseline, candidate = (result.values[runs.index((arm, seed))] for arm in (base, new))
         estimates.append(Estimate(seed, float(baseline.mean()), tuple((candidate - baseline).tolist())))
-    return measured, decide_by_estimate(config.promotion, estimates, num_train)
+    return measured, decide_by_estimate(config.promotion, estimates, num_train, _scale(config, store))
 
 
 def _nothing_to_test(promotion: PromotionConfig, config: Config, store: Store) -> str:
@@ -76,6 +78,15 @@ def check_disjoint(context: StageContext) -> None:
             f"promotion.first_seed={first}: its episodes up to {last - 1} are among those that evaluation reports "
             f"({told} to {told + config.evaluation.num_episodes - 1}); take others"
         )
+
+
+def _scale(config: Config, store: Store) -> Scale:
+    """What the training episodes earned or lost, one by one."""
+    real = read_trajectories(store.folder("latents"), ("train",))
+    returns = {"return": real.rewards.sum(1).astype(float)}
+    columns = {name: values for name, values in real.metrics.items() if name in ECONOMICS} | returns
+    rows = [{name: float(values[i]) for name, values in columns.items()} for i in range(len(real))]
+    return scale_of(rows, config.valuation)
 
 
 def _num_train(store: Store) -> int:

@@ -5,7 +5,7 @@ from scipy import stats
 from phaseb.config.promotion import PromotionConfig
 from phaseb.config.valuation import ValuationConfig
 from phaseb.promotion.decision import Estimate, decide, decide_by_estimate, decide_without_candidate
-from phaseb.promotion.paired import Evidence, PairedTest, rate, unit_of, verdict
+from phaseb.promotion.paired import Evidence, PairedTest, rate, scale_of, unit_of, verdict
 from phaseb.promotion.reason import told
 from phaseb.promotion.sign_flips import SignFlips, spent
 from phaseb.seeding import numpy_generator
@@ -105,6 +105,25 @@ def test_what_is_asked_is_tested_with_the_baseline_s_own_spread():
     assert verdict(compare(ahead, base, 0.2 + 1e-6)) != "promote"
     losing = [{**r, "good_units": r["good_units"] - 20} for r in base]
     assert verdict(compare(base, losing, 0.1)) == "promote", "a loss is measured by its size"
+
+
+def test_what_is_next_to_nothing_is_no_gain():
+    """Both do nothing, and the candidate surely saves a little: no gain against what recorded episodes earn."""
+    idle = [{"seed": i, "return": 0.0, "good_units": 0.0, "errors": 0.0, "duration_h": 1.0, "energy_wh": 2.0 + i % 3}
+            for i in range(30)]  # fmt: skip
+    thrifty = [{**r, "energy_wh": 0.9 * r["energy_wh"]} for r in idle]
+    recorded = [{**r, "good_units": 3.0 * (-1) ** i} for i, r in enumerate(idle)]
+    prices = ValuationConfig()
+    scale = scale_of(recorded, prices)
+    assert scale["$/h"] == pytest.approx(3.0, rel=0.01), "their size, however they cancel"
+
+    def look(scale):
+        return PairedTest(prices, 0.02, len(idle), 0.05, scale).look(thrifty, idle)
+
+    assert verdict(look({})) == "promote"
+    assert verdict(look(scale)) != "promote"
+    assert look(scale).low > 0
+    assert look(scale).excess == pytest.approx(look(scale).difference - 0.02 * scale["$/h"])
 
 
 def test_returns_stand_in_where_economics_are_unknown():

@@ -1,0 +1,194 @@
+"""World models broken on purpose: is harm kept out, and is a good model let in?
+
+    python benchmarks/sabotage.py --seeds 20 --out sabotage.json           seven kinds, twenty cheap seeds
+    python benchmarks/sabotage.py --good --seeds 10 --out good.json        does promotion fire on a good model?
+
+Every seed redraws episodes and policies. Seven kinds: `untrained` and `report-2025` are trained ensembles' poor
+relations; the rest break the physics itself, which is right in all else and never disagrees with itself, so that no
+disagreement betrays them. For each kind two arms are held against `real_only`: `fixed_weight` draws the broken model's
+whole rollouts ungated, `trust_weighted` follows the policy as far as the look at the model's skill allows. Where that
+is no step at all its batches are real_only's, and so its policy is, bit for bit (tests/unit/policy/
+test_do_no_harm.py), so it is not trained a second time. The decision is the real one, by the sequential test in
+physics. Seeds that `--out` already holds are not run again.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from broken_models import BREAKS, OTHER_CELL, PhysicsModel
+from cheap_seeds import CheapSeed, Way, imagined, play, train
+
+from phaseb.config.policy import PolicyConfig
+from phaseb.config.promotion import PromotionConfig
+from phaseb.config.valuation import ValuationConfig
+from phaseb.config.world_model import WorldModelConfig
+from phaseb.data_parallel import LearnerContext
+from phaseb.metrics import mean_interval
+from phaseb.policy.actor import Actor
+from phaseb.policy.evaluation import Row, aggregate
+from phaseb.policy.skill import Imagine
+from phaseb.promotion.decision import decide
+from phaseb.runs.generators import report_model
+from phaseb.world_model.learner import make_learner as make_world_model
+
+SMALL = WorldModelConfig.model_validate(
+    {"num_members": 3, "hidden_size": 32, "head_size": 32, "num_blocks": 1, "look_ahead": 0,
+     "horizon": {"steps": 10, "start": 4}}
+)  # fmt: skip
+REPORT_STEPS = 300
+FIXED_SHARE, STORED, PERTURBATION = 0.1, 60, 0.3
+FIRST_EPISODE = 1_000_000
+Result = dict[str, Any]
+
+
+def trained(config: WorldModelConfig, seed: CheapSeed, num_steps: int) -> Imagine:
+    """An ensemble on the seed's episodes after so many steps; 0 leaves it as it was drawn."""
+    learner = make_world_model(config, seed.real, LearnerContext(seed.seed))
+    for step in range(num_steps):
+        learner.step(step)
+    return learner.bundle().rollout
+
+
+def models(seed: CheapSeed) -> dict[str, Imagine]:
+    """The seven kinds."""
+    physics = PhysicsModel(seed.standard)
+    return {
+        "untrained": trained(SMALL, seed, 0),
+        "report-2025": trained(report_model(SMALL, REPORT_STEPS), seed, REPORT_STEPS),
+        **{kind: brake(physics) for kind, brake in BREAKS.items()},
+        "of another cell": PhysicsModel(seed.standard, OTHER_CELL),
+    }
+
+
+def prepare(seed: CheapSeed, args: argparse.Namespace) -> dict[str, int]:
+    """Arms of a seed; returns the steps that each kind's model is followed."""
+    kinds = {"good": PhysicsModel(seed.standard)} | ({} if args.good else models(seed))
+    follow = {f"trust_weighted/{kind}": Way(args.share, follow=model) for kind, model in kinds.items()}
+    seed.prepare(follow, args.policy)
+    steps = {kind: seed.hooks[f"trust_weighted/{kind}"].horizon for kind in kinds}
+    ways = {"real_only": Way()}
+    ways |= {arm: way for arm, way in follow.items() if steps[arm.removeprefix("trust_weighted/")]}
+    for kind, model in kinds.items():
+        if args.good:
+            continue
+        stored = imagined(model, seed.real, STORED, PERTURBATION, seed.seed, kind)
+        ways[f"fixed_weight/{kind}"] = Way(args.fixed_share, stored=stored)
+    seed.hooks.clear()
+    seed.prepare(ways, args.policy)
+    return steps
+
+
+def decided(seed: CheapSeed, actors: Mapping[str, Actor], arm: str, args: argparse.Namespace) -> Result:
+    """The decision on one arm as a run makes it, and what it cost."""
+    config = PromotionConfig(candidate="trust_weighted", max_episodes=args.budget)
+
+    def measure(name: str, policy_seed: int, episodes: Sequence[int]) -> list[Row]:
+        return play(actors["real_only" if name == config.baseline else arm], seed.standard, episodes)
+
+    decision = decide(config, ValuationConfig(), measure, [0], len(seed.real))
+    return {"shipped": decision["shipped"], "reason": decision["reason"],
+            "spent_episodes": decision["budget"]["spent_episodes"]}  # fmt: skip
+
+
+def study(seed: CheapSeed, actors: Mapping[str, Actor], steps: Mapping[str, int], args: argparse.Namespace) -> Result:
+    episodes = range(FIRST_EPISODE, FIRST_EPISODE + args.evaluate)
+    scores = {
+        arm: aggregate(play(actor, seed.standard, episodes), ValuationConfig()) for arm, actor in actors.items()
+    }
+    row: Result = {"real_only": scores["real_only"]}
+    for kind, followed in steps.items():
+        arm = f"trust_weighted/{kind}"
+        told: Result = {"steps": followed, "trust_weighted": scores.get(arm, scores["real_only"])}
+        told |= {"bit_identical": arm not in actors}
+        told |= decided(seed, actors, arm, args) if arm in actors else {"shipped": "real_only", "spent_episodes": 0}
+        if f"fixed_weight/{kind}" in scores:
+            told["fixed_weight"] = scores[f"fixed_weight/{kind}"]
+        row[kind] = told
+    return row
+
+
+def run(numbers: Sequence[int], args: argparse.Namespace) -> dict[str, Result]:
+    """The rows of seeds that train together."""
+    seeds = [CheapSeed(number, args.episodes) for number in numbers]
+    steps = {seed.seed: prepare(seed, args) for seed in seeds}
+    start = time.process_time()
+    actors = train(seeds, args.policy)
+    rows = {str(seed.seed): study(seed, actors[seed.seed], steps[seed.seed], args) for seed in seeds}
+    print(f"seeds {numbers}: {time.process_time() - start:.0f} s of one core to train and to measure", flush=True)
+    return rows
+
+
+def table(rows: Mapping[str, Result], metric: str) -> list[Result]:
+    """Each kind's arms against real_only, paired by seed: mean difference as a share of real_only's mean."""
+    base = np.array([row["real_only"][metric] for row in rows.values()])
+    print(f"{len(rows)} seeds, {metric} of real_only {base.mean():.2f}; differences as shares of it [95 %]")
+    print(f"{'model':28s} {'steps':>5s} {'same':>5s} {'real shipped':>12s} {'trust_weighted':>26s} {'fixed_weight':>26s}")
+    told = []
+    for kind in next(iter(rows.values())).keys() - {"real_only"}:
+        of = [row[kind] for row in rows.values()]
+
+        def share(arm: str, of: Sequence[Result] = of) -> tuple[float, float, float] | None:
+            if any(arm not in one for one in of):
+                return None
+            gains = [one[arm][metric] - b for one, b in zip(of, base, strict=True)]
+            mean, low, high = (value / abs(base.mean()) for value in mean_interval(gains))
+            return mean, low, high
+
+        one = {"kind": kind, "mean_steps": float(np.mean([o["steps"] for o in of])),
+               "bit_identical": sum(o["bit_identical"] for o in of),
+               "real_only_shipped": sum(o["shipped"] == "real_only" for o in of), "seeds": len(of),
+               "trust_weighted": share("trust_weighted"), "fixed_weight": share("fixed_weight")}  # fmt: skip
+        told.append(one)
+    for one in sorted(told, key=lambda o: str(o["kind"])):
+        print(f"{one['kind']:28s} {one['mean_steps']:5.1f} {one['bit_identical']:5d} {one['real_only_shipped']:12d} "
+              f"{_cell(one['trust_weighted'])} {_cell(one['fixed_weight'])}")  # fmt: skip
+    return told
+
+
+def _cell(share: tuple[float, float, float] | None) -> str:
+    return f"{'':>26s}" if share is None else f"{share[0]:+8.1%} [{share[1]:+7.1%},{share[2]:+7.1%}]"
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=20, help="how many")
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--good", action="store_true", help="only the good model, against real_only")
+    parser.add_argument("--episodes", type=int, default=30)
+    parser.add_argument("--share", type=float, default=0.5, help="synthetic share of a batch of trust_weighted")
+    parser.add_argument("--fixed-share", type=float, default=FIXED_SHARE, help="of fixed_weight")
+    parser.add_argument("--evaluate", type=int, default=100, help="evaluation episodes a policy")
+    parser.add_argument("--budget", type=int, default=None, help="physics episodes a decision may spend")
+    parser.add_argument("--together", type=int, default=2, help="seeds that train together")
+    parser.add_argument("--policy", type=json.loads, default={}, help="JSON of settings of `policy` that differ")
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    small = {"num_steps": 1500, "width": 32, "batch_size": 32, "runs_together": 24,
+             "augmentation": {"refresh_steps": 300, "starts": 300},
+             "offline": {"clone_share": 0.25, "value_share": 0.1}}  # fmt: skip
+    args.policy = PolicyConfig.model_validate(small | args.policy)
+    return args
+
+
+def main() -> None:
+    args = parse()
+    torch.set_num_threads(1)
+    rows = json.loads(args.out.read_text())["rows"] if args.out and args.out.exists() else {}
+    missing = [s for s in range(args.first_seed, args.first_seed + args.seeds) if str(s) not in rows]
+    while missing:
+        part, missing = missing[: args.together], missing[args.together :]
+        rows |= run(part, args)
+        if args.out:
+            args.out.write_text(json.dumps({"rows": rows}, indent=1))
+    told = {metric: table(rows, metric) for metric in ("return", "net_value_per_hour")}
+    print(json.dumps({"benchmark": "sabotage", "episodes": args.episodes, "seeds": len(rows), **told}))
+
+
+if __name__ == "__main__":
+    main()
