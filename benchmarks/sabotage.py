@@ -128,7 +128,8 @@ def table(rows: Mapping[str, Result], metric: str) -> list[Result]:
     """Each kind's arms against real_only, paired by seed: mean difference as a share of real_only's mean."""
     base = np.array([row["real_only"][metric] for row in rows.values()])
     print(f"{len(rows)} seeds, {metric} of real_only {base.mean():.2f}; differences as shares of it [95 %]")
-    print(f"{'model':28s} {'steps':>5s} {'same':>5s} {'real shipped':>12s} {'trust_weighted':>26s} {'fixed_weight':>26s}")
+    print(f"{'model':28s} {'steps':>5s} {'same':>5s} {'real shipped':>12s} "
+          f"{'trust_weighted':>26s} {'fixed_weight':>26s}")  # fmt: skip
     told = []
     for kind in next(iter(rows.values())).keys() - {"real_only"}:
         of = [row[kind] for row in rows.values()]

@@ -33,7 +33,7 @@ TINY: dict[str, Any] = {
     "policy": {"num_steps": 12, "batch_size": 16, "width": 8, "log_every": 2,
                "augmentation": {"first_step": 4, "refresh_steps": 4, "starts": 8}},
     "evaluation": {"num_episodes": 6, "num_envs": 6,
-                   "fqe": {"num_steps": 10, "num_members": 2, "width": 8, "batch_size": 16}},
+                   "fqe": {"num_members": 2, "num_trees": 2}},
     "promotion": {"max_episodes": 12, "looks": 1},
     "training": {"checkpoint_every_s": 1e-6, "log_every": 2, "validate_every": 4},
     "resources": {"num_workers": 0, "num_cpus": 2, "object_store_gb": 0.1},

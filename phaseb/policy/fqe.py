@@ -1,9 +1,15 @@
 """Fitted Q evaluation: what policies would earn, told from recorded episodes alone (Le, Voloshin and Yue 2019).
 
-Shapes: P policies, M ensemble members, B rows, N episodes, T steps, D latent dimensions, A action dimensions. Members
-and policies are one batched product. Every member is fitted on its own bootstrap of the episodes, the same for all
-policies, so that differences between policies are paired. The interval is theirs, and knows nothing of the bias that
-all of them share where a policy leaves the data; `support` tells how far it does.
+The value functions are extremely randomised trees over (latents, action), grown once to tell reward and next latents,
+whose leaves then hold values (Ernst, Geurts and Wehenkel 2005): Q(s, a) is a mean of targets that were recorded, so
+fitting it again and again converges whatever the policy, and no value beyond the data is ever made up. Where a reward
+hangs on a threshold (a gripper that shuts in time or late) trees find it in a few thousand rows; networks of the same
+cost did not tell policies apart (docs/do-no-harm.md).
+
+Shapes: P policies, M ensemble members, B rows, K trees, D latent dimensions, A action dimensions. Every member has
+trees and a bootstrap of the episodes of its own, the same for all policies, so that differences between policies are
+paired. The interval is theirs, and knows nothing of the bias that all of them share where a policy leaves the data;
+`support` tells how far it does.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,17 +19,19 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.ensemble import ExtraTreesRegressor
 from torch import Tensor
 
 from phaseb.config.evaluation import FqeConfig
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.policy.networks import make_stack
 from phaseb.seeding import derive_seed, numpy_generator
 
 Act = Callable[[Tensor], Tensor]
 """Latents (N, D) to actions (N, A) in [-1, 1]: an `Actor`."""
-Pool = tuple[NDArray[Any], NDArray[Any]]
-"""The episodes of a bootstrap, and the rows that they bring."""
+Floats = NDArray[np.float64]
+
+REWARD_EMPHASIS = 3.0  # of the reward's spread against a latent's, where trees choose their cuts
+TOLERANCE = 1e-4  # of the rewards' spread: values that move less have settled
 
 
 @dataclass(frozen=True)
@@ -33,8 +41,8 @@ class FqeResult:
     support: (P,) root mean squared distance of the policy's action to the recorded one; 2 is the whole range.
     """
 
-    values: NDArray[np.float64]
-    support: NDArray[np.float64]
+    values: Floats
+    support: Floats
 
     def interval(self, policy: int, confidence: float = 0.95) -> tuple[float, float, float]:
         """Mean and bootstrap interval of one policy's value."""
@@ -45,107 +53,102 @@ class FqeResult:
         return _interval(self.values[candidate] - self.values[baseline], confidence)
 
 
-def fitted_q_evaluation(
-    config: FqeConfig, actors: Sequence[Act], episodes: Trajectories, seed: int,
-    device: torch.device | None = None,
-) -> FqeResult:  # fmt: skip
+def fitted_q_evaluation(config: FqeConfig, actors: Sequence[Act], episodes: Trajectories, seed: int) -> FqeResult:
     """Evaluate policies on real episodes.
 
-    While fitting, rewards are scaled to unit spread and values are told as differences from the best constant, so
-    that one learning rate serves every task. The last step of an episode that did not end the task bootstraps from
-    its successor like any other.
+    The last step of an episode that did not end the task is followed by its successor's value like any other.
 
     Args:
         actors: deterministic policies over the episodes' latents.
-        episodes: real ones, better not those that the policies were trained on.
-        seed: draws weights, bootstraps and batches.
+        episodes: real ones; those that the policies were trained on may be among them, others must be.
+        seed: draws bootstraps and trees.
     """
-    device = device or torch.device("cpu")
-    rows = _Rows(episodes, actors, device)
-    scale = max(float(rows.reward.std()), 1e-6)
-    num_policies, members = len(actors), config.num_members
-    sizes = [rows.z.shape[1] + rows.action.shape[1], *[config.width] * config.num_layers, 1]
-    seeds = [derive_seed(seed, "fqe")] * num_policies
-    online, slow = (make_stack(sizes, seeds, "fqe", members, norm=True).to(device) for _ in range(2))
-    slow.requires_grad_(False)
-    optimiser = torch.optim.AdamW(online.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    pools = _bootstraps(rows.episode, members, seed)
-    alive = config.discount * (1 - rows.terminal)
-    constant = float(rows.reward.mean() / (1 - alive.mean()))
-    reward = (rows.reward + alive * constant - constant) / scale
-    for step in range(config.num_steps):
-        index = _batch(pools, config.batch_size, seed, step).to(device)  # (M, B), the same for every policy
-        with torch.no_grad():
-            successors = slow(_pair(rows.next_z, rows.next_actions, index))[..., 0]
-            target = reward[index].repeat(num_policies, 1) + alive[index].repeat(num_policies, 1) * successors
-        stored = rows.action[None].expand(num_policies, -1, -1)
-        loss = (online(_pair(rows.z, stored, index))[..., 0] - target).square().mean(1).sum()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        with torch.no_grad():
-            for old, new in zip(slow.parameters(), online.parameters(), strict=True):
-                old.lerp_(new, config.target_rate)
-    values = _start_values(slow, rows, pools, num_policies)
-    return FqeResult(values * scale + constant, rows.support)
+    rows = _Rows(episodes, actors)
+    values = np.empty((len(actors), config.num_members))
+    for member in range(config.num_members):
+        count = len(episodes)
+        drawn = numpy_generator(seed, "fqe bootstrap", member).integers(count, size=count)
+        times = np.bincount(drawn, minlength=count).astype(np.float64)
+        forest = _Forest(config, rows, times[rows.episode], derive_seed(seed, "fqe trees", member) % 2**31)
+        for policy in range(len(actors)):
+            held = forest.evaluate(rows.next_pairs[policy])
+            values[policy, member] = np.average(forest.values(rows.start_pairs[policy], held), weights=times)
+    return FqeResult(values, rows.support)
 
 
 class _Rows:
     """Transitions of the episodes and the policies' actions at their ends."""
 
-    def __init__(self, episodes: Trajectories, actors: Sequence[Act], device: torch.device) -> None:
+    def __init__(self, episodes: Trajectories, actors: Sequence[Act]) -> None:
         mask = episodes.mask
-
-        def put(array: NDArray[np.floating]) -> Tensor:
-            return torch.as_tensor(np.ascontiguousarray(array[mask], np.float32), device=device)
-
-        self.z, self.next_z = put(episodes.z[:, :-1]), put(episodes.z[:, 1:])
-        self.action, self.reward, self.terminal = (
-            put(episodes.actions), put(episodes.rewards), put(episodes.terminals)
-        )  # fmt: skip
+        z, next_z, actions = episodes.z[:, :-1][mask], episodes.z[:, 1:][mask], episodes.actions[mask]
+        self.reward, self.terminal = (x[mask].astype(np.float64) for x in (episodes.rewards, episodes.terminals))
         self.episode = np.nonzero(mask)[0]
-        self.starts = torch.as_tensor(np.ascontiguousarray(episodes.z[:, 0], np.float32), device=device)
-        with torch.no_grad():
-            self.next_actions = torch.stack([actor(self.next_z) for actor in actors])
-            self.start_actions = torch.stack([actor(self.starts) for actor in actors])
-            own = torch.stack([actor(self.z) for actor in actors])
-        self.support = (own - self.action).square().mean((1, 2)).sqrt().cpu().numpy().astype(np.float64)
+        self.pairs = np.concatenate([z, actions], 1)
+        self.moves = (next_z - z).astype(np.float64)
+        self.next_pairs = [_pairs(next_z, actor) for actor in actors]
+        self.start_pairs = [_pairs(episodes.z[:, 0], actor) for actor in actors]
+        own = [_pairs(z, actor)[:, z.shape[1] :] for actor in actors]
+        self.support = np.array([np.sqrt(np.square(taken - actions).mean()) for taken in own], np.float64)
 
 
-def _pair(z: Tensor, actions_P: Tensor, index_MB: Tensor) -> Tensor:
-    """Inputs (P * M, B, D + A): rows `index` of the latents and of every policy's actions."""
-    members, rows = index_MB.shape
-    chosen = actions_P[:, index_MB]  # (P, M, B, A)
-    latents = z[index_MB][None].expand(len(actions_P), -1, -1, -1)
-    return torch.cat([latents, chosen], -1).view(len(actions_P) * members, rows, -1)
+class _Forest:
+    """One member: its trees, and the values of a policy that their leaves settle at.
+
+    Args:
+        weight: (B,) times that each row's episode was drawn.
+    """
+
+    def __init__(self, config: FqeConfig, rows: _Rows, weight: Floats, seed: int) -> None:
+        self._drawn = weight > 0
+        self._weight, self._reward = weight[self._drawn], rows.reward[self._drawn]
+        self._alive = config.discount * (1 - rows.terminal[self._drawn])
+        moves = rows.moves[self._drawn]
+        spread = max(float(self._reward.std()), 1e-6)
+        told = np.column_stack([
+            REWARD_EMPHASIS * (self._reward - self._reward.mean()) / spread, moves / np.maximum(moves.std(0), 1e-3)
+        ])  # fmt: skip
+        self._trees = ExtraTreesRegressor(
+            config.num_trees, min_samples_leaf=config.min_leaf, max_features=1.0, random_state=seed, n_jobs=1
+        ).fit(rows.pairs[self._drawn], told, sample_weight=self._weight)
+        self._width = 1 + max(int(tree.tree_.node_count) for tree in self._trees.estimators_)
+        self._own = self._leaves(rows.pairs[self._drawn])
+        self._size = np.bincount(self._own.ravel(), np.repeat(self._weight, config.num_trees), self._num_leaves)
+        self._settled = TOLERANCE * spread
+        self._rounds = int(np.ceil(np.log(1e-6) / np.log(config.discount)))
+
+    @property
+    def _num_leaves(self) -> int:
+        return self._width * len(self._trees.estimators_)
+
+    def evaluate(self, next_pairs: NDArray[np.float32]) -> Floats:
+        """What the leaves hold for the policy that acts so at the rows' ends: the fixed point of Q = mean(r + g Q')."""
+        successors = self._leaves(next_pairs[self._drawn])
+        after = np.full(len(self._reward), self._reward.mean() / (1 - self._alive.mean()))
+        held = np.zeros(self._num_leaves)
+        for _ in range(self._rounds):
+            target = np.repeat(self._weight * (self._reward + self._alive * after), successors.shape[1])
+            held = np.bincount(self._own.ravel(), target, self._num_leaves) / np.maximum(self._size, 1e-9)
+            before, after = after, held[successors].mean(1)
+            if np.abs(after - before).max() < self._settled:
+                break
+        return held
+
+    def values(self, pairs: NDArray[np.float32], held: Floats) -> Floats:
+        return np.asarray(held[self._leaves(pairs)].mean(1))
+
+    def _leaves(self, pairs: NDArray[np.float32]) -> NDArray[np.int64]:
+        """(B, K) the leaf that each pair falls into, numbered through all trees."""
+        offsets = self._width * np.arange(len(self._trees.estimators_))
+        return np.asarray(self._trees.apply(pairs), np.int64) + offsets
 
 
-def _bootstraps(episode_of_row: NDArray[np.int64], members: int, seed: int) -> list[Pool]:
-    """For each member: its episodes (resampled with replacement) and the rows that they bring."""
-    count = int(episode_of_row.max()) + 1
-    rows_of = [np.flatnonzero(episode_of_row == e) for e in range(count)]
-    pools: list[Pool] = []
-    for member in range(members):
-        chosen = numpy_generator(seed, "fqe bootstrap", member).integers(count, size=count)
-        pools.append((chosen, np.concatenate([rows_of[e] for e in chosen])))
-    return pools
-
-
-def _batch(pools: list[Pool], size: int, seed: int, step: int) -> Tensor:
-    places = numpy_generator(seed, "fqe batch", step).random((len(pools), size))
-    chosen = [rows[(p * len(rows)).astype(int)] for (_, rows), p in zip(pools, places, strict=True)]
-    return torch.from_numpy(np.stack(chosen))
-
-
-def _start_values(
-    slow: torch.nn.Module, rows: _Rows, pools: list[Pool], num_policies: int
-) -> NDArray[np.float64]:
-    starts = torch.from_numpy(np.stack([chosen for chosen, _ in pools])).to(rows.z.device)
+def _pairs(z: NDArray[np.float32], actor: Act) -> NDArray[np.float32]:
     with torch.no_grad():
-        values = slow(_pair(rows.starts, rows.start_actions, starts))[..., 0].mean(1)
-    return values.view(num_policies, len(pools)).cpu().numpy().astype(np.float64)
+        actions: Any = actor(torch.from_numpy(np.ascontiguousarray(z, np.float32))).cpu().numpy()
+    return np.concatenate([z, actions], 1).astype(np.float32)
 
 
-def _interval(values: NDArray[np.float64], confidence: float) -> tuple[float, float, float]:
+def _interval(values: Floats, confidence: float) -> tuple[float, float, float]:
     tail = (1 - confidence) / 2
     return float(values.mean()), float(np.quantile(values, tail)), float(np.quantile(values, 1 - tail))

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from phaseb.config.promotion import PromotionConfig
 from phaseb.config.valuation import ValuationConfig
@@ -66,20 +67,20 @@ def decide(
 def decide_by_estimate(
     config: PromotionConfig, estimates: Sequence[Estimate], num_train: int = 0, scale: Scale | None = None
 ) -> dict[str, Any]:
-    """Decide without physics: promote only where nearly every estimator sees the gain on every seed's average.
+    """Decide without physics: promote only where the estimators see the gain far beyond what they differ by.
 
-    The lower bound is the bootstrap quantile of the mean difference over seeds, less `estimate_penalty` standard
-    deviations of the estimators: their errors are shared by bias that resampling episodes cannot show.
+    The bounds lie z + `estimate_penalty` standard deviations of the estimators (their mean over the policies' seeds)
+    from the mean, z the normal's quantile: what they have wrong in common, resampling episodes cannot show. How many
+    promotions are false with this, physics tells: benchmarks/promotion.py.
     """
     per_member = np.array([e.differences for e in estimates], float).mean(0)
     value = float(np.mean([e.baseline for e in estimates]))
     spread = float(per_member.std(ddof=1)) if len(per_member) > 1 else float("inf")
-    alpha, penalty = 1 - config.confidence, config.estimate_penalty * spread
     middle = float(per_member.mean())
-    low, high = (float(np.quantile(per_member, q)) for q in (alpha, 1 - alpha))
+    half = (float(stats.norm.ppf(config.confidence)) + config.estimate_penalty) * spread
     size = max(abs(value), (scale or {}).get("return", 0.0) if config.rule == "better" else 0.0)
-    low, high, beyond = low - penalty, high + penalty, middle - asked(config) * size
-    evidence = Evidence(middle, low, high, beyond, low - middle + beyond, high - middle + beyond, value, "return",
+    beyond = middle - asked(config) * size
+    evidence = Evidence(middle, middle - half, middle + half, beyond, beyond - half, beyond + half, value, "return",
                         len(per_member), 1, not per_member.any())  # fmt: skip
     result = verdict(evidence)
     return _record(config, result == "promote", told(config, evidence, result, True), [e.seed for e in estimates]) | {

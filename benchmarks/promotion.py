@@ -1,0 +1,145 @@
+"""How often is a worse policy promoted, and how often a better one, with and without physics?
+
+    python benchmarks/promotion.py --seeds 210 211 212 213 --out promotion.json
+
+Every seed makes a pool of policies of every quality (policy_pool.py) and plays each for 200 episodes in physics: the
+truth. Each ordered pair of a pool is a case. Without an environment the decision is `decide_by_estimate` on fitted Q
+evaluation; a promotion is false where the candidate's return in physics is not above the baseline's. With one it is
+`decide`: its false promotions are counted where there is no difference, by taking the mean difference out of a pair's
+episodes. Seeds that `--out` already holds are not run again.
+"""
+
+import argparse
+import itertools
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from policy_pool import STEPS, Pool, make_pool
+from scipy.stats import spearmanr
+
+from phaseb.config.evaluation import FqeConfig
+from phaseb.config.promotion import PromotionConfig
+from phaseb.config.valuation import ValuationConfig
+from phaseb.policy.evaluation import Row, aggregate
+from phaseb.policy.fqe import fitted_q_evaluation
+from phaseb.promotion.decision import Estimate, decide, decide_by_estimate
+from phaseb.seeding import numpy_generator
+
+VALUATION = ValuationConfig()
+FINAL = f"real_only@{STEPS}"
+Case = dict[str, Any]
+
+
+def estimated(pool: Pool, seed: int, config: PromotionConfig) -> tuple[list[Case], float, float]:
+    """A decision by estimate for every ordered pair; the rank correlation of estimates and truth, and the seconds."""
+    names = list(pool.players)
+    start = time.process_time()
+    values = fitted_q_evaluation(FqeConfig(), list(pool.players.values()), pool.episodes, seed).values
+    seconds = time.process_time() - start
+    truth = {name: aggregate(rows, VALUATION) for name, rows in pool.rows.items()}
+    scale = {"return": float(np.abs(pool.train.rewards.sum(1)).mean())}
+    cases = []
+    for (i, base), (j, new) in itertools.permutations(enumerate(names), 2):
+        estimate = Estimate(0, float(values[i].mean()), tuple((values[j] - values[i]).tolist()))
+        decision = decide_by_estimate(config, [estimate], len(pool.train), scale)
+        told = {name: truth[new][name] - truth[base][name] for name in ("return", "net_value_per_hour")}
+        cases.append({"baseline": base, "candidate": new, "promoted": decision["promoted"], **told})
+    rank = spearmanr(values.mean(1), [truth[name]["return"] for name in names])[0]
+    return cases, float(rank), seconds
+
+
+def tested(pool: Pool, seed: int, config: PromotionConfig, num_draws: int) -> list[Case]:
+    """Decisions in physics about pairs drawn from a pool, as they are and with their mean difference taken out."""
+    g, names = numpy_generator(seed, "decisions"), list(pool.rows)
+    cases = []
+    for _ in range(num_draws):
+        base, new = (names[i] for i in g.choice(len(names), 2, replace=False))
+        order = g.permutation(len(pool.rows[base]))
+        net = {name: np.array([_net(row) for row in pool.rows[name]]) for name in (base, new)}
+        gap = net[new].mean() - net[base].mean()
+        for equal in (False, True):
+            rows = {"real_only": [pool.rows[base][i] for i in order], "trust_weighted": [
+                pool.rows[new][i] | {"good_units": pool.rows[new][i]["good_units"] - equal * gap} for i in order]}
+            decision = decide(config, VALUATION, _measure(rows), [0], len(pool.train))
+            hours = np.mean([row["duration_h"] for row in pool.rows[base]])
+            cases.append({"equal": equal, "promoted": decision["promoted"], "net_value_per_hour": gap / hours,
+                          "spent": decision["budget"]["spent_episodes"]})  # fmt: skip
+    return cases
+
+
+def _measure(rows: Mapping[str, Sequence[Row]]) -> Any:
+    first = PromotionConfig().first_seed
+
+    def measure(arm: str, policy_seed: int, episodes: Sequence[int]) -> list[Row]:
+        return [{**rows[arm][e - first], "seed": float(e)} for e in episodes]
+
+    return measure
+
+
+def _net(row: Row) -> float:
+    paid = VALUATION.price_per_kwh * row["energy_wh"] / 1000
+    return VALUATION.price_per_unit * row["good_units"] - VALUATION.cost_per_error * row["errors"] - paid
+
+
+def rates(cases: Sequence[Case], truth: str) -> dict[str, float]:
+    """False promotions among cases that are no better and among promotions; promotions among cases that are better."""
+    better, promoted = (np.array(x, bool) for x in ([c[truth] > 0 for c in cases], [c["promoted"] for c in cases]))
+    false = int((promoted & ~better).sum())
+    return {
+        "num_cases": len(cases), "not_better": int((~better).sum()), "promoted": int(promoted.sum()), "false": false,
+        "false_rate": false / max(int((~better).sum()), 1), "false_share_of_promoted": false / max(promoted.sum(), 1),
+        "power": float(promoted[better].mean()) if better.any() else float("nan"),
+    }  # fmt: skip
+
+
+def told(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    by_estimate = [case for row in results.values() for case in row["estimated"]]
+    arms = [c for c in by_estimate if c["baseline"] == FINAL and "@" in c["candidate"]]
+    in_physics = [case for row in results.values() for case in row["tested"]]
+    as_they_are = [c for c in in_physics if not c["equal"]]
+    equal = [c | {"net_value_per_hour": 0.0} for c in in_physics if c["equal"]]
+    rows = [
+        {"cases": "FQE, all pairs, truth: return", **rates(by_estimate, "return")},
+        {"cases": "FQE, all pairs, truth: net value", **rates(by_estimate, "net_value_per_hour")},
+        {"cases": "FQE, learned arms against real_only, truth: return", **rates(arms, "return")},
+        {"cases": "physics, pairs as they are", **rates(as_they_are, "net_value_per_hour")},
+        {"cases": "physics, pairs made equal", **rates(equal, "net_value_per_hour")},
+    ]  # fmt: skip
+    names = {"cases": "cases", "not_better": "no better", "promoted": "promoted", "false": "false"}
+    print(f"{'':52s}" + "".join(f"{name:>10s}" for name in (*names.values(), "rate", "power")))
+    for row in rows:
+        counts = "".join(f"{row[name]:10d}" for name in ("num_cases", *list(names)[1:]))
+        print(f"{row['cases']:52s}{counts}{row['false_rate']:10.1%}{row['power']:10.1%}")
+    ranks = ", ".join(f"{row['rank_correlation']:.2f}" for row in results.values())
+    print(f"rank correlation of FQE and return in physics, by seed: {ranks}")
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[210, 211, 212, 213])
+    parser.add_argument("--draws", type=int, default=100, help="decisions in physics a seed, of either kind")
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    results = json.loads(args.out.read_text())["seeds"] if args.out and args.out.exists() else {}
+    for seed in args.seeds:
+        if str(seed) not in results:
+            pool = make_pool(seed)
+            cases, rank, seconds = estimated(pool, seed, PromotionConfig())
+            results[str(seed)] = {
+                "estimated": cases, "rank_correlation": rank, "fqe_seconds": seconds,
+                "tested": tested(pool, seed, PromotionConfig(), args.draws),
+            }  # fmt: skip
+            if args.out:
+                args.out.write_text(json.dumps({"seeds": results}))
+    print(json.dumps({"benchmark": "promotion", "seeds": list(results), "rows": told(results)}))
+
+
+if __name__ == "__main__":
+    main()
