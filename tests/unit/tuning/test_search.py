@@ -137,14 +137,12 @@ def test_nsga2_goes_on_from_the_generations_of_before():
         past.append(record(i, lr, abs(-2 - math.log10(lr))))
         past[-1].rows[-1]["other"] = past[-1].last["loss"]
         past[-1].key = trial_key(past[-1].point, 0)
-    near = {"knows": 0, "blind": 0}
+    last, inherited = {r.point[LR] for r in past[20:]}, []
     for seed in range(16):
         one = study(metrics=metrics, search={"algorithm": "nsga2", "num_startup": 10, "seed": seed},
                     scheduler={"kind": "none"})  # fmt: skip
-        for name, known in (("knows", past), ("blind", [])):
-            lr = OptunaPoints(one, 0, known, [], [], None).suggest("a")[LR]
-            near[name] += abs(math.log10(lr) + 2) < 0.8
-    assert near["knows"] >= 12 > near["blind"]
+        inherited.append(OptunaPoints(one, 0, past, [], [], None).suggest("a")[LR] in last)
+    assert sum(inherited) >= 4  # the others were mutated
 
 
 def test_a_new_database_replaces_the_old(tmp_path):
