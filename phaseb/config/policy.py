@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from phaseb.config.section import Section
+from phaseb.config.transitions import TransitionsConfig
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -52,14 +53,19 @@ class AugmentationConfig(Section):
     """Short rollouts that branch from real states under the current policy, made again as it improves."""
 
     enabled: bool = Field(True, description="whether rollouts follow the policy; else only stored ones are used")
-    refresh_steps: int = Field(500, ge=1, description="learner steps between two generations of rollouts")
+    model: Literal["transitions", "world_model"] = Field(
+        "transitions",
+        description="what policies branch in: the short-range model of policy.transitions, fitted to these episodes, "
+        "or the world model of the run",
+    )
+    refresh_steps: int = Field(250, ge=1, description="learner steps between two generations of rollouts")
     first_step: int = Field(
         0, ge=0, description="learner step of the first generation, or the end of cloning if that is later"
     )
-    starts: int = Field(1000, ge=1, description="real states that each generation branches from, a run")
+    starts: int = Field(500, ge=1, description="real states that each generation branches from, a run")
     horizon: int = Field(5, ge=1, description="most steps of a rollout")
     cut_quantile: float = Field(
-        0.9, gt=0, le=1, description="quantile of the model's disagreement on real data above which a rollout is cut"
+        0.99, gt=0, le=1, description="quantile of the model's disagreement on real data above which a rollout is cut"
     )
     min_skill: float = Field(
         0.5, lt=1, description="rollouts end before the step at which forecast skill, mean over latents, is less"
@@ -68,14 +74,34 @@ class AugmentationConfig(Section):
     min_reward_skill: float = Field(0.3, lt=1, description="the same for rewards, against forecasting their mean")
     skill_tolerance: float = Field(0.1, ge=0, description="forecast error, in latent standard deviations, that is none")
     penalty: float = Field(1.0, ge=0, description="reward less this times the disagreement (MOPO)")
-    keep_generations: int = Field(4, ge=1, description="how many generations stay in the replay")
+    reward_pessimism: float = Field(
+        1.0, ge=0, description="reward less this times its own doubt, where the model tells it; 0: as expected"
+    )
+    keep_generations: int = Field(6, ge=1, description="how many generations stay in the replay")
     deterministic_share: Share = Field(0.0, description="share of rollouts that follow the policy's mean action")
+
+
+class FollowingConfig(Section):
+    """How a policy learns that has rollouts of its own: they answer what offline data leaves open, so that a learner
+    may ask what no operator did. Without rollouts that may be followed, it learns as all others do."""
+
+    algorithm: Literal["iql", "sac"] = Field("sac", description="see offline.algorithm")
+    switches: bool = Field(
+        True,
+        description="an action that was recorded at two levels only, such as a gripper's, is a choice of the two, and "
+        "a learner weighs both: for algorithm=sac",
+    )
+    num_critics: int = Field(3, ge=2, description="critics of the ensemble")
+    behaviour_weight: float = Field(0.3, ge=0, description="see offline.behaviour_weight")
+    clone_share: float = Field(0.2, ge=0, lt=1, description="see offline.clone_share")
+    value_share: float = Field(0.1, ge=0, lt=1, description="see offline.value_share")
+    final_lr_factor: float = Field(0.1, ge=0, le=1, description="see final_lr_factor")
 
 
 class PolicyConfig(Section):
     """The learner of a policy. Every (arm, seed) is a run; runs are trained together, each as if alone."""
 
-    num_steps: int = Field(4000, ge=1, description="learner steps")
+    num_steps: int = Field(5000, ge=1, description="learner steps")
     batch_size: int = Field(128, ge=2, description="rows of a step, over all workers")
     discount: float = Field(0.97, gt=0, lt=1, description="discount a step")
     num_critics: int = Field(3, ge=2, description="critics of the ensemble")
@@ -113,6 +139,18 @@ class PolicyConfig(Section):
     runs_together: int = Field(3, ge=1, description="runs whose networks are one batched product: speed, not results")
     offline: OfflineConfig = Field(default_factory=OfflineConfig)
     augmentation: AugmentationConfig = Field(default_factory=AugmentationConfig)
+    following: FollowingConfig = Field(default_factory=FollowingConfig)
+    transitions: TransitionsConfig = Field(default_factory=TransitionsConfig)
+
+    def where_followed(self) -> "PolicyConfig":
+        """The same learner for the runs that have rollouts of their own."""
+        own = self.following
+        names = ("algorithm", "behaviour_weight", "clone_share", "value_share")
+        offline = self.offline.model_copy(update={name: getattr(own, name) for name in names})
+        return self.model_copy(
+            update={"offline": offline, "switches": own.switches, "num_critics": own.num_critics,
+                    "final_lr_factor": own.final_lr_factor}
+        )  # fmt: skip
 
     @model_validator(mode="after")
     def _implicit_q_has_no_conservative_penalty(self) -> "PolicyConfig":

@@ -6,6 +6,7 @@ Shapes: R runs, N rollouts, T steps, D latent dimensions, A action dimensions.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +21,7 @@ from phaseb.policy.batches import RunSpec
 from phaseb.policy.skill import Forecasts, Imagine, Imagined, followed_steps
 from phaseb.seeding import numpy_generator, torch_generator
 
+REHEARSED = 500  # forecasts that the gate is shown before a policy is asked
 Weigh = Callable[[Trajectories], NDArray[np.floating]]
 
 
@@ -68,8 +70,27 @@ class BranchedRollouts:
         self.limits = forecasts.disagreement_limits(config.cut_quantile)
         self.skills = forecasts.skills(config.skill_tolerance, self.limits)
         self.horizon = followed_steps(config, self.skills)
-        self.reward_spread = float(real.rewards[real.mask].std())
+        paid = real.rewards[real.mask]
+        self.reward_spread, self.least_reward = float(paid.std()), float(paid.min())
         self._kept: list[dict[int, Trajectories]] = []
+        if self.horizon and not self._passes(forecasts):
+            self.horizon = 0
+
+    @property
+    def followed(self) -> list[int]:
+        """The runs that get rollouts: all that want them, or none where the model may not be followed."""
+        return self.runs if self.horizon else []
+
+    def _passes(self, forecasts: Forecasts) -> bool:
+        """Whether the gate lets anything of a rehearsal through: the model's forecasts under recorded actions."""
+        if self.weigh is None:
+            return True
+        few = min(REHEARSED, len(forecasts.starts))
+        columns = {name: getattr(forecasts.rolled, name)[:few] for name in ("z", "actions", "rewards", "terminals")}
+        rehearsed = SimpleNamespace(**columns, uncertainty=forecasts.rolled.uncertainty[:few])
+        names, steps = zip(*forecasts.starts[:few], strict=True)
+        weights = self._gated(rehearsed, names, np.array(steps), "rehearsal").weights
+        return bool(weights is not None and weights.any())
 
     def generate(self, step: int, actors: Sequence[Actor]) -> dict[str, float]:
         """One generation of rollouts under the policies as they are; the oldest beyond `keep_generations` go."""
@@ -106,19 +127,19 @@ class BranchedRollouts:
             return drawn
 
         rolled = self.imagine(starts, act, self.horizon, torch_generator(own, "branch model", step))
-        lineage = (episodes[chosen], steps[chosen], f"{self.specs[run].name}/{step}")
-        return self._gated(rolled, *lineage)
+        names = tuple(self.real.ids[e] for e in episodes[chosen])
+        return self._gated(rolled, names, steps[chosen], f"{self.specs[run].name}/{step}")
 
     def _gated(
-        self, rolled: Imagined, episodes: NDArray[np.int64], steps: NDArray[np.int64], name: str
+        self, rolled: Imagined, starts: Sequence[str], steps: NDArray[np.int64], name: str
     ) -> Trajectories:
         """Rollouts up to where the model's disagreement passes its limit, rewards less its price, and weights."""
         uncertainty, terminals = _array(rolled.uncertainty), _array(rolled.terminals)
         lengths = accepted_steps(uncertainty, terminals, self.limits)
-        rewards = _array(rolled.rewards) - self.config.penalty * self.reward_spread * uncertainty
+        rewards = self._lower(rolled, uncertainty)
         kept = np.flatnonzero(lengths)
         ids = tuple(f"{name}/{i}" for i in kept)
-        start = tuple(self.real.ids[e] for e in episodes[kept])
+        start = tuple(starts[i] for i in kept)
         rollouts = Trajectories(
             z=_array(rolled.z)[kept], actions=_array(rolled.actions)[kept], rewards=rewards[kept].astype(np.float32),
             terminals=terminals[kept], lengths=lengths[kept], ids=ids, splits=("train",) * len(kept),
@@ -126,6 +147,15 @@ class BranchedRollouts:
             start_step=steps[kept], uncertainty=uncertainty[kept],
         )  # fmt: skip
         return weighted(rollouts, self.weigh)
+
+    def _lower(self, rolled: Imagined, uncertainty: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(N, T) rewards less the price of what is not known; where a model says how sure it is of its rewards, less
+        that, and never less than was ever paid for."""
+        priced = _array(rolled.rewards)
+        doubt = getattr(rolled, "reward_doubt", None)
+        if doubt is not None:
+            priced = np.maximum(priced - self.config.reward_pessimism * _array(doubt), self.least_reward)
+        return priced - self.config.penalty * self.reward_spread * np.nan_to_num(uncertainty, posinf=0.0)
 
     def state_dict(self) -> dict[str, Any]:
         """The rollouts that are still in use: a resumed learner reads the same batches."""

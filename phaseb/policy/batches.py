@@ -27,11 +27,13 @@ class RunSpec:
         arm: the name of its way to train.
         seed: with the learner's own, draws its weights and its noise; arms that share a seed are paired.
         scalars: settings of `policy.offline` in which this run differs, by name (see `RunScalars`).
+        follows: whether it has rollouts of its own, and so learns as `policy.following` says.
     """
 
     arm: str
     seed: int
     scalars: Mapping[str, float] = field(default_factory=dict)
+    follows: bool = False
 
     @property
     def name(self) -> str:
@@ -66,7 +68,7 @@ class Batch(NamedTuple):
     weight: Tensor  # (R, B) importance weights of the losses
     cut: Tensor  # (R, B) 1 where a synthetic rollout stopped: a state that no row continues from
 
-    def runs(self, rows: slice) -> "Batch":
+    def runs(self, rows: slice | list[int]) -> "Batch":
         return Batch(*(column[rows] for column in self))
 
 

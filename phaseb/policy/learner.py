@@ -12,7 +12,7 @@ from phaseb.data_parallel import LearnerContext
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import ConfigError, DivergenceError
 from phaseb.policy.actor import Actor
-from phaseb.policy.batches import Batch, BatchSource, Noise, NoiseStream, RunSpec, to_batches
+from phaseb.policy.batches import Batch, BatchSource, NoiseStream, RunSpec, to_batches
 from phaseb.policy.behaviour import action_mse
 from phaseb.policy.implicit import ImplicitQ
 from phaseb.policy.sac import SoftActorCritic
@@ -49,18 +49,28 @@ class SACLearner:
         self.held_out = held_out
         self.num_steps = config.num_steps
         first = source.sample(0, 1)
-        z_size, action_size = first["z"].shape[-1], first["action"].shape[-1]
-        others = config.offline.cql_actions if self._needs_others() else 0
-        seeds = [spec.drawn(context.seed) for spec in specs]
-        self.noise = NoiseStream(seeds, config.batch_size, action_size, config.num_critics, others)
-        kind = ImplicitQ if config.offline.algorithm == "iql" else SoftActorCritic
-        size = config.runs_together
-        self.groups = [slice(i, min(i + size, len(specs))) for i in range(0, len(specs), size)]
-        known = levels if config.switches else None
-        switches = None if known is None else torch.as_tensor(known, dtype=torch.float32)
-        self.updates = [kind(config, self.specs[g], z_size, action_size, context, switches) for g in self.groups]
+        self._sizes = first["z"].shape[-1], first["action"].shape[-1]
+        self.groups = groups_of(self.specs, config.runs_together)
+        self.updates = [self._make(group, levels) for group in self.groups]
+        self.noises = [self._noise(update) for update in self.updates]
         self._batches: list[Batch] = []
         self._first_batch = 0
+
+    def _make(self, group: Sequence[int], levels: Levels | None) -> SoftActorCritic:
+        """The networks of a group of runs, which all learn in the same way."""
+        specs = [self.specs[run] for run in group]
+        config = self.config.where_followed() if specs[0].follows else self.config
+        kind = ImplicitQ if config.offline.algorithm == "iql" else SoftActorCritic
+        known = levels if config.switches else None
+        switches = None if known is None else torch.as_tensor(known, dtype=torch.float32)
+        return kind(config, specs, *self._sizes, self.context, switches)
+
+    def _noise(self, update: SoftActorCritic) -> NoiseStream:
+        config = update.config
+        weights = [spec.scalars.get("cql_weight", config.offline.cql_weight) for spec in update.specs]
+        others = config.offline.cql_actions if max(weights) > 0 else 0
+        seeds = [spec.drawn(self.context.seed) for spec in update.specs]
+        return NoiseStream(seeds, config.batch_size, self._sizes[1], config.num_critics, others)
 
     def step(self, step: int) -> dict[str, float]:
         """One optimiser step of every run; metrics on every `log_every`-th step, else empty."""
@@ -68,12 +78,12 @@ class SACLearner:
         if self.hook is not None and self._refreshes(step):
             self._batches = []
             metrics |= {f"policy/augmentation/{k}": v for k, v in self.hook.generate(step, self.actors()).items()}
-        batch, noise = self._batch(step), self.noise.at(step, self.context)
+        batch = self._batch(step)
         logs = step % self.config.log_every == 0 or step == self.num_steps - 1
-        for group, update in zip(self.groups, self.updates, strict=True):
-            of_group = update.update(batch.runs(group), Noise(*(column[group] for column in noise)), step)
+        for group, update, noise in zip(self.groups, self.updates, self.noises, strict=True):
+            of_group = update.update(batch.runs(rows_of(group)), noise.at(step, self.context), step)
             if logs:
-                metrics |= self._log(of_group, self.specs[group], step)
+                metrics |= self._log(of_group, update.specs, step)
         return metrics
 
     def validate(self, step: int) -> dict[str, float]:
@@ -85,11 +95,12 @@ class SACLearner:
 
     def actors(self) -> list[Actor]:
         """A copy of every run's policy, averaged over its last steps, in the order of the runs."""
-        return [
-            Actor.of_run(update.average, run)
+        made = {
+            run: Actor.of_run(update.average, place)
             for group, update in zip(self.groups, self.updates, strict=True)
-            for run in range(group.stop - group.start)
-        ]
+            for place, run in enumerate(group)
+        }
+        return [made[run] for run in range(len(self.specs))]
 
     def hot_paths(self) -> list[tuple[Any, str]]:
         """The networks of all runs."""
@@ -109,7 +120,9 @@ class SACLearner:
 
     def _refreshes(self, step: int) -> bool:
         plan = self.config.augmentation
-        first = max(plan.first_step, self.updates[0].clone_until)  # a policy that only clones has no use for rollouts
+        # A policy that only clones has no use for rollouts.
+        served = [u for u in self.updates if u.specs[0].follows] or self.updates
+        first = max(plan.first_step, served[0].clone_until)
         return step >= first and (step - first) % plan.refresh_steps == 0
 
     def _batch(self, step: int) -> Batch:
@@ -125,10 +138,6 @@ class SACLearner:
             self._first_batch, at = step, 0
         return self._batches[at]
 
-    def _needs_others(self) -> bool:
-        default = self.config.offline.cql_weight
-        return any(spec.scalars.get("cql_weight", default) > 0 for spec in self.specs)
-
     def _log(self, metrics: Mapping[str, torch.Tensor], specs: Sequence[RunSpec], step: int) -> dict[str, float]:
         rows = {f"policy/{name}/{s.name}": float(v) for name, values in metrics.items()
                 for s, v in zip(specs, values.tolist(), strict=True)}  # fmt: skip
@@ -136,6 +145,21 @@ class SACLearner:
             if "loss" in name and not abs(value) < float("inf"):
                 raise DivergenceError(f"{name} is {value} at step {step}; lower policy.critic_lr or policy.actor_lr")
         return rows
+
+
+def groups_of(specs: Sequence[RunSpec], size: int) -> list[list[int]]:
+    """Runs that learn in the same way, at most `size` together, in their order."""
+    groups: list[list[int]] = []
+    for follows in (False, True):
+        alike = [run for run, spec in enumerate(specs) if spec.follows == follows]
+        groups += [alike[i : i + size] for i in range(0, len(alike), size)]
+    return groups
+
+
+def rows_of(group: Sequence[int]) -> slice | list[int]:
+    """The group's rows of a batch: a view where they lie side by side."""
+    first, last = group[0], group[-1]
+    return slice(first, last + 1) if last - first + 1 == len(group) else list(group)
 
 
 def make_learner(

@@ -67,12 +67,14 @@ class Forecasts:
         rewards: (N, T) recorded.
         valid: (N, T) true where the episode goes that far.
         rolled: the model's.
+        starts: N of (episode's name, step).
     """
 
     def __init__(self, imagine: Imagine, recorded: Trajectories, horizon: int, seed: int) -> None:
         episodes, steps = np.nonzero(recorded.mask)
         chosen = numpy_generator(seed, "forecast starts").permutation(len(episodes))[:MOST_WINDOWS]
         episodes, steps = episodes[chosen], steps[chosen]
+        self.starts = [(recorded.ids[e], int(t)) for e, t in zip(episodes, steps, strict=True)]
         window = steps[:, None] + np.arange(horizon + 1)
         self.valid = window[:, :-1] < recorded.lengths[episodes][:, None]
         inside = np.minimum(window, recorded.z.shape[1] - 1)

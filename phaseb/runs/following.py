@@ -9,17 +9,19 @@ import torch
 from numpy.typing import NDArray
 
 from phaseb.checkpoint import checkpoint_digest
-from phaseb.config.policy import AugmentationConfig
+from phaseb.config.policy import PolicyConfig
 from phaseb.data_parallel import LearnerContext
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.policy.actor import Actor
 from phaseb.policy.augmentation import BranchedRollouts
 from phaseb.policy.batches import RunSpec
+from phaseb.policy.skill import Imagine
 from phaseb.replay.client import ReplayClient
 from phaseb.replay.local import LocalReplay
 from phaseb.storage import Store
 from phaseb.trust.bundle import TrustBundle
 from phaseb.world_model.own import load_world_model
+from phaseb.world_model.transitions import TransitionModel
 
 FOLLOWING_ARM = "trust_weighted"
 
@@ -57,6 +59,7 @@ class FollowingRollouts:
 
     def __init__(self, inner: BranchedRollouts, source: Any, context: LearnerContext) -> None:
         self._inner, self._source, self._context = inner, source, context
+        self.followed = inner.followed
 
     def generate(self, step: int, actors: Sequence[Actor]) -> Mapping[str, float]:
         metrics = self._inner.generate(step, actors) if self._context.rank == 0 else {}
@@ -75,20 +78,29 @@ class FollowingRollouts:
 
 
 def following(
-    config: AugmentationConfig, store: Store, replay: LocalReplay | ReplayClient, specs: tuple[RunSpec, ...],
+    policy: PolicyConfig, store: Store, replay: LocalReplay | ReplayClient, specs: tuple[RunSpec, ...],
     real: Trajectories, held_out: Trajectories, uncertainty_reference: float | None, source: Any,
     context: LearnerContext,
 ) -> FollowingRollouts:  # fmt: skip
     """The hook for the runs of `trust_weighted`.
 
     Args:
+        policy: says which model is followed, and how.
         store: of the run directory, with the world model and the gate.
         real: training episodes, whose states are branched from.
         held_out: dev episodes, on which the model's skill is measured.
         uncertainty_reference: see `TrustBundle.score`.
         source: of this worker's batches.
     """
-    model, gate = load_world_model(store.folder("world_model")), TrustBundle.load(store.folder("trust"))
+    config, gate = policy.augmentation, TrustBundle.load(store.folder("trust"))
+    imagine: Imagine
+    if config.model == "transitions":
+        # The same on every worker: fitted to the same episodes with the same seed.
+        imagine = TransitionModel(policy.transitions, real, context.seed).rollout
+        digest = f"transitions of {len(real)} episodes, seed {context.seed}"
+    else:
+        imagine = load_world_model(store.folder("world_model")).rollout
+        digest = checkpoint_digest(store.folder("world_model"))
 
     def weigh(rollouts: Trajectories) -> NDArray[np.floating]:
         weights = gate.score(rollouts, uncertainty_reference).weights
@@ -96,7 +108,7 @@ def following(
         return weights
 
     inner = BranchedRollouts(
-        config, model.rollout, real, specs, (FOLLOWING_ARM,), weigh, ReplaySink(replay, specs), context.seed,
-        checkpoint_digest(store.folder("world_model")), held_out,
+        config, imagine, real, specs, (FOLLOWING_ARM,), weigh, ReplaySink(replay, specs), context.seed, digest,
+        held_out,
     )  # fmt: skip
     return FollowingRollouts(inner, source, context)

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -58,8 +58,9 @@ class ArmsLearner(SACLearner):
         return super().validate(step) | used | waited
 
     def state_dict(self) -> dict[str, Any]:
-        """With the books, so that a resumed run's tell of all its batches."""
-        return super().state_dict() | {"books": torch.from_numpy(self.source.accounting.books)}  # type: ignore[attr-defined]
+        """With the books, so that a resumed run's tell of all its batches, and which runs had rollouts."""
+        books = torch.from_numpy(self.source.accounting.books)  # type: ignore[attr-defined]
+        return super().state_dict() | {"books": books, "follows": torch.tensor([s.follows for s in self.specs])}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
@@ -143,13 +144,14 @@ def runs_of(config: Config) -> tuple[tuple[RunSpec, ...], tuple[SampleSpec, ...]
 
 def make_learner(config: PolicyConfig, data: PolicyData, context: LearnerContext) -> ArmsLearner:
     source = data.replay.source(data.streams, config.batch_size, config.discount, context.rank, context.world_size)
-    hook = None
+    hook, arms = None, data.arms
     if config.augmentation.enabled and any(spec.arm == FOLLOWING_ARM for spec in data.arms):
         hook = following(
-            config.augmentation, data.store, data.replay, data.arms, data.real, data.held_out,
-            data.uncertainty_reference, source, context,
+            config, data.store, data.replay, data.arms, data.real, data.held_out, data.uncertainty_reference,
+            source, context,
         )  # fmt: skip
-    learner = ArmsLearner(config, source, data.arms, context, hook, data.held_out, action_levels(data.real))
+        arms = tuple(replace(spec, follows=run in hook.followed) for run, spec in enumerate(data.arms))
+    learner = ArmsLearner(config, source, arms, context, hook, data.held_out, action_levels(data.real))
     source.accounting.books[:] = 0  # what it looked at to learn the shapes was not trained on
     return learner
 
@@ -157,7 +159,9 @@ def make_learner(config: PolicyConfig, data: PolicyData, context: LearnerContext
 def _actors(config: PolicyConfig, data: PolicyData, state: dict[str, Any], seed: int) -> list[Actor]:
     """The trained policies, out of the learner's last state."""
     source = data.replay.source(data.streams, config.batch_size, config.discount)
-    learner = ArmsLearner(config, source, data.arms, LearnerContext(seed), levels=action_levels(data.real))
+    follows = state["follows"].tolist()
+    arms = [replace(spec, follows=bool(own)) for spec, own in zip(data.arms, follows, strict=True)]
+    learner = ArmsLearner(config, source, arms, LearnerContext(seed), levels=action_levels(data.real))
     learner.load_state_dict(state)
     return learner.actors()
 
