@@ -80,8 +80,8 @@ class TransitionModel:
         self.situations = s = Situations(real)
         self.before, self.outcomes = s.of(z, actions), s.outcomes(after, ends)
         self.worst = float(rewards.min())
-        margin = config.margin * (z.max(0) - z.min(0))
-        self.low, self.high = z.min(0) - margin, z.max(0) + margin
+        low, high = (x[s.continuous] for x in (z.min(0), z.max(0)))
+        self.low, self.high = low - config.margin * (high - low), high + config.margin * (high - low)
         moves = (after - z)[:, s.continuous].astype(np.float64)
         self.moves = None
         if len(s.continuous):
@@ -143,13 +143,12 @@ class TransitionModel:
         uncertainty = np.zeros(len(z))
         if self.moves is not None:
             moved, doubt = self.moves.predict(s.inputs(z, actions, outcome))
-            after[:, s.continuous] += moved.astype(np.float32)
+            landed = after[:, s.continuous] + moved
+            after[:, s.continuous] = np.clip(landed, self.low, self.high).astype(np.float32)
             uncertainty = np.sqrt(np.square(doubt).sum(1) / z.shape[1])
         reward, doubt, paid = self._pays(before, outcome, z, actions)
-        return Outlook(
-            np.clip(after, self.low, self.high), reward, doubt, s.ends(outcome),
-            np.where(known & paid, uncertainty, np.inf),
-        )  # fmt: skip
+        known = known & paid
+        return Outlook(after, reward, doubt, s.ends(outcome), np.where(known, uncertainty, np.inf))
 
     def _happens(
         self, before: NDArray[np.int64], z: Floats, actions: Floats, uniform: NDArray[np.float64]
