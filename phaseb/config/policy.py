@@ -63,7 +63,7 @@ class AugmentationConfig(Section):
         0, ge=0, description="learner step of the first generation, or the end of cloning if that is later"
     )
     starts: int = Field(500, ge=1, description="real states that each generation branches from, a run")
-    horizon: int = Field(5, ge=1, description="most steps of a rollout")
+    horizon: int = Field(8, ge=1, description="most steps of a rollout")
     cut_quantile: float = Field(
         0.99, gt=0, le=1, description="quantile of the model's disagreement on real data above which a rollout is cut"
     )
@@ -71,7 +71,7 @@ class AugmentationConfig(Section):
         0.5, lt=1, description="rollouts end before the step at which forecast skill, mean over latents, is less"
     )
     min_worst_skill: float = Field(0.1, lt=1, description="the same for the latent dimension that is forecast worst")
-    min_reward_skill: float = Field(0.3, lt=1, description="the same for rewards, against forecasting their mean")
+    min_reward_skill: float = Field(0.1, lt=1, description="the same for rewards, against forecasting their mean")
     skill_tolerance: float = Field(0.1, ge=0, description="forecast error, in latent standard deviations, that is none")
     penalty: float = Field(1.0, ge=0, description="reward less this times the disagreement (MOPO)")
     reward_pessimism: float = Field(
@@ -95,7 +95,7 @@ class FollowingConfig(Section):
     behaviour_weight: float = Field(0.3, ge=0, description="see offline.behaviour_weight")
     clone_share: float = Field(0.2, ge=0, lt=1, description="see offline.clone_share")
     value_share: float = Field(0.1, ge=0, lt=1, description="see offline.value_share")
-    final_lr_factor: float = Field(0.1, ge=0, le=1, description="see final_lr_factor")
+    final_lr_factor: float = Field(1.0, ge=0, le=1, description="see policy.final_lr_factor")
 
 
 class PolicyConfig(Section):
