@@ -139,7 +139,7 @@ class BranchedRollouts:
         rewards = self._lower(rolled, uncertainty)
         kept = np.flatnonzero(lengths)
         ids = tuple(f"{name}/{i}" for i in kept)
-        start = tuple(starts[i] for i in kept)
+        start = tuple(starts[int(i)] for i in kept)
         rollouts = Trajectories(
             z=_array(rolled.z)[kept], actions=_array(rolled.actions)[kept], rewards=rewards[kept].astype(np.float32),
             terminals=terminals[kept], lengths=lengths[kept], ids=ids, splits=("train",) * len(kept),

@@ -6,15 +6,30 @@ Legend: N steps, D latent dimensions, A action dimensions.
 import numpy as np
 from numpy.typing import NDArray
 
+from phaseb.config.world_model import WorldModelConfig
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.world_model.structure import find_constants, find_levels
+from phaseb.world_model.structure import LatentStructure, find_structure
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 
+def plain_structure(real: Trajectories) -> LatentStructure:
+    """The latents' own coordinates where some of their dimensions jump; where a flag is spread over dimensions, those
+    in which it stands alone again."""
+    own, turned = (
+        find_structure(real.z, real.rewards, real.mask, WorldModelConfig(decorrelate=decorrelate))
+        for decorrelate in (False, True)
+    )
+    return turned if len(turned.event_dims) > len(own.event_dims) else own
+
+
 class Situations:
     """Codes of situations (levels before a step, switches) and of outcomes (levels after it, end), found in data.
+
+    Args:
+        real: recorded steps, in the coordinates of the structure.
+        structure: which dimensions jump, and which move.
 
     Attributes:
         events: dimensions of the latent that jump between levels; `continuous`: those that move otherwise; the rest
@@ -22,11 +37,11 @@ class Situations:
         switches: dimensions of the action that were recorded at two values only; `graded`: the others.
     """
 
-    def __init__(self, real: Trajectories) -> None:
-        moving = ~find_constants(real.z, real.mask)
-        self.levels = {d: v for d, v in find_levels(real.z, real.mask).items() if moving[d]}
+    def __init__(self, real: Trajectories, structure: LatentStructure) -> None:
+        jumping = zip(structure.event_dims.tolist(), structure.levels, strict=True)
+        self.levels = {d: levels[~np.isnan(levels)] for d, levels in jumping}
         self.events = list(self.levels)
-        self.continuous = np.array([d for d in np.flatnonzero(moving) if d not in self.levels], np.int64)
+        self.continuous = np.array([d for d in np.flatnonzero(structure.moving > 0) if d not in self.levels], np.int64)
         actions = real.actions[real.mask]
         values = [np.unique(column) for column in actions.T]
         self.switches = {a: float(v.mean()) for a, v in enumerate(values) if len(v) == 2}

@@ -10,7 +10,7 @@ Legend: N steps, D latent dimensions, A action dimensions, T steps of a rollout,
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
 from phaseb.world_model.directions import SearchPlan, find_directions
 from phaseb.world_model.gaussian_process import FitPlan, GaussianProcess
-from phaseb.world_model.situations import Situations
+from phaseb.world_model.situations import Situations, plain_structure
 
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
@@ -75,9 +75,11 @@ class TransitionModel:
         if not mask.any():
             raise DataError("no training step for the short-range model; check the splits under episodes")
         self.config, self.seed = config, seed
+        self.structure = plain_structure(real)
+        real = replace(real, z=self._inner(real.z))
         z, after, actions = real.z[:, :-1][mask], real.z[:, 1:][mask], real.actions[mask]
         rewards, ends = real.rewards[mask], real.terminals[mask] > 0.5
-        self.situations = s = Situations(real)
+        self.situations = s = Situations(real, self.structure)
         self.before, self.outcomes = s.of(z, actions), s.outcomes(after, ends)
         self.worst = float(rewards.min())
         low, high = (x[s.continuous] for x in (z.min(0), z.max(0)))
@@ -87,6 +89,13 @@ class TransitionModel:
         if len(s.continuous):
             self.moves = GaussianProcess(s.inputs(z, actions, self.outcomes), moves, self._plan(), seed)
         self._fit_rare(z, actions, after, rewards)
+
+    def _inner(self, z: Floats) -> Floats:
+        """Latents (..., D) in the coordinates of the structure."""
+        return ((z - self.structure.centre) @ self.structure.into).astype(np.float32)
+
+    def _outer(self, y: Floats) -> Floats:
+        return (y @ self.structure.out_of + self.structure.centre).astype(np.float32)
 
     def _plan(self, projections: int = 0, prior: NDArray[np.floating] | None = None, rows: int = 0) -> FitPlan:
         c = self.config
@@ -136,7 +145,7 @@ class TransitionModel:
 
     def step(self, z: Floats, actions: Floats, uniform: NDArray[np.float64]) -> Outlook:
         """What follows z (N, D) under actions (N, A); `uniform` (N,) in [0, 1) draws what happens."""
-        s = self.situations
+        s, z = self.situations, self._inner(z)
         before = s.of(z, actions)
         outcome, known = self._happens(before, z, actions, uniform)
         after = s.levelled(z, outcome)
@@ -145,10 +154,11 @@ class TransitionModel:
             moved, doubt = self.moves.predict(s.inputs(z, actions, outcome))
             landed = after[:, s.continuous] + moved
             after[:, s.continuous] = np.clip(landed, self.low, self.high).astype(np.float32)
-            uncertainty = np.sqrt(np.square(doubt).sum(1) / z.shape[1])
+            spread = np.square(doubt) @ np.square(self.structure.out_of[s.continuous])
+            uncertainty = np.sqrt(spread.mean(1))
         reward, doubt, paid = self._pays(before, outcome, z, actions)
         known = known & paid
-        return Outlook(after, reward, doubt, s.ends(outcome), np.where(known, uncertainty, np.inf))
+        return Outlook(self._outer(after), reward, doubt, s.ends(outcome), np.where(known, uncertainty, np.inf))
 
     def _happens(
         self, before: NDArray[np.int64], z: Floats, actions: Floats, uniform: NDArray[np.float64]

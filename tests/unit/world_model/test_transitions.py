@@ -10,7 +10,7 @@ from phaseb.errors import DataError
 from phaseb.seeding import torch_generator
 from phaseb.world_model.directions import SearchPlan, find_directions
 from phaseb.world_model.gaussian_process import FitPlan, GaussianProcess
-from phaseb.world_model.situations import Situations
+from phaseb.world_model.situations import Situations, plain_structure
 from phaseb.world_model.transitions import TransitionModel
 
 CONFIG = TransitionsConfig(kept=400, fitted=200, steps=60)
@@ -68,7 +68,8 @@ def held_out(model):
 
 
 def test_it_finds_what_jumps_what_switches_and_what_never_moves():
-    found = Situations(episodes())
+    data = episodes()
+    found = Situations(data, plain_structure(data))
     assert found.events == [2]
     assert list(found.continuous) == [0, 1]
     assert list(found.switches) == [1]
@@ -90,6 +91,21 @@ def test_rare_rewards_are_told_apart_and_doubted_where_they_are_guessed(model):
     hopeful = lets & (told.reward - told.doubt > 0)
     assert hopeful.any()
     assert (paid[hopeful] > 0).mean() > 0.97, "what is left after the doubt is nearly sure"
+
+
+def test_a_turned_latent_is_foreseen_as_well():
+    """As encoders give it: the flag is spread over all dimensions, and so is what never moves."""
+    turn = np.linalg.qr(np.random.default_rng(5).normal(size=(4, 4)))[0].astype(f)
+    data = episodes()
+    turned = TransitionModel(CONFIG, _with(data, data.z @ turn, data.actions), 0)
+    assert len(turned.situations.events) == 1
+    z, a, after, paid, _ = held_out(turned)
+    told = turned.step(z @ turn, a, np.full(len(z), 0.5))
+    back = told.z @ turn.T
+    assert np.square(back[:, :2] - after[:, :2]).mean() < 0.02 * np.square(after[:, :2] - z[:, :2]).mean()
+    assert ((back[:, 2] > 0) == (after[:, 2] > 0)).mean() > 0.97
+    lets = (a[:, 1] > 0) & (z[:, 2] > 0)
+    assert ((told.reward > 0) == (paid > 0))[lets].mean() > 0.85
 
 
 def test_far_from_all_examples_the_worst_is_expected(model):
