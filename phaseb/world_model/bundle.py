@@ -36,8 +36,8 @@ class Rollout:
         actions: (N, T, A).
         rewards: (N, T) in the data's own units.
         terminals: (N, T), 1 where the task ends after the step.
-        uncertainty: (N, T) disagreement of the ensemble: RMS over latent dimensions of the spread of its members'
-            own rollouts under the same actions, plus that of reward (standardised) and of end-of-episode probability.
+        uncertainty: (N, T) disagreement of the ensemble: RMS of the spread of its members' own rollouts under the same
+            actions, over latent dimensions, reward (standardised) and end-of-episode probability alike.
         member: (N,) the member that each rollout is of.
     """
 
@@ -167,7 +167,8 @@ class WorldModelBundle:
     def _spread(self, z: Tensor, reward: Tensor, ends: Tensor) -> Tensor:
         if self.num_members == 1:
             return torch.zeros_like(ends[0])
-        return z.var(dim=0).mean(dim=-1).sqrt() + reward.std(dim=0) + ends.std(dim=0)
+        total = z.var(dim=0).sum(dim=-1) + reward.var(dim=0) + ends.var(dim=0)
+        return (total / (z.shape[-1] + 2)).sqrt()
 
     def _noise(self, n: int, generator: torch.Generator) -> Noise:
         """Drawn on the CPU for all rows. Members get the same uniform number: they differ only in what they believe."""

@@ -182,6 +182,19 @@ def test_rewards_all_zero_and_dead_dimension_train(world, config, context):
     assert all(np.isfinite(v) for v in logs[-1].values())
 
 
+def test_one_operator_who_always_acts_alike_trains_and_rolls_out(world, config, context):
+    """Actions then say nothing that time does not: no column of theirs varies between episodes."""
+    alike = replace(world, actions=np.repeat(world.actions[:1], len(world), axis=0))
+    learner = make_learner(fewer(config, num_steps=5), alike, context)
+    logs = train(learner)
+    made = learner.bundle().rollout(
+        torch.from_numpy(alike.z[:, 0]), torch.from_numpy(alike.actions), 20, torch.Generator().manual_seed(0)
+    )
+    assert all(np.isfinite(v) for v in logs[-1].values())
+    assert torch.isfinite(made.z).all()
+    assert torch.isfinite(made.uncertainty).all()
+
+
 def test_critic_weight_without_critic_is_a_mistake(world, config, context):
     with pytest.raises(ValueError, match="no critic"):
         make_learner(fewer(config, weights={"trust": 0.1}), world, context)
