@@ -36,11 +36,11 @@ class GateConfig(Section):
         0.05, gt=0, lt=1, description="an episode passes at this quantile of held-out real trust or above"
     )
     cut_quantile: float = Field(
-        0.12,
+        0.05,
         gt=0,
         lt=1,
         description="share of training episodes in which some step would be cut by the one network that never saw it; "
-        "of new real episodes, trusted by all networks together, about half of that",
+        "of new real episodes, trusted by all networks together, about as many",
     )
     min_steps: int = Field(5, ge=1, description="a rollout cut before this step is dropped whole")
     uncertainty_quantile: float = Field(

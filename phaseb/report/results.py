@@ -18,6 +18,8 @@ FOUNDING = {
     "judge_auc": "≈ 1.0",
     "judge_auc_noise": "–",
     "pass_rate": "0/50",
+    "pass_rate_held_out": "–",
+    "pass_rate_perturbed": "–",
     "report_model_fail_rate": "–",
     "roc_auc": "1.0",
     "val_accuracy": "100 %",

@@ -10,6 +10,7 @@ import ray
 import torch
 
 from phaseb.config.root import Config
+from phaseb.config.synthesis import ActionSources
 from phaseb.config.trust import TrustConfig
 from phaseb.data_parallel import LearnerContext
 from phaseb.episodes.shards import read_trajectories, write_trajectories
@@ -21,7 +22,8 @@ from phaseb.runs.result import Callback, RunResult
 from phaseb.runs.roles import gate_episodes
 from phaseb.runs.shards import over_shards
 from phaseb.runs.stage import Stage, StageContext
-from phaseb.seeding import derive_seed
+from phaseb.runs.synthesize import make_plan, roll_out
+from phaseb.seeding import derive_seed, torch_generator
 from phaseb.storage import Store
 from phaseb.training.fit import fit
 from phaseb.trust.bundle import TrustBundle
@@ -29,6 +31,9 @@ from phaseb.trust.gate import effective_contribution, pass_rate
 from phaseb.trust.learner import TrustLearner, make_learner
 from phaseb.world_model.own import load_world_model
 from phaseb.world_model.statistics import bounds_pass
+
+NUM_PASSING = 200
+PASSING = (("pass_rate", "train", 1.0), ("pass_rate_held_out", "dev", 1.0), ("pass_rate_perturbed", "train", 0.0))
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,8 @@ def work(context: StageContext) -> dict[str, Any]:
     write_metrics(store.folder("trust"), "metrics.parquet", result.rows)
     reference = uncertainty_reference(store, latents.split("dev"), config)
     over_shards(context, "rollouts/made", "synthetic", ScoreShard, (store.folder("trust"), reference))
-    return _numbers(bundle, read_trajectories(store.folder("synthetic")), negatives, train, config)
+    numbers = _numbers(bundle, read_trajectories(store.folder("synthetic")), negatives, train, config)
+    return numbers | pass_rates(bundle, store, latents, config)
 
 
 def uncertainty_reference(store: Store, held_out: Trajectories, config: Config) -> float | None:
@@ -81,6 +87,26 @@ def uncertainty_reference(store: Store, held_out: Trajectories, config: Config) 
     starts, actions = torch.from_numpy(real.z[:, 0]), torch.from_numpy(real.actions)
     made = model.rollout(starts, actions, config.synthesis.horizon, torch.Generator().manual_seed(config.run.seed))
     return float(np.quantile(made.uncertainty.cpu().numpy(), config.trust.gate.uncertainty_quantile))
+
+
+def pass_rates(bundle: TrustBundle, store: Store, latents: Trajectories, config: Config) -> dict[str, float]:
+    """Share of NUM_PASSING rollouts that the gate passes: from training starts, as the synthetic data have them.
+
+    Beside it the same from held-out (dev) starts, and under perturbed actions: those are nobody's answers to what
+    happens, which a gate that has seen answers alone notices, whatever the model.
+    """
+    model = load_world_model(store.folder("world_model"))
+    seed = derive_seed(config.run.seed, "pass_rate")
+    rates = {}
+    for name, split, recorded in PASSING:
+        real = latents.split(split)
+        if len(real.at_least(config.synthesis.horizon)) == 0:
+            continue
+        sources = ActionSources(recorded=recorded, perturbed=1 - recorded)
+        wanted = config.synthesis.model_copy(update={"num_episodes": NUM_PASSING, "action_sources": sources})
+        made = roll_out(model, make_plan(real, wanted, seed), "", torch_generator(seed, name))
+        rates[name] = pass_rate(bundle.levels(made).fused, bundle.thresholds.passing)
+    return rates
 
 
 def _negatives(context: StageContext, train: Trajectories) -> Trajectories:
@@ -100,14 +126,12 @@ def _numbers(bundle: TrustBundle, made: Trajectories, negatives: Trajectories, t
              config: Config) -> dict[str, Any]:  # fmt: skip
     analysis, passing = bundle.analysis, bundle.thresholds.passing
     report = bundle.score(negatives.select([m == f"report-{config.generators.num_steps}" for m in _models(negatives)]))
-    assert made.episode_trust is not None
     assert report.episode_trust is not None
     assert made.weights is not None
     count = min(len(train), len(made))
     return {
         "roc_auc": analysis["roc_auc"], "val_accuracy": analysis["val_accuracy"], "ece": analysis["ece"]["fused"],
         "ece_transition": analysis["ece"]["transition"], "trust_gap": analysis["trust_gap"],
-        "pass_rate": pass_rate(made.episode_trust, passing),
         "report_model_fail_rate": 1 - pass_rate(report.episode_trust, passing),
         "bounds_pass_synthetic": bounds_pass(train.z[:count, 1:], made.z[:, 1:]),
         "effective_contribution": effective_contribution(made.weights[made.mask], int(train.lengths.sum())),

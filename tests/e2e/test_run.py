@@ -8,8 +8,8 @@ import pytest
 import yaml
 from program import STAGES, leftovers, lineage, phaseb, strict_json
 
-NUMBERS = ("std_ratio", "std_ratio_pooled", "variance_growth", "judge_auc", "pass_rate", "bounds_pass",
-           "effective_contribution", "action_mse")  # fmt: skip
+NUMBERS = ("std_ratio", "std_ratio_pooled", "variance_growth", "judge_auc", "pass_rate", "pass_rate_held_out",
+           "pass_rate_perturbed", "bounds_pass", "effective_contribution", "action_mse")  # fmt: skip
 MEASURES = ("mpl", "error_rate", "energy_wh_per_unit", "return")
 ARMS = ("real_only", "fixed_weight", "bounds_filter", "trust_weighted")
 
@@ -39,6 +39,11 @@ def test_intervals_hold_their_means(results):
         value = results["arms"][arm]["return"]
         assert value["low"] <= value["mean"] <= value["high"]
         assert math.isfinite(value["mean"])
+
+
+def test_gates_passes_are_shares(results):
+    for name in ("pass_rate", "pass_rate_held_out", "pass_rate_perturbed", "report_model_fail_rate"):
+        assert 0 <= results["numbers"][name] <= 1, name
 
 
 def test_contributions_are_shares_of_one(results):
