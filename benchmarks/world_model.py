@@ -82,7 +82,7 @@ def measure(bundle: WorldModelBundle, material: Material, horizon: int, seed: in
     real, synthetic = test.z[:, 1:], made.z[:, 1:].numpy()
     # Recovered codes have seen the future: judges are shown no actions where these are latent.
     shown = test.actions if material.recorded else np.zeros_like(test.actions)
-    config = JudgeConfig(num_permutations=19 if quick else 200)
+    config = JudgeConfig(sigmas=(0.0, 0.2), num_permutations=19 if quick else 200)
     verdict = judge(test.z, made.z.numpy(), shown, config, seed)
     short = judge(test.z[:, :11], made.z[:, :11].numpy(), shown[:, :10],
                   config.model_copy(update={"sigmas": (0.0,)}), seed)  # fmt: skip

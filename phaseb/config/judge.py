@@ -30,7 +30,11 @@ class JudgeConfig(Section):
         "steps; a rung that a run cannot supply (no simulator) is left out",
     )
     sigmas: tuple[float, ...] = Field(
-        (0.0, 0.2), min_length=1, description="standard deviations of the noise added to both sides, in units of z"
+        (0.0, 0.05, 0.2, 0.5), min_length=1,
+        description="standard deviations of the noise added to both sides, in units of z",
+    )  # fmt: skip
+    noise_sigma: float = Field(
+        0.2, ge=0, description="which of them judge_auc_noise is at; the last of them where it is not among them"
     )
     families: tuple[Family, ...] = Field(
         FAMILIES,

@@ -53,9 +53,10 @@ def work(context: StageContext) -> dict[str, Any]:
     numbers = open_loop_numbers(bundle, test, latents.split("train"), horizon, seed)
     top = ladder.results[str(horizon)]
     sigmas = judge_config.sigmas
-    headline = {"judge_auc": top.worst(sigmas[0]).auc, "judge_auc_noise": top.worst(sigmas[-1]).auc,
+    noise = config.judge.noise_sigma if config.judge.noise_sigma in sigmas else sigmas[-1]
+    headline = {"judge_auc": top.worst(sigmas[0]).auc, "judge_auc_noise": top.worst(noise).auc,
                 "judge_family": top.worst(sigmas[0]).family, "judge_null_95": top.null_95[sigmas[0]],
-                "judge_noise_sigma": sigmas[-1]}  # fmt: skip
+                "judge_noise_sigma": noise}  # fmt: skip
     store.write_json(
         {"numbers": headline | numbers["numbers"], "ladder": ladder.as_dict(), "num_pairs": len(test),
          "horizon": horizon, "rmse_by_step": numbers["rmse_by_step"], "survival": numbers["survival"],
