@@ -43,9 +43,12 @@ Results = dict[str, dict[str, Scores]]
 
 def study(args: argparse.Namespace, results: Results) -> Results:
     """Train what is missing, a few seeds and one arm at a time, and write after each."""
+    until = time.monotonic() + 60 * args.minutes
     for arm in args.arms:
         missing = [seed for seed in args.seeds if arm not in results.get(str(seed), {})]
         for first in range(0, len(missing), args.together):
+            if time.monotonic() > until:
+                return results
             part, start = missing[first : first + args.together], time.process_time()
             made = train(part, args.episodes, {arm: ARMS[arm]}, args.policy, SEALED)
             for seed, scores in made.items():
@@ -109,6 +112,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
     parser.add_argument("--arms", nargs="+", default=list(HEADLINE), choices=list(ARMS))
     parser.add_argument("--together", type=int, default=2, help="seeds that train together: speed, not results")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin nothing new after so many")
     parser.add_argument("--policy", type=json.loads, default={}, help="JSON of settings of `policy` that differ")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args(arguments)
