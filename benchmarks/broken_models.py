@@ -25,7 +25,7 @@ Bend = Callable[[Tensor, Tensor, int], Tensor]
 
 OTHER_CELL = WorkcellConfig(cart_mass_kg=2.5, rope_length_m=0.5, max_force_n=6.0, part_mass_min_kg=1.5,
                             part_mass_max_kg=2.5)  # fmt: skip
-FROZEN_DIM, BIAS_A_STEP = 1, 0.1  # the cart's speed; standard deviations of every latent
+FROZEN_DIM, BIAS_A_STEP = 1, 0.2  # the cart's speed; standard deviations of every latent
 
 
 class Standard:

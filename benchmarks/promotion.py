@@ -27,10 +27,12 @@ from phaseb.config.promotion import PromotionConfig
 from phaseb.config.valuation import ValuationConfig
 from phaseb.policy.evaluation import Row, aggregate
 from phaseb.policy.fqe import fitted_q_evaluation
-from phaseb.promotion.decision import Estimate, decide, decide_by_estimate
+from phaseb.promotion.decision import decide, decide_by_estimate
+from phaseb.runs.promote import estimate_of
 from phaseb.seeding import numpy_generator
 
 VALUATION = ValuationConfig()
+GAPS = (0, 100, 200, 300, 2000)
 FINAL = f"real_only@{STEPS}"
 Case = dict[str, Any]
 
@@ -39,17 +41,18 @@ def estimated(pool: Pool, seed: int, config: PromotionConfig) -> tuple[list[Case
     """A decision by estimate for every ordered pair; the rank correlation of estimates and truth, and the seconds."""
     names = list(pool.players)
     start = time.process_time()
-    values = fitted_q_evaluation(FqeConfig(), list(pool.players.values()), pool.episodes, seed).values
+    result = fitted_q_evaluation(FqeConfig(), list(pool.players.values()), pool.episodes, seed)
     seconds = time.process_time() - start
     truth = {name: aggregate(rows, VALUATION) for name, rows in pool.rows.items()}
     scale = {"return": float(np.abs(pool.train.rewards.sum(1)).mean())}
     cases = []
     for (i, base), (j, new) in itertools.permutations(enumerate(names), 2):
-        estimate = Estimate(0, float(values[i].mean()), tuple((values[j] - values[i]).tolist()))
-        decision = decide_by_estimate(config, [estimate], len(pool.train), scale)
+        decision = decide_by_estimate(config, [estimate_of(result, i, j)], len(pool.train), scale)
         told = {name: truth[new][name] - truth[base][name] for name in ("return", "net_value_per_hour")}
-        cases.append({"baseline": base, "candidate": new, "promoted": decision["promoted"], **told})
-    rank = spearmanr(values.mean(1), [truth[name]["return"] for name in names])[0]
+        found = {name: decision["evidence"][name] for name in ("difference", "low", "excess_low")}
+        found["departure"] = decision["departure"]
+        cases.append({"baseline": base, "candidate": new, "promoted": decision["promoted"], **found, **told})
+    rank = spearmanr(result.values.mean(1), [truth[name]["return"] for name in names])[0]
     return cases, float(rank), seconds
 
 
@@ -109,6 +112,9 @@ def told(results: Mapping[str, Any]) -> list[dict[str, Any]]:
         {"cases": "FQE, learned arms against real_only, truth: return", **rates(arms, "return")},
         {"cases": "physics, pairs as they are", **rates(as_they_are, "net_value_per_hour")},
         {"cases": "physics, pairs made equal", **rates(equal, "net_value_per_hour")},
+        *({"cases": f"physics, better by {low} to {high} $/h", **rates([
+            c for c in as_they_are if low < c["net_value_per_hour"] <= high], "net_value_per_hour")}
+          for low, high in itertools.pairwise(GAPS)),
     ]  # fmt: skip
     names = {"cases": "cases", "not_better": "no better", "promoted": "promoted", "false": "false"}
     print(f"{'':52s}" + "".join(f"{name:>10s}" for name in (*names.values(), "rate", "power")))

@@ -1,15 +1,15 @@
 """World models broken on purpose: is harm kept out, and is a good model let in?
 
-    python benchmarks/sabotage.py --seeds 20 --out sabotage.json           seven kinds, twenty cheap seeds
-    python benchmarks/sabotage.py --good --seeds 10 --out good.json        does promotion fire on a good model?
+    python benchmarks/sabotage.py --seeds 20 --fixed 4 --out sabotage.json     seven kinds, twenty cheap seeds
+    python benchmarks/sabotage.py --good --seeds 10 --out good.json            does promotion fire on a good model?
 
 Every seed redraws episodes and policies. Seven kinds: `untrained` and `report-2025` are trained ensembles' poor
 relations; the rest break the physics itself, which is right in all else and never disagrees with itself, so that no
 disagreement betrays them. For each kind two arms are held against `real_only`: `fixed_weight` draws the broken model's
 whole rollouts ungated, `trust_weighted` follows the policy as far as the look at the model's skill allows. Where that
 is no step at all its batches are real_only's, and so its policy is, bit for bit (tests/unit/policy/
-test_do_no_harm.py), so it is not trained a second time. The decision is the real one, by the sequential test in
-physics. Seeds that `--out` already holds are not run again.
+test_do_no_harm.py), so it is not trained a second time (but with --verify, which compares the two). The decision is
+the real one, by the sequential test in physics. Seeds that `--out` already holds are not run again.
 """
 
 import argparse
@@ -41,7 +41,7 @@ SMALL = WorldModelConfig.model_validate(
     {"num_members": 3, "hidden_size": 32, "head_size": 32, "num_blocks": 1, "look_ahead": 0,
      "horizon": {"steps": 10, "start": 4}}
 )  # fmt: skip
-REPORT_STEPS = 300
+REPORT_STEPS = 150
 FIXED_SHARE, STORED, PERTURBATION = 0.1, 60, 0.3
 FIRST_EPISODE = 1_000_000
 Result = dict[str, Any]
@@ -68,17 +68,17 @@ def models(seed: CheapSeed) -> dict[str, Imagine]:
 
 def prepare(seed: CheapSeed, args: argparse.Namespace) -> dict[str, int]:
     """Arms of a seed; returns the steps that each kind's model is followed."""
-    kinds = {"good": PhysicsModel(seed.standard)} | ({} if args.good else models(seed))
+    good = {"good": PhysicsModel(seed.standard)} if args.good else {}
+    kinds = good or models(seed)
     follow = {f"trust_weighted/{kind}": Way(args.share, follow=model) for kind, model in kinds.items()}
     seed.prepare(follow, args.policy)
     steps = {kind: seed.hooks[f"trust_weighted/{kind}"].horizon for kind in kinds}
-    ways = {"real_only": Way()}
-    ways |= {arm: way for arm, way in follow.items() if steps[arm.removeprefix("trust_weighted/")]}
-    for kind, model in kinds.items():
-        if args.good:
-            continue
-        stored = imagined(model, seed.real, STORED, PERTURBATION, seed.seed, kind)
-        ways[f"fixed_weight/{kind}"] = Way(args.fixed_share, stored=stored)
+    kept = {kind for kind, followed in steps.items() if followed or args.verify}
+    ways = {"real_only": Way()} | {f"trust_weighted/{kind}": follow[f"trust_weighted/{kind}"] for kind in kept}
+    if not args.good and seed.seed < args.first_seed + args.fixed:
+        for kind, model in kinds.items():
+            stored = imagined(model, seed.real, STORED, PERTURBATION, seed.seed, kind)
+            ways[f"fixed_weight/{kind}"] = Way(args.fixed_share, stored=stored)
     seed.hooks.clear()
     seed.prepare(ways, args.policy)
     return steps
@@ -97,63 +97,79 @@ def decided(seed: CheapSeed, actors: Mapping[str, Actor], arm: str, args: argpar
 
 
 def study(seed: CheapSeed, actors: Mapping[str, Actor], steps: Mapping[str, int], args: argparse.Namespace) -> Result:
+    """One seed's row; scores only of what was trained."""
     episodes = range(FIRST_EPISODE, FIRST_EPISODE + args.evaluate)
     scores = {
         arm: aggregate(play(actor, seed.standard, episodes), ValuationConfig()) for arm, actor in actors.items()
     }
-    row: Result = {"real_only": scores["real_only"]}
+    row: Result = {"kinds": {}, "scores": scores}
     for kind, followed in steps.items():
         arm = f"trust_weighted/{kind}"
-        told: Result = {"steps": followed, "trust_weighted": scores.get(arm, scores["real_only"])}
-        told |= {"bit_identical": arm not in actors}
-        told |= decided(seed, actors, arm, args) if arm in actors else {"shipped": "real_only", "spent_episodes": 0}
-        if f"fixed_weight/{kind}" in scores:
-            told["fixed_weight"] = scores[f"fixed_weight/{kind}"]
-        row[kind] = told
+        same = not followed
+        if arm in actors:
+            same = _bit_identical(actors["real_only"], actors[arm])
+            assert same or followed, f"{kind}: nothing was followed, and yet the policy is another"
+        told = {"shipped": "real_only", "spent_episodes": 0} if same else decided(seed, actors, arm, args)
+        row["kinds"][kind] = {"steps": followed, "bit_identical": same, "compared": arm in actors, **told}
     return row
 
 
+def _bit_identical(one: Actor, other: Actor) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+
+
 def run(numbers: Sequence[int], args: argparse.Namespace) -> dict[str, Result]:
-    """The rows of seeds that train together."""
+    """The rows of seeds that train together; a seed of which real_only alone is left has nothing to train."""
+    start = time.process_time()
     seeds = [CheapSeed(number, args.episodes) for number in numbers]
     steps = {seed.seed: prepare(seed, args) for seed in seeds}
-    start = time.process_time()
-    actors = train(seeds, args.policy)
-    rows = {str(seed.seed): study(seed, actors[seed.seed], steps[seed.seed], args) for seed in seeds}
-    print(f"seeds {numbers}: {time.process_time() - start:.0f} s of one core to train and to measure", flush=True)
+    busy = [seed for seed in seeds if len(seed.ways) > 1]
+    actors = train(busy, args.policy) if busy else {}
+    rows = {str(seed.seed): study(seed, actors.get(seed.seed, {}), steps[seed.seed], args) for seed in seeds}
+    print(f"seeds {numbers}: {time.process_time() - start:.0f} s of one core", flush=True)
     return rows
 
 
 def table(rows: Mapping[str, Result], metric: str) -> list[Result]:
     """Each kind's arms against real_only, paired by seed: mean difference as a share of real_only's mean."""
-    base = np.array([row["real_only"][metric] for row in rows.values()])
-    print(f"{len(rows)} seeds, {metric} of real_only {base.mean():.2f}; differences as shares of it [95 %]")
-    print(f"{'model':28s} {'steps':>5s} {'same':>5s} {'real shipped':>12s} "
-          f"{'trust_weighted':>26s} {'fixed_weight':>26s}")  # fmt: skip
+    base = [row["scores"]["real_only"][metric] for row in rows.values() if row["scores"]]
+    print(f"{len(rows)} seeds; {metric} of real_only {np.mean(base):.2f} in {len(base)}; differences as shares of it")
+    print(f"{'model':28s} {'seeds':>6s} {'steps':>6s} {'same':>6s} {'real_only':>10s} "
+          f"{'trust_weighted':>30s} {'fixed_weight':>30s}")  # fmt: skip
     told = []
-    for kind in next(iter(rows.values())).keys() - {"real_only"}:
-        of = [row[kind] for row in rows.values()]
-
-        def share(arm: str, of: Sequence[Result] = of) -> tuple[float, float, float] | None:
-            if any(arm not in one for one in of):
-                return None
-            gains = [one[arm][metric] - b for one, b in zip(of, base, strict=True)]
-            mean, low, high = (value / abs(base.mean()) for value in mean_interval(gains))
-            return mean, low, high
-
-        one = {"kind": kind, "mean_steps": float(np.mean([o["steps"] for o in of])),
+    for kind in next(iter(rows.values()))["kinds"]:
+        of = [row["kinds"][kind] for row in rows.values()]
+        one = {"kind": kind, "seeds": len(of), "mean_steps": float(np.mean([o["steps"] for o in of])),
                "bit_identical": sum(o["bit_identical"] for o in of),
-               "real_only_shipped": sum(o["shipped"] == "real_only" for o in of), "seeds": len(of),
-               "trust_weighted": share("trust_weighted"), "fixed_weight": share("fixed_weight")}  # fmt: skip
+               "real_only_shipped": sum(o["shipped"] == "real_only" for o in of),
+               "trust_weighted": _share(rows, "trust_weighted", kind, metric),
+               "fixed_weight": _share(rows, "fixed_weight", kind, metric)}  # fmt: skip
+        print(f"{kind:28s} {one['seeds']:6d} {one['mean_steps']:6.1f} {one['bit_identical']:6d} "
+              f"{one['real_only_shipped']:10d} {_cell(one['trust_weighted'])} "
+              f"{_cell(one['fixed_weight'])}")  # fmt: skip
         told.append(one)
-    for one in sorted(told, key=lambda o: str(o["kind"])):
-        print(f"{one['kind']:28s} {one['mean_steps']:5.1f} {one['bit_identical']:5d} {one['real_only_shipped']:12d} "
-              f"{_cell(one['trust_weighted'])} {_cell(one['fixed_weight'])}")  # fmt: skip
     return told
 
 
-def _cell(share: tuple[float, float, float] | None) -> str:
-    return f"{'':>26s}" if share is None else f"{share[0]:+8.1%} [{share[1]:+7.1%},{share[2]:+7.1%}]"
+def _share(rows: Mapping[str, Result], arm: str, kind: str, metric: str) -> list[float] | None:
+    """Mean, interval and number of seeds of an arm's difference to real_only, as a share of real_only's mean."""
+    pairs = []
+    for row in rows.values():
+        scores = row["scores"]
+        if f"{arm}/{kind}" in scores:
+            pairs.append((scores[f"{arm}/{kind}"][metric], scores["real_only"][metric]))
+        elif arm == "trust_weighted" and row["kinds"][kind]["bit_identical"]:
+            pairs.append((0.0, 0.0))  # the same policy: no difference, whatever it earns
+    if not pairs:
+        return None
+    size = abs(float(np.mean([row["scores"]["real_only"][metric] for row in rows.values() if row["scores"]])))
+    return [*(value / size for value in mean_interval([a - b for a, b in pairs])), len(pairs)]
+
+
+def _cell(share: Sequence[float] | None) -> str:
+    if share is None:
+        return f"{'':>30s}"
+    return f"{share[0]:+8.1%} [{share[1]:+7.1%},{share[2]:+7.1%}]{share[3]:4.0f}"
 
 
 def parse() -> argparse.Namespace:
@@ -161,6 +177,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=20, help="how many")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--good", action="store_true", help="only the good model, against real_only")
+    parser.add_argument("--fixed", type=int, default=4, help="seeds, the first, that fixed_weight is trained on too")
+    parser.add_argument("--verify", action="store_true", help="train trust_weighted even where nothing was followed")
     parser.add_argument("--episodes", type=int, default=30)
     parser.add_argument("--share", type=float, default=0.5, help="synthetic share of a batch of trust_weighted")
     parser.add_argument("--fixed-share", type=float, default=FIXED_SHARE, help="of fixed_weight")
@@ -170,8 +188,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--policy", type=json.loads, default={}, help="JSON of settings of `policy` that differ")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    small = {"num_steps": 1500, "width": 32, "batch_size": 32, "runs_together": 24,
-             "augmentation": {"refresh_steps": 300, "starts": 300},
+    small = {"num_steps": 1500, "width": 48, "batch_size": 48, "runs_together": 24,
+             "augmentation": {"refresh_steps": 300, "starts": 300}, "actor_average_rate": 0.02,
              "offline": {"clone_share": 0.25, "value_share": 0.1}}  # fmt: skip
     args.policy = PolicyConfig.model_validate(small | args.policy)
     return args

@@ -28,3 +28,8 @@ class PromotionConfig(Section):
     estimate_penalty: float = Field(
         1.0, ge=0, description="without physics: spread of the estimators, in standard deviations, held against a gain"
     )
+    max_departure: float = Field(
+        1.25, ge=1,
+        description="without physics: how many times as far from the recorded actions as the baseline's the "
+        "candidate's may be, root mean squared",
+    )  # fmt: skip

@@ -10,7 +10,7 @@ from scipy import stats
 from phaseb.config.promotion import PromotionConfig
 from phaseb.config.valuation import ValuationConfig
 from phaseb.promotion.paired import Evidence, PairedTest, Row, Scale, asked, verdict
-from phaseb.promotion.reason import told
+from phaseb.promotion.reason import departed, told
 
 Measure = Callable[[str, int, Sequence[int]], list[Row]]
 """(arm, policy seed, episode seeds) -> one row an episode, measured in physics."""
@@ -23,12 +23,15 @@ class Estimate:
     Attributes:
         seed: the policies' seed.
         baseline: estimated value of the baseline's policy.
-        differences: one a bootstrap member: each fitted on its own resample of the held-out episodes.
+        differences: one a bootstrap member: each fitted on its own resample of the recorded episodes.
+        departure: how much further the candidate's actions are from the recorded ones than the baseline's (ratio of
+            root mean squared distances).
     """
 
     seed: int
     baseline: float
     differences: tuple[float, ...]
+    departure: float = 1.0
 
 
 def decide(
@@ -70,8 +73,9 @@ def decide_by_estimate(
     """Decide without physics: promote only where the estimators see the gain far beyond what they differ by.
 
     The bounds lie z + `estimate_penalty` standard deviations of the estimators (their mean over the policies' seeds)
-    from the mean, z the normal's quantile: what they have wrong in common, resampling episodes cannot show. How many
-    promotions are false with this, physics tells: benchmarks/promotion.py.
+    from the mean, z the normal's quantile: what they have wrong in common, resampling episodes cannot show. Nor can
+    it where the candidate leaves the recorded actions much further behind than the baseline does: there nothing is
+    promoted. How many promotions are false with this, physics tells: benchmarks/promotion.py.
     """
     per_member = np.array([e.differences for e in estimates], float).mean(0)
     value = float(np.mean([e.baseline for e in estimates]))
@@ -82,10 +86,13 @@ def decide_by_estimate(
     beyond = middle - asked(config) * size
     evidence = Evidence(middle, middle - half, middle + half, beyond, beyond - half, beyond + half, value, "return",
                         len(per_member), 1, not per_member.any())  # fmt: skip
-    result = verdict(evidence)
-    return _record(config, result == "promote", told(config, evidence, result, True), [e.seed for e in estimates]) | {
+    result, departure = verdict(evidence), max(e.departure for e in estimates)
+    reason = told(config, evidence, result, True)
+    if result == "promote" and departure > config.max_departure:
+        result, reason = "open", departed(config, departure)
+    return _record(config, result == "promote", reason, [e.seed for e in estimates]) | {
         "method": "fqe", "evidence": asdict(evidence), "looks": [asdict(evidence)],
-        "budget": _budget(0, 0, num_train),
+        "budget": _budget(0, 0, num_train), "departure": departure,
     }  # fmt: skip
 
 

@@ -20,6 +20,14 @@ def told(config: PromotionConfig, e: Evidence, result: Verdict, estimated: bool 
     return f"{found}, {_asked(config)}" if falls_short else found
 
 
+def departed(config: PromotionConfig, departure: float) -> str:
+    """The sentence where off-policy evaluation likes a candidate that it cannot know."""
+    return (
+        f"{config.baseline} is shipped: {config.candidate} acts {departure:.2g} times as far from what was recorded, "
+        "too far for off-policy evaluation to tell"
+    )
+
+
 def _found(e: Evidence, estimated: bool) -> str:
     more = "more" if e.difference >= 0 else "less"
     size = f"{abs(e.difference):.3g}"

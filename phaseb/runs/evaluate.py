@@ -3,7 +3,7 @@ decide which arm is shipped."""
 
 import functools
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -90,25 +90,44 @@ def _in_physics(context: StageContext, runs: Runs) -> tuple[dict[str, dict[int, 
     episodes = list(range(first, first + config.evaluation.num_episodes))
     task = ray.remote(num_cpus=config.resources.cpus_per_task)(play)
     films = config.report.animation_episodes > 0
-    # A stage that goes on after a failure or a kill finds what it had measured under the same config and policies.
-    done = {run for run in runs if store.exists("evaluation", run[0], str(run[1]), ROWS)}
-    waiting = {
-        run: task.remote(config, store, *run, episodes, films and run[1] == 0) for run in runs if run not in done
-    }
+    missing = [run for run in runs if not store.exists("evaluation", run[0], str(run[1]), ROWS)]
+    waiting = {run: task.remote(config, store, *run, episodes, films and run[1] == 0) for run in missing}
     measured: dict[str, dict[int, dict[str, float]]] = {}
     failure: PhasebError | None = None
-    for arm, seed in runs:
-        folder = store.folder("evaluation", arm, str(seed))
-        try:
-            rows = read_metrics(folder, ROWS) if (arm, seed) in done else task_result(waiting[arm, seed])
-        except PhasebError as error:
-            failure = failure or type(error)(f"{arm}, seed {seed}: {error}")
+    for arm, seed, rows in keep_rows(store, runs, lambda run: task_result(waiting[run])):
+        if isinstance(rows, PhasebError):
+            failure = failure or rows
             continue
-        if (arm, seed) not in done:
-            write_metrics(folder, ROWS, rows)
         measured.setdefault(arm, {})[seed] = aggregate(rows, config.valuation)
         context.progress({"policies": float(sum(map(len, measured.values()))), "of": float(len(runs))})
     return measured, failure
+
+
+def keep_rows(
+    store: Store, runs: Runs, rows_of: Callable[[tuple[str, int]], list[Row]]
+) -> Iterator[tuple[str, int, list[Row] | PhasebError]]:
+    """The rows of every policy, written as they come: what one cannot have, the others keep.
+
+    A stage that goes on after a failure or a kill finds what it had measured under the same config and policies.
+
+    Args:
+        rows_of: measures a policy, asked only for those whose rows are not there yet.
+
+    Yields:
+        arm, seed, and its rows or what went wrong, told with its name.
+    """
+    for arm, seed in runs:
+        folder = store.folder("evaluation", arm, str(seed))
+        if folder.exists(ROWS):
+            yield arm, seed, read_metrics(folder, ROWS)
+            continue
+        try:
+            rows = rows_of((arm, seed))
+        except PhasebError as error:
+            yield arm, seed, type(error)(f"{arm}, seed {seed}: {error}")
+            continue
+        write_metrics(folder, ROWS, rows)
+        yield arm, seed, rows
 
 
 def _summary(

@@ -10,7 +10,7 @@ from phaseb.config.root import Config
 from phaseb.episodes.shards import read_trajectories
 from phaseb.errors import ConfigError
 from phaseb.policy.actor import Actor
-from phaseb.policy.fqe import fitted_q_evaluation
+from phaseb.policy.fqe import FqeResult, fitted_q_evaluation
 from phaseb.promotion.decision import Estimate, Measure, decide, decide_by_estimate, decide_without_candidate
 from phaseb.promotion.paired import ECONOMICS, Scale, scale_of
 from phaseb.runs.stage import StageContext
@@ -41,14 +41,21 @@ def by_estimate(context: StageContext, runs: Runs) -> tuple[dict[str, dict[int, 
     for i, (arm, seed) in enumerate(runs):
         nothing = dict.fromkeys(("mpl", "error_rate", "energy_wh_per_unit", "net_value_per_hour"), float("nan"))
         measured.setdefault(arm, {})[seed] = nothing | {"return": result.interval(i)[0], "num_episodes": 0.0}
-    base, new, num_train = config.promotion.baseline, config.promotion.candidate, _num_train(store)
+    num_train = _num_train(store)
     if refused := _nothing_to_test(config.promotion, config, store):
         return measured, decide_without_candidate(config.promotion, refused, num_train)
     estimates = []
     for seed in range(config.arms.num_seeds):
-        baseline, candidate = (result.values[runs.index((arm, seed))] for arm in (base, new))
-        estimates.append(Estimate(seed, float(baseline.mean()), tuple((candidate - baseline).tolist())))
+        old, new = (runs.index((arm, seed)) for arm in (config.promotion.baseline, config.promotion.candidate))
+        estimates.append(estimate_of(result, old, new, seed))
     return measured, decide_by_estimate(config.promotion, estimates, num_train, _scale(config, store))
+
+
+def estimate_of(result: FqeResult, baseline: int, candidate: int, seed: int = 0) -> Estimate:
+    """What fitted Q evaluation says of one policy against another, by their places in the result."""
+    old, new = result.values[baseline], result.values[candidate]
+    departure = float(result.support[candidate] / max(result.support[baseline], 1e-6))
+    return Estimate(seed, float(old.mean()), tuple((new - old).tolist()), departure)
 
 
 def _nothing_to_test(promotion: PromotionConfig, config: Config, store: Store) -> str:

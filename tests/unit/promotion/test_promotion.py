@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -223,6 +225,11 @@ def test_estimates_promote_only_what_all_of_them_see():
     assert refused["shipped"] == "real_only"
     assert refused["evidence"]["difference"] > 0
     assert refused["method"] == "fqe"
+    assert decide_by_estimate(config, [replace(e, departure=1.2) for e in sure])["promoted"]
+    far = decide_by_estimate(config, [replace(e, departure=1.9) for e in sure])
+    assert not far["promoted"]
+    assert far["reason"] == ("real_only is shipped: trust_weighted acts 1.9 times as far from what was recorded, too "
+                             "far for off-policy evaluation to tell")  # fmt: skip
     assert refused["reason"].startswith("real_only is shipped: trust_weighted would return 0.7 more an episode by off-")
 
 
