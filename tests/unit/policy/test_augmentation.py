@@ -91,6 +91,28 @@ def test_rewards_pay_for_disagreement():
     np.testing.assert_allclose(rollouts.rewards, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_rewards_pay_for_a_model_s_own_doubt_and_never_below_what_was_ever_paid():
+    def doubting(*args):
+        rolled = imagine(*args)
+        rolled.reward_doubt = 0.5 + rolled.z[:, 1:, 1].abs()
+        return rolled
+
+    sink, config = Sink(), CONFIG.model_copy(update={"penalty": 0.0, "reward_pessimism": 1.5})
+    hook = BranchedRollouts(config, doubting, real(), SPECS, ("trust_weighted",), None, sink, seed=3)
+    hook.generate(0, actors())
+    rollouts = sink.held[1][0]
+    doubt = 0.5 + np.abs(rollouts.z[:, 1:, 1])
+    expected = np.maximum(rollouts.z[:, 1:, 0] - 1.5 * doubt, real().rewards.min())
+    np.testing.assert_allclose(rollouts.rewards, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_gate_that_takes_nothing_of_a_rehearsal_is_asked_no_further():
+    assert branched(Sink()).followed == [1, 2]
+    hook = branched(Sink(), weigh=lambda r: np.zeros(r.rewards.shape))
+    assert hook.followed == []
+    assert hook.generate(0, actors()) == {"horizon": 0.0}
+
+
 def test_the_gate_weighs_every_transition_and_an_empty_gate_lets_nothing_pass():
     sink = Sink()
     metrics = branched(sink, weigh=lambda r: np.full(r.rewards.shape, 0.25)).generate(0, actors())

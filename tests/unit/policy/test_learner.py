@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from phaseb.checkpoint import flatten, load_checkpoint, save_checkpoint, unflatten
-from phaseb.config.policy import AugmentationConfig, OfflineConfig, PolicyConfig
+from phaseb.config.policy import AugmentationConfig, FollowingConfig, OfflineConfig, PolicyConfig
 from phaseb.data_parallel import LearnerContext
 from phaseb.errors import ConfigError, DivergenceError
 from phaseb.policy.batches import RunSpec
@@ -118,6 +118,32 @@ def test_zero_accepted_is_real_only_to_the_bit(random_source):
         real, trusted, other = (actor.state_dict() for actor in one.actors())
         assert all(torch.equal(real[k], trusted[k]) for k in real)
         assert not all(torch.equal(real[k], other[k]) for k in real)
+
+
+def test_runs_that_follow_rollouts_learn_in_their_own_way_beside_the_others_and_each_as_alone(random_source, tmp_path):
+    follower = RunSpec("trust_weighted", 3, follows=True)
+    settings = config(
+        offline=OfflineConfig(algorithm="iql", clone_share=0.2, value_share=0),
+        following=FollowingConfig(num_critics=2, clone_share=0.1, value_share=0.0),
+    )
+
+    def trained(*specs):
+        one = make_learner(settings, random_source([s.seed for s in specs]), specs, LearnerContext(0))
+        for step in range(12):
+            one.step(step)
+        return one
+
+    whole = trained(SPECS[0], follower, SPECS[2])
+    assert [update.config.offline.algorithm for update in whole.updates] == ["iql", "sac"]
+    for spec, actor in zip((SPECS[0], follower, SPECS[2]), whole.actors(), strict=True):
+        alone = trained(spec).actors()[0].act(np.ones((4, 5), np.float32))
+        np.testing.assert_allclose(actor.act(np.ones((4, 5), np.float32)), alone, rtol=1e-4, atol=1e-5)
+    store = Store.at(tmp_path)
+    save_checkpoint(store, *flatten(whole.state_dict()))
+    again = make_learner(settings, random_source([3, 3, 5]), (SPECS[0], follower, SPECS[2]), LearnerContext(0))
+    again.load_state_dict(unflatten(*load_checkpoint(store)))
+    for a, b in zip(whole.actors(), again.actors(), strict=True):
+        assert all(torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
 def test_metrics_name_the_run_and_come_at_their_steps(random_source):
