@@ -67,6 +67,15 @@ def load_checkpoint(store: Store) -> tuple[dict[str, torch.Tensor], dict[str, An
         raise DataError(f"checkpoint {store.root} cannot be read: {error}; train it again") from error
 
 
+def copy_checkpoint(source: Store, target: Store) -> str:
+    """Take a checkpoint over into another folder; returns its digest, which stays the same.
+
+    Raises:
+        DataError: as `load_checkpoint`.
+    """
+    return save_checkpoint(target, *load_checkpoint(source))
+
+
 def checkpoint_digest(store: Store) -> str:
     """The digest that a checkpoint carries, without reading its tensors."""
     return str(store.read_json("meta.json")["digest"])

@@ -39,7 +39,9 @@ class Console(StageView):
         if self._json:
             sys.stdout.write(json.dumps(strict(result.metrics), allow_nan=False) + "\n")
             return
-        if "arms" in result.metrics:
+        if "promotions" in result.metrics:
+            show_flywheel(result.metrics, results_console())
+        elif "arms" in result.metrics:
             show_results(result.metrics, results_console())
         if "page" in result.outputs:
             print(f"\nreport: {self._config.run.dir}/{result.outputs['page']}")
@@ -58,6 +60,18 @@ def show_results(results: Mapping[str, Any], console: RichConsole) -> None:
     console.print(f"\n{results['arms_title']}", soft_wrap=True)
     rows = [[m, *(interval(arm.get(m)) for arm in results["arms"].values())] for m in results["arm_columns"]]
     console.print(_table(("", *results["arms"]), rows))
+
+
+def show_flywheel(told: Mapping[str, Any], console: RichConsole) -> None:
+    """The verdict, and a row for every generation."""
+    console.print(f"\n{told['verdict']}\n", soft_wrap=True)
+    names = ("mpl", "error_rate", "energy_wh_per_unit", "net_value_per_hour", "return")
+    rows = [
+        [str(g["number"]), "failed" if g["state"] == "failed" else "promoted" if g["promoted"] else "kept",
+         number(g.get("episodes", {}).get("train")), *(interval(g.get("metrics", {}).get(n)) for n in names)]
+        for g in told["generations"]
+    ]  # fmt: skip
+    console.print(_table(("generation", "", "episodes", *names), rows))
 
 
 def show_comparison(compared: Mapping[str, Any], console: RichConsole) -> None:

@@ -54,7 +54,7 @@ class StageView:
 
     def on_stage_end(self, stage: str, metrics: Mapping[str, Any], seconds: float, skipped: bool) -> None:
         self.close()
-        shown = {name: metrics[name] for name in KEY_METRICS.get(stage, ()) if name in metrics}
+        shown = {name: metrics[name] for name in KEY_METRICS.get(stage.rpartition(" ")[2], ()) if name in metrics}
         how = "up to date" if skipped else f"{seconds:.0f} s"
         self._console.print(f"{stage:<12} {how:>10}   {_brief(shown)}", markup=False, soft_wrap=True)
 

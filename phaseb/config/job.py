@@ -14,7 +14,7 @@ from phaseb.config.section import Section
 from phaseb.errors import ConfigError
 
 SectionT = TypeVar("SectionT", bound=Section)
-SUBMITTABLE = (*JOBS, "tune", "flywheel")
+SUBMITTABLE = (*JOBS, "tune")
 SECRET_WORDS = ("token", "secret", "password", "passwd", "api_key", "apikey", "access_key", "credential")
 
 

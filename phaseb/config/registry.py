@@ -12,5 +12,6 @@ JOBS: dict[str, tuple[str, str]] = {
     "judge": ("phaseb.runs.judge", "ask fresh classifiers whether synthetic data is real"),
     "policy": ("phaseb.runs.policy", "train SAC on real and trusted data, every arm"),
     "evaluate": ("phaseb.runs.evaluate", "measure what the policies earn"),
+    "flywheel": ("phaseb.flywheel.wheel", "generations: train, gate, promote or keep, collect, again"),
     "report": ("phaseb.runs.report", "write results.json and the page"),
 }

@@ -7,6 +7,7 @@ from phaseb.config.bricks import BricksConfig
 from phaseb.config.environment import EnvironmentConfig
 from phaseb.config.episodes import EpisodesConfig
 from phaseb.config.evaluation import EvaluationConfig
+from phaseb.config.flywheel import FlywheelConfig
 from phaseb.config.generators import GeneratorsConfig
 from phaseb.config.judge import JudgeConfig
 from phaseb.config.latents import LatentsConfig
@@ -14,6 +15,7 @@ from phaseb.config.policy import PolicyConfig
 from phaseb.config.promotion import PromotionConfig
 from phaseb.config.replay import ReplayConfig
 from phaseb.config.resources import ResourcesConfig
+from phaseb.config.reuse import ReuseConfig
 from phaseb.config.run import ReportConfig, RunConfig, TrainingConfig
 from phaseb.config.section import Section
 from phaseb.config.synthesis import SynthesisConfig
@@ -41,6 +43,8 @@ class Config(Section):
     policy: PolicyConfig = Field(default_factory=PolicyConfig)
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
     promotion: PromotionConfig = Field(default_factory=PromotionConfig)
+    reuse: ReuseConfig = Field(default_factory=ReuseConfig)
+    flywheel: FlywheelConfig = Field(default_factory=FlywheelConfig)
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     resources: ResourcesConfig = Field(default_factory=ResourcesConfig)
     report: ReportConfig = Field(default_factory=ReportConfig)

@@ -14,7 +14,7 @@ from phaseb.errors import ConfigError, DataError
 from phaseb.storage import Store
 
 FORMAT = 1
-OPERATIONAL = frozenset({"resources", "report", "training"})
+OPERATIONAL = frozenset({"resources", "report", "training", "flywheel"})
 """Sections that change how a run is carried out or shown, not what it computes."""
 
 

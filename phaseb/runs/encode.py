@@ -22,6 +22,7 @@ from phaseb.latents.probe import linear_probe
 from phaseb.metrics import write_metrics
 from phaseb.runs.collect import read_action_scale
 from phaseb.runs.result import Callback, RunResult
+from phaseb.runs.reuse import reused, take_encoder
 from phaseb.runs.shards import over_shards
 from phaseb.runs.stage import Stage, StageContext
 from phaseb.storage import Store
@@ -42,6 +43,18 @@ def work(context: StageContext) -> dict[str, Any]:
     config, store = context.config, context.store
     scale = read_action_scale(store)
     episodes = read_episodes(store.folder("episodes"), ("train", "dev"))
+    if config.reuse.encoder:
+        seconds, bundle = 0.0, take_encoder(config, store)
+    else:
+        seconds, bundle = _train(context, episodes, scale)
+    over_shards(context, "episodes", "latents", EncodeShard, (store.folder("encoder"), scale, config.run.seed))
+    return {"seconds_training": seconds, **_quality(bundle, episodes, scale, config)}
+
+
+def _train(
+    context: StageContext, episodes: Sequence[Episode], scale: ActionScale | None
+) -> tuple[float, EncoderBundle]:
+    config, store = context.config, context.store
     arrays = episode_arrays(episodes, scale, config.latents.observation)
     result = fit(
         functools.partial(_make_learner, config.latents), arrays, seed=config.run.seed, key=context.key,
@@ -54,8 +67,7 @@ def work(context: StageContext) -> dict[str, Any]:
     bundle = fit_bundle(config.latents, learner.encoder, train, scale, config.run.seed)
     bundle.save(store.folder("encoder"))
     write_metrics(store.folder("encoder"), "metrics.parquet", result.rows)
-    over_shards(context, "episodes", "latents", EncodeShard, (store.folder("encoder"), scale, config.run.seed))
-    return {"seconds_training": result.seconds, **_quality(bundle, episodes, scale, config)}
+    return result.seconds, bundle
 
 
 def _make_learner(config: LatentsConfig, data: Arrays, context: LearnerContext) -> EncoderLearner:
@@ -82,7 +94,7 @@ def _rows(episodes: Sequence[Episode], bundle: EncoderBundle, scale: ActionScale
     return latents.z[inside], {f"state_{i}": state[:, i] for i in range(state.shape[1])}
 
 
-STAGE = Stage("encode", ("latents",), ("collect",), ("encoder", "latents"), work)
+STAGE = Stage("encode", ("latents",), ("collect",), ("encoder", "latents"), work, outside=reused("encoder"))
 
 
 def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:

@@ -12,6 +12,7 @@ from phaseb.errors import ConfigError, DataError
 from phaseb.report.compare import Told, compare, comparison_page
 from phaseb.report.figures import figures
 from phaseb.report.film import films
+from phaseb.report.flywheel import flywheel_page, flywheel_summary
 from phaseb.report.results import collect_results
 from phaseb.report.run_page import render
 from phaseb.report.study import Study, study_page, study_summary
@@ -42,24 +43,33 @@ def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
     return RunResult(results, {"results": "results.json", "page": PAGE})
 
 
+def tell_flywheel(store: Store) -> dict[str, Any]:
+    """Write the page of a flywheel; returns what it says."""
+    tree = store.read_json("flywheel.json")
+    store.write_text(flywheel_page(tree), *PAGE.split("/"))
+    return flywheel_summary(tree)
+
+
 def retell(folders: Sequence[str]) -> dict[str, Any]:
-    """Write the page of a run or a study again, or that of two runs side by side.
+    """Write the page of a run, a study or a flywheel again, or that of two runs side by side.
 
     Returns:
         what the page says, and its path under `page`.
 
     Raises:
-        ConfigError: for more than two folders, or a study compared with something.
+        ConfigError: for more than two folders, or a study or flywheel compared with something.
         DataError: where a folder is neither a run nor a study, or its run has no results yet.
     """
     if len(folders) > 2:
         raise ConfigError(f"one folder is told, two runs are compared; {len(folders)} were given")
     stores = [Store.at(folder) for folder in folders]
-    studies = [store.exists("study.json") for store in stores]
+    studies = [store.exists("study.json") or store.exists("flywheel.json") for store in stores]
     if len(folders) == 2:
         if any(studies):
-            raise ConfigError(f"{folders[studies.index(True)]} is a study; only runs are compared")
+            raise ConfigError(f"{folders[studies.index(True)]} is no run; only runs are compared")
         return _compare(folders, [RunDirectory.existing(folder).store for folder in folders])
+    if stores[0].exists("flywheel.json"):
+        return tell_flywheel(stores[0]) | {"page": stores[0].path(*PAGE.split("/"))}
     if studies[0]:
         study = Study.read(stores[0])
         stores[0].write_text(study_page(study), *PAGE.split("/"))

@@ -19,6 +19,7 @@ from phaseb.metrics import write_metrics
 from phaseb.runs.collect import task_result
 from phaseb.runs.generators import other_rollouts
 from phaseb.runs.result import Callback, RunResult
+from phaseb.runs.reuse import reused, take_trust
 from phaseb.runs.roles import gate_episodes
 from phaseb.runs.shards import over_shards
 from phaseb.runs.stage import Stage, StageContext
@@ -58,6 +59,20 @@ def work(context: StageContext) -> dict[str, Any]:
     config, store = context.config, context.store
     latents = read_trajectories(store.folder("latents"), ("train", "dev"))
     train = latents.split("train").at_least(config.synthesis.horizon)
+    if config.reuse.trust:
+        take_trust(config, store)
+        bundle = TrustBundle.load(store.folder("trust"))
+    else:
+        bundle = _trained(context, train)
+    reference = uncertainty_reference(store, latents.split("dev"), config)
+    over_shards(context, "rollouts/made", "synthetic", ScoreShard, (store.folder("trust"), reference))
+    made = read_trajectories(store.folder("synthetic"))
+    numbers = _numbers(bundle, made, _negatives(context, train), train, config)
+    return numbers | pass_rates(bundle, store, latents, config)
+
+
+def _trained(context: StageContext, train: Trajectories) -> TrustBundle:
+    config, store = context.config, context.store
     negatives = _negatives(context, train)
     data = TrustData(gate_episodes(config, train), negatives)
     seed = derive_seed(config.run.seed, "trust")
@@ -72,10 +87,7 @@ def work(context: StageContext) -> dict[str, Any]:
     bundle.save(store.folder("trust"))
     store.write_json(bundle.analysis, "trust", "analysis.json")
     write_metrics(store.folder("trust"), "metrics.parquet", result.rows)
-    reference = uncertainty_reference(store, latents.split("dev"), config)
-    over_shards(context, "rollouts/made", "synthetic", ScoreShard, (store.folder("trust"), reference))
-    numbers = _numbers(bundle, read_trajectories(store.folder("synthetic")), negatives, train, config)
-    return numbers | pass_rates(bundle, store, latents, config)
+    return bundle
 
 
 def uncertainty_reference(store: Store, held_out: Trajectories, config: Config) -> float | None:
@@ -144,7 +156,7 @@ def _models(made: Trajectories) -> tuple[str, ...]:
 
 STAGE = Stage(
     "trust", ("trust", "generators", "synthesis"), ("encode", "world-model", "synthesize"),
-    ("trust", "synthetic"), work,
+    ("trust", "synthetic"), work, outside=reused("trust"),
 )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from phaseb.episodes.trajectories import Trajectories
 from phaseb.metrics import write_metrics
 from phaseb.runs.collect import task_result
 from phaseb.runs.result import Callback, RunResult
+from phaseb.runs.reuse import reused, take_world_model
 from phaseb.runs.roles import critic_episodes, has_critic
 from phaseb.runs.stage import Stage, StageContext
 from phaseb.seeding import torch_generator
@@ -34,9 +35,13 @@ def work(context: StageContext) -> dict[str, Any]:
     config, store = context.config, context.store
     data = read_trajectories(store.folder("latents"), ("train", "dev"))
     start = time.monotonic()
-    bundle: WorldModels = _trained(context, data) if config.world_model.model == BUILT_IN else _own(context, data)
+    bundle: WorldModels
+    if config.reuse.world_model:
+        bundle = take_world_model(config, store)
+    else:
+        bundle = _trained(context, data) if config.world_model.model == BUILT_IN else _own(context, data)
+        bundle.save(store.folder("world_model"))
     seconds = time.monotonic() - start
-    bundle.save(store.folder("world_model"))
     quality = open_loop_quality(bundle, data.split("dev"), config.synthesis.horizon, config.run.seed)
     return {"seconds_training": seconds, **quality}
 
@@ -94,7 +99,8 @@ def open_loop_quality(bundle: WorldModels, held_out: Trajectories, horizon: int,
     }
 
 
-STAGE = Stage("world-model", ("world_model", "trust", "synthesis"), ("encode",), ("world_model",), work)
+STAGE = Stage("world-model", ("world_model", "trust", "synthesis"), ("encode",), ("world_model",), work,
+              outside=reused("world_model"))  # fmt: skip
 
 
 def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:

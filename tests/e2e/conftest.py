@@ -1,5 +1,6 @@
 """One finished run that many tests look at, and one Ray for the commands that tests call within their own process."""
 
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -53,8 +54,11 @@ def copied(finished: Finished, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def ray_up() -> Iterator[None]:
-    with ray_session(ResourcesConfig(num_cpus=2, object_store_gb=0.1), wanted={}):
-        yield
+    paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]  # where workers find what tests wrote
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
+        with ray_session(ResourcesConfig(num_cpus=2, object_store_gb=0.1), wanted={}):
+            yield
 
 
 @pytest.fixture

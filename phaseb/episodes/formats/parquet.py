@@ -1,4 +1,4 @@
-"""phaseb's own Parquet files: a folder of shards that another run wrote, or one file."""
+"""phaseb's own Parquet files: a folder of shards that another run wrote, one file, or a list of folders (JSON)."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,6 +8,7 @@ from phaseb.episodes.parquet_file import naming, read_table
 from phaseb.episodes.schema import EPISODES, check_kind, table_to_episodes
 from phaseb.episodes.shards import shard_names
 from phaseb.episodes.sources import Entry
+from phaseb.errors import DataError
 from phaseb.storage import Store
 
 
@@ -16,16 +17,10 @@ class Source:
 
     def __init__(self, config: EpisodesConfig) -> None:
         self._max_bytes = config.max_bytes
-        if config.path.endswith(".parquet"):
-            folder, _, name = config.path.rpartition("/")
-            self._store, self._files = Store.at(folder or "."), [name]
-        else:
-            self._store = Store.at(config.path)
-            self._files = shard_names(self._store)
         self._entries: list[Entry] = []
-        self._where: list[tuple[str, int]] = []
-        for name in self._files:
-            self._list(name)
+        self._where: list[tuple[Store, str, int]] = []
+        for store, name in _files(config.path):
+            self._list(store, name)
 
     def entries(self) -> Sequence[Entry]:
         return self._entries
@@ -33,17 +28,31 @@ class Source:
     def read(self, indices: Sequence[int]) -> Iterator[Episode]:
         loaded, episodes = "", list[Episode]()
         for index in indices:
-            name, row = self._where[index]
-            if name != loaded:
-                with naming(self._store, name):
-                    table = read_table(self._store, name, max_bytes=self._max_bytes)
-                    loaded, episodes = name, table_to_episodes(table, self._max_bytes)
+            store, name, row = self._where[index]
+            if store.path(name) != loaded:
+                with naming(store, name):
+                    table = read_table(store, name, max_bytes=self._max_bytes)
+                    loaded, episodes = store.path(name), table_to_episodes(table, self._max_bytes)
             yield episodes[row]
 
-    def _list(self, name: str) -> None:
-        with naming(self._store, name):
-            table = read_table(self._store, name, lambda column: column in ("id", "split"), self._max_bytes)
+    def _list(self, store: Store, name: str) -> None:
+        with naming(store, name):
+            table = read_table(store, name, lambda column: column in ("id", "split"), self._max_bytes)
             check_kind(table.schema, EPISODES)
             rows = table.to_pylist()
             self._entries += [(row["id"], row["split"]) for row in rows]
-            self._where += [(name, i) for i in range(len(rows))]
+            self._where += [(store, name, i) for i in range(len(rows))]
+
+
+def _files(path: str) -> list[tuple[Store, str]]:
+    """The shards at a path, in order: the file itself, a folder's, or those of all folders that a list names."""
+    folder, _, name = path.rpartition("/")
+    if path.endswith(".parquet"):
+        return [(Store.at(folder or "."), name)]
+    if not path.endswith(".json"):
+        store = Store.at(path)
+        return [(store, shard) for shard in shard_names(store)]
+    folders = Store.at(folder or ".").read_json(name)
+    if not isinstance(folders, list) or not all(isinstance(one, str) for one in folders):
+        raise DataError(f"{path} must hold a list of folders of shards")
+    return [found for one in folders for found in _files(one)]

@@ -1,0 +1,1 @@
+"""Generations: train, gate, promote or keep, collect more, and again."""

@@ -1,0 +1,112 @@
+"""Whether a generation's policy replaces the shipped one: by fresh episodes, or by off-policy evaluation."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from numpy.typing import NDArray
+
+from phaseb.config.promotion import PromotionConfig
+from phaseb.config.root import Config
+from phaseb.episodes.shards import read_episodes, read_trajectories
+from phaseb.flywheel.ledger import Ledger
+from phaseb.latents.bundle import EncoderBundle
+from phaseb.policy.actor import Actor
+from phaseb.policy.evaluation import Row
+from phaseb.policy.fqe import fitted_q_evaluation
+from phaseb.promotion.decision import Estimate, decide, decide_by_estimate
+from phaseb.runs.collect import task_result
+from phaseb.runs.evaluate import play
+from phaseb.storage import Store
+
+DECISION = "decision.json"
+APART = 1_000_000  # episode seeds between two generations' decisions: each spends fresh ones
+
+
+def decide_generation(config: Config, own: Config, ledger: Ledger, contender: Mapping[str, Any]) -> dict[str, Any]:
+    """Whether the generation's policy replaces the shipped one, by fresh episodes or by off-policy evaluation."""
+    store = ledger.run_of(contender["generation"])
+    if store.exists(DECISION):
+        kept: dict[str, Any] = store.read_json(DECISION)
+        return kept
+    shipped = ledger.shipped
+    if shipped is None:
+        decision: dict[str, Any] = {
+            "promoted": True, "reason": "the first policy is shipped: there is none to compare it with",
+            "method": "none", "evidence": None, "budget": {"max_episodes": 0, "spent_episodes": 0},
+        }  # fmt: skip
+    elif config.environment.id == "none":
+        decision = _by_estimate(own, ledger, shipped, contender)
+    else:
+        decision = _in_physics(own, ledger, shipped, contender)
+    store.write_json(decision, DECISION)
+    return decision
+
+
+def _names(config: PromotionConfig, **change: Any) -> PromotionConfig:
+    return config.model_copy(update={"baseline": "the shipped policy", "candidate": "the new one", **change})
+
+
+def _in_physics(
+    own: Config, ledger: Ledger, shipped: Mapping[str, Any], contender: Mapping[str, Any]
+) -> dict[str, Any]:
+    plan = _names(own.promotion, first_seed=own.promotion.first_seed + APART // 2)
+    who = {plan.baseline: shipped, plan.candidate: contender}
+    task = ray.remote(num_cpus=own.resources.cpus_per_task)(play)
+
+    def measure(name: str, seed: int, episodes: Sequence[int]) -> list[Row]:
+        arm, store = who[name]["arm"], ledger.run_of(who[name]["generation"])
+        rows: list[Row] = task_result(task.remote(own, store, arm, seed, list(episodes)))
+        return rows
+
+    num_train = len(read_trajectories(ledger.run_of(contender["generation"]).folder("latents"), ("train",)))
+    return decide(plan, own.valuation, measure, range(own.arms.num_seeds), num_train)
+
+
+def _by_estimate(
+    own: Config, ledger: Ledger, shipped: Mapping[str, Any], contender: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Fitted Q evaluation of both, each acting on the latents of its own encoder, side by side."""
+    plan, stores = _names(own.promotion), [ledger.run_of(who["generation"]) for who in (shipped, contender)]
+    latents = [_dev_latents(own, stores[1], store) for store in stores]
+    sizes = [z.shape[-1] for z in latents]
+    both = replace(read_trajectories(stores[1].folder("latents"), ("dev",)), z=np.concatenate(latents, axis=-1))
+    actors, seeds = [], range(own.arms.num_seeds)
+    for store, who, part in zip(
+        stores, (shipped, contender), (slice(0, sizes[0]), slice(sizes[0], sum(sizes))), strict=True
+    ):
+        actors += [_PartActor(Actor.load(store.folder("policy", who["arm"], str(s))), part) for s in seeds]
+    result = fitted_q_evaluation(own.evaluation.fqe, actors, both, own.run.seed)
+    estimates = [
+        Estimate(s, float(result.values[s].mean()),
+                 tuple((result.values[len(seeds) + s] - result.values[s]).tolist()))
+        for s in seeds
+    ]  # fmt: skip
+    return decide_by_estimate(plan, estimates)
+
+
+def _dev_latents(own: Config, data: Store, encoder: Store) -> NDArray[np.float32]:
+    """z_V of the dev episodes of one run by the encoder of another, padded as the run's own latents are."""
+    kept = read_trajectories(data.folder("latents"), ("dev",))
+    episodes = {e.id: e for e in read_episodes(data.folder("episodes"), ("dev",))}
+    bundle = EncoderBundle.load(encoder.folder("encoder"))
+    z = np.empty((*kept.z.shape[:2], bundle.num_dims), np.float32)
+    for i, name in enumerate(kept.ids):
+        known = bundle.encode_episode(episodes[name])
+        z[i, : len(known)] = known
+        z[i, len(known) :] = known[-1]
+    return z
+
+
+class _PartActor:
+    """A policy that looks at its own part of latents side by side."""
+
+    def __init__(self, actor: Actor, part: slice) -> None:
+        self._actor, self._part = actor, part
+
+    def __call__(self, z: torch.Tensor) -> torch.Tensor:
+        acted: torch.Tensor = self._actor(z[:, self._part])
+        return acted

@@ -1,0 +1,136 @@
+"""One generation: an ordinary run whose data and reused parts the flywheel chose."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from phaseb.config.root import Config
+from phaseb.episodes.actions import ActionScale
+from phaseb.episodes.episode import Episode
+from phaseb.episodes.shards import read_episodes
+from phaseb.flywheel.comparison import APART, decide_generation
+from phaseb.flywheel.drift import PARTS, find_drift, retrained, told
+from phaseb.flywheel.gathering import MARK, has_batch
+from phaseb.flywheel.ledger import Ledger
+from phaseb.runs import report
+from phaseb.runs.collect import read_action_scale
+from phaseb.runs.result import Callback
+from phaseb.runs.stages import STAGES
+from phaseb.storage import Store
+
+PLAN = "plan.json"
+TRUST = ("pass_rate", "roc_auc", "judge_auc", "effective_contribution")
+
+
+def generation_config(config: Config, ledger: Ledger, number: int, plan: Mapping[str, Any]) -> Config:
+    """The config of a generation's run: the flywheel's, with its data and with the parts that are taken over."""
+    change: dict[str, Any] = {"run": {"dir": ledger.run_of(number).root, "on_change": "refuse"}}
+    if plan["data"]:
+        change["episodes"] = {"source": "parquet", "path": ledger.run_of(number).path("data.json"), "parts": ()}
+    homes = {part: home for part, home in plan["homes"].items() if home != number}
+    change["reuse"] = {part: ledger.run_of(home).root for part, home in homes.items()}
+    change["promotion"] = {"first_seed": config.promotion.first_seed + APART * number}
+    tree = config.model_dump(mode="json")
+    return Config.model_validate(tree | {name: tree[name] | part for name, part in change.items()})
+
+
+def make_plan(config: Config, ledger: Ledger, number: int) -> dict[str, Any]:
+    """What a generation is made of, decided once and kept: its data, and where each trained part comes from."""
+    store = ledger.run_of(number)
+    if store.exists(PLAN):
+        kept: dict[str, Any] = store.read_json(PLAN)
+        return kept
+    data, batches = _data(ledger, number)
+    last = ledger.done[-1]["plan"] if ledger.done else None
+    if last is None:
+        plan: dict[str, Any] = {"homes": dict.fromkeys(PARTS, number), "retrained": list(PARTS), "tests": []}
+    else:
+        homes = {part: ledger.run_of(home) for part, home in last["homes"].items()}
+
+        def unseen(part: str) -> Sequence[Episode]:
+            """Training and dev episodes of the batches that came after the part was trained."""
+            later = [n for n in batches if n > last["homes"][part]]
+            return [e for n in later for e in read_episodes(ledger.batch_of(n), ("train", "dev"))]
+
+        tests = find_drift(config.flywheel.drift, homes, unseen)
+        again = retrained(tests, _scale_changed(config, homes["world_model"], batches, ledger))
+        plan = {"homes": {p: number if p in again else home for p, home in last["homes"].items()},
+                "retrained": again, "tests": told(tests)}  # fmt: skip
+    plan |= {"data": data, "batches": batches}
+    if data:
+        store.write_json(data, "data.json")
+    store.write_json(plan, PLAN)
+    return plan
+
+
+def run_generation(
+    config: Config, ledger: Ledger, number: int, callbacks: Sequence[Callback]
+) -> dict[str, Any]:
+    """Train, gate and measure a generation, decide whether it is promoted, and say what came of it.
+
+    It may be called again after a kill: what is done is not done again.
+    """
+    plan = make_plan(config, ledger, number)
+    own = generation_config(config, ledger, number, plan)
+    numbered = [_Numbered(number, callback) for callback in callbacks]
+    for stage in STAGES:
+        stage.run(own, numbered)
+    report.run(own, numbered)
+    store = ledger.run_of(number)
+    results = store.read_json("results.json")
+    contender = {"generation": number, "arm": results["shipped"]}
+    decision = decide_generation(config, own, ledger, contender)
+    promoted = bool(decision["promoted"])
+    stages = results["stages"]
+    inner = results["promotion"]["budget"]["spent_episodes"]
+    return {
+        "number": number, "state": "done", "promoted": promoted, "arm": results["shipped"], "plan": plan,
+        "retrained": plan["retrained"], "decision": decision, "inner_reason": results["promotion"]["reason"],
+        "arms": results["arms"], "metrics": results["arms"][results["shipped"]],
+        "trust": {name: results["numbers"].get(name) for name in TRUST},
+        "episodes": _episodes(stages, ledger, number, decision["budget"]["spent_episodes"] + inner),
+        "seconds": sum(s["seconds"] or 0.0 for s in stages.values()),
+    }  # fmt: skip
+
+
+def _data(ledger: Ledger, number: int) -> tuple[list[str], list[int]]:
+    """Folders of shards that a generation learns from, and the batches among them; no folder where it collects.
+
+    A batch whose generation failed by its data is left out of all later ones.
+    """
+    spoilt = {g["number"] for g in ledger.generations if g["state"] == "failed" and g["kind"] == "DataError"}
+    batches = [n for n in range(number + 1) if has_batch(ledger, n) and n not in spoilt]
+    folders = [ledger.batch_of(n).root for n in batches]
+    if number == 0 or 0 in batches:
+        return folders, batches
+    return [ledger.run_of(0).path("episodes"), *folders], batches  # the first generation collected for itself
+
+
+def _scale_changed(config: Config, home: Store, batches: Sequence[int], ledger: Ledger) -> bool:
+    """Whether actions go beyond the range that a world model knows, where that range is the data's."""
+    if config.environment.id != "none":
+        return False
+    known = read_action_scale(home)
+    train = [e for n in batches for e in read_episodes(ledger.batch_of(n), ("train",), frames=False)]
+    return known is not None and ActionScale.fit(train).to_json() != known.to_json()
+
+
+def _episodes(stages: Mapping[str, Any], ledger: Ledger, number: int, spent: int) -> dict[str, int]:
+    told = stages["collect"]["metrics"]
+    new = ledger.batch_of(number).read_json(MARK)["episodes"] if has_batch(ledger, number) else told["episodes"]
+    return {"train": told["num_train"], "real": told["episodes"], "new": new, "spent": spent}
+
+
+class _Numbered:
+    """A callback that is told of which generation a stage is."""
+
+    def __init__(self, number: int, inner: Callback) -> None:
+        self._prefix, self._inner = f"{number} ", inner
+
+    def on_stage_start(self, stage: str) -> None:
+        self._inner.on_stage_start(self._prefix + stage)
+
+    def on_progress(self, stage: str, metrics: Mapping[str, float]) -> None:
+        self._inner.on_progress(self._prefix + stage, metrics)
+
+    def on_stage_end(self, stage: str, metrics: Mapping[str, Any], seconds: float, skipped: bool) -> None:
+        self._inner.on_stage_end(self._prefix + stage, metrics, seconds, skipped)
