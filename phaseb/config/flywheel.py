@@ -44,6 +44,9 @@ class FlywheelConfig(Section):
         "random", description="which starts are collected: as they come, or those that the last generation recommends"
     )
     candidates: int = Field(4, ge=1, description="starts looked at for each one collected, where they are chosen")
+    worth: Literal["none", "estimate", "leave_out"] = Field(
+        "estimate", description="what each generation asks of its bricks, see worth.method"
+    )
     dev_fraction: float = Field(0.15, ge=0, lt=1, description="share of new episodes for choosing and promoting")
     test_fraction: float = Field(0.1, ge=0, lt=1, description="share of new episodes for the sealed test")
     max_generations: int = Field(4, ge=1, description="generations, the first included")

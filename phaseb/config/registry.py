@@ -12,6 +12,7 @@ JOBS: dict[str, tuple[str, str]] = {
     "judge": ("phaseb.runs.judge", "ask fresh classifiers whether synthetic data is real"),
     "policy": ("phaseb.runs.policy", "train SAC on real and trusted data, every arm"),
     "evaluate": ("phaseb.runs.evaluate", "measure what the policies earn"),
+    "worth": ("phaseb.runs.worth", "what each brick of episodes is worth, and what to collect next"),
     "flywheel": ("phaseb.flywheel.wheel", "generations: train, gate, promote or keep, collect, again"),
     "report": ("phaseb.runs.report", "write results.json and the page"),
 }

@@ -22,6 +22,7 @@ from phaseb.config.synthesis import SynthesisConfig
 from phaseb.config.trust import TrustConfig
 from phaseb.config.valuation import ValuationConfig
 from phaseb.config.world_model import WorldModelConfig
+from phaseb.config.worth import WorthConfig
 
 
 class Config(Section):
@@ -43,6 +44,7 @@ class Config(Section):
     policy: PolicyConfig = Field(default_factory=PolicyConfig)
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
     promotion: PromotionConfig = Field(default_factory=PromotionConfig)
+    worth: WorthConfig = Field(default_factory=WorthConfig)
     reuse: ReuseConfig = Field(default_factory=ReuseConfig)
     flywheel: FlywheelConfig = Field(default_factory=FlywheelConfig)
     training: TrainingConfig = Field(default_factory=TrainingConfig)

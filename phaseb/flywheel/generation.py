@@ -11,7 +11,7 @@ from phaseb.flywheel.comparison import APART, decide_generation
 from phaseb.flywheel.drift import PARTS, find_drift, retrained, told
 from phaseb.flywheel.gathering import MARK, has_batch
 from phaseb.flywheel.ledger import Ledger
-from phaseb.runs import report
+from phaseb.runs import report, worth
 from phaseb.runs.collect import read_action_scale
 from phaseb.runs.result import Callback
 from phaseb.runs.stages import STAGES
@@ -28,6 +28,8 @@ def generation_config(config: Config, ledger: Ledger, number: int, plan: Mapping
         change["episodes"] = {"source": "parquet", "path": ledger.run_of(number).path("data.json"), "parts": ()}
     homes = {part: home for part, home in plan["homes"].items() if home != number}
     change["reuse"] = {part: ledger.run_of(home).root for part, home in homes.items()}
+    if config.flywheel.worth != "none":
+        change["worth"] = {"method": config.flywheel.worth}
     change["promotion"] = {"first_seed": config.promotion.first_seed + APART * number}
     tree = config.model_dump(mode="json")
     return Config.model_validate(tree | {name: tree[name] | part for name, part in change.items()})
@@ -72,7 +74,7 @@ def run_generation(
     plan = make_plan(config, ledger, number)
     own = generation_config(config, ledger, number, plan)
     numbered = [_Numbered(number, callback) for callback in callbacks]
-    for stage in STAGES:
+    for stage in (*STAGES, worth.STAGE) if config.flywheel.worth != "none" else STAGES:
         stage.run(own, numbered)
     report.run(own, numbered)
     store = ledger.run_of(number)
@@ -85,6 +87,7 @@ def run_generation(
     return {
         "number": number, "state": "done", "promoted": promoted, "arm": results["shipped"], "plan": plan,
         "retrained": plan["retrained"], "decision": decision, "inner_reason": results["promotion"]["reason"],
+        "worth": results["worth"],
         "arms": results["arms"], "metrics": results["arms"][results["shipped"]],
         "trust": {name: results["numbers"].get(name) for name in TRUST},
         "episodes": _episodes(stages, ledger, number, decision["budget"]["spent_episodes"] + inner),

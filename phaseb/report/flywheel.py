@@ -10,6 +10,7 @@ from phaseb.notation import duration, interval, number
 from phaseb.report.chart import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, Chart
 from phaseb.report.page import Figure, document, gallery, paragraph, section, table
 from phaseb.report.run_page import HEADINGS
+from phaseb.report.worth import worth_section, worth_sentence
 
 MEASURES = ("mpl", "error_rate", "energy_wh_per_unit", "net_value_per_hour", "return")
 TRUST = {
@@ -29,6 +30,7 @@ def flywheel_page(tree: Mapping[str, Any]) -> str:
         paragraph(summary["verdict"], "verdict kept" if kept else "verdict"),
         section("Over the generations", gallery(_figures(tree["generations"]))),
         section("Generations", _generations(tree["generations"])),
+        worth_section(next((g["worth"] for g in reversed(tree["generations"]) if g.get("worth")), None)),
         section("Drift", paragraph("new episodes beside held-out ones of the time when a part was trained"),
                 _drift(tree["generations"])),
         section("Files that were not taken", _rejected(tree.get("rejected") or [])),
@@ -52,6 +54,8 @@ def flywheel_summary(tree: Mapping[str, Any]) -> dict[str, Any]:
 def _told(generation: Mapping[str, Any]) -> dict[str, Any]:
     names = ("number", "state", "promoted", "arm", "retrained", "episodes", "trust", "seconds", "reason")
     told = {name: generation.get(name) for name in names if generation.get(name) is not None}
+    if generation.get("worth"):
+        told["collect_next"] = worth_sentence(generation["worth"])
     if "metrics" in generation:
         told["metrics"] = {name: generation["metrics"].get(name) for name in MEASURES}
         told["reason"] = generation["decision"]["reason"]
@@ -98,8 +102,8 @@ def _measure(done: Sequence[Mapping[str, Any]], name: str) -> Figure | None:
     if len(banded) > 1:
         chart.band(banded, [values[n]["low"] for n in banded], [values[n]["high"] for n in banded], "95 %", PURPLE)
     chart.line(known, [values[n]["mean"] for n in known], "the generation's own policy", PURPLE, dashed=True)
-    shipped = [(g["number"], values[g["shipped"]["generation"]].get("mean")) for g in done if g.get("shipped")]
-    shipped = [(n, float(v)) for n, v in shipped if v is not None]
+    after = [(g["number"], values[g["shipped"]["generation"]].get("mean")) for g in done if g.get("shipped")]
+    shipped = [(n, float(v)) for n, v in after if v is not None]
     chart.line([n for n, _ in shipped], [v for _, v in shipped], "what is shipped after it", GREEN)
     caption = "Measured on the same episodes in every generation, which no decision saw."
     return Figure(HEADINGS[name], chart.svg(), caption)

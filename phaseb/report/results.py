@@ -5,6 +5,7 @@ from typing import Any
 
 from phaseb.errors import DataError
 from phaseb.report.verdict import verdict
+from phaseb.report.worth import read_worth
 from phaseb.storage import Store
 
 FOUNDING = {
@@ -61,6 +62,7 @@ def collect_results(store: Store) -> dict[str, Any]:
         "evaluation": {k: v for k, v in summary.items() if k != "arms"},
         "judges": judges,
         "promotion": promotion,
+        "worth": read_worth(store),
         "stages": {n: _told(s) for n, s in stages.items()},
         "config_digest": lineage["config_digest"],
         "seed": lineage["seed"],

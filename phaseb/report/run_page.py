@@ -6,6 +6,7 @@ from typing import Any
 
 from phaseb.notation import duration, interval, number
 from phaseb.report.page import Figure, Film, cinema, document, gallery, paragraph, section, table
+from phaseb.report.worth import worth_section
 
 MEANINGS = {
     "std_ratio": "spread of a rollout over time, synthetic / real; 1 is alike, 0 stands still",
@@ -46,6 +47,7 @@ def render(title: str, results: Mapping[str, Any], figures: Sequence[Figure], fi
         section("In the cell", cinema(films)),
         section("Synthetic data, beside the founding report", _numbers(results)),
         section("Figures", gallery(figures)),
+        worth_section(results.get("worth")),
         section("Lineage", lineage(results)),
     ])  # fmt: skip
 

@@ -57,8 +57,13 @@ def work(context: StageContext) -> dict[str, Any]:
     return {"shipped": promotion["shipped"], "policies": len(runs), "episodes": episodes}
 
 
-def play(config: Config, store: Store, arm: str, seed: int, episodes: Sequence[int], frames: bool = False) -> list[Row]:
+def play(
+    config: Config, store: Store, arm: str, seed: int, episodes: Sequence[int], frames: bool = False,
+    home: Store | None = None,
+) -> list[Row]:  # fmt: skip
     """Run one trained policy in the environment, one episode a seed; `frames` keeps the first's pictures.
+
+    Policies lie in `home`, the run's own where it is None.
 
     Raises:
         ConfigError, DataError: where environment and policy do not fit, or the environment misbehaves.
@@ -70,7 +75,8 @@ def play(config: Config, store: Store, arm: str, seed: int, episodes: Sequence[i
         raise ConfigError("environment.id=none has no physics to measure a policy in")
     film = _Film(environment)
     try:
-        encoder, actor = EncoderBundle.load(store.folder("encoder")), Actor.load(store.folder("policy", arm, str(seed)))
+        encoder = EncoderBundle.load(store.folder("encoder"))
+        actor = Actor.load((home or store.folder("policy")).folder(arm, str(seed)))
         check_spaces(environment, encoder.spec.state_size, encoder.spec.frame_shape, actor.action_size)
         rows = evaluate(
             actor.act, encoder.online(size), environment, episodes, _scale(store, environment).denormalise,

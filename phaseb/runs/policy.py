@@ -68,30 +68,40 @@ class ArmsLearner(SACLearner):
 
 
 def work(context: StageContext) -> dict[str, Any]:
+    store = context.store
+    real = read_trajectories(store.folder("latents"), ("train",))
+    return train_arms(context, store.folder("policy"), real, read_trajectories(store.folder("synthetic")))
+
+
+def train_arms(context: StageContext, home: Store, real: Trajectories, synthetic: Trajectories) -> dict[str, Any]:
+    """Train the config's arms and seeds into `home` on some real and synthetic episodes of the run.
+
+    Returns:
+        metrics of the end of the training.
+    """
     config, store = context.config, context.store
-    latents = read_trajectories(store.folder("latents"), ("train", "dev"))
-    real, synthetic = latents.split("train"), read_trajectories(store.folder("synthetic"))
+    held_out = read_trajectories(store.folder("latents"), ("dev",))
     arms, streams = runs_of(config)
     # Shards write down what they are given, so that one that is killed comes back whole. What a killed run left is
     # dropped: a resumed one fills its buffer anew, and so draws what an uninterrupted one would.
-    store.delete("policy", "replay")
-    replay = fill_replay(real, synthetic, arms, config, store.folder("policy", "replay"))
-    reference = uncertainty_reference(store, latents.split("dev"), config)
-    data = PolicyData(replay, arms, streams, real, latents.split("dev"), store, reference)
+    home.delete("replay")
+    replay = fill_replay(real, synthetic, arms, config, home.folder("replay"))
+    reference = uncertainty_reference(store, held_out, config)
+    data = PolicyData(replay, arms, streams, real, held_out, store, reference)
     try:
         result = fit(
             functools.partial(make_learner, config.policy), data, seed=config.run.seed, key=context.key,
-            store=store.folder("policy", "progress"), training=config.training, resources=config.resources,
+            store=home.folder("progress"), training=config.training, resources=config.resources,
             name="policy", on_progress=context.progress,
         )  # fmt: skip
         for spec, actor in zip(arms, _actors(config.policy, data, result.state, config.run.seed), strict=True):
-            actor.save(store.folder("policy", spec.arm, str(spec.seed)), {"arm": spec.arm, "seed": spec.seed})
+            actor.save(home.folder(spec.arm, str(spec.seed)), {"arm": spec.arm, "seed": spec.seed})
     finally:
         if isinstance(replay, ReplayClient):
             replay.close()
-        store.delete("policy", "replay")
-    write_metrics(store.folder("policy"), "metrics.parquet", result.rows)
-    store.write_json(_books(streams, result.state, result.last), "policy", "replay.json")
+        home.delete("replay")
+    write_metrics(home, "metrics.parquet", result.rows)
+    home.write_json(_books(streams, result.state, result.last), "replay.json")
     last = {k: v for k, v in result.last.items() if k.startswith("policy/")}
     return {"runs": len(arms), "updates_per_s": config.policy.num_steps * len(arms) / max(result.seconds, 1e-9), **last}
 

@@ -49,6 +49,12 @@ def _key(config: Config, store: Store) -> str:
     sections["report"] = digest_of(config.report.model_dump(mode="json"))
     return digest_of({
         "version": __version__, "sections": sections, "outside": fingerprints(config.episodes),
+        "reuse": {part: _reused(path, part) for part, path in config.reuse.model_dump().items() if path},
         "stages": store.read_json("run.json")["stages"],
         "told": [hashlib.sha256(store.read_bytes(*name.split("/"))).hexdigest() for name in (RESULTS, PAGE)],
     })  # fmt: skip
+
+
+def _reused(path: str, part: str) -> str:
+    """The digest of a part that is taken over, without importing torch for it."""
+    return str(Store.at(path).read_json(part, "meta.json")["digest"])

@@ -1,0 +1,55 @@
+"""What the bricks of data are worth, as a table and a sentence: read from worth.json."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from phaseb.notation import number, signed
+from phaseb.report.page import paragraph, section, table
+from phaseb.storage import Store
+
+FILE = ("worth", "worth.json")
+
+
+def read_worth(store: Store) -> dict[str, Any] | None:
+    """What `phaseb worth` found in a run; None where it was not asked."""
+    return store.read_json(*FILE) if store.exists(*FILE) else None
+
+
+def worth_section(told: Mapping[str, Any] | None) -> str:
+    """The part of a page that tells it; nothing where it was not asked."""
+    if told is None:
+        return ""
+    rows = [
+        [row["brick"], number(row["episodes"]), _people(row["operators"]),
+         number(row["economics"].get("value_per_hour")), f"{row['estimate']:.0%}", *_loss(row.get("loss"))]
+        for row in told["bricks"]
+    ]  # fmt: skip
+    header = ["brick", "episodes", "by", "its own value ($ / h)", "share of the policy's steps", "lost without it",
+              "interval"]  # fmt: skip
+    return section("What the data is worth", paragraph(worth_sentence(told)), table(header, rows))
+
+
+def worth_sentence(told: Mapping[str, Any]) -> str:
+    """What to collect next, and how far the estimate is to be believed."""
+    nearest = told["next"]
+    who = f" ({_people(nearest['operators'])})" if nearest["operators"] else ""
+    said = f"Collect more like {nearest['brick']}{who}: its episodes are worth most to {told['arm']}, each."
+    if told["rank_correlation"] is not None and told["rank_correlation"] == told["rank_correlation"]:
+        said += f" The estimate ranks bricks as leaving them out does, with correlation {told['rank_correlation']:.2f}."
+    starts = nearest.get("starts")
+    if starts:
+        said += (
+            f" A quarter of new starts would teach the world model most: its members disagree about them by"
+            f" {number(starts['doubt'])}, about all by {number(starts['doubt_of_all'])}."
+        )
+    return said
+
+
+def _people(operators: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {who}" for who, count in operators.items()) or "–"
+
+
+def _loss(loss: Mapping[str, Any] | None) -> list[str]:
+    if loss is None:
+        return ["–", "–"]
+    return [signed(loss["difference"]), f"[{number(loss['low'])}, {number(loss['high'])}]"]

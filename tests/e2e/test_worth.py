@@ -1,0 +1,38 @@
+"""What data is worth: every brick left out once, the cheap estimate beside it, and what to collect next."""
+
+import json
+
+import numpy as np
+import pytest
+from program import strict_json
+
+
+@pytest.fixture
+def told(ray_up, copied, command):
+    done = command("worth", "--config", copied / "config.yaml", f"run.dir={copied}", "--json")
+    assert done.code == 0, done.err
+    return strict_json(done.out), json.loads((copied / "worth" / "worth.json").read_text()), copied
+
+
+def test_each_brick_is_left_out_once(told, command):
+    said, found, root = told
+    manifest = json.loads((root / "bricks" / "manifest.json").read_text())
+    members = {b["id"]: len(b["members"]) for b in manifest["bricks"]}
+    assert {row["brick"]: row["episodes"] for row in found["bricks"]} == members
+    total = sum(members.values())
+    for row in found["bricks"]:
+        assert row["left"] == total - row["episodes"]
+        assert row["loss"]["low"] <= row["loss"]["difference"] <= row["loss"]["high"]
+        assert sum(row["operators"].values()) == row["episodes"]
+        actor = root / "worth" / row["brick"] / found["arm"] / "0" / "meta.json"
+        whole = root / "policy" / found["arm"] / "0" / "meta.json"
+        assert json.loads(actor.read_text())["digest"] != json.loads(whole.read_text())["digest"]
+    assert sum(row["estimate"] for row in found["bricks"]) == pytest.approx(1)
+    each = {row["brick"]: row["loss"]["difference"] / row["episodes"] for row in found["bricks"]}
+    assert found["next"]["brick"] == said["collect_next"] == max(each, key=lambda name: each[name])
+    starts = found["next"]["starts"]
+    assert starts["doubt"] >= starts["doubt_of_all"] > 0
+    assert np.isfinite(starts["shift"]).all()
+    page = command("report", root, "--json")
+    assert strict_json(page.out)["worth"] == found
+    assert "What the data is worth" in (root / "report" / "index.html").read_text()
