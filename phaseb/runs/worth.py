@@ -59,7 +59,7 @@ def work(context: StageContext) -> dict[str, Any]:
             row |= _left_out(context, arm, labels == row["brick"], str(row["brick"]))
             context.progress({"step": float(i + 1), "num_steps": float(len(rows))})
     ranks = agreement(share, np.array([row["loss"]["difference"] for row in rows])) if "loss" in rows[0] else None
-    told = {
+    told: dict[str, Any] = {
         "arm": arm, "method": config.worth.method, "bricks": rows, "rank_correlation": ranks,
         "next": recommendation(config, store, rows),
     }  # fmt: skip
