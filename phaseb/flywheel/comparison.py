@@ -12,17 +12,20 @@ from numpy.typing import NDArray
 from phaseb.config.promotion import PromotionConfig
 from phaseb.config.root import Config
 from phaseb.episodes.shards import read_episodes, read_trajectories
+from phaseb.episodes.trajectories import Trajectories
 from phaseb.flywheel.ledger import Ledger
 from phaseb.latents.bundle import EncoderBundle
 from phaseb.policy.actor import Actor
 from phaseb.policy.evaluation import Row
 from phaseb.policy.fqe import fitted_q_evaluation
-from phaseb.promotion.decision import Estimate, decide, decide_by_estimate
+from phaseb.promotion.decision import decide, decide_by_estimate
 from phaseb.runs.collect import task_result
 from phaseb.runs.evaluate import play
+from phaseb.runs.promote import estimate_of, recorded_scale
 from phaseb.storage import Store
 
 DECISION = "decision.json"
+RECORDED = ("train", "dev")  # twice the data tells policies apart better than data that none was trained on
 APART = 1_000_000  # episode seeds between two generations' decisions: each spends fresh ones
 
 
@@ -62,36 +65,35 @@ def _in_physics(
         rows: list[Row] = task_result(task.remote(own, store, arm, seed, list(episodes)))
         return rows
 
-    num_train = len(read_trajectories(ledger.run_of(contender["generation"]).folder("latents"), ("train",)))
-    return decide(plan, own.valuation, measure, range(own.arms.num_seeds), num_train)
+    store = ledger.run_of(contender["generation"])
+    num_train = len(read_trajectories(store.folder("latents"), ("train",)))
+    scale = recorded_scale(own, store)
+    return decide(plan, own.valuation, measure, range(own.arms.num_seeds), num_train, scale)
 
 
 def _by_estimate(
     own: Config, ledger: Ledger, shipped: Mapping[str, Any], contender: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Fitted Q evaluation of both, each acting on the latents of its own encoder, side by side."""
+    """Fitted Q evaluation of both on training and dev episodes, each acting on the latents of its own encoder."""
     plan, stores = _names(own.promotion), [ledger.run_of(who["generation"]) for who in (shipped, contender)]
-    latents = [_dev_latents(own, stores[1], store) for store in stores]
+    recorded = read_trajectories(stores[1].folder("latents"), RECORDED)
+    latents = [_latents(recorded, stores[1], store) for store in stores]
     sizes = [z.shape[-1] for z in latents]
-    both = replace(read_trajectories(stores[1].folder("latents"), ("dev",)), z=np.concatenate(latents, axis=-1))
+    both = replace(recorded, z=np.concatenate(latents, axis=-1))
     actors, seeds = [], range(own.arms.num_seeds)
     for store, who, part in zip(
         stores, (shipped, contender), (slice(0, sizes[0]), slice(sizes[0], sum(sizes))), strict=True
     ):
         actors += [_PartActor(Actor.load(store.folder("policy", who["arm"], str(s))), part) for s in seeds]
     result = fitted_q_evaluation(own.evaluation.fqe, actors, both, own.run.seed)
-    estimates = [
-        Estimate(s, float(result.values[s].mean()),
-                 tuple((result.values[len(seeds) + s] - result.values[s]).tolist()))
-        for s in seeds
-    ]  # fmt: skip
-    return decide_by_estimate(plan, estimates)
+    estimates = [estimate_of(result, s, len(seeds) + s, s) for s in seeds]
+    num_train = sum(split == "train" for split in recorded.splits)
+    return decide_by_estimate(plan, estimates, num_train, recorded_scale(own, stores[1]))
 
 
-def _dev_latents(own: Config, data: Store, encoder: Store) -> NDArray[np.float32]:
-    """z_V of the dev episodes of one run by the encoder of another, padded as the run's own latents are."""
-    kept = read_trajectories(data.folder("latents"), ("dev",))
-    episodes = {e.id: e for e in read_episodes(data.folder("episodes"), ("dev",))}
+def _latents(kept: Trajectories, data: Store, encoder: Store) -> NDArray[np.float32]:
+    """z_V of episodes of one run by the encoder of another, padded as the run's own latents are."""
+    episodes = {e.id: e for e in read_episodes(data.folder("episodes"), RECORDED)}
     bundle = EncoderBundle.load(encoder.folder("encoder"))
     z = np.empty((*kept.z.shape[:2], bundle.num_dims), np.float32)
     for i, name in enumerate(kept.ids):

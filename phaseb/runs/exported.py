@@ -123,7 +123,8 @@ def evaluate_exported(path: str, config: Config, policy: ExportedPolicy | None =
     torch.set_num_threads(1)
     try:
         policy.check_fit(environment)
-        rows = evaluate(lambda actions: np.asarray(actions, np.float32), Acting(policy), environment, list(seeds))
+        rows = evaluate(lambda actions: np.asarray(actions, np.float32), Acting(policy), environment, list(seeds),
+                        step_limit_s=config.evaluation.step_limit_s)  # fmt: skip
     finally:
         environment.close()
     measured = aggregate(rows, config.valuation)

@@ -24,7 +24,7 @@ def decide_in_physics(context: StageContext, measure: Measure) -> dict[str, Any]
     config, num_train = context.config, _num_train(context.store)
     if refused := _nothing_to_test(config.promotion, config, context.store):
         return decide_without_candidate(config.promotion, refused, num_train)
-    scale = _scale(config, context.store)
+    scale = recorded_scale(config, context.store)
     return decide(config.promotion, config.valuation, measure, range(config.arms.num_seeds), num_train, scale)
 
 
@@ -48,7 +48,7 @@ def by_estimate(context: StageContext, runs: Runs) -> tuple[dict[str, dict[int, 
     for seed in range(config.arms.num_seeds):
         old, new = (runs.index((arm, seed)) for arm in (config.promotion.baseline, config.promotion.candidate))
         estimates.append(estimate_of(result, old, new, seed))
-    return measured, decide_by_estimate(config.promotion, estimates, num_train, _scale(config, store))
+    return measured, decide_by_estimate(config.promotion, estimates, num_train, recorded_scale(config, store))
 
 
 def estimate_of(result: FqeResult, baseline: int, candidate: int, seed: int = 0) -> Estimate:
@@ -90,7 +90,7 @@ def check_disjoint(context: StageContext) -> None:
         )
 
 
-def _scale(config: Config, store: Store) -> Scale:
+def recorded_scale(config: Config, store: Store) -> Scale:
     """What the training episodes earned or lost, one by one."""
     real = read_trajectories(store.folder("latents"), ("train",))
     returns = {"return": real.rewards.sum(1).astype(float)}

@@ -4,6 +4,7 @@ Leave one brick out: train the shipped arm without the brick (encoder, world mod
 what is lost. A cheaper estimate, whose transitions the policy lives by, stands beside it with their rank correlation.
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import ray
 from numpy.typing import NDArray
+from scipy import stats
 
 from phaseb.bricks.credit import Recorded, agreement, credited
 from phaseb.config.root import Config
@@ -23,7 +25,7 @@ from phaseb.metrics import read_metrics
 from phaseb.policy.actor import Actor
 from phaseb.policy.evaluation import Row, aggregate
 from phaseb.policy.fqe import fitted_q_evaluation
-from phaseb.promotion.paired import look
+from phaseb.promotion.paired import rate, unit_of
 from phaseb.report.worth import FILE
 from phaseb.runs.collect import read_action_scale, task_result
 from phaseb.runs.evaluate import play
@@ -136,8 +138,12 @@ def _in_physics(context: StageContext, arm: str, folder: Store) -> dict[str, Any
     waiting = [task.remote(config, store, arm, s, list(range(first, first + count)), False, folder) for s in seeds]
     without: list[Row] = [row for part in waiting for row in task_result(part)]
     whole = [r for s in seeds for r in read_metrics(store.folder("evaluation", arm, str(s)), "episodes.parquet")]
-    evidence = look(whole, without, config.valuation, 1, 1, (1 - config.evaluation.confidence) / 2)
-    return {"difference": evidence.difference, "low": evidence.low, "high": evidence.high,
+    unit = unit_of([*whole, *without])
+    (all_of_it, influence), (rest, other) = (rate(rows, config.valuation, unit) for rows in (whole, without))
+    error = float((influence - other).std(ddof=1)) / math.sqrt(len(influence))
+    half = float(stats.t.ppf(0.5 + config.evaluation.confidence / 2, len(influence) - 1)) * error
+    lost = all_of_it - rest
+    return {"difference": lost, "low": lost - half, "high": lost + half, "unit": unit,
             "without": aggregate(without, config.valuation)}  # fmt: skip
 
 
@@ -152,7 +158,8 @@ def _by_estimate(context: StageContext, arm: str, folder: Store) -> dict[str, An
     members = (values[: len(seeds)] - values[len(seeds) :]).mean(0)
     tail = (1 - config.evaluation.confidence) / 2
     low, high = np.quantile(members, [tail, 1 - tail])
-    return {"difference": float(members.mean()), "low": float(low), "high": float(high), "without": None}
+    return {"difference": float(members.mean()), "low": float(low), "high": float(high), "unit": "return",
+            "without": None}  # fmt: skip
 
 
 def _operators(train: Trajectories, rows: NDArray[np.bool_]) -> dict[str, int]:
