@@ -63,14 +63,15 @@ def retell(folders: Sequence[str]) -> dict[str, Any]:
     if len(folders) > 2:
         raise ConfigError(f"one folder is told, two runs are compared; {len(folders)} were given")
     stores = [Store.at(folder) for folder in folders]
-    studies = [store.exists("study.json") or store.exists("flywheel.json") for store in stores]
+    kinds = ["study" if s.exists("study.json") else "flywheel" if s.exists("flywheel.json") else "" for s in stores]
     if len(folders) == 2:
-        if any(studies):
-            raise ConfigError(f"{folders[studies.index(True)]} is no run; only runs are compared")
+        for folder, kind in zip(folders, kinds, strict=True):
+            if kind:
+                raise ConfigError(f"{folder} is a {kind}; only runs are compared")
         return _compare(folders, [RunDirectory.existing(folder).store for folder in folders])
-    if stores[0].exists("flywheel.json"):
+    if kinds[0] == "flywheel":
         return tell_flywheel(stores[0]) | {"page": stores[0].path(*PAGE.split("/"))}
-    if studies[0]:
+    if kinds[0] == "study":
         study = Study.read(stores[0])
         stores[0].write_text(study_page(study), *PAGE.split("/"))
         return study_summary(study) | {"page": stores[0].path(*PAGE.split("/"))}
