@@ -13,6 +13,8 @@ from phaseb.seeding import derive_seed
 
 SAME = 1e-9  # features that differ by less are of the same episode twice, or of a dimension that never moves
 
+SCORED_ROWS = 5000  # of more, a sample is scored: the silhouette compares every row with every other
+
 
 @dataclass(frozen=True)
 class Clusters:
@@ -63,7 +65,8 @@ def fit_clusters(config: BricksConfig, features: NDArray[np.float64], seed: int)
         groups = KMeans(number, n_init=config.num_restarts, random_state=random_state).fit(points)
         score = float("nan")
         if 1 < number < len(points):
-            score = float(silhouette_score(points, groups.labels_))
+            rows = None if len(points) <= SCORED_ROWS else SCORED_ROWS
+            score = float(silhouette_score(points, groups.labels_, sample_size=rows, random_state=random_state))
         if best is None or score > best[0]:
             best = score, groups.cluster_centers_
     assert best is not None

@@ -4,7 +4,7 @@ Legend: K members, N rollouts, T steps, D latent, A action, M residuals.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from phaseb.errors import DataError
 from phaseb.storage import Store
 from phaseb.world_model.dynamics import LatentDynamics
 from phaseb.world_model.foresight import look_ahead, look_no_further
-from phaseb.world_model.imagine import Imagination, Noise
+from phaseb.world_model.imagine import Imagination, Noise, Taken, rows_of_members
 from phaseb.world_model.structure import empty_structure
 from phaseb.world_model.unroll import follow
 from phaseb.world_model.windows import WindowSampler
@@ -102,6 +102,7 @@ class WorldModelBundle:
         generator: torch.Generator,
         member: int | None = None,
         foresight: Tensor | None = None,
+        split: bool = False,
     ) -> Rollout:
         """Imagine `horizon` steps from z0 (N, D); each rollout keeps one member from its first step to its last.
 
@@ -113,6 +114,7 @@ class WorldModelBundle:
             member: the member of all rollouts; drawn evenly where None.
             foresight: (N,) bool, true where recorded actions may be read ahead of their step, because they were the
                 answers to what happened; false where they were altered. All where None; none with a policy.
+            split: let each rollout's own member alone make it: K times less work, and no disagreement is known (zeros).
 
         Raises:
             ValueError: where recorded actions are shorter than the horizon.
@@ -129,7 +131,9 @@ class WorldModelBundle:
         if isinstance(actions, Tensor):
             seen = self._seen(actions[:, :horizon], foresight)
         policy = self._recorded(actions) if isinstance(actions, Tensor) else actions
-        return self._unroll(z0.to(device), policy, seen, horizon, generator, chosen)
+        alone = split and member is None and n >= self.num_members
+        table = rows_of_members(chosen, self.num_members) if alone else None
+        return self._unroll(z0.to(device), policy, seen, horizon, generator, chosen, table)
 
     @staticmethod
     def _recorded(actions: Tensor) -> Policy:
@@ -142,38 +146,48 @@ class WorldModelBundle:
         return look_ahead(actions, self.model.num_ahead, known)
 
     def _unroll(
-        self, z0: Tensor, policy: Policy, seen: Tensor | None, horizon: int, generator: torch.Generator, chosen: Tensor
-    ) -> Rollout:
-        """All members from z0 under the actions of the chosen one."""
-        model, n = self.model, len(z0)
-        imagination = Imagination(model)
-        y, hidden = imagination.start(model.inner(z0))
-        z, actions = z0.new_empty(n, horizon + 1, model.latent_size), []
-        z[:, 0] = model.outer(model.inner(z0))
-        rewards, terminals, uncertainty = (z0.new_empty(n, horizon) for _ in range(3))
+        self, z0: Tensor, policy: Policy, seen: Tensor | None, horizon: int, generator: torch.Generator,
+        chosen: Tensor, table: Tensor | None,
+    ) -> Rollout:  # fmt: skip
+        """From z0 under the actions of the chosen members: all members on all rows, or by a table (K, ·) of rows."""
+        model, n, k = self.model, len(z0), self.num_members
+        imagination, everyone = Imagination(model), table is None
+        table = torch.arange(n, device=z0.device).expand(k, n) if table is None else table
+        y, hidden = model.inner(z0)[table], model.initial_hidden(table.shape[1])
+        out, actions = _empty(z0, horizon, chosen), []
+        out.z[:, 0] = model.outer(model.inner(z0))
         for t in range(horizon):
-            actions.append(policy(z0 if t == 0 else z[:, t], t).to(z))
+            actions.append(policy(z0 if t == 0 else out.z[:, t], t).to(out.z))
             known = look_no_further(actions[-1], model.num_ahead) if seen is None else seen[:, t]
+            noise = self._noise(n, generator).of(table)
             before, y, hidden = (y, hidden), torch.empty_like(y), torch.empty_like(hidden)
-            for rows, made in imagination.step(*before, known, self._noise(n, generator)):
-                y[:, rows], hidden[:, rows] = made.y, made.hidden
-                own, ends = (chosen[rows], torch.arange(made.z.shape[1], device=z.device)), torch.sigmoid(made.logit)
-                z[rows, t + 1], rewards[rows, t] = made.z[own], made.reward[own]
-                terminals[rows, t] = (ends[own] > 0.5).float()
-                uncertainty[rows, t] = self._spread(made.z, made.reward, ends)
-        rewards = rewards * model.reward_scale + model.reward_mean
-        return Rollout(z, torch.stack(actions, dim=1), rewards, terminals, uncertainty, chosen)
+            for columns, made in imagination.step(*before, known[table], noise):
+                y[:, columns], hidden[:, columns] = made.y, made.hidden
+                if everyone:
+                    self._keep_chosen(out, t, columns, made)
+                else:
+                    rows, ends = table[:, columns], torch.sigmoid(made.logit)
+                    out.z[rows, t + 1], out.rewards[rows, t], out.terminals[rows, t] = made.z, made.reward, ends
+        out.terminals.copy_(out.terminals > 0.5)
+        out.rewards.mul_(model.reward_scale).add_(model.reward_mean)
+        return replace(out, actions=torch.stack(actions, dim=1))
+
+    def _keep_chosen(self, out: Rollout, t: int, rows: slice, made: Taken) -> None:
+        ends = torch.sigmoid(made.logit)
+        own = (out.member[rows], torch.arange(made.z.shape[1], device=made.z.device))
+        out.z[rows, t + 1], out.rewards[rows, t], out.terminals[rows, t] = made.z[own], made.reward[own], ends[own]
+        out.uncertainty[rows, t] = self._spread(made.z, made.reward, ends)
 
     def _spread(self, z: Tensor, reward: Tensor, ends: Tensor) -> Tensor:
         if self.num_members == 1:
             return torch.zeros_like(ends[0])
-        total = z.var(dim=0).sum(dim=-1) + reward.var(dim=0) + ends.var(dim=0)
+        total = _variance(z).sum(dim=-1) + _variance(reward) + _variance(ends)
         return (total / (z.shape[-1] + 2)).sqrt()
 
     def _noise(self, n: int, generator: torch.Generator) -> Noise:
         """Drawn on the CPU for all rows. Members get the same uniform number: they differ only in what they believe."""
         device, k, d = self.model.step_scale.device, self.num_members, self.model.latent_size
-        uniform = torch.rand(n, generator=generator).to(device) if self.model.num_modes > 1 else None
+        uniform = torch.rand(n, generator=generator).to(device)[None] if self.model.num_modes > 1 else None
         if self.config.noise == "none":
             return Noise(uniform)
         if self.config.noise == "bootstrap":
@@ -188,12 +202,12 @@ class WorldModelBundle:
         """Every member's own likeliest rollout without noise from z0 (N, D), actions (N, T, A): (K, N, T+1, D)."""
         model = self.model
         imagination, seen = Imagination(model), self._seen(actions)
-        y, hidden = imagination.start(model.inner(z0.to(model.step_scale.device)))
+        y, hidden = self._for_all(model.inner(z0.to(model.step_scale.device))), model.initial_hidden(len(z0))
         z = y.new_empty(self.num_members, len(z0), actions.shape[1] + 1, model.latent_size)
         z[:, :, 0] = model.outer(y)
         for t in range(actions.shape[1]):
             before, y, hidden = (y, hidden), torch.empty_like(y), torch.empty_like(hidden)
-            for rows, made in imagination.step(*before, seen[:, t], Noise()):
+            for rows, made in imagination.step(*before, self._for_all(seen[:, t]), Noise()):
                 y[:, rows], hidden[:, rows], z[:, rows, t + 1] = made.y, made.hidden, made.z
         return z
 
@@ -235,3 +249,15 @@ class WorldModelBundle:
         except (KeyError, ValueError, RuntimeError) as error:
             raise DataError(f"world model {store.root} is of another version: {error}; train it again") from error
         return cls(config, model.to(device).eval(), residuals.to(device), dict(meta["lineage"]))
+
+
+def _empty(z0: Tensor, horizon: int, chosen: Tensor) -> Rollout:
+    """Room for rollouts from z0 (N, D), without disagreement and without actions."""
+    n, d = z0.shape
+    rewards, terminals, uncertainty = (z0.new_zeros(n, horizon) for _ in range(3))
+    return Rollout(z0.new_empty(n, horizon + 1, d), z0.new_empty(0), rewards, terminals, uncertainty, chosen)
+
+
+def _variance(x: Tensor) -> Tensor:
+    """Over members (K, …), unbiased. torch.var over a few far apart values is several times slower."""
+    return (x - x.mean(dim=0)).square_().sum(dim=0).div_(len(x) - 1)

@@ -31,7 +31,7 @@ class Taken(NamedTuple):
 
 @dataclass(frozen=True)
 class Noise:
-    """The random numbers of one step, for all rows: of the alternatives (N,), and added to latents (K, N, D).
+    """The random numbers of one step: of the alternatives (K or 1, N), and added to latents (K, N, D).
 
     `scaled` says that `added` is in units of the learned spread.
     """
@@ -39,6 +39,15 @@ class Noise:
     uniform: Tensor | None = None
     added: Tensor | None = None
     scaled: bool = False
+
+    def of(self, table: Tensor) -> "Noise":
+        """That of the rows in a table (K, ·), a member's own in each line."""
+        uniform, added = self.uniform, self.added
+        if uniform is not None:
+            uniform = uniform.expand(len(table), -1).gather(1, table)
+        if added is not None:
+            added = added.gather(1, table[..., None].expand(*table.shape, added.shape[-1]))
+        return Noise(uniform, added, self.scaled)
 
 
 class Imagination:
@@ -49,14 +58,10 @@ class Imagination:
         self.weights: Weights = fold(model)
         self.facts: Facts = facts(model)
 
-    def start(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents (K, N, D) and hidden states of members that have seen nothing, from inner coordinates y (N, D)."""
-        return y.expand(self.model.num_members, -1, -1), self.model.initial_hidden(len(y))
-
     def step(self, y: Tensor, hidden: Tensor, seen: Tensor, noise: Noise) -> Iterator[tuple[slice, Taken]]:
-        """One step of latents y (K, N, D) under what is seen of actions (N, ·), a tile of rows at a time."""
+        """One step of latents y (K, N, D) under what is seen of actions (K, N, ·), a tile of rows at a time."""
         for rows in self._tiles(y.shape[1], y.device):
-            yield rows, self._tile(y[:, rows], hidden[:, rows], seen[rows], _of_rows(noise, rows))
+            yield rows, self._tile(y[:, rows], hidden[:, rows], seen[:, rows], _of_rows(noise, rows))
 
     def _tiles(self, count: int, device: torch.device) -> Iterator[slice]:
         if device.type != "cpu":
@@ -66,7 +71,7 @@ class Imagination:
 
     def _tile(self, y: Tensor, hidden: Tensor, seen: Tensor, noise: Noise) -> Taken:
         w, model = self.weights, self.model
-        projected = torch.baddbmm(w.b_a, seen.expand(model.num_members, -1, -1), w.w_a)
+        projected = torch.baddbmm(w.b_a, seen, w.w_a)
         made = advance(w, self.facts, y, hidden, projected)
         extras = made.outputs[..., self.facts.modes * y.shape[-1] :]
         after = pick(made.candidates, self._chosen(extras, noise, seen))
@@ -88,10 +93,10 @@ class Imagination:
             return weights.argmax(-1)
         weights = weights.exp()
         sighted = can_see(seen, model.action_size, model.num_ahead)
-        floor = torch.where(sighted, model.sighted_floor, model.mode_floor)[:, None]
+        floor = torch.where(sighted, model.sighted_floor, model.mode_floor)[..., None]
         weights = weights * ((weights >= floor) | (weights >= weights.amax(-1, keepdim=True)))
         share = weights.cumsum(-1) / weights.sum(-1, keepdim=True)
-        return (share[..., :-1] < noise.uniform[None, :, None]).sum(-1)
+        return (share[..., :-1] < noise.uniform[..., None]).sum(-1)
 
     def _texture(self, noise: Noise, added: Tensor, extras: Tensor) -> Tensor:
         if noise.scaled:
@@ -100,5 +105,12 @@ class Imagination:
 
 
 def _of_rows(noise: Noise, rows: slice) -> Noise:
-    uniform = None if noise.uniform is None else noise.uniform[rows]
+    uniform = None if noise.uniform is None else noise.uniform[:, rows]
     return Noise(uniform, None if noise.added is None else noise.added[:, rows], noise.scaled)
+
+
+def rows_of_members(chosen: Tensor, num_members: int) -> Tensor:
+    """(K, ·) the rows whose member (N,) each is; shorter lines repeat rows, which are then made twice alike."""
+    each = [torch.nonzero(chosen == k)[:, 0] for k in range(num_members)]
+    width = max(len(rows) for rows in each)
+    return torch.stack([rows.repeat(-(-width // len(rows)))[:width] for rows in each])

@@ -69,3 +69,16 @@ def test_rollouts_do_not_depend_on_how_many_rows_go_at_once(config, world, monke
     tiled = bundle.rollout(z0, actions, 20, torch.Generator().manual_seed(0))
     for name in ("z", "rewards", "terminals", "uncertainty"):
         assert torch.allclose(getattr(whole, name), getattr(tiled, name), atol=1e-5), name
+
+
+@pytest.mark.parametrize("noise", ["none", "heteroscedastic", "bootstrap"])
+def test_split_rollouts_are_those_of_their_own_members(config, world, noise):
+    bundle = learner_of(config, world, {"noise": noise}).bundle()
+    z0, actions = torch.from_numpy(world.z[:23, 0]), torch.from_numpy(world.actions[:23])
+    whole, split = (
+        bundle.rollout(z0, actions, 20, torch.Generator().manual_seed(0), split=split) for split in (False, True)
+    )
+    for name in ("z", "actions", "rewards", "terminals", "member"):
+        assert torch.allclose(getattr(whole, name), getattr(split, name), atol=1e-5), name
+    assert whole.uncertainty.min() > 0
+    assert split.uncertainty.abs().max() == 0
