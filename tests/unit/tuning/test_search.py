@@ -137,11 +137,12 @@ def test_nsga2_goes_on_from_the_generations_of_before():
         past.append(record(i, lr, abs(-2 - math.log10(lr))))
         past[-1].rows[-1]["other"] = past[-1].last["loss"]
         past[-1].key = trial_key(past[-1].point, 0)
-    last, inherited = {r.point[LR] for r in past[20:]}, []
+    last, inherited = {round(math.log10(r.point[LR]), 6) for r in past[20:]}, []
     for seed in range(16):
         one = study(metrics=metrics, search={"algorithm": "nsga2", "num_startup": 10, "seed": seed},
                     scheduler={"kind": "none"})  # fmt: skip
-        inherited.append(OptunaPoints(one, 0, past, [], [], None).suggest("a")[LR] in last)
+        lr = OptunaPoints(one, 0, past, [], [], None).suggest("a")[LR]
+        inherited.append(round(math.log10(lr), 6) in last)
     assert sum(inherited) >= 4  # the others were mutated
 
 
