@@ -9,7 +9,7 @@ from phaseb.config.reference import section_titles, settings
 
 CONTENTS = {
     "Start": ["index", "own-data", "concepts", "library", "notebook"],
-    "Guides": ["searches", "clusters", "replay", "extending", "config"],
+    "Guides": ["searches", "large-searches", "clusters", "replay", "extending", "config"],
     "How it works": ["architecture", "world-model", "trust", "policy", "reliability", "security"],
     "Measured": ["results", "performance"],
 }

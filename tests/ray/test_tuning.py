@@ -13,9 +13,14 @@ import pytest
 
 from phaseb.cli import main
 from phaseb.config.load import load_config
+from phaseb.trials import trial_key
+from phaseb.tuning.check import load_study
+from phaseb.tuning.search import OptunaPoints
+from phaseb.tuning.space import defaults
+from phaseb.tuning.trial import SEED, point_of
 
 pytestmark = pytest.mark.ray
-TESTS = str(Path(__file__).parents[1])
+TESTS, ROOT = str(Path(__file__).parents[1]), str(Path(__file__).parents[2])
 
 STUDY = """
 job: valley:Valley
@@ -126,11 +131,14 @@ def test_a_trial_whose_process_dies_is_started_again(home, capsys):
     assert [[row["steps"] for row in t["rows"]] for t in trials(home, "mortal")] == [list(range(3, 28, 3))] * 3
 
 
-def test_a_killed_study_goes_on_without_repeating_a_trial(tmp_path):
-    study = write(tmp_path, "killed", budget="{trials: 20}", confirm="{top: 0}", var="[0.0]", scheduler="{kind: none}")
+def test_a_killed_study_goes_on_without_repeating_a_trial(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(TESTS)
+    study = write(tmp_path, "killed", budget="{trials: 20}", confirm="{top: 0}", var="[0.0]", scheduler="{kind: none}",
+                  search="{algorithm: random}")  # fmt: skip
     log = tmp_path / "log"
     clean = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-    environment = {**clean, "PYTHONPATH": TESTS, "VALLEY_LOG": str(log), "VALLEY_PAUSE_S": "0.02"}
+    environment = {**clean, "PYTHONPATH": f"{TESTS}{os.pathsep}{ROOT}", "VALLEY_LOG": str(log)}
+    environment["VALLEY_PAUSE_S"] = "0.02"
     command = [sys.executable, "-m", "phaseb.cli", "tune", study, "--resume", "--json"]
     records = tmp_path / "runs/default/studies/killed/trials"
 
@@ -150,8 +158,15 @@ def test_a_killed_study_goes_on_without_repeating_a_trial(tmp_path):
 
     done = subprocess.run(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, timeout=280, check=True)
     after = ended()
-    assert json.loads(done.stdout)["num_trials"] == {"done": 20, "stopped": 0, "failed": 0, "running": 0}
+    result = json.loads(done.stdout)
+    assert result["num_trials"] == {"done": 20, "stopped": 0, "failed": 0, "running": 0}
     assert len(after) == 20
+    # Point for point what a search draws that nobody kills, and so the same best.
+    config, settings = load_config(), load_study(study).study
+    unbroken = OptunaPoints(settings, config.run.seed, [], [], [defaults(settings.space, config)], None)
+    drawn = [unbroken.suggest(str(i)) for i in range(20)]
+    assert {trial_key(point_of(d), d[SEED]) for d in drawn} == {name.removesuffix(".json") for name in after}
+    assert result["searched"] == min(json.loads(data)["rows"][-1]["height"] for data in after.values())
     assert {name: after[name] for name in before} == before
     runs = log.read_text().splitlines()
     assert len(set(runs)) == 20  # every point that was in progress is taken up again, none is lost
