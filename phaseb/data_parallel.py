@@ -17,12 +17,13 @@ from torch import Tensor, distributed
 
 @dataclass(frozen=True)
 class LearnerContext:
-    """Seed, place among the workers, and device of one learner."""
+    """Seed, place among the workers, and device of one learner; `group` are the workers that share, None: all."""
 
     seed: int
     rank: int = 0
     world_size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    group: distributed.ProcessGroup | None = None
 
     def share(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """This worker's part of a global batch of row numbers (contiguous, equal parts).
@@ -41,7 +42,7 @@ class LearnerContext:
             return
         gradients = [p.grad for p in parameters if p.grad is not None]
         flat = torch.cat([g.reshape(-1) for g in gradients])
-        distributed.all_reduce(flat)
+        distributed.all_reduce(flat, group=self.group)
         flat /= self.world_size
         offset = 0
         for gradient in gradients:
@@ -53,5 +54,13 @@ class LearnerContext:
         if self.world_size == 1:
             return value
         total = value.detach().clone()
-        distributed.all_reduce(total)
+        distributed.all_reduce(total, group=self.group)
         return total / self.world_size
+
+
+def num_sharing(wanted: int, there: int) -> int:
+    """How many of the workers that are there share batches cut for the number wanted: as many as divide it.
+
+    Where one of 4 is lost, 2 share (a batch that divides by 4 need not divide by 3), and the third stands by.
+    """
+    return max(n for n in range(1, max(1, min(wanted, there)) + 1) if wanted % n == 0)

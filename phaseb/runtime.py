@@ -33,6 +33,7 @@ QUIET = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",  # paces ray.train.report; the default, 2 s, is longer than our epochs
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "120",  # a worker that does not answer that long is replaced
+    "RAY_raylet_start_wait_time_s": "120",  # a machine that does other things too needs more than 30 s to start Ray
     "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "2",  # of a notice of 30 s, five seconds are too many
     "RAY_TRAIN_ENABLE_STATE_ACTOR_RECONCILIATION": "0",  # it keeps asking a dashboard that is not there
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same in a worker as in the driver
@@ -52,6 +53,7 @@ JOB_MARK = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray's job server sets it for the pro
 POLL_S = 0.5
 MAX_TEMPORARY_CHARS = 16
 CONNECT_TIMEOUT_S = 10.0
+STARTS = 2
 
 
 @contextmanager
@@ -228,21 +230,27 @@ def _start(resources: ResourcesConfig, folder: str) -> None:
         # ray.init: an earlier import of ray has read it already, and a local Ray turns token mode on by itself.
         os.environ.setdefault("RAY_AUTH_TOKEN", new_token())
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
-    try:
-        with _silence():
-            ray.init(
-                address="local",
-                num_cpus=resources.num_cpus or machine_cpus(),
-                num_gpus=resources.num_gpus,
-                include_dashboard=resources.dashboard,
-                dashboard_host="127.0.0.1",
-                object_store_memory=int(resources.object_store_gb * 1e9),
-                log_to_driver=resources.worker_logs,
-                logging_level=logging.ERROR,
-                _temp_dir=folder,
-            )
-    except Exception as error:  # a machine too busy to start Ray in time gets a plain Exception of it
-        raise ClusterError(f"Ray does not start here: {_first_line(error)}; run `phaseb doctor`") from error
+    for left in reversed(range(STARTS)):
+        try:
+            with _silence():
+                ray.init(
+                    address="local",
+                    num_cpus=resources.num_cpus or machine_cpus(),
+                    num_gpus=resources.num_gpus,
+                    include_dashboard=resources.dashboard,
+                    dashboard_host="127.0.0.1",
+                    object_store_memory=int(resources.object_store_gb * 1e9),
+                    log_to_driver=resources.worker_logs,
+                    logging_level=logging.ERROR,
+                    _temp_dir=folder,
+                )
+        except Exception as error:  # a machine too busy to start Ray within its 30 s gets a plain Exception of it
+            ray.shutdown()
+            if not left:
+                raise ClusterError(f"Ray does not start here: {_first_line(error)}; run `phaseb doctor`") from error
+            logs.event("Ray does not start in time; trying again", logging.WARNING)
+        else:
+            return
 
 
 @contextmanager

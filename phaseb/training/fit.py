@@ -16,7 +16,7 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from phaseb import logs, notice
 from phaseb.config.resources import ResourcesConfig
 from phaseb.config.run import TrainingConfig
-from phaseb.data_parallel import LearnerContext
+from phaseb.data_parallel import LearnerContext, num_sharing
 from phaseb.errors import ClusterError, ConfigError, DataError, DivergenceError, PhasebError
 from phaseb.runtime import scaling_config
 from phaseb.storage import Store
@@ -91,7 +91,8 @@ def _train_on_workers(make_learner: MakeLearner, data: Any, seed: int, key: str,
                       training: TrainingConfig, resources: ResourcesConfig, name: str,
                       on_progress: Report | None) -> None:  # fmt: skip
     reference = ray.put(data)
-    loop = functools.partial(_worker_loop, make_learner, [reference], seed, key, store, training, name)
+    settings = (seed, key, store, training, name, resources.num_workers)
+    loop = functools.partial(_worker_loop, make_learner, [reference], *settings)
     scratch = store.folder("train")  # Train's own bookkeeping; the checkpoints are ours, so it is dropped at the end
     trainer = TorchTrainer(
         loop,
@@ -121,12 +122,18 @@ def _train_on_workers(make_learner: MakeLearner, data: Any, seed: int, key: str,
 
 
 def _worker_loop(make_learner: MakeLearner, references: list[Any], seed: int, key: str, store: Store,
-                 training: TrainingConfig, name: str) -> None:  # fmt: skip
+                 training: TrainingConfig, name: str, wanted: int) -> None:  # fmt: skip
     torch.set_num_threads(training.torch_threads)
     worker = ray.train.get_context()
-    context = LearnerContext(seed, worker.get_world_rank(), worker.get_world_size(), get_device())
+    rank, there = worker.get_world_rank(), worker.get_world_size()
+    sharing = num_sharing(wanted, there)
     logs.configure(worker=True)
-    logs.bind(run=store.root, stage=name, rank=context.rank, workers=context.world_size)
+    logs.bind(run=store.root, stage=name, rank=rank, workers=sharing)
+    group = torch.distributed.new_group(list(range(sharing))) if sharing < there else None
+    if rank >= sharing:
+        logs.event("worker stands by: the batch does not divide by all that are there", there=there, wanted=wanted)
+        return
+    context = LearnerContext(seed, rank, sharing, get_device(), group)
     logs.event("worker starts", device=str(context.device))
     learner = make_learner(ray.get(references[0]), context)
     if context.rank:

@@ -30,7 +30,7 @@ TRAINING = TrainingConfig(checkpoint_every_s=1e-6, validate_every=10, log_every=
 def trained(store: Path, workers: int, data=None, report=None, **resources):
     return fit(
         LinearLearner, problem() if data is None else data, seed=1, key="k", store=Store.at(store), training=TRAINING,
-        resources=ResourcesConfig(num_workers=workers, cpus_per_worker=0.5, **resources), name="linear",
+        resources=ResourcesConfig(**{"num_workers": workers, "cpus_per_worker": 0.5, **resources}), name="linear",
         on_progress=report,
     )  # fmt: skip
 
@@ -53,6 +53,13 @@ def test_two_workers_do_the_same_but_for_rounding(tmp_path, alone):
     result = trained(tmp_path, 2)
     np.testing.assert_allclose(result.state["weight"].numpy(), alone.state["weight"].numpy(), rtol=1e-5)
     np.testing.assert_allclose([r["loss"] for r in result.rows], [r["loss"] for r in alone.rows], rtol=1e-3)
+
+
+def test_of_three_workers_where_four_were_wanted_two_share_and_do_the_same(tmp_path, alone):
+    """The cluster has room for three: a batch cut for four divides by two, and the third stands by."""
+    result = trained(tmp_path, 4, min_workers=1, cpus_per_worker=0.6)
+    np.testing.assert_allclose(result.state["weight"].numpy(), alone.state["weight"].numpy(), rtol=1e-5)
+    assert [row["step"] for row in result.rows] == [row["step"] for row in alone.rows]
 
 
 def test_a_worker_killed_with_kill_9_is_replaced_and_goes_on(tmp_path, alone):
