@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseb.replay.block import Block, Part, as_batches
+from phaseb.replay.block import NUM_COLUMNS, Part, as_batches, as_items
 from phaseb.replay.buffer_pool import BufferPool
 from phaseb.replay.plan import Request, owned, places
 from phaseb.replay.schema import TransitionSchema
@@ -38,37 +38,46 @@ def assemble(
         windows: (S, R, 2, 2).
         pool: where memory comes from.
     """
-    layout = request.layout(schema, request.num_batches * len(request.specs) * request.shape.share)
     single = is_single(windows)
     if single is not None:
-        part = parts[single]
-        block = layout.open(part.flat)
-        batch = as_batches(schema, block, synthetic_places(request), request.num_batches, part.frames)
-        if layout.numbered:
-            batch["shard"] = np.full(batch["number"].shape, single)
-        return batch
-    numbers, synthetic = places(request)
-    block = layout.open(pool.take(layout.size))
-    shards = np.empty(layout.num, dtype=np.int64)
-    frames = None
-    if schema.frame_shape:
-        frames = np.empty((layout.num, layout.length + 1, *schema.frame_shape), np.uint8)
-    for shard, part in parts.items():
-        at = np.flatnonzero(owned(numbers, synthetic, windows[shard]).ravel())
-        given = request.layout(schema, len(at)).open(part.flat)
-        for target, source in zip(_columns(block), _columns(given), strict=True):
-            target[at] = source
-        if frames is not None and part.frames is not None:
-            frames[at] = part.frames
-        shards[at] = shard
-    batch = as_batches(schema, block, synthetic, request.num_batches, frames)
-    if layout.numbered:
-        batch["shard"] = shards.reshape(request.num_batches, *synthetic.shape)
+        whole, shards = parts[single], None
+        shape = (request.num_batches, len(request.specs), request.shape.share)
+        if request.numbered:
+            shards = np.broadcast_to(np.int64(single), shape)
+    else:
+        whole, shards = _put_together(schema, request, parts, windows, pool)
+    batch = as_batches(schema, whole, request.length, synthetic_places(request), request.num_batches)
+    if request.numbered and shards is not None:
+        batch["shard"] = shards.reshape(batch["number"].shape)
     return batch
 
 
-def _columns(block: Block) -> list[NDArray[np.generic]]:
-    names = ("records", "discount", "weight", "age", "numbers")
-    return [column for column in (getattr(block, name) for name in names) if column is not None]
-
-
+def _put_together(
+    schema: TransitionSchema,
+    request: Request,
+    parts: Mapping[int, Part],
+    windows: NDArray[np.float64],
+    pool: BufferPool,
+) -> tuple[Part, NDArray[np.int64]]:
+    """Copy what several shards gave to its places; beside it the shard of each draw."""
+    numbers, synthetic = places(request)
+    num, run = request.num_draws, schema.run(request.length)
+    frames = None
+    if schema.frame_shape:
+        frames = np.empty((num, request.length + 1, *schema.frame_shape), np.uint8)
+    books = np.zeros_like(next(iter(parts.values())).books)
+    whole = Part(
+        pool.take(num * run).reshape(num, run), np.empty((NUM_COLUMNS, num), np.float32),
+        np.empty(num, np.int64) if request.numbered else None, books, frames,
+    )  # fmt: skip
+    shards = np.empty(num, dtype=np.int64)
+    for shard, part in parts.items():
+        at = np.flatnonzero(owned(numbers, synthetic, windows[shard]).ravel())
+        as_items(whole.records)[at] = as_items(part.records)
+        whole.columns[:, at] = part.columns
+        if whole.numbers is not None and part.numbers is not None:
+            whole.numbers[at] = part.numbers
+        if whole.frames is not None and part.frames is not None:
+            whole.frames[at] = part.frames
+        shards[at] = shard
+    return whole, shards

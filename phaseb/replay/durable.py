@@ -92,7 +92,7 @@ class DurablePartition:
         with self._lock:
             part = self.partition.sample(request)
             if self.limiter.ratio:
-                self.limiter.before_sample(part.num_transitions)
+                self.limiter.before_sample(part.num_draws)
             return part
 
     def snapshot_if_due(self) -> None:

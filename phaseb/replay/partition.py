@@ -4,7 +4,8 @@ Real and synthetic transitions have rings of their own, so that synthetic data, 
 out. Both rings lie in one array, so that a batch of both is gathered in one go: `place` = slot + where the ring begins.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +13,10 @@ from numpy.typing import NDArray
 from phaseb.config.replay import ReplayConfig
 from phaseb.errors import DataError
 from phaseb.replay.accounting import BOOK_SIZE, book
-from phaseb.replay.block import Block, Part
-from phaseb.replay.buffer_pool import BufferPool
+from phaseb.replay.block import AGE, DISCOUNT, NUM_COLUMNS, WEIGHT, Part
 from phaseb.replay.plan import NUM_TOTALS, Request, owned, places
 from phaseb.replay.ring import Inserted, Ring
+from phaseb.replay.runs import Runs
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.segments import SOURCES, Segments, join
 from phaseb.replay.spec import REAL, SYNTHETIC, SampleSpec
@@ -26,6 +27,7 @@ Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Place = tuple[slice, int, slice]
+Pick = Callable[[Floats], Floats]
 _BELOW_ONE = float(np.nextafter(1.0, 0.0))
 
 
@@ -46,7 +48,7 @@ class Partition:
         if schema.frame_shape is not None:
             self._frames = np.zeros((len(self._rows), *schema.frame_shape), dtype=np.uint8)
         self.strata = [Stratum(self._ring(source, size), config) for source in range(len(SOURCES))]
-        self._pool = BufferPool()
+        self._runs = Runs(schema, self._rows, len(SOURCES))
 
     @property
     def num_transitions(self) -> int:
@@ -135,49 +137,42 @@ class Partition:
     def _read(
         self, rows: Integers, weights: Floats, ages: Floats, mine: Mask | None, synthetic: Mask, request: Request
     ) -> Part:
-        """Copy rows (num_batches, R, share), those that are mine, into a block."""
+        """Copy the runs that begin at rows (num_batches, R, share), those that are mine."""
         flat = rows.ravel() if mine is None else rows[mine]
-        layout = request.layout(self.schema, len(flat))
-        memory = self._pool.take(layout.size)
-        block = layout.open(memory)
-        runs = self._runs(flat, layout.length)
-        np.take(self._rows, runs, axis=0, out=block.records, mode="clip")  # `raise` would buffer
-        block.weight[:] = weights.ravel() if mine is None else weights[mine]
-        block.age[:] = ages.ravel() if mine is None else ages[mine]
-        np.subtract(1.0, block.records[:, -2, self.schema.terminal], out=block.discount)
-        np.multiply(block.discount, request.gamma, out=block.discount)
-        frames = None if self._frames is None else self._frames[runs]
-        if block.numbers is not None or request.n_step > 1:
-            self._finish(block, flat, request, frames)
+        records = self._runs.read(flat, request.length)
+        columns = np.empty((NUM_COLUMNS, len(flat)), dtype=np.float32)
+        columns[WEIGHT] = weights.ravel() if mine is None else weights[mine]
+        columns[AGE] = ages.ravel() if mine is None else ages[mine]
+        ends = records[:, (request.length - 1) * self.schema.width + self.schema.terminal]
+        np.multiply(np.subtract(1.0, ends), request.gamma, out=columns[DISCOUNT])
+        frames = None if self._frames is None else self._frames[self._runs.rows(flat, request.length)]
+        numbers = np.empty(len(flat), dtype=np.int64) if request.numbered else None
         books = np.zeros((len(request.specs), len(SOURCES), BOOK_SIZE))
-        for r, source, at in _places_in_block(synthetic, mine, rows.shape):
-            books[r, source] = book(block.weight[at], block.records[at, 0, self.schema.trust], block.age[at])
-        return Part(len(flat), memory, books, frames)
+        part = Part(records, columns, numbers, books, frames)
+        if request.numbered or request.n_step > 1:
+            self._finish(part, flat, request)
+        for r, source, pick in _picks(synthetic, mine, rows.shape):
+            trust = pick(records[:, self.schema.trust])
+            books[r, source] = book(pick(columns[WEIGHT]), trust, pick(columns[AGE]))
+        return part
 
-    def _runs(self, rows: Integers, length: int) -> Integers:
-        """(n, length + 1): each row and those behind it."""
-        if length == 1:
-            return np.stack([rows, rows + 1], 1)  # behind a ring's last row lies its first observation again
-        begins = np.where(rows >= self._begins[SYNTHETIC], self._begins[SYNTHETIC], 0)[:, None]
-        return begins + (rows[:, None] - begins + np.arange(length + 1)) % self.strata[REAL].ring.capacity
-
-    def _finish(self, block: Block, rows: Integers, request: Request, frames: NDArray[np.uint8] | None) -> None:
+    def _finish(self, part: Part, rows: Integers, request: Request) -> None:
         """Fill in what only some batches need: row numbers, and returns over several steps."""
-        schema = self.schema
+        schema, records = self.schema, part.records
         for source, stratum in enumerate(self.strata):
             ring, begin = stratum.ring, self._begins[source]
             at = np.flatnonzero((rows >= begin) & (rows < begin + ring.capacity))
             slots = rows[at] - begin
-            if block.numbers is not None:
-                block.numbers[at] = ring.numbers(slots) * len(SOURCES) + source
+            if part.numbers is not None:
+                part.numbers[at] = ring.numbers(slots) * len(SOURCES) + source
             if request.n_step > 1:
                 rewards, discounts, last = ring.returns(slots, request.n_step, request.gamma)
-                block.records[at, 0, schema.reward] = rewards
-                block.discount[at] = discounts
-                block.records[at, 0, schema.cut] = ring.rows[(last - 1) % ring.capacity, schema.cut]
-                block.records[at, 1] = ring.rows[last]
-                if frames is not None and ring.frames is not None:
-                    frames[at, 1] = ring.frames[last]
+                records[at, schema.reward] = rewards
+                part.columns[DISCOUNT, at] = discounts
+                records[at, schema.cut] = ring.rows[(last - 1) % ring.capacity, schema.cut]
+                records[at, schema.width :] = ring.rows[last, : schema.latent_size]
+                if part.frames is not None and ring.frames is not None:
+                    part.frames[at, 1] = ring.frames[last]
 
     def _ring(self, source: int, size: int) -> Ring:
         span = slice(self._begins[source], self._begins[source] + size)
@@ -202,14 +197,22 @@ def _strata(synthetic: Mask) -> Iterator[tuple[int, int, Place]]:
             yield r, SYNTHETIC, np.s_[:, r, split:]
 
 
-def _places_in_block(synthetic: Mask, mine: Mask | None, shape: tuple[int, ...]) -> Iterator[tuple[int, int, Integers]]:
-    """(spec, source, rows of the block that are its)."""
-    if mine is None:
-        number = np.arange(int(np.prod(shape))).reshape(shape)
-    else:
-        number = np.cumsum(mine).reshape(shape) - 1
+def _picks(synthetic: Mask, mine: Mask | None, shape: tuple[int, ...]) -> Iterator[tuple[int, int, Pick]]:
+    """(spec, source, what takes its draws out of a column (n,)): views, where all places are this shard's."""
+    number = None if mine is None else np.cumsum(mine).reshape(shape) - 1
     for r, source, place in _strata(synthetic):
-        yield r, source, number[place].ravel() if mine is None else number[place][mine[place]]
+        if mine is None or number is None:
+            yield r, source, partial(_cut, shape, place)
+        else:
+            yield r, source, partial(_at, number[place][mine[place]])
+
+
+def _cut(shape: tuple[int, ...], place: Place, column: Floats) -> Floats:
+    return column.reshape(shape)[place]
+
+
+def _at(index: Integers, column: Floats) -> Floats:
+    return column[index]
 
 
 def rows_per_shard(schema: TransitionSchema, config: ReplayConfig) -> int:

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseb.errors import DataError
-from phaseb.replay.block import Layout
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.spec import REAL, SYNTHETIC, BatchShape, SampleSpec, draw
 
@@ -52,10 +51,20 @@ class Request:
     n_step: int
     gamma: float
 
-    def layout(self, schema: TransitionSchema, num: int) -> Layout:
-        """How `num` draws for this request lie in memory."""
-        numbered = any(spec.weighting == "priority" for spec in self.specs)
-        return Layout(schema, num, self.specs[0].length, numbered)
+    @property
+    def length(self) -> int:
+        """Transitions in a row, L."""
+        return self.specs[0].length
+
+    @property
+    def numbered(self) -> bool:
+        """Whether row numbers are told."""
+        return any(spec.weighting == "priority" for spec in self.specs)
+
+    @property
+    def num_draws(self) -> int:
+        """Draws in the batches of this worker, over all shards."""
+        return self.num_batches * len(self.specs) * self.shape.share
 
 
 def check_specs(specs: Sequence[SampleSpec], schema: TransitionSchema, n_step: int) -> None:

@@ -75,6 +75,10 @@ class TransitionSchema:
             raise DataError(f"no weight column {name!r} in the replay buffer; it has {there}")
         return self.reward + 5 + self.weights.index(name)
 
+    def run(self, length: int) -> int:
+        """Numbers in `length` records in a row and the observation behind them."""
+        return length * self.width + self.latent_size
+
     @property
     def row_bytes(self) -> int:
         """Bytes that a row's payload takes."""
