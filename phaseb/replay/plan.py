@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from phaseb.errors import DataError
 from phaseb.replay.schema import TransitionSchema
+from phaseb.replay.segments import SOURCES
 from phaseb.replay.spec import REAL, SYNTHETIC, BatchShape, SampleSpec, draw
 
 Doubles = NDArray[np.float64]
@@ -84,17 +85,14 @@ def make_plan(specs: Sequence[SampleSpec], masses: Doubles, batch_size: int) -> 
     """Windows and strata for the masses (S, R, 2, 4) that the shards report.
 
     Raises:
-        DataError: where the real stratum is needed and holds fewer transitions than are drawn of it.
+        DataError: where a stratum holds fewer transitions that can be drawn than a batch takes of it.
     """
     totals = masses.sum(0)
     num_synthetic = np.array([_num_synthetic(s, t, batch_size) for s, t in zip(specs, totals, strict=True)])
     for spec, total, synthetic in zip(specs, totals, num_synthetic, strict=True):
-        needed, there = batch_size - int(synthetic), int(total[REAL, DRAWABLE])
-        if needed > there:
-            raise DataError(
-                f"{spec.name}: a batch takes {needed} real transitions and the replay buffer holds {there}; "
-                "insert more or make the batch smaller"
-            )
+        _require(spec, total, REAL, batch_size - int(synthetic))
+        if spec.when_short == "refuse":
+            _require(spec, total, SYNTHETIC, int(synthetic))
     mass = masses[..., MASS]
     edges = np.cumsum(mass, axis=0) / np.where(totals[..., MASS] > 0, totals[..., MASS], 1.0)
     behind = np.cumsum(mass[::-1], axis=0)[::-1]
@@ -136,10 +134,29 @@ def owned(numbers: Doubles, synthetic: NDArray[np.bool_], window: Doubles) -> ND
 
 
 def _num_synthetic(spec: SampleSpec, totals: Doubles, batch_size: int) -> int:
-    mass, drawable, count, weight = totals[SYNTHETIC]
-    if mass <= 0 or (spec.weighting == "loss" and weight <= 0):
-        return 0
+    _, _, count, weight = totals[SYNTHETIC]
     share = spec.synthetic_share
     if spec.share_follows_weight:
-        share *= min(1.0, weight / count)
-    return min(round(share * batch_size), int(drawable))
+        share *= min(1.0, weight / max(count, 1.0))
+    wanted = round(share * batch_size)
+    return min(wanted, _num_drawable(spec, totals, SYNTHETIC)) if spec.when_short == "real" else wanted
+
+
+def _num_drawable(spec: SampleSpec, totals: Doubles, source: int) -> int:
+    mass, drawable, _, weight = totals[source]
+    worthless = source == SYNTHETIC and spec.weighting == "loss" and weight <= 0
+    return 0 if mass <= 0 or worthless else int(drawable)
+
+
+def _require(spec: SampleSpec, totals: Doubles, source: int, needed: int) -> None:
+    """Raises DataError where a stratum has fewer transitions to draw than a batch needs."""
+    there = _num_drawable(spec, totals, source)
+    if needed <= there:
+        return
+    kind, held = SOURCES[source], int(totals[source, COUNT])
+    told = f"{spec.name}: a batch takes {needed} {kind} transitions and the replay buffer holds {there}"
+    if there < held:
+        law = "priority" if spec.weighting == "priority" else f"weight {spec.weight_column!r}"
+        told += f" of positive {law} ({held} in all)"
+    hint = " or set when_short='real'" if source == SYNTHETIC else ""
+    raise DataError(f"{told}; insert more or make the batch smaller{hint}")

@@ -24,8 +24,9 @@ class SampleSpec:
     - `priority` draws in proportion to priority^α, in the real stratum too, with importance weights (N·p)^−β.
     Real transitions are drawn alike with weight 1, but for `priority`. A filter is a weight column of 0 and 1.
 
-    The synthetic part never exceeds the number of transitions that can be drawn: where no weight is positive the batch
-    is all real, and the very batch that a spec of share 0 draws.
+    Where fewer synthetic transitions can be drawn than the share asks for, because there are few or their weights are
+    zero, the batch is refused, or with `when_short="real"` real ones take the places that are left: where no weight is
+    positive that batch is the very batch that a spec of share 0 draws.
 
     Attributes:
         name: told in the accounting.
@@ -35,6 +36,7 @@ class SampleSpec:
         weighting: see above.
         share_follows_weight: scale the share by the mean weight of all synthetic transitions (at most 1), so that
             data that is trusted little also gets little of the batch.
+        when_short: see above.
         length: transitions in a row, drawn by their first one among those that have as many before their episode ends.
     """
 
@@ -44,6 +46,7 @@ class SampleSpec:
     weight_column: str | None = None
     weighting: Weighting = "uniform"
     share_follows_weight: bool = False
+    when_short: Literal["refuse", "real"] = "refuse"
     length: int = 1
 
     def __post_init__(self) -> None:

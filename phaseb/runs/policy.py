@@ -148,7 +148,8 @@ def runs_of(config: Config) -> tuple[tuple[RunSpec, ...], tuple[SampleSpec, ...]
             if arm == FOLLOWING_ARM and config.policy.augmentation.enabled:
                 law = law | {"weight_column": own_column(run.name), "share_follows_weight": False}
             runs.append(run)
-            streams.append(SampleSpec(name=run.name, seed=run.drawn(config.run.seed), **law))
+            # A gate that trusts little or nothing leaves the places to real data: it must not end the run.
+            streams.append(SampleSpec(run.name, run.drawn(config.run.seed), when_short="real", **law))
     return tuple(runs), tuple(streams)
 
 

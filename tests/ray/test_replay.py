@@ -166,7 +166,7 @@ def test_the_limiter_holds_sampling_back_until_there_is_news(clients):
 def test_a_source_sees_what_its_own_client_inserted_at_once(clients):
     remote = clients(num_shards=1, refresh_interval_s=3600, prefetch_depth=2)
     remote.insert(episodes(10), "real")
-    source = remote.source([SampleSpec("a", 0, 0.5, "weight", "sampling")], 32, 0.99)
+    source = remote.source([SampleSpec("a", 0, 0.5, "weight", "sampling", when_short="real")], 32, 0.99)
     assert not source.sample(0, 2)["is_synthetic"].any()
     synthetic = episodes(10, "s")
     remote.insert(synthetic, "synthetic")

@@ -1,5 +1,6 @@
 """The buffer as a learner sees it, without Ray."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -70,10 +71,10 @@ def test_workers_take_parts_of_the_same_batch(make_trajectories, num_shards):
 @pytest.mark.parametrize(
     "spec",
     [
-        SampleSpec("share 0", 7, 0.0, "weight", "sampling"),
-        SampleSpec("no weight, sampling", 7, 0.5, "weight", "sampling"),
-        SampleSpec("no weight, loss", 7, 0.5, "weight", "loss"),
-        SampleSpec("nothing in bounds", 7, 0.5, "in_bounds", "sampling"),
+        SampleSpec("share 0", 7, 0.0, "weight", "sampling", when_short="real"),
+        SampleSpec("no weight, sampling", 7, 0.5, "weight", "sampling", when_short="real"),
+        SampleSpec("no weight, loss", 7, 0.5, "weight", "loss", when_short="real"),
+        SampleSpec("nothing in bounds", 7, 0.5, "in_bounds", "sampling", when_short="real"),
         SampleSpec("nothing trusted", 7, 0.5, "weight", "uniform", share_follows_weight=True),
     ],
     ids=lambda s: s.name,
@@ -99,18 +100,28 @@ def test_the_real_part_is_a_prefix_of_the_real_only_batch(make_trajectories):
 
 
 @pytest.mark.parametrize("num_shards", [1, 5])
-@pytest.mark.parametrize("weighting", ["uniform", "sampling"])
+@pytest.mark.parametrize("weighting", ["uniform", "sampling", "loss", "priority"])
 def test_frequencies_follow_the_law(make_trajectories, num_shards, weighting):
-    """Chi-square over all synthetic transitions; shards are filled unequally by the routing of episodes."""
-    weights = np.random.default_rng(3).gamma(0.5, size=(20, 20)).astype(np.float32)
+    """Chi-square over all synthetic transitions, in shards of which one holds next to nothing and one nearly all."""
+    g = np.random.default_rng(3)
+    weights = g.gamma(0.5, size=(20, 20)).astype(np.float32)
     weights[4] = 0
-    replay = filled(make_trajectories, num_shards, weights)
-    fill = [p.num_transitions for p in replay.partitions]
-    assert num_shards == 1 or max(fill) > 1.2 * min(fill)
+    replay = LocalReplay(SCHEMA, ReplayConfig(capacity=5000, num_shards=num_shards, priority_exponent=0.7))
+    replay.insert(make_trajectories([20] * 30), "real")
+    segments = from_trajectories(make_trajectories([20] * 20, name="s", weights=weights), SCHEMA, "synthetic")
+    shard = np.array([0, 1, 1] + [2] * 4 + [3] * 13)  # none in the last one of five
+    replay.insert_segments(dataclasses.replace(segments, codes=np.arange(20) * 5 + shard))
+    law = weights.astype(float) if weighting == "sampling" else np.ones((20, 20))
+    if weighting == "priority":
+        for partition in replay.partitions:
+            ring = partition.strata[1].ring
+            slots = ring.queue.at(np.arange(len(ring.queue)))
+            episode, step = ring.rows[slots, 0].astype(int), ring.rows[slots, 1].astype(int)
+            partition.set_priorities(ring.numbers(slots) * 2 + 1, weights[episode, step])
+        law = weights.astype(float) ** 0.7
     batch = replay.source([SampleSpec("s", 5, 1.0, "weight", weighting)], 200, 0.99).sample(0, 500)
     counts = np.zeros((20, 20))
     np.add.at(counts, (batch["z"][:, 0, :, 0].astype(int), batch["z"][:, 0, :, 1].astype(int)), 1)
-    law = weights.astype(float) if weighting == "sampling" else np.ones((20, 20))
     expected = law / law.sum() * counts.sum()
     assert counts[expected == 0].sum() == 0
     told = expected > 5
@@ -189,6 +200,37 @@ def test_bad_input_is_told_and_leaves_the_buffer_as_it_was(make_trajectories):
     after = replay.source([SampleSpec("a", 0)], 32, 0.9).sample(0, 2)
     for name in before:
         np.testing.assert_array_equal(before[name], after[name])
+
+
+@pytest.mark.parametrize("num_shards", [1, 3])
+def test_a_batch_larger_than_its_stratum_is_refused_unless_real_data_may_stand_in(make_trajectories, num_shards):
+    weights = np.zeros((20, 20), np.float32)
+    replay = filled(make_trajectories, num_shards, weights, np.arange(20) < 1)
+    cases = {
+        "weight": r"takes 32 synthetic .* holds 0 of positive weight 'weight' \(400 in all\)",
+        "in_bounds": r"takes 32 synthetic .* holds 20 of positive weight 'in_bounds' \(400 in all\)",
+    }
+    for column, told in cases.items():
+        with pytest.raises(DataError, match=told):
+            replay.source([SampleSpec("s", 0, 0.5, column, "sampling")], 64, 0.9).sample(0, 1)
+    with pytest.raises(DataError, match=r"holds 0 of positive weight 'weight' \(400 in all\).*when_short"):
+        replay.source([SampleSpec("s", 0, 0.5, "weight", "loss")], 64, 0.9).sample(0, 1)
+    with pytest.raises(DataError, match=r"takes 500 synthetic transitions and the replay buffer holds 400; insert"):
+        replay.source([SampleSpec("s", 0, 0.5)], 1000, 0.9).sample(0, 1)
+    fewer = SampleSpec("s", 0, 0.5, "in_bounds", "sampling", when_short="real")
+    batch = replay.source([fewer], 64, 0.9).sample(0, 3)
+    np.testing.assert_array_equal(batch["is_synthetic"].sum(-1), 20)
+    exact = replay.source([SampleSpec("s", 0, 0.3, "in_bounds", "sampling")], 64, 0.9).sample(0, 3)
+    np.testing.assert_array_equal(exact["is_synthetic"].sum(-1), 19)
+
+
+def test_priorities_that_are_all_zero_are_refused(make_trajectories):
+    replay = LocalReplay(SCHEMA, ReplayConfig(capacity=500))
+    replay.insert(make_trajectories([20] * 3), "real")
+    replay.partitions[0].set_priorities(np.arange(63) * 2, np.zeros(63, np.float32))
+    with pytest.raises(DataError, match=r"holds 0 of positive priority \(60 in all\)"):
+        replay.source([SampleSpec("p", 0, weighting="priority")], 8, 0.9).sample(0, 1)
+    assert replay.source([SampleSpec("a", 0)], 8, 0.9).sample(0, 1)["z"].shape == (1, 1, 8, 3)
 
 
 def test_weights_change_in_bulk(make_trajectories):
