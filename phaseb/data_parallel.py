@@ -51,11 +51,15 @@ class LearnerContext:
 
     def average(self, value: Tensor) -> Tensor:
         """The mean of a tensor over the workers."""
+        return value if self.world_size == 1 else self.total(value) / self.world_size
+
+    def total(self, value: Tensor) -> Tensor:
+        """The sum of a tensor over the workers."""
         if self.world_size == 1:
             return value
         total = value.detach().clone()
         distributed.all_reduce(total, group=self.group)
-        return total / self.world_size
+        return total
 
 
 def num_sharing(wanted: int, there: int) -> int:

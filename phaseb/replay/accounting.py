@@ -1,6 +1,7 @@
 """Exact books of what was sampled: by stream, source, trust and age."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,30 +28,102 @@ def book(weight: NDArray[Any], trust: NDArray[Any], age: NDArray[Any]) -> NDArra
     entry[SAMPLED] = weight.size
     entry[WEIGHT] = weight.sum(dtype=np.float64)
     entry[AGE_SUM] = age.sum(dtype=np.float64)
-    tenths = np.clip(trust * TRUST_BINS, 0, TRUST_BINS - 1).astype(np.int64)
-    entry[TRUST] = np.bincount(tenths.ravel(), minlength=TRUST_BINS)
-    powers = np.minimum(np.frexp(age + 1.0)[1] - 1, AGE_BINS - 1)
-    entry[AGE] = np.bincount(powers.ravel(), minlength=AGE_BINS)
+    entry[TRUST] = np.bincount(_tenths(trust).ravel(), minlength=TRUST_BINS)
+    entry[AGE] = np.bincount(_powers(age).ravel(), minlength=AGE_BINS)
     return entry
 
 
+def _tenths(trust: NDArray[Any]) -> NDArray[np.int64]:
+    return np.clip(trust * TRUST_BINS, 0, TRUST_BINS - 1).astype(np.int64)
+
+
+def _powers(age: NDArray[Any]) -> NDArray[np.integer]:
+    return np.minimum(np.frexp(age + 1.0)[1] - 1, AGE_BINS - 1)
+
+
+def books_by_batch(batch: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+    """(num_batches, R, 2, BOOK_SIZE): the books of each batch, out of the learner's arrays (num_batches, R, B)."""
+    weight, age, synthetic = batch["weight"], batch["age"], batch["is_synthetic"]
+    trust = batch["trust"] if batch["trust"].ndim == weight.ndim else batch["trust"][..., 0]
+    place = np.arange(weight.shape[0] * weight.shape[1]).reshape(*weight.shape[:2], 1) * 2 + synthetic
+    num = 2 * weight.shape[0] * weight.shape[1]
+    books = np.empty((num, BOOK_SIZE))
+    for column, values in ((SAMPLED, None), (WEIGHT, weight), (AGE_SUM, age)):
+        books[:, column] = np.bincount(place.ravel(), None if values is None else values.ravel(), num)
+    for span, bins, size in ((TRUST, _tenths(trust), TRUST_BINS), (AGE, _powers(age), AGE_BINS)):
+        books[:, span] = np.bincount((place * size + bins).ravel(), minlength=num * size).reshape(num, size)
+    return books.reshape(*weight.shape[:2], 2, BOOK_SIZE)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """The batches that a source handed over last: a learner has perhaps not come to the end of them."""
+
+    step: int
+    num_batches: int
+    books: Books
+    batch: Mapping[str, NDArray[Any]]
+    by_batch: NDArray[np.float64] | None
+
+    def before(self, step: int) -> Books:
+        num = min(max(step - self.step, 0), self.num_batches)
+        if num == self.num_batches:
+            return self.books
+        by_batch = books_by_batch(self.batch) if self.by_batch is None else self.by_batch
+        total: Books = by_batch[:num].sum(0)
+        return total
+
+
 class Accounting:
-    """Books over all batches that a source handed to its learner (not those fetched ahead and thrown away)."""
+    """Books over all batches that a source handed to its learner (not those fetched ahead and thrown away).
+
+    Attributes:
+        sum_over_workers: set where several workers take their parts of the same batches: adds an array up over all of
+            them, and is called by each of them once a call. The books are then those of the whole batches.
+    """
 
     def __init__(self, specs: Sequence[SampleSpec]) -> None:
         self.specs = tuple(specs)
-        self.books: Books = np.zeros((len(self.specs), 2, BOOK_SIZE))
-        self.batches = 0
+        self.sum_over_workers: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None
+        self._before: Books = np.zeros((len(self.specs), 2, BOOK_SIZE))  # of the calls before the last one
+        self._last: _Call | None = None
 
-    def add(self, books: Sequence[Books], num_batches: int) -> None:
-        """Enter what a call gave: the books of all shards that took part."""
-        for shard in books:
-            self.books += shard
-        self.batches += num_batches
+    @property
+    def books(self) -> Books:
+        """Of all that was handed over."""
+        return self._before if self._last is None else self._before + self._last.books
 
-    def to_json(self) -> dict[str, dict[str, Any]]:
-        """By spec: counts, and `effective_contribution` = Σ weights of synthetic / Σ weights of all, as sampled."""
-        return {spec.name: _told(books) for spec, books in zip(self.specs, self.books, strict=True)}
+    def as_of(self, step: int) -> Books:
+        """Of the batches before step `step` alone, which is one of the last call or the one after it: what a learner
+        that stands at `step` has used."""
+        return self._before.copy() if self._last is None else self._before + self._last.before(step)
+
+    def add(self, step: int, num_batches: int, books: Sequence[Books], batch: Mapping[str, NDArray[Any]]) -> None:
+        """Enter what a call gave.
+
+        Args:
+            books: of all shards that took part.
+            batch: the arrays that the learner got, for steps `step` … `step + num_batches − 1`.
+        """
+        self._before, total, by_batch = self.books, np.sum(books, axis=0), None
+        if self.sum_over_workers is not None:
+            by_batch = self.sum_over_workers(books_by_batch(batch))
+            total = by_batch.sum(0)
+        columns = {name: batch[name] for name in ("weight", "trust", "age", "is_synthetic")}
+        self._last = _Call(step, num_batches, total, columns, by_batch)
+
+    def start_from(self, books: Books) -> None:
+        """Forget all and go on from other books, as after a resume."""
+        self._before, self._last = np.array(books, dtype=np.float64), None
+
+    def to_json(self, books: Books | None = None) -> dict[str, dict[str, Any]]:
+        """By spec: counts, and `effective_contribution` = Σ weights of synthetic / Σ weights of all, as sampled.
+
+        Args:
+            books: of a moment (`as_of`); None: of all that was handed over.
+        """
+        books = self.books if books is None else books
+        return {spec.name: _told(of_spec) for spec, of_spec in zip(self.specs, books, strict=True)}
 
 
 def _told(books: NDArray[np.float64]) -> dict[str, Any]:

@@ -128,5 +128,6 @@ class LocalSource:
         requests = make_requests(plan, self._specs, self._shape, step, num_batches, replay.config.n_step, self._gamma)
         parts = {k: replay.partitions[k].sample(request) for k, request in requests.items()}
         request = next(iter(requests.values()))
-        self.accounting.add([part.books for part in parts.values()], num_batches)
-        return assemble(replay.schema, request, parts, plan.windows, self._pool)
+        batch = assemble(replay.schema, request, parts, plan.windows, self._pool)
+        self.accounting.add(step, num_batches, [part.books for part in parts.values()], batch)
+        return batch

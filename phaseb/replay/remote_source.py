@@ -109,7 +109,7 @@ class RemoteSource:
         self.wait_s += time.monotonic() - begin_s
         request = next(iter(call.requests.values()))
         batch = assemble(self._schema, request, parts, call.plan.windows, self._pool)
-        self.accounting.add([part.books for part in parts.values()], num_batches)
+        self.accounting.add(step, num_batches, [part.books for part in parts.values()], batch)
         self._metrics.update(self, len(self._ahead))
         return batch
 

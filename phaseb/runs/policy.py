@@ -49,22 +49,35 @@ class PolicyData:
 
 
 class ArmsLearner(SACLearner):
-    """The learner of all runs; its held-out look also says what share of the weight was synthetic."""
+    """The learner of all runs; it keeps the books of the batches it has used, and says what share was synthetic."""
+
+    _used_until = 0
+
+    def step(self, step: int) -> dict[str, float]:
+        metrics = super().step(step)
+        self._used_until = step + 1
+        return metrics
 
     def validate(self, step: int) -> dict[str, float]:
-        books = self.source.accounting.to_json()  # type: ignore[attr-defined]
+        books = self._accounting.to_json(self._accounting.as_of(self._used_until))
         used = {f"policy/effective_contribution/{name}": b["effective_contribution"] for name, b in books.items()}
         waited = {"policy/replay/wait_share": self.source.wait_share}  # type: ignore[attr-defined]
         return super().validate(step) | used | waited
 
     def state_dict(self) -> dict[str, Any]:
-        """With the books, so that a resumed run's tell of all its batches, and which runs had rollouts."""
-        books = torch.from_numpy(self.source.accounting.books)  # type: ignore[attr-defined]
+        """With the books as they are at this step (not with batches that were fetched and are still to be used), so
+        that a resumed run's tell of each batch once, and which runs had rollouts."""
+        books = torch.from_numpy(self._accounting.as_of(self._used_until))
         return super().state_dict() | {"books": books, "follows": torch.tensor([s.follows for s in self.specs])}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
-        self.source.accounting.books[:] = state["books"].numpy()  # type: ignore[attr-defined]
+        self._accounting.start_from(state["books"].numpy())
+
+    @property
+    def _accounting(self) -> Accounting:
+        accounting: Accounting = self.source.accounting  # type: ignore[attr-defined]
+        return accounting
 
 
 def work(context: StageContext) -> dict[str, Any]:
@@ -107,10 +120,9 @@ def train_arms(context: StageContext, home: Store, real: Trajectories, synthetic
 
 
 def _books(streams: Sequence[SampleSpec], state: Mapping[str, Any], last: Mapping[str, float]) -> dict[str, Any]:
-    """What the first worker drew for every run, and the share of its time that it waited for it."""
-    accounting = Accounting(streams)
-    accounting.books[:] = state["books"].numpy()
-    return {"streams": accounting.to_json(), "wait_share": last["policy/replay/wait_share"]}
+    """What was drawn for every run, and the share of its time that the first worker waited for it."""
+    told = Accounting(streams).to_json(state["books"].numpy())
+    return {"streams": told, "wait_share": last["policy/replay/wait_share"]}
 
 
 def fill_replay(real: Trajectories, synthetic: Trajectories, arms: Sequence[RunSpec], config: Config,
@@ -163,8 +175,14 @@ def make_learner(config: PolicyConfig, data: PolicyData, context: LearnerContext
         )  # fmt: skip
         arms = tuple(replace(spec, follows=run in hook.followed) for run, spec in enumerate(data.arms))
     learner = ArmsLearner(config, source, arms, context, hook, data.held_out, action_levels(data.real))
-    source.accounting.books[:] = 0  # what it looked at to learn the shapes was not trained on
+    source.accounting.start_from(np.zeros_like(source.accounting.books))  # a look at the shapes is no training
+    if context.world_size > 1:
+        source.accounting.sum_over_workers = functools.partial(_sum, context)
     return learner
+
+
+def _sum(context: LearnerContext, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return context.total(torch.from_numpy(values).to(context.device)).cpu().numpy()
 
 
 def _actors(config: PolicyConfig, data: PolicyData, state: dict[str, Any], seed: int) -> list[Actor]:
