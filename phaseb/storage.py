@@ -48,6 +48,11 @@ class Store:
             return cls(filesystem, path.rstrip("/"))
         return cls(pafs.LocalFileSystem(), os.path.abspath(text))
 
+    @classmethod
+    def of(cls, place: "str | os.PathLike[str] | Store") -> "Store":
+        """The store at a path or URI, or the one that is given."""
+        return place if isinstance(place, Store) else cls.at(place)
+
     @property
     def is_local(self) -> bool:
         return isinstance(self.filesystem, pafs.LocalFileSystem)

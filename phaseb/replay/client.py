@@ -15,11 +15,11 @@ from phaseb.errors import ClusterError
 from phaseb.replay.journal import WeightChange, read_shards
 from phaseb.replay.limiter import LimitedError
 from phaseb.replay.remote_source import RemoteSource, pause
-from phaseb.replay.ring import Inserted
-from phaseb.replay.routing import route, transition_keys
+from phaseb.replay.ring import Inserted, require_room
+from phaseb.replay.routing import route, rows_per_shard, transition_keys, with_room
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.segments import Segments, Source, from_trajectories
-from phaseb.replay.shard import start_shards, wait_until_up
+from phaseb.replay.shard import Folder, start_shards, wait_until_up
 from phaseb.replay.spec import BatchShape, SampleSpec
 from phaseb.storage import Store
 
@@ -56,20 +56,18 @@ class ReplayClient:
         self._sources: WeakSet[RemoteSource] = WeakSet()
 
     @classmethod
-    def start(
-        cls, schema: TransitionSchema, config: ReplayConfig, folder: str | Store | None = None
-    ) -> "ReplayClient":
+    def start(cls, schema: TransitionSchema, config: ReplayConfig, folder: Folder = None) -> "ReplayClient":
         """Start the shards.
 
         Args:
-            folder: path, URI or store where they keep journal and snapshots; what lies there is read back. A path must
-                be reachable from every node. None: nothing is written, and a shard that is killed comes back empty.
+            folder: where they keep journal and snapshots, a path, a URI or a store on any pyarrow filesystem; what lies
+                there is read back. A path must be reachable from every node. None: nothing is written, and a shard
+                that is killed comes back empty.
 
         Raises:
             ClusterError: where they are not up after `call_timeout_s` (no room in the cluster).
         """
-        place = Store.at(folder) if isinstance(folder, str) else folder
-        shards = start_shards(schema, config, place)
+        shards = start_shards(schema, config, folder)
         try:
             wait_until_up(shards, config.call_timeout_s)
         except GetTimeoutError as error:
@@ -97,6 +95,7 @@ class ReplayClient:
         """Insert segments, each into the shard that its episode belongs to; returns when all have acknowledged."""
         self.schema.require(segments.schema, "an insert")
         segments.check()
+        require_room(segments, rows_per_shard(self.schema, self.config))  # all shards take their part or none does
         waiting = route(segments, len(self.shards))
         inserted = duplicates = evicted = 0
         while waiting:
@@ -162,25 +161,32 @@ class ReplayClient:
         """Have every shard write all it holds to storage."""
         ray.get([shard.snapshot.remote() for shard in self.shards])
 
-    def restore(self, folder: str) -> None:
-        """Take in all that other shards, of any number, wrote to a folder.
+    def restore(self, folder: str | Store) -> Inserted:
+        """Take in all that other shards, of any number, wrote to a folder; `evicted` of the
+        result tells where there was not room for all of it.
 
         Raises:
             DataError: nothing there, anything truncated or altered, or of another schema; nothing is inserted.
         """
-        for entry in read_shards(Store.at(folder), self.schema):
+        done = Inserted(0, 0, 0)
+        for entry in read_shards(Store.of(folder), self.schema):
             if isinstance(entry, WeightChange):
                 self._set_weights(entry.column, entry.codes, entry.steps, entry.values)
             else:
-                self.insert_segments(entry)
+                done += self.insert_segments(entry)
+        return done
 
-    def resize(self, num_shards: int, folder: str | None = None) -> "ReplayClient":
-        """The same data over another number of shards; the old ones are stopped once the new ones hold it all.
+    def resize(self, num_shards: int, folder: Folder = None) -> "ReplayClient":
+        """The same data, all of it, over another number of shards; the old ones are stopped once the new ones hold it.
+
+        Episodes do not fall evenly on shards: the capacity grows where one of them would not hold its part.
 
         Args:
             folder: where the new shards write; not that of the old ones.
         """
-        new = ReplayClient.start(self.schema, self.config.model_copy(update={"num_shards": num_shards}), folder)
+        held = ray.get([shard.sizes.remote() for shard in self.shards])
+        config = with_room(self.schema, self.config.model_copy(update={"num_shards": num_shards}), held)
+        new = ReplayClient.start(self.schema, config, folder)
         for shard in self.shards:
             new.insert_segments(ray.get(shard.export.remote()))
         self.close()

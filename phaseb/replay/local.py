@@ -78,21 +78,23 @@ class LocalReplay:
         for name in store.folders()[len(self.partitions) :]:
             store.delete(name)
 
-    def restore(self, store: Store) -> None:
-        """Take in all that shards wrote to a folder, whatever their number was.
+    def restore(self, store: Store) -> Inserted:
+        """Take in all that shards wrote to a folder, whatever their number was, in place of what is held; `evicted` of
+        the result tells where there was not room for all of it.
 
         Raises:
             DataError: nothing there, anything truncated or altered, or of another schema; the buffer is unchanged.
         """
-        fresh = [Partition(self.schema, self.config) for _ in self.partitions]
+        fresh, done = [Partition(self.schema, self.config) for _ in self.partitions], Inserted(0, 0, 0)
         for entry in read_shards(store, self.schema):
             if isinstance(entry, WeightChange):
                 for partition in fresh:
                     partition.set_weights(entry.column, entry.codes, entry.steps, entry.values)
             else:
                 for k, part in route(entry, len(fresh)).items():
-                    fresh[k].insert(part)
+                    done += fresh[k].insert(part)
         self.partitions = fresh
+        return done
 
     def source(
         self, specs: Sequence[SampleSpec], batch_size: int, gamma: float, rank: int = 0, world_size: int = 1

@@ -16,6 +16,7 @@ from phaseb.replay.accounting import BOOK_SIZE, book
 from phaseb.replay.block import AGE, DISCOUNT, NUM_COLUMNS, WEIGHT, Part
 from phaseb.replay.plan import NUM_TOTALS, Request, owned, places
 from phaseb.replay.ring import Inserted, Ring
+from phaseb.replay.routing import rows_per_shard
 from phaseb.replay.runs import Runs
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.segments import SOURCES, Segments, join
@@ -60,8 +61,7 @@ class Partition:
         if not checked:
             for source, part in parts:
                 self.strata[source].ring.check(part)
-        done = [self.strata[source].insert(part) for source, part in parts]
-        return Inserted(sum(d.inserted for d in done), sum(d.duplicates for d in done), sum(d.evicted for d in done))
+        return sum((self.strata[source].insert(part) for source, part in parts), Inserted(0, 0, 0))
 
     def check(self, segments: Segments) -> None:
         """Raises DataError where `insert` would refuse the segments."""
@@ -75,6 +75,12 @@ class Partition:
     def export(self) -> Segments:
         """All that is held, real first, oldest first."""
         return join([stratum.ring.export() for stratum in self.strata])
+
+    def sizes(self) -> Integers:
+        """(3, n): of every segment that is held its source, its episode's code and its rows."""
+        tables = [(source, *stratum.ring.table.live()) for source, stratum in enumerate(self.strata)]
+        parts = [np.stack([np.full_like(codes, source), codes, lengths + 1]) for source, lengths, codes, *_ in tables]
+        return np.concatenate(parts, axis=1)
 
     def set_weights(self, column: str, codes: Integers, steps: Integers, values: Floats) -> int:
         """Set a weight of the transitions (code, step); returns how many of them are held.
@@ -213,14 +219,6 @@ def _cut(shape: tuple[int, ...], place: Place, column: Floats) -> Floats:
 
 def _at(index: Integers, column: Floats) -> Floats:
     return column[index]
-
-
-def rows_per_shard(schema: TransitionSchema, config: ReplayConfig) -> int:
-    """The rows that one shard has for each source: its part of the capacity, in transitions or in bytes."""
-    rows = -(-config.capacity // config.num_shards)
-    if config.capacity_bytes is not None:
-        rows = min(rows, config.capacity_bytes // config.num_shards // len(SOURCES) // schema.row_bytes)
-    return max(rows, 2)
 
 
 def _check_weights(name: str, values: NDArray[np.floating]) -> None:

@@ -23,6 +23,11 @@ class Inserted:
     duplicates: int
     evicted: int
 
+    def __add__(self, other: "Inserted") -> "Inserted":
+        return Inserted(
+            self.inserted + other.inserted, self.duplicates + other.duplicates, self.evicted + other.evicted
+        )
+
 
 class Ring:
     """The newest rows of all that was inserted, each in a slot of fixed size.
@@ -86,9 +91,7 @@ class Ring:
         """Raises DataError where `insert` would refuse the segments."""
         self.schema.require(segments.schema, "an insert")
         segments.check()
-        longest = int(segments.lengths.max(initial=0))
-        if longest + 1 > self.capacity:
-            raise DataError(f"an episode of {longest} steps is larger than a shard of {self.capacity} rows")
+        require_room(segments, self.capacity)
 
     def spans(self, begin: int, count: int) -> list[slice]:
         """The slots of `count` rows from number `begin` on, as one or two slices in that order."""
@@ -176,3 +179,10 @@ class Ring:
         if self.written + num > self.capacity:
             self.queue.drop(sum(int(np.count_nonzero(self.left[span])) for span in spans))
             self.table.forget(self.written + num - self.capacity)
+
+
+def require_room(segments: Segments, capacity: int) -> None:
+    """Raises DataError where an episode would not fit into a ring."""
+    longest = int(segments.lengths.max(initial=0))
+    if longest + 1 > capacity:
+        raise DataError(f"an episode of {longest} steps is larger than a shard of {capacity} rows")

@@ -1,13 +1,18 @@
 """Which shard an episode belongs to, and what its transitions are called."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
+from phaseb.config.replay import ReplayConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
-from phaseb.replay.segments import Segments, Source, episode_codes
+from phaseb.replay.schema import TransitionSchema
+from phaseb.replay.segments import SOURCES, Segments, Source, episode_codes
 
 Integers = NDArray[np.int64]
+Sizes = NDArray[np.int64]
 
 
 def route(segments: Segments, num_shards: int) -> dict[int, Segments]:
@@ -16,6 +21,31 @@ def route(segments: Segments, num_shards: int) -> dict[int, Segments]:
         return {0: segments} if len(segments) else {}
     shard = segments.codes % num_shards
     return {int(k): segments.select(shard == k) for k in np.unique(shard)}
+
+
+def with_room(schema: TransitionSchema, config: ReplayConfig, held: Sequence[Sizes]) -> ReplayConfig:
+    """The config, with as much more capacity as it takes that every shard has room for the segments that fall to it.
+
+    Args:
+        held: the segments, (3, n) of source, code and rows.
+    """
+    source, code, rows = np.concatenate(held, axis=1)
+    place = code % config.num_shards * len(SOURCES) + source
+    needed = int(np.bincount(place, rows, minlength=1).max())
+    if needed <= rows_per_shard(schema, config):
+        return config
+    update: dict[str, int] = {"capacity": max(config.capacity, needed * config.num_shards)}
+    if config.capacity_bytes is not None:
+        update["capacity_bytes"] = needed * config.num_shards * len(SOURCES) * schema.row_bytes
+    return config.model_copy(update=update)
+
+
+def rows_per_shard(schema: TransitionSchema, config: ReplayConfig) -> int:
+    """The rows that one shard has for each source: its part of the capacity, in transitions or in bytes."""
+    rows = -(-config.capacity // config.num_shards)
+    if config.capacity_bytes is not None:
+        rows = min(rows, config.capacity_bytes // config.num_shards // len(SOURCES) // schema.row_bytes)
+    return max(rows, 2)
 
 
 def transition_keys(

@@ -15,12 +15,14 @@ from phaseb.replay.block import Part
 from phaseb.replay.durable import DurablePartition, Receipt
 from phaseb.replay.journal import shard_folder
 from phaseb.replay.plan import Request
+from phaseb.replay.routing import Sizes
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.segments import Segments
 from phaseb.replay.spec import SampleSpec
 from phaseb.storage import Store
 
 METRICS_INTERVAL_S = 2.0
+Folder = str | Store | None
 
 
 class ReplayShard:
@@ -69,6 +71,10 @@ class ReplayShard:
     def snapshot(self) -> None:
         self._partition.snapshot()
 
+    def sizes(self) -> Sizes:
+        """(3, n): of every segment that is held its source, its episode's code and its rows."""
+        return self._partition.partition.sizes()
+
     def export(self) -> Segments:
         """All that is held."""
         return self._partition.partition.export()
@@ -102,13 +108,14 @@ class _Metrics:
         self._fill.set(status["fill"], tags=self._tags)
 
 
-def start_shards(schema: TransitionSchema, config: ReplayConfig, store: Store | None) -> list[Any]:
-    """`config.num_shards` shards, spread over the nodes, each writing to its own folder in `store`."""
+def start_shards(schema: TransitionSchema, config: ReplayConfig, folder: Folder) -> list[Any]:
+    """`config.num_shards` shards, spread over the nodes, each writing to its own folder under `folder`."""
     actor = ReplayShardActor.options(
         num_cpus=config.shard_cpus, scheduling_strategy="SPREAD", max_restarts=-1, max_task_retries=-1
     )
-    places = [None if store is None else store.folder(shard_folder(k)) for k in range(config.num_shards)]
-    return [actor.remote(schema, config, k, place) for k, place in enumerate(places)]
+    root = None if folder is None else Store.of(folder)
+    stores = [None if root is None else root.folder(shard_folder(k)) for k in range(config.num_shards)]
+    return [actor.remote(schema, config, k, store) for k, store in enumerate(stores)]
 
 
 def wait_until_up(shards: list[Any], timeout_s: float) -> None:

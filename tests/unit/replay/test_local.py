@@ -12,6 +12,7 @@ from scipy import stats
 from phaseb.config.replay import ReplayConfig
 from phaseb.errors import DataError
 from phaseb.replay.local import LocalReplay
+from phaseb.replay.routing import rows_per_shard, with_room
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.segments import from_trajectories, join
 from phaseb.replay.spec import SampleSpec
@@ -329,7 +330,7 @@ def test_what_is_saved_comes_back_into_any_number_of_shards(make_trajectories, t
     replay.insert(make_trajectories([20], name="late"), "real")
     replay.save(saved)
     other = LocalReplay(SCHEMA, replay.config.model_copy(update={"num_shards": num_shards}))
-    other.restore(saved)
+    assert other.restore(saved).evicted == 0
     assert other.num_transitions == replay.num_transitions == 1020
     specs = [SampleSpec("r", 0), SampleSpec("t", 0, 0.5, "weight", "loss")]
     for batch in (r.source(specs, 64, 0.9).sample(0, 300) for r in (replay, other)):
@@ -341,6 +342,23 @@ def test_what_is_saved_comes_back_into_any_number_of_shards(make_trajectories, t
     assert saved.folders() == ["shard-000"]
     fewer.restore(saved)
     assert fewer.num_transitions == 1020
+
+
+@pytest.mark.parametrize("num_shards", [1, 2, 3, 7])
+@pytest.mark.parametrize("in_bytes", [False, True])
+def test_a_full_buffer_has_room_in_any_number_of_shards(make_trajectories, num_shards, in_bytes):
+    limit = {"capacity_bytes": 2 * 630 * SCHEMA.row_bytes} if in_bytes else {}
+    replay = LocalReplay(SCHEMA, ReplayConfig(capacity=630, **limit))
+    replay.insert(make_trajectories([20] * 30), "real")  # 630 rows
+    replay.insert(make_trajectories([20] * 30, name="s"), "synthetic")
+    config = replay.config.model_copy(update={"num_shards": num_shards})
+    narrow = LocalReplay(SCHEMA, config)
+    wide = LocalReplay(SCHEMA, with_room(SCHEMA, config, [replay.partitions[0].sizes()]))
+    held = replay.partitions[0].export()
+    assert (narrow.insert_segments(held).evicted > 0) == (num_shards > 1)
+    assert wide.insert_segments(held).evicted == 0
+    assert wide.num_transitions == 1200
+    assert rows_per_shard(SCHEMA, wide.config) * num_shards < 2 * 630 + num_shards
 
 
 def test_a_damaged_file_restores_nothing(make_trajectories, tmp_path):

@@ -1,0 +1,30 @@
+"""A small SAC learner whose steps take a while: long enough to be struck between two checkpoints. Workers import it."""
+
+import time
+
+from phaseb.config.policy import AugmentationConfig, OfflineConfig, PolicyConfig
+from phaseb.runs.policy import make_learner
+
+STEPS, BATCH = 48, 32
+POLICY = PolicyConfig(
+    num_steps=STEPS, batch_size=BATCH, width=32, num_layers=1, runs_together=2, prefetch=10,
+    augmentation=AugmentationConfig(enabled=False), offline=OfflineConfig(algorithm="sac", clone_share=0),
+)  # fmt: skip
+
+
+class SlowLearner:
+    """Makes it, from data and context."""
+
+    def __init__(self, sleep_s: float) -> None:
+        self.sleep_s = sleep_s
+
+    def __call__(self, data, context):
+        learner = make_learner(POLICY, data, context)
+        step = learner.step
+
+        def slowly(k):
+            time.sleep(self.sleep_s)
+            return step(k)
+
+        learner.step = slowly
+        return learner
