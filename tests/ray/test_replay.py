@@ -1,5 +1,6 @@
 """The buffer in Ray actors: the same batches as in-process, and what happens when a shard is killed with SIGKILL."""
 
+import dataclasses
 import os
 import signal
 import threading
@@ -10,12 +11,15 @@ import pytest
 import ray
 
 from phaseb.config.replay import ReplayConfig
+from phaseb.episodes.pipeline import dataset
+from phaseb.episodes.shards import write_trajectories
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
 from phaseb.replay.client import ReplayClient
 from phaseb.replay.local import LocalReplay
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.spec import SampleSpec
+from phaseb.replay.writers import Inserter
 from phaseb.storage import Store
 
 SCHEMA = TransitionSchema(latent_size=3, action_size=2)
@@ -219,6 +223,20 @@ def test_writers_on_the_cluster_insert_overlapping_parts_once(clients):
     done = ray.get([write.remote(remote, part, source) for part, source in zip(parts, sources, strict=True)])
     assert sum(done) == remote.num_transitions == 30 * 20 + 20 * 20
     assert sum(status["num_real"] for status in remote.status()) == 600
+
+
+def test_a_ray_data_pipeline_writes_in_bulk_and_once(clients, tmp_path):
+    remote, alone = clients(num_shards=2), LocalReplay(SCHEMA, ReplayConfig(capacity=6000, num_shards=2))
+    made = dataclasses.replace(episodes(30, "s"), lineage={"model": ("m",) * 30})
+    write_trajectories(Store.at(tmp_path), made, rows_per_shard=8)
+    alone.insert(made, "synthetic")
+    insert = Inserter(remote, "synthetic")
+    for inserted in (600, 0):
+        counts = dataset(Store.at(tmp_path)).map_batches(insert, batch_size=8, batch_format="numpy", num_cpus=0.5)
+        assert counts.sum("inserted") == inserted
+    specs = [SampleSpec("a", 0, 1.0, "weight", "sampling")]
+    reward, expected = (np.unique(r.source(specs, 64, 0.9).sample(0, 200)["reward"]) for r in (remote, alone))
+    np.testing.assert_array_equal(reward, expected)
 
 
 def test_a_look_from_before_an_insert_changes_no_batch_after_it(clients):
