@@ -122,16 +122,9 @@ class DurablePartition:
 
     def status(self) -> dict[str, Any]:
         """Fill and counts."""
-        real, synthetic = (stratum.ring for stratum in self.partition.strata)
         return {
-            **self.counters,
-            "num_transitions": self.partition.num_transitions,
-            "num_real": real.num_transitions,
-            "num_synthetic": synthetic.num_transitions,
-            "fill": max(min(1.0, ring.written / ring.capacity) for ring in (real, synthetic)),
-            "sampled": self.limiter.sampled,
-            "damaged": list(self.damaged),
-        }
+            **self.counters, **self.partition.status(), "sampled": self.limiter.sampled, "damaged": list(self.damaged),
+        }  # fmt: skip
 
     def _write_down(self, entry: Segments | WeightChange) -> None:
         self._changes += 1

@@ -1,6 +1,7 @@
 """The buffer in the learner's own process: the same shards and laws as on Ray, without Ray."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +71,10 @@ class LocalReplay:
             found += partition.set_weights(column, codes[here], steps[here], flat[here])
         return found
 
+    def status(self) -> list[dict[str, Any]]:
+        """Of each shard what it holds."""
+        return [partition.status() for partition in self.partitions]
+
     def save(self, store: Store) -> None:
         """Write all that is held to a folder, one part a shard, each checksummed and whole or not there."""
         for k, partition in enumerate(self.partitions):
@@ -107,6 +112,7 @@ class LocalSource:
     """A `BatchSource` over a `LocalReplay`; `accounting` holds the books."""
 
     wait_share = 0.0  # whoever draws does the work and waits for nobody
+    queue_depth = 0
 
     def __init__(self, replay: LocalReplay, specs: tuple[SampleSpec, ...], shape: BatchShape, gamma: float) -> None:
         check_specs(specs, replay.schema, replay.config.n_step)

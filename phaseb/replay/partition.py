@@ -6,6 +6,7 @@ out. Both rings lie in one array, so that a batch of both is gathered in one go:
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,6 +107,16 @@ class Partition:
             stratum.set_priorities(number[source == k], priorities[source == k])
             for k, stratum in enumerate(self.strata)
         )
+
+    def status(self) -> dict[str, Any]:
+        """What is held of either source, and the share of the fuller ring that is in use."""
+        real, synthetic = (stratum.ring for stratum in self.strata)
+        return {
+            "num_transitions": self.num_transitions,
+            "num_real": real.num_transitions,
+            "num_synthetic": synthetic.num_transitions,
+            "fill": max(min(1.0, ring.written / ring.capacity) for ring in (real, synthetic)),
+        }
 
     def masses(self, specs: Sequence[SampleSpec]) -> Doubles:
         """(R, 2, 4): of each spec and stratum, what `plan` calls MASS, DRAWABLE, COUNT and WEIGHT."""

@@ -138,6 +138,11 @@ class RemoteSource:
         """Share of the time since the first call that the caller spent waiting for data."""
         return self.wait_s / max(self.since_s, 1e-9)
 
+    @property
+    def queue_depth(self) -> int:
+        """Calls that are in flight ahead of the learner."""
+        return len(self._ahead)
+
     def refresh(self) -> None:
         """Look at what the shards hold now (it is looked at every `refresh_interval_s` anyhow)."""
         self._polls.clear()  # asked before now: what they say is older than what is learned here

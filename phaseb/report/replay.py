@@ -1,4 +1,4 @@
-"""What the learners drew from the replay buffer, arm by arm: by source, by trust, and how old it was."""
+"""What the learners drew from the replay buffer, by source, by trust, how old it was, and how well they were fed."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -32,5 +32,20 @@ def drawn_figure(store: Store) -> Figure | None:
             centres = (np.arange(len(trust)) + 0.5) / len(trust)
             color = COLORS.get(arm, PALETTE[i] if i < len(PALETTE) else GREY)
             chart.line(centres.tolist(), (trust / max(1, drawn)).tolist(), arm, color)
-    waited = f"The learner waited for data {books['wait_share']:.1%} of its time."
-    return Figure("What the policies were trained on", chart.svg(), f"{'; '.join(told)}. {waited}")
+    return Figure("What the policies were trained on", chart.svg(), f"{'; '.join(told)}. {_fed(books)}")
+
+
+def _fed(books: Mapping[str, Any]) -> str:
+    """Rates, waiting and losses in words."""
+    waited = f"the learner waited for data {books['wait_share']:.1%} of its time"
+    if "shards" not in books:  # a run from before these were written down
+        return f"{waited.capitalize()}."
+    shards = books["shards"]
+    rate = books["inserted"] / max(books["insert_s"], 1e-9)
+    lost, evicted = (sum(shard.get(name, 0) for shard in shards) for name in ("lost", "evicted"))
+    where = f"{len(shards)} shard{'s' * (len(shards) > 1)}"
+    return (
+        f"{where} took {books['inserted']:,} transitions in at {rate:,.0f} a second and gave {books['sampled_per_s']:,.0f} "
+        f"a second, {books['queue_depth']:.0f} calls ahead; {waited}. "
+        f"{lost:,} were lost to crashes, {evicted:,} pushed out by newer ones."
+    )

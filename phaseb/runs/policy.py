@@ -1,6 +1,7 @@
 """Train the policies: every arm and seed at once, on real and trusted transitions out of the replay shards."""
 
 import functools
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,7 +30,7 @@ from phaseb.runs.result import Callback, RunResult
 from phaseb.runs.stage import Stage, StageContext
 from phaseb.runs.trust import uncertainty_reference
 from phaseb.storage import Store
-from phaseb.training.fit import fit
+from phaseb.training.fit import FitResult, fit
 from phaseb.world_model.statistics import within_bounds
 
 Replay = LocalReplay | ReplayClient
@@ -61,8 +62,9 @@ class ArmsLearner(SACLearner):
     def validate(self, step: int) -> dict[str, float]:
         books = self._accounting.to_json(self._accounting.as_of(self._used_until))
         used = {f"policy/effective_contribution/{name}": b["effective_contribution"] for name, b in books.items()}
-        waited = {"policy/replay/wait_share": self.source.wait_share}  # type: ignore[attr-defined]
-        return super().validate(step) | used | waited
+        source: Any = self.source
+        fed = {"policy/replay/wait_share": source.wait_share, "policy/replay/queue_depth": float(source.queue_depth)}
+        return super().validate(step) | used | fed
 
     def state_dict(self) -> dict[str, Any]:
         """With the books as they are at this step (not with batches that were fetched and are still to be used), so
@@ -98,7 +100,10 @@ def train_arms(context: StageContext, home: Store, real: Trajectories, synthetic
     # Shards write down what they are given, so that one that is killed comes back whole. What a killed run left is
     # dropped: a resumed one fills its buffer anew, and so draws what an uninterrupted one would.
     home.delete("replay")
-    replay = fill_replay(real, synthetic, arms, config, home.folder("replay"))
+    replay = start_replay(real, arms, config, home.folder("replay"))
+    begin_s = time.monotonic()
+    insert_all(replay, real, synthetic)
+    filled = {"inserted": replay.num_transitions, "insert_s": time.monotonic() - begin_s}
     reference = uncertainty_reference(store, held_out, config)
     data = PolicyData(replay, arms, streams, real, held_out, store, reference)
     try:
@@ -109,37 +114,48 @@ def train_arms(context: StageContext, home: Store, real: Trajectories, synthetic
         )  # fmt: skip
         for spec, actor in zip(arms, _actors(config.policy, data, result.state, config.run.seed), strict=True):
             actor.save(home.folder(spec.arm, str(spec.seed)), {"arm": spec.arm, "seed": spec.seed})
+        books = _books(streams, result) | filled | {"shards": replay.status()}
     finally:
         if isinstance(replay, ReplayClient):
             replay.close()
         home.delete("replay")
     write_metrics(home, "metrics.parquet", result.rows)
-    home.write_json(_books(streams, result.state, result.last), "replay.json")
+    home.write_json(books, "replay.json")
     last = {k: v for k, v in result.last.items() if k.startswith("policy/")}
     return {"runs": len(arms), "updates_per_s": config.policy.num_steps * len(arms) / max(result.seconds, 1e-9), **last}
 
 
-def _books(streams: Sequence[SampleSpec], state: Mapping[str, Any], last: Mapping[str, float]) -> dict[str, Any]:
-    """What was drawn for every run, and the share of its time that the first worker waited for it."""
-    told = Accounting(streams).to_json(state["books"].numpy())
-    return {"streams": told, "wait_share": last["policy/replay/wait_share"]}
+def _books(streams: Sequence[SampleSpec], result: FitResult) -> dict[str, Any]:
+    """What was drawn for every run, how fast, and how the first worker was fed."""
+    told = Accounting(streams).to_json(result.state["books"].numpy())
+    drawn = sum(book["sampled_real"] + book["sampled_synthetic"] for book in told.values())
+    fed = {name: result.last[f"policy/replay/{name}"] for name in ("wait_share", "queue_depth")}
+    return {"streams": told, "sampled_per_s": drawn / max(result.seconds, 1e-9), **fed}
 
 
 def fill_replay(real: Trajectories, synthetic: Trajectories, arms: Sequence[RunSpec], config: Config,
                 folder: Store | None) -> Replay:  # fmt: skip
     """A buffer with all real and synthetic transitions: on Ray shards that write into `folder`, or in this process."""
+    replay = start_replay(real, arms, config, folder)
+    insert_all(replay, real, synthetic)
+    return replay
+
+
+def start_replay(real: Trajectories, arms: Sequence[RunSpec], config: Config, folder: Store | None) -> Replay:
+    """The same, still empty."""
     own = tuple(own_column(spec.name) for spec in arms if spec.arm == FOLLOWING_ARM)
     schema = TransitionSchema(real.z.shape[-1], real.actions.shape[-1], ("weight", "stored", "bounds", *own))
-    replay: Replay
     if config.resources.num_workers == 0:
-        replay = LocalReplay(schema, config.replay)
-    else:
-        replay = ReplayClient.start(schema, config.replay, folder)
+        return LocalReplay(schema, config.replay)
+    return ReplayClient.start(schema, config.replay, folder)
+
+
+def insert_all(replay: Replay, real: Trajectories, synthetic: Trajectories) -> None:
+    """Insert all transitions, the synthetic ones with the weights by which the arms draw them."""
     replay.insert(real, "real")
     weights = synthetic.weights if synthetic.weights is not None else np.zeros_like(synthetic.rewards)
     columns = {"weight": weights, "stored": np.ones_like(weights), "bounds": _in_bounds(real, synthetic)}
     replay.insert(synthetic, "synthetic", columns)
-    return replay
 
 
 def runs_of(config: Config) -> tuple[tuple[RunSpec, ...], tuple[SampleSpec, ...]]:

@@ -60,6 +60,8 @@ def test_the_books_tell_every_transition_that_was_drawn(finished, results):
         assert book["sampled_real"] + book["sampled_synthetic"] == policy["num_steps"] * policy["batch_size"], name
         assert sum(book["trust_synthetic"]) == book["sampled_synthetic"]
     assert 0 <= books["wait_share"] < 1
+    assert books["sampled_per_s"] > 0
+    assert sum(shard["num_transitions"] for shard in books["shards"]) >= books["inserted"] > 0
 
 
 def test_progress_goes_to_stderr_without_warnings_or_traces(finished):
