@@ -148,4 +148,4 @@ class DurablePartition:
                 num_held += self.partition.insert(entry).inserted
         # The snapshot's own rows are counted in its counters already.
         self.counters["inserted"] += num_held - restored.num_snapshot
-        self.limiter.inserted = self.counters["inserted"]
+        self.limiter.start_level(self.counters["inserted"])

@@ -52,3 +52,8 @@ class Limiter:
     def after_insert(self, count: int) -> None:
         """Count transitions that were taken in."""
         self.inserted += count
+
+    def start_level(self, inserted: int) -> None:
+        """Begin with transitions that were there before, as after a restart, which has forgotten what was sampled: with
+        the balance at 0, neither side waits for what lies behind."""
+        self.inserted, self.sampled = inserted, round(self.ratio * inserted)

@@ -7,6 +7,7 @@ from phaseb.config.replay import ReplayConfig
 from phaseb.errors import DataError, PhasebError
 from phaseb.replay.durable import DurablePartition
 from phaseb.replay.journal import Journal
+from phaseb.replay.limiter import LimitedError
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.segments import episode_codes, from_trajectories
 from phaseb.storage import Store
@@ -136,6 +137,22 @@ def test_the_clock_tells_storage_that_fails_and_goes_on(tmp_path, parts, monkeyp
     assert shard.status()["damaged"] == ["no snapshot: full"]
     shard.snapshot_if_due()
     assert len(list((tmp_path / "snapshots").glob("*/manifest.json"))) == 1
+
+
+def test_a_restarted_shard_holds_neither_side_back_for_what_it_forgot(tmp_path, parts):
+    config = CONFIG.model_copy(update={"samples_per_insert": 4.0, "limiter_tolerance": 200.0})
+    shard = DurablePartition(SCHEMA, config, Store.at(tmp_path))
+    for part in parts[:3]:
+        shard.insert(part)
+        shard.limiter.before_sample(180)
+    again = DurablePartition(SCHEMA, config, Store.at(tmp_path))
+    assert again.insert(parts[3]).inserted == 45
+    with pytest.raises(LimitedError):
+        again.insert(parts[4])
+    again.limiter.before_sample(180)
+    again.limiter.before_sample(200)
+    with pytest.raises(LimitedError):
+        again.limiter.before_sample(1)
 
 
 def test_frames_are_written_down_too(tmp_path, make_trajectories):
