@@ -128,8 +128,9 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     os.environ.update(RAY_AUTH_TOKEN=uuid.uuid4().hex, RAY_USAGE_STATS_ENABLED="0", OMP_NUM_THREADS="1")
+    # A learner would be a worker of Ray's too: shards and learner share the machine alike.
+    os.environ.update(RAY_worker_niceness="0")
     os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")
-    os.environ.setdefault("RAY_agent_register_timeout_ms", "300000")
     root = str(Path(__file__).parents[1])
     os.environ["PYTHONPATH"] = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
     ray.init(
