@@ -114,6 +114,7 @@ PARTS = {
     "costs": measure_costs,
     "sizes": compare_sizes,
 }
+WITHOUT_RAY = {"inserts", "memory"}
 
 
 def main() -> None:
@@ -127,7 +128,21 @@ def main() -> None:
     parser.add_argument("--json", help="write the rows to this file")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    os.environ.update(RAY_AUTH_TOKEN=uuid.uuid4().hex, RAY_USAGE_STATS_ENABLED="0", OMP_NUM_THREADS="1")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    if not set(args.parts) <= WITHOUT_RAY:
+        start_ray()
+    table = Table()
+    for part in args.parts:
+        PARTS[part](table, args)
+    ray.shutdown()
+    line = json.dumps({"benchmark": "replay", "load": os.getloadavg()[0], "rows": table.rows})
+    print(line)
+    if args.json:
+        Path(args.json).write_text(line + "\n")
+
+
+def start_ray() -> None:
+    os.environ.update(RAY_AUTH_TOKEN=uuid.uuid4().hex, RAY_USAGE_STATS_ENABLED="0")
     # A learner would be a worker of Ray's too: shards and learner share the machine alike.
     os.environ.update(RAY_worker_niceness="0")
     os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")
@@ -137,14 +152,6 @@ def main() -> None:
         address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR",
         object_store_memory=400 * 2**20,
     )  # fmt: skip
-    table = Table()
-    for part in args.parts:
-        PARTS[part](table, args)
-    ray.shutdown()
-    line = json.dumps({"benchmark": "replay", "load": os.getloadavg()[0], "rows": table.rows})
-    print(line)
-    if args.json:
-        Path(args.json).write_text(line + "\n")
 
 
 if __name__ == "__main__":
