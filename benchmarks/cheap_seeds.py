@@ -113,7 +113,7 @@ class CheapSeed:
     def source(self, config: PolicyConfig) -> LocalSource:
         own = derive_seed(self.seed, "rows") % 2**31
         streams = [
-            SampleSpec(s.name, own, self.ways[s.arm].share, s.arm, "sampling", when_short="real") if self.ways[s.arm].share
+            SampleSpec(s.name, own, share, s.arm, "sampling", when_short="real") if (share := self.ways[s.arm].share)
             else SampleSpec(s.name, own) for s in self.specs
         ]  # fmt: skip
         return self.replay.source(streams, config.batch_size, config.discount)

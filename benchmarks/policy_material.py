@@ -126,7 +126,8 @@ class Bench:
         own = derive_seed(self.seed, "rows") % 2**31
         streams = [
             SampleSpec(s.name, own) if self.arms[s.arm].kind == "real"
-            else SampleSpec(s.name, own, self.arms[s.arm].share, s.arm, "sampling", when_short="real") for s in self.specs
+            else SampleSpec(s.name, own, self.arms[s.arm].share, s.arm, "sampling", when_short="real")
+            for s in self.specs
         ]  # fmt: skip
         return self.replay.source(streams, self.policy.batch_size, self.policy.discount)
 
