@@ -11,7 +11,7 @@ CONTENTS = {
     "Start": ["index", "own-data", "concepts", "library", "notebook"],
     "Guides": ["searches", "large-searches", "clusters", "replay", "extending", "config"],
     "How it works": ["architecture", "world-model", "trust", "policy", "reliability", "security"],
-    "Measured": ["results", "performance"],
+    "Measured": ["results", "performance", "scale"],
 }
 """The order of the pages; one that is not named here comes last, one that is not there is left out."""
 GENERATED = "config"
