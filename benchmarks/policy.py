@@ -5,7 +5,8 @@
 
 Every seed redraws the episodes, the short-range model and the policies; arms of one seed share episodes, weights, noise
 and real rows. Latents are standardised states, so that the table is about the policy and not about the encoder. Rows:
-`real_only`; `noise` and `mix`, the two trivial augmentations (noise on real transitions, convex mixing of two of them);
+`real_only`, and the same with a milder advantage, the runner-up of the search; `noise` and `mix`, the two trivial
+augmentations (noise on real transitions, convex mixing of two of them);
 `trust_weighted`: branched rollouts that are cut where the model does not know and pay for what it doubts (the trust
 network, which asks whether rollouts look real, is no part of this table); `ungated`: the same without cut and price;
 `segments_10` and `segments_20`: of fixed length, neither cut nor adapted, but priced. `oracle` is the controller with
@@ -28,6 +29,7 @@ from phaseb.metrics import mean_interval
 FIXED = {"min_skill": -1e9, "min_worst_skill": -1e9, "min_reward_skill": -1e9, "cut_quantile": 1.0}
 ARMS = {
     "real_only": Arm("real"),
+    "real_only_milder": Arm("real", scalars={"iql_temperature": 3.0}),
     "noise": Arm("noise"),
     "mix": Arm("mix"),
     "trust_weighted": Arm("rollouts"),

@@ -43,6 +43,7 @@ class Arm:
         noise: of the kind "noise", in standard deviations.
         plan: settings of `policy.augmentation` in which its rollouts differ.
         gated: whether rollouts are cut where the model does not know and pay for what it doubts.
+        scalars: settings of `policy.offline` in which it differs.
     """
 
     kind: str
@@ -50,6 +51,7 @@ class Arm:
     noise: float = 0.03
     plan: Mapping[str, Any] = field(default_factory=dict)
     gated: bool = True
+    scalars: Mapping[str, float] = field(default_factory=dict)
 
 
 class Standard:
@@ -88,7 +90,7 @@ class Bench:
         self.seed, self.arms, self.policy = seed, arms, policy
         self.real, self.standard = record(seed, episodes)
         self.held_out, _ = record(seed, 20, 10_000, self.standard)
-        self.specs = [RunSpec(name, seed, follows=arm.kind == "rollouts") for name, arm in arms.items()]
+        self.specs = [RunSpec(name, seed, arm.scalars, arm.kind == "rollouts") for name, arm in arms.items()]
         schema = TransitionSchema(self.real.z.shape[-1], self.real.actions.shape[-1], tuple(arms))
         self.replay = LocalReplay(schema, ReplayConfig())
         self.replay.insert(self.real, "real")

@@ -70,6 +70,6 @@ def test_settings_in_the_documents_exist():
             r"`([a-z_]+(?:\.[a-z_0-9]+)+)`", text
         ):
             if name.partition(".")[0] in sections - {"environment"} and not name.endswith(
-                (".json", ".py", ".db", ".parquet")
+                (".json", ".py", ".db", ".parquet", ".onnx", ".pt2")
             ):
                 assert name in paths | prefixes, f"{path.name}: {name}"
