@@ -20,7 +20,7 @@ from phaseb.world_model.switches import complement, find_switches
 
 Floats = NDArray[np.float32]
 Array = NDArray[np.float64]
-MAX_LATENTS = 500_000
+MAX_LATENTS = 200_000
 STILL = 1e-3  # a dimension that moves less than this share of its spread within every episode is constant
 STILL_STEPS = 1e-8  # variance of the steps of a direction of unit variance below which it is constant
 VARIANCE_FLOOR = 1e-5  # least variance of an inner direction, relative to the largest
