@@ -40,7 +40,7 @@ e2e: install
 	$(BIN)/python -m pytest tests/e2e
 
 test-cluster: install
-	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/cluster
+	$(BIN)/python -m pytest tests/cluster
 
 clean:
 	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache

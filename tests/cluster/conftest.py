@@ -37,13 +37,6 @@ from strikes import train  # noqa: E402
 from phaseb.training.fit import FitResult  # noqa: E402
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Two groups that may run beside each other: what shares the one cluster, and what starts programs of its own."""
-    for item in items:
-        shares = "machines" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("machines" if shares else "programs"))
-
-
 @pytest.fixture
 def measured(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
     """Takes down a figure, to be told at the end."""
