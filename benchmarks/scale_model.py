@@ -119,7 +119,7 @@ def simulated(nodes: int) -> dict[str, Any]:
     size = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "temp_dir": folder}
     cluster = RayCluster(initialize_head=True, head_node_args={**size, "include_dashboard": False})
     for _ in range(nodes - 1):
-        cluster.add_node(wait=False, **size)
+        _add_node(cluster, size)
     ray.init(address=cluster.address, log_to_driver=False)
     try:
         cluster.wait_for_nodes(timeout=900)
@@ -157,6 +157,18 @@ def simulated(nodes: int) -> dict[str, Any]:
         ray.shutdown()
         cluster.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _add_node(cluster: Any, size: dict[str, Any]) -> None:
+    """Ray gives a node 30 s to start, whatever else the machine does: ask again."""
+    for attempt in range(6):
+        try:
+            cluster.add_node(wait=False, **size)
+        except Exception:  # Ray raises no narrower one
+            if attempt == 5:
+                raise
+        else:
+            return
 
 
 def measured(paths: list[str]) -> Costs:
