@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from phaseb.episodes.episode import Episode
 from phaseb.errors import DataError
 
-GAP_S = 2.5  # one row a second; a row that is missing leaves two
+GAP_S = 1.5  # one row a second: a row that is missing leaves two
 FLAGS = ("Robot_ProtectiveStop", "grip_lost")
 ASIDE = ("Num", "Timestamp", "cycle")
 
