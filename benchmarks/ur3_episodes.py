@@ -1,6 +1,7 @@
 """Real UR3 pick-and-place cycles (UCI 963, "UR3 CobotOps") as episodes: no actions, no rewards, gaps in time.
 
-A cycle is cut where more than GAP_S seconds or a NaN lie between two rows, and every stretch is an episode of its own.
+Rows with a NaN are left out. A cycle is cut where more than GAP_S seconds lie between two rows, and every stretch is an
+episode of its own; a single missing row is bridged.
 """
 
 import numpy as np
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 from phaseb.episodes.episode import Episode
 from phaseb.errors import DataError
 
-GAP_S = 1.5  # one row a second: a row that is missing leaves two
+GAP_S = 2.5  # one row a second: a row that is missing leaves two
 FLAGS = ("Robot_ProtectiveStop", "grip_lost")
 ASIDE = ("Num", "Timestamp", "cycle")
 

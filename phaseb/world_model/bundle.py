@@ -36,8 +36,9 @@ class Rollout:
         actions: (N, T, A).
         rewards: (N, T) in the data's own units.
         terminals: (N, T), 1 where the task ends after the step.
-        uncertainty: (N, T) disagreement of the ensemble: RMS of the spread of its members' own rollouts under the same
-            actions, over latent dimensions, reward (standardised) and end-of-episode probability alike.
+        uncertainty: (N, T) disagreement of the ensemble: RMS over latent dimensions of the spread of its members' own
+            rollouts under the same actions, and that of end-of-episode probability. Not that of reward: it is large
+            wherever a reward is, and tells nothing of where the state goes wrong.
         member: (N,) the member that each rollout is of.
     """
 
@@ -176,13 +177,12 @@ class WorldModelBundle:
         ends = torch.sigmoid(made.logit)
         own = (out.member[rows], torch.arange(made.z.shape[1], device=made.z.device))
         out.z[rows, t + 1], out.rewards[rows, t], out.terminals[rows, t] = made.z[own], made.reward[own], ends[own]
-        out.uncertainty[rows, t] = self._spread(made.z, made.reward, ends)
+        out.uncertainty[rows, t] = self._spread(made.z, ends)
 
-    def _spread(self, z: Tensor, reward: Tensor, ends: Tensor) -> Tensor:
+    def _spread(self, z: Tensor, ends: Tensor) -> Tensor:
         if self.num_members == 1:
             return torch.zeros_like(ends[0])
-        total = _variance(z).sum(dim=-1) + _variance(reward) + _variance(ends)
-        return (total / (z.shape[-1] + 2)).sqrt()
+        return (_variance(z).mean(dim=-1) + _variance(ends)).sqrt()
 
     def _noise(self, n: int, generator: torch.Generator) -> Noise:
         """Drawn on the CPU for all rows. Members get the same uniform number: they differ only in what they believe."""
