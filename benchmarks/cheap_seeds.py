@@ -33,17 +33,21 @@ from phaseb.workcell import make
 from phaseb.workcell.collect import collect_episodes
 
 CELL = EnvironmentConfig(observation="state")
-HELD_OUT, HELD_OUT_FIRST = 20, 10_000
+HELD_OUT, HELD_OUT_FIRST = 10, 10_000
 
 
 @dataclass(frozen=True)
 class Way:
-    """How an arm comes by synthetic data: none; `stored` episodes, ungated; or rollouts that `follow` the policy."""
+    """How an arm comes by synthetic data: none; `stored` episodes, ungated; or rollouts that `follow` the policy.
+
+    `own_learner`: as a run's arm does whose model may be followed, it learns as `policy.following` says.
+    """
 
     share: float = 0.0
     stored: Trajectories | None = None
     follow: Imagine | None = None
     weigh: Weigh | None = None
+    own_learner: bool = False
 
 
 def recorded(
@@ -89,7 +93,7 @@ class CheapSeed:
     def prepare(self, ways: Mapping[str, Way], config: PolicyConfig) -> None:
         """Fill the replay for these arms."""
         self.ways = dict(ways)
-        self.specs = [RunSpec(arm, self.seed) for arm in ways]
+        self.specs = [RunSpec(arm, self.seed, follows=way.own_learner) for arm, way in ways.items()]
         schema = TransitionSchema(self.real.z.shape[-1], self.real.actions.shape[-1], tuple(ways))
         self.replay = LocalReplay(schema, ReplayConfig())
         self.replay.insert(self.real, "real")

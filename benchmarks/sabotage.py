@@ -16,6 +16,7 @@ import argparse
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,10 @@ def prepare(seed: CheapSeed, args: argparse.Namespace) -> dict[str, int]:
     seed.prepare(follow, args.policy)
     steps = {kind: seed.hooks[f"trust_weighted/{kind}"].horizon for kind in kinds}
     kept = {kind for kind, followed in steps.items() if followed or args.verify}
-    ways = {"real_only": Way()} | {f"trust_weighted/{kind}": follow[f"trust_weighted/{kind}"] for kind in kept}
+    ways = {"real_only": Way()} | {
+        f"trust_weighted/{kind}": replace(follow[f"trust_weighted/{kind}"], own_learner=steps[kind] > 0)
+        for kind in kinds if kind in kept
+    }  # fmt: skip
     if not args.good and seed.seed < args.first_seed + args.fixed:
         for kind, model in kinds.items():
             stored = imagined(model, seed.real, STORED, PERTURBATION, seed.seed, kind)

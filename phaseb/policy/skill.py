@@ -20,6 +20,7 @@ from phaseb.episodes.trajectories import Trajectories
 from phaseb.seeding import numpy_generator, torch_generator
 
 MOST_WINDOWS = 4000
+RESAMPLES = 200
 
 
 class Imagined(Protocol):
@@ -79,6 +80,7 @@ class Forecasts:
         self.valid = window[:, :-1] < recorded.lengths[episodes][:, None]
         inside = np.minimum(window, recorded.z.shape[1] - 1)
         last = np.minimum(window[:, :-1], recorded.actions.shape[1] - 1)
+        self.episodes, self.seed = episodes, seed
         self.truth = recorded.z[episodes[:, None], inside]
         self.rewards = recorded.rewards[episodes[:, None], last]
         actions = torch.from_numpy(recorded.actions[episodes[:, None], last])
@@ -96,7 +98,8 @@ class Forecasts:
     def skills(
         self, tolerance: float, limits: NDArray[np.floating] | None = None
     ) -> dict[str, NDArray[np.float64]]:
-        """Skill after each step, (T,): `mean` and `worst` over latent dimensions, and `reward`.
+        """Skill after each step, (T,): `mean` and `worst` over latent dimensions, `reward`, and `reward_surely`, which
+        19 of 20 resamples of the episodes exceed: a few episodes hold few events, and a skill by luck is none.
 
         With `limits`, of those windows alone that are not cut by them: it is these that would be used.
         Errors below `tolerance` (in standard deviations of the latent) are none: sensors are not foreseen.
@@ -108,13 +111,26 @@ class Forecasts:
         floor = tolerance**2
         with np.errstate(invalid="ignore", divide="ignore"):  # a step without windows has no skill, which is no skill
             dims = 1 - np.maximum(_mean(error, counted) - floor, 0) / np.maximum(_mean(naive, counted), floor)
-            return {"mean": dims.mean(1), "worst": dims.min(1), "reward": self._reward_skill(counted)}
+            reward, surely = self._reward_skill(counted)
+            return {"mean": dims.mean(1), "worst": dims.min(1), "reward": reward, "reward_surely": surely}
 
-    def _reward_skill(self, counted: NDArray[np.bool_]) -> NDArray[np.float64]:
+    def _reward_skill(self, counted: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         told = self.rolled.rewards.detach().cpu().numpy().astype(np.float64)
         naive = self.rewards[counted].mean() if counted.any() else 0.0
-        spread = _mean(np.square(self.rewards - naive), counted)
-        return np.asarray(1 - _mean(np.square(told - self.rewards), counted) / np.maximum(spread, 1e-12))
+        error, spread = np.square(told - self.rewards), np.square(self.rewards - naive)
+        skill = 1 - _mean(error, counted) / np.maximum(_mean(spread, counted), 1e-12)
+        return np.asarray(skill), self._surely(np.where(counted, error, 0.0), np.where(counted, spread, 0.0))
+
+    def _surely(self, error: NDArray[np.float64], spread: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(T,) the 5 % quantile of the skill over resamples of the episodes, of errors and spreads (N, T)."""
+        _, of = np.unique(self.episodes, return_inverse=True)
+        sums = np.zeros((2, of.max() + 1 if len(of) else 1, error.shape[1]))
+        for total, values in zip(sums, (error, spread), strict=True):
+            np.add.at(total, of, values)
+        count, g = sums.shape[1], numpy_generator(self.seed, "resampled episodes")
+        drawn = g.multinomial(count, np.full(count, 1 / count), RESAMPLES)
+        errors, spreads = drawn @ sums
+        return np.asarray(np.quantile(1 - errors / np.maximum(spreads, 1e-12), 0.05, axis=0))
 
     def _uncut(self, limits: NDArray[np.floating]) -> NDArray[np.bool_]:
         """(N, T) true up to the step at which disagreement first passes its limit."""
@@ -130,7 +146,13 @@ def _mean(values: NDArray[np.floating], counted: NDArray[np.bool_]) -> NDArray[n
 
 
 def followed_steps(config: AugmentationConfig, skills: dict[str, NDArray[np.float64]]) -> int:
-    """How many steps the model may be followed: up to the first at which any skill is too low or not a number."""
+    """How many steps the model may be followed: up to the first at which any skill is too low or not a number.
+
+    None at all where the first reward is told badly: a poor model's skill, too, fades slowly once it is low.
+    """
+    first = config.first_reward_factor * config.min_reward_skill
+    if not skills["reward_surely"][0] >= first:
+        return 0
     good = (
         (skills["mean"] >= config.min_skill) & (skills["reward"] >= config.min_reward_skill)
         & (skills["worst"] >= config.min_worst_skill)

@@ -122,3 +122,32 @@ def test_limits_are_quantiles_over_the_windows_that_exist(recorded):
     short = recorded.select(recorded.lengths == 5)
     assert Forecasts(model(), short, 6, 0).disagreement_limits(0.9)[5] == -np.inf, "nothing is known of step 6"
     assert followed_steps(CONFIG, Forecasts(model(), short, 6, 0).skills(0.1)) == 5
+
+
+def test_a_model_that_tells_the_first_reward_badly_is_not_followed_at_all():
+    """As the report's recipe: its reward skill is low at once and then fades slowly."""
+
+    def told(first):
+        return {"mean": np.full(4, 0.9), "worst": np.full(4, 0.5), "reward": np.array([0.4, 0.2, 0.15, 0.05]),
+                "reward_surely": np.array([first, 0.1, 0.1, 0.0])}  # fmt: skip
+
+    config = CONFIG.model_copy(update={"min_reward_skill": 0.1, "first_reward_factor": 3.0})
+    assert followed_steps(config, told(0.25)) == 0
+    assert followed_steps(config, told(float("nan"))) == 0
+    assert followed_steps(config, told(0.35)) == 3
+    assert followed_steps(config.model_copy(update={"min_reward_skill": -1e9}), told(-2.0)) == 4
+
+
+def test_few_episodes_are_not_sure_of_a_skill(recorded):
+    """The same episodes five times over have the same skill, and a bound much nearer below it."""
+    inner = model()
+
+    def wavering(z0, actions, horizon, generator):
+        rolled = inner(z0, actions, horizon, generator)
+        rolled.rewards *= 1 + torch.sin(50 * z0[:, :1])
+        return rolled
+
+    few = Forecasts(wavering, recorded.select(np.arange(8)), 1, 0).skills(0.1)
+    many = Forecasts(wavering, recorded.select(np.tile(np.arange(8), 5)), 1, 0).skills(0.1)
+    assert many["reward"] == pytest.approx(few["reward"], rel=1e-5)
+    assert 0 < many["reward"] - many["reward_surely"] < 0.6 * (few["reward"] - few["reward_surely"])
