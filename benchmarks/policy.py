@@ -27,11 +27,12 @@ from phaseb.config.policy import PolicyConfig
 from phaseb.metrics import mean_interval
 
 FIXED = {"min_skill": -1e9, "min_worst_skill": -1e9, "min_reward_skill": -1e9, "cut_quantile": 1.0}
+SHARP = {"iql_temperature": 10.0}  # won the search; the schema's default, milder, is better at fifty episodes
 ARMS = {
-    "real_only": Arm("real"),
-    "real_only_milder": Arm("real", scalars={"iql_temperature": 3.0}),
-    "noise": Arm("noise"),
-    "mix": Arm("mix"),
+    "real_only": Arm("real", scalars=SHARP),
+    "real_only_milder": Arm("real"),
+    "noise": Arm("noise", scalars=SHARP),
+    "mix": Arm("mix", scalars=SHARP),
     "trust_weighted": Arm("rollouts"),
     "ungated": Arm("rollouts", gated=False),
     "segments_10": Arm("rollouts", plan={"horizon": 10, **FIXED}),
@@ -87,11 +88,18 @@ def table(results: Results, best: Scores) -> list[dict[str, object]]:
     return rows
 
 
+def reference(results: Results) -> str:
+    """The better of the two policies without synthetic data, where both were trained on as many seeds."""
+    nets = {a: [s[a][NET] for s in results.values() if a in s] for a in ("real_only", "real_only_milder")}
+    sharp, mild = nets.values()
+    return "real_only_milder" if mild and len(mild) >= len(sharp) and np.mean(mild) > np.mean(sharp) else "real_only"
+
+
 def row(arm: str, results: Results, best: Scores) -> dict[str, object]:
-    held = {seed: scores[arm] for seed, scores in results.items() if arm in scores}
-    paired = [seed for seed in held if "real_only" in results[seed]]
-    gains = [held[s][NET] - results[s]["real_only"][NET] for s in paired]
-    gaps = [best[NET] - results[s]["real_only"][NET] for s in paired]
+    held, base = {seed: scores[arm] for seed, scores in results.items() if arm in scores}, reference(results)
+    paired = [seed for seed in held if base in results[seed]]
+    gains = [held[s][NET] - results[s][base][NET] for s in paired]
+    gaps = [best[NET] - results[s][base][NET] for s in paired]
     cells = {name: list(mean_interval([scores[name] for scores in held.values()])) for name in TOLD}
     share = float(np.mean(gains) / np.mean(gaps)) if paired else float("nan")
     return {"arm": arm, "num_seeds": len(held), **cells, "gain": list(mean_interval(gains)), "gap_share": share}

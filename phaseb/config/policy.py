@@ -42,7 +42,7 @@ class OfflineConfig(Section):
     cql_weight: float = Field(0.0, ge=0, description="weight of the conservative penalty on unseen actions; 0 is off")
     cql_actions: int = Field(4, ge=1, description="actions drawn a row for the conservative penalty, of either kind")
     iql_expectile: float = Field(0.7, gt=0.5, lt=1, description="expectile of implicit Q-learning's value")
-    iql_temperature: float = Field(10.0, gt=0, description="inverse temperature of its advantage weights")
+    iql_temperature: float = Field(3.0, gt=0, description="inverse temperature of its advantage weights")
     iql_synthetic_weight: float = Field(
         1.0, ge=0, description="weight of synthetic rows in what draws the policy to good actions; values use them all"
     )
