@@ -38,7 +38,7 @@ reports: 9
 confirm: {confirm}
 """
 DEFAULTS = {
-    "metrics": "{name: height}", "var": "[0.0, 10.0]", "search": "{num_startup: 4}", "scheduler": "{kind: asha}",
+    "metrics": "{name: height}", "var": "[0.0, 10.0]", "search": "{num_startup: 8}", "scheduler": "{kind: asha}",
     "budget": "{trials: 10}", "confirm": "{top: 1, seeds: 2}",
 }  # fmt: skip
 
@@ -66,7 +66,7 @@ def test_a_study_ends_with_a_config_that_runs(home, capsys):
     result = json.loads(capsys.readouterr().out)
     found = trials(home, "valley")
     assert len(found) == sum(result["num_trials"].values()) == 10
-    assert {t["state"] for t in found} == {"done", "stopped", "failed"}
+    assert {"done", "failed"} <= {t["state"] for t in found} <= {"done", "stopped", "failed"}
     for trial in found:  # exactly the points that diverge have failed, with their reason
         assert (trial["state"] == "failed") == (trial["point"]["world_model.weights.var"] == 10.0)
         assert "valley diverged" in trial["reason"] or trial["state"] != "failed"
@@ -86,7 +86,7 @@ def test_a_study_ends_with_a_config_that_runs(home, capsys):
     assert main(["tune", write(home, "valley")]) == 2
     assert "go on with --resume" in capsys.readouterr().err
     assert main(["tune", write(home, "valley", search="{num_startup: 5}"), "--resume"]) == 2
-    assert "search.num_startup was 4, is 5" in capsys.readouterr().err
+    assert "search.num_startup was 8, is 5" in capsys.readouterr().err
     assert main(["tune", write(home, "valley", budget="{trials: 12}"), "--resume", "--json"]) == 0
     assert sum(json.loads(capsys.readouterr().out)["num_trials"].values()) == 12
     assert trials(home, "valley")[:10] == found  # more budget adds trials and touches none
