@@ -113,7 +113,7 @@ def _column(batch: Mapping[str, Array], name: str, lengths: NDArray[np.int64], s
 
 def _pad(batch: Mapping[str, Array], name: str, lengths: NDArray[np.int64], steps: int) -> NDArray[np.float32]:
     """(N, steps, …): rows of `lengths`, behind them zeros."""
-    rows = [np.asarray(row, dtype=np.float32) for row in batch[name]]
+    rows = [_numbers(row) for row in batch[name]]
     wrong = [i for i, (row, length) in enumerate(zip(rows, lengths, strict=True)) if len(row) != length]
     if wrong:
         raise DataError(f"episode {batch['id'][wrong[0]]}: {name!r} has {len(rows[wrong[0]])} steps, "
@@ -122,3 +122,11 @@ def _pad(batch: Mapping[str, Array], name: str, lengths: NDArray[np.int64], step
     for row, place in zip(rows, padded, strict=True):
         place[: len(row)] = row
     return padded
+
+
+def _numbers(row: Any) -> NDArray[np.float32]:
+    """A row's numbers; lists of tensors come as arrays of arrays."""
+    array = np.asarray(row)
+    if array.dtype == object:
+        array = np.stack([np.asarray(step, dtype=np.float32) for step in array])
+    return array.astype(np.float32)
