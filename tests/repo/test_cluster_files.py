@@ -16,6 +16,7 @@ import pytest
 import ray
 import yaml
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from phaseb.cli import main
 from phaseb.config.job import job_config, load_job
@@ -204,7 +205,7 @@ def test_everything_in_the_image_has_one_version_that_the_project_allows():
     pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for wanted in map(Requirement, project["dependencies"]):
-        assert wanted.specifier.contains(pinned[wanted.name]), wanted
+        assert wanted.specifier.contains(pinned[canonicalize_name(wanted.name)]), wanted
     assert pinned["ray"] == RAY_VERSION
     lines = (ROOT / "cluster/image/Dockerfile").read_text().replace("\\\n", " ").splitlines()
     installs = [part for line in lines for part in line.split("&&") if "pip install" in part]

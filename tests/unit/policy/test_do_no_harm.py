@@ -91,7 +91,7 @@ def trained(imagine, weigh=None, config=CONFIG):
         held_out=recorded("held out"),
     )  # fmt: skip
     own = {"synthetic_share": 0.5, "weight_column": own_column("trust_weighted/0"), "weighting": "sampling"}
-    streams = [SampleSpec("real_only/0", 5), SampleSpec("trust_weighted/0", 5, **own)]
+    streams = [SampleSpec("real_only/0", 5), SampleSpec("trust_weighted/0", 5, when_short="real", **own)]
     specs = [replace(spec, follows=run in hook.followed) for run, spec in enumerate(SPECS)]
     learner = make_learner(config, replay.source(streams, 16, 0.9), specs, LearnerContext(0), hook)
     for step in range(learner.num_steps):
