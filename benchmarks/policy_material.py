@@ -44,6 +44,7 @@ class Arm:
         plan: settings of `policy.augmentation` in which its rollouts differ.
         gated: whether rollouts are cut where the model does not know and pay for what it doubts.
         scalars: settings of `policy.offline` in which it differs.
+        learner: further settings of `policy` in which it differs, so that it trains by itself.
     """
 
     kind: str
@@ -52,6 +53,12 @@ class Arm:
     plan: Mapping[str, Any] = field(default_factory=dict)
     gated: bool = True
     scalars: Mapping[str, float] = field(default_factory=dict)
+    learner: Mapping[str, Any] = field(default_factory=dict)
+
+    def policy(self, config: PolicyConfig) -> PolicyConfig:
+        """The settings of `policy` with this arm's own laid over them."""
+        offline = config.offline.model_dump() | self.learner.get("offline", {})
+        return PolicyConfig.model_validate(config.model_dump() | {**self.learner, "offline": offline})
 
 
 class Standard:

@@ -2,8 +2,8 @@
 
     python benchmarks/scale_model.py [--costs scale.json rollout.json] [--nodes 20] [--out FILE]
 
-A model: costs a unit measured on this machine (`scale.py --out`, `rollout.py --out`; without them those in
-docs/scale.md) are multiplied out and set against what disks, networks and Ray's own published envelope give.
+A model: costs a unit (assumed ones, those in docs/scale.md, unless `scale.py --out` and `rollout.py --out` measured
+them on this machine) are multiplied out and set against what disks, networks and Ray's own published envelope give.
 `--nodes N` starts a simulated cluster of N Ray nodes here (one CPU each, in name only) and measures what the model
 assumes of the head: tasks a second over all nodes, actors made a second, an object for every node.
 """
@@ -39,7 +39,7 @@ class Cluster:
 class Costs:
     """Processor seconds an episode of 60 steps on one core, and bytes an episode.
 
-    Measured: reading, bricks, rollouts, replay. Assumed: encoding, scoring, decoding, what a task costs the driver.
+    All are assumptions or orders of magnitude; `--costs` puts measured ones in their place, where there are any.
     """
 
     read_s: float = 0.3e-3

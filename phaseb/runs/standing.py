@@ -47,10 +47,12 @@ def stages_told(config: Config) -> dict[str, dict[str, Any]]:
 def _key(config: Config, store: Store) -> str:
     sections = {name: digest for name, digest in section_digests(config).items() if name not in OPERATIONAL}
     sections["report"] = digest_of(config.report.model_dump(mode="json"))
+    lineage = store.read_json("run.json")
     return digest_of({
-        "version": __version__, "sections": sections, "outside": fingerprints(config.episodes),
+        "version": __version__, "format": lineage["format"], "sections": sections,
+        "outside": fingerprints(config.episodes),
         "reuse": {part: _reused(path, part) for part, path in config.reuse.model_dump().items() if path},
-        "stages": store.read_json("run.json")["stages"],
+        "stages": lineage["stages"],
         "told": [hashlib.sha256(store.read_bytes(*name.split("/"))).hexdigest() for name in (RESULTS, PAGE)],
     })  # fmt: skip
 
