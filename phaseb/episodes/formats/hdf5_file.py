@@ -118,7 +118,7 @@ class GroupColumns(Mapping[str, NDArray[Any]]):
 
 def _look(dataset: Any) -> _Stored:
     kind = dataset.get_type()
-    return _Stored(dataset, dataset.shape, kind, _dtype(kind.encode()))
+    return _Stored(dataset, dataset.get_space().get_simple_extent_dims(), kind, _dtype(kind.encode()))
 
 
 @lru_cache(maxsize=256)

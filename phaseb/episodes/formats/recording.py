@@ -78,6 +78,8 @@ def _floats(columns: Columns, name: str) -> NDArray[np.float32]:
     array = np.asarray(_column(columns, name))
     if array.dtype.kind not in "fiub":
         raise DataError(f"column {name!r} is of type {array.dtype}, wanted numbers")
+    if array.dtype == np.float32:
+        return np.ascontiguousarray(array)
     with np.errstate(over="ignore"):
         return np.ascontiguousarray(array, np.float32)
 
