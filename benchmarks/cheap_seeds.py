@@ -143,10 +143,12 @@ class _Together:
         return metrics
 
     def state_dict(self) -> dict[str, Any]:
-        raise NotImplementedError("a benchmark starts a group of seeds anew")
+        return {str(i): {arm: h.state_dict() for arm, h in seed.hooks.items()} for i, seed in enumerate(self.seeds)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        raise NotImplementedError("a benchmark starts a group of seeds anew")
+        for i, seed in enumerate(self.seeds):
+            for arm, hook in seed.hooks.items():
+                hook.load_state_dict(state[str(i)][arm])
 
 
 Look = Callable[[int, dict[int, dict[str, Actor]]], None]

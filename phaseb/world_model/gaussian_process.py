@@ -1,11 +1,9 @@
 """Gaussian process regression (Rasmussen & Williams 2006, algorithm 2.1) of several outputs at once.
 
 Each output has hyperparameters of its own, found by maximum a posteriori: what few transitions tell without a network's
-appetite for data, and how little they tell elsewhere. The kernel is exp(-½‖x − x'‖²) in coordinates of its own: every
-input over a length scale, and, where asked for, a few learned linear combinations of the inputs beside them, for what
-depends on a sum of inputs alone.
+appetite for data, and how little they tell elsewhere. The kernel is exp(-½‖x − x'‖²), every input over a length scale.
 
-Shapes: N rows, I inputs, O outputs, P projections.
+Shapes: N rows, I inputs, O outputs.
 """
 
 import math
@@ -34,7 +32,6 @@ class FitPlan:
         kept: most rows that predictions are conditioned on.
         steps: of Adam.
         learning_rate: of Adam, in logarithms.
-        projections: P.
         prior_mean: (O,) that outputs return to far from all rows; a ridge regression where None.
     """
 
@@ -42,7 +39,6 @@ class FitPlan:
     kept: int = 700
     steps: int = 60
     learning_rate: float = 0.15
-    projections: int = 0
     prior_mean: Floats | None = None
 
 
@@ -61,7 +57,7 @@ class GaussianProcess:
         order = torch.randperm(len(rows), generator=generator)
         few, kept = order[: plan.rows], order[: plan.kept]
         residual = residual / self.size
-        self._find_hyperparameters(rows[few], residual[few], plan, generator)
+        self._find_hyperparameters(rows[few], residual[few], plan)
         self._condition(rows[kept], residual[kept])
 
     def _set_mean(self, rows: Tensor, targets: Tensor, prior: Floats | None) -> None:
@@ -76,20 +72,19 @@ class GaussianProcess:
     def _mean(self, rows: Tensor) -> Tensor:
         return rows @ self.weights[:-1] + self.weights[-1]
 
-    def _find_hyperparameters(self, x: Tensor, y: Tensor, plan: FitPlan, generator: torch.Generator) -> None:
+    def _find_hyperparameters(self, x: Tensor, y: Tensor, plan: FitPlan) -> None:
         inputs, outputs = x.shape[1], y.shape[1]
         usual = math.log(math.sqrt(max(1, int((self.scale > 0).sum()))))
         length = torch.full((outputs, inputs), usual, dtype=x.dtype)
         signal, noise = (torch.full((outputs,), math.log(v), dtype=x.dtype) for v in (1.0, 0.15))
-        projection = 0.3 * torch.randn(outputs, inputs, plan.projections, generator=generator, dtype=x.dtype)
-        self._parameters = [p.requires_grad_() for p in (length, signal, noise, projection)]
+        self._parameters = [p.requires_grad_() for p in (length, signal, noise)]
         optimiser = torch.optim.Adam(self._parameters, lr=plan.learning_rate)
         for _ in range(plan.steps):
             factor = torch.linalg.cholesky(self._covariance(x))
             solved = torch.cholesky_solve(y.T[..., None], factor)[..., 0]
             fit = 0.5 * (y.T * solved).sum() + factor.diagonal(dim1=1, dim2=2).log().sum()
             prior = ((length - usual) / 0.8).square().sum() + (signal / 0.5).square().sum()
-            prior = prior + ((noise - math.log(0.15)) / 1.5).square().sum() + (projection / 0.5).square().sum()
+            prior = prior + ((noise - math.log(0.15)) / 1.5).square().sum()
             optimiser.zero_grad()
             (fit + 0.5 * prior).backward()
             optimiser.step()
@@ -107,9 +102,8 @@ class GaussianProcess:
         self._places = self._coordinates(x.float())
 
     def _coordinates(self, x: Tensor) -> Tensor:
-        """(O, N, I + P) of rows (N, I)."""
-        length, _, _, projection = self._parameters
-        return torch.cat([x * (-length).exp()[:, None], x @ projection], -1)
+        """(O, N, I) of rows (N, I)."""
+        return x * (-self._parameters[0]).exp()[:, None]
 
     def _kernel(self, a: Tensor, b: Tensor) -> Tensor:
         squares = a.square().sum(-1)[:, :, None] + b.square().sum(-1)[:, None]

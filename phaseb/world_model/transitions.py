@@ -97,9 +97,9 @@ class TransitionModel:
     def _outer(self, y: Floats) -> Floats:
         return (y @ self.structure.out_of + self.structure.centre).astype(np.float32)
 
-    def _plan(self, projections: int = 0, prior: NDArray[np.floating] | None = None, rows: int = 0) -> FitPlan:
+    def _plan(self, prior: NDArray[np.floating] | None = None) -> FitPlan:
         c = self.config
-        return FitPlan(rows or c.fitted, c.kept, c.steps, projections=projections, prior_mean=prior)
+        return FitPlan(c.fitted, c.kept, c.steps, prior_mean=prior)
 
     def _fit_rare(self, z: Floats, actions: Floats, after: Floats, rewards: Floats) -> None:
         s = self.situations

@@ -192,7 +192,7 @@ def test_a_process_equals_the_textbook_s_closed_form():
     y = np.stack([np.sin(2 * x[:, 0]), x[:, 0] * x[:, 1]], 1) + 0.05 * g.normal(size=(60, 2))
     process = GaussianProcess(x, y, FitPlan(rows=60, kept=60, steps=20, prior_mean=np.zeros(2)), 0)
     mean, spread = process.predict(g.normal(size=(7, 2)) * 0 + 0.3)
-    length, signal, noise, _ = (p.double().numpy() for p in process._parameters)
+    length, signal, noise = (p.double().numpy() for p in process._parameters)
     rows = (x - x.mean(0)) / x.std(0)
     point = (0.3 - x.mean(0)) / x.std(0)
     for o in range(2):
