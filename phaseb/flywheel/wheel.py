@@ -29,7 +29,7 @@ def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
     wheel = Wheel(config, Ledger.open(config), callbacks)
     with ExitStack() as session:
         while (reason := wheel.reason_to_stop()) is None:
-            if not wheel.gather(session):
+            if not wheel.gather():
                 reason = "no new files came"
                 break
             wheel.turn(session)
@@ -67,7 +67,7 @@ class Wheel:
             return f"{ledger.without_gain} generations in a row brought no gain (flywheel.patience)"
         return None
 
-    def gather(self, session: ExitStack) -> bool:
+    def gather(self) -> bool:
         """See that the next generation has its episodes; false where none came."""
         if has_batch(self.ledger, self.number):
             return True
