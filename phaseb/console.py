@@ -94,7 +94,7 @@ def show_comparison(compared: Mapping[str, Any], console: RichConsole) -> None:
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     table = Table()
     for i, name in enumerate(header):
-        table.add_column(name, justify="right" if i else "left", overflow="fold")
+        table.add_column(name, justify="right" if i else "left", overflow="fold", no_wrap=not i)
     for row in rows:
         table.add_row(*row)
     return table
