@@ -23,6 +23,8 @@ from phaseb.seeding import numpy_generator, torch_generator
 
 REHEARSED = 500  # forecasts that the gate is shown before a policy is asked
 Weigh = Callable[[Trajectories], NDArray[np.floating]]
+Generation = dict[int, Trajectories]
+"""The rollouts made at one moment, by run."""
 
 
 class RolloutSink(Protocol):
@@ -72,7 +74,7 @@ class BranchedRollouts:
         self.horizon = followed_steps(config, self.skills)
         paid = real.rewards[real.mask]
         self.reward_spread, self.least_reward = float(paid.std()), float(paid.min())
-        self._kept: list[dict[int, Trajectories]] = []
+        self._kept: list[Generation] = []
         if self.horizon and not self._passes(forecasts):
             self.horizon = 0
 
@@ -94,9 +96,14 @@ class BranchedRollouts:
 
     def generate(self, step: int, actors: Sequence[Actor]) -> dict[str, float]:
         """One generation of rollouts under the policies as they are; the oldest beyond `keep_generations` go."""
-        if self.horizon == 0:
-            return {"horizon": 0.0}
-        made = {run: self._branch(run, step, actors[run]) for run in self.runs}
+        return self.put(self.make(step, actors)) if self.horizon else {"horizon": 0.0}
+
+    def make(self, step: int, actors: Sequence[Actor], mark: str = "") -> Generation:
+        """Rollouts of every run that wants them, drawn by `step`; `mark` ends their names. Changes nothing here."""
+        return {run: self._branch(run, step, actors[run], mark) for run in self.runs}
+
+    def put(self, made: Generation) -> dict[str, float]:
+        """Hand a generation to the sink, take the oldest out of it, and tell what it is like."""
         for run, rollouts in made.items():
             self.sink.add(run, rollouts)
         self._kept.append(made)
@@ -112,7 +119,12 @@ class BranchedRollouts:
             metrics[f"mean_weight/{name}"] = float(weights[rollouts.mask].mean()) if len(rollouts) else 0.0
         return metrics
 
-    def _branch(self, run: int, step: int, actor: Actor) -> Trajectories:
+    @property
+    def num_kept(self) -> int:
+        """Generations that are in use."""
+        return len(self._kept)
+
+    def _branch(self, run: int, step: int, actor: Actor, mark: str) -> Trajectories:
         own = self.specs[run].drawn(self.seed)
         g = numpy_generator(own, "branch", step)
         episodes, steps = np.nonzero(self.real.mask)
@@ -128,7 +140,7 @@ class BranchedRollouts:
 
         rolled = self.imagine(starts, act, self.horizon, torch_generator(own, "branch model", step))
         names = tuple(self.real.ids[e] for e in episodes[chosen])
-        return self._gated(rolled, names, steps[chosen], f"{self.specs[run].name}/{step}")
+        return self._gated(rolled, names, steps[chosen], f"{self.specs[run].name}/{step}{mark}")
 
     def _gated(
         self, rolled: Imagined, starts: Sequence[str], steps: NDArray[np.int64], name: str

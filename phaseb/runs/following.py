@@ -15,6 +15,7 @@ from phaseb.episodes.trajectories import Trajectories
 from phaseb.policy.actor import Actor
 from phaseb.policy.augmentation import BranchedRollouts
 from phaseb.policy.batches import RunSpec
+from phaseb.policy.beside import RolloutsBeside
 from phaseb.policy.skill import Imagine
 from phaseb.replay.client import ReplayClient
 from phaseb.replay.local import LocalReplay
@@ -57,7 +58,7 @@ class ReplaySink:
 class FollowingRollouts:
     """The learner's hook on any number of workers: the first makes the rollouts, all wait until they are there."""
 
-    def __init__(self, inner: BranchedRollouts, source: Any, context: LearnerContext) -> None:
+    def __init__(self, inner: BranchedRollouts | RolloutsBeside, source: Any, context: LearnerContext) -> None:
         self._inner, self._source, self._context = inner, source, context
         self.followed = inner.followed
 
@@ -111,4 +112,4 @@ def following(
         config, imagine, real, specs, (FOLLOWING_ARM,), weigh, ReplaySink(replay, specs), context.seed, digest,
         held_out,
     )  # fmt: skip
-    return FollowingRollouts(inner, source, context)
+    return FollowingRollouts(RolloutsBeside(inner) if config.asynchronous else inner, source, context)
