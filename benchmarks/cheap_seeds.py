@@ -25,6 +25,7 @@ from phaseb.policy.behaviour import action_levels
 from phaseb.policy.evaluation import Row, evaluate
 from phaseb.policy.learner import make_learner
 from phaseb.policy.skill import Imagine
+from phaseb.promotion.paired import ECONOMICS
 from phaseb.replay.local import LocalReplay, LocalSource
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.spec import SampleSpec
@@ -62,6 +63,7 @@ def recorded(
         z=standard(states), actions=np.stack([e.actions for e in episodes if e.actions is not None]), rewards=rewards,
         terminals=np.zeros_like(rewards), lengths=np.full(count, rewards.shape[1]),
         ids=tuple(e.id for e in episodes), splits=("train",) * count,
+        metrics={name: np.array([e.metrics[name] for e in episodes], float) for name in ECONOMICS},
     ), standard  # fmt: skip
 
 

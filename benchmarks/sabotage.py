@@ -2,6 +2,7 @@
 
     python benchmarks/sabotage.py --seeds 20 --fixed 4 --out sabotage.json     seven kinds, twenty cheap seeds
     python benchmarks/sabotage.py --good --seeds 10 --out good.json            does promotion fire on a good model?
+    python benchmarks/sabotage.py --seeds 10 --fixed 10 --fixed-share 0.5 --out fixed.json     what ungated data does
 
 Every seed redraws episodes and policies. Seven kinds: `untrained` and `report-2025` are trained ensembles' poor
 relations; the rest break the physics itself, which is right in all else and never disagrees with itself, so that no
@@ -9,7 +10,9 @@ disagreement betrays them. For each kind two arms are held against `real_only`: 
 whole rollouts ungated, `trust_weighted` follows the policy as far as the look at the model's skill allows. Where that
 is no step at all its batches are real_only's, and so its policy is, bit for bit (tests/unit/policy/
 test_do_no_harm.py), so it is not trained a second time (but with --verify, which compares the two). The decision is
-the real one, by the sequential test in physics. Seeds that `--out` already holds are not run again.
+the real one, by the sequential test in physics. The good model is the one that policies of a run branch in, fitted to
+the seed's episodes, and its policies have a run's own size and steps: small ones gain from no model. Seeds that `--out`
+already holds are not run again.
 """
 
 import argparse
@@ -35,8 +38,10 @@ from phaseb.policy.actor import Actor
 from phaseb.policy.evaluation import Row, aggregate
 from phaseb.policy.skill import Imagine
 from phaseb.promotion.decision import decide
+from phaseb.promotion.paired import scale_of
 from phaseb.runs.generators import report_model
 from phaseb.world_model.learner import make_learner as make_world_model
+from phaseb.world_model.transitions import TransitionModel
 
 SMALL = WorldModelConfig.model_validate(
     {"num_members": 3, "hidden_size": 32, "head_size": 32, "num_blocks": 1, "look_ahead": 0,
@@ -67,10 +72,14 @@ def models(seed: CheapSeed) -> dict[str, Imagine]:
     }
 
 
+def good_model(seed: CheapSeed, policy: PolicyConfig) -> Imagine:
+    """What a run's policies branch in."""
+    return TransitionModel(policy.transitions, seed.real, seed.seed).rollout
+
+
 def prepare(seed: CheapSeed, args: argparse.Namespace) -> dict[str, int]:
     """Arms of a seed; returns the steps that each kind's model is followed."""
-    good = {"good": PhysicsModel(seed.standard)} if args.good else {}
-    kinds = good or models(seed)
+    kinds = {"good": good_model(seed, args.policy)} if args.good else models(seed)
     follow = {f"trust_weighted/{kind}": Way(args.share, follow=model) for kind, model in kinds.items()}
     seed.prepare(follow, args.policy)
     steps = {kind: seed.hooks[f"trust_weighted/{kind}"].horizon for kind in kinds}
@@ -90,14 +99,18 @@ def prepare(seed: CheapSeed, args: argparse.Namespace) -> dict[str, int]:
 
 def decided(seed: CheapSeed, actors: Mapping[str, Actor], arm: str, args: argparse.Namespace) -> Result:
     """The decision on one arm as a run makes it, and what it cost."""
-    config = PromotionConfig(candidate="trust_weighted", max_episodes=args.budget)
 
     def measure(name: str, policy_seed: int, episodes: Sequence[int]) -> list[Row]:
-        return play(actors["real_only" if name == config.baseline else arm], seed.standard, episodes)
+        return play(actors["real_only" if name == "real_only" else arm], seed.standard, episodes)
 
-    decision = decide(config, ValuationConfig(), measure, [0], len(seed.real))
-    return {"shipped": decision["shipped"], "reason": decision["reason"],
-            "spent_episodes": decision["budget"]["spent_episodes"]}  # fmt: skip
+    real, made = seed.real, []
+    earned = {"return": real.rewards.sum(1).astype(float), **real.metrics}
+    scale = scale_of([{name: float(v[i]) for name, v in earned.items()} for i in range(len(real))], ValuationConfig())
+    for budget in args.budget or [len(real)]:
+        config = PromotionConfig(candidate="trust_weighted", max_episodes=budget)
+        decision = decide(config, ValuationConfig(), measure, [0], len(real), scale)
+        made.append({"shipped": decision["shipped"], "reason": decision["reason"], **decision["budget"]})
+    return made[0] | {"budgets": {str(one["max_episodes"]): one["shipped"] for one in made}}
 
 
 def study(seed: CheapSeed, actors: Mapping[str, Actor], steps: Mapping[str, int], args: argparse.Namespace) -> Result:
@@ -180,14 +193,15 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20, help="how many")
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--good", action="store_true", help="only the good model, against real_only")
+    parser.add_argument("--good", action="store_true", help="only the good model, and a run's own policy settings")
     parser.add_argument("--fixed", type=int, default=4, help="seeds, the first, that fixed_weight is trained on too")
     parser.add_argument("--verify", action="store_true", help="train trust_weighted even where nothing was followed")
     parser.add_argument("--episodes", type=int, default=30)
     parser.add_argument("--share", type=float, default=0.5, help="synthetic share of a batch of trust_weighted")
     parser.add_argument("--fixed-share", type=float, default=FIXED_SHARE, help="of fixed_weight")
     parser.add_argument("--evaluate", type=int, default=100, help="evaluation episodes a policy")
-    parser.add_argument("--budget", type=int, default=None, help="physics episodes a decision may spend")
+    parser.add_argument("--budget", type=int, nargs="+",
+                        help="physics episodes a decision may spend, the first counts; absent: the training episodes'")
     parser.add_argument("--together", type=int, default=2, help="seeds that train together")
     parser.add_argument("--policy", type=json.loads, default={}, help="JSON of settings of `policy` that differ")
     parser.add_argument("--out", type=Path)
@@ -195,7 +209,7 @@ def parse() -> argparse.Namespace:
     small = {"num_steps": 1500, "width": 48, "batch_size": 48, "runs_together": 24,
              "augmentation": {"refresh_steps": 300, "starts": 300}, "actor_average_rate": 0.02,
              "offline": {"clone_share": 0.25, "value_share": 0.1}}  # fmt: skip
-    args.policy = PolicyConfig.model_validate(small | args.policy)
+    args.policy = PolicyConfig.model_validate(({} if args.good else small) | args.policy)
     return args
 
 
