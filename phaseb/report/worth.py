@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from phaseb.notation import number, signed
+from phaseb.notation import interval, number, signed
 from phaseb.report.page import paragraph, section, table
 from phaseb.storage import Store
 
@@ -26,7 +26,7 @@ def worth_section(told: Mapping[str, Any] | None) -> str:
     ]  # fmt: skip
     header = ["brick", "episodes", "by", "its own value ($ / h)", "share of the policy's steps", "lost without it",
               "interval"]  # fmt: skip
-    return section("What the data is worth", paragraph(worth_sentence(told)), table(header, rows))
+    return section("What the data is worth", paragraph(worth_sentence(told)), table(header, rows), *_curve(told))
 
 
 def worth_sentence(told: Mapping[str, Any]) -> str:
@@ -43,6 +43,19 @@ def worth_sentence(told: Mapping[str, Any]) -> str:
             f" {number(starts['doubt'])}, about all by {number(starts['doubt_of_all'])}."
         )
     return said
+
+
+def _curve(told: Mapping[str, Any]) -> list[str]:
+    """How many real episodes synthetic data is worth, where the curve was asked for."""
+    curve = told.get("episodes_worth")
+    if curve is None:
+        return []
+    gated, last = curve["trust_weighted"], curve["real_only"][-1]["episodes"]
+    said = f"Synthetic data is worth {curve['told']} times its real episodes at {gated['episodes']}"
+    said += f": more than {last} would be needed, all there are." if curve["beyond"] else "."
+    rows = [["real_only", number(p["episodes"]), interval(p)] for p in curve["real_only"]]
+    rows.append(["trust_weighted", number(gated["episodes"]), interval(gated)])
+    return [paragraph(said), table(["arm", "training episodes", f"earns ({curve['unit']})"], rows)]
 
 
 def _people(operators: Mapping[str, int]) -> str:

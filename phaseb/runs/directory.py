@@ -17,6 +17,9 @@ FORMAT = 1
 OPERATIONAL = frozenset({"resources", "report", "training", "flywheel"})
 """Sections that change how a run is carried out or shown, not what it computes."""
 
+ASKED_LATER = {"worth": "worth"}
+"""Sections, and the stage outside of `phaseb run` that alone reads each: free to change until it has begun."""
+
 
 @dataclass(frozen=True)
 class RunDirectory:
@@ -71,7 +74,8 @@ class RunDirectory:
                 f"this one writes {FORMAT}); choose another run.dir"
             )
         old, new = lineage["sections"], section_digests(config)
-        changed = sorted(name for name in new if name not in OPERATIONAL and old.get(name, new[name]) != new[name])
+        free = OPERATIONAL | {name for name, stage in ASKED_LATER.items() if stage not in lineage["stages"]}
+        changed = sorted(name for name in new if name not in free and old.get(name, new[name]) != new[name])
         finished = any(stage.get("state") == "done" for stage in lineage["stages"].values())
         if changed and finished and config.run.on_change == "refuse":
             raise ConfigError(

@@ -9,14 +9,14 @@ import torch
 from numpy.typing import NDArray
 
 from phaseb.checkpoint import checkpoint_digest
-from phaseb.config.policy import PolicyConfig
+from phaseb.config.policy import AugmentationConfig, PolicyConfig
 from phaseb.data_parallel import LearnerContext
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.policy.actor import Actor
 from phaseb.policy.augmentation import BranchedRollouts
 from phaseb.policy.batches import RunSpec
 from phaseb.policy.beside import RolloutsBeside
-from phaseb.policy.skill import Imagine
+from phaseb.policy.skill import Forecasts, Imagine, followed_steps
 from phaseb.replay.client import ReplayClient
 from phaseb.replay.local import LocalReplay
 from phaseb.storage import Store
@@ -113,3 +113,14 @@ def following(
         held_out,
     )  # fmt: skip
     return FollowingRollouts(RolloutsBeside(inner) if config.asynchronous else inner, source, context)
+
+
+def foreseen(config: AugmentationConfig, imagine: Imagine, held_out: Trajectories, stored: Trajectories,
+             seed: int) -> NDArray[np.bool_]:  # fmt: skip
+    """(N, T) which steps of stored rollouts their model foretells well enough to be used: up to the step at which its
+    skill on held-out episodes is too low, as for rollouts that follow a policy; none of a model without skill."""
+    steps = stored.rewards.shape[1]
+    forecasts = Forecasts(imagine, held_out, steps, seed)
+    limits = forecasts.disagreement_limits(config.cut_quantile)
+    most = followed_steps(config, forecasts.skills(config.skill_tolerance, limits))
+    return np.broadcast_to(np.arange(steps) < most, stored.rewards.shape)

@@ -25,12 +25,13 @@ from phaseb.replay.client import ReplayClient
 from phaseb.replay.local import LocalReplay
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.spec import SampleSpec
-from phaseb.runs.following import FOLLOWING_ARM, following, own_column
+from phaseb.runs.following import FOLLOWING_ARM, following, foreseen, own_column
 from phaseb.runs.result import Callback, RunResult
 from phaseb.runs.stage import Stage, StageContext
 from phaseb.runs.trust import uncertainty_reference
 from phaseb.storage import Store
 from phaseb.training.fit import FitResult, fit
+from phaseb.world_model.own import load_world_model
 from phaseb.world_model.statistics import within_bounds
 
 Replay = LocalReplay | ReplayClient
@@ -97,6 +98,8 @@ def train_arms(context: StageContext, home: Store, real: Trajectories, synthetic
     config, store = context.config, context.store
     held_out = read_trajectories(store.folder("latents"), ("dev",))
     arms, streams = runs_of(config)
+    if FOLLOWING_ARM in config.arms.names and not config.policy.augmentation.enabled and len(synthetic):
+        synthetic = _foretold(config, store, held_out if len(held_out) else real, synthetic)
     # Shards write down what they are given, so that one that is killed comes back whole. What a killed run left is
     # dropped: a resumed one fills its buffer anew, and so draws what an uninterrupted one would.
     home.delete("replay")
@@ -123,6 +126,14 @@ def train_arms(context: StageContext, home: Store, real: Trajectories, synthetic
     home.write_json(books, "replay.json")
     last = {k: v for k, v in result.last.items() if k.startswith("policy/")}
     return {"runs": len(arms), "updates_per_s": config.policy.num_steps * len(arms) / max(result.seconds, 1e-9), **last}
+
+
+def _foretold(config: Config, store: Store, held_out: Trajectories, synthetic: Trajectories) -> Trajectories:
+    """Stored rollouts without the weights of steps beyond those that the run's model is known to foretell."""
+    assert synthetic.weights is not None
+    imagine = load_world_model(store.folder("world_model")).rollout
+    known = foreseen(config.policy.augmentation, imagine, held_out, synthetic, config.run.seed)
+    return replace(synthetic, weights=synthetic.weights * known)
 
 
 def _books(streams: Sequence[SampleSpec], result: FitResult) -> dict[str, Any]:

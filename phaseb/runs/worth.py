@@ -29,6 +29,7 @@ from phaseb.promotion.paired import rate, unit_of
 from phaseb.report.worth import FILE
 from phaseb.runs.collect import read_action_scale, task_result
 from phaseb.runs.evaluate import play
+from phaseb.runs.learning_curve import learning_curve
 from phaseb.runs.policy import train_arms
 from phaseb.runs.result import Callback, RunResult
 from phaseb.runs.shipped import Crew, collect_by_policy
@@ -64,9 +65,11 @@ def work(context: StageContext) -> dict[str, Any]:
     told: dict[str, Any] = {
         "arm": arm, "method": config.worth.method, "bricks": rows, "rank_correlation": ranks,
         "next": recommendation(config, store, rows),
+        "episodes_worth": learning_curve(context, store.folder(FOLDER, "curve")) if config.worth.curve else None,
     }  # fmt: skip
     store.write_json(told, *FILE)
-    return {"bricks": len(rows), "rank_correlation": ranks, "collect_next": told["next"]["brick"]}
+    metrics = {"bricks": len(rows), "rank_correlation": ranks, "collect_next": told["next"]["brick"]}
+    return metrics | ({"episodes_worth": told["episodes_worth"]["told"]} if config.worth.curve else {})
 
 
 def recommendation(config: Config, store: Store, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What data is worth: every brick left out once, the cheap estimate beside it, and what to collect next."""
 
 import json
+from html import unescape
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from program import strict_json
 
 @pytest.fixture
 def told(ray_up, copied, command):
-    done = command("worth", "--config", copied / "config.yaml", f"run.dir={copied}", "--json")
+    done = command("worth", "--config", copied / "config.yaml", f"run.dir={copied}", "worth.curve=[0.5, 1]", "--json")
     assert done.code == 0, done.err
     return strict_json(done.out), json.loads((copied / "worth" / "worth.json").read_text()), copied
 
@@ -36,3 +37,14 @@ def test_each_brick_is_left_out_once(told, command):
     page = command("report", root, "--json")
     assert strict_json(page.out)["worth"] == found
     assert "What the data is worth" in (root / "report" / "index.html").read_text()
+    curve, seeds = found["episodes_worth"], len(list((root / "policy" / "real_only").iterdir()))
+    assert said["episodes_worth"] == curve["told"]
+    sizes = [point["episodes"] for point in curve["real_only"]]
+    assert sizes == [total // 2, total]
+    assert curve["trust_weighted"]["episodes"] == sizes[0]
+    assert 1 <= curve["low"] <= curve["value"] <= curve["high"] <= 2
+    assert len(list((root / "worth" / "curve" / str(sizes[0]) / "trust_weighted").iterdir())) == seeds
+    again, whole = (json.loads((root / home / "real_only" / "0" / "meta.json").read_text())["digest"]
+                    for home in (f"worth/curve/{total}", "policy"))  # fmt: skip
+    assert again == whole, "real_only on all episodes is the run's own policy"
+    assert f"Synthetic data is worth {curve['told']} times" in unescape((root / "report" / "index.html").read_text())

@@ -21,7 +21,7 @@ from phaseb.policy.learner import make_learner
 from phaseb.replay.local import LocalReplay
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.spec import SampleSpec
-from phaseb.runs.following import ReplaySink, own_column
+from phaseb.runs.following import ReplaySink, foreseen, own_column
 from phaseb.seeding import numpy_generator
 
 PATIENCE_S = 30
@@ -154,3 +154,11 @@ def test_in_a_thread_beside_the_learner_fresh_rollouts_reach_it_and_broken_ones_
     horizon, (real_only, trust_weighted) = trained(BROKEN["rewards flipped"], config=config)
     assert horizon == 0
     assert bit_identical(real_only, trust_weighted)
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_stored_rollouts_of_a_broken_model_weigh_nothing(kind):
+    """The way without rollouts that follow the policy: what is stored is held against the same look at skill."""
+    stored = recorded("stored", 5)
+    assert not foreseen(CONFIG.augmentation, BROKEN[kind], recorded("held out"), stored, 0).any()
+    assert foreseen(CONFIG.augmentation, model(), recorded("held out"), stored, 0).all()
