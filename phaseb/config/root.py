@@ -11,6 +11,7 @@ from phaseb.config.flywheel import FlywheelConfig
 from phaseb.config.generators import GeneratorsConfig
 from phaseb.config.judge import JudgeConfig
 from phaseb.config.latents import LatentsConfig
+from phaseb.config.memory import MemoryConfig
 from phaseb.config.policy import PolicyConfig
 from phaseb.config.promotion import PromotionConfig
 from phaseb.config.replay import ReplayConfig
@@ -32,6 +33,7 @@ class Config(Section):
     environment: EnvironmentConfig = Field(default_factory=EnvironmentConfig)
     episodes: EpisodesConfig = Field(default_factory=EpisodesConfig)
     valuation: ValuationConfig = Field(default_factory=ValuationConfig)
+    memory: MemoryConfig = Field(default_factory=MemoryConfig)
     latents: LatentsConfig = Field(default_factory=LatentsConfig)
     bricks: BricksConfig = Field(default_factory=BricksConfig)
     world_model: WorldModelConfig = Field(default_factory=WorldModelConfig)

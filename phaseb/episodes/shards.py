@@ -5,15 +5,25 @@ The name says how many there must be, so a folder with one missing is noticed; r
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.latent_schema import table_to_trajectories, trajectories_to_table
 from phaseb.episodes.parquet_file import naming, read_table, write_table
-from phaseb.episodes.schema import KIND, TRAJECTORIES, check_kind, episodes_to_table, stamp_kind, table_to_episodes
+from phaseb.episodes.schema import (
+    EPISODES,
+    KIND,
+    TRAJECTORIES,
+    check_kind,
+    episodes_to_table,
+    stamp_kind,
+    table_to_episodes,
+)
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
 from phaseb.storage import Store
@@ -65,22 +75,38 @@ def read_episodes(store: Store, splits: Sequence[str] = (), frames: bool = True)
 def iter_episodes(store: Store, splits: Sequence[str] = (), frames: bool = True) -> Iterator[Episode]:
     """The same, one shard in memory at a time."""
     for name in shard_names(store):
+        table = choose_rows(store, name, EPISODES, lambda table: in_splits(table, splits), frames)
         with naming(store, name):
-            table = read_table(store, name, lambda column: frames or column != "frames")
-            found = table_to_episodes(_choose(table, splits))
+            found = table_to_episodes(table)
         yield from found
 
 
 def read_trajectories(store: Store, splits: Sequence[str] = ()) -> Trajectories:
-    """The trajectories of a folder as one padded set, all or of some splits only."""
-    tables = []
-    for name in shard_names(store):
-        with naming(store, name):
-            table = read_table(store, name)
-            check_kind(table.schema, TRAJECTORIES)
-            tables.append(stamp_kind(_choose(table, splits), TRAJECTORIES))
+    """The trajectories of a folder as one padded set, all or of some splits only. Larger folders: see `streaming`."""
+    chosen = [
+        choose_rows(store, name, TRAJECTORIES, lambda table: in_splits(table, splits)) for name in shard_names(store)
+    ]
     with naming(store, "part-*.parquet"):
-        return table_to_trajectories(pa.concat_tables(tables))
+        return table_to_trajectories(pa.concat_tables(chosen))
+
+
+def in_splits(table: pa.Table, splits: Sequence[str]) -> NDArray[np.int64]:
+    """The rows of a table that are of some splits; all of them where none is named."""
+    if not splits:
+        return np.arange(table.num_rows)
+    chosen = pc.is_in(table["split"], pa.array(list(splits), pa.string()))
+    return np.flatnonzero(chosen.to_numpy())
+
+
+def choose_rows(
+    store: Store, name: str, kind: bytes, rows_of: Callable[[pa.Table], NDArray[np.int64]], frames: bool = True
+) -> pa.Table:
+    """Those rows of a shard of a kind that `rows_of` names, not decoded yet; with `frames` false, without them."""
+    with naming(store, name):
+        table = read_table(store, name, lambda column: frames or column != "frames")
+        check_kind(table.schema, kind)
+        rows = rows_of(table)
+        return stamp_kind(table if len(rows) == table.num_rows else table.take(rows), kind)
 
 
 def read_shard(store: Store, name: str) -> list[Episode] | Trajectories:
@@ -124,10 +150,6 @@ def row_digests(store: Store, name: str) -> list[bytes]:
 
 def _shard_files(store: Store) -> set[str]:
     return {name for name in store.names(suffix=".parquet") if _NAME.fullmatch(name)}
-
-
-def _choose(table: pa.Table, splits: Sequence[str]) -> pa.Table:
-    return table.filter(pc.is_in(table["split"], pa.array(list(splits), pa.string()))) if splits else table
 
 
 def _write_all(store: Store, parts: Sequence[Sequence[Episode] | Trajectories]) -> list[str]:

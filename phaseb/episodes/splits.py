@@ -1,21 +1,14 @@
 """Who may see which episode: train, dev or sealed test, decided by episode before anything is fitted."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 
 from phaseb.config.episodes import COLLECTED, EpisodesConfig
-from phaseb.episodes.episode import Episode, Split
+from phaseb.episodes.episode import Split
 from phaseb.errors import DataError
 from phaseb.seeding import derive_seed
 
 MIN_TRAIN = 2  # spreads between episodes need two
-
-
-def assign_splits(episodes: Sequence[Episode], config: EpisodesConfig, seed: int) -> list[Episode]:
-    """The same episodes in the same order, each with its split (see `choose_splits`)."""
-    roles = choose_splits([(e.id, e.split) for e in episodes], config, seed)
-    return [replace(episode, split=role) for episode, role in zip(episodes, roles, strict=True)]
 
 
 def choose_splits(entries: Sequence[tuple[str, Split]], config: EpisodesConfig, seed: int) -> list[Split]:
@@ -44,13 +37,13 @@ def choose_splits(entries: Sequence[tuple[str, Split]], config: EpisodesConfig, 
     return roles
 
 
-def require_steps(episodes: Iterable[Episode], horizon: int) -> None:
-    """Refuse episodes of which too few are as long as the horizon that is to be learned from them.
+def require_steps(lengths: Sequence[int], horizon: int) -> None:
+    """Refuse training episodes, told by their numbers of steps, too few of which are as long as the horizon that is
+    to be learned from them.
 
     Raises:
         DataError: naming the longest, where fewer than two training episodes have `horizon` steps.
     """
-    lengths = [len(e) for e in episodes if e.split in ("", "train")]
     enough = sum(n >= horizon for n in lengths)
     if enough < MIN_TRAIN:
         raise DataError(

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseb.episodes.shards import read_trajectories
+from phaseb.episodes.streaming import sample_trajectories
 from phaseb.metrics import read_metrics
 from phaseb.report.chart import BLUE, GREEN, GREY, ORANGE, PALETTE, PURPLE, RED, SKY, Chart
 from phaseb.report.page import Figure
@@ -15,13 +15,14 @@ from phaseb.report.rollouts import rollout_trust
 from phaseb.storage import Store
 
 REAL, SYNTHETIC = BLUE, ORANGE
+DRAWN = 4096  # episodes of a kind that figures are drawn from; of more, an even sample
 ARM_COLORS = {"real_only": BLUE, "fixed_weight": RED, "bounds_filter": PURPLE, "trust_weighted": GREEN}
 
 
 def figures(store: Store, results: Mapping[str, Any], num_plotted: int) -> list[Figure]:
     """All figures, in the order of the page."""
-    real = read_trajectories(store.folder("latents"), ("test",))
-    made = read_trajectories(store.folder("synthetic"))
+    real = sample_trajectories(store.folder("latents"), ("test",), DRAWN, seed=0)
+    made = sample_trajectories(store.folder("synthetic"), (), DRAWN, seed=0)
     steps = min(real.z.shape[1], made.z.shape[1])
     chosen = real.select(real.lengths >= steps - 1).select(
         range(min(num_plotted, int((real.lengths >= steps - 1).sum())))

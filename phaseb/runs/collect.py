@@ -1,21 +1,25 @@
-"""Get real episodes: recorded in the environment by Ray tasks, or read from files; split before anything is fitted."""
+"""Get real episodes: recorded in the environment by Ray tasks, or read from files; split before anything is fitted.
 
-import math
-from collections.abc import Callable, Sequence
+Either way they go into shards as they come: this process holds none, only some numbers of each.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import ray
 
 from phaseb.config.episodes import COLLECTED
 from phaseb.config.root import Config
 from phaseb.episodes.actions import ActionScale
-from phaseb.episodes.episode import Episode
+from phaseb.episodes.episode import Split
 from phaseb.episodes.imports import import_episodes
-from phaseb.episodes.shards import read_episodes, write_episodes
+from phaseb.episodes.parquet_file import read_stamp
+from phaseb.episodes.shards import clear_shards, iter_episodes, shard_name, write_shard
 from phaseb.episodes.sources import fingerprints
-from phaseb.episodes.splits import assign_splits, require_steps
+from phaseb.episodes.splits import choose_splits, require_steps
 from phaseb.errors import DataError, PhasebError
+from phaseb.runs.census import Census
 from phaseb.runs.environments import make_environment
 from phaseb.runs.result import Callback, RunResult
 from phaseb.runs.stage import Stage, StageContext
@@ -26,11 +30,15 @@ SCALE = ("episodes", "action_scale.json")
 
 def work(context: StageContext) -> dict[str, Any]:
     config, store = context.config, context.store
-    episodes = _record(context) if config.episodes.source in COLLECTED else _import(context)
-    require_steps(episodes, config.synthesis.horizon)
-    scale = _action_scale(config, episodes)
+    if config.episodes.source in COLLECTED:
+        _record(context)
+    else:
+        _import(context)
+    seen = Census.of(iter_episodes(store.folder("episodes"), frames=False))
+    require_steps(seen.lengths["train"], config.synthesis.horizon)
+    scale = _action_scale(config, seen)
     store.write_json(scale.to_json() if scale else None, *SCALE)
-    return _economics(episodes)
+    return seen.economics()
 
 
 def read_action_scale(store: Store) -> ActionScale | None:
@@ -39,48 +47,50 @@ def read_action_scale(store: Store) -> ActionScale | None:
     return None if value is None else ActionScale.from_json(value)
 
 
-def _record(context: StageContext) -> list[Episode]:
-    """Episodes made by acting in an environment, written with their splits."""
-    config = context.config
+def _record(context: StageContext) -> None:
+    """Episodes made by acting in an environment, a Ray task a shard; each follows from (seed, its number) alone."""
+    config, target = context.config, context.store.folder("episodes")
+    total, rows = _wanted(config), config.episodes.rows_per_shard
+    roles = choose_splits([(f"{i}", "") for i in range(total)], config.episodes, config.run.seed)
+    parts = [range(first, min(first + rows, total)) for first in range(0, total, rows)]
+    names = [shard_name(i, len(parts)) for i in range(len(parts))]
+    clear_shards(target, keep=[name for name in names if read_stamp(target, name) == context.key])
+    todo = [work for work in zip(names, parts, strict=True) if not target.exists(work[0])]
+    task = ray.remote(num_cpus=config.resources.cpus_per_task)(record_shard)
+    waiting: list[Any] = []
+    done = total - sum(len(part) for _, part in todo)
+    while todo or waiting:
+        while todo and len(waiting) < 2 * config.resources.num_tasks:
+            name, part = todo.pop(0)
+            waiting.append(task.remote(config, target, name, part, [roles[i] for i in part], context.key))
+        (first,), waiting = ray.wait(waiting, num_returns=1)
+        done += task_result(first)
+        context.progress({"episodes": float(done)})
+
+
+def record_shard(
+    config: Config, target: Store, name: str, indices: Sequence[int], roles: Sequence[Split], stamp: str
+) -> int:
+    """Record the episodes number `indices` with their splits and write them as one shard; returns how many."""
     if config.episodes.source == "workcell":
         from phaseb.workcell.collect import collect_episodes
 
-        made = _collect(context, collect_episodes)
+        made = collect_episodes(config.environment, config.run.seed, indices)
     else:
         from phaseb.runs.acting import act_episodes
 
-        made = _collect(context, act_episodes, config.episodes.policy)
-    episodes = assign_splits(made, config.episodes, config.run.seed)
-    write_episodes(context.store.folder("episodes"), episodes, config.episodes.rows_per_shard)
-    return episodes
+        made = act_episodes(config.environment, config.run.seed, indices, config.episodes.policy)
+    write_shard(target, name, [replace(e, split=role) for e, role in zip(made, roles, strict=True)], stamp)
+    return len(made)
 
 
-def _import(context: StageContext) -> list[Episode]:
-    """Episodes of files, streamed into shards by actors; given back without their frames, which may be large."""
+def _import(context: StageContext) -> None:
+    """Episodes of files, streamed into shards by actors."""
     config, target = context.config, context.store.folder("episodes")
     import_episodes(
         config.episodes, target, config.run.seed, config.resources,
         lambda done, total: context.progress({"shards": float(done)}),
     )  # fmt: skip
-    return read_episodes(target, frames=False)
-
-
-def _collect(context: StageContext, collector: Callable[..., list[Episode]], *more: Any) -> list[Episode]:
-    """Episodes 0 to n in parts, a Ray task each; every episode follows from (seed, its number) alone.
-
-    The collector is called with (environment config, seed, episode numbers, *more).
-    """
-    config = context.config
-    total = config.episodes.num_train + config.episodes.num_dev + config.episodes.num_test
-    size = math.ceil(total / config.resources.num_tasks)
-    parts = [list(range(first, min(first + size, total))) for first in range(0, total, size)]
-    task = ray.remote(num_cpus=config.resources.cpus_per_task)(collector)
-    waiting = [task.remote(config.environment, config.run.seed, part, *more) for part in parts]
-    episodes: list[Episode] = []
-    for done in waiting:
-        episodes += task_result(done)
-        context.progress({"episodes": float(len(episodes))})
-    return episodes
 
 
 def task_result(reference: Any) -> Any:
@@ -93,39 +103,25 @@ def task_result(reference: Any) -> Any:
         raise
 
 
-def _action_scale(config: Config, episodes: Sequence[Episode]) -> ActionScale | None:
+def _wanted(config: Config) -> int:
+    return config.episodes.num_train + config.episodes.num_dev + config.episodes.num_test
+
+
+def _action_scale(config: Config, seen: Census) -> ActionScale | None:
     """The environment's bounds where there is an environment, else the range of the training episodes' actions."""
-    train = [e for e in episodes if e.split == "train"]
-    sizes = {e.actions.shape[1] for e in episodes if e.actions is not None}
-    if not sizes:
+    if not seen.action_sizes:
         return None
     environment = make_environment(config.environment, 1)
     if environment is None:
-        return ActionScale.fit(train)
+        return seen.action_range()
     low, high = environment.action_low, environment.action_high
     environment.close()
-    if sizes != {len(low)}:
+    if seen.action_sizes != {len(low)}:
         raise DataError(
-            f"the episodes' actions have {sorted(sizes)} dimensions, environment {config.environment.id} takes "
-            f"{len(low)}; set environment.id=none or to the environment that they come from"
+            f"the episodes' actions have {sorted(seen.action_sizes)} dimensions, environment {config.environment.id} "
+            f"takes {len(low)}; set environment.id=none or to the environment that they come from"
         )
     return ActionScale(low, high)
-
-
-def _economics(episodes: Sequence[Episode]) -> dict[str, Any]:
-    train = [e for e in episodes if e.split == "train"]
-
-    def total(name: str) -> float:
-        return float(np.sum([e.metrics.get(name, math.nan) for e in train]))
-
-    attempts, hours = total("good_units") + total("errors"), total("duration_h")
-    return {
-        "episodes": len(episodes),
-        "steps": sum(len(e) for e in episodes),
-        **{f"num_{split}": sum(e.split == split for e in episodes) for split in ("train", "dev", "test")},
-        "mpl": total("good_units") / hours if hours > 0 else math.nan,
-        "error_rate": total("errors") / attempts if attempts > 0 else math.nan,
-    }
 
 
 def _files(config: Config) -> str | None:

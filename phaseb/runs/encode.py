@@ -12,7 +12,7 @@ from phaseb.config.root import Config
 from phaseb.data_parallel import LearnerContext
 from phaseb.episodes.actions import ActionScale
 from phaseb.episodes.episode import Episode
-from phaseb.episodes.shards import read_episodes
+from phaseb.episodes.streaming import sample_episodes
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.latents.arrays import Arrays, episode_arrays
 from phaseb.latents.bundle import EncoderBundle
@@ -42,7 +42,10 @@ class EncodeShard:
 def work(context: StageContext) -> dict[str, Any]:
     config, store = context.config, context.store
     scale = read_action_scale(store)
-    episodes = read_episodes(store.folder("episodes"), ("train", "dev"))
+    # Frames are the largest thing there is: what the encoder learns from is held, the rest passes shard by shard.
+    episodes = sample_episodes(
+        store.folder("episodes"), ("train", "dev"), config.memory.encoder_episodes, config.run.seed
+    )
     if config.reuse.encoder:
         seconds, bundle = 0.0, take_encoder(config, store)
     else:
@@ -94,7 +97,7 @@ def _rows(episodes: Sequence[Episode], bundle: EncoderBundle, scale: ActionScale
     return latents.z[inside], {f"state_{i}": state[:, i] for i in range(state.shape[1])}
 
 
-STAGE = Stage("encode", ("latents",), ("collect",), ("encoder", "latents"), work, outside=reused("encoder"))
+STAGE = Stage("encode", ("latents", "memory"), ("collect",), ("encoder", "latents"), work, outside=reused("encoder"))
 
 
 def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from phaseb.config.root import Config
 from phaseb.episodes.actions import ActionScale
-from phaseb.episodes.shards import read_trajectories
+from phaseb.episodes.streaming import sample_trajectories
 from phaseb.errors import ConfigError, PhasebError
 from phaseb.latents.bundle import EncoderBundle
 from phaseb.metrics import mean_interval, read_metrics, write_metrics
@@ -141,7 +141,7 @@ def _summary(
 ) -> dict[str, Any]:
     """What the report tells of the arms: every seed's numbers, and means with intervals over seeds."""
     config, store = context.config, context.store
-    test = read_trajectories(store.folder("latents"), ("test",))
+    test = sample_trajectories(store.folder("latents"), ("test",), config.memory.fit_episodes, config.run.seed)
     training = read_metrics(store.folder("policy"), "metrics.parquet")
     arms: dict[str, Any] = {}
     for arm, seed in runs:
@@ -199,7 +199,7 @@ class _Film:
 
 
 STAGE = Stage(
-    "evaluate", ("environment", "evaluation", "promotion", "valuation"), ("collect", "encode", "policy"),
+    "evaluate", ("environment", "evaluation", "promotion", "valuation", "memory"), ("collect", "encode", "policy"),
     ("evaluation", "promotion.json"), work,
 )  # fmt: skip
 

@@ -9,7 +9,8 @@ import numpy as np
 from phaseb.episodes.actions import ActionScale
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.formats.export import Exported
-from phaseb.episodes.shards import iter_episodes, read_trajectories
+from phaseb.episodes.shards import iter_episodes
+from phaseb.episodes.streaming import batches
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import ConfigError, DataError, PhasebError
 from phaseb.latents.bundle import EncoderBundle
@@ -76,17 +77,17 @@ def exported_episodes(store: Store, scale: ActionScale, only: str) -> Iterator[E
     if only in ("all", "trusted", "real"):
         yield from _real(store, frames=only == "real")
     if only != "real":
-        made = read_trajectories(store.folder("synthetic"))
-        for i in range(len(made)):
-            if (steps := _steps(made, i, only)) > 0:
-                yield _synthetic(made, i, steps, bundle, scale)
+        for made in batches(store.folder("synthetic")):
+            for i in range(len(made)):
+                if (steps := _steps(made, i, only)) > 0:
+                    yield _synthetic(made, i, steps, bundle, scale)
 
 
 def _real(store: Store, frames: bool) -> Iterator[Exported]:
-    latents = read_trajectories(store.folder("latents"), ("train",))
-    row_of = {name: i for i, name in enumerate(latents.ids)}
-    for episode in iter_episodes(store.folder("episodes"), ("train",), frames):
-        z = latents.z[row_of[episode.id], : len(episode) + 1]
+    # Latents are made shard by shard, so they come in the episodes' order.
+    latents = (z for part in batches(store.folder("latents"), ("train",)) for z in part.z)
+    for episode, padded in zip(iter_episodes(store.folder("episodes"), ("train",), frames), latents, strict=True):
+        z = padded[: len(episode) + 1]
         if episode.state is None and not frames:  # seen by camera alone: latents stand in for the state
             episode = replace(episode, state=z.copy())
         yield Exported(replace(episode, frames=episode.frames if frames else None), z)

@@ -13,7 +13,8 @@ from phaseb.checkpoint import checkpoint_digest
 from phaseb.config.judge import JudgeConfig
 from phaseb.config.root import Config
 from phaseb.episodes.episode import Episode
-from phaseb.episodes.shards import read_episodes, read_trajectories
+from phaseb.episodes.shards import iter_episodes
+from phaseb.episodes.streaming import sample_trajectories
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
 from phaseb.latents.bundle import EncoderBundle
@@ -39,7 +40,7 @@ Floats = NDArray[np.floating]
 def work(context: StageContext) -> dict[str, Any]:
     config, store = context.config, context.store
     horizon, seed = config.synthesis.horizon, config.run.seed
-    latents = read_trajectories(store.folder("latents"), ("train", "test"))
+    latents = sample_trajectories(store.folder("latents"), ("train", "test"), config.memory.fit_episodes, seed)
     test = latents.split("test").at_least(horizon)
     if len(test) < config.judge.num_folds * 2:
         raise DataError(
@@ -111,7 +112,7 @@ def _encoder_rungs(context: StageContext, test: Trajectories) -> dict[str, Pairs
     rungs = {"real": floor_pairs(test.z, test.actions, config.run.seed)}
     bundle = EncoderBundle.load(store.folder("encoder"))
     wanted = set(test.ids)
-    episodes = {e.id: e for e in read_episodes(store.folder("episodes"), ("test",)) if e.id in wanted}
+    episodes = {e.id: e for e in iter_episodes(store.folder("episodes"), ("test",)) if e.id in wanted}
     ordered = [episodes[name] for name in test.ids]
     again = _repeated(ordered, config)
     scale, horizon = read_action_scale(store), test.actions.shape[1]
@@ -157,7 +158,7 @@ def _rungs_up_to(config: JudgeConfig, horizon: int) -> JudgeConfig:
     return config.model_copy(update={"rungs": (*kept, str(horizon))})
 
 
-STAGE = Stage("judge", ("judge", "synthesis"), ("collect", "encode", "world-model"), ("judges.json",), work)
+STAGE = Stage("judge", ("judge", "synthesis", "memory"), ("collect", "encode", "world-model"), ("judges.json",), work)
 
 
 def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:

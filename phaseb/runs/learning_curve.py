@@ -12,7 +12,7 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from phaseb.episodes.shards import read_trajectories
+from phaseb.episodes.streaming import sample_trajectories
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
 from phaseb.metrics import mean_interval
@@ -22,7 +22,7 @@ from phaseb.policy.fqe import fitted_q_evaluation
 from phaseb.promotion.worth import episodes_worth
 from phaseb.runs.collect import task_result
 from phaseb.runs.evaluate import play
-from phaseb.runs.policy import train_arms
+from phaseb.runs.policy import every_episode, train_arms
 from phaseb.runs.stage import StageContext
 from phaseb.seeding import numpy_generator
 from phaseb.storage import Store
@@ -43,7 +43,7 @@ def learning_curve(context: StageContext, home: Store) -> dict[str, Any]:
         DataError: where two shares are the same number of episodes.
     """
     config, store = context.config, context.store
-    train = read_trajectories(store.folder("latents"), ("train",))
+    train = sample_trajectories(store.folder("latents"), ("train",), config.memory.fit_episodes, config.run.seed)
     sizes = [max(1, round(share * len(train))) for share in config.worth.curve]
     if len(set(sizes)) < len(sizes):
         raise DataError(f"worth.curve makes parts of {sizes} of {len(train)} episodes: set shares further apart")
@@ -79,10 +79,11 @@ def told(sizes: list[int], real_only: Floats, gated: Floats, unit: str, seed: in
 def _train(context: StageContext, folder: Store, train: Trajectories, rows: NDArray[np.int64],
            arms: tuple[str, ...]) -> None:  # fmt: skip
     part = train.select(np.sort(rows))
-    made = read_trajectories(context.store.folder("synthetic"))
-    kept = [start in set(part.ids) for start in made.lineage["start_episode"]]
+    known = set(part.ids)
+    _, made = every_episode(context.config, context.store, train)
+    kept = (some.select(np.array([start in known for start in some.lineage["start_episode"]])) for some in made)
     alone = context.config.model_copy(update={"arms": context.config.arms.model_copy(update={"names": arms})})
-    train_arms(replace(context, config=alone), folder, part, made.select(kept))
+    train_arms(replace(context, config=alone), folder, part, [part], kept)
 
 
 def _earned(context: StageContext, folder: Store, arm: str) -> dict[str, Floats]:
@@ -91,7 +92,7 @@ def _earned(context: StageContext, folder: Store, arm: str) -> dict[str, Floats]
     config, store = context.config, context.store
     seeds = range(config.arms.num_seeds)
     if config.environment.id == "none":
-        held_out = read_trajectories(store.folder("latents"), ("dev",))
+        held_out = sample_trajectories(store.folder("latents"), ("dev",), config.memory.fit_episodes, config.run.seed)
         actors = [Actor.load(folder.folder(arm, str(s))) for s in seeds]
         values = fitted_q_evaluation(config.evaluation.fqe, actors, held_out, config.run.seed).values.mean(1)
         return {RETURN: values, NET: np.full(len(values), np.nan)}

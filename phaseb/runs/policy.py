@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from phaseb.config.policy import PolicyConfig
 from phaseb.config.root import Config
 from phaseb.data_parallel import LearnerContext
-from phaseb.episodes.shards import read_trajectories
+from phaseb.episodes.streaming import batches, lengths_of, sample_trajectories
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.metrics import write_metrics
 from phaseb.policy.actor import Actor
@@ -23,6 +23,7 @@ from phaseb.policy.learner import SACLearner
 from phaseb.replay.accounting import Accounting
 from phaseb.replay.client import ReplayClient
 from phaseb.replay.local import LocalReplay
+from phaseb.replay.routing import rows_per_shard
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.spec import SampleSpec
 from phaseb.runs.following import FOLLOWING_ARM, following, foreseen, own_column
@@ -84,28 +85,53 @@ class ArmsLearner(SACLearner):
 
 
 def work(context: StageContext) -> dict[str, Any]:
-    store = context.store
-    real = read_trajectories(store.folder("latents"), ("train",))
-    return train_arms(context, store.folder("policy"), real, read_trajectories(store.folder("synthetic")))
+    config, store = context.config, context.store
+    real = sample_trajectories(store.folder("latents"), ("train",), config.memory.fit_episodes, config.run.seed)
+    return train_arms(context, store.folder("policy"), real, *every_episode(config, store, real))
 
 
-def train_arms(context: StageContext, home: Store, real: Trajectories, synthetic: Trajectories) -> dict[str, Any]:
+def every_episode(
+    config: Config, store: Store, real: Trajectories
+) -> tuple[Iterable[Trajectories], Iterable[Trajectories]]:
+    """All real training episodes and all synthetic ones of a run, batch by batch; of more than the replay shards have
+    room for, an even share: whatever were inserted last would push the rest out."""
+    schema = schema_of(real, runs_of(config)[0])
+    room = rows_per_shard(schema, config.replay) * config.replay.num_shards
+    found = []
+    for folder, splits in ((store.folder("latents"), ("train",)), (store.folder("synthetic"), ())):
+        rows = int((lengths_of(folder, splits) + 1).sum())
+        found.append(batches(folder, splits, share=min(1.0, room / rows), seed=config.run.seed))
+    return found[0], found[1]
+
+
+def train_arms(
+    context: StageContext, home: Store, real: Trajectories, every_real: Iterable[Trajectories],
+    every_synthetic: Iterable[Trajectories],
+) -> dict[str, Any]:  # fmt: skip
     """Train the config's arms and seeds into `home` on some real and synthetic episodes of the run.
+
+    Args:
+        context: of the stage.
+        home: the folder of the policies.
+        real: real episodes (a sample of them) that rollouts branch from, bounds and levels of actions are taken from.
+        every_real: all of them, in parts; they go into the replay.
+        every_synthetic: likewise the synthetic ones.
 
     Returns:
         metrics of the end of the training.
     """
     config, store = context.config, context.store
-    held_out = read_trajectories(store.folder("latents"), ("dev",))
+    held_out = sample_trajectories(store.folder("latents"), ("dev",), config.memory.fit_episodes, config.run.seed)
     arms, streams = runs_of(config)
-    if FOLLOWING_ARM in config.arms.names and not config.policy.augmentation.enabled and len(synthetic):
-        synthetic = _foretold(config, store, held_out if len(held_out) else real, synthetic)
+    if FOLLOWING_ARM in config.arms.names and not config.policy.augmentation.enabled:
+        known = held_out if len(held_out) else real
+        every_synthetic = (_foretold(config, store, known, part) for part in every_synthetic if len(part))
     # Shards write down what they are given, so that one that is killed comes back whole. What a killed run left is
     # dropped: a resumed one fills its buffer anew, and so draws what an uninterrupted one would.
     home.delete("replay")
     replay = start_replay(real, arms, config, home.folder("replay"))
     begin_s = time.monotonic()
-    insert_all(replay, real, synthetic)
+    insert_all(replay, real, every_real, every_synthetic)
     filled = {"inserted": replay.num_transitions, "insert_s": time.monotonic() - begin_s}
     reference = uncertainty_reference(store, held_out, config)
     data = PolicyData(replay, arms, streams, real, held_out, store, reference)
@@ -148,25 +174,35 @@ def fill_replay(real: Trajectories, synthetic: Trajectories, arms: Sequence[RunS
                 folder: Store | None) -> Replay:  # fmt: skip
     """A buffer with all real and synthetic transitions: on Ray shards that write into `folder`, or in this process."""
     replay = start_replay(real, arms, config, folder)
-    insert_all(replay, real, synthetic)
+    insert_all(replay, real, [real], [synthetic])
     return replay
 
 
 def start_replay(real: Trajectories, arms: Sequence[RunSpec], config: Config, folder: Store | None) -> Replay:
     """The same, still empty."""
-    own = tuple(own_column(spec.name) for spec in arms if spec.arm == FOLLOWING_ARM)
-    schema = TransitionSchema(real.z.shape[-1], real.actions.shape[-1], ("weight", "stored", "bounds", *own))
+    schema = schema_of(real, arms)
     if config.resources.num_workers == 0:
         return LocalReplay(schema, config.replay)
     return ReplayClient.start(schema, config.replay, folder)
 
 
-def insert_all(replay: Replay, real: Trajectories, synthetic: Trajectories) -> None:
-    """Insert all transitions, the synthetic ones with the weights by which the arms draw them."""
-    replay.insert(real, "real")
-    weights = synthetic.weights if synthetic.weights is not None else np.zeros_like(synthetic.rewards)
-    columns = {"weight": weights, "stored": np.ones_like(weights), "bounds": _in_bounds(real, synthetic)}
-    replay.insert(synthetic, "synthetic", columns)
+def schema_of(real: Trajectories, arms: Sequence[RunSpec]) -> TransitionSchema:
+    """What a transition of these episodes holds: a weight column for each way that an arm draws synthetic ones."""
+    own = tuple(own_column(spec.name) for spec in arms if spec.arm == FOLLOWING_ARM)
+    return TransitionSchema(real.z.shape[-1], real.actions.shape[-1], ("weight", "stored", "bounds", *own))
+
+
+def insert_all(
+    replay: Replay, real: Trajectories, every_real: Iterable[Trajectories], every_synthetic: Iterable[Trajectories]
+) -> None:
+    """Insert all transitions, the synthetic ones with the weights by which the arms draw them (see `train_arms`)."""
+    for part in every_real:
+        if len(part):
+            replay.insert(part, "real")
+    for made in (part for part in every_synthetic if len(part)):
+        weights = made.weights if made.weights is not None else np.zeros_like(made.rewards)
+        columns = {"weight": weights, "stored": np.ones_like(weights), "bounds": _in_bounds(real, made)}
+        replay.insert(made, "synthetic", columns)
 
 
 def runs_of(config: Config) -> tuple[tuple[RunSpec, ...], tuple[SampleSpec, ...]]:
@@ -229,7 +265,7 @@ def _in_bounds(real: Trajectories, synthetic: Trajectories) -> NDArray[np.float3
     return np.repeat(passed[:, None], steps, 1).astype(np.float32)
 
 
-STAGE = Stage("policy", ("arms", "policy", "replay"), ("encode", "world-model", "trust"), ("policy",), work)
+STAGE = Stage("policy", ("arms", "policy", "replay", "memory"), ("encode", "world-model", "trust"), ("policy",), work)
 
 
 def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:

@@ -7,7 +7,7 @@ import torch
 
 from phaseb.config.promotion import PromotionConfig
 from phaseb.config.root import Config
-from phaseb.episodes.shards import read_trajectories
+from phaseb.episodes.streaming import lengths_of, sample_trajectories
 from phaseb.errors import ConfigError
 from phaseb.policy.actor import Actor
 from phaseb.policy.fqe import FqeResult, fitted_q_evaluation
@@ -34,7 +34,9 @@ def by_estimate(context: StageContext, runs: Runs) -> tuple[dict[str, dict[int, 
     On dev and training episodes: twice the data tells policies apart better than data that none was trained on.
     """
     config, store = context.config, context.store
-    recorded = read_trajectories(store.folder("latents"), ("train", "dev"))
+    recorded = sample_trajectories(
+        store.folder("latents"), ("train", "dev"), config.memory.fit_episodes, config.run.seed
+    )
     actors = [Actor.load(store.folder("policy", arm, str(seed))) for arm, seed in runs]
     result = fitted_q_evaluation(config.evaluation.fqe, actors, recorded, config.run.seed)
     measured: dict[str, dict[int, dict[str, float]]] = {}
@@ -92,7 +94,7 @@ def check_disjoint(context: StageContext) -> None:
 
 def recorded_scale(config: Config, store: Store) -> Scale:
     """What the training episodes earned or lost, one by one."""
-    real = read_trajectories(store.folder("latents"), ("train",))
+    real = sample_trajectories(store.folder("latents"), ("train",), config.memory.fit_episodes, config.run.seed)
     returns = {"return": real.rewards.sum(1).astype(float)}
     columns = {name: values for name, values in real.metrics.items() if name in ECONOMICS} | returns
     rows = [{name: float(values[i]) for name, values in columns.items()} for i in range(len(real))]
@@ -100,4 +102,4 @@ def recorded_scale(config: Config, store: Store) -> Scale:
 
 
 def _num_train(store: Store) -> int:
-    return len(read_trajectories(store.folder("latents"), ("train",)))
+    return len(lengths_of(store.folder("latents"), ("train",)))

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from phaseb.checkpoint import checkpoint_digest
 from phaseb.config.root import Config
 from phaseb.config.synthesis import SynthesisConfig
-from phaseb.episodes.shards import read_trajectories, write_trajectories
+from phaseb.episodes.shards import clear_shards, shard_name, write_shard
+from phaseb.episodes.streaming import lengths_of, sample_trajectories
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
 from phaseb.runs.result import Callback, RunResult
@@ -20,6 +21,8 @@ from phaseb.runs.stage import Stage, StageContext
 from phaseb.seeding import numpy_generator, torch_generator
 from phaseb.storage import Store
 from phaseb.world_model.own import WorldModels, load_world_model
+
+ROLLOUTS_AT_ONCE = 4096  # of a plan, held while it is drawn
 
 
 class RollOut:
@@ -35,16 +38,37 @@ class RollOut:
 
 def work(context: StageContext) -> dict[str, Any]:
     config, store = context.config, context.store
-    train = read_trajectories(store.folder("latents"), ("train",))
-    plan = make_plan(train, config.synthesis, config.run.seed)
-    write_trajectories(store.folder("rollouts", "plan"), plan, config.synthesis.batch_size)
+    train = sample_trajectories(
+        store.folder("latents"), ("train",), config.memory.fit_episodes, config.run.seed, config.synthesis.horizon
+    )
+    write_plan(store.folder("rollouts", "plan"), train, config.synthesis, config.run.seed)
     over_shards(context, "rollouts/plan", "rollouts/made", RollOut, (store.folder("world_model"), config.run.seed))
-    made = read_trajectories(store.folder("rollouts", "made"))
-    return {"episodes": len(made), "transitions": int(made.lengths.sum())}
+    lengths = lengths_of(store.folder("rollouts", "made"))
+    return {"episodes": len(lengths), "transitions": int(lengths.sum())}
 
 
-def make_plan(real: Trajectories, config: SynthesisConfig, seed: int) -> Trajectories:
+def write_plan(target: Store, real: Trajectories, config: SynthesisConfig, seed: int) -> None:
+    """A plan of any length in shards of `batch_size`, drawn block by block: `make_plan` draws the only one of a short
+    plan, and each of a long one's."""
+    size, total = config.batch_size, -(-config.num_episodes // config.batch_size)
+    block = max(1, ROLLOUTS_AT_ONCE // size) * size
+    clear_shards(target, keep=[shard_name(i, total) for i in range(total)])
+    for first in range(0, config.num_episodes, block):
+        count = min(block, config.num_episodes - first)
+        part = make_plan(real, config.model_copy(update={"num_episodes": count}), seed, first)
+        for row in range(0, count, size):
+            name = shard_name((first + row) // size, total)
+            write_shard(target, name, part.select(range(row, min(row + size, count))))
+
+
+def make_plan(real: Trajectories, config: SynthesisConfig, seed: int, first: int = 0) -> Trajectories:
     """Starts and actions of `num_episodes` rollouts: every real episode in turn, recorded or perturbed actions.
+
+    Args:
+        real: the episodes that rollouts start from.
+        config: how many, how long, under whose actions.
+        seed: of the draws.
+        first: number of the first rollout, where this is a later block of a long plan.
 
     Raises:
         DataError: where no real episode is as long as the horizon.
@@ -52,10 +76,10 @@ def make_plan(real: Trajectories, config: SynthesisConfig, seed: int) -> Traject
     full = real.at_least(config.horizon)
     if len(full) == 0:
         raise DataError(
-            f"no training episode has {config.horizon} steps (the longest has {int(real.lengths.max())}); "
+            f"no training episode has {config.horizon} steps (the longest has {int(real.lengths.max(initial=0))}); "
             "lower synthesis.horizon and world_model.horizon.steps, or import longer episodes"
         )
-    rng = numpy_generator(seed, "synthesis", "plan")
+    rng = numpy_generator(seed, "synthesis", "plan", *([first] if first else []))
     starts = np.concatenate([rng.permutation(len(full)) for _ in range(-(-config.num_episodes // len(full)))])
     plan = full.select(starts[: config.num_episodes])
     perturbed = rng.random(len(plan)) >= config.action_sources.recorded / (
@@ -64,7 +88,7 @@ def make_plan(real: Trajectories, config: SynthesisConfig, seed: int) -> Traject
     noise = perturbed[:, None, None] * _correlated_noise(rng, plan.actions.shape, config)
     return replace(
         plan, actions=np.clip(plan.actions + noise, -1, 1).astype(np.float32),
-        ids=tuple(f"synthetic-{i:06d}" for i in range(len(plan))), splits=("",) * len(plan), metrics={},
+        ids=tuple(f"synthetic-{first + i:06d}" for i in range(len(plan))), splits=("",) * len(plan), metrics={},
         lineage={"start_episode": plan.ids, "model": ("",) * len(plan),
                  "action_source": tuple("perturbed" if p else "recorded" for p in perturbed)},
         start_step=np.zeros(len(plan), np.int64),
@@ -95,7 +119,8 @@ def _correlated_noise(rng: np.random.Generator, shape: tuple[int, ...], config: 
     return config.perturbation * noise
 
 
-STAGE = Stage("synthesize", ("synthesis",), ("encode", "world-model"), ("rollouts/plan", "rollouts/made"), work)
+STAGE = Stage("synthesize", ("synthesis", "memory"), ("encode", "world-model"), ("rollouts/plan", "rollouts/made"),
+              work)  # fmt: skip
 
 
 def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:

@@ -14,6 +14,7 @@ from phaseb.config.synthesis import ActionSources
 from phaseb.config.trust import TrustConfig
 from phaseb.data_parallel import LearnerContext
 from phaseb.episodes.shards import read_trajectories, write_trajectories
+from phaseb.episodes.streaming import batches, lengths_of, sample_trajectories, thin
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.metrics import write_metrics
 from phaseb.runs.collect import task_result
@@ -31,7 +32,7 @@ from phaseb.trust.bundle import TrustBundle
 from phaseb.trust.gate import effective_contribution, pass_rate
 from phaseb.trust.learner import TrustLearner, make_learner
 from phaseb.world_model.own import load_world_model
-from phaseb.world_model.statistics import bounds_pass
+from phaseb.world_model.statistics import within_bounds
 
 NUM_PASSING = 200
 PASSING = (("pass_rate", "train", 1.0), ("pass_rate_held_out", "dev", 1.0), ("pass_rate_perturbed", "train", 0.0))
@@ -57,24 +58,33 @@ class ScoreShard:
 
 def work(context: StageContext) -> dict[str, Any]:
     config, store = context.config, context.store
-    latents = read_trajectories(store.folder("latents"), ("train", "dev"))
+    latents = sample_trajectories(
+        store.folder("latents"), ("train", "dev"), config.memory.fit_episodes, config.run.seed
+    )
     train = latents.split("train").at_least(config.synthesis.horizon)
     if config.reuse.trust:
         take_trust(config, store)
         bundle = TrustBundle.load(store.folder("trust"))
     else:
-        bundle = _trained(context, train)
+        bundle = _trained(context, train, gate_side(config, latents.split("train")))
     reference = uncertainty_reference(store, latents.split("dev"), config)
     over_shards(context, "rollouts/made", "synthetic", ScoreShard, (store.folder("trust"), reference))
-    made = read_trajectories(store.folder("synthetic"))
-    numbers = _numbers(bundle, made, _negatives(context, train), train, config)
+    numbers = _numbers(bundle, _negatives(context, train), config) | synthetic_numbers(store, train, config)
     return numbers | pass_rates(bundle, store, latents, config)
 
 
-def _trained(context: StageContext, train: Trajectories) -> TrustBundle:
+def gate_side(config: Config, train: Trajectories) -> Trajectories:
+    """The gate's real side: of all training episodes at hand those that the critic did not see, long enough, and no
+    more of them than the pool of the gate's material may hold."""
+    # Dealt before the short ones go: the critic's side was dealt out of all of them.
+    own = gate_episodes(config, train).at_least(config.synthesis.horizon)
+    return thin(own, config.memory.gate_episodes, config.run.seed)
+
+
+def _trained(context: StageContext, train: Trajectories, own: Trajectories) -> TrustBundle:
     config, store = context.config, context.store
     negatives = _negatives(context, train)
-    data = TrustData(gate_episodes(config, train), negatives)
+    data = TrustData(own, negatives)
     seed = derive_seed(config.run.seed, "trust")
     factory = functools.partial(_make_learner, config.trust)
     result = fit(
@@ -134,20 +144,33 @@ def _make_learner(config: TrustConfig, data: TrustData, context: LearnerContext)
     return make_learner(config, data.real, data.negatives, context)
 
 
-def _numbers(bundle: TrustBundle, made: Trajectories, negatives: Trajectories, train: Trajectories,
-             config: Config) -> dict[str, Any]:  # fmt: skip
+def _numbers(bundle: TrustBundle, negatives: Trajectories, config: Config) -> dict[str, Any]:
     analysis, passing = bundle.analysis, bundle.thresholds.passing
     report = bundle.score(negatives.select([m == f"report-{config.generators.num_steps}" for m in _models(negatives)]))
     assert report.episode_trust is not None
-    assert made.weights is not None
-    count = min(len(train), len(made))
     return {
         "roc_auc": analysis["roc_auc"], "val_accuracy": analysis["val_accuracy"], "ece": analysis["ece"]["fused"],
         "ece_transition": analysis["ece"]["transition"], "trust_gap": analysis["trust_gap"],
         "report_model_fail_rate": 1 - pass_rate(report.episode_trust, passing),
-        "bounds_pass_synthetic": bounds_pass(train.z[:count, 1:], made.z[:, 1:]),
-        "effective_contribution": effective_contribution(made.weights[made.mask], int(train.lengths.sum())),
     }  # fmt: skip
+
+
+def synthetic_numbers(store: Store, train: Trajectories, config: Config) -> dict[str, float]:
+    """What the gate left of all rollouts, which pass batch by batch.
+
+    Args:
+        train: real episodes (a sample of them) that bounds are taken from.
+    """
+    folder, horizon = store.folder("synthetic"), config.synthesis.horizon
+    total, recorded = len(lengths_of(folder)), lengths_of(store.folder("latents"), ("train",))
+    passed, weight = 0, 0.0
+    for made in batches(folder):
+        assert made.weights is not None
+        passed += int(within_bounds(train.z[: min(len(train), total), 1:], made.z[:, 1:]).sum())
+        weight += float(np.sum(made.weights[made.mask]))
+    num_real = len(recorded[recorded >= horizon]) * horizon
+    contribution = effective_contribution(np.array([weight]), num_real)
+    return {"bounds_pass_synthetic": passed / total, "effective_contribution": contribution}
 
 
 def _models(made: Trajectories) -> tuple[str, ...]:
@@ -155,7 +178,7 @@ def _models(made: Trajectories) -> tuple[str, ...]:
 
 
 STAGE = Stage(
-    "trust", ("trust", "generators", "synthesis"), ("encode", "world-model", "synthesize"),
+    "trust", ("trust", "generators", "synthesis", "memory"), ("encode", "world-model", "synthesize"),
     ("trust", "synthetic"), work, outside=reused("trust"),
 )  # fmt: skip
 

@@ -13,7 +13,7 @@ from phaseb.config.root import Config
 from phaseb.config.trust import CriticConfig
 from phaseb.config.world_model import BUILT_IN, WorldModelConfig
 from phaseb.data_parallel import LearnerContext
-from phaseb.episodes.shards import read_trajectories
+from phaseb.episodes.streaming import sample_trajectories
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.metrics import write_metrics
 from phaseb.runs.collect import task_result
@@ -33,7 +33,10 @@ from phaseb.world_model.statistics import latent_statistics, open_loop_rmse
 
 def work(context: StageContext) -> dict[str, Any]:
     config, store = context.config, context.store
-    data = read_trajectories(store.folder("latents"), ("train", "dev"))
+    # A fit draws windows at random from what it holds: of a set larger than `memory.fit_episodes`, an even sample.
+    data = sample_trajectories(
+        store.folder("latents"), ("train", "dev"), config.memory.fit_episodes, config.run.seed
+    )
     start = time.monotonic()
     bundle: WorldModels
     if config.reuse.world_model:
@@ -99,7 +102,7 @@ def open_loop_quality(bundle: WorldModels, held_out: Trajectories, horizon: int,
     }
 
 
-STAGE = Stage("world-model", ("world_model", "trust", "synthesis"), ("encode",), ("world_model",), work,
+STAGE = Stage("world-model", ("world_model", "trust", "synthesis", "memory"), ("encode",), ("world_model",), work,
               outside=reused("world_model"))  # fmt: skip
 
 

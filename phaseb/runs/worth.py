@@ -17,7 +17,7 @@ from scipy import stats
 
 from phaseb.bricks.credit import Recorded, agreement, credited
 from phaseb.config.root import Config
-from phaseb.episodes.shards import read_trajectories
+from phaseb.episodes.streaming import sample_trajectories
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
 from phaseb.latents.bundle import EncoderBundle
@@ -27,10 +27,11 @@ from phaseb.policy.evaluation import Row, aggregate
 from phaseb.policy.fqe import fitted_q_evaluation
 from phaseb.promotion.paired import rate, unit_of
 from phaseb.report.worth import FILE
+from phaseb.runs.bricks import brick_of_episodes
 from phaseb.runs.collect import read_action_scale, task_result
 from phaseb.runs.evaluate import play
 from phaseb.runs.learning_curve import learning_curve
-from phaseb.runs.policy import train_arms
+from phaseb.runs.policy import every_episode, train_arms
 from phaseb.runs.result import Callback, RunResult
 from phaseb.runs.shipped import Crew, collect_by_policy
 from phaseb.runs.stage import Stage, StageContext
@@ -45,13 +46,14 @@ def work(context: StageContext) -> dict[str, Any]:
     config, store = context.config, context.store
     manifest = store.read_json("bricks", "manifest.json")
     arm = str(store.read_json("promotion.json")["shipped"])
-    train = read_trajectories(store.folder("latents"), ("train",))
-    brick_of = {episode: brick["id"] for brick in manifest["bricks"] for episode in brick["members"]}
+    train = _sample(context, "train")
+    brick_of = brick_of_episodes(store)
     labels = np.array([brick_of[name] for name in train.ids])
+    counts = Counter(brick_of.values())
     names = [brick["id"] for brick in manifest["bricks"] if (labels == brick["id"]).any()]
     share = _estimate(context, arm, train, labels, names)
     rows: list[dict[str, Any]] = [
-        {"brick": name, "episodes": int((labels == name).sum()), "estimate": float(share[i]),
+        {"brick": name, "episodes": counts[name], "estimate": float(share[i]),
          "operators": _operators(train, labels == name), "economics": _economics(manifest, name)}
         for i, name in enumerate(names)
     ]  # fmt: skip
@@ -59,12 +61,12 @@ def work(context: StageContext) -> dict[str, Any]:
         if len(names) < 2:
             raise DataError("one brick alone cannot be left out; set bricks.num_bricks, or worth.method=estimate")
         for i, row in enumerate(rows):
-            row |= _left_out(context, arm, labels == row["brick"], str(row["brick"]))
+            row |= _left_out(context, arm, train, brick_of, str(row["brick"]))
             context.progress({"step": float(i + 1), "num_steps": float(len(rows))})
     ranks = agreement(share, np.array([row["loss"]["difference"] for row in rows])) if "loss" in rows[0] else None
     told: dict[str, Any] = {
         "arm": arm, "method": config.worth.method, "bricks": rows, "rank_correlation": ranks,
-        "next": recommendation(config, store, rows),
+        "next": recommendation(config, store, rows, train),
         "episodes_worth": learning_curve(context, store.folder(FOLDER, "curve")) if config.worth.curve else None,
     }  # fmt: skip
     store.write_json(told, *FILE)
@@ -72,7 +74,9 @@ def work(context: StageContext) -> dict[str, Any]:
     return metrics | ({"episodes_worth": told["episodes_worth"]["told"]} if config.worth.curve else {})
 
 
-def recommendation(config: Config, store: Store, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def recommendation(
+    config: Config, store: Store, rows: Sequence[Mapping[str, Any]], train: Trajectories
+) -> dict[str, Any]:
     """What to collect next: more like the brick whose episodes earned most each, from starts that teach the model."""
     value = [(row["loss"]["difference"] if "loss" in row else row["estimate"]) / row["episodes"] for row in rows]
     best = rows[int(np.argmax(value))]
@@ -83,7 +87,7 @@ def recommendation(config: Config, store: Store, rows: Sequence[Mapping[str, Any
     z = first_latents(config, store, seeds)
     doubt = disagreement(config, store, z)
     most = np.argsort(-doubt)[: max(1, len(seeds) // 4)]
-    known = read_trajectories(store.folder("latents"), ("train",)).z[:, 0]
+    known = train.z[:, 0]
     bundle = EncoderBundle.load(store.folder("encoder"))
     told["starts"] = {"doubt": float(doubt[most].mean()), "doubt_of_all": float(doubt.mean())}
     if bundle.decoder is not None:
@@ -102,7 +106,7 @@ def _estimate(
     brick = np.repeat([names.index(label) for label in labels], train.lengths)
     recorded = Recorded(train.z[:, :-1][mask], train.actions[mask], brick)
     if config.environment.id == "none":
-        lived = read_trajectories(store.folder("latents"), ("dev",))
+        lived = _sample(context, "dev")
         z = lived.z[:, :-1][lived.mask]
         actors = [Actor.load(store.folder("policy", arm, str(s))) for s in range(config.arms.num_seeds)]
         parts = [credited((z, actor.act(z)), recorded, len(names), config.worth.neighbours) for actor in actors]
@@ -118,18 +122,25 @@ def _estimate(
     return credited(steps, recorded, len(names), config.worth.neighbours)
 
 
-def _left_out(context: StageContext, arm: str, out: NDArray[np.bool_], name: str) -> dict[str, Any]:
+def _left_out(
+    context: StageContext, arm: str, train: Trajectories, brick_of: Mapping[str, str], name: str
+) -> dict[str, Any]:
     """What the shipped arm loses without the brick's episodes and the rollouts that start in them."""
     config, store = context.config, context.store
-    train = read_trajectories(store.folder("latents"), ("train",))
-    gone = {episode for episode, is_out in zip(train.ids, out, strict=True) if is_out}
-    made = read_trajectories(store.folder("synthetic"))
-    kept = [start not in gone for start in made.lineage["start_episode"]]
+
+    def kept(data: Trajectories, origins: Sequence[str]) -> Trajectories:
+        return data.select(np.array([brick_of.get(origin) != name for origin in origins], dtype=bool))
+
+    every_real, made = every_episode(config, store, train)
+    every_made = (kept(part, part.lineage["start_episode"]) for part in made)
+    left = kept(train, train.ids)
     alone = config.model_copy(update={"arms": config.arms.model_copy(update={"names": (arm,)})})
     folder = store.folder(FOLDER, name)
-    train_arms(replace(context, config=alone), folder, train.select(~out), made.select(kept))
+    train_arms(
+        replace(context, config=alone), folder, left, (kept(part, part.ids) for part in every_real), every_made
+    )
     measure = _by_estimate if config.environment.id == "none" else _in_physics
-    return {"loss": measure(context, arm, folder), "left": int((~out).sum())}
+    return {"loss": measure(context, arm, folder), "left": sum(brick != name for brick in brick_of.values())}
 
 
 def _in_physics(context: StageContext, arm: str, folder: Store) -> dict[str, Any]:
@@ -153,7 +164,7 @@ def _in_physics(context: StageContext, arm: str, folder: Store) -> dict[str, Any
 def _by_estimate(context: StageContext, arm: str, folder: Store) -> dict[str, Any]:
     """The same by fitted Q evaluation, in returns."""
     config, store = context.config, context.store
-    held_out = read_trajectories(store.folder("latents"), ("dev",))
+    held_out = _sample(context, "dev")
     seeds = range(config.arms.num_seeds)
     homes = [store.folder("policy"), folder]
     actors = [Actor.load(home.folder(arm, str(s))) for home in homes for s in seeds]
@@ -163,6 +174,12 @@ def _by_estimate(context: StageContext, arm: str, folder: Store) -> dict[str, An
     low, high = np.quantile(members, [tail, 1 - tail])
     return {"difference": float(members.mean()), "low": float(low), "high": float(high), "unit": "return",
             "without": None}  # fmt: skip
+
+
+def _sample(context: StageContext, split: str) -> Trajectories:
+    config = context.config
+    latents = context.store.folder("latents")
+    return sample_trajectories(latents, (split,), config.memory.fit_episodes, config.run.seed)
 
 
 def _operators(train: Trajectories, rows: NDArray[np.bool_]) -> dict[str, int]:
@@ -181,7 +198,7 @@ def _economics(manifest: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 STAGE = Stage(
-    "worth", ("worth", "environment", "evaluation", "valuation"),
+    "worth", ("worth", "environment", "evaluation", "valuation", "memory"),
     ("collect", "encode", "bricks", "world-model", "trust", "policy", "evaluate"), (FOLDER,), work,
 )  # fmt: skip
 

@@ -15,7 +15,7 @@ from phaseb.episodes.formats.npz import write_npz
 from phaseb.episodes.imports import import_episodes
 from phaseb.episodes.shards import digest, read_episodes, shard_names, write_episodes
 from phaseb.episodes.sources import Entry, fingerprint, open_source
-from phaseb.episodes.splits import assign_splits
+from phaseb.episodes.splits import choose_splits
 from phaseb.errors import ConfigError, DataError
 from phaseb.storage import Store
 
@@ -37,7 +37,7 @@ def test_everything_is_read_split_and_sharded(tmp_path: Path) -> None:
     assert [e.id for e in episodes] == [f"e{i}" for i in range(10)]
     assert Counter(e.split for e in episodes) == {"train": 6, "dev": 2, "test": 2}
     listed = list(open_source(config).read(range(10)))
-    assert [e.split for e in episodes] == [e.split for e in assign_splits(listed, config, 5)]
+    assert [e.split for e in episodes] == choose_splits([(e.id, e.split) for e in listed], config, 5)
 
 
 @pytest.mark.parametrize("source", ["minari-hdf5", "minari-arrow", "lerobot-v3", "lerobot-v21"])

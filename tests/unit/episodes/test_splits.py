@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from phaseb.config.episodes import EpisodesConfig
 from phaseb.episodes.episode import Episode
-from phaseb.episodes.splits import assign_splits, require_steps
+from phaseb.episodes.splits import choose_splits, require_steps
 from phaseb.errors import DataError
 
 
@@ -18,6 +18,12 @@ def some(number: int) -> list[Episode]:
 
 def imported(dev: float = 0.2, test: float = 0.2) -> EpisodesConfig:
     return EpisodesConfig(source="npz", path="x.npz", dev_fraction=dev, test_fraction=test)
+
+
+def assign_splits(episodes: list[Episode], config: EpisodesConfig, seed: int) -> list[Episode]:
+    """The episodes, each with the split that is chosen for it."""
+    chosen = choose_splits([(e.id, e.split) for e in episodes], config, seed)
+    return [replace(episode, split=role) for episode, role in zip(episodes, chosen, strict=True)]
 
 
 def roles(episodes: list[Episode]) -> dict[str, str]:
@@ -72,7 +78,7 @@ def test_repeated_ids_are_refused() -> None:
 
 
 def test_episodes_shorter_than_the_horizon_are_said() -> None:
-    lengths = [make_episode("a", 5), make_episode("b", 9), replace(make_episode("c", 30), split="test")]
+    lengths = [5, 9]
     with pytest.raises(DataError, match="1 of 2 training episodes have 6 steps, the longest has 9"):
         require_steps(lengths, 6)
     require_steps(lengths, 5)
