@@ -1,179 +1,180 @@
 """Do time an episode and memory stay flat from 500 episodes to many times as many, stage by stage?
 
-    OMP_NUM_THREADS=1 python benchmarks/scale.py [--small 500] [--large 10000] [--quick] [--out FILE]
+    OMP_NUM_THREADS=1 python benchmarks/scale.py [--sizes 500 5000 50000] [--folder DIR] [--quick] [--out FILE]
 
-The cell makes the episodes (state observations, 60 steps). Every stage runs at both sizes in a process of its own,
-which tells its processor time and the most memory it held: recording into shards, reading shards, latents (here
-standardised states) shard by shard, bricks, rollouts of an untrained ensemble from every episode, replay (insert with a
-fixed capacity, then draw). Reading is also measured against pyarrow reading the same files bare.
+The cell makes the episodes (state observations, 60 steps). Then the stages of a run go over them as they are: import
+(from Parquet files), encode, bricks, synthesize (as many rollouts as episodes), trust, and the filling of the replay
+(default capacity, then drawn from). Each is done at each size in a process of its own, without Ray's workers, so that
+one process's memory is all there is; it tells its processor time and the most memory it held. Networks are trained for
+a few steps alone: a training's length does not go with the number of episodes.
+
+Told are the most memory at the largest size over that at the smallest; time an episode likewise; and, since a fixed
+part (imports, fits) flatters that, what a further episode costs between the last two sizes over between the first two:
+1 is a straight line. Reading is also measured against pyarrow reading the same files bare.
 """
 
 import argparse
 import json
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 from paired import ratio, show, timed, told
 
-from phaseb.bricks.clusters import fit_clusters
-from phaseb.config.bricks import BricksConfig
-from phaseb.config.environment import EnvironmentConfig
-from phaseb.config.replay import ReplayConfig
-from phaseb.config.world_model import WorldModelConfig
+from phaseb.config.load import load_config
+from phaseb.config.root import Config
 from phaseb.data_parallel import LearnerContext
-from phaseb.episodes.episode import Episode
-from phaseb.episodes.pipeline import map_shards
-from phaseb.episodes.shards import iter_episodes, read_shard, shard_name, shard_names, write_shard
-from phaseb.episodes.trajectories import Trajectories
-from phaseb.latents.arrays import to_trajectories
+from phaseb.episodes.shards import read_shard, shard_name, shard_names, write_shard, write_trajectories
+from phaseb.episodes.streaming import sample_trajectories
 from phaseb.replay.local import LocalReplay
-from phaseb.replay.schema import TransitionSchema
-from phaseb.replay.spec import SampleSpec
+from phaseb.runs import bricks, collect, encode, synthesize, trust
+from phaseb.runs.generators import other_rollouts
+from phaseb.runs.policy import every_episode, insert_all, runs_of, schema_of
+from phaseb.runs.stage import StageContext
 from phaseb.storage import Store
 from phaseb.workcell.collect import collect_episodes
 from phaseb.world_model.learner import make_learner
 
-ROWS = 64
-STAGES = ("record", "read", "latents", "bricks", "rollouts", "replay")
+ROWS = 50  # divides the sizes, so that a smaller set is the first files of a larger one
+SETTINGS = (
+    "episodes.source=parquet", "environment.observation=state", "latents.num_steps=20", "latents.decoder_steps=20",
+    "trust.num_steps=20", "generators.num_steps=20", "resources.num_workers=0",
+)  # fmt: skip
 
 
-class Standardise:
-    """States as latents: what a stage costs beside its network."""
-
-    def __call__(self, episodes: Sequence[Episode]) -> Trajectories:
-        z = np.stack([e.state for e in episodes]).astype(np.float32)
-        z = (z - z.mean((0, 1))) / np.maximum(z.std((0, 1)), 0.05)
-        actions = np.stack([e.actions for e in episodes]).astype(np.float32)
-        return to_trajectories(episodes, z, actions)
-
-
-def record(folder: Store, count: int) -> None:
-    total = -(-count // ROWS)
-    for i in range(total):
-        indices = range(i * ROWS, min((i + 1) * ROWS, count))
-        write_shard(folder.folder("episodes"), shard_name(i, total),
-                    collect_episodes(EnvironmentConfig(observation="state"), 0, indices))  # fmt: skip
+def record(home: Store, first: int, last: int, total: int) -> None:
+    """The shards `first` to `last - 1` of the largest set."""
+    environment = load_config(None, [*SETTINGS, "episodes.path=none"]).environment
+    for i in range(first, last):
+        name = shard_name(i, total)
+        if not home.exists(name):
+            write_shard(home, name, collect_episodes(environment, 0, range(i * ROWS, (i + 1) * ROWS)))
 
 
-def read(folder: Store, count: int) -> None:
-    assert sum(1 for _ in iter_episodes(folder.folder("episodes"))) == count
+def prepare(home: Store, config: Config) -> None:
+    """Before synthesis and trust: a world model as it is made, and the other generators' rollouts."""
+    train = sample_trajectories(home.folder("latents"), ("train",), 300, 0)
+    make_learner(config.world_model, train, LearnerContext(0)).bundle().save(home.folder("world_model"))
+    write_trajectories(home.folder("trust", "negatives"), other_rollouts(config, train))
 
 
-def latents(folder: Store, count: int) -> None:
-    map_shards(folder.folder("episodes"), folder.folder("latents"), Standardise)
+def fill_replay(home: Store, config: Config) -> None:
+    real = sample_trajectories(home.folder("latents"), ("train",), config.memory.fit_episodes, config.run.seed)
+    arms, streams = runs_of(config)
+    replay = LocalReplay(schema_of(real, arms), config.replay)
+    insert_all(replay, real, *every_episode(config, home, real))
+    replay.source(streams, config.policy.batch_size, config.policy.discount).sample(0, 16)
 
 
-def _parts(folder: Store) -> list[Trajectories]:
-    store = folder.folder("latents")
-    return [part for name in shard_names(store) if isinstance(part := read_shard(store, name), Trajectories)]
+def _stage(work: Callable[[StageContext], Any]) -> Callable[[Store, Config], Any]:
+    return lambda home, config: work(StageContext(config, home, "scale", (), "scale"))
 
 
-def bricks(folder: Store, count: int) -> None:
-    features = np.concatenate([np.concatenate([p.z.mean(1), p.z.std(1)], 1) for p in _parts(folder)])
-    fit_clusters(BricksConfig(), features.astype(np.float64), 0)
+STAGES: dict[str, Callable[[Store, Config], Any]] = {
+    "import": _stage(collect.work), "encode": _stage(encode.work), "bricks": _stage(bricks.work),
+    "prepare": prepare, "synthesize": _stage(synthesize.work), "trust": _stage(trust.work), "replay": fill_replay,
+}  # fmt: skip
+TOLD = tuple(name for name in STAGES if name != "prepare")
 
 
-def rollouts(folder: Store, count: int) -> None:
-    store = folder.folder("latents")
-    first = read_shard(store, shard_names(store)[0])
-    assert isinstance(first, Trajectories)
-    data = Trajectories(**{**vars(first), "splits": ("train",) * len(first)})
-    bundle = make_learner(WorldModelConfig(), data, LearnerContext(0)).bundle()
-    for name in shard_names(store):
-        part = read_shard(store, name)
-        assert isinstance(part, Trajectories)
-        actions = torch.from_numpy(part.actions)
-        bundle.rollout(torch.from_numpy(part.z[:, 0]), actions, 60, torch.Generator().manual_seed(0))
-
-
-def replay(folder: Store, count: int) -> None:
-    store, held = folder.folder("latents"), None
-    for name in shard_names(store):
-        part = read_shard(store, name)
-        assert isinstance(part, Trajectories)
-        schema = TransitionSchema(part.z.shape[-1], part.actions.shape[-1])
-        held = held or LocalReplay(schema, ReplayConfig(capacity=20_000))
-        held.insert(part, "real")
-        held.source([SampleSpec("uniform", 0, 0.0)], 256, 0.99).sample(0, 4)
-
-
-def one(stage: str, folder: str, count: int) -> None:
-    """Run a stage and tell its processor seconds and peak memory in MB, less what the imports alone hold."""
+def one(stage: str, home: str, count: int) -> None:
+    """Run a stage and tell its processor seconds and peak memory in MB, beside what the imports alone hold."""
     torch.set_num_threads(1)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    overrides = [*SETTINGS, f"run.dir={home}", f"episodes.path={home}/source", f"synthesis.num_episodes={count}"]
+    config, before = load_config(None, overrides), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.process_time()
-    globals()[stage](Store.at(folder), count)
+    STAGES[stage](Store.at(home), config)
     seconds = time.process_time() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(json.dumps({"seconds": seconds, "peak_mb": peak / 1024, "imports_mb": before / 1024}))
 
 
-def measure(folder: str, count: int) -> dict[str, dict[str, float]]:
+def measure(source: Store, home: Path, count: int) -> dict[str, dict[str, float]]:
+    """Every stage over the first `count` episodes of `source`."""
+    total = count // ROWS
+    (home / "source").mkdir(parents=True)
+    for i, name in enumerate(shard_names(source)[:total]):
+        (home / "source" / shard_name(i, total)).symlink_to(source.path(name))
     found = {}
     for stage in STAGES:
-        words = [sys.executable, __file__, "--one", stage, folder, str(count)]
+        words = [sys.executable, __file__, "--one", stage, str(home), str(count)]
         done = subprocess.run(words, capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"{stage} of {count} episodes failed: {done.stderr[-800:]}")
         found[stage] = json.loads(done.stdout.splitlines()[-1])
-    return found
+        print(f"{count:>7} {stage:<11} {found[stage]['seconds']:8.1f} s {found[stage]['peak_mb']:7.0f} MB", flush=True)
+    return {stage: found[stage] for stage in TOLD}
 
 
-def reading(folder: str, repeats: int) -> dict[str, float]:
+def reading(folder: Store, repeats: int) -> dict[str, float]:
     """How many times as fast as pyarrow bare (tables, nothing made of them) the same files are read."""
-    store = Store.at(folder).folder("latents")
-    paths = [store.path(name) for name in shard_names(store)]
+    paths = [folder.path(name) for name in shard_names(folder)]
     seconds = timed({
         "bare": lambda: [pq.read_table(path) for path in paths],
-        "phaseb": lambda: [read_shard(store, name) for name in shard_names(store)],
+        "phaseb": lambda: [read_shard(folder, name) for name in shard_names(folder)],
     }, repeats)  # fmt: skip
     return ratio(seconds, "bare", "phaseb")
 
 
+def compared(found: dict[int, dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
+    """By stage: peak memory and time an episode, largest over smallest size; and the cost of a further episode."""
+    sizes = sorted(found)
+    result = {}
+    for stage in TOLD:
+        seconds = [found[size][stage]["seconds"] for size in sizes]
+        slopes = [(b - a) / (m - n) for a, b, n, m in zip(seconds, seconds[1:], sizes, sizes[1:], strict=False)]
+        result[stage] = {
+            "memory": found[sizes[-1]][stage]["peak_mb"] / found[sizes[0]][stage]["peak_mb"],
+            "time": seconds[-1] / sizes[-1] / (seconds[0] / sizes[0]),
+            "straightness": slopes[-1] / slopes[0] if len(slopes) > 1 else float("nan"),
+            "ms": 1e3 * slopes[-1], "peak_mb": found[sizes[-1]][stage]["peak_mb"],
+        }  # fmt: skip
+    return result
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--small", type=int, default=500)
-    parser.add_argument("--large", type=int, default=10_000)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="64 and 256 episodes")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[500, 5000, 50_000], help="ascending, multiples of 50")
+    parser.add_argument("--folder", help="keep what the cell recorded here, and take what is here already")
+    parser.add_argument("--repeats", type=int, default=5, help="of reading")
+    parser.add_argument("--quick", action="store_true", help="100, 200 and 400 episodes")
     parser.add_argument("--one", nargs=3, metavar=("STAGE", "FOLDER", "COUNT"), help=argparse.SUPPRESS)
     parser.add_argument("--out")
     options = parser.parse_args()
     if options.one:
         one(options.one[0], options.one[1], int(options.one[2]))
         return
-    small, large = (64, 256) if options.quick else (options.small, options.large)
-    with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
-        of_small, of_large = measure(first, small), measure(second, large)
-        read_ratio = reading(first, options.repeats)
+    sizes = [100, 200, 400] if options.quick else options.sizes
+    with tempfile.TemporaryDirectory() as folder:
+        kept = Path(options.folder or folder)
+        source, total = Store.at(kept / f"cell-{sizes[-1]}"), sizes[-1] // ROWS
+        record(source, 0, total, total)
+        found, read_ratio = {}, {}
+        for size in sizes:
+            home = Path(folder) / str(size)
+            found[size] = measure(source, home, size)
+            read_ratio = read_ratio or reading(Store.at(home / "latents"), options.repeats)
+            shutil.rmtree(home)
+    result = compared(found)
     rows = []
-    for stage in STAGES:
-        few, many = of_small[stage], of_large[stage]
-        per_episode = (many["seconds"] / large) / (few["seconds"] / small)
-        memory = many["peak_mb"] / few["peak_mb"]
-        each_ms, peak_mb = 1e3 * many["seconds"] / large, many["peak_mb"]
-        text = f"× {per_episode:.2f}, × {memory:.2f} ({each_ms:.2f} ms, {peak_mb:.0f} MB)"
-        rows.append((f"{stage}: time an episode, peak memory", text, "≤ 1.1, ≤ 1.3"))
+    for stage, of in result.items():
+        ratios = f"× {of['memory']:.2f}; × {of['time']:.2f}; × {of['straightness']:.2f}"
+        text = f"{ratios} ({of['ms']:.2f} ms, {of['peak_mb']:.0f} MB)"
+        rows.append((f"{stage}: memory; time an episode; a further episode's cost", text, "≤ 1.3; ≤ 1.1; ≤ 1.1"))
     rows.append(("latents read / pyarrow bare", told(read_ratio), "≥ 0.7"))
-    result = {
-        "benchmark": "scale",
-        "small": small,
-        "large": large,
-        "few": of_small,
-        "many": of_large,
-        "read": read_ratio,
-    }
-    show(f"{large:,} episodes against {small:,}: processor time, one thread", rows, result, options.out)
+    sized = {str(size): stages for size, stages in found.items()}
+    told_of = {"benchmark": "scale", "sizes": sizes, "stages": sized, "compared": result, "read": read_ratio}
+    show(f"{sizes[-1]:,} episodes against {sizes[0]:,}: processor time, one thread", rows, told_of, options.out)
 
 
 if __name__ == "__main__":
