@@ -56,11 +56,21 @@ def hash_row(parts: Mapping[str, Any]) -> bytes:
     for name in sorted(parts):
         value = parts[name]
         if isinstance(value, np.ndarray):
-            state.update(f"{name}:{value.dtype.str}{value.shape}=".encode())
+            state.update(array_part(name, value.dtype, value.shape))
             state.update(np.ascontiguousarray(value).data)
         else:
-            state.update(f"{name}={value!r}\x1f".encode())
+            state.update(text_part(name, value))
     return state.digest()
+
+
+def array_part(name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """What of an array is hashed before its numbers."""
+    return f"{name}:{dtype.str}{shape}=".encode()
+
+
+def text_part(name: str, value: Any) -> bytes:
+    """What is hashed of anything but an array."""
+    return f"{name}={value!r}\x1f".encode()
 
 
 def episodes_to_table(episodes: Sequence[Episode]) -> pa.Table:
