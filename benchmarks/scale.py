@@ -4,7 +4,7 @@
 
 The cell makes the episodes (state observations, 60 steps). Then the stages of a run go over them as they are: import
 (from Parquet files), encode, bricks, synthesize (as many rollouts as episodes), trust, and the filling of the replay
-(default capacity, then drawn from). Each is done at each size in a process of its own, without Ray's workers, so that
+(default capacity, then drawn from); beside them a bounded sample and one look at all rollouts. Each is done at each size in a process of its own, without Ray's workers, so that
 one process's memory is all there is; it tells its processor time and the most memory it held. Networks are trained for
 a few steps alone: a training's length does not go with the number of episodes.
 
@@ -35,7 +35,7 @@ from phaseb.config.load import load_config
 from phaseb.config.root import Config
 from phaseb.data_parallel import LearnerContext
 from phaseb.episodes.shards import read_shard, shard_name, shard_names, write_shard, write_trajectories
-from phaseb.episodes.streaming import sample_trajectories
+from phaseb.episodes.streaming import batches, sample_trajectories
 from phaseb.replay.local import LocalReplay
 from phaseb.runs import bricks, collect, encode, synthesize, trust
 from phaseb.runs.generators import other_rollouts
@@ -68,6 +68,16 @@ def prepare(home: Store, config: Config) -> None:
     write_trajectories(home.folder("trust", "negatives"), other_rollouts(config, train))
 
 
+def draw(home: Store, config: Config) -> None:
+    """What every fit does first: look at all ids, read all shards, keep a bounded sample."""
+    sample_trajectories(home.folder("latents"), ("train", "dev"), config.memory.fit_episodes, config.run.seed)
+
+
+def look(home: Store, config: Config) -> None:
+    """What every count does: all rollouts once, batch by batch."""
+    assert sum(len(part) for part in batches(home.folder("synthetic"))) == config.synthesis.num_episodes
+
+
 def fill_replay(home: Store, config: Config) -> None:
     real = sample_trajectories(home.folder("latents"), ("train",), config.memory.fit_episodes, config.run.seed)
     arms, streams = runs_of(config)
@@ -82,7 +92,8 @@ def _stage(work: Callable[[StageContext], Any]) -> Callable[[Store, Config], Any
 
 STAGES: dict[str, Callable[[Store, Config], Any]] = {
     "import": _stage(collect.work), "encode": _stage(encode.work), "bricks": _stage(bricks.work),
-    "prepare": prepare, "synthesize": _stage(synthesize.work), "trust": _stage(trust.work), "replay": fill_replay,
+    "prepare": prepare, "sample": draw, "synthesize": _stage(synthesize.work), "trust": _stage(trust.work),
+    "batches": look, "replay": fill_replay,
 }  # fmt: skip
 TOLD = tuple(name for name in STAGES if name != "prepare")
 

@@ -42,17 +42,21 @@ class Costs:
     All are assumptions or orders of magnitude; `--costs` puts measured ones in their place, where there are any.
     """
 
-    read_s: float = 0.3e-3
-    encode_s: float = 20e-3  # 61 frames of 64 x 64 through the convolutions
+    import_s: float = 0.5e-3
+    sample_s: float = 0.1e-3  # a look at every id and shard, for a bounded sample
+    batch_s: float = 0.1e-3  # of a pass over rollouts
+    encode_s: float = 20e-3  # 61 frames of 64 x 64 through the convolutions: an assumption
     bricks_s: float = 0.5e-3
     rollout_s: float = 1.5e-3
-    score_s: float = 2e-3
-    replay_s: float = 0.1e-3
+    score_s: float = 5e-3
+    replay_s: float = 0.5e-3  # with the rollout that goes with it
     latents_b: float = 61 * 16 * 4 + 60 * 4 * 4
     video_b: float = 1e15 / 10e6  # 1 PB over 10 M episodes
     decode_b_s: float = 10e6  # video that one core decodes, compressed bytes a second: an assumption
     task_s: float = 2e-3  # of the driver, a shard
     metadata_b: float = 400.0  # of run lineage and shard names, a shard, on the driver
+    listed_b: float = 400.0  # of an import's list of ids and splits, an episode, on the driver: an assumption
+    counted_b: float = 40.0  # of lengths and economics, an episode, on the driver
     update_s: float = 15e-3  # a learner's step of four arms by three seeds, all on one core
 
 
@@ -72,19 +76,21 @@ def lines(episodes: float, cluster: Cluster, costs: Costs) -> list[Line]:
     storage = cluster.storage_gb_s * 1e9
     driver = shards * costs.task_s
     table = {
-        "import": {"cores": episodes * costs.read_s / cores, "storage": 2 * episodes * costs.video_b / storage,
+        "import": {"cores": episodes * costs.import_s / cores, "storage": 2 * episodes * costs.video_b / storage,
+                   "driver's count": episodes * costs.batch_s,
                    "network": episodes * costs.video_b / network, "driver": driver},
         "encode": {"GPUs": episodes * costs.encode_s / (gpus * cluster.gpu_over_core),
                    "cores that decode video": episodes * costs.video_b / costs.decode_b_s / cores,
                    "storage": episodes * costs.video_b / storage, "network": episodes * costs.video_b / network,
                    "driver": driver},
         "bricks": {"driver's core": episodes * costs.bricks_s, "driver": driver},
-        "world model": {"one worker group": 1500 * 0.1, "loading latents on the driver": episodes * costs.read_s},
+        "world model": {"one worker group": 1500 * 0.1, "the driver's sample": episodes * costs.sample_s},
         "synthesize": {"GPUs": episodes * costs.rollout_s / (gpus * cluster.gpu_over_core), "driver": driver,
                        "storage": episodes * costs.latents_b / storage},
-        "trust": {"GPUs": episodes * costs.score_s / (gpus * cluster.gpu_over_core), "driver": driver},
+        "trust": {"GPUs": episodes * costs.score_s / (gpus * cluster.gpu_over_core), "driver": driver,
+                  "driver's count": episodes * costs.batch_s},
         "policy": {"learners": 100_000 * costs.update_s / cluster.gpu_over_core * 10,
-                   "filling the replay": episodes * costs.replay_s / 100},
+                   "the driver, filling the replay": episodes * costs.replay_s},
     }  # fmt: skip
     found = []
     for stage, limits in table.items():
@@ -95,13 +101,13 @@ def lines(episodes: float, cluster: Cluster, costs: Costs) -> list[Line]:
 
 def breaks(cluster: Cluster, costs: Costs) -> list[tuple[str, float, str]]:
     """What breaks, at how many episodes, and why; the first one first."""
-    head_memory, object_store = 64e9, 200e9
+    head_memory = 64e9
     shard_memory = costs.metadata_b / ROWS_PER_SHARD
     found = [
-        ("latents on the driver (bricks, world model, synthesis plan read all)", head_memory / (2 * costs.latents_b),
-         "memory of the head node: two copies of every latent"),
-        ("training arrays in the object store of one node", object_store / costs.latents_b,
-         "the data of a fit is put once and mapped by every worker of a node"),
+        ("an import's list of ids and splits", head_memory / costs.listed_b, "memory of the head node"),
+        ("lengths and economics on the driver", head_memory / costs.counted_b, "memory of the head node"),
+        ("a day of filling the replay", 86_400 / costs.replay_s, "one driver reads and sends all transitions"),
+        ("a day of sorting episodes into bricks", 86_400 / costs.bricks_s, "one driver reads all latents"),
         ("shard names and digests on the driver", head_memory / shard_memory, "one task's record a shard"),
         ("a day of the driver's task submissions", 86_400 / costs.task_s * ROWS_PER_SHARD, "one driver a job"),
         ("a day of reading video", cluster.storage_gb_s * 1e9 * 86_400 / costs.video_b, "object storage"),
@@ -177,9 +183,9 @@ def measured(paths: list[str]) -> Costs:
     for path in paths:
         found = json.loads(Path(path).read_text())
         if found["benchmark"] == "scale":
-            many, count = found["many"], found["large"]
-            names = {"read_s": "read", "bricks_s": "bricks", "rollout_s": "rollouts", "replay_s": "replay"}
-            changes |= {cost: many[stage]["seconds"] / count for cost, stage in names.items()}
+            names = {"import_s": "import", "sample_s": "sample", "batch_s": "batches", "bricks_s": "bricks",
+                     "rollout_s": "synthesize", "score_s": "trust", "replay_s": "replay"}  # fmt: skip
+            changes |= {cost: found["compared"][stage]["ms"] / 1e3 for cost, stage in names.items()}
         elif found["benchmark"] == "rollout":
             changes["rollout_s"] = 60 / found["steps_per_s"]
         else:
