@@ -4,9 +4,10 @@
 
 The cell makes the episodes (state observations, 60 steps). Then the stages of a run go over them as they are: import
 (from Parquet files), encode, bricks, synthesize (as many rollouts as episodes), trust, and the filling of the replay
-(default capacity, then drawn from); beside them a bounded sample and one look at all rollouts. Each is done at each size in a process of its own, without Ray's workers, so that
-one process's memory is all there is; it tells its processor time and the most memory it held. Networks are trained for
-a few steps alone: a training's length does not go with the number of episodes.
+(default capacity, then drawn from); beside them a bounded sample, and one look at all rollouts. Each is done at each
+size in a process of its own, without Ray's workers, so that one process's memory is all there is; it tells its
+processor time and the most memory it held. Networks are trained for a few steps alone: a training's length does not go
+with the number of episodes.
 
 Told are the most memory at the largest size over that at the smallest; time an episode likewise; and, since a fixed
 part (imports, fits) flatters that, what a further episode costs between the last two sizes over between the first two:
