@@ -6,7 +6,7 @@ rows, weights and noise, as in a run.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from phaseb.policy.augmentation import BranchedRollouts, Weigh
 from phaseb.policy.batches import RunSpec
 from phaseb.policy.behaviour import action_levels
 from phaseb.policy.evaluation import Row, evaluate
-from phaseb.policy.learner import make_learner
+from phaseb.policy.learner import SACLearner, make_learner
 from phaseb.policy.skill import Imagine
 from phaseb.promotion.paired import ECONOMICS
 from phaseb.replay.local import LocalReplay, LocalSource
@@ -82,7 +82,22 @@ def imagined(imagine: Imagine, real: Trajectories, count: int, noise: float, see
     )  # fmt: skip
 
 
-class CheapSeed:
+class OwnRollouts:
+    """Keeps each arm's rollouts in the seed's replay under a weight column of its own."""
+
+    replay: LocalReplay
+    specs: Sequence[RunSpec]
+
+    def add(self, run: int, rollouts: Trajectories) -> None:
+        if len(rollouts):
+            self.replay.insert(rollouts, "synthetic", {self.specs[run].arm: rollouts.weights})
+
+    def drop(self, run: int, rollouts: Trajectories) -> None:
+        if len(rollouts):
+            self.replay.set_weights(self.specs[run].arm, rollouts, "synthetic", np.zeros_like(rollouts.rewards))
+
+
+class CheapSeed(OwnRollouts):
     """One seed: its episodes, its replay, and the streams and hooks of its arms."""
 
     def __init__(self, seed: int, num_episodes: int) -> None:
@@ -108,14 +123,6 @@ class CheapSeed:
                     held_out=self.held_out,
                 )  # fmt: skip
 
-    def add(self, run: int, rollouts: Trajectories) -> None:
-        if len(rollouts):
-            self.replay.insert(rollouts, "synthetic", {self.specs[run].arm: rollouts.weights})
-
-    def drop(self, run: int, rollouts: Trajectories) -> None:
-        if len(rollouts):
-            self.replay.set_weights(self.specs[run].arm, rollouts, "synthetic", np.zeros_like(rollouts.rewards))
-
     def source(self, config: PolicyConfig) -> LocalSource:
         own = derive_seed(self.seed, "rows") % 2**31
         streams = [
@@ -125,12 +132,18 @@ class CheapSeed:
         return self.replay.source(streams, config.batch_size, config.discount)
 
 
-class _Together:
-    """The batches and the rollouts of all arms of several seeds."""
+class Seed(Protocol):
+    """What trains together: runs, and the hooks of those that have rollouts, by arm."""
 
-    def __init__(self, seeds: Sequence[CheapSeed], config: PolicyConfig) -> None:
-        self.seeds = seeds
-        self.sources = [seed.source(config) for seed in seeds]
+    specs: Sequence[RunSpec]
+    hooks: Mapping[str, BranchedRollouts]
+
+
+class Together:
+    """The batches and the rollouts of all arms of several seeds: a learner's source and its hook."""
+
+    def __init__(self, seeds: Sequence[Seed], sources: Sequence[LocalSource]) -> None:
+        self.seeds, self.sources = seeds, sources
 
     def sample(self, step: int, num_batches: int) -> dict[str, NDArray[Any]]:
         parts = [source.sample(step, num_batches) for source in self.sources]
@@ -152,6 +165,10 @@ class _Together:
             for arm, hook in seed.hooks.items():
                 hook.load_state_dict(state[str(i)][arm])
 
+    def learner(self, config: PolicyConfig, levels: NDArray[np.floating]) -> SACLearner:
+        specs = [spec for seed in self.seeds for spec in seed.specs]
+        return make_learner(config, self, specs, LearnerContext(0), self, levels=levels)
+
 
 Look = Callable[[int, dict[int, dict[str, Actor]]], None]
 
@@ -160,10 +177,8 @@ def train(
     seeds: Sequence[CheapSeed], config: PolicyConfig, look_at: Sequence[int] = (), look: Look | None = None
 ) -> dict[int, dict[str, Actor]]:
     """{seed: {arm: policy}} of prepared seeds; `look` sees the policies after the steps `look_at` too."""
-    together = _Together(seeds, config)
-    specs = [spec for seed in seeds for spec in seed.specs]
-    levels = action_levels(seeds[0].real)
-    learner = make_learner(config, together, specs, LearnerContext(0), together, levels=levels)
+    together = Together(seeds, [seed.source(config) for seed in seeds])
+    learner = together.learner(config, action_levels(seeds[0].real))
 
     def actors() -> dict[int, dict[str, Actor]]:
         rest = iter(learner.actors())

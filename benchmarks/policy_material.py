@@ -5,29 +5,25 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from cheap_seeds import CELL, OwnRollouts, Together, recorded
 
-from phaseb.config.environment import EnvironmentConfig
 from phaseb.config.policy import AugmentationConfig, PolicyConfig
 from phaseb.config.replay import ReplayConfig
 from phaseb.config.valuation import ValuationConfig
-from phaseb.data_parallel import LearnerContext
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.policy.actor import Actor
 from phaseb.policy.augmentation import BranchedRollouts
 from phaseb.policy.batches import RunSpec
 from phaseb.policy.behaviour import action_levels, action_mse
 from phaseb.policy.evaluation import aggregate, evaluate
-from phaseb.policy.learner import SACLearner, make_learner
 from phaseb.replay.local import LocalReplay, LocalSource
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.spec import SampleSpec
 from phaseb.seeding import derive_seed, numpy_generator
 from phaseb.workcell import make
-from phaseb.workcell.collect import collect_episodes
 from phaseb.workcell.oracle import Oracle
 from phaseb.world_model.transitions import TransitionModel
 
-CELL = EnvironmentConfig(observation="state")
 Scores = dict[str, float]
 SEALED = range(1_000_000, 1_000_200)  # evaluation episodes of what is reported
 DEVELOPMENT = range(2_000_000, 2_000_100)  # and of what is chosen
@@ -61,47 +57,18 @@ class Arm:
         return PolicyConfig.model_validate(config.model_dump() | {**self.learner, "offline": offline})
 
 
-class Standard:
-    """States as latents, standardised with the training episodes' statistics (std floored at 5 % of the largest)."""
-
-    def __init__(self, states: np.ndarray) -> None:
-        flat = states.reshape(-1, states.shape[-1])
-        self.mean, self.std = flat.mean(0), np.maximum(flat.std(0), 0.05 * flat.std(0).max())
-
-    def __call__(self, state: np.ndarray) -> np.ndarray:
-        return ((state - self.mean) / self.std).astype(np.float32)
-
-    def reset(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
-        return self(observation["state"])
-
-    step = reset
-
-
-def record(seed: int, count: int, first: int = 0, standard: Standard | None = None) -> tuple[Trajectories, Standard]:
-    """Episodes number first .. first + count - 1 of the data set `seed`."""
-    episodes = collect_episodes(CELL, seed, range(first, first + count))
-    states = np.stack([e.state for e in episodes])
-    standard = standard or Standard(states)
-    rewards = np.stack([e.rewards for e in episodes])
-    return Trajectories(
-        z=standard(states), actions=np.stack([e.actions for e in episodes]), rewards=rewards,
-        terminals=np.zeros_like(rewards), lengths=np.full(count, rewards.shape[1]),
-        ids=tuple(e.id for e in episodes), splits=("train",) * count,
-    ), standard  # fmt: skip
-
-
-class Bench:
+class Bench(OwnRollouts):
     """One seed: its data, its short-range model, its replay, and the streams of its runs."""
 
     def __init__(self, seed: int, episodes: int, arms: Mapping[str, Arm], policy: PolicyConfig) -> None:
         self.seed, self.arms, self.policy = seed, arms, policy
-        self.real, self.standard = record(seed, episodes)
-        self.held_out, _ = record(seed, 20, 10_000, self.standard)
+        self.real, self.standard = recorded(seed, episodes)
+        self.held_out, _ = recorded(seed, 20, 10_000, self.standard)
         self.specs = [RunSpec(name, seed, arm.scalars, arm.kind == "rollouts") for name, arm in arms.items()]
         schema = TransitionSchema(self.real.z.shape[-1], self.real.actions.shape[-1], tuple(arms))
         self.replay = LocalReplay(schema, ReplayConfig())
         self.replay.insert(self.real, "real")
-        self.hooks: list[BranchedRollouts] = []
+        self.hooks: dict[str, BranchedRollouts] = {}
         for name, arm in arms.items():
             if arm.kind in ("noise", "mix"):
                 noise = arm.kind == "noise"
@@ -109,7 +76,7 @@ class Bench:
                 self.replay.insert(copies, "synthetic", {name: copies.mask})
         if any(spec.follows for spec in self.specs):
             model = TransitionModel(policy.transitions, self.real, seed)
-            self.hooks = [self._hook(s.arm, model) for s in self.specs if s.follows]
+            self.hooks = {s.arm: self._hook(s.arm, model) for s in self.specs if s.follows}
 
     def _hook(self, name: str, model: TransitionModel) -> BranchedRollouts:
         plan = AugmentationConfig.model_validate(self.policy.augmentation.model_dump() | dict(self.arms[name].plan))
@@ -122,14 +89,6 @@ class Bench:
         if not self.arms[name].gated:
             hook.limits = np.full(plan.horizon, np.inf)
         return hook
-
-    def add(self, run: int, rollouts: Trajectories) -> None:
-        if len(rollouts):
-            self.replay.insert(rollouts, "synthetic", {self.specs[run].arm: rollouts.weights})
-
-    def drop(self, run: int, rollouts: Trajectories) -> None:
-        if len(rollouts):
-            self.replay.set_weights(self.specs[run].arm, rollouts, "synthetic", np.zeros_like(rollouts.rewards))
 
     def source(self) -> LocalSource:
         own = derive_seed(self.seed, "rows") % 2**31
@@ -146,50 +105,16 @@ class Bench:
         return aggregate(rows, ValuationConfig()) | {"action_mse": action_mse(actor.act, self.held_out)}
 
 
-class Benches:
-    """Several seeds that train together: a batch source and an augmentation hook over all of them."""
-
-    def __init__(self, benches: Sequence[Bench]) -> None:
-        self.benches = benches
-        self.sources = [bench.source() for bench in benches]
-        self.specs = [spec for bench in benches for spec in bench.specs]
-
-    def sample(self, step: int, num_batches: int) -> dict[str, np.ndarray]:
-        parts = [source.sample(step, num_batches) for source in self.sources]
-        return {name: np.concatenate([part[name] for part in parts], 1) for name in parts[0]}
-
-    def generate(self, step: int, actors: Sequence[Actor]) -> dict[str, float]:
-        metrics: dict[str, float] = {}
-        for i, bench in enumerate(self.benches):
-            part = actors[i * len(bench.specs) : (i + 1) * len(bench.specs)]
-            for hook in bench.hooks:
-                metrics |= hook.generate(step, part)
-        return metrics
-
-    def state_dict(self) -> dict[str, object]:
-        return {f"seed{b.seed}": {f"hook{i}": h.state_dict() for i, h in enumerate(b.hooks)} for b in self.benches}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        for bench in self.benches:
-            for i, hook in enumerate(bench.hooks):
-                hook.load_state_dict(state[f"seed{bench.seed}"][f"hook{i}"])
-
-    def learner(self) -> SACLearner:
-        levels = action_levels(self.benches[0].real)
-        policy = self.benches[0].policy
-        return make_learner(policy, self, self.specs, LearnerContext(0), self, levels=levels)
-
-
 def train(
     seeds: Sequence[int], episodes: int, arms: Mapping[str, Arm], policy: PolicyConfig, evaluation: Sequence[int]
 ) -> dict[str, dict[str, Scores]]:
     """{seed: {arm: scores}} of seeds that train together, each measured on the `evaluation` episodes."""
-    together = Benches([Bench(seed, episodes, arms, policy) for seed in seeds])
-    learner = together.learner()
+    benches = [Bench(seed, episodes, arms, policy) for seed in seeds]
+    learner = Together(benches, [bench.source() for bench in benches]).learner(policy, action_levels(benches[0].real))
     for step in range(learner.num_steps):
         learner.step(step)
     actors = iter(learner.actors())
-    return {str(b.seed): {s.arm: b.score(next(actors), evaluation) for s in b.specs} for b in together.benches}
+    return {str(b.seed): {s.arm: b.score(next(actors), evaluation) for s in b.specs} for b in benches}
 
 
 def noisy(real: Trajectories, seed: int, size: float, name: str) -> Trajectories:

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from policy_material import CELL, Standard, record
+from broken_models import Standard
+from cheap_seeds import CELL, recorded
 
 from phaseb.config.transitions import TransitionsConfig
 from phaseb.workcell import make
@@ -68,8 +69,8 @@ class Study:
     num_directions: int
 
     def __post_init__(self) -> None:
-        self.real, self.standard = record(self.seed, self.episodes)
-        held, _ = record(self.seed, 40, 20_000, self.standard)
+        self.real, self.standard = recorded(self.seed, self.episodes)
+        held, _ = recorded(self.seed, 40, 20_000, self.standard)
         self.held = held.z[:, :-1].reshape(-1, 8), held.actions.reshape(-1, 2)
         start = time.process_time()
         config = TransitionsConfig(num_directions=self.num_directions)
