@@ -24,10 +24,21 @@ def action_mse(act: Act, held_out: Trajectories) -> float:
 
 def action_levels(recorded: Trajectories) -> NDArray[np.float32]:
     """(A, 2) lower and upper level of the action dimensions that were only ever recorded at two; 0 for the others."""
-    actions = recorded.actions[recorded.mask]
+    return two_levels(recorded.actions[recorded.mask])
+
+
+def two_levels(actions: NDArray[np.floating]) -> NDArray[np.float32]:
+    """The same of actions (N, A)."""
     levels = np.zeros((actions.shape[-1], 2), np.float32)
     for dim, values in enumerate(actions.T):
         found = np.unique(values)
         if len(found) == 2:
             levels[dim] = found
     return levels
+
+
+def snapped(actions: NDArray[np.floating], levels: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Actions (N, A) with those of a switch at the nearer of its two levels (A, 2); 0 and 0 where there is none."""
+    low, high = levels[:, 0], levels[:, 1]
+    nearer = np.where(actions > (low + high) / 2, high, low)
+    return np.where(low < high, nearer, actions).astype(np.float32)

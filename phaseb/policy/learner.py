@@ -148,10 +148,15 @@ class SACLearner:
 
 
 def groups_of(specs: Sequence[RunSpec], size: int) -> list[list[int]]:
-    """Runs that learn in the same way, at most `size` together, in their order."""
+    """Runs of an arm that learn in the same way, at most `size` together, in their order.
+
+    An arm's runs never share a group with another's: what a batched product rounds hangs on a run's place in it, so
+    that paired runs of two arms, fed the same batches, end in one policy only at the same place of groups alike.
+    """
     groups: list[list[int]] = []
-    for follows in (False, True):
-        alike = [run for run, spec in enumerate(specs) if spec.follows == follows]
+    kinds = {(spec.follows, spec.arm): None for spec in sorted(specs, key=lambda spec: spec.follows)}
+    for kind in kinds:
+        alike = [run for run, spec in enumerate(specs) if (spec.follows, spec.arm) == kind]
         groups += [alike[i : i + size] for i in range(0, len(alike), size)]
     return groups
 

@@ -15,9 +15,11 @@ from phaseb.config.environment import EnvironmentConfig
 from phaseb.episodes.actions import ActionScale
 from phaseb.episodes.environment import record
 from phaseb.episodes.episode import Episode
+from phaseb.episodes.shards import read_episodes
 from phaseb.errors import ConfigError
 from phaseb.latents.bundle import EncoderBundle
 from phaseb.policy.actor import Actor
+from phaseb.policy.behaviour import snapped, two_levels
 from phaseb.runs.acting import AT_ONCE
 from phaseb.runs.collect import read_action_scale
 from phaseb.runs.environments import make_environment
@@ -41,12 +43,20 @@ class Crew:
 
 
 class PolicyController:
-    """A `Controller`: encoder and actor of one policy, with noise that follows from each episode's seed."""
+    """A `Controller`: encoder and actor of one policy, with noise that follows from each episode's seed.
+
+    A switch, an action that was recorded at two levels only, such as a gripper's, is put to one of them: noise would
+    leave it between, and those who learn from the episodes would no longer see that it is one.
+    """
 
     def __init__(self, crew: Crew, seed: int, scale: ActionScale) -> None:
         self._bundle = EncoderBundle.load(crew.store.folder("encoder"))
         self._actor = Actor.load(crew.store.folder("policy", crew.arm, str(seed)))
         self._scale, self._exploration, self._first = scale, crew.exploration, True
+        # As they were recorded, to the bit: in the machine's own units.
+        episodes = read_episodes(crew.store.folder("episodes"), ("train",), frames=False)
+        recorded = [e.actions for e in episodes if e.actions is not None]
+        self._levels = two_levels(np.concatenate([np.zeros((0, self._actor.action_size)), *recorded]))
 
     def reset(self, seeds: Sequence[int]) -> None:
         self._encoder, self._first = self._bundle.online(len(seeds)), True
@@ -57,7 +67,7 @@ class PolicyController:
         self._first = False
         actions = self._actor.act(z)
         noise = np.stack([stream.standard_normal(actions.shape[1]) for stream in self._noise])
-        return self._scale.denormalise(actions + self._exploration * noise)
+        return snapped(self._scale.denormalise(actions + self._exploration * noise), self._levels)
 
 
 def collect_by_policy(config: EnvironmentConfig, crew: Crew, wanted: Sequence[tuple[str, int, int]]) -> list[Episode]:

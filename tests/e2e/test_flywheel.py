@@ -7,6 +7,7 @@ import subprocess
 import time
 from html import unescape
 
+import numpy as np
 import pytest
 import yaml
 from moody_cell import BROKEN
@@ -96,6 +97,8 @@ def test_the_shipped_policy_collects(turned):
     shipped = ledger(root)["generations"][0]["shipped"]
     batch = read_episodes(Store.at(root / "batches" / "001"))
     assert {e.tags["policy"].split("/")[0] for e in batch} == {shipped["arm"]}
+    grips = np.concatenate([e.actions[:, 1] for e in batch])
+    assert set(np.unique(grips)) <= {-1.0, 1.0}, "the gripper stays a switch, whatever is explored"
     crew = Crew(Store.at(root / "generations" / "000"), shipped["arm"], 2, 0.1)
     wanted = [(e.id, int(e.tags["seed"]), int(e.tags["policy"].split("/")[1])) for e in batch[:3]]
     cell = EnvironmentConfig(observation="state", max_steps=20)

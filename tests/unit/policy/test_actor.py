@@ -5,7 +5,7 @@ import torch
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
 from phaseb.policy.actor import Actor
-from phaseb.policy.behaviour import action_levels, action_mse
+from phaseb.policy.behaviour import action_levels, action_mse, snapped, two_levels
 from phaseb.policy.networks import ActorStack, make_stack
 from phaseb.storage import Store
 
@@ -89,3 +89,11 @@ def test_action_mse_counts_recorded_steps_only():
     mse = action_mse(lambda rows: np.full((len(rows), 2), 0.5, np.float32), held_out)
     assert mse == pytest.approx(0.25)
     assert np.isnan(action_mse(lambda rows: rows, held_out.select([])))
+
+
+def test_a_switch_is_put_to_the_nearer_of_its_levels_and_nothing_else_is_touched():
+    recorded = np.array([[0.1, -1.0, 0.0], [0.7, 3.0, 0.0], [-0.2, -1.0, 0.0]], np.float32)
+    levels = two_levels(recorded)
+    np.testing.assert_array_equal(levels, [[0, 0], [-1, 3], [0, 0]])
+    noisy = np.array([[0.123, 0.9, 0.5], [-0.4, 1.1, 0.0]], np.float32)
+    np.testing.assert_array_equal(snapped(noisy, levels), np.array([[0.123, -1, 0.5], [-0.4, 3, 0.0]], np.float32))

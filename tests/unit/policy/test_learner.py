@@ -120,6 +120,20 @@ def test_zero_accepted_is_real_only_to_the_bit(random_source):
         assert not all(torch.equal(real[k], other[k]) for k in real)
 
 
+def test_of_two_seeds_in_groups_of_three_paired_runs_are_one_to_the_bit_at_the_size_of_a_run(random_source):
+    """At the third place of a group of three a batched product of this width rounds otherwise than at the first."""
+    specs = [RunSpec(arm, seed) for arm in ("real_only", "trust_weighted") for seed in (0, 1)]
+    settings = PolicyConfig(num_steps=100, runs_together=3, offline=OfflineConfig(clone_share=0.2, value_share=0.1))
+    source = random_source([s.seed for s in specs], rows=128, z_size=8)
+    one = make_learner(settings, source, specs, LearnerContext(0))
+    for step in range(100):
+        one.step(step)
+    policies = [actor.state_dict() for actor in one.actors()]
+    for seed in (0, 1):
+        real, trusted = policies[seed], policies[seed + 2]
+        assert all(torch.equal(real[k], trusted[k]) for k in real), seed
+
+
 def test_runs_that_follow_rollouts_learn_in_their_own_way_beside_the_others_and_each_as_alone(random_source, tmp_path):
     follower = RunSpec("trust_weighted", 3, follows=True)
     settings = config(
@@ -192,7 +206,8 @@ def test_two_workers_make_the_update_of_one(random_source, monkeypatch):
         part = slice(rank * 32 // size, (rank + 1) * 32 // size)
         context = LearnerContext(0, rank, size)
         learner(random_source, settings, context=context, synthetic_share=0.5, weight=0.2, part=part).step(1)
-    whole, left, right = gathered
+    each = len(gathered) // 3  # groups of runs
+    whole, left, right = (list(itertools.chain(*gathered[i * each :][:each])) for i in range(3))
     for a, b, c in zip(whole, left, right, strict=True):
         torch.testing.assert_close(a, (b + c) / 2, rtol=1e-4, atol=1e-6)
 
