@@ -34,7 +34,7 @@ from phaseb.workcell import make
 from phaseb.workcell.collect import collect_episodes
 
 CELL = EnvironmentConfig(observation="state")
-HELD_OUT, HELD_OUT_FIRST = 10, 10_000
+HELD_OUT_FIRST = 10_000
 
 
 @dataclass(frozen=True)
@@ -100,10 +100,10 @@ class OwnRollouts:
 class CheapSeed(OwnRollouts):
     """One seed: its episodes, its replay, and the streams and hooks of its arms."""
 
-    def __init__(self, seed: int, num_episodes: int) -> None:
+    def __init__(self, seed: int, num_episodes: int, num_held_out: int = 10) -> None:
         self.seed = seed
         self.real, self.standard = recorded(seed, num_episodes)
-        self.held_out, _ = recorded(seed, HELD_OUT, HELD_OUT_FIRST, self.standard)
+        self.held_out, _ = recorded(seed, num_held_out, HELD_OUT_FIRST, self.standard)
         self.ways: dict[str, Way] = {}
         self.hooks: dict[str, BranchedRollouts] = {}
 

@@ -138,7 +138,7 @@ def _bit_identical(one: Actor, other: Actor) -> bool:
 def run(numbers: Sequence[int], args: argparse.Namespace) -> dict[str, Result]:
     """The rows of seeds that train together; a seed of which real_only alone is left has nothing to train."""
     start = time.process_time()
-    seeds = [CheapSeed(number, args.episodes) for number in numbers]
+    seeds = [CheapSeed(number, args.episodes, args.held_out) for number in numbers]
     steps = {seed.seed: prepare(seed, args) for seed in seeds}
     busy = [seed for seed in seeds if len(seed.ways) > 1]
     actors = train(busy, args.policy) if busy else {}
@@ -197,6 +197,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--fixed", type=int, default=4, help="seeds, the first, that fixed_weight is trained on too")
     parser.add_argument("--verify", action="store_true", help="train trust_weighted even where nothing was followed")
     parser.add_argument("--episodes", type=int, default=30)
+    parser.add_argument("--held-out", type=int, default=10, help="episodes on which a model's skill is looked at")
     parser.add_argument("--share", type=float, default=0.5, help="synthetic share of a batch of trust_weighted")
     parser.add_argument("--fixed-share", type=float, default=FIXED_SHARE, help="of fixed_weight")
     parser.add_argument("--evaluate", type=int, default=100, help="evaluation episodes a policy")

@@ -103,6 +103,8 @@ class FollowingConfig(Section):
     )
     num_critics: int = Field(3, ge=2, description="critics of the ensemble")
     behaviour_weight: float = Field(0.3, ge=0, description="see offline.behaviour_weight")
+    diversity_weight: float = Field(0.0, ge=0, description="see offline.diversity_weight")
+    cql_weight: float = Field(0.0, ge=0, description="see offline.cql_weight")
     clone_share: float = Field(0.2, ge=0, lt=1, description="see offline.clone_share")
     value_share: float = Field(0.1, ge=0, lt=1, description="see offline.value_share")
     final_lr_factor: float = Field(1.0, ge=0, le=1, description="see policy.final_lr_factor")
@@ -155,7 +157,7 @@ class PolicyConfig(Section):
     def where_followed(self) -> "PolicyConfig":
         """The same learner for the runs that have rollouts of their own."""
         own = self.following
-        names = ("algorithm", "behaviour_weight", "clone_share", "value_share")
+        names = ("algorithm", "behaviour_weight", "diversity_weight", "cql_weight", "clone_share", "value_share")
         offline = self.offline.model_copy(update={name: getattr(own, name) for name in names})
         return self.model_copy(
             update={"offline": offline, "switches": own.switches, "num_critics": own.num_critics,
@@ -164,6 +166,7 @@ class PolicyConfig(Section):
 
     @model_validator(mode="after")
     def _implicit_q_has_no_conservative_penalty(self) -> "PolicyConfig":
-        if self.offline.algorithm == "iql" and (self.offline.cql_weight or self.offline.diversity_weight):
-            raise ValueError("offline.algorithm=iql asks for no unseen action: cql_weight, diversity_weight need sac")
+        for name, own in (("offline", self.offline), ("following", self.following)):
+            if own.algorithm == "iql" and (own.cql_weight or own.diversity_weight):
+                raise ValueError(f"{name}.algorithm=iql asks no unseen action: cql_weight, diversity_weight need sac")
         return self

@@ -3,6 +3,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from phaseb.checkpoint import flatten, load_checkpoint, save_checkpoint, unflatten
 from phaseb.config.policy import AugmentationConfig, FollowingConfig, OfflineConfig, PolicyConfig
@@ -118,6 +119,14 @@ def test_zero_accepted_is_real_only_to_the_bit(random_source):
         real, trusted, other = (actor.state_dict() for actor in one.actors())
         assert all(torch.equal(real[k], trusted[k]) for k in real)
         assert not all(torch.equal(real[k], other[k]) for k in real)
+
+
+def test_what_real_only_is_given_against_its_own_hopes_is_not_given_to_those_who_follow():
+    edac = {"algorithm": "sac", "diversity_weight": 1.0, "cql_weight": 2.0, "behaviour_weight": 1.0}
+    own = PolicyConfig(num_critics=5, switches=True, offline=edac)
+    assert own.where_followed() == PolicyConfig().where_followed()
+    with pytest.raises(ValidationError, match=r"following.algorithm=iql asks no unseen action"):
+        PolicyConfig(following={"algorithm": "iql", "diversity_weight": 1.0})
 
 
 def test_of_two_seeds_in_groups_of_three_paired_runs_are_one_to_the_bit_at_the_size_of_a_run(random_source):
