@@ -44,6 +44,20 @@ def test_a_killed_node(machines: Machines, tmp_path: Path, alone: FitResult, mea
     assert len(machines.nodes) == 2
 
 
+def test_a_killed_node_that_nobody_replaces(machines: Machines, tmp_path: Path, alone: FitResult, measured) -> None:
+    """Elastic training goes on with the worker that is left, and makes the same updates."""
+    nodes, log = machines.scale(2), tmp_path / "steps"
+    fault = Strike(tmp_path, lambda: machines.kill(next(n for n in nodes if workers(n, TITLE))))
+    fault.start()
+    result = train(tmp_path, 2, min_workers=1, data=problem(NUM_STEPS, sleep_s=0.05, steps_log=str(log)))
+    fault.conclude()
+    same(result, alone)
+    measured(f"training again after {fault.pause_s:.1f} s")
+    assert len(machines.nodes) == 1
+    last = [line.split()[0] for line in log.read_text().splitlines() if line.endswith(f" {NUM_STEPS - 1}")]
+    assert last == ["0"]  # one worker made the last step
+
+
 def test_a_node_that_says_it_will_go(machines: Machines, tmp_path: Path, alone: FitResult, measured) -> None:
     """A spot machine's notice: a checkpoint is written at once, long before one was due, and little work is lost."""
     nodes, log, moved = machines.scale(3), tmp_path / "steps", list[object]()

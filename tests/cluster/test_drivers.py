@@ -1,0 +1,87 @@
+"""`kill -9` of the programs that drive: a run's and a search's, joined to a cluster of several nodes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from nodes import Machines, wait_for
+from program import environment, lineage, strict_json, tiny
+
+STUDY = """
+job: valley:Valley
+overrides: {world_model.num_steps: 27}
+metrics: {name: height}
+space:
+  world_model.learning_rate: {loguniform: [0.0001, 1.0]}
+  world_model.weights.trust: {uniform: [0, 1]}
+search: {num_startup: 4}
+scheduler: {kind: none}
+budget: {trials: 12}
+resources: {cpus: 0.5}
+reports: 9
+confirm: {top: 0}
+"""
+
+
+@pytest.fixture
+def joining(machines: Machines) -> dict[str, str]:
+    """The environment of a program that joins the cluster."""
+    machines.scale(2)
+    token = {name: os.environ[name] for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")}
+    return environment() | token | {"RAY_ADDRESS": machines.cluster.address, "VALLEY_PAUSE_S": "0.03"}
+
+
+def program(folder: Path, environ: dict[str, str], *words: str) -> "subprocess.Popen[str]":
+    log = (folder / "log").open("a")
+    command = [sys.executable, "-m", "phaseb.cli", *words]
+    return subprocess.Popen(command, cwd=folder, env=environ, stdout=subprocess.PIPE, stderr=log, text=True)
+
+
+def test_a_runs_driver(joining: dict[str, str], calm: dict[str, Any], tmp_path: Path) -> None:
+    """Killed while its worker on another node trains; run again, it goes on from the worker's checkpoint."""
+    (tmp_path / "tiny.yaml").write_text(json.dumps(tiny(resources={"num_workers": 1})))
+    words, run = ["run", "--config", "tiny.yaml", "--json", "run.dir=run"], tmp_path / "run"
+
+    def training() -> bool:
+        started = (run / "run.json").exists() and lineage(run)["stages"].get("encode", {}).get("state") == "started"
+        return started and (run / "encoder/progress/meta.json").exists()
+
+    driver = program(tmp_path, joining, *words)
+    wait_for(lambda: training() or driver.poll() is not None, "a training")
+    driver.kill()
+    driver.wait()
+    assert lineage(run)["stages"]["encode"]["state"] == "started"
+    out, _ = program(tmp_path, joining, *words, "resources.num_workers=0").communicate()
+    found = strict_json(out)
+    assert found["arms"] == calm["arms"]
+    assert found["numbers"] == calm["numbers"]
+
+
+def test_a_searchs_driver(joining: dict[str, str], tmp_path: Path, measured) -> None:
+    """Killed in the middle of trials on two nodes: what had ended stays as it is, what had not is taken up again."""
+    (tmp_path / "study.yaml").write_text(STUDY)
+    records = tmp_path / "runs/default/studies/study/trials"
+
+    def ended() -> dict[str, bytes]:
+        files = {p.name: p.read_bytes() for p in records.glob("*.json")} if records.exists() else {}
+        return {name: data for name, data in files.items() if b'"state": "running"' not in data}
+
+    words = ["tune", "study.yaml", "--resume", "--json"]
+    driver = program(tmp_path, joining, *words)
+    wait_for(lambda: len(ended()) >= 4 or driver.poll() is not None, "some trials")
+    driver.kill()
+    driver.wait()
+    before = ended()
+    assert 4 <= len(before) < 12, (tmp_path / "log").read_text()
+    wait_for(lambda: ray.available_resources().get("CPU") == 2, "trials that lost their driver to end", 60)
+    out, _ = program(tmp_path, joining, *words).communicate()
+    assert strict_json(out)["num_trials"] == {"done": 12, "stopped": 0, "failed": 0, "running": 0}
+    after = ended()
+    assert len(after) == 12
+    assert {name: after[name] for name in before} == before
+    measured(f"killed with {len(before)} of 12 trials ended")
