@@ -14,6 +14,7 @@ from phaseb.tuning.early_stopping import Budget
 from phaseb.tuning.trial import SEED, UNTIL, point_of
 
 ERROR_FILE = "error.txt"
+UNREACHABLE = "is unavailable"  # so says Ray of an actor whose node does not answer; of a dead one, that it died
 
 
 class Watcher(Protocol):
@@ -87,8 +88,11 @@ class Recorder(Callback):
         self.end(record)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        record = self._record(trial)
-        record.state, record.reason = "failed", _reason(trial)
+        record, reason = self._record(trial), _reason(trial)
+        if UNREACHABLE in reason:  # its node went before it could begin, which Tune does not forgive: to be tried again
+            self._records.put(record)
+            return
+        record.state, record.reason = "failed", reason
         self.end(record)
 
     def end(self, record: Record) -> None:

@@ -76,8 +76,12 @@ class _Study:
             self.console.close()  # a stage that failed leaves no live line behind
         with self.console, self.trackers:
             ended_by = self._search(data)
+            for _ in range(self.study.max_retries):  # what a lost node left open
+                if not ended_by and not all(r.ended for r in self.records.phase("search")):
+                    ended_by = self._search(data)
             candidates = self._candidates()
-            self._confirm(candidates, data)
+            for _ in range(1 + self.study.max_retries):
+                self._confirm(candidates, data)
         seeds = self._fresh_seeds() if self.study.confirm.top else [self.seed]
         return Conclusion(self.checked, self.records, self.store, seeds).conclude(candidates, self.started, ended_by)
 

@@ -1,4 +1,4 @@
-"""`kill -9` of the programs that drive: a run's and a search's, joined to a cluster of several nodes."""
+"""`kill -9` of the programs that drive, and of a node under a search's trials, on a cluster of several nodes."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import ray
-from nodes import Machines, wait_for
+from nodes import Machines, wait_for, workers
 from program import environment, lineage, strict_json, tiny
 
 STUDY = """
@@ -42,6 +42,12 @@ def program(folder: Path, environ: dict[str, str], *words: str) -> "subprocess.P
     return subprocess.Popen(command, cwd=folder, env=environ, stdout=subprocess.PIPE, stderr=log, text=True)
 
 
+def ended(folder: Path) -> dict[str, bytes]:
+    """The records of a study's trials that are over."""
+    files = {p.name: p.read_bytes() for p in (folder / "runs/default/studies/study/trials").glob("*.json")}
+    return {name: data for name, data in files.items() if b'"state": "running"' not in data}
+
+
 def test_a_runs_driver(joining: dict[str, str], calm: dict[str, Any], tmp_path: Path) -> None:
     """Killed while its worker on another node trains; run again, it goes on from the worker's checkpoint."""
     (tmp_path / "tiny.yaml").write_text(json.dumps(tiny(resources={"num_workers": 1})))
@@ -65,23 +71,34 @@ def test_a_runs_driver(joining: dict[str, str], calm: dict[str, Any], tmp_path: 
 def test_a_searchs_driver(joining: dict[str, str], tmp_path: Path, measured) -> None:
     """Killed in the middle of trials on two nodes: what had ended stays as it is, what had not is taken up again."""
     (tmp_path / "study.yaml").write_text(STUDY)
-    records = tmp_path / "runs/default/studies/study/trials"
-
-    def ended() -> dict[str, bytes]:
-        files = {p.name: p.read_bytes() for p in records.glob("*.json")} if records.exists() else {}
-        return {name: data for name, data in files.items() if b'"state": "running"' not in data}
-
     words = ["tune", "study.yaml", "--resume", "--json"]
     driver = program(tmp_path, joining, *words)
-    wait_for(lambda: len(ended()) >= 4 or driver.poll() is not None, "some trials")
+    wait_for(lambda: len(ended(tmp_path)) >= 4 or driver.poll() is not None, "some trials")
     driver.kill()
     driver.wait()
-    before = ended()
+    before = ended(tmp_path)
     assert 4 <= len(before) < 12, (tmp_path / "log").read_text()
     wait_for(lambda: ray.available_resources().get("CPU") == 2, "trials that lost their driver to end", 60)
     out, _ = program(tmp_path, joining, *words).communicate()
     assert strict_json(out)["num_trials"] == {"done": 12, "stopped": 0, "failed": 0, "running": 0}
-    after = ended()
+    after = ended(tmp_path)
+    assert len(after) == 12
+    assert {name: after[name] for name in before} == before
+    measured(f"killed with {len(before)} of 12 trials ended")
+
+
+def test_a_searchs_node(joining: dict[str, str], machines: Machines, tmp_path: Path, measured) -> None:
+    """A node goes with the trials on it: these are started again on the other, none is lost and none counted twice."""
+    (tmp_path / "study.yaml").write_text(STUDY)
+    driver = program(tmp_path, joining, "tune", "study.yaml", "--json")
+    wait_for(lambda: len(ended(tmp_path)) >= 3 or driver.poll() is not None, "some trials")
+    struck = next(node for node in machines.nodes if workers(node, "ImplicitFunc"))
+    before = ended(tmp_path)
+    machines.kill(struck)
+    out, _ = driver.communicate()
+    assert len(before) < 12
+    assert strict_json(out)["num_trials"] == {"done": 12, "stopped": 0, "failed": 0, "running": 0}
+    after = ended(tmp_path)
     assert len(after) == 12
     assert {name: after[name] for name in before} == before
     measured(f"killed with {len(before)} of 12 trials ended")
