@@ -17,5 +17,5 @@ class MemoryConfig(Section):
         512, ge=2, description="of each split, with their frames: what the encoder is trained and measured on"
     )
     gate_episodes: int = Field(
-        1024, ge=2, description="of those for fits, what the gate learns from; it keeps several copies of each"
+        512, ge=2, description="of those for fits, what the gate learns from; it keeps several copies of each"
     )

@@ -40,7 +40,8 @@ Floats = NDArray[np.floating]
 def work(context: StageContext) -> dict[str, Any]:
     config, store = context.config, context.store
     horizon, seed = config.synthesis.horizon, config.run.seed
-    latents = sample_trajectories(store.folder("latents"), ("train", "test"), config.memory.fit_episodes, seed)
+    most = max(config.memory.fit_episodes, config.judge.num_pairs)
+    latents = sample_trajectories(store.folder("latents"), ("train", "test"), most, seed)
     test = latents.split("test").at_least(horizon)
     if len(test) < config.judge.num_folds * 2:
         raise DataError(
