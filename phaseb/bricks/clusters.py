@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn import config_context
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.metrics import silhouette_score
@@ -14,6 +15,7 @@ from phaseb.seeding import derive_seed
 SAME = 1e-9  # features that differ by less are of the same episode twice, or of a dimension that never moves
 
 SCORED_ROWS = 5000  # of more, a sample is scored: the silhouette compares every row with every other
+SCORING_MB = 32  # of distances held at once meanwhile
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ def fit_clusters(config: BricksConfig, features: NDArray[np.float64], seed: int)
         score = float("nan")
         if 1 < number < len(points):
             rows = None if len(points) <= SCORED_ROWS else SCORED_ROWS
-            score = float(silhouette_score(points, groups.labels_, sample_size=rows, random_state=random_state))
+            with config_context(working_memory=SCORING_MB):
+                score = float(silhouette_score(points, groups.labels_, sample_size=rows, random_state=random_state))
         if best is None or score > best[0]:
             best = score, groups.cluster_centers_
     assert best is not None
