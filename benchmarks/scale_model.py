@@ -39,17 +39,18 @@ class Cluster:
 class Costs:
     """Processor seconds an episode of 60 steps on one core, and bytes an episode.
 
-    All are assumptions or orders of magnitude; `--costs` puts measured ones in their place, where there are any.
+    Those of import, sample, batches, bricks, rollouts, scores and replay are what `scale.py` measured from 500 to 5,000
+    episodes on two shared cores; the others are assumptions. `--costs` puts those of the machine at hand in.
     """
 
-    import_s: float = 0.5e-3
-    sample_s: float = 0.1e-3  # a look at every id and shard, for a bounded sample
-    batch_s: float = 0.1e-3  # of a pass over rollouts
+    import_s: float = 0.4e-3
+    sample_s: float = 0.13e-3  # a look at every id and shard, for a bounded sample
+    batch_s: float = 0.035e-3  # of a pass over rollouts
     encode_s: float = 20e-3  # 61 frames of 64 x 64 through the convolutions: an assumption
     bricks_s: float = 0.5e-3
-    rollout_s: float = 1.5e-3
+    rollout_s: float = 2e-3
     score_s: float = 5e-3
-    replay_s: float = 0.5e-3  # with the rollout that goes with it
+    replay_s: float = 0.3e-3  # with the rollout that goes with it
     latents_b: float = 61 * 16 * 4 + 60 * 4 * 4
     video_b: float = 1e15 / 10e6  # 1 PB over 10 M episodes
     decode_b_s: float = 10e6  # video that one core decodes, compressed bytes a second: an assumption
