@@ -82,10 +82,10 @@ class Batches:
         return {name: np.repeat(x, num_batches, 0).astype(np.float32) for name, x in self.arrays.items()}
 
 
-def policy(runs: int, **changes: Any) -> SACLearner:
+def policy(runs: int, context: LearnerContext | None = None, **changes: Any) -> SACLearner:
     config = PolicyConfig.model_validate({"offline": NO_PENALTIES, "augmentation": {"enabled": False}, **changes})
     specs = [RunSpec(f"arm{i // 3}", i % 3) for i in range(runs)]
-    return make_policy(config, Batches(runs, config.batch_size), specs, LearnerContext(0))
+    return make_policy(config, Batches(runs, config.batch_size), specs, context or LearnerContext(0))
 
 
 def updating(learner: SACLearner, times: int) -> Callable[[], None]:

@@ -17,13 +17,22 @@ from torch import Tensor, distributed
 
 @dataclass(frozen=True)
 class LearnerContext:
-    """Seed, place among the workers, and device of one learner; `group` are the workers that share, None: all."""
+    """Seed, place among the workers, and device of one learner; `group` are the workers that share, None: all.
+
+    `graphs` says that what a step repeats may be captured as CUDA graphs, where the device is a GPU.
+    """
 
     seed: int
     rank: int = 0
     world_size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     group: distributed.ProcessGroup | None = None
+    graphs: bool = True
+
+    @property
+    def captures(self) -> bool:
+        """Whether a learner replays its steps as CUDA graphs."""
+        return self.graphs and self.device.type == "cuda"
 
     def share(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """This worker's part of a global batch of row numbers (contiguous, equal parts).

@@ -1,4 +1,4 @@
-"""In what precision the layers of networks multiply: bfloat16 on GPUs that have it, float32 elsewhere.
+"""In what precision the layers of networks multiply: float32, or bfloat16 where it is asked for.
 
 Only the products of layers, which is where the time goes: weights, sums, losses, coordinates and what a network says
 stay float32, and so does everything that is done with a trained network. By hand, because most layers here multiply
@@ -7,21 +7,11 @@ for many networks at once, beside arithmetic (distances, changes of coordinates)
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-Precision = Literal["auto", "float32", "bfloat16"]
-
 _half = False
-
-
-def multiplies_in_bfloat16(wanted: Precision, device: torch.device) -> bool:
-    """Whether a training on a device does: where it is asked for, or left to the device and this one is made for it."""
-    if wanted != "auto":
-        return wanted == "bfloat16"
-    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 @contextmanager

@@ -98,6 +98,7 @@ def _ray_up(resources: ResourcesConfig, wanted: Mapping[str, float] | None) -> I
         logs.configure()
         with notice.heard():  # after Ray has set its own handler of SIGTERM
             wait_for_resources(wanted, resources.wait_s)
+            wait_for_resources(_actors_request(resources), resources.wait_s)
             yield
 
 
@@ -121,6 +122,11 @@ def training_request(resources: ResourcesConfig) -> dict[str, float]:
     if resources.accelerator_type:
         request[f"accelerator_type:{resources.accelerator_type}"] = 0.001 * workers
     return {name: amount for name, amount in request.items() if amount}
+
+
+def _actors_request(resources: ResourcesConfig) -> dict[str, float]:
+    """What one rollout actor needs of GPUs, at another time than the training workers."""
+    return {"GPU": resources.gpus_per_actor} if resources.gpus_per_actor else {}
 
 
 def scaling_config(resources: ResourcesConfig) -> "ray.train.ScalingConfig":

@@ -26,9 +26,13 @@ class ResourcesConfig(Section):
         "PACK", description="how training workers are laid over the nodes"
     )
     num_tasks: int = Field(2, ge=1, le=65536, description="parts that data work (collect, score, judge) is cut into")
-    cpus_per_task: float = Field(1.0, gt=0, description="CPUs a data task reserves")
-    rollout_actors: int = Field(1, ge=1, le=4096, description="actors that roll the world model out")
-    cpus_per_actor: float = Field(0.5, ge=0, description="CPUs a rollout or replay actor reserves")
+    cpus_per_task: float = Field(1.0, gt=0, description="CPUs a data task or rollout actor reserves")
+    rollout_actors: int | None = Field(
+        None, ge=1, le=4096, description="actors that roll the world model out; null: as many as num_tasks"
+    )
+    gpus_per_actor: float = Field(
+        0.0, ge=0, le=1, description="GPUs a rollout actor reserves and rolls out on; a fraction lets several share one"
+    )
     object_store_gb: float = Field(0.5, ge=0.1, description="shared memory for objects of a Ray started here, GB")
     wait_s: float = Field(0.0, ge=0, description="how long to wait for resources that are not there yet, s")
     max_failures: int = Field(3, ge=-1, description="restarts of a training run after lost workers; -1: no limit")

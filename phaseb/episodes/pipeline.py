@@ -25,7 +25,7 @@ Progress = Callable[[int, int], None]
 def map_shards(
     source: Store, target: Store, worker_class: WorkerClass, worker_args: Sequence[Any] = (),
     resources: ResourcesConfig | None = None, *, stamp: str = "", num_actors: int | None = None,
-    progress: Progress | None = None,
+    gpus_per_actor: float = 0.0, progress: Progress | None = None,
 ) -> list[str]:  # fmt: skip
     """Make `target` from `source` shard by shard, the same whatever the number of actors.
 
@@ -37,6 +37,7 @@ def map_shards(
             process, without Ray.
         stamp: digest of what the output depends on beside the source; shards done under it are skipped.
         num_actors: another number of actors than `num_tasks`.
+        gpus_per_actor: what each reserves of a GPU; its worker then sees one.
         progress: called with (shards done, all shards) after each.
 
     Returns:
@@ -47,7 +48,8 @@ def map_shards(
     """
     job, names = ShardJob(source, target, stamp), shard_names(source)
     todo = job.pending()
-    finished = run_pool(todo, _ShardWork, (job, worker_class, tuple(worker_args)), resources, num_actors)
+    work = (job, worker_class, tuple(worker_args))
+    finished = run_pool(todo, _ShardWork, work, resources, num_actors, gpus_per_actor)
     for done, _ in enumerate(finished, start=len(names) - len(todo) + 1):
         if progress is not None:
             progress(done, len(names))

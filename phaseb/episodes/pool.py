@@ -14,7 +14,7 @@ WorkClass = Callable[..., Callable[[str], object]]
 
 def run_pool(
     names: Sequence[str], work_class: WorkClass, args: Sequence[Any], resources: ResourcesConfig | None,
-    num_actors: int | None = None,
+    num_actors: int | None = None, gpus_per_actor: float = 0.0,
 ) -> Iterator[str]:  # fmt: skip
     """Do every piece, and give each name back when it is done, in any order.
 
@@ -23,6 +23,7 @@ def run_pool(
         work_class, args: what an actor makes and calls.
         resources: `num_tasks` actors of `cpus_per_task` each; None or `num_workers=0`: this process, without Ray.
         num_actors: another number of actors.
+        gpus_per_actor: what each reserves of a GPU, which it then sees.
 
     Raises:
         PhasebError: what the work raised, as itself.
@@ -37,7 +38,8 @@ def run_pool(
         return
     pieces = ray.data.from_items([{"name": name} for name in names], override_num_blocks=len(names))
     done = pieces.map_batches(
-        _PoolActor, batch_size=1, num_cpus=resources.cpus_per_task, fn_constructor_args=(work_class, tuple(args)),
+        _PoolActor, batch_size=1, num_cpus=resources.cpus_per_task, num_gpus=gpus_per_actor or None,
+        fn_constructor_args=(work_class, tuple(args)),
         compute=ray.data.ActorPoolStrategy(size=min(num_actors or resources.num_tasks, len(names))),
     )  # fmt: skip
     for row in done.iter_rows():

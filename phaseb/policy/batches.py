@@ -112,11 +112,12 @@ class NoiseStream:
         block, offset = divmod(step, NOISE_BLOCK)
         if block != self._block or self._drawn is None:
             drawn = {seed: self._draw(seed, block) for seed in set(self.seeds)}
-            self._drawn = Noise(*(torch.stack(parts, 1) for parts in zip(*(drawn[s] for s in self.seeds), strict=True)))
+            columns = (torch.stack(parts, 1) for parts in zip(*(drawn[s] for s in self.seeds), strict=True))
+            self._drawn = Noise(*(column.to(context.device) for column in columns))
             self._block = block
         mine = context.share(np.arange(self.rows))
         part = slice(int(mine[0]), int(mine[-1]) + 1)
-        target, policy, pair, other = (column[offset].to(context.device) for column in self._drawn)
+        target, policy, pair, other = (column[offset] for column in self._drawn)
         return Noise(target[:, part], policy[:, part], pair, other[:, :, :, part])
 
     def _draw(self, seed: int, block: int) -> Noise:

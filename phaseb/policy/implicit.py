@@ -13,7 +13,7 @@ from phaseb.config.policy import PolicyConfig
 from phaseb.data_parallel import LearnerContext
 from phaseb.policy.batches import Batch, Noise, RunSpec
 from phaseb.policy.networks import make_stack
-from phaseb.policy.sac import Metrics, SoftActorCritic, adam
+from phaseb.policy.sac import Metrics, Phase, SoftActorCritic
 
 
 class ImplicitQ(SoftActorCritic):
@@ -27,18 +27,17 @@ class ImplicitQ(SoftActorCritic):
         sizes = [z_size, *[config.width] * config.num_layers, 1]
         seeds = [spec.drawn(context.seed) for spec in specs]
         self.value = make_stack(sizes, seeds, "value", 1, config.critic_norm).to(context.device)
-        self.optimisers["value"] = adam(self.value.parameters(), config.critic_lr)
+        self.optimisers["value"] = self._adam(self.value.parameters(), config.critic_lr)
 
-    def update(self, batch: Batch, noise: Noise, step: int) -> Metrics:
+    def _update(self, phase: Phase, batch: Batch, noise: Noise) -> Metrics:
         """Value by expectile, policy by advantage-weighted cloning, critics by the value of the next state."""
-        self._set_learning_rates(step)
-        if step < self.clone_until:
+        if phase == "imitate":
             return self._imitate(batch)
         with torch.no_grad():
             quality = self._pessimistic(self.targets(batch.z, batch.action), noise)
         metrics, advantage = self._update_value(batch, quality)
         metrics |= self._update_critics(batch, self._target(batch, noise), noise)
-        if self._acts(step):
+        if phase == "act":
             metrics |= self._clone(batch, advantage)
         self._move_targets()
         return metrics

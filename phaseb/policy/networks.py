@@ -91,13 +91,16 @@ class ActorStack(nn.Module):
         super().__init__()
         self.stack = stack
         self.entropy_of = entropy_of
+        self._known: tuple[int, list[int]] | None = None
         size = stack.biases[-1].shape[2] // 2
         self.register_buffer("levels", torch.zeros(size, 2) if levels is None else levels.clone())
 
     @property
     def switches(self) -> list[int]:
-        """The dimensions that are switches."""
-        return [int(i) for i in torch.nonzero(self._switching)[:, 0]]
+        """The dimensions that are switches. Read once for what the levels are: reading waits for the device."""
+        if self._known is None or self._known[0] != self.levels._version:
+            self._known = self.levels._version, [int(i) for i in torch.nonzero(self._switching)[:, 0]]
+        return self._known[1]
 
     @property
     def _switching(self) -> Tensor:

@@ -3,6 +3,7 @@
 Shapes: R runs, C critics, B rows, A action dimensions. Every function is per run; nothing mixes runs.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
@@ -69,7 +70,7 @@ def conservative_gap(
     with torch.no_grad():
         policy, _, _ = actor.sample(wide, other_R2KBA[:, 1].reshape(runs, count * rows, size))
         log_density = actor.log_density(wide, policy)
-    log_uniform = -size * torch.log(torch.tensor(2.0, device=z_RBD.device))
+    log_uniform = -size * math.log(2.0)
 
     def split(values: Tensor) -> Tensor:
         return values.view(runs, -1, count, rows)
@@ -77,7 +78,7 @@ def conservative_gap(
     of_uniform = split(critics(wide, uniform)) - log_uniform
     of_policy = split(critics(wide, policy)) - log_density.view(runs, 1, count, rows)
     gathered = torch.cat([of_uniform, of_policy], 2)
-    return torch.logsumexp(gathered, 2) - torch.log(torch.tensor(2.0 * count)) - data_values_RCB
+    return torch.logsumexp(gathered, 2) - math.log(2.0 * count) - data_values_RCB
 
 
 def diversity_penalty(critics: CriticStack, z_RBD: Tensor, action_RBA: Tensor) -> Tensor:

@@ -4,14 +4,16 @@ Shapes: R runs, C critics, B rows. Losses are summed over runs, so the gradient 
 run alone; clipping and temperatures are a run's own.
 """
 
+import collections
 import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from phaseb.captured import EAGER_STEPS, CapturedStep
 from phaseb.config.policy import PolicyConfig
 from phaseb.data_parallel import LearnerContext
 from phaseb.policy.batches import Batch, Noise, RunSpec
@@ -24,6 +26,8 @@ from phaseb.policy.offline import (
 )
 
 Metrics = dict[str, Tensor]  # each (R,), not yet a number: reading one waits for the device
+Phase = Literal["imitate", "value", "act"]
+"""What an update learns: to clone, values alone, or values and the policy."""
 
 
 class SoftActorCritic:
@@ -54,20 +58,41 @@ class SoftActorCritic:
         self.target_entropy = -float(continuous) if config.target_entropy is None else config.target_entropy
         self.clone_until = round(config.offline.clone_share * config.num_steps)
         self.wait_until = self.clone_until + round(config.offline.value_share * config.num_steps)
+        self.captures = context.captures and context.world_size == 1  # what workers say to each other is no part of one
+        self._graphs: dict[Phase, CapturedStep[Metrics] | None] = {}
+        self._done: collections.Counter[Phase] = collections.Counter()
         self.optimisers = {
-            "critics": adam(self.critics.parameters(), config.critic_lr),
-            "actor": adam(self.actor.parameters(), config.actor_lr),
-            "temperature": adam([self.log_temperature], config.temperature_lr),
+            "critics": self._adam(self.critics.parameters(), config.critic_lr),
+            "actor": self._adam(self.actor.parameters(), config.actor_lr),
+            "temperature": self._adam([self.log_temperature], config.temperature_lr),
         }
 
     def update(self, batch: Batch, noise: Noise, step: int) -> Metrics:
-        """One step on this worker's rows. Returns metrics by name, each (R,)."""
+        """One step on this worker's rows. Returns metrics by name, each (R,), to be read before the next step."""
         self._set_learning_rates(step)
+        phase = self._phase(step)
+        if not self.captures:
+            return self._update(phase, batch, noise)
+        self._done[phase] += 1
+        if self._done[phase] > EAGER_STEPS and phase not in self._graphs:
+            def done(*tensors: Tensor) -> Metrics:
+                return self._update(phase, Batch(*tensors[: len(batch)]), Noise(*tensors[len(batch) :]))
+
+            self._graphs[phase] = CapturedStep.attempt(done, (*batch, *noise))
+        graph = self._graphs.get(phase)
+        return self._update(phase, batch, noise) if graph is None else graph(*batch, *noise)
+
+    def _phase(self, step: int) -> "Phase":
         if step < self.clone_until:
+            return "imitate"
+        return "act" if self._acts(step) else "value"
+
+    def _update(self, phase: "Phase", batch: Batch, noise: Noise) -> Metrics:
+        if phase == "imitate":
             return self._imitate(batch)
         target = self._target(batch, noise)
         metrics = self._update_critics(batch, target, noise)
-        if self._acts(step):
+        if phase == "act":
             metrics |= self._update_actor(batch, noise)
         self._move_targets()
         return metrics
@@ -167,16 +192,29 @@ class SoftActorCritic:
             move(self.average, self.actor, self.config.actor_average_rate)
         return norms
 
+    def _adam(self, parameters: Iterator[nn.Parameter] | list[nn.Parameter], rate: float) -> torch.optim.Optimizer:
+        """Adam as one fused kernel a tensor: the tensors are few and hold every run."""
+        if not self.captures:
+            return torch.optim.Adam(parameters, lr=rate, fused=True)
+        return torch.optim.Adam(
+            parameters, lr=torch.tensor(rate, device=self.context.device), fused=True, capturable=True
+        )
+
     def _set_learning_rates(self, step: int) -> None:
         config = self.config
         fall = 0.5 * (1 + math.cos(math.pi * min(1.0, step / config.num_steps)))
         factor = config.final_lr_factor + (1 - config.final_lr_factor) * fall
         rates = {"critics": config.critic_lr, "value": config.critic_lr, "temperature": config.temperature_lr}
         rates["actor"] = config.actor_lr
-        for name, optimiser in self.optimisers.items():
-            optimiser.param_groups[0]["lr"] = rates[name] * factor
+        rates = {name: rate * factor for name, rate in rates.items()}
         if step < self.clone_until:
-            self.optimisers["actor"].param_groups[0]["lr"] = config.offline.clone_lr
+            rates["actor"] = config.offline.clone_lr
+        for name, optimiser in self.optimisers.items():
+            (group,) = optimiser.param_groups
+            if isinstance(group["lr"], Tensor):  # a graph reads it where it lies
+                group["lr"].fill_(rates[name])
+            else:
+                group["lr"] = rates[name]
 
     def networks(self) -> list[nn.Module]:
         """Those that every update calls."""
@@ -195,13 +233,11 @@ class SoftActorCritic:
         for name in ("actor", "average", "critics", "targets"):
             getattr(self, name).load_state_dict(state[name])
         self.log_temperature.data.copy_(state["log_temperature"])
+        self._graphs = {}  # they know the moments by where they lie
+        self._done.clear()
         for name, optimiser in self.optimisers.items():
             _set_moments(optimiser, state["optimisers"].get(name, {}))
 
-
-def adam(parameters: Iterator[nn.Parameter] | list[nn.Parameter], rate: float) -> torch.optim.Optimizer:
-    """Adam as one fused kernel a tensor: the tensors are few and hold every run."""
-    return torch.optim.Adam(parameters, lr=rate, fused=True)
 
 
 @torch.no_grad()

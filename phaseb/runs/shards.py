@@ -12,14 +12,15 @@ from phaseb.episodes.shard_work import WorkerClass
 from phaseb.runs.stage import StageContext
 
 
-def over_shards(context: StageContext, source: str, target: str, worker: WorkerClass, arguments: Sequence[Any]) -> None:
-    """Map the shards of one folder of the run into another, by actors of Ray Data."""
+def over_shards(context: StageContext, source: str, target: str, worker: WorkerClass, arguments: Sequence[Any],
+                **actors: Any) -> None:  # fmt: skip
+    """Map the shards of one folder of the run into another, by actors of Ray Data: as `map_shards` takes them."""
     store = context.store
     map_shards(
         store.folder(*source.split("/")), store.folder(*target.split("/")), OneThread,
         (context.name, worker, *arguments),
         context.config.resources, stamp=context.key,
-        progress=lambda done, total: context.progress({"shards": float(done), "of": float(total)}),
+        progress=lambda done, total: context.progress({"shards": float(done), "of": float(total)}), **actors,
     )  # fmt: skip
 
 

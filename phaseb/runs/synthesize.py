@@ -26,10 +26,11 @@ ROLLOUTS_AT_ONCE = 4096  # of a plan, held while it is drawn
 
 
 class RollOut:
-    """Rolls one shard of a plan out; made once in each actor."""
+    """Rolls one shard of a plan out; made once in each actor, on the GPU where it was given one."""
 
-    def __init__(self, store: Store, seed: int) -> None:
-        self._bundle, self._digest, self._seed = load_world_model(store), checkpoint_digest(store), seed
+    def __init__(self, store: Store, seed: int, on_gpu: bool) -> None:
+        device = "cuda" if on_gpu and torch.cuda.is_available() else "cpu"
+        self._bundle, self._digest, self._seed = load_world_model(store, device), checkpoint_digest(store), seed
 
     def __call__(self, plan: Trajectories) -> Trajectories:
         """The plan with its latents, rewards and ends imagined; every rollout keeps its lineage."""
@@ -42,7 +43,12 @@ def work(context: StageContext) -> dict[str, Any]:
         store.folder("latents"), ("train",), config.memory.fit_episodes, config.run.seed, config.synthesis.horizon
     )
     write_plan(store.folder("rollouts", "plan"), train, config.synthesis, config.run.seed)
-    over_shards(context, "rollouts/plan", "rollouts/made", RollOut, (store.folder("world_model"), config.run.seed))
+    resources = config.resources
+    over_shards(
+        context, "rollouts/plan", "rollouts/made", RollOut,
+        (store.folder("world_model"), config.run.seed, resources.gpus_per_actor > 0),
+        num_actors=resources.rollout_actors, gpus_per_actor=resources.gpus_per_actor,
+    )  # fmt: skip
     lengths = lengths_of(store.folder("rollouts", "made"))
     return {"episodes": len(lengths), "transitions": int(lengths.sum())}
 

@@ -133,7 +133,7 @@ def _worker_loop(make_learner: MakeLearner, references: list[Any], seed: int, ke
     if rank >= sharing:
         logs.event("worker stands by: the batch does not divide by all that are there", there=there, wanted=wanted)
         return
-    context = LearnerContext(seed, rank, sharing, get_device(), group)
+    context = LearnerContext(seed, rank, sharing, get_device(), group, training.graphs == "auto")
     logs.event("worker starts", device=str(context.device))
     learner = make_learner(ray.get(references[0]), context)
     if context.rank:

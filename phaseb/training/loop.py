@@ -50,7 +50,7 @@ def train(learner: Learner, context: LearnerContext, config: TrainingConfig, sto
     logs.event(f"training {how}", step=progress.next_step, num_steps=learner.num_steps)
     with Keeper(store, key, progress.next_step, meters) as keeper:
         for step in range(progress.next_step, learner.num_steps):
-            with precision(config, context.device):
+            with precision(config):
                 metrics = _step(learner, step, keeper, store)
             last = step + 1 == learner.num_steps
             if last or (step + 1) % config.validate_every == 0:

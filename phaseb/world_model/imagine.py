@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from phaseb.captured import EAGER_STEPS, CapturedStep
 from phaseb.world_model.dynamics import LatentDynamics, pick
 from phaseb.world_model.folding import Facts, Weights, advance, facts, fold
 from phaseb.world_model.foresight import can_see
@@ -51,23 +52,40 @@ class Noise:
 
 
 class Imagination:
-    """A model's weights as they are now, made ready for many steps."""
+    """A model's weights as they are now, made ready for many steps of the same rows."""
 
-    def __init__(self, model: LatentDynamics) -> None:
+    def __init__(self, model: LatentDynamics, graphs: bool = True) -> None:
         self.model = model
         self.weights: Weights = fold(model)
         self.facts: Facts = facts(model)
+        self._graphs, self._steps = graphs, 0
+        self._captured: CapturedStep[Taken] | None = None
 
     def step(self, y: Tensor, hidden: Tensor, seen: Tensor, noise: Noise) -> Iterator[tuple[slice, Taken]]:
-        """One step of latents y (K, N, D) under what is seen of actions (K, N, ·), a tile of rows at a time."""
-        for rows in self._tiles(y.shape[1], y.device):
+        """One step of latents y (K, N, D) under what is seen of actions (K, N, ·), a tile of rows at a time.
+
+        What is yielded is to be read before the next step.
+        """
+        if y.device.type == "cuda":
+            yield slice(0, y.shape[1]), self._on_gpu(y, hidden, seen, noise)
+            return
+        for first in range(0, y.shape[1], TILE_ROWS):
+            rows = slice(first, min(first + TILE_ROWS, y.shape[1]))
             yield rows, self._tile(y[:, rows], hidden[:, rows], seen[:, rows], _of_rows(noise, rows))
 
-    def _tiles(self, count: int, device: torch.device) -> Iterator[slice]:
-        if device.type != "cpu":
-            yield slice(0, count)
-            return
-        yield from (slice(i, min(i + TILE_ROWS, count)) for i in range(0, count, TILE_ROWS))
+    def _on_gpu(self, y: Tensor, hidden: Tensor, seen: Tensor, noise: Noise) -> Taken:
+        self._steps += 1
+        if not self._graphs or self._steps <= EAGER_STEPS:
+            return self._tile(y, hidden, seen, noise)
+        tensors = (y, hidden, seen, noise.uniform, noise.added)
+        if self._captured is None:
+            self._captured = CapturedStep(
+                lambda y, hidden, seen, uniform, added: self._tile(
+                    y, hidden, seen, Noise(uniform, added, noise.scaled)
+                ),
+                tensors,
+            )  # fmt: skip
+        return self._captured(*tensors)
 
     def _tile(self, y: Tensor, hidden: Tensor, seen: Tensor, noise: Noise) -> Taken:
         w, model = self.weights, self.model

@@ -5,12 +5,13 @@ Legend: K members, B rows, T steps, D latent.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from phaseb.captured import EAGER_STEPS, CapturedStep
 from phaseb.config.world_model import WorldModelConfig
 from phaseb.data_parallel import LearnerContext
 from phaseb.episodes.trajectories import Trajectories
@@ -26,6 +27,35 @@ from phaseb.world_model.structure import find_structure
 from phaseb.world_model.teacher_forcing import forcing_probability, training_horizon
 from phaseb.world_model.unroll import follow, free_run
 from phaseb.world_model.windows import Windows, WindowSampler
+
+
+class Drawn(NamedTuple):
+    """What one optimiser step learns from: windows with their (noised) inputs, and rollouts where a loss reads any."""
+
+    windows: Windows
+    inputs: Tensor
+    rollouts: Windows | None
+    forced: Tensor | None
+
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        of_rollouts = self.rollouts.tensors() if self.rollouts is not None else ()
+        return (*self.windows.tensors(), self.inputs, self.forced, *of_rollouts)
+
+    @classmethod
+    def of(cls, *tensors: Tensor | None) -> "Drawn":
+        """Undoes `tensors`."""
+        windows, (inputs, forced), rest = tensors[:5], tensors[5:7], tensors[7:]
+        assert inputs is not None
+        return cls(Windows(*windows), inputs, Windows(*rest) if rest else None, forced)  # type: ignore[arg-type]
+
+
+class Losses(NamedTuple):
+    """Of one step: the four terms, the parts of the reconstruction, their weighted sum, and its gradients."""
+
+    terms: dict[str, Tensor]
+    recon: dict[str, Tensor]
+    total: Tensor
+    gradients: tuple[Tensor | None, ...] = ()
 
 
 class WorldModelLearner:
@@ -44,6 +74,9 @@ class WorldModelLearner:
         self.model = LatentDynamics(config, *sizes, structure, context.seed).to(context.device)
         self.sampler = WindowSampler(train, config, context, structure.centre, structure.into)
         self.optimizer = MemberOptimizer(self.model, config, context)
+        self._captured: CapturedStep[Losses] | None = None
+        self._captured_shapes: list[Any] = []
+        self._eager_left = EAGER_STEPS
 
     def step(self, step: int) -> dict[str, float]:
         """One update of all members.
@@ -52,49 +85,86 @@ class WorldModelLearner:
             DivergenceError: where the loss is NaN, Inf or has exploded.
         """
         progress = step / self.num_steps
-        terms, logs = self._losses(step, progress)
-        total = objective.weighted_sum(terms, self.config.weights)
-        value = float(self.context.average(total.detach()))
+        horizon = training_horizon(self.config.horizon, progress)
+        drawn, logs = self._draw(step, progress, horizon), {"horizon": float(horizon)}
+        losses = self._by_graph(drawn) if self._captures() else self._losses(drawn, step, progress, logs)
+        value = float(self.context.average(losses.total.detach()))
         if not value <= self.config.explosion:
             raise DivergenceError(
                 f"world model diverged at step {step}: loss {value:.4g}; lower world_model.learning_rate or "
                 "the weights under world_model.weights, or set world_model.clamp_quantile"
             )
-        norms = self.optimizer.step(total * self.config.num_members, progress)
-        logs |= {f"loss/{name}": float(term.detach()) for name, term in terms.items()}
+        if not losses.gradients:
+            self.optimizer.backward(losses.total * self.config.num_members)
+        norms = self.optimizer.step(progress)
+        logs |= {f"recon/{name}": float(term.detach()) for name, term in losses.recon.items()}
+        logs |= {f"loss/{name}": float(term.detach()) for name, term in losses.terms.items()}
         logs |= {"loss/total": value, "gradient_norm": float(norms.max())}
         return {f"world_model/{name}": number for name, number in logs.items()}
 
-    def _losses(self, step: int, progress: float) -> tuple[dict[str, Tensor], dict[str, float]]:
-        windows, forced_run = self._one_step(step)
-        horizon = training_horizon(self.config.horizon, progress)
+    def _losses(self, drawn: Drawn, step: int, progress: float, logs: dict[str, float]) -> Losses:
+        windows = drawn.windows
+        forced_run = follow(self.model, drawn.inputs, windows.actions, windows.z[:, :, 1:])
         recon = {"one_step": self._latent_error(forced_run, windows)}
         pairs = [(forced_run, windows)]
         zero = windows.z.new_zeros(())
         extra = {"trust": zero, "feat": zero, "var": zero}
-        logs: dict[str, float] = {"horizon": float(horizon)}
         recon["rollout"] = zero
-        if self._needs_rollout():
-            rollouts, run = self._rollout(step, progress, horizon)
+        if drawn.rollouts is not None:
+            rollouts = drawn.rollouts
+            y, target = rollouts.z[:, :, :-1], rollouts.z[:, :, 1:]
+            run = free_run(self.model, y, rollouts.actions, target, drawn.forced, self.config.horizon.truncate_every)
             recon["rollout"] = self._latent_error(run, rollouts)
             pairs.append((run, rollouts))
             extra |= self._distribution_terms(step, progress, rollouts, run, logs)
         recon |= self._head_errors(pairs)
-        logs |= {f"recon/{name}": float(term.detach()) for name, term in recon.items()}
-        return {"recon": objective.weighted_sum(recon, self.config.recon), **extra}, logs
+        terms = {"recon": objective.weighted_sum(recon, self.config.recon), **extra}
+        return Losses(terms, recon, objective.weighted_sum(terms, self.config.weights))
+
+    def _captures(self) -> bool:
+        """Whether losses and gradients are replayed as a graph: on a GPU, where no critic trains beside the model."""
+        weights = self.config.weights
+        return self.context.captures and (self.critic is None or not (weights.trust or weights.feat))
+
+    def _by_graph(self, drawn: Drawn) -> Losses:
+        """`_losses` and the gradients, captured anew where the horizon has grown."""
+        tensors = drawn.tensors()
+        shapes = [None if x is None else x.shape for x in tensors]
+        if self._eager_left:
+            self._eager_left -= 1
+        elif shapes != self._captured_shapes:
+            self._captured = None  # its memory goes before the next one takes some
+            self._captured, self._captured_shapes = CapturedStep.attempt(self._with_gradients, tensors), shapes
+        losses = (self._captured or self._with_gradients)(*tensors)
+        self.optimizer.set_gradients(losses.gradients)
+        return losses
+
+    def _with_gradients(self, *tensors: Tensor | None) -> Losses:
+        losses, parameters = self._losses(Drawn.of(*tensors), 0, 0.0, {}), list(self.model.parameters())
+        found = torch.autograd.grad(losses.total * self.config.num_members, parameters, allow_unused=True)
+        gradients = tuple(None if g is None else g.contiguous() for g in found)
+        terms, recon = ({name: x.detach() for name, x in part.items()} for part in (losses.terms, losses.recon))
+        return Losses(terms, recon, losses.total.detach(), gradients)
 
     def _needs_rollout(self) -> bool:
         w = self.config.weights
         return self.config.recon.rollout > 0 or w.trust > 0 or w.feat > 0 or w.var > 0
 
-    def _one_step(self, step: int) -> tuple[Windows, Unrolled]:
+    def _draw(self, step: int, progress: float, horizon: int) -> Drawn:
         c = self.config
         windows = self.sampler.draw("one_step", step, c.batch_size, c.one_step_window)
         inputs = windows.z[:, :, :-1]
         if c.input_noise:
             noise = self._noise("input", step, c.batch_size, inputs)
             inputs = inputs + c.input_noise * self.model.spread * self.model.moving * noise
-        return windows, follow(self.model, inputs, windows.actions, windows.z[:, :, 1:])
+        if not self._needs_rollout():
+            return Drawn(windows, inputs, None, None)
+        rollouts, forced = self.sampler.draw("rollout", step, c.rollout_batch_size, horizon), None
+        probability = forcing_probability(c.teacher_forcing, progress)
+        if probability > 0:
+            draws = self._noise("forcing", step, c.rollout_batch_size, rollouts.mask)
+            forced = torch.special.ndtr(draws) < probability
+        return Drawn(windows, inputs, rollouts, forced)
 
     def _noise(self, name: str, step: int, batch_size: int, like: Tensor) -> Tensor:
         """Standard normal noise (K, B, …) for the global batch, cut to this worker's share."""
@@ -102,17 +172,6 @@ class WorldModelLearner:
         shape = (batch_size, like.shape[0], *like.shape[2:])
         rows = torch.from_numpy(self.context.share(np.arange(batch_size)))
         return torch.randn(shape, generator=generator)[rows].transpose(0, 1).to(like.device)
-
-    def _rollout(self, step: int, progress: float, horizon: int) -> tuple[Windows, Unrolled]:
-        c = self.config
-        windows = self.sampler.draw("rollout", step, c.rollout_batch_size, horizon)
-        probability = forcing_probability(c.teacher_forcing, progress)
-        forced = None
-        if probability > 0:
-            draws = self._noise("forcing", step, c.rollout_batch_size, windows.mask)
-            forced = torch.special.ndtr(draws) < probability
-        y, target = windows.z[:, :, :-1], windows.z[:, :, 1:]
-        return windows, free_run(self.model, y, windows.actions, target, forced, c.horizon.truncate_every)
 
     def _latent_error(self, run: Unrolled, windows: Windows) -> Tensor:
         return objective.latent_error(self.model, run, windows.z[:, :, 1:], windows.mask, self.config)

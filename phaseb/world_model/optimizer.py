@@ -1,7 +1,7 @@
 """AdamW for K members at once: gradients clipped member by member, cosine schedule, averaged weights, plain state."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,10 +24,18 @@ class MemberOptimizer:
         )
         self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
 
-    def step(self, loss: Tensor, progress: float) -> Tensor:
-        """Descend on a loss that sums over members; returns the gradient norm of each member before clipping, (K,)."""
+    def backward(self, loss: Tensor) -> None:
+        """Leave the gradients of a loss that sums over members at the parameters."""
         self.adam.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+
+    def set_gradients(self, gradients: Sequence[Tensor | None]) -> None:
+        """The same by gradients that are known already, in the parameters' order; they are clipped in place."""
+        for parameter, gradient in zip(self.parameters.values(), gradients, strict=True):
+            parameter.grad = gradient
+
+    def step(self, progress: float) -> Tensor:
+        """Descend by the gradients there; returns the gradient norm of each member before clipping, (K,)."""
         parameters = list(self.parameters.values())
         self.context.average_gradients(parameters)
         norms = clip_members(parameters, self.config.clip_norm)

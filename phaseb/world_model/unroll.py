@@ -42,12 +42,12 @@ def free_run(
     model: LatentDynamics, y: Tensor, actions: Tensor, target: Tensor | None = None, forced: Tensor | None = None,
     truncate_every: int = 0,
 ) -> Unrolled:  # fmt: skip
-    """`recorded_run`, as one fused operation on CPUs where no gradient goes to the real latents.
+    """`recorded_run`, as one fused operation where no gradient goes to the real latents.
 
-    GPUs have their steps compiled and multiply in bfloat16, neither of which the fused operation knows.
+    The fused operation multiplies in float32 alone.
     """
     of_data = y.requires_grad or (target is not None and target.requires_grad)
-    if of_data or y.device.type != "cpu" or is_half():
+    if of_data or is_half():
         return recorded_run(model, y, actions, target, forced, truncate_every)
     return fused_free_run(model, y, actions, target, forced, truncate_every)
 

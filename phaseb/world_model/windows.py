@@ -28,6 +28,10 @@ class Windows:
     terminals: Tensor
     mask: Tensor
 
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """All of them, as the constructor takes them."""
+        return self.z, self.actions, self.rewards, self.terminals, self.mask
+
 
 class WindowSampler:
     """Draws windows uniformly over all (episode, start) pairs; with a bootstrap, member k draws from its resampling.

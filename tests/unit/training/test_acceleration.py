@@ -21,7 +21,7 @@ from phaseb.latents import learner as latents
 from phaseb.latents.arrays import episode_arrays
 from phaseb.policy import learner as policy
 from phaseb.policy.batches import RunSpec
-from phaseb.precision import multiplies_in_bfloat16
+from phaseb.precision import is_half
 from phaseb.replay.local import LocalReplay
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.spec import SampleSpec
@@ -45,7 +45,7 @@ def trajectories(num=12, steps=12, seed=0):
 def of_the_world_model():
     config = WorldModelConfig.model_validate({
         "num_members": 2, "hidden_size": 16, "head_size": 16, "num_steps": NUM_STEPS, "batch_size": 8,
-        "rollout_batch_size": 4, "one_step_window": 4, "horizon": {"steps": 6, "start": 6},
+        "rollout_batch_size": 4, "one_step_window": 4, "horizon": {"steps": 6, "start": 3},
     })  # fmt: skip
     return world_model.make_learner(config, trajectories(), CONTEXT)
 
@@ -85,7 +85,7 @@ def losses(make, **settings):
     compile_steps(learner, config, CPU, backend="aot_eager")
     rows = []
     for step in range(NUM_STEPS):
-        with precision(config, CPU):
+        with precision(config):
             rows.append(learner.step(step))
     kept = {name: tensor for name, tensor in tensors(learner.state_dict()).items() if tensor.is_floating_point()}
     assert kept
@@ -123,6 +123,7 @@ def test_compiled_steps_are_the_same_steps(name):
 def test_left_to_the_device_a_processor_does_neither():
     auto = TrainingConfig()
     assert not compiles(auto, CPU)
-    assert not multiplies_in_bfloat16(auto.precision, CPU)
-    assert multiplies_in_bfloat16("bfloat16", CPU)
-    assert not multiplies_in_bfloat16("float32", torch.device("cuda", 0))
+    with precision(auto):
+        assert not is_half()
+    with precision(TrainingConfig(precision="bfloat16")):
+        assert is_half()
