@@ -28,10 +28,13 @@ def read_metrics(store: Store, name: str) -> list[dict[str, Any]]:
     return list(pq.read_table(io.BytesIO(store.read_bytes(name))).to_pylist())
 
 
-def mean_interval(values: Iterable[float], confidence: float = 0.95) -> tuple[float, float, float]:
+def mean_interval(
+    values: Iterable[float], confidence: float = 0.95, least: float = -np.inf, most: float = np.inf
+) -> tuple[float, float, float]:
     """Mean and Student-t interval of the mean over the finite values: (mean, low, high).
 
-    One value has no interval: (value, nan, nan). None at all: three NaN.
+    One value has no interval: (value, nan, nan). None at all: three NaN. The interval ends at `least` and `most`, which
+    the quantity cannot leave (a rate is in 0 to 1): a few seeds' symmetric one may go beyond.
     """
     x = np.asarray([v for v in values if v is not None], dtype=float)
     x = x[np.isfinite(x)]
@@ -41,4 +44,4 @@ def mean_interval(values: Iterable[float], confidence: float = 0.95) -> tuple[fl
     if len(x) == 1:
         return mean, float("nan"), float("nan")
     half = float(stats.t.ppf(0.5 + confidence / 2, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x)))
-    return mean, mean - half, mean + half
+    return mean, max(mean - half, least), min(mean + half, most)

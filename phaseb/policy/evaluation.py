@@ -18,6 +18,8 @@ from phaseb.policy.guarded import GuardedEnvironment
 
 EVALUATED = ("mpl", "error_rate", "energy_wh_per_unit", "return", "net_value_per_hour")
 """What an evaluation tells of a policy."""
+LIMITS: Mapping[str, tuple[float, ...]] = {"mpl": (0.0,), "error_rate": (0.0, 1.0), "energy_wh_per_unit": (0.0,)}
+"""Between what some of it lies, whatever the policy: least, and most."""
 
 Row = dict[str, float]
 
@@ -140,7 +142,7 @@ def summarise(per_seed: Sequence[Mapping[str, float]], confidence: float = 0.95)
     """Mean and interval over seeds of every evaluated metric: {metric: {mean, low, high}}."""
     table = {}
     for name in EVALUATED:
-        mean, low, high = mean_interval([row[name] for row in per_seed], confidence)
+        mean, low, high = mean_interval([row[name] for row in per_seed], confidence, *LIMITS.get(name, ()))
         table[name] = {"mean": mean, "low": low, "high": high}
     return table
 

@@ -116,6 +116,15 @@ def test_intervals_are_over_seeds():
     assert table["mpl"]["high"] == pytest.approx(2 + 4.302653 / 3**0.5, rel=1e-5)
 
 
+def test_an_interval_ends_where_the_quantity_does():
+    rows = [dict.fromkeys(("mpl", "energy_wh_per_unit", "return", "net_value_per_hour"), v) for v in (0.0, 0.0, 9.0)]
+    for rates in ((0.0, 0.0, 0.01), (1.0, 1.0, 0.99)):
+        table = summarise([row | {"error_rate": rate} for row, rate in zip(rows, rates, strict=True)])
+        assert 0 <= table["error_rate"]["low"] < table["error_rate"]["mean"] < table["error_rate"]["high"] <= 1
+    assert table["mpl"]["low"] == 0 == table["energy_wh_per_unit"]["low"]
+    assert table["net_value_per_hour"]["low"] < 0 > table["return"]["low"]  # these may be lost
+
+
 def test_bad_environments_are_named():
     with pytest.raises(DataError, match="environment Counting gave NaN or Inf in rewards of episode 1 at step 2"):
         run([3, 4, 5, 6], nan_at=2)
