@@ -1,8 +1,8 @@
 """World models broken on purpose: is harm kept out, and is a good model let in?
 
-    python benchmarks/sabotage.py --seeds 20 --fixed 4 --out sabotage.json     seven kinds, twenty cheap seeds
+    python benchmarks/sabotage.py --seeds 20 --out sabotage.json     seven kinds, twenty cheap seeds
     python benchmarks/sabotage.py --good --seeds 10 --out good.json            does promotion fire on a good model?
-    python benchmarks/sabotage.py --seeds 10 --fixed 10 --fixed-share 0.5 --out fixed.json     what ungated data does
+    python benchmarks/sabotage.py --seeds 20 --fixed 20 --fixed-share 0.5 --out fixed.json     what ungated data does
 
 Every seed redraws episodes and policies. Seven kinds: `untrained` and `report-2025` are trained ensembles' poor
 relations; the rest break the physics itself, which is right in all else and never disagrees with itself, so that no
@@ -150,7 +150,8 @@ def run(numbers: Sequence[int], args: argparse.Namespace) -> dict[str, Result]:
 def table(rows: Mapping[str, Result], metric: str) -> list[Result]:
     """Each kind's arms against real_only, paired by seed: mean difference as a share of real_only's mean."""
     base = [row["scores"]["real_only"][metric] for row in rows.values() if row["scores"]]
-    print(f"{len(rows)} seeds; {metric} of real_only {np.mean(base):.2f} in {len(base)}; differences as shares of it")
+    mean = f" of real_only {np.mean(base):.2f} in {len(base)}" if base else ": nothing was followed, nothing trained"
+    print(f"{len(rows)} seeds; {metric}{mean}; differences as shares of it")
     print(f"{'model':28s} {'seeds':>6s} {'steps':>6s} {'same':>6s} {'real_only':>10s} "
           f"{'trust_weighted':>30s} {'fixed_weight':>30s}")  # fmt: skip
     told = []
@@ -179,7 +180,8 @@ def _share(rows: Mapping[str, Result], arm: str, kind: str, metric: str) -> list
             pairs.append((0.0, 0.0))  # the same policy: no difference, whatever it earns
     if not pairs:
         return None
-    size = abs(float(np.mean([row["scores"]["real_only"][metric] for row in rows.values() if row["scores"]])))
+    earned = [row["scores"]["real_only"][metric] for row in rows.values() if row["scores"]]
+    size = abs(float(np.mean(earned))) if earned else 1.0  # nothing was trained: all differences are 0
     return [*(value / size for value in mean_interval([a - b for a, b in pairs])), len(pairs)]
 
 
@@ -197,7 +199,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--fixed", type=int, default=4, help="seeds, the first, that fixed_weight is trained on too")
     parser.add_argument("--verify", action="store_true", help="train trust_weighted even where nothing was followed")
     parser.add_argument("--episodes", type=int, default=30)
-    parser.add_argument("--held-out", type=int, default=10, help="episodes on which a model's skill is looked at")
+    parser.add_argument("--held-out", type=int, default=40, help="episodes on which a model's skill is looked at")
     parser.add_argument("--share", type=float, default=0.5, help="synthetic share of a batch of trust_weighted")
     parser.add_argument("--fixed-share", type=float, default=FIXED_SHARE, help="of fixed_weight")
     parser.add_argument("--evaluate", type=int, default=100, help="evaluation episodes a policy")
