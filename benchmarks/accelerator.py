@@ -114,8 +114,8 @@ def learners(device: torch.device, options: argparse.Namespace) -> dict[str, dic
     return rates
 
 
-def without_graphs(model: Any) -> Imagination:
-    return Imagination(model, graphs=False)
+def without_graphs(model: Any, landings: Any = None) -> Imagination:
+    return Imagination(model, landings, graphs=False)
 
 
 def rollouts(device: torch.device, rows: int, repeats: int, cpu: bool) -> dict[str, float]:

@@ -99,7 +99,8 @@ def make_bundle(members: int, seed: int = 0, **changes: object) -> WorldModelBun
         rewards=rng.normal(size=(20, T)).astype(np.float32), terminals=np.zeros((20, T), np.float32),
         lengths=np.full(20, T), ids=tuple(map(str, range(20))), splits=("train",) * 20,
     )  # fmt: skip
-    config = WorldModelConfig.model_validate({"num_members": members, **changes})
+    networks = {"landings": {"enabled": False}}  # they are what a plain loop is beside
+    config = WorldModelConfig.model_validate({"num_members": members, **networks, **changes})
     return make_learner(config, data, LearnerContext(seed)).bundle()
 
 

@@ -54,6 +54,7 @@ def rows(horizon: int) -> dict[str, Settings]:
             "horizon": {"steps": horizon, "start": min(10, horizon)},
         }),
         "defaults": {},
+        "defaults, networks alone": {"landings": {"enabled": False}},
         "defaults, nothing read ahead": {"look_ahead": 0},
         "defaults, dimensions as they are": {"decorrelate": False},
         "defaults, no events": {"find_events": False},

@@ -78,6 +78,22 @@ CHANGEABLE = (
 """Settings, or groups of them, that may change while a model trains: none shapes the network or its inputs."""
 
 
+class LandingsConfig(Section):
+    """Gaussian processes that say where a step lands, once the networks have said what happens."""
+
+    enabled: bool = Field(
+        True, description="take continuous directions from them where they agree with the networks; not with noise"
+    )
+    rows: int = Field(1500, ge=10, description="most training transitions that one kind of event is known by")
+    fitted: int = Field(300, ge=10, description="transitions that length scales are found on")
+    steps: int = Field(60, ge=1, description="steps of Adam that find them")
+    least: int = Field(40, ge=10, description="transitions of a kind below which it is left to the networks")
+    agreement: float = Field(
+        10.0, gt=0,
+        description="how many times their usual distance apart both may land to be taken for the same happening",
+    )  # fmt: skip
+
+
 class Change(Section):
     """Other settings from some point of the training on."""
 
@@ -148,6 +164,7 @@ class WorldModelConfig(Section):
         description="noise on latents fed in on teacher-forced steps, in σ within an episode: pulls rollouts back",
     )  # fmt: skip
     teacher_forcing: TeacherForcingConfig = Field(TeacherForcingConfig(), description="schedule of the rollout")
+    landings: LandingsConfig = Field(LandingsConfig(), description="where a step lands, by Gaussian processes")
     horizon: HorizonConfig = Field(HorizonConfig(), description="length of the rollout in training")
     variance: VarianceConfig = Field(VarianceConfig(), description="form of L_var")
     critic_from: float = Field(0.5, ge=0, le=1, description="share of training after which the critic joins")

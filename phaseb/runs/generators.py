@@ -23,6 +23,7 @@ def report_model(config: WorldModelConfig, num_steps: int) -> WorldModelConfig:
         config.model_dump()
         | {
             "model": BUILT_IN, "num_members": 1, "num_steps": num_steps, "loss": "mse", "clamp_quantile": 0.0,
+            "landings": {"enabled": False},
             "noise": "none",
             "hold_constants": False, "find_events": False, "layer_norm": False, "ema_decay": 0.0, "input_noise": 0.0,
             "decorrelate": False, "look_ahead": 0, "bound_latents": False, "num_modes": 1, "num_blocks": 0,

@@ -19,6 +19,7 @@ from phaseb.storage import Store
 from phaseb.world_model.dynamics import LatentDynamics
 from phaseb.world_model.foresight import look_ahead, look_no_further
 from phaseb.world_model.imagine import Imagination, Noise, Taken, rows_of_members
+from phaseb.world_model.landings import Landings, Processes
 from phaseb.world_model.structure import empty_structure
 from phaseb.world_model.unroll import follow
 from phaseb.world_model.windows import WindowSampler
@@ -37,8 +38,9 @@ class Rollout:
         rewards: (N, T) in the data's own units.
         terminals: (N, T), 1 where the task ends after the step.
         uncertainty: (N, T) disagreement of the ensemble: RMS over latent dimensions of the spread of its members' own
-            rollouts under the same actions, and that of end-of-episode probability. Not that of reward: it is large
-            wherever a reward is, and tells nothing of where the state goes wrong.
+            rollouts under the same actions, with landings and without where there are any, and that of end-of-episode
+            probability. Not that of reward: it is large wherever a reward is, and tells nothing of where the state
+            goes wrong.
         member: (N,) the member that each rollout is of.
     """
 
@@ -58,11 +60,13 @@ class Rollout:
 
 @dataclass
 class WorldModelBundle:
-    """A frozen ensemble. `residuals` (K, M, D) are one-step residuals on training data, for bootstrapped noise."""
+    """A frozen ensemble. `residuals` (K, M, D) are one-step residuals on training data, for bootstrapped noise;
+    `landings` sharpen its steps, where it has any."""
 
     config: WorldModelConfig
     model: LatentDynamics
     residuals: Tensor
+    landings: Landings | None = None
     lineage: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -72,6 +76,11 @@ class WorldModelBundle:
         if config.noise == "bootstrap":
             bundle.residuals = bundle._measure_residuals(sampler)
         return bundle
+
+    def landing(self, processes: Processes, said: Tensor) -> "WorldModelBundle":
+        """The same with landings, of processes and what the networks say (K, N, D) of their transitions."""
+        found = processes.landings(said)
+        return replace(self, landings=found.to(self.model.step_scale.device) if found.kinds else None)
 
     @torch.no_grad()
     def _measure_residuals(self, sampler: WindowSampler) -> Tensor:
@@ -152,7 +161,8 @@ class WorldModelBundle:
     ) -> Rollout:  # fmt: skip
         """From z0 under the actions of the chosen members: all members on all rows, or by a table (K, ·) of rows."""
         model, n, k = self.model, len(z0), self.num_members
-        imagination, everyone = Imagination(model), table is None
+        imagination, everyone = Imagination(model, self.landings), table is None
+        others = self._networks_alone(z0) if everyone and self.landings is not None else None
         table = torch.arange(n, device=z0.device).expand(k, n) if table is None else table
         y, hidden = model.inner(z0)[table], model.initial_hidden(table.shape[1])
         out, actions = _empty(z0, horizon, chosen), []
@@ -162,10 +172,11 @@ class WorldModelBundle:
             known = look_no_further(actions[-1], model.num_ahead) if seen is None else seen[:, t]
             noise = self._noise(n, generator).of(table)
             before, y, hidden = (y, hidden), torch.empty_like(y), torch.empty_like(hidden)
+            apart = None if others is None else others(known[table], noise)
             for columns, made in imagination.step(*before, known[table], noise):
                 y[:, columns], hidden[:, columns] = made.y, made.hidden
                 if everyone:
-                    self._keep_chosen(out, t, columns, made)
+                    self._keep_chosen(out, t, columns, made, apart)
                 else:
                     rows, ends = table[:, columns], torch.sigmoid(made.logit)
                     out.z[rows, t + 1], out.rewards[rows, t], out.terminals[rows, t] = made.z, made.reward, ends
@@ -173,11 +184,36 @@ class WorldModelBundle:
         out.rewards.mul_(model.reward_scale).add_(model.reward_mean)
         return replace(out, actions=torch.stack(actions, dim=1))
 
-    def _keep_chosen(self, out: Rollout, t: int, rows: slice, made: Taken) -> None:
+    def _networks_alone(self, z0: Tensor) -> Callable[[Tensor, Noise], tuple[Tensor, Tensor]]:
+        """Steps of all members without landings: with each call the next latents (K, N, D) and ends (K, N).
+
+        Landings are the same for all members, so members that have them agree too well. Where the networks alone would
+        have gone is a second opinion of each, which the spread counts as well.
+        """
+        imagination = Imagination(self.model)
+        state = [self._for_all(self.model.inner(z0)).clone(), self.model.initial_hidden(len(z0))]
+
+        def step(seen: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
+            y, hidden = (torch.empty_like(x) for x in state)
+            z, ends = torch.empty_like(y), y.new_empty(y.shape[:2])
+            for rows, made in imagination.step(state[0], state[1], seen, noise):
+                y[:, rows], hidden[:, rows], z[:, rows] = made.y, made.hidden, made.z
+                ends[:, rows] = torch.sigmoid(made.logit)
+            state[:] = y, hidden
+            return z, ends
+
+        return step
+
+    def _keep_chosen(
+        self, out: Rollout, t: int, rows: slice, made: Taken, others: tuple[Tensor, Tensor] | None
+    ) -> None:
         ends = torch.sigmoid(made.logit)
         own = (out.member[rows], torch.arange(made.z.shape[1], device=made.z.device))
         out.z[rows, t + 1], out.rewards[rows, t], out.terminals[rows, t] = made.z[own], made.reward[own], ends[own]
-        out.uncertainty[rows, t] = self._spread(made.z, ends)
+        z = made.z
+        if others is not None:
+            z, ends = torch.cat([z, others[0][:, rows]]), torch.cat([ends, others[1][:, rows]])
+        out.uncertainty[rows, t] = self._spread(z, ends)
 
     def _spread(self, z: Tensor, ends: Tensor) -> Tensor:
         if self.num_members == 1:
@@ -201,7 +237,7 @@ class WorldModelBundle:
     def members_rollout(self, z0: Tensor, actions: Tensor) -> Tensor:
         """Every member's own likeliest rollout without noise from z0 (N, D), actions (N, T, A): (K, N, T+1, D)."""
         model = self.model
-        imagination, seen = Imagination(model), self._seen(actions)
+        imagination, seen = Imagination(model, self.landings), self._seen(actions)
         y, hidden = self._for_all(model.inner(z0.to(model.step_scale.device))), model.initial_hidden(len(z0))
         z = y.new_empty(self.num_members, len(z0), actions.shape[1] + 1, model.latent_size)
         z[:, :, 0] = model.outer(y)
@@ -221,16 +257,29 @@ class WorldModelBundle:
     @torch.no_grad()
     def teacher_forced(self, z: Tensor, actions: Tensor, member: int | None = None) -> Tensor:
         """One-step predictions (N, T, D) of z[:, 1:] along real z (N, T+1, D); the ensemble's mean where no member."""
-        run = follow(self.model, self.model.inner(self._for_all(z[:, :-1])), self._for_all(self._seen(actions)))
-        return self.model.outer(run.y.mean(dim=0) if member is None else run.y[member])
+        y, seen = self.model.inner(self._for_all(z[:, :-1])), self._for_all(self._seen(actions))
+        after = follow(self.model, y, seen).y
+        if self.landings is not None:
+            flat = (x.flatten(1, 2) for x in (y, seen[..., : self.action_size], after))
+            after = self.landings.refine(*flat).view(after.shape)
+        return self.model.outer(after.mean(dim=0) if member is None else after[member])
+
+    @torch.no_grad()
+    def nearest(self, y: Tensor, seen: Tensor) -> Tensor:
+        """(K, N, T, D) of each network's alternatives for the steps along inner coordinates y (N, T+1, D), under what
+        is seen of actions (N, T, ·), the one nearest to what followed."""
+        along = self._for_all(y)
+        return follow(self.model, along[:, :, :-1], self._for_all(seen), along[:, :, 1:]).y
 
     def save(self, store: Store) -> str:
         """Write tensors and the whole specification; returns the digest."""
         meta = {
             "config": self.config.model_dump(mode="json"), "latent_size": self.model.latent_size,
             "action_size": self.model.action_size, "num_events": self.model.num_events, "lineage": self.lineage,
+            "landings": [] if self.landings is None else [landing.kind for landing in self.landings.kinds],
         }  # fmt: skip
-        return save_checkpoint(store, {**self.model.state_dict(), "residuals": self.residuals}, meta)
+        landings = {} if self.landings is None else self.landings.tensors()
+        return save_checkpoint(store, {**self.model.state_dict(), "residuals": self.residuals, **landings}, meta)
 
     @classmethod
     def load(cls, store: Store, device: torch.device | str = "cpu") -> "WorldModelBundle":
@@ -244,11 +293,13 @@ class WorldModelBundle:
             config = WorldModelConfig.model_validate(meta["config"])
             structure = empty_structure(meta["latent_size"], meta["num_events"])
             model = LatentDynamics(config, meta["latent_size"], meta["action_size"], structure, seed=0)
-            residuals = tensors.pop("residuals")
+            residuals, kinds = tensors.pop("residuals"), meta["landings"]
+            of_landings = {name: tensors.pop(name) for name in list(tensors) if name.startswith("landings/")}
             model.load_state_dict(tensors)
+            landings = Landings.of(model, kinds, of_landings).to(device) if kinds else None
         except (KeyError, ValueError, RuntimeError) as error:
             raise DataError(f"world model {store.root} is of another version: {error}; train it again") from error
-        return cls(config, model.to(device).eval(), residuals.to(device), dict(meta["lineage"]))
+        return cls(config, model.to(device).eval(), residuals.to(device), landings, dict(meta["lineage"]))
 
 
 def _empty(z0: Tensor, horizon: int, chosen: Tensor) -> Rollout:

@@ -8,6 +8,7 @@ Shapes: N rows, I inputs, O outputs.
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -42,6 +43,27 @@ class FitPlan:
     prior_mean: Floats | None = None
 
 
+class GaussianMean(NamedTuple):
+    """The mean of a fitted process in single precision, for many rows: x (n, I) -> (n, O)."""
+
+    shift: Tensor  # (I,)
+    scale: Tensor  # (I,)
+    weights: Tensor  # (I + 1, O) of the linear part
+    rate: Tensor  # (O, I) one over the length scales
+    places: Tensor  # (O, N, I) the rows known, over the length scales
+    solved: Tensor  # (O, N, 1) with the signal's variance and the outputs' sizes in it
+
+    def __call__(self, x: Tensor) -> Tensor:
+        rows = (x - self.shift) * self.scale
+        at = rows * self.rate[:, None]
+        squares = at.square().sum(-1)[:, :, None] + self.places.square().sum(-1)[:, None]
+        near = torch.baddbmm(squares, at, self.places.transpose(1, 2), alpha=-2).clamp_(min=0).mul_(-0.5).exp_()
+        return torch.addmm(self.weights[-1], rows, self.weights[:-1]) + (near @ self.solved)[..., 0].T
+
+    def to(self, device: torch.device | str) -> "GaussianMean":
+        return GaussianMean(*(x.to(device) for x in self))
+
+
 class GaussianProcess:
     """Fitted to x (N, I) and y (N, O); the rows are drawn by `seed` where there are more than the plan keeps."""
 
@@ -57,6 +79,7 @@ class GaussianProcess:
         order = torch.randperm(len(rows), generator=generator)
         few, kept = order[: plan.rows], order[: plan.kept]
         residual = residual / self.size
+        self._kept = kept
         self._find_hyperparameters(rows[few], residual[few], plan)
         self._condition(rows[kept], residual[kept])
 
@@ -100,6 +123,24 @@ class GaussianProcess:
         self.noise = self._parameters[2].exp() * self.size
         self._parameters = [p.float() for p in self._parameters]
         self._places = self._coordinates(x.float())
+
+    def mean(self) -> GaussianMean:
+        """The mean alone, ready for many rows."""
+        gain = (2 * self._parameters[1]).exp() * self.size.float()
+        found = (
+            self.shift.float(), self.scale.float(), self.weights.float(), (-self._parameters[0]).exp(), self._places,
+            self._solved * gain[:, None, None],
+        )  # fmt: skip
+        return GaussianMean(*(x.reshape(-1).clone().view(x.shape) for x in found))  # strides change the last digits
+
+    def left_out(self) -> Floats:
+        """How far the mean is off at each row it is conditioned on, were that row left out (eq. 5.12): truth less
+        prediction, (N, O) in the order of the rows given, of which all must have been kept."""
+        inverse = self._whiten.square().sum(-1)
+        off = (self._solved[..., 0] / inverse).T.double() * self.size
+        found = torch.empty_like(off)
+        found[self._kept] = off
+        return found.numpy()
 
     def _coordinates(self, x: Tensor) -> Tensor:
         """(O, N, I) of rows (N, I)."""

@@ -16,6 +16,7 @@ from phaseb.captured import EAGER_STEPS, CapturedStep
 from phaseb.world_model.dynamics import LatentDynamics, pick
 from phaseb.world_model.folding import Facts, Weights, advance, facts, fold
 from phaseb.world_model.foresight import can_see
+from phaseb.world_model.landings import Landings
 
 TILE_ROWS = 1024  # on CPUs; a GPU takes all rows at once
 
@@ -54,8 +55,8 @@ class Noise:
 class Imagination:
     """A model's weights as they are now, made ready for many steps of the same rows."""
 
-    def __init__(self, model: LatentDynamics, graphs: bool = True) -> None:
-        self.model = model
+    def __init__(self, model: LatentDynamics, landings: Landings | None = None, graphs: bool = True) -> None:
+        self.model, self.landings = model, landings
         self.weights: Weights = fold(model)
         self.facts: Facts = facts(model)
         self._graphs, self._steps = graphs, 0
@@ -93,6 +94,9 @@ class Imagination:
         made = advance(w, self.facts, y, hidden, projected)
         extras = made.outputs[..., self.facts.modes * y.shape[-1] :]
         after = pick(made.candidates, self._chosen(extras, noise, seen))
+        if self.landings is not None:
+            after = self.landings.refine(y, seen[..., : model.action_size], after)
+            after = torch.clamp(after, model.low, model.high) if model.bounded else after
         if noise.added is not None:
             after = after + self._texture(noise, noise.added, extras)
         reward, logit = model.outcome(made.features[:, :, None], y[:, :, None], after[:, :, None])

@@ -20,6 +20,7 @@ from phaseb.seeding import torch_generator
 from phaseb.world_model import objective
 from phaseb.world_model.bundle import WorldModelBundle
 from phaseb.world_model.dynamics import LatentDynamics, Unrolled
+from phaseb.world_model.landings import Processes, Transitions
 from phaseb.world_model.objective import CriticTerm
 from phaseb.world_model.optimizer import MemberOptimizer
 from phaseb.world_model.statistics import open_loop_rmse, std_ratio
@@ -27,6 +28,9 @@ from phaseb.world_model.structure import find_structure
 from phaseb.world_model.teacher_forcing import forcing_probability, training_horizon
 from phaseb.world_model.unroll import follow, free_run
 from phaseb.world_model.windows import Windows, WindowSampler
+
+LANDING_STEPS = 2**15
+"""Most training steps that landings are looked for among."""
 
 
 class Drawn(NamedTuple):
@@ -74,6 +78,7 @@ class WorldModelLearner:
         self.model = LatentDynamics(config, *sizes, structure, context.seed).to(context.device)
         self.sampler = WindowSampler(train, config, context, structure.centre, structure.into)
         self.optimizer = MemberOptimizer(self.model, config, context)
+        self._processes: Processes | None = None
         self._captured: CapturedStep[Losses] | None = None
         self._captured_shapes: list[Any] = []
         self._eager_left = EAGER_STEPS
@@ -212,8 +217,7 @@ class WorldModelLearner:
         data = self.held_out.at_least(self.config.horizon.steps)
         if not len(data):
             return {}
-        bundle = self.bundle()
-        z = bundle.mean_rollout(torch.from_numpy(data.z[:, 0]), torch.from_numpy(data.actions)).cpu().numpy()
+        z = self._networks().mean_rollout(torch.from_numpy(data.z[:, 0]), torch.from_numpy(data.actions)).cpu().numpy()
         rmse = open_loop_rmse(data.z[:, 1:], z[:, 1:])
         return {
             "world_model/validation/rmse_end": float(rmse[-1]),
@@ -221,7 +225,18 @@ class WorldModelLearner:
         }
 
     def bundle(self) -> WorldModelBundle:
-        """The model as it would be used now, with averaged weights."""
+        """The model as it would be used now: averaged weights, and landings where the config asks for them."""
+        networks = self._networks()
+        if not self.config.landings.enabled or self.config.noise != "none":
+            return networks  # noise is what the networks leave; landings leave less
+        y, actions, seen, mask = self.sampler.whole(LANDING_STEPS)
+        said = networks.nearest(y, seen)[:, mask].cpu()
+        if self._processes is None:
+            known = Transitions(*(x.cpu() for x in (y[:, :-1][mask], actions[mask], y[:, 1:][mask])))
+            self._processes = Processes(self.config.landings, networks.model, known, self.context.seed)
+        return networks.landing(self._processes, said)
+
+    def _networks(self) -> WorldModelBundle:
         model = LatentDynamics.like(self.model, self.config)
         state = self.model.state_dict()
         if self.config.ema_decay:

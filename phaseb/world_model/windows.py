@@ -68,6 +68,14 @@ class WindowSampler:
         found.actions[..., self.num_actions :].masked_fill_(blind[:, :, None, None], 0.0)
         return found
 
+    def whole(self, most_steps: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Whole episodes, evenly spaced ones where they hold more than so many steps: inner coordinates (N, T+1, D),
+        actions (N, T, A), what is read of them (N, T, ·), and the steps that exist (N, T)."""
+        every = max(1, -(-self.arrays[1].shape[0] * self.arrays[1].shape[1] // most_steps))
+        z, actions = (x[::every] for x in self.arrays[:2])
+        mask = torch.from_numpy(np.arange(actions.shape[1]) < self.lengths[::every, None]).to(z.device)
+        return self._inner(z), actions, look_ahead(actions, self.config.look_ahead, mask.float()), mask
+
     def _locate(self, uniform: NDArray[np.float64], width: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         episodes, starts = [], []
         for k, pool in enumerate(self.pools):

@@ -37,6 +37,7 @@ def config():
     return WorldModelConfig.model_validate({
         "num_members": 2, "hidden_size": 32, "head_size": 32, "num_steps": 250, "batch_size": 32,
         "rollout_batch_size": 16, "one_step_window": 6, "horizon": {"steps": 20, "start": 4}, "learning_rate": 5e-3,
+        "landings": {"enabled": False},
     })  # fmt: skip
 
 

@@ -1,0 +1,187 @@
+"""Where a step lands, told by Gaussian processes, once the networks have told what happens.
+
+Networks trained on a few thousand transitions decide well whether a grip caught, for they read what was done next; but
+they blur where that leads: on held-out episodes several times as far off as on those they know, above all where the
+latents jump. Gaussian processes on the same transitions, one for each kind of event (from these levels to those, or
+none), are that much sharper. So a step's continuous directions are taken from them wherever both agree on what happens:
+the kind is one that was seen, and the processes land within a few times the usual distance of where the networks do.
+
+Which kinds that holds for is asked of the data: those of which the processes' leave-one-out error is below the error
+that the networks have left on the very transitions they were trained on. All directions of a step come from one or the
+other: taken from both, what is left of each one's error does not fit the other's, and a judge sees that at once.
+Legend: K members, n rows, D latent, A action, I = D + A inputs, O directions, E event dimensions, N rows known.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from phaseb.config.world_model import LandingsConfig
+from phaseb.seeding import derive_seed, numpy_generator
+from phaseb.world_model.dynamics import LatentDynamics
+from phaseb.world_model.gaussian_process import FitPlan, GaussianMean, GaussianProcess
+
+MAD = 1.4826  # of a normal distribution: its standard deviation over its median absolute deviation
+OUTLIERS = 6.0  # times the usual distance beyond which a step is of another kind than those it was counted among
+FEW = 700  # transitions that suffice to tell those
+FINEST = 1e-3  # least tolerance
+MOST_COVARIANCES = 4e7  # entries of the covariances of all directions of one kind
+
+Kind = tuple[tuple[int, ...], tuple[int, ...]]
+"""Levels of the event dimensions before and after a step."""
+
+
+class Transitions(NamedTuple):
+    """Steps in inner coordinates: y and after (N, D), actions (N, A)."""
+
+    y: Tensor
+    actions: Tensor
+    after: Tensor
+
+    def rows(self, index: NDArray[np.int64]) -> "Transitions":
+        return Transitions(*(x[torch.from_numpy(index)] for x in self))
+
+    @property
+    def inputs(self) -> NDArray[np.float64]:
+        return torch.cat([self.y, self.actions], -1).numpy().astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Landing:
+    """The process of one kind of event: what is added to each direction, and how near to the networks it must land."""
+
+    kind: Kind
+    mean: GaussianMean  # (·, I) -> (·, O)
+    tolerance: Tensor  # (O,)
+
+
+class Landings:
+    """The processes of a model, applied to what its networks predict."""
+
+    def __init__(self, kinds: Sequence[Landing], directions: Tensor, event_dims: Tensor, levels: Tensor) -> None:
+        self.kinds, self.directions, self.event_dims = tuple(kinds), directions, event_dims
+        self.levels = levels.nan_to_num(nan=1e9)
+
+    def refine(self, y: Tensor, actions: Tensor, after: Tensor) -> Tensor:
+        """What follows y (K, n, D) under actions (K, n, A), where the networks said after (K, n, D)."""
+        shape = after.shape
+        y, after = y.reshape(-1, shape[-1]), after.reshape(-1, shape[-1]).clone()
+        inputs = torch.cat([y, actions.reshape(len(y), -1)], -1)
+        before, then = self.levels_of(y), self.levels_of(after)
+        for landing in self.kinds:
+            here = _are(before, landing.kind[0]) & _are(then, landing.kind[1])
+            if after.device.type == "cpu":
+                rows = torch.nonzero(here)[:, 0]
+                if len(rows):
+                    after[rows] = self._land(landing, inputs[rows], y[rows], after[rows])
+            else:  # every row, so that nothing waits for the device
+                after = torch.where(here[:, None], self._land(landing, inputs, y, after), after)
+        return after.view(shape)
+
+    def _land(self, landing: Landing, inputs: Tensor, y: Tensor, after: Tensor) -> Tensor:
+        landed, said = y[:, self.directions] + landing.mean(inputs), after[:, self.directions]
+        agreed = ((landed - said).abs() <= landing.tolerance).all(-1, keepdim=True)
+        return after.index_copy(-1, self.directions, torch.where(agreed, landed, said))
+
+    def levels_of(self, y: Tensor) -> Tensor:
+        """(n, E) the level that each event dimension of latents (n, D) is at."""
+        return (y[:, self.event_dims, None] - self.levels).abs().argmin(-1)
+
+    def to(self, device: torch.device | str) -> "Landings":
+        kinds = [Landing(x.kind, x.mean.to(device), x.tolerance.to(device)) for x in self.kinds]
+        return Landings(kinds, *(x.to(device) for x in (self.directions, self.event_dims, self.levels)))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it but the kinds, by name."""
+        return {
+            f"landings/{i}/{name}": tensor
+            for i, x in enumerate(self.kinds)
+            for name, tensor in {**x.mean._asdict(), "tolerance": x.tolerance}.items()
+        }
+
+    @classmethod
+    def of(cls, model: LatentDynamics, kinds: Sequence[Any], tensors: Mapping[str, Tensor]) -> "Landings":
+        """Undoes `tensors`; `kinds` as JSON keeps them."""
+        made = []
+        for i, (before, after) in enumerate(kinds):
+            mine = {name: tensors[f"landings/{i}/{name}"] for name in GaussianMean._fields}
+            kind = tuple(before), tuple(after)
+            made.append(Landing(kind, GaussianMean(**mine), tensors[f"landings/{i}/tolerance"]))
+        return cls(made, directions_of(model), model.event_dims, model.levels)
+
+
+def directions_of(model: LatentDynamics) -> Tensor:
+    """(O,) the inner directions that move and do not jump."""
+    return torch.nonzero((model.moving > 0) & (model.continuous > 0))[:, 0]
+
+
+class Processes:
+    """The processes of every kind of event that was seen often enough; they depend on the transitions alone.
+
+    Args:
+        config: how many transitions are used.
+        model: for its directions and levels alone.
+        transitions: all training transitions, on the CPU.
+        seed: of the draws.
+    """
+
+    def __init__(self, config: LandingsConfig, model: LatentDynamics, transitions: Transitions, seed: int) -> None:
+        self.config, self.transitions = config, transitions
+        self.directions = directions_of(model).cpu()
+        self.bare = Landings((), self.directions, model.event_dims.cpu(), model.levels.cpu())
+        self.found: list[tuple[Kind, GaussianProcess, NDArray[np.int64]]] = []
+        if not len(self.directions):
+            return
+        most = min(config.rows, int((MOST_COVARIANCES / len(self.directions)) ** 0.5))
+        before, after = (self.bare.levels_of(y).numpy() for y in (transitions.y, transitions.after))
+        together = np.concatenate([before, after], 1)
+        for row in np.unique(together, axis=0):
+            index = np.flatnonzero((together == row).all(1))
+            kind = tuple(row[: before.shape[1]].tolist()), tuple(row[before.shape[1] :].tolist())
+            rng = numpy_generator(seed, "landings", str(kind))
+            self._fit(kind, rng.permutation(index)[:most], derive_seed(seed, "landings", str(kind)))
+
+    def _fit(self, kind: Kind, index: NDArray[np.int64], seed: int) -> None:
+        """Again and again: what a process finds far off is of another kind that no event tells, and spoils the next."""
+        rows = self.transitions.rows(index)
+        inputs, moves = rows.inputs, (rows.after - rows.y)[:, self.directions].double().numpy()
+        kept = np.ones(len(index), bool)
+        for kept_rows in (FEW, FEW, len(index)):
+            if kept.sum() < self.config.least:
+                return
+            plan = FitPlan(self.config.fitted, kept_rows, self.config.steps)
+            process = GaussianProcess(inputs[kept], moves[kept], plan, seed)
+            if kept_rows == len(index):
+                self.found.append((kind, process, index[kept]))
+                return
+            off = np.abs(moves - process.mean()(torch.from_numpy(inputs).float()).double().numpy())
+            kept = (off <= np.maximum(OUTLIERS * np.median(off[kept], 0), FINEST)).all(1)
+
+    def landings(self, said: Tensor) -> Landings:
+        """Those that are sharper than the networks.
+
+        Args:
+            said: (K, N, D) what the networks say of all training transitions: of their alternatives the nearest to what
+                followed.
+        """
+        made = []
+        for kind, process, index in self.found:
+            truth = self.transitions.after[torch.from_numpy(index)][:, self.directions]
+            of_networks = said[:, torch.from_numpy(index)][..., self.directions]
+            landed = truth - torch.from_numpy(process.left_out()).float()
+            errors = [(x - truth).abs().flatten(0, -2).median(0).values for x in (landed, of_networks)]
+            apart = MAD * (of_networks - landed).abs().flatten(0, 1).median(0).values
+            if (errors[0] / errors[1].clamp(min=1e-9)).log().mean() < 0:
+                tolerance = (self.config.agreement * apart).clamp(min=FINEST)
+                made.append(Landing(kind, process.mean(), tolerance))
+        return Landings(made, self.directions, self.bare.event_dims, self.bare.levels)
+
+
+def _are(levels: Tensor, wanted: tuple[int, ...]) -> Tensor:
+    """(n,) whether levels (n, E) are these; where there are no event dimensions they are."""
+    return (levels == torch.tensor(wanted, device=levels.device, dtype=levels.dtype)).all(-1)
