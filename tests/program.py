@@ -22,7 +22,7 @@ TINY: dict[str, Any] = {
     "latents": {"num_dims": 8, "hidden": 16, "num_steps": 12, "num_groups": 2, "num_segments": 4, "segment_steps": 10,
                 "decoder_hidden": 8, "decoder_steps": 5, "log_every": 2},
     "world_model": {"num_members": 2, "hidden_size": 8, "head_size": 8, "num_steps": 12, "batch_size": 8,
-                    "landings": {"rows": 100, "fitted": 40, "steps": 5},
+                    "landings": {"rows": 100, "fitted": 40, "steps": 5, "agreement": 1.0},
                     "rollout_batch_size": 4, "horizon": {"steps": 20, "start": 4}, "one_step_window": 5},
     "synthesis": {"num_episodes": 12, "horizon": 20, "batch_size": 6},
     "generators": {"num_steps": 6, "num_episodes": 8},
