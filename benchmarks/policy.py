@@ -6,7 +6,7 @@
 Every seed redraws the episodes, the short-range model and the policies; arms of one seed share episodes, weights, noise
 and real rows. Latents are standardised states, so that the table is about the policy and not about the encoder. Rows:
 `real_only`, the same with a milder advantage, and EDAC, the runners-up of the search; `noise` and `mix`, the two
-trivial augmentations (noise on real transitions, convex mixing of two of them);
+trivial augmentations (noise on real transitions, convex mixing of two of them), and those of them that a search chose;
 `trust_weighted`: branched rollouts that are cut where the model does not know and pay for what it doubts (the trust
 network, which asks whether rollouts look real, is no part of this table); `ungated`: the same without cut and price;
 `segments_10` and `segments_20`: of fixed length, neither cut nor adapted, but priced. `oracle` is the controller with
@@ -36,6 +36,8 @@ ARMS = {
     "real_only_edac": Arm("real", learner={"switches": True, "num_critics": 5, "offline": EDAC}),
     "noise": Arm("noise", scalars=SHARP),
     "mix": Arm("mix", scalars=SHARP),
+    "mix_milder": Arm("mix"),  # won the search of trivial augmentations at fifty episodes
+    "mix_quarter": Arm("mix", share=0.25),  # and at fifteen
     "trust_weighted": Arm("rollouts"),
     "ungated": Arm("rollouts", gated=False),
     "segments_10": Arm("rollouts", plan={"horizon": 10, **FIXED}),
