@@ -12,7 +12,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -122,8 +121,7 @@ def rollouts(device: torch.device, rows: int, repeats: int, cpu: bool) -> dict[s
     """Steps a second of `rows` rollouts under recorded actions, an ensemble of three with its disagreement."""
     rng = np.random.default_rng(0)
     z, actions = (torch.from_numpy(rng.normal(size=(rows, *shape)).astype(np.float32)) for shape in ((D,), (T, A)))
-    here = make_bundle(3)
-    there = replace(here, model=make_bundle(3).model.to(device), residuals=here.residuals.to(device))
+    here, there = make_bundle(3), make_bundle(3).to(device)
     z_there, actions_there = z.to(device), actions.to(device)
 
     def on(bundle: Any, imagination: Any, z: torch.Tensor, actions: torch.Tensor) -> Callable[[], Any]:

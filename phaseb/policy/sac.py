@@ -4,16 +4,16 @@ Shapes: R runs, C critics, B rows. Losses are summed over runs, so the gradient 
 run alone; clipping and temperatures are a run's own.
 """
 
-import collections
 import copy
+import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from phaseb.captured import EAGER_STEPS, CapturedStep
+from phaseb.captured import Replayed
 from phaseb.config.policy import PolicyConfig
 from phaseb.data_parallel import LearnerContext
 from phaseb.policy.batches import Batch, Noise, RunSpec
@@ -28,6 +28,7 @@ from phaseb.policy.offline import (
 Metrics = dict[str, Tensor]  # each (R,), not yet a number: reading one waits for the device
 Phase = Literal["imitate", "value", "act"]
 """What an update learns: to clone, values alone, or values and the policy."""
+PHASES: tuple[Phase, ...] = get_args(Phase)
 
 
 class SoftActorCritic:
@@ -59,8 +60,7 @@ class SoftActorCritic:
         self.clone_until = round(config.offline.clone_share * config.num_steps)
         self.wait_until = self.clone_until + round(config.offline.value_share * config.num_steps)
         self.captures = context.captures and context.world_size == 1  # what workers say to each other is no part of one
-        self._graphs: dict[Phase, CapturedStep[Metrics] | None] = {}
-        self._done: collections.Counter[Phase] = collections.Counter()
+        self._replayed = self._phases()
         self.optimisers = {
             "critics": self._adam(self.critics.parameters(), config.critic_lr),
             "actor": self._adam(self.actor.parameters(), config.actor_lr),
@@ -70,17 +70,14 @@ class SoftActorCritic:
     def update(self, batch: Batch, noise: Noise, step: int) -> Metrics:
         """One step on this worker's rows. Returns metrics by name, each (R,), to be read before the next step."""
         self._set_learning_rates(step)
-        phase = self._phase(step)
-        if not self.captures:
-            return self._update(phase, batch, noise)
-        self._done[phase] += 1
-        if self._done[phase] > EAGER_STEPS and phase not in self._graphs:
-            def done(*tensors: Tensor) -> Metrics:
-                return self._update(phase, Batch(*tensors[: len(batch)]), Noise(*tensors[len(batch) :]))
+        return self._replayed[self._phase(step)](*batch, *noise)
 
-            self._graphs[phase] = CapturedStep.attempt(done, (*batch, *noise))
-        graph = self._graphs.get(phase)
-        return self._update(phase, batch, noise) if graph is None else graph(*batch, *noise)
+    def _phases(self) -> "dict[Phase, Replayed[Metrics]]":
+        return {phase: Replayed(functools.partial(self._of_tensors, phase), self.captures) for phase in PHASES}
+
+    def _of_tensors(self, phase: "Phase", *tensors: Tensor) -> Metrics:
+        size = len(Batch._fields)
+        return self._update(phase, Batch(*tensors[:size]), Noise(*tensors[size:]))
 
     def _phase(self, step: int) -> "Phase":
         if step < self.clone_until:
@@ -233,8 +230,7 @@ class SoftActorCritic:
         for name in ("actor", "average", "critics", "targets"):
             getattr(self, name).load_state_dict(state[name])
         self.log_temperature.data.copy_(state["log_temperature"])
-        self._graphs = {}  # they know the moments by where they lie
-        self._done.clear()
+        self._replayed = self._phases()  # graphs know the moments by where they lie
         for name, optimiser in self.optimisers.items():
             _set_moments(optimiser, state["optimisers"].get(name, {}))
 

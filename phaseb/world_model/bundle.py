@@ -18,7 +18,7 @@ from phaseb.errors import DataError
 from phaseb.storage import Store
 from phaseb.world_model.dynamics import LatentDynamics
 from phaseb.world_model.foresight import look_ahead, look_no_further
-from phaseb.world_model.imagine import Imagination, Noise, Taken, rows_of_members
+from phaseb.world_model.imagine import Imagination, Noise, Taken, Walk, rows_of_members
 from phaseb.world_model.landings import Landings, Processes
 from phaseb.world_model.structure import empty_structure
 from phaseb.world_model.unroll import follow
@@ -161,59 +161,42 @@ class WorldModelBundle:
     ) -> Rollout:  # fmt: skip
         """From z0 under the actions of the chosen members: all members on all rows, or by a table (K, ·) of rows."""
         model, n, k = self.model, len(z0), self.num_members
-        imagination, everyone = Imagination(model, self.landings), table is None
-        others = self._networks_alone(z0) if everyone and self.landings is not None else None
+        everyone = table is None
         table = torch.arange(n, device=z0.device).expand(k, n) if table is None else table
-        y, hidden = model.inner(z0)[table], model.initial_hidden(table.shape[1])
+        starts = model.inner(z0)[table]
+        walk = Walk(Imagination(model, self.landings), starts)
+        others = Walk(Imagination(model), starts) if everyone and self.landings is not None else None
         out, actions = _empty(z0, horizon, chosen), []
         out.z[:, 0] = model.outer(model.inner(z0))
         for t in range(horizon):
             actions.append(policy(z0 if t == 0 else out.z[:, t], t).to(out.z))
             known = look_no_further(actions[-1], model.num_ahead) if seen is None else seen[:, t]
             noise = self._noise(n, generator).of(table)
-            before, y, hidden = (y, hidden), torch.empty_like(y), torch.empty_like(hidden)
-            apart = None if others is None else others(known[table], noise)
-            for columns, made in imagination.step(*before, known[table], noise):
-                y[:, columns], hidden[:, columns] = made.y, made.hidden
-                if everyone:
-                    self._keep_chosen(out, t, columns, made, apart)
-                else:
-                    rows, ends = table[:, columns], torch.sigmoid(made.logit)
-                    out.z[rows, t + 1], out.rewards[rows, t], out.terminals[rows, t] = made.z, made.reward, ends
+            made = walk.step(known[table], noise)
+            ends = torch.sigmoid(made.logit)
+            if everyone:
+                own = out.member, torch.arange(n, device=z0.device)
+                out.z[:, t + 1], out.rewards[:, t], out.terminals[:, t] = made.z[own], made.reward[own], ends[own]
+                out.uncertainty[:, t] = self._spread(*self._opinions(made, ends, others, known[table], noise))
+            else:
+                out.z[table, t + 1], out.rewards[table, t], out.terminals[table, t] = made.z, made.reward, ends
         out.terminals.copy_(out.terminals > 0.5)
         out.rewards.mul_(model.reward_scale).add_(model.reward_mean)
         return replace(out, actions=torch.stack(actions, dim=1))
 
-    def _networks_alone(self, z0: Tensor) -> Callable[[Tensor, Noise], tuple[Tensor, Tensor]]:
-        """Steps of all members without landings: with each call the next latents (K, N, D) and ends (K, N).
+    @staticmethod
+    def _opinions(
+        made: Taken, ends: Tensor, others: Walk | None, seen: Tensor, noise: Noise
+    ) -> tuple[Tensor, Tensor]:
+        """Latents (K or 2K, N, D) and ends (K or 2K, N) that the spread is of.
 
         Landings are the same for all members, so members that have them agree too well. Where the networks alone would
-        have gone is a second opinion of each, which the spread counts as well.
+        have gone is a second opinion of each.
         """
-        imagination = Imagination(self.model)
-        state = [self._for_all(self.model.inner(z0)).clone(), self.model.initial_hidden(len(z0))]
-
-        def step(seen: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
-            y, hidden = (torch.empty_like(x) for x in state)
-            z, ends = torch.empty_like(y), y.new_empty(y.shape[:2])
-            for rows, made in imagination.step(state[0], state[1], seen, noise):
-                y[:, rows], hidden[:, rows], z[:, rows] = made.y, made.hidden, made.z
-                ends[:, rows] = torch.sigmoid(made.logit)
-            state[:] = y, hidden
-            return z, ends
-
-        return step
-
-    def _keep_chosen(
-        self, out: Rollout, t: int, rows: slice, made: Taken, others: tuple[Tensor, Tensor] | None
-    ) -> None:
-        ends = torch.sigmoid(made.logit)
-        own = (out.member[rows], torch.arange(made.z.shape[1], device=made.z.device))
-        out.z[rows, t + 1], out.rewards[rows, t], out.terminals[rows, t] = made.z[own], made.reward[own], ends[own]
-        z = made.z
-        if others is not None:
-            z, ends = torch.cat([z, others[0][:, rows]]), torch.cat([ends, others[1][:, rows]])
-        out.uncertainty[rows, t] = self._spread(z, ends)
+        if others is None:
+            return made.z, ends
+        alone = others.step(seen, noise)
+        return torch.cat([made.z, alone.z]), torch.cat([ends, torch.sigmoid(alone.logit)])
 
     def _spread(self, z: Tensor, ends: Tensor) -> Tensor:
         if self.num_members == 1:
@@ -231,21 +214,17 @@ class WorldModelBundle:
             added = self.residuals.gather(1, index[..., None].expand(k, n, d))
         else:
             added = torch.randn((k, n, d), generator=generator).to(device)
-        return Noise(uniform, self.config.noise_scale * added, self.config.noise == "heteroscedastic")
+        return Noise(uniform, self.config.noise_scale * added)
 
     @torch.no_grad()
     def members_rollout(self, z0: Tensor, actions: Tensor) -> Tensor:
         """Every member's own likeliest rollout without noise from z0 (N, D), actions (N, T, A): (K, N, T+1, D)."""
         model = self.model
-        imagination, seen = Imagination(model, self.landings), self._seen(actions)
-        y, hidden = self._for_all(model.inner(z0.to(model.step_scale.device))), model.initial_hidden(len(z0))
-        z = y.new_empty(self.num_members, len(z0), actions.shape[1] + 1, model.latent_size)
-        z[:, :, 0] = model.outer(y)
+        seen, y = self._seen(actions), self._for_all(model.inner(z0.to(model.step_scale.device)))
+        walk, z = Walk(Imagination(model, self.landings), y), [model.outer(y)]
         for t in range(actions.shape[1]):
-            before, y, hidden = (y, hidden), torch.empty_like(y), torch.empty_like(hidden)
-            for rows, made in imagination.step(*before, self._for_all(seen[:, t]), Noise()):
-                y[:, rows], hidden[:, rows], z[:, rows, t + 1] = made.y, made.hidden, made.z
-        return z
+            z.append(walk.step(self._for_all(seen[:, t]), Noise()).z.clone())  # a graph writes over it
+        return torch.stack(z, 2)
 
     def _for_all(self, x: Tensor) -> Tensor:
         return x.to(self.model.step_scale.device).expand(self.num_members, *x.shape)
@@ -270,6 +249,11 @@ class WorldModelBundle:
         is seen of actions (N, T, ·), the one nearest to what followed."""
         along = self._for_all(y)
         return follow(self.model, along[:, :, :-1], self._for_all(seen), along[:, :, 1:]).y
+
+    def to(self, device: torch.device | str) -> "WorldModelBundle":
+        """The same on a device; the model itself is moved, as modules are."""
+        landings = None if self.landings is None else self.landings.to(device)
+        return replace(self, model=self.model.to(device), residuals=self.residuals.to(device), landings=landings)
 
     def save(self, store: Store) -> str:
         """Write tensors and the whole specification; returns the digest."""
@@ -296,10 +280,10 @@ class WorldModelBundle:
             residuals, kinds = tensors.pop("residuals"), meta["landings"]
             of_landings = {name: tensors.pop(name) for name in list(tensors) if name.startswith("landings/")}
             model.load_state_dict(tensors)
-            landings = Landings.of(model, kinds, of_landings).to(device) if kinds else None
+            landings = Landings.of(model, kinds, of_landings) if kinds else None
         except (KeyError, ValueError, RuntimeError) as error:
             raise DataError(f"world model {store.root} is of another version: {error}; train it again") from error
-        return cls(config, model.to(device).eval(), residuals.to(device), landings, dict(meta["lineage"]))
+        return cls(config, model.eval(), residuals, landings, dict(meta["lineage"])).to(device)
 
 
 def _empty(z0: Tensor, horizon: int, chosen: Tensor) -> Rollout:

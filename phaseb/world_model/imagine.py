@@ -5,14 +5,13 @@ what calling an operation costs outweighs what a nearer cache saves.
 Legend: K members, N rollouts, T steps, D latent, A action, M modes.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from phaseb.captured import EAGER_STEPS, CapturedStep
+from phaseb.captured import Replayed
 from phaseb.world_model.dynamics import LatentDynamics, pick
 from phaseb.world_model.folding import Facts, Weights, advance, facts, fold
 from phaseb.world_model.foresight import can_see
@@ -33,14 +32,11 @@ class Taken(NamedTuple):
 
 @dataclass(frozen=True)
 class Noise:
-    """The random numbers of one step: of the alternatives (K or 1, N), and added to latents (K, N, D).
-
-    `scaled` says that `added` is in units of the learned spread.
-    """
+    """The random numbers of one step: of the alternatives (K or 1, N), and added to latents (K, N, D): in units of the
+    learned spread where the model has one."""
 
     uniform: Tensor | None = None
     added: Tensor | None = None
-    scaled: bool = False
 
     def of(self, table: Tensor) -> "Noise":
         """That of the rows in a table (K, ·), a member's own in each line."""
@@ -49,7 +45,7 @@ class Noise:
             uniform = uniform.expand(len(table), -1).gather(1, table)
         if added is not None:
             added = added.gather(1, table[..., None].expand(*table.shape, added.shape[-1]))
-        return Noise(uniform, added, self.scaled)
+        return Noise(uniform, added)
 
 
 class Imagination:
@@ -59,34 +55,23 @@ class Imagination:
         self.model, self.landings = model, landings
         self.weights: Weights = fold(model)
         self.facts: Facts = facts(model)
-        self._graphs, self._steps = graphs, 0
-        self._captured: CapturedStep[Taken] | None = None
+        self._replayed = Replayed(self._of_tensors, on=graphs and model.step_scale.device.type == "cuda")
 
-    def step(self, y: Tensor, hidden: Tensor, seen: Tensor, noise: Noise) -> Iterator[tuple[slice, Taken]]:
-        """One step of latents y (K, N, D) under what is seen of actions (K, N, ·), a tile of rows at a time.
-
-        What is yielded is to be read before the next step.
-        """
+    def step(self, y: Tensor, hidden: Tensor, seen: Tensor, noise: Noise) -> Taken:
+        """One step of latents y (K, N, D) under what is seen of actions (K, N, ·); to be read before the next one."""
         if y.device.type == "cuda":
-            yield slice(0, y.shape[1]), self._on_gpu(y, hidden, seen, noise)
-            return
-        for first in range(0, y.shape[1], TILE_ROWS):
-            rows = slice(first, min(first + TILE_ROWS, y.shape[1]))
-            yield rows, self._tile(y[:, rows], hidden[:, rows], seen[:, rows], _of_rows(noise, rows))
+            return self._replayed(y, hidden, seen, noise.uniform, noise.added)
+        starts = range(0, y.shape[1], TILE_ROWS)
+        tiles = [
+            self._tile(y[:, rows], hidden[:, rows], seen[:, rows], _of_rows(noise, rows))
+            for rows in (slice(first, first + TILE_ROWS) for first in starts)
+        ]  # fmt: skip
+        return tiles[0] if len(tiles) == 1 else Taken(*(torch.cat(parts, 1) for parts in zip(*tiles, strict=True)))
 
-    def _on_gpu(self, y: Tensor, hidden: Tensor, seen: Tensor, noise: Noise) -> Taken:
-        self._steps += 1
-        if not self._graphs or self._steps <= EAGER_STEPS:
-            return self._tile(y, hidden, seen, noise)
-        tensors = (y, hidden, seen, noise.uniform, noise.added)
-        if self._captured is None:
-            self._captured = CapturedStep(
-                lambda y, hidden, seen, uniform, added: self._tile(
-                    y, hidden, seen, Noise(uniform, added, noise.scaled)
-                ),
-                tensors,
-            )  # fmt: skip
-        return self._captured(*tensors)
+    def _of_tensors(
+        self, y: Tensor, hidden: Tensor, seen: Tensor, uniform: Tensor | None, added: Tensor | None
+    ) -> Taken:
+        return self._tile(y, hidden, seen, Noise(uniform, added))
 
     def _tile(self, y: Tensor, hidden: Tensor, seen: Tensor, noise: Noise) -> Taken:
         w, model = self.weights, self.model
@@ -98,7 +83,7 @@ class Imagination:
             after = self.landings.refine(y, seen[..., : model.action_size], after)
             after = torch.clamp(after, model.low, model.high) if model.bounded else after
         if noise.added is not None:
-            after = after + self._texture(noise, noise.added, extras)
+            after = after + self._texture(noise.added, extras)
         reward, logit = model.outcome(made.features[:, :, None], y[:, :, None], after[:, :, None])
         return Taken(after, model.outer(after), made.hidden, reward[..., 0], logit[..., 0])
 
@@ -120,15 +105,29 @@ class Imagination:
         share = weights.cumsum(-1) / weights.sum(-1, keepdim=True)
         return (share[..., :-1] < noise.uniform[..., None]).sum(-1)
 
-    def _texture(self, noise: Noise, added: Tensor, extras: Tensor) -> Tensor:
-        if noise.scaled:
+    def _texture(self, added: Tensor, extras: Tensor) -> Tensor:
+        if self.model.extra_sizes[0]:
             added = added * self.model.log_noise(extras).exp()
         return added * self.model.continuous * self.model.moving
 
 
+class Walk:
+    """A rollout of all members under way: where it is, and one step after the other from there."""
+
+    def __init__(self, imagination: Imagination, y: Tensor) -> None:
+        self.imagination, self.y = imagination, y
+        self.hidden = imagination.model.initial_hidden(y.shape[1])
+
+    def step(self, seen: Tensor, noise: Noise) -> Taken:
+        """What the next step makes, see `Imagination.step`."""
+        made = self.imagination.step(self.y, self.hidden, seen, noise)
+        self.y, self.hidden = made.y, made.hidden
+        return made
+
+
 def _of_rows(noise: Noise, rows: slice) -> Noise:
     uniform = None if noise.uniform is None else noise.uniform[:, rows]
-    return Noise(uniform, None if noise.added is None else noise.added[:, rows], noise.scaled)
+    return Noise(uniform, None if noise.added is None else noise.added[:, rows])
 
 
 def rows_of_members(chosen: Tensor, num_members: int) -> Tensor:

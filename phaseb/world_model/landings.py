@@ -55,46 +55,55 @@ class Transitions(NamedTuple):
 class Landing:
     """The process of one kind of event: what is added to each direction, and how near to the networks it must land."""
 
-    kind: Kind
+    before: Tensor  # (E,) levels of its kind
+    then: Tensor  # (E,)
     mean: GaussianMean  # (·, I) -> (·, O)
     tolerance: Tensor  # (O,)
+
+    @property
+    def kind(self) -> Kind:
+        return tuple(self.before.tolist()), tuple(self.then.tolist())
+
+    def to(self, device: torch.device | str) -> "Landing":
+        before, then, tolerance = (x.to(device) for x in (self.before, self.then, self.tolerance))
+        return Landing(before, then, self.mean.to(device), tolerance)
 
 
 class Landings:
     """The processes of a model, applied to what its networks predict."""
 
-    def __init__(self, kinds: Sequence[Landing], directions: Tensor, event_dims: Tensor, levels: Tensor) -> None:
-        self.kinds, self.directions, self.event_dims = tuple(kinds), directions, event_dims
-        self.levels = levels.nan_to_num(nan=1e9)
+    def __init__(self, kinds: Sequence[Landing], directions: Tensor, events: "Events") -> None:
+        self.kinds, self.directions, self.events = tuple(kinds), directions, events
 
     def refine(self, y: Tensor, actions: Tensor, after: Tensor) -> Tensor:
         """What follows y (K, n, D) under actions (K, n, A), where the networks said after (K, n, D)."""
         shape = after.shape
         y, after = y.reshape(-1, shape[-1]), after.reshape(-1, shape[-1]).clone()
         inputs = torch.cat([y, actions.reshape(len(y), -1)], -1)
-        before, then = self.levels_of(y), self.levels_of(after)
+        before, then = self.events.of(y), self.events.of(after)
         for landing in self.kinds:
-            here = _are(before, landing.kind[0]) & _are(then, landing.kind[1])
-            if after.device.type == "cpu":
-                rows = torch.nonzero(here)[:, 0]
-                if len(rows):
-                    after[rows] = self._land(landing, inputs[rows], y[rows], after[rows])
-            else:  # every row, so that nothing waits for the device
-                after = torch.where(here[:, None], self._land(landing, inputs, y, after), after)
+            here = (before == landing.before).all(-1) & (then == landing.then).all(-1)
+            after = (self._land_some if after.device.type == "cpu" else self._land_any)(landing, here, inputs, y, after)
         return after.view(shape)
+
+    def _land_some(self, landing: Landing, here: Tensor, inputs: Tensor, y: Tensor, after: Tensor) -> Tensor:
+        """The rows that are of a kind."""
+        rows = torch.nonzero(here)[:, 0]
+        if len(rows):
+            after[rows] = self._land(landing, inputs[rows], y[rows], after[rows])
+        return after
+
+    def _land_any(self, landing: Landing, here: Tensor, inputs: Tensor, y: Tensor, after: Tensor) -> Tensor:
+        """The same by work on every row, so that nothing waits for the device to tell which they are."""
+        return torch.where(here[:, None], self._land(landing, inputs, y, after), after)
 
     def _land(self, landing: Landing, inputs: Tensor, y: Tensor, after: Tensor) -> Tensor:
         landed, said = y[:, self.directions] + landing.mean(inputs), after[:, self.directions]
         agreed = ((landed - said).abs() <= landing.tolerance).all(-1, keepdim=True)
         return after.index_copy(-1, self.directions, torch.where(agreed, landed, said))
 
-    def levels_of(self, y: Tensor) -> Tensor:
-        """(n, E) the level that each event dimension of latents (n, D) is at."""
-        return (y[:, self.event_dims, None] - self.levels).abs().argmin(-1)
-
     def to(self, device: torch.device | str) -> "Landings":
-        kinds = [Landing(x.kind, x.mean.to(device), x.tolerance.to(device)) for x in self.kinds]
-        return Landings(kinds, *(x.to(device) for x in (self.directions, self.event_dims, self.levels)))
+        return Landings([x.to(device) for x in self.kinds], self.directions.to(device), self.events.to(device))
 
     def tensors(self) -> dict[str, Tensor]:
         """All of it but the kinds, by name."""
@@ -109,10 +118,27 @@ class Landings:
         """Undoes `tensors`; `kinds` as JSON keeps them."""
         made = []
         for i, (before, after) in enumerate(kinds):
-            mine = {name: tensors[f"landings/{i}/{name}"] for name in GaussianMean._fields}
-            kind = tuple(before), tuple(after)
-            made.append(Landing(kind, GaussianMean(**mine), tensors[f"landings/{i}/tolerance"]))
-        return cls(made, directions_of(model), model.event_dims, model.levels)
+            mean = GaussianMean(*(tensors[f"landings/{i}/{name}"] for name in GaussianMean._fields))
+            made.append(Landing(_numbers(before), _numbers(after), mean, tensors[f"landings/{i}/tolerance"]))
+        return cls(made, directions_of(model), Events.in_model(model))
+
+
+class Events(NamedTuple):
+    """The directions that jump, and between which levels."""
+
+    dims: Tensor  # (E,)
+    levels: Tensor  # (E, L), far from everything where there are fewer
+
+    @classmethod
+    def in_model(cls, model: LatentDynamics) -> "Events":
+        return cls(model.event_dims, model.levels.nan_to_num(nan=1e9))
+
+    def of(self, y: Tensor) -> Tensor:
+        """(n, E) the level that each is at in latents (n, D)."""
+        return (y[:, self.dims, None] - self.levels).abs().argmin(-1)
+
+    def to(self, device: torch.device | str) -> "Events":
+        return Events(self.dims.to(device), self.levels.to(device))
 
 
 def directions_of(model: LatentDynamics) -> Tensor:
@@ -133,12 +159,12 @@ class Processes:
     def __init__(self, config: LandingsConfig, model: LatentDynamics, transitions: Transitions, seed: int) -> None:
         self.config, self.transitions = config, transitions
         self.directions = directions_of(model).cpu()
-        self.bare = Landings((), self.directions, model.event_dims.cpu(), model.levels.cpu())
+        self.events = Events.in_model(model).to("cpu")
         self.found: list[tuple[Kind, GaussianProcess, NDArray[np.int64]]] = []
         if not len(self.directions):
             return
         most = min(config.rows, int((MOST_COVARIANCES / len(self.directions)) ** 0.5))
-        before, after = (self.bare.levels_of(y).numpy() for y in (transitions.y, transitions.after))
+        before, after = (self.events.of(y).numpy() for y in (transitions.y, transitions.after))
         together = np.concatenate([before, after], 1)
         for row in np.unique(together, axis=0):
             index = np.flatnonzero((together == row).all(1))
@@ -178,10 +204,9 @@ class Processes:
             apart = MAD * (of_networks - landed).abs().flatten(0, 1).median(0).values
             if (errors[0] / errors[1].clamp(min=1e-9)).log().mean() < 0:
                 tolerance = (self.config.agreement * apart).clamp(min=FINEST)
-                made.append(Landing(kind, process.mean(), tolerance))
-        return Landings(made, self.directions, self.bare.event_dims, self.bare.levels)
+                made.append(Landing(_numbers(kind[0]), _numbers(kind[1]), process.mean(), tolerance))
+        return Landings(made, self.directions, self.events)
 
 
-def _are(levels: Tensor, wanted: tuple[int, ...]) -> Tensor:
-    """(n,) whether levels (n, E) are these; where there are no event dimensions they are."""
-    return (levels == torch.tensor(wanted, device=levels.device, dtype=levels.dtype)).all(-1)
+def _numbers(levels: Sequence[int]) -> Tensor:
+    return torch.tensor(levels, dtype=torch.int64)

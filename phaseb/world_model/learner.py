@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from phaseb.captured import EAGER_STEPS, CapturedStep
+from phaseb.captured import Replayed
 from phaseb.config.world_model import WorldModelConfig
 from phaseb.data_parallel import LearnerContext
 from phaseb.episodes.trajectories import Trajectories
@@ -79,9 +79,7 @@ class WorldModelLearner:
         self.sampler = WindowSampler(train, config, context, structure.centre, structure.into)
         self.optimizer = MemberOptimizer(self.model, config, context)
         self._processes: Processes | None = None
-        self._captured: CapturedStep[Losses] | None = None
-        self._captured_shapes: list[Any] = []
-        self._eager_left = EAGER_STEPS
+        self._replayed = Replayed(self._with_gradients, on=True)
 
     def step(self, step: int) -> dict[str, float]:
         """One update of all members.
@@ -92,14 +90,16 @@ class WorldModelLearner:
         progress = step / self.num_steps
         horizon = training_horizon(self.config.horizon, progress)
         drawn, logs = self._draw(step, progress, horizon), {"horizon": float(horizon)}
-        losses = self._by_graph(drawn) if self._captures() else self._losses(drawn, step, progress, logs)
+        losses = self._replayed(*drawn.tensors()) if self._captures() else self._losses(drawn, step, progress, logs)
         value = float(self.context.average(losses.total.detach()))
         if not value <= self.config.explosion:
             raise DivergenceError(
                 f"world model diverged at step {step}: loss {value:.4g}; lower world_model.learning_rate or "
                 "the weights under world_model.weights, or set world_model.clamp_quantile"
             )
-        if not losses.gradients:
+        if losses.gradients:
+            self.optimizer.set_gradients(losses.gradients)
+        else:
             self.optimizer.backward(losses.total * self.config.num_members)
         norms = self.optimizer.step(progress)
         logs |= {f"recon/{name}": float(term.detach()) for name, term in losses.recon.items()}
@@ -131,20 +131,8 @@ class WorldModelLearner:
         weights = self.config.weights
         return self.context.captures and (self.critic is None or not (weights.trust or weights.feat))
 
-    def _by_graph(self, drawn: Drawn) -> Losses:
-        """`_losses` and the gradients, captured anew where the horizon has grown."""
-        tensors = drawn.tensors()
-        shapes = [None if x is None else x.shape for x in tensors]
-        if self._eager_left:
-            self._eager_left -= 1
-        elif shapes != self._captured_shapes:
-            self._captured = None  # its memory goes before the next one takes some
-            self._captured, self._captured_shapes = CapturedStep.attempt(self._with_gradients, tensors), shapes
-        losses = (self._captured or self._with_gradients)(*tensors)
-        self.optimizer.set_gradients(losses.gradients)
-        return losses
-
     def _with_gradients(self, *tensors: Tensor | None) -> Losses:
+        """`_losses` and their gradients, of `Drawn.tensors`."""
         losses, parameters = self._losses(Drawn.of(*tensors), 0, 0.0, {}), list(self.model.parameters())
         found = torch.autograd.grad(losses.total * self.config.num_members, parameters, allow_unused=True)
         gradients = tuple(None if g is None else g.contiguous() for g in found)

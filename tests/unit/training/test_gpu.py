@@ -3,8 +3,6 @@
 Needs a GPU; what is done there is otherwise tested on CPUs (test_acceleration.py), which know no graphs and no pinning.
 """
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -24,7 +22,7 @@ NUM_STEPS = 8  # of which some are captured, at more than one horizon
 
 
 def losses(make, device, monkeypatch, **training):
-    """Of every step: (name → (steps,)), and the learner."""
+    """The learner's losses, name → (steps,)."""
     config, rows = TrainingConfig(**training), []
     context = LearnerContext(3, device=device, graphs=config.graphs == "auto")
     monkeypatch.setattr("test_acceleration.CONTEXT", context)
@@ -60,8 +58,7 @@ def bundle(device, **changes):
     config = {"num_members": 3, "hidden_size": 32, "head_size": 32, "one_step_window": 4, "num_modes": 2,
               "horizon": {"steps": 6, "start": 6}} | changes  # fmt: skip
     learner = world_model.make_learner(WorldModelConfig.model_validate(config), trajectories(), LearnerContext(0))
-    model = learner.bundle()
-    return replace(model, model=model.model.to(device), residuals=model.residuals.to(device))
+    return learner.bundle().to(device)
 
 
 @pytest.mark.parametrize("changes", [{}, {"noise": "heteroscedastic"}, {"noise": "bootstrap"}])

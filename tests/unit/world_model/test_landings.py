@@ -99,6 +99,27 @@ def test_where_they_disagree_on_what_happens_the_networks_are_believed(bundle):
     assert not torch.equal(bundle.landings.refine(y, actions, near), near)
 
 
+def test_work_on_every_row_lands_the_same_rows(bundle, monkeypatch):
+    """As on a GPU, where nothing may wait to be told which rows are of a kind."""
+    data = switching(seed=4)
+    y, after = (bundle.model.inner(torch.from_numpy(z))[None] for z in (data.z[:, 5], data.z[:, 6]))
+    actions = torch.from_numpy(data.actions[:, 5])[None]
+    some = bundle.landings.refine(y, actions, after)
+    monkeypatch.setattr(Landings, "_land_some", Landings._land_any)
+    every = bundle.landings.refine(y, actions, after)
+    assert not torch.equal(some, after)
+    torch.testing.assert_close(every, some, atol=1e-6, rtol=1e-5)
+
+
+def test_where_nothing_ever_jumps_there_is_one_kind():
+    data = switching()
+    smooth = replace(data, z=np.cumsum(np.concatenate([data.z[:, :1, :1], 0.1 * data.actions], 1), 1))
+    config = WorldModelConfig.model_validate(SETTINGS)
+    learner = make_learner(config, smooth, LearnerContext(0))
+    learner.step(0)
+    assert [landing.kind for landing in learner.bundle().landings.kinds] == [((), ())]
+
+
 def test_rollouts_are_those_of_the_saved_bundle_and_the_networks_where_switched_off(bundle, tmp_path):
     data = switching(seed=2)
     z, actions = torch.from_numpy(data.z[:, 0]), torch.from_numpy(data.actions)
