@@ -25,6 +25,7 @@ from policy_material import SEALED, Arm, Scores, oracle, train
 
 from phaseb.config.policy import PolicyConfig
 from phaseb.metrics import mean_interval
+from phaseb.policy.evaluation import LIMITS
 
 FIXED = {"min_skill": -1e9, "min_worst_skill": -1e9, "min_reward_skill": -1e9, "cut_quantile": 1.0}
 SHARP = {"iql_temperature": 10.0}  # won the search; the schema's default, milder, is better at fifty episodes
@@ -89,6 +90,11 @@ def table(results: Results, best: Scores) -> list[dict[str, object]]:
         if any(arm in scores for scores in results.values()):
             rows.append(row(arm, results, best))
             tell(rows[-1])
+    for arm in ("noise", "mix", "mix_milder", "mix_quarter", "ungated", "segments_10", "segments_20"):
+        both = [scores for scores in results.values() if arm in scores and "trust_weighted" in scores]
+        if both:
+            mean, low, high = mean_interval([scores["trust_weighted"][NET] - scores[arm][NET] for scores in both])
+            print(f"trust_weighted - {arm}: {mean:+.0f} [{low:+.0f}, {high:+.0f}] $/h over {len(both)} seeds")
     print(f"{'oracle':15s} {'':5s} {best[NET]:6.0f} {'':13s} {best['mpl']:6.0f} {'':13s} {best['error_rate']:6.1%}")
     return rows
 
@@ -105,7 +111,10 @@ def row(arm: str, results: Results, best: Scores) -> dict[str, object]:
     paired = [seed for seed in held if base in results[seed]]
     gains = [held[s][NET] - results[s][base][NET] for s in paired]
     gaps = [best[NET] - results[s][base][NET] for s in paired]
-    cells = {name: list(mean_interval([scores[name] for scores in held.values()])) for name in TOLD}
+    cells = {
+        name: list(mean_interval([scores[name] for scores in held.values()], 0.95, *LIMITS.get(name, ())))
+        for name in TOLD
+    }  # fmt: skip
     share = float(np.mean(gains) / np.mean(gaps)) if paired else float("nan")
     return {"arm": arm, "num_seeds": len(held), **cells, "gain": list(mean_interval(gains)), "gap_share": share}
 

@@ -119,6 +119,7 @@ def main() -> None:
     torch.set_num_threads(1)
     rows = 128 if options.quick else options.rows
     bundles = {k: make_bundle(k) for k in (1, 3, 5)}
+    landing = make_bundle(3, landings={})
     bundle, z0, actions = bundles[3], torch.randn(rows, D), torch.rand(rows, T, A) * 2 - 1
     members, seen = [PlainMember(bundle, k).eval() for k in range(3)], bundle._seen(actions)
     difference = float((plain_rollout(members, z0, seen) - bundle.members_rollout(z0, actions)).abs().max())
@@ -130,6 +131,7 @@ def main() -> None:
     seconds = timed({
         "plain": lambda: plain_rollout(members, z0, seen),
         **{f"phaseb{k}": lambda b=b: b.rollout(z0, actions, T, generator()) for k, b in bundles.items()},
+        "landings": lambda: landing.rollout(z0, actions, T, generator()),
         "split": lambda: bundles[5].rollout(z0, actions, T, generator(), split=True),
     }, options.repeats)  # fmt: skip
     rates = [3e-9 * T * rows * flops(bundle) / s for s in seconds["phaseb3"]]
@@ -137,7 +139,7 @@ def main() -> None:
     gemm = gemm_rate(3, rows, width, width)
     against = {
         "plain": ratio(seconds, "plain", "phaseb3"), "all_5_to_1": ratio(seconds, "phaseb5", "phaseb1"),
-        "split_5_to_1": ratio(seconds, "split", "phaseb1"),
+        "split_5_to_1": ratio(seconds, "split", "phaseb1"), "landings": ratio(seconds, "phaseb3", "landings"),
     }  # fmt: skip
     share = sorted(rates)[len(rates) // 2] / gemm
     per_s = T * rows / sorted(seconds["phaseb3"])[options.repeats // 2]
@@ -146,6 +148,7 @@ def main() -> None:
         (f"GFLOP/s / this machine's product at ({rows}, {width}, {width})", f"{share:.2f} of {gemm:.0f}", "≥ 0.5"),
         ("five members on all rows / one", told(against["all_5_to_1"]), "≤ 5.5"),
         ("rollouts split over five members / one", told(against["split_5_to_1"]), "≤ 1.2"),
+        ("steps/s, with landings / the networks alone", told(against["landings"]), ""),
         ("steps a second of processor time", f"{per_s:,.0f}", ""),
     ], {"benchmark": "rollout", "rows": rows, "steps_per_s": per_s, "of_gemm": share, "gemm_gflops": gemm,
         "difference_to_plain": difference, **against}, options.out)  # fmt: skip

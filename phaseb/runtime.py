@@ -79,7 +79,7 @@ def _ray_up(resources: ResourcesConfig, wanted: Mapping[str, float] | None) -> I
 
     wanted = training_request(resources) if wanted is None else wanted
     if ray.is_initialized():
-        wait_for_resources(wanted, resources.wait_s)
+        _wait(wanted, resources)
         yield
         return
     apply_environment(QUIET)
@@ -97,9 +97,15 @@ def _ray_up(resources: ResourcesConfig, wanted: Mapping[str, float] | None) -> I
         _hush()
         logs.configure()
         with notice.heard():  # after Ray has set its own handler of SIGTERM
-            wait_for_resources(wanted, resources.wait_s)
-            wait_for_resources(_actors_request(resources), resources.wait_s)
+            _wait(wanted, resources)
             yield
+
+
+def _wait(wanted: Mapping[str, float], resources: ResourcesConfig) -> None:
+    """For what is wanted, and for what one rollout actor needs of GPUs, which it takes at another time."""
+    wait_for_resources(wanted, resources.wait_s)
+    if resources.gpus_per_actor:
+        wait_for_resources({"GPU": resources.gpus_per_actor}, resources.wait_s)
 
 
 def apply_environment(settings: Mapping[str, str]) -> None:
@@ -122,11 +128,6 @@ def training_request(resources: ResourcesConfig) -> dict[str, float]:
     if resources.accelerator_type:
         request[f"accelerator_type:{resources.accelerator_type}"] = 0.001 * workers
     return {name: amount for name, amount in request.items() if amount}
-
-
-def _actors_request(resources: ResourcesConfig) -> dict[str, float]:
-    """What one rollout actor needs of GPUs, at another time than the training workers."""
-    return {"GPU": resources.gpus_per_actor} if resources.gpus_per_actor else {}
 
 
 def scaling_config(resources: ResourcesConfig) -> "ray.train.ScalingConfig":

@@ -25,9 +25,8 @@ class TrainingConfig(Section):
     checkpoint_every_s: float = Field(20.0, gt=0, description="seconds between checkpoints of a training in progress")
     log_every: int = Field(50, ge=1, description="optimiser steps between rows of metrics.parquet")
     validate_every: int = Field(500, ge=1, description="optimiser steps between looks at held-out data")
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="of products in layers while training; auto: float32, which a GPU is faster with at the "
-        "default widths; bfloat16 pays from some 512 units on"
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="of products in layers while training; bfloat16 pays on GPUs from some 512 units on"
     )
     compile: Literal["auto", "never", "always"] = Field(
         "auto", description="compile what a step repeats (torch.compile); auto: on GPUs where graphs is never"

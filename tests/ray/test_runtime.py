@@ -9,6 +9,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import torch
 
 from phaseb import runtime
 from phaseb.config.resources import ResourcesConfig
@@ -83,6 +84,13 @@ def test_too_much_for_a_cluster_that_is_there_is_said_or_waited_for():
         pass
     session = ray_session(ResourcesConfig(num_workers=64, wait_s=1))
     with pytest.raises(ClusterError, match="after 1 s"), session:
+        pass
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_gpu_for_rollouts_that_is_not_there_is_said_before_any_work():
+    session = ray_session(ResourcesConfig(gpus_per_actor=0.5))
+    with pytest.raises(ClusterError, match=r"0.5 GPU asked for, 0 free of 0"), session:
         pass
 
 

@@ -46,6 +46,15 @@ def test_neither_side_can_be_stuck_while_the_other_waits():
 
 
 def test_no_ratio_means_no_limit():
-    limiter = Limiter(0.0, 1.0, 0)
-    limiter.before_sample(10**9)
-    limiter.before_insert(10**9)
+    free, limited = Limiter(0.0, 1.0, 0), Limiter(1.0, 1.0, 0)
+    for _ in range(3):
+        free.before_sample(10**9)
+        free.before_insert(10**9)
+        free.after_insert(10**9)
+    limited.before_insert(10**9)
+    limited.after_insert(10**9)
+    with pytest.raises(LimitedError):
+        limited.before_insert(10**9)
+    with pytest.raises(LimitedError):
+        for _ in range(4):
+            limited.before_sample(10**9)

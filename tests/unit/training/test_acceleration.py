@@ -120,10 +120,9 @@ def test_compiled_steps_are_the_same_steps(name):
         np.testing.assert_allclose(compiled[key], values, rtol=1e-4, atol=1e-6, err_msg=key)
 
 
-def test_left_to_the_device_a_processor_does_neither():
-    auto = TrainingConfig()
-    assert not compiles(auto, CPU)
-    with precision(auto):
+def test_left_to_the_defaults_a_processor_does_neither():
+    assert not compiles(TrainingConfig(), CPU)
+    with precision(TrainingConfig()):
         assert not is_half()
     with precision(TrainingConfig(precision="bfloat16")):
         assert is_half()
