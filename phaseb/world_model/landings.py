@@ -28,7 +28,7 @@ from phaseb.world_model.gaussian_process import FitPlan, GaussianMean, GaussianP
 
 MAD = 1.4826  # of a normal distribution: its standard deviation over its median absolute deviation
 OUTLIERS = 6.0  # times the usual distance beyond which a step is of another kind than those it was counted among
-FEW = 700  # transitions that suffice to tell those
+PASSES, FEW = 2, 700  # fits that look for those, and transitions that suffice for it
 FINEST = 1e-3  # least tolerance
 MOST_COVARIANCES = 4e7  # entries of the covariances of all directions of one kind
 
@@ -174,19 +174,20 @@ class Processes:
 
     def _fit(self, kind: Kind, index: NDArray[np.int64], seed: int) -> None:
         """Again and again: what a process finds far off is of another kind that no event tells, and spoils the next."""
-        rows = self.transitions.rows(index)
+        c, rows = self.config, self.transitions.rows(index)
         inputs, moves = rows.inputs, (rows.after - rows.y)[:, self.directions].double().numpy()
         kept = np.ones(len(index), bool)
-        for kept_rows in (FEW, FEW, len(index)):
-            if kept.sum() < self.config.least:
+
+        def fit(most: int) -> GaussianProcess:
+            return GaussianProcess(inputs[kept], moves[kept], FitPlan(c.fitted, most, c.steps), seed)
+
+        for _ in range(PASSES):
+            if kept.sum() < c.least:
                 return
-            plan = FitPlan(self.config.fitted, kept_rows, self.config.steps)
-            process = GaussianProcess(inputs[kept], moves[kept], plan, seed)
-            if kept_rows == len(index):
-                self.found.append((kind, process, index[kept]))
-                return
-            off = np.abs(moves - process.mean()(torch.from_numpy(inputs).float()).double().numpy())
+            off = np.abs(moves - fit(FEW).mean()(torch.from_numpy(inputs).float()).double().numpy())
             kept = (off <= np.maximum(OUTLIERS * np.median(off[kept], 0), FINEST)).all(1)
+        if kept.sum() >= c.least:
+            self.found.append((kind, fit(len(index)), index[kept]))
 
     def landings(self, said: Tensor) -> Landings:
         """Those that are sharper than the networks.

@@ -10,9 +10,10 @@ from phaseb.config.world_model import LandingsConfig, WorldModelConfig
 from phaseb.data_parallel import LearnerContext
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.storage import Store
+from phaseb.world_model import landings
 from phaseb.world_model.bundle import WorldModelBundle
 from phaseb.world_model.gaussian_process import FitPlan, GaussianProcess
-from phaseb.world_model.landings import Landings
+from phaseb.world_model.landings import Landings, Processes, Transitions
 from phaseb.world_model.learner import make_learner
 
 N, T = 24, 20
@@ -173,3 +174,20 @@ def test_the_config_limits_what_they_are_known_by():
     landings = learner.bundle().landings
     assert all(landing.mean.places.shape[1] <= 50 for landing in landings.kinds)
     assert LandingsConfig().rows == 1500
+
+
+@pytest.mark.parametrize("few", [40, 60, 700])
+def test_what_is_of_a_kind_that_no_event_tells_is_left_out(few, monkeypatch):
+    """Also where as many transitions are known as are looked at first."""
+    monkeypatch.setattr(landings, "FEW", few)
+    rng = np.random.default_rng(0)
+    y, actions = rng.uniform(-1, 1, (60, 2)), rng.uniform(-1, 1, (60, 1))
+    y[:, 1] = 0.0  # its flag is down all along
+    after = y + np.array([1.0, 0.0]) * 0.4 * actions
+    odd = np.arange(60) % 15 == 7
+    after[odd, 0] -= 2.5
+    model = learned().model
+    known = Transitions(*(torch.from_numpy(x).float() for x in (y, actions, after)))
+    low = Transitions(model.inner(known.y), known.actions, model.inner(known.after))
+    ((_, _, index),) = Processes(LandingsConfig(least=12, fitted=40, steps=30), model, low, 0).found
+    assert set(index) == set(np.flatnonzero(~odd))
