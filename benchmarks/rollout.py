@@ -91,11 +91,14 @@ def plain_rollout(members: list[PlainMember], z0: Tensor, seen: Tensor) -> Tenso
 
 
 def make_bundle(members: int, seed: int = 0, **changes: object) -> WorldModelBundle:
-    """An ensemble on made-up latents without jumping dimensions; untrained, for speed does not depend on it."""
+    """An ensemble on made-up latents without jumping dimensions; untrained, for speed does not depend on it. They go
+    where actions drive them, so that landings, where they are asked for, are sharper and used."""
     rng = np.random.default_rng(seed)
-    z = np.cumsum(0.2 * rng.normal(size=(20, T + 1, D)), 1).astype(np.float32)
+    actions = rng.uniform(-1, 1, (20, T, A)).astype(np.float32)
+    moves = np.tanh(actions @ rng.normal(size=(A, D)))
+    z = np.cumsum(0.2 * np.concatenate([rng.normal(size=(20, 1, D)), moves], 1), 1).astype(np.float32)
     data = Trajectories(
-        z=z / z.std(), actions=rng.uniform(-1, 1, (20, T, A)).astype(np.float32),
+        z=z / z.std(), actions=actions,
         rewards=rng.normal(size=(20, T)).astype(np.float32), terminals=np.zeros((20, T), np.float32),
         lengths=np.full(20, T), ids=tuple(map(str, range(20))), splits=("train",) * 20,
     )  # fmt: skip
@@ -120,6 +123,7 @@ def main() -> None:
     rows = 128 if options.quick else options.rows
     bundles = {k: make_bundle(k) for k in (1, 3, 5)}
     landing = make_bundle(3, landings={})
+    assert landing.landings is not None
     bundle, z0, actions = bundles[3], torch.randn(rows, D), torch.rand(rows, T, A) * 2 - 1
     members, seen = [PlainMember(bundle, k).eval() for k in range(3)], bundle._seen(actions)
     difference = float((plain_rollout(members, z0, seen) - bundle.members_rollout(z0, actions)).abs().max())
