@@ -172,7 +172,7 @@ def test_too_few_of_a_kind_or_processes_no_sharper_give_none():
 def test_the_config_limits_what_they_are_known_by():
     learner = learned(landings=SETTINGS["landings"] | {"rows": 50})
     landings = learner.bundle().landings
-    assert all(landing.mean.places.shape[1] <= 50 for landing in landings.kinds)
+    assert all(landing.mean.known.shape[-1] <= 50 for landing in landings.kinds)
     assert LandingsConfig().rows == 1500
 
 
