@@ -15,7 +15,9 @@ part (imports, fits) flatters that, what a further episode costs between the las
 """
 
 import argparse
+import itertools
 import json
+import os
 import resource
 import shutil
 import subprocess
@@ -128,14 +130,23 @@ def measure(source: Store, home: Path, count: int) -> dict[str, dict[str, float]
     return {stage: found[stage] for stage in TOLD}
 
 
-def reading(folder: Store, repeats: int) -> dict[str, float]:
-    """How many times as fast as pyarrow bare (tables, nothing made of them) the same files are read."""
-    paths = [folder.path(name) for name in shard_names(folder)]
-    seconds = timed({
-        "bare": lambda: [pq.read_table(path) for path in paths],
-        "phaseb": lambda: [read_shard(folder, name) for name in shard_names(folder)],
-    }, repeats)  # fmt: skip
-    return ratio(seconds, "bare", "phaseb")
+def reading(folder: Store, repeats: int) -> dict[str, dict[str, float]]:
+    """How many times as fast as pyarrow bare (tables, nothing made of them) the same files are read: by a process that
+    has not read them yet, so hashes their rows, and again."""
+    paths, written = [folder.path(name) for name in shard_names(folder)], itertools.count(1)
+
+    def again() -> None:
+        for name in shard_names(folder):
+            read_shard(folder, name)
+
+    def first() -> None:
+        for path in paths:  # a file of another time is another file
+            os.utime(path, (next(written), 1))
+        again()
+
+    timed({"first": again}, 1)
+    seconds = timed({"again": again, "bare": lambda: [pq.read_table(path) for path in paths], "first": first}, repeats)
+    return {name: ratio(seconds, "bare", name) for name in ("again", "first")}
 
 
 def compared(found: dict[int, dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
@@ -183,7 +194,8 @@ def main() -> None:
         ratios = f"× {of['memory']:.2f}; × {of['time']:.2f}; × {of['straightness']:.2f}"
         text = f"{ratios} ({of['ms']:.2f} ms, {of['peak_mb']:.0f} MB)"
         rows.append((f"{stage}: memory; time an episode; a further episode's cost", text, "≤ 1.3; ≤ 1.1; ≤ 1.1"))
-    rows.append(("latents read / pyarrow bare", told(read_ratio), "≥ 0.7"))
+    rows.append(("latents read again / pyarrow bare", told(read_ratio["again"]), "≥ 0.7"))
+    rows.append(("latents read for the first time / pyarrow bare", told(read_ratio["first"]), ""))
     sized = {str(size): stages for size, stages in found.items()}
     told_of = {"benchmark": "scale", "sizes": sizes, "stages": sized, "compared": result, "read": read_ratio}
     show(f"{sizes[-1]:,} episodes against {sizes[0]:,}: processor time, one thread", rows, told_of, options.out)

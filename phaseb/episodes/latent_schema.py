@@ -59,17 +59,25 @@ def trajectories_to_table(trajectories: Trajectories) -> pa.Table:
     return stamp_kind(pa.table(columns), TRAJECTORIES)
 
 
-def table_to_trajectories(table: pa.Table) -> Trajectories:
-    """The trajectories of a table, padded to the longest of them.
+def check_rows(table: pa.Table) -> None:
+    """See that no row of a table of trajectories was altered.
 
     Raises:
         DataError: where the table is not ours, or a row does not match its digest.
     """
     check_kind(table.schema, TRAJECTORIES)
-    table = table.combine_chunks()
-    columns = {name: whole_column(table[name]) for name in table.column_names}
-    if _digests(columns) != table["digest"].to_pylist():
+    if _digests(_columns(table)) != table["digest"].to_pylist():
         raise DataError("was altered: a row's digest does not match; make it again")
+
+
+def table_to_trajectories(table: pa.Table) -> Trajectories:
+    """The trajectories of a table, padded to the longest of them; see `check_rows`, which comes first.
+
+    Raises:
+        DataError: where the table is not ours.
+    """
+    check_kind(table.schema, TRAJECTORIES)
+    columns = _columns(table)
     lengths = columns["num_steps"].to_numpy().astype(np.int64)
     steps = int(lengths.max(initial=0))
     plain = {name: columns[name].to_pylist() for name in ("id", "split", "metrics", "lineage")}
@@ -84,6 +92,11 @@ def table_to_trajectories(table: pa.Table) -> Trajectories:
         lineage={n: tuple(v) for n, v in _transpose(plain["lineage"], "").items()},
         start_step=_numbers(columns["start_step"]), episode_trust=_numbers(columns["episode_trust"]), **optional,
     )  # fmt: skip
+
+
+def _columns(table: pa.Table) -> dict[str, Any]:
+    whole = table.combine_chunks()
+    return {name: whole_column(whole[name]) for name in whole.column_names}
 
 
 def _digests(columns: dict[str, Any]) -> list[bytes]:
@@ -141,6 +154,8 @@ def _pad(column: pa.Array, lengths: NDArray[np.int64], steps: int, extra: int) -
     flat, offsets = flatten_ragged(column)
     if column.null_count or (np.diff(offsets) != lengths + extra).any():
         raise DataError("a trajectory's columns differ in length")
+    if (lengths == steps).all() and len(flat):
+        return flat.reshape(len(lengths), steps + extra, *flat.shape[1:]).copy()
     at = np.arange(steps + extra)[None]
     inside = at < (lengths + extra)[:, None]
     if not len(flat):

@@ -1,9 +1,11 @@
 """Shards: a folder of Parquet files `part-00002-of-00007.parquet`.
 
-The name says how many there must be, so a folder with one missing is noticed; rows carry digests.
+The name says how many there must be, so a folder with one missing is noticed; rows carry digests. A process that reads
+a local shard again, as fits and their batches do, does not hash the rows of the very file anew.
 """
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -13,7 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from phaseb.episodes.episode import Episode
-from phaseb.episodes.latent_schema import table_to_trajectories, trajectories_to_table
+from phaseb.episodes.latent_schema import check_rows, table_to_trajectories, trajectories_to_table
 from phaseb.episodes.parquet_file import naming, read_table, write_table
 from phaseb.episodes.schema import (
     EPISODES,
@@ -28,6 +30,8 @@ from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
 from phaseb.storage import Store
 
+_checked: set[tuple[int, ...]] = set()
+"""Files all rows of which this process found to be as they were written."""
 _NAME = re.compile(r"part-(\d{5,})-of-(\d{5,})\.parquet")
 
 
@@ -101,19 +105,44 @@ def in_splits(table: pa.Table, splits: Sequence[str]) -> NDArray[np.int64]:
 def choose_rows(
     store: Store, name: str, kind: bytes, rows_of: Callable[[pa.Table], NDArray[np.int64]], frames: bool = True
 ) -> pa.Table:
-    """Those rows of a shard of a kind that `rows_of` names, not decoded yet; with `frames` false, without them."""
+    """Those rows of a shard of a kind that `rows_of` names, not decoded yet; with `frames` false, without them.
+
+    Trajectories are checked here, episodes where they are decoded.
+    """
     with naming(store, name):
+        file = _identity(store, name)
         table = read_table(store, name, lambda column: frames or column != "frames")
         check_kind(table.schema, kind)
         rows = rows_of(table)
-        return stamp_kind(table if len(rows) == table.num_rows else table.take(rows), kind)
+        chosen = stamp_kind(table if len(rows) == table.num_rows else table.take(rows), kind)
+        if kind == TRAJECTORIES:
+            _check_once(chosen, file, len(rows) == table.num_rows)
+        return chosen
+
+
+def _check_once(table: pa.Table, file: tuple[int, ...], whole: bool) -> None:
+    """See that the rows read of a file, all of them where `whole`, are as they were written, unless that is known."""
+    if file and file in _checked:
+        return
+    check_rows(table)
+    if file and whole:
+        _checked.add(file)
+
+
+def _identity(store: Store, name: str) -> tuple[int, ...]:
+    """What another file, or the same one written again, would not share; nothing for files of other machines."""
+    if not store.is_local or not store.is_file(name):
+        return ()
+    found = os.stat(store.path(name))
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def read_shard(store: Store, name: str) -> list[Episode] | Trajectories:
     """One shard of either kind."""
     with naming(store, name):
-        table = read_table(store, name)
+        file, table = _identity(store, name), read_table(store, name)
         if (table.schema.metadata or {}).get(KIND) == TRAJECTORIES:
+            _check_once(table, file, whole=True)
             return table_to_trajectories(table)
         return table_to_episodes(table)
 

@@ -13,10 +13,18 @@ from hypothesis import given, settings
 from phaseb.episodes import shards
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.latent_schema import table_to_trajectories, trajectories_to_table
-from phaseb.episodes.schema import episodes_to_table, table_to_episodes
+from phaseb.episodes.schema import TRAJECTORIES, episodes_to_table, table_to_episodes
+from phaseb.episodes.streaming import batches
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
 from phaseb.storage import Store
+
+
+def make_trajectories() -> Trajectories:
+    rng = np.random.default_rng(0)
+    sizes = {"z": (3, 6, 2), "actions": (3, 5, 1), "rewards": (3, 5), "terminals": (3, 5)}
+    arrays = {name: rng.normal(size=size).astype(np.float32) for name, size in sizes.items()}
+    return Trajectories(**arrays, lengths=np.full(3, 5), ids=("a", "b", "c"), splits=("train",) * 3)
 
 
 def assert_same(left: Episode | Trajectories, right: Episode | Trajectories) -> None:
@@ -119,6 +127,34 @@ def test_an_altered_row_is_noticed_even_where_the_file_is_sound(tmp_path: Path) 
     pq.write_table(table.set_column(at, "split", pa.array(["train"])), tmp_path / name)
     with pytest.raises(DataError, match=rf"{name}.*e0 was altered"):
         shards.read_episodes(store)
+
+
+def test_altered_trajectories_are_noticed_also_where_the_file_was_sound_before(tmp_path: Path) -> None:
+    store = Store.at(tmp_path)
+    (name,) = shards.write_trajectories(store, make_trajectories())
+    read = (shards.read_trajectories, lambda store: shards.read_shard(store, name), lambda store: next(batches(store)))
+    for _ in range(2):
+        for reader in read:
+            assert_same(reader(store), make_trajectories())
+    table = pq.read_table(tmp_path / name)
+    rewards = pa.array([[r + 1 for r in row] for row in table["rewards"].to_pylist()], table["rewards"].type)
+    pq.write_table(table.set_column(table.column_names.index("rewards"), "rewards", rewards), tmp_path / name)
+    for reader in read:
+        with pytest.raises(DataError, match=r"was altered: a row's digest"):
+            reader(store)
+
+
+def test_rows_are_hashed_once_a_file_and_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, hashed = Store.at(tmp_path), []
+    monkeypatch.setattr(shards, "check_rows", lambda table: hashed.append(table.num_rows))
+    (name,) = shards.write_trajectories(store, make_trajectories())
+    shards.choose_rows(store, name, TRAJECTORIES, lambda table: np.array([1]))
+    shards.read_trajectories(store)
+    shards.read_shard(store, name)
+    assert hashed == [1, 3], "a part first, then all, then none"
+    shards.write_trajectories(store, make_trajectories())
+    shards.read_trajectories(store)
+    assert hashed == [1, 3, 3], "written again, so another file"
 
 
 def test_kinds_versions_and_foreign_files_are_told_apart(tmp_path: Path) -> None:
