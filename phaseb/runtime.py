@@ -57,8 +57,8 @@ STARTS = 2
 
 
 @contextmanager
-def ray_session(resources: ResourcesConfig, wanted: Mapping[str, float] | None = None) -> Iterator[None]:
-    """Have Ray up, with the resources that a run asks for; stop it afterwards if it was started here.
+def ray_session(resources: ResourcesConfig, wanted: Mapping[str, float] | None = None) -> Iterator[bool]:
+    """Have Ray up, with the resources that a run asks for; stop it afterwards if it was started here (yields whether).
 
     Ray prints what befalls its workers on stdout, which belongs to results: within, stdout is stderr.
 
@@ -69,18 +69,18 @@ def ray_session(resources: ResourcesConfig, wanted: Mapping[str, float] | None =
     Raises:
         ClusterError: where the cluster cannot be reached, refuses the token, or lacks the resources after `wait_s`.
     """
-    with contextlib.redirect_stdout(sys.stderr), _ray_up(resources, wanted):
-        yield
+    with contextlib.redirect_stdout(sys.stderr), _ray_up(resources, wanted) as ours:
+        yield ours
 
 
 @contextmanager
-def _ray_up(resources: ResourcesConfig, wanted: Mapping[str, float] | None) -> Iterator[None]:
+def _ray_up(resources: ResourcesConfig, wanted: Mapping[str, float] | None) -> Iterator[bool]:
     import ray
 
     wanted = training_request(resources) if wanted is None else wanted
     if ray.is_initialized():
         _wait(wanted, resources)
-        yield
+        yield False
         return
     apply_environment(QUIET)
     with contextlib.ExitStack() as up:
@@ -98,7 +98,7 @@ def _ray_up(resources: ResourcesConfig, wanted: Mapping[str, float] | None) -> I
         logs.configure()
         with notice.heard():  # after Ray has set its own handler of SIGTERM
             _wait(wanted, resources)
-            yield
+            yield not joins_cluster(resources)
 
 
 def _wait(wanted: Mapping[str, float], resources: ResourcesConfig) -> None:

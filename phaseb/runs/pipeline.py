@@ -21,13 +21,13 @@ def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
         return RunResult(results, {"results": standing.RESULTS, "page": standing.PAGE})
     from phaseb.runs import report
     from phaseb.runs.stages import STAGES
-    from phaseb.runtime import ray_session
+    from phaseb.training.resident import training_session
 
     with ExitStack() as session:
         started = False
         for stage in STAGES:
             if not started and not stage.is_done(config):  # a run that is up to date needs no cluster
-                session.enter_context(ray_session(config.resources))
+                session.enter_context(training_session(config.resources))
                 started = True
             stage.run(config, callbacks)
     told = report.run(config, callbacks)

@@ -11,8 +11,8 @@ from phaseb.config.root import Config
 from phaseb.errors import DataError
 from phaseb.runs.directory import RunDirectory, digest_of, folder_digest, section_digests
 from phaseb.runs.result import Callback, RunResult
-from phaseb.runtime import ray_session
 from phaseb.storage import Store
+from phaseb.training.resident import training_session
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Stage:
         """The same as a job of its own: with Ray up while it runs, if there is anything to do."""
         if self.is_done(config):
             return self.run(config, callbacks)
-        with ray_session(config.resources):
+        with training_session(config.resources):
             return self.run(config, callbacks)
 
     def _key(self, config: Config, directory: RunDirectory) -> str:

@@ -1,38 +1,32 @@
 """Train a learner where the config says: in this process (`resources.num_workers: 0`) or on Ray Train workers."""
 
 import functools
-import logging
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import ray
-import ray.train
 import torch
-from ray.train import FailureConfig, RunConfig, TrainingFailedError, UserCallback
-from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.train import FailureConfig, RunConfig, TrainingFailedError
+from ray.train.torch import TorchConfig, TorchTrainer
 
 from phaseb import logs, notice
 from phaseb.config.resources import ResourcesConfig
 from phaseb.config.run import TrainingConfig
-from phaseb.data_parallel import LearnerContext, num_sharing
-from phaseb.errors import ClusterError, ConfigError, DataError, DivergenceError, PhasebError
+from phaseb.data_parallel import LearnerContext
+from phaseb.errors import ClusterError, PhasebError
 from phaseb.runtime import scaling_config
 from phaseb.storage import Store
-from phaseb.training.learner import Learner
-from phaseb.training.listener import Listener, ask_to_leave
-from phaseb.training.loop import Progress, Report, read_progress, train
-from phaseb.training.meters import Meters
-from phaseb.training.progress import announcing, following
+from phaseb.training.listener import ask_to_leave
+from phaseb.training.loop import Report, read_progress, train
+from phaseb.training.progress import following
+from phaseb.training.resident import resident_group
+from phaseb.training.worker import USERS, EndOnUsersError, Job, MakeLearner, train_once
 
-USERS = (DivergenceError, DataError, ConfigError)
-"""What would happen again: nobody starts workers anew for it."""
 LEAVE_S = 20.0
 """How long the workers may take to write a checkpoint when the driver is told to leave."""
-
-MakeLearner = Callable[[Any, LearnerContext], Learner]
-"""Makes the learner from the data (what was given to `fit`) and the worker's context."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +61,11 @@ def fit(make_learner: MakeLearner, data: Any, *, seed: int, key: str, store: Sto
     """
     done = read_progress(store, key)
     if done is None or not done[1].complete:
+        job = Job(make_learner, data, seed, key, store, training, name)
         if resources.num_workers == 0:
-            _train_here(make_learner, data, seed, key, store, training, name, on_progress)
+            _train_here(job, on_progress)
         else:
-            _train_on_workers(make_learner, data, seed, key, store, training, resources, name, on_progress)
+            _train_on_workers(job, resources, on_progress)
         done = read_progress(store, key)
     if done is None:
         raise PhasebError(f"training {name} ended without a checkpoint in {store.root}")
@@ -78,91 +73,52 @@ def fit(make_learner: MakeLearner, data: Any, *, seed: int, key: str, store: Sto
     return FitResult(state, progress.rows, progress.seconds)
 
 
-def _train_here(make_learner: MakeLearner, data: Any, seed: int, key: str, store: Store, training: TrainingConfig,
-                name: str, on_progress: Report | None) -> Progress:  # fmt: skip
-    torch.set_num_threads(training.torch_threads)
-    context = LearnerContext(seed)
+def _train_here(job: Job, on_progress: Report | None) -> None:
+    torch.set_num_threads(job.training.torch_threads)
+    context = LearnerContext(job.seed)
     with notice.deferred() as told:
-        learner, meters = make_learner(data, context), Meters(_meter_name(name))
-        return train(learner, context, training, store, key, on_progress or _silent, leaving=told, meters=meters)
+        learner, meters = job.make_learner(job.data, context), job.meters
+        train(learner, context, job.training, job.store, job.key, on_progress or _silent, leaving=told, meters=meters)
 
 
-def _train_on_workers(make_learner: MakeLearner, data: Any, seed: int, key: str, store: Store,
-                      training: TrainingConfig, resources: ResourcesConfig, name: str,
-                      on_progress: Report | None) -> None:  # fmt: skip
-    reference = ray.put(data)
-    settings = (seed, key, store, training, name, resources.num_workers)
-    loop = functools.partial(_worker_loop, make_learner, [reference], *settings)
-    scratch = store.folder("train")  # Train's own bookkeeping; the checkpoints are ours, so it is dropped at the end
-    trainer = TorchTrainer(
-        loop,
-        torch_config=TorchConfig(
-            backend=None if resources.gpus_per_worker else "gloo", timeout_s=int(resources.collective_timeout_s)
-        ),
-        scaling_config=scaling_config(resources),
-        run_config=RunConfig(
-            name=f"{name}-{uuid.uuid4().hex[:12]}",  # a name used before would silently resume that run
-            storage_path=scratch.root,
-            storage_filesystem=scratch.filesystem,
-            failure_config=FailureConfig(max_failures=resources.max_failures, controller_failure_limit=3),
-            callbacks=[EndOnUsersError()],
-        ),
-    )
+def _train_on_workers(job: Job, resources: ResourcesConfig, on_progress: Report | None) -> None:
+    resident = resident_group(resources)
     try:
-        with following(store, on_progress):
-            trainer.fit()
+        with following(job.store, on_progress):
+            if resident is not None:
+                resident.train(job)
+            else:
+                with _own_group(job, resources) as trainer:
+                    trainer.fit()
     except TrainingFailedError as error:
-        raise _cause(error, name) from error
+        raise _cause(error, job.name) from error
     except KeyboardInterrupt:
         if notice.given():
-            logs.event("leaving", written=ask_to_leave(store, LEAVE_S))
+            logs.event("leaving", written=ask_to_leave(job.store, LEAVE_S))
         raise
+
+
+@contextmanager
+def _own_group(job: Job, resources: ResourcesConfig) -> Iterator[TorchTrainer]:
+    """Workers for this training alone."""
+    reference = ray.put(job)
+    scratch = job.store.folder("train")  # Train's own bookkeeping; the checkpoints are ours: it is dropped at the end
+    backend = None if resources.gpus_per_worker else "gloo"
+    try:
+        yield TorchTrainer(
+            functools.partial(train_once, [reference], resources.num_workers),
+            torch_config=TorchConfig(backend=backend, timeout_s=int(resources.collective_timeout_s)),
+            scaling_config=scaling_config(resources),
+            run_config=RunConfig(
+                name=f"{job.name}-{uuid.uuid4().hex[:12]}",  # a name used before would silently resume that run
+                storage_path=scratch.root,
+                storage_filesystem=scratch.filesystem,
+                failure_config=FailureConfig(max_failures=resources.max_failures, controller_failure_limit=3),
+                callbacks=[EndOnUsersError()],
+            ),
+        )
     finally:
-        store.delete("train")
-
-
-def _worker_loop(make_learner: MakeLearner, references: list[Any], seed: int, key: str, store: Store,
-                 training: TrainingConfig, name: str, wanted: int) -> None:  # fmt: skip
-    torch.set_num_threads(training.torch_threads)
-    worker = ray.train.get_context()
-    rank, there = worker.get_world_rank(), worker.get_world_size()
-    sharing = num_sharing(wanted, there)
-    logs.configure(worker=True)
-    logs.bind(run=store.root, stage=name, rank=rank, workers=sharing)
-    group = torch.distributed.new_group(list(range(sharing))) if sharing < there else None
-    if rank >= sharing:
-        logs.event("worker stands by: the batch does not divide by all that are there", there=there, wanted=wanted)
-        return
-    context = LearnerContext(seed, rank, sharing, get_device(), group, training.graphs == "auto")
-    logs.event("worker starts", device=str(context.device))
-    learner = make_learner(ray.get(references[0]), context)
-    if context.rank:
-        train(learner, context, training, store, key, _silent)
-        return
-    with Listener(store) as listener, announcing(store) as announce:
-        try:
-            train(learner, context, training, store, key, announce, noticed=listener.noticed,
-                  leaving=listener.leaving, meters=Meters(_meter_name(name)))  # fmt: skip
-        except KeyboardInterrupt:
-            listener.left()
-
-
-class EndOnUsersError(UserCallback):
-    """Ends a training whose error is the user's, which another start would only repeat."""
-
-    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        """Called by Ray Train's controller; what is raised here ends the run."""
-        for error in worker_exceptions.values():
-            inner = getattr(error, "_base_exc", error)
-            if isinstance(inner, USERS):
-                raise inner
-        for rank, error in worker_exceptions.items():
-            logs.event("worker lost", logging.WARNING, rank=rank, reason=str(error).strip().splitlines()[-1:])
-
-
-def _meter_name(name: str) -> str:
-    """Trials share one name: a meter for each would never end."""
-    return name.partition("-")[0] if name.startswith("trial-") else name
+        job.store.delete("train")
 
 
 def _cause(error: TrainingFailedError, name: str) -> PhasebError:
