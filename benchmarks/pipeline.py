@@ -2,11 +2,11 @@
 
     python benchmarks/pipeline.py [--quick] [--repeats 5] [--out FILE]
 
-Every run is a fresh process in a folder of its own: 20 episodes, a few steps a training, two policies an arm's seed,
-Ray started and stopped. So its time is what any run pays: starts of Ray, of workers and actors, imports, checkpoints.
-Told are the clock's and the processors' seconds of the whole command, the clock's of every stage as the run itself
-writes them into run.json, and what lies between the stages; each the median over repeats. Afterwards the same command
-finds nothing to do. `--quick` does it once.
+Every run is a fresh process in a folder of its own: 20 episodes, a few steps a training and a fit, Ray started and
+stopped. So its time is what any run pays: starts of Ray, of workers and actors, imports, checkpoints. Told are the
+clock's and the processors' seconds of the whole command (of all its processes, which a busy machine stretches less than
+the clock), the clock's of every stage as the run itself writes them into run.json, and what lies between the stages;
+each the median over repeats. Afterwards the same command finds nothing to do. `--quick` does it once.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
-from fresh import once
+from fresh import once, watched
 from paired import show
 
 RUN, AGAIN, BETWEEN = "phaseb run, trivial work", "phaseb run again, nothing to do", "between the stages"
@@ -27,7 +27,10 @@ TRIVIAL = (
     "episodes.num_train=8", "episodes.num_dev=4", "episodes.num_test=8", "environment.observation=state",
     "latents.num_steps=2", "latents.decoder_steps=2", "world_model.num_steps=2", "world_model.num_members=2",
     "generators.num_steps=4", "synthesis.num_episodes=8", "trust.num_steps=2", "policy.num_steps=4", "policy.width=16",
-    "evaluation.num_episodes=2", "judge.rungs=[real]", "judge.num_folds=2",
+    "evaluation.num_episodes=2", "judge.rungs=[real]", "judge.num_folds=2", "judge.families=[episode_trees]",
+    "judge.num_permutations=19", "judge.episode_rounds=4", "trust.num_folds=2", "trust.num_corruptions=16",
+    "trust.predictor_features=16", "policy.transitions.kept=50", "policy.transitions.fitted=20",
+    "policy.transitions.steps=2", "policy.transitions.num_directions=0", "world_model.landings.enabled=false",
 )  # fmt: skip
 
 
@@ -35,7 +38,7 @@ def one_run() -> dict[str, tuple[float, ...]]:
     """Seconds of a run, of its stages, and of the same command again."""
     with tempfile.TemporaryDirectory(prefix="pipeline-") as folder:
         words = ["-m", "phaseb.cli", "run", f"run.dir={folder}/run", *TRIVIAL]
-        whole = once(words)
+        whole = watched(words)
         stages = json.loads(Path(folder, "run", "run.json").read_text())["stages"]
         found: dict[str, tuple[float, ...]] = {RUN: whole}
         found |= {name: (float(stage["seconds"]),) for name, stage in stages.items()}

@@ -21,7 +21,8 @@ def run_pool(
     Args:
         names: of the pieces.
         work_class, args: what an actor makes and calls.
-        resources: `num_tasks` actors of `cpus_per_task` each; None or `num_workers=0`: this process, without Ray.
+        resources: `num_tasks` actors of `cpus_per_task` each, for one piece a task instead; None or `num_workers=0`:
+            this process, without Ray.
         num_actors: another number of actors.
         gpus_per_actor: what each reserves of a GPU, which it then sees.
 
@@ -31,21 +32,33 @@ def run_pool(
     if not names:
         return
     if resources is None or resources.num_workers == 0:
-        work = work_class(*args)
+        alone = work_class(*args)
         for name in names:
-            work(name)
+            alone(name)
             yield name
+        return
+    work = (work_class, tuple(args))
+    if len(names) == 1 and not gpus_per_actor:  # not worth a pool: its actors take seconds to start, a task's process
+        task = ray.remote(num_cpus=resources.cpus_per_task)(_one_piece)  # has often done others before
+        yield _name_of(ray.get(task.remote(names[0], *work)))
         return
     pieces = ray.data.from_items([{"name": name} for name in names], override_num_blocks=len(names))
     done = pieces.map_batches(
         _PoolActor, batch_size=1, num_cpus=resources.cpus_per_task, num_gpus=gpus_per_actor or None,
-        fn_constructor_args=(work_class, tuple(args)),
+        fn_constructor_args=work,
         compute=ray.data.ActorPoolStrategy(size=min(num_actors or resources.num_tasks, len(names))),
     )  # fmt: skip
-    for row in done.iter_rows():
-        if row["error"]:
-            raise _ERRORS.get(row["kind"], PhasebError)(row["error"])
-        yield row["name"]
+    yield from map(_name_of, done.iter_rows())
+
+
+def _one_piece(name: str, work_class: WorkClass, args: Sequence[Any]) -> dict[str, Any]:
+    return {key: value[0] for key, value in _PoolActor(work_class, args)({"name": [name]}).items()}
+
+
+def _name_of(row: dict[str, Any]) -> str:
+    if row["error"]:
+        raise _ERRORS.get(row["kind"], PhasebError)(row["error"])
+    return str(row["name"])
 
 
 _ERRORS: dict[str, type[PhasebError]] = {c.__name__: c for c in (ConfigError, DataError, ClusterError)}

@@ -34,25 +34,12 @@ _staying: list["ResidentGroup"] = []
 @contextmanager
 def training_session(resources: ResourcesConfig) -> Iterator[None]:
     """`ray_session` for whatever trains several times."""
-    with ray_session(resources) as ours, staying_where_it_may(resources, ours):
-        yield
-
-
-@contextmanager
-def staying_where_it_may(resources: ResourcesConfig, ours: bool, soon: bool = False) -> Iterator[None]:
-    """`staying` on a Ray of our own, with workers of a kind that stays; else nothing.
-
-    Args:
-        ours: whether this Ray was started for this run.
-        soon: whether it is known that something will be trained: then the group starts at once, beside other work.
-    """
-    if not (ours and may_stay(resources)):
-        yield
-        return
-    with staying(resources) as group:
-        if soon:
-            group.start()
-        yield
+    with ray_session(resources) as ours:
+        if not (ours and may_stay(resources)):
+            yield
+            return
+        with staying(resources):
+            yield
 
 
 @contextmanager
@@ -99,7 +86,7 @@ class ResidentGroup:
             DivergenceError, DataError, ConfigError: the user's.
             TrainingFailedError: the group ended.
         """
-        self.start()
+        self._start()
         assert self._thread is not None
         self._number += 1
         answer = self._mailbox.give.remote(self._number, [ray.put(job)])
@@ -118,8 +105,7 @@ class ResidentGroup:
         if self._thread is not None and self._thread.is_alive():
             self._mailbox.close.remote()
 
-    def start(self) -> None:
-        """Have workers come, unless they are there or on their way."""
+    def _start(self) -> None:
         if self._thread is not None and self._thread.is_alive():
             return
         self._mailbox, self._failure = open_mailbox(self.resources.max_failures), None

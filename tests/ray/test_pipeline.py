@@ -193,6 +193,30 @@ def test_a_killed_actor_is_replaced_and_nothing_is_lost(episodes: Store, tmp_pat
     assert contents(Store.at(tmp_path / "out")) == contents(Store.at(tmp_path / "calm"))
 
 
+def test_a_single_shard_is_done_by_a_task_whose_process_is_there_for_the_next(tmp_path: Path) -> None:
+    single = Store.at(tmp_path / "single")
+    write_episodes(single, [make_episode(f"{i}", 6, seed=i) for i in range(3)], rows_per_shard=3)
+    map_shards(single, Store.at(tmp_path / "calm"), Embed, (1.0,))
+    marker = tmp_path / "killed"
+    map_shards(single, Store.at(tmp_path / "out"), Mortal, (str(marker),), actors(2))
+    assert marker.exists()
+    assert contents(Store.at(tmp_path / "out")) == contents(Store.at(tmp_path / "calm"))
+    with pytest.raises(DataError, match=r"^the model is missing$"):
+        map_shards(single, Store.at(tmp_path / "none"), Broken, (), actors(2))
+    for name in ("first", "second"):
+        map_shards(single, Store.at(tmp_path / name), Signed, (str(tmp_path / "signed"),), actors(2))
+    assert len(set((tmp_path / "signed").read_text().split())) == 1
+
+
+class Signed(Embed):
+    """Notes the process that it works in."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(1.0)
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(f"{os.getpid()} ")
+
+
 def test_import_writes_the_same_bytes_in_process_and_on_actors(tmp_path: Path) -> None:
     write_npz(Store.at(tmp_path), "x.npz", [make_episode(f"e{i}", 4, seed=i) for i in range(7)])
     config = EpisodesConfig(source="npz", path=str(tmp_path / "x.npz"), rows_per_shard=2)
