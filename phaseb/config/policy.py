@@ -154,6 +154,11 @@ class PolicyConfig(Section):
     following: FollowingConfig = Field(default_factory=FollowingConfig)
     transitions: TransitionsConfig = Field(default_factory=TransitionsConfig)
 
+    @property
+    def clone_until(self) -> int:
+        """The first step that does more than clone."""
+        return round(self.offline.clone_share * self.num_steps)
+
     def where_followed(self) -> "PolicyConfig":
         """The same learner for the runs that have rollouts of their own."""
         own = self.following

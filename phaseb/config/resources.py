@@ -25,7 +25,11 @@ class ResourcesConfig(Section):
     placement_strategy: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = Field(
         "PACK", description="how training workers are laid over the nodes"
     )
-    num_tasks: int = Field(2, ge=1, le=65536, description="parts that data work (collect, score, judge) is cut into")
+    num_tasks: int = Field(
+        2, ge=1, le=65536,
+        description="parts that data work (collect, score, judge) is cut into, and processes that policies train in "
+        "where CPUs are free: speed, not results",
+    )  # fmt: skip
     cpus_per_task: float = Field(1.0, gt=0, description="CPUs a data task or rollout actor reserves")
     rollout_actors: int | None = Field(
         None, ge=1, le=4096, description="actors that roll the world model out; null: as many as num_tasks"

@@ -57,7 +57,7 @@ class SoftActorCritic:
         self.scalars = run_scalars(config.offline, [spec.scalars for spec in specs], context.device)
         continuous = action_size - len(self.actor.switches)
         self.target_entropy = -float(continuous) if config.target_entropy is None else config.target_entropy
-        self.clone_until = round(config.offline.clone_share * config.num_steps)
+        self.clone_until = config.clone_until
         self.wait_until = self.clone_until + round(config.offline.value_share * config.num_steps)
         self.captures = context.captures and context.world_size == 1  # what workers say to each other is no part of one
         self._replayed = self._phases()

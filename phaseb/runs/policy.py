@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from phaseb.config.policy import PolicyConfig
+from phaseb.config.resources import ResourcesConfig
 from phaseb.config.root import Config
 from phaseb.data_parallel import LearnerContext
 from phaseb.episodes.streaming import batches, lengths_of, sample_trajectories
@@ -26,6 +27,7 @@ from phaseb.replay.local import LocalReplay
 from phaseb.replay.routing import rows_per_shard
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.spec import SampleSpec
+from phaseb.runs.elsewhere import places
 from phaseb.runs.following import FOLLOWING_ARM, following, foreseen, own_column
 from phaseb.runs.result import Callback, RunResult
 from phaseb.runs.stage import Stage, StageContext
@@ -40,7 +42,7 @@ Replay = LocalReplay | ReplayClient
 
 @dataclass(frozen=True)
 class PolicyData:
-    """What a learner's worker is given: where the batches come from, and held-out episodes."""
+    """What a learner's worker is given: where the batches come from, held-out episodes, and what it may use."""
 
     replay: Replay
     arms: tuple[RunSpec, ...]
@@ -49,6 +51,7 @@ class PolicyData:
     held_out: Trajectories
     store: Store
     uncertainty_reference: float | None
+    resources: ResourcesConfig | None = None
 
 
 class ArmsLearner(SACLearner):
@@ -134,7 +137,7 @@ def train_arms(
     insert_all(replay, real, every_real, every_synthetic)
     filled = {"inserted": replay.num_transitions, "insert_s": time.monotonic() - begin_s}
     reference = uncertainty_reference(store, held_out, config)
-    data = PolicyData(replay, arms, streams, real, held_out, store, reference)
+    data = PolicyData(replay, arms, streams, real, held_out, store, reference, config.resources)
     try:
         result = fit(
             functools.partial(make_learner, config.policy), data, seed=config.run.seed, key=context.key,
@@ -237,7 +240,8 @@ def make_learner(config: PolicyConfig, data: PolicyData, context: LearnerContext
             source, context,
         )  # fmt: skip
         arms = tuple(replace(spec, follows=run in hook.followed) for run, spec in enumerate(data.arms))
-    learner = ArmsLearner(config, source, arms, context, hook, data.held_out, action_levels(data.real))
+    levels, elsewhere = action_levels(data.real), places(data.resources, context)
+    learner = ArmsLearner(config, source, arms, context, hook, data.held_out, levels, elsewhere)
     source.accounting.start_from(np.zeros_like(source.accounting.books))  # a look at the shapes is no training
     if context.world_size > 1:
         source.accounting.sum_over_workers = functools.partial(_sum, context)

@@ -1,4 +1,5 @@
-"""SAC learners on Ray Train's workers, fed from replay shards: one, two or a killed one make the same updates."""
+"""SAC learners on Ray Train's workers, fed from replay shards: one, two or a killed one make the same updates, and so
+do runs that are spread over processes."""
 
 import os
 import signal
@@ -15,6 +16,7 @@ import torch
 from phaseb.config.replay import ReplayConfig
 from phaseb.config.resources import ResourcesConfig
 from phaseb.config.run import TrainingConfig
+from phaseb.errors import ClusterError
 from phaseb.policy.batches import RunSpec
 from phaseb.replay.client import ReplayClient
 from phaseb.replay.local import LocalReplay
@@ -36,13 +38,16 @@ RUNS = (RunSpec("real_only", 0), RunSpec("trust_weighted", 0))
 STREAMS = (SampleSpec("real_only/0", 1), SampleSpec("trust_weighted/0", 1, 0.5, "weight", "sampling"))
 
 
-def trained(store: Store, replay, workers: int, sleep_s: float = 0.0):
+def trained(store: Store, replay, workers: int, sleep_s: float = 0.0, processes: int = 1, max_failures: int = 3):
     replay.insert(episodes(60), "real")
     replay.insert(episodes(40, "s", seed=1), "synthetic")
-    data = PolicyData(replay, RUNS, STREAMS, episodes(60), episodes(8, "dev", seed=2), store, None)
+    resources = ResourcesConfig(
+        num_workers=workers, cpus_per_worker=0.5, num_tasks=processes, cpus_per_task=0.5, max_failures=max_failures
+    )
+    data = PolicyData(replay, RUNS, STREAMS, episodes(60), episodes(8, "dev", seed=2), store, None, resources)
     return fit(
         SlowLearner(sleep_s), data, seed=0, key="k", store=store, training=TRAINING,
-        resources=ResourcesConfig(num_workers=workers, cpus_per_worker=0.5), name="policy",
+        resources=resources, name="policy",
     )  # fmt: skip
 
 
@@ -69,34 +74,63 @@ def tensors(state, prefix=""):
             yield prefix + name, value
 
 
-def test_a_learner_killed_between_calls_ends_as_if_it_had_not_been_books_and_all(remote, alone, tmp_path):
-    store, killed = Store.at(tmp_path), []
+def kill_once(store: Store, name: str, killed: list[int]) -> threading.Thread:
+    """Kill a process of that name, from outside, once the training has come some way."""
 
-    def kill_once() -> None:
+    def watch() -> None:
         deadline = time.monotonic() + 300
         while not killed and time.monotonic() < deadline:
             done = read_progress(store, "k")
             if done is not None and done[1].next_step >= 3:
                 mine = psutil.Process().children(recursive=True)
-                workers = [p for p in mine if "RayTrainWorker" in " ".join(p.cmdline())]
-                if workers:
-                    os.kill(workers[0].pid, signal.SIGKILL)
+                found = [p for p in mine if name in " ".join(p.cmdline())]
+                if found:
+                    os.kill(found[0].pid, signal.SIGKILL)
                     killed.append(done[1].next_step)
             time.sleep(0.02)
 
-    watcher = threading.Thread(target=kill_once, daemon=True)
+    watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
+    return watcher
+
+
+def same(found, alone) -> None:
+    """Two states are one to the bit, and every batch counts once in the books."""
+    expected, found = dict(tensors(alone)), dict(tensors(found))
+    assert found.keys() == expected.keys()
+    for name, value in found.items():
+        assert torch.equal(value, expected[name]), name
+    assert found["books"][..., 0].sum() == len(RUNS) * STEPS * BATCH
+
+
+def test_a_learner_killed_between_calls_ends_as_if_it_had_not_been_books_and_all(remote, alone, tmp_path):
+    store, killed = Store.at(tmp_path), []
+    watcher = kill_once(store, "RayTrainWorker", killed)
     result = trained(store, remote, 1, sleep_s=0.1)
     watcher.join()
     assert killed
     assert killed[0] < STEPS
-    expected = dict(tensors(alone.state))
-    found = dict(tensors(result.state))
-    assert found.keys() == expected.keys()
-    assert "books" in found
-    for name, value in found.items():
-        assert torch.equal(value, expected[name]), name
-    assert found["books"][..., 0].sum() == len(RUNS) * STEPS * BATCH  # every batch counts once
+    same(result.state, alone.state)
+
+
+def test_runs_in_two_processes_end_as_in_one_to_the_bit(remote, alone, tmp_path):
+    result = trained(Store.at(tmp_path), remote, 1, processes=2)
+    same(result.state, alone.state)
+    assert [row["step"] for row in result.rows] == [row["step"] for row in alone.rows]
+    assert {k: v for k, v in result.last.items() if "loss" in k} == {k: v for k, v in alone.last.items() if "loss" in k}
+
+
+def test_what_two_processes_began_until_one_was_killed_one_ends_as_if_alone(remote, alone, tmp_path):
+    store, killed = Store.at(tmp_path), []
+    watcher = kill_once(store, "ShareActor", killed)
+    with pytest.raises(ClusterError, match="training policy failed on its workers"):
+        trained(store, remote, 1, sleep_s=0.1, processes=2, max_failures=0)
+    watcher.join()
+    assert killed
+    left = read_progress(store, "k")
+    assert left is not None
+    assert 3 <= left[1].next_step < STEPS
+    same(trained(store, remote, 1).state, alone.state)
 
 
 def test_two_learners_make_the_updates_of_one_on_its_batches(remote, alone, tmp_path):

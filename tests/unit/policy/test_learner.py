@@ -10,7 +10,8 @@ from phaseb.config.policy import AugmentationConfig, FollowingConfig, OfflineCon
 from phaseb.data_parallel import LearnerContext
 from phaseb.errors import ConfigError, DivergenceError
 from phaseb.policy.batches import RunSpec
-from phaseb.policy.learner import make_learner
+from phaseb.policy.learner import SACLearner, make_learner
+from phaseb.policy.share import Share, deal
 from phaseb.storage import Store
 
 SPECS = [RunSpec("real_only", 3), RunSpec("trust_weighted", 3), RunSpec("real_only", 5)]
@@ -262,3 +263,56 @@ def test_what_acts_is_the_average_over_the_last_steps(random_source):
     now = {f"policy.{name}": value for name, value in one.updates[0].actor.state_dict().items()}
     for name, value in one.actors()[0].state_dict().items():
         torch.testing.assert_close(value, 0.5 * before[name] + 0.5 * now[name][:1])
+
+
+MANY = [RunSpec(arm, seed, follows=arm == "trust_weighted")
+        for arm in ("real_only", "fixed_weight", "bounds_filter", "trust_weighted") for seed in range(3)]  # fmt: skip
+
+
+def test_runs_are_dealt_by_whole_groups_as_even_as_their_cost():
+    groups = [MANY[i : i + 3] for i in range(0, 12, 3)]
+    assert deal(groups, 1) == [[0, 1, 2, 3]]
+    assert deal(groups, 2) == [[0, 1], [2, 3]], "those that follow rollouts cost nearly twice as much"
+    assert deal(groups, 3) == [[1], [3], [0, 2]]
+    assert sorted(itertools.chain(*deal(groups, 9))) == [0, 1, 2, 3]
+    assert all(deal(groups, 9))
+
+
+@pytest.mark.parametrize("others", [1, 2, 5])
+def test_shares_end_as_all_in_one_to_the_bit_hook_and_metrics_and_all(random_source, others):
+    settings = config(
+        runs_together=3, augmentation=AugmentationConfig(refresh_steps=4, first_step=2),
+        offline=OfflineConfig(algorithm="iql", clone_share=0.2, value_share=0),
+    )
+    seeds = [spec.seed for spec in MANY]
+    one = SACLearner(settings, random_source(seeds), MANY, LearnerContext(0), Hook())
+    many = SACLearner(settings, random_source(seeds), MANY, LearnerContext(0), Hook(), elsewhere=[Share] * others)
+    assert len(many.shares) == min(4, 1 + others)
+    for step in range(12):
+        expected, found = one.step(step), many.step(step)
+        assert list(found.items()) == list(expected.items())
+    for a, b in zip(one.actors(), many.actors(), strict=True):
+        assert all(torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(one.hook.first_actions, many.hook.first_actions, strict=True))
+
+
+@pytest.mark.parametrize(("before", "after"), [(0, 2), (2, 0), (1, 2)])
+def test_what_some_processes_left_others_go_on_from(random_source, tmp_path, before, after):
+    settings = config(runs_together=3)
+
+    def learner(others):
+        source = random_source([spec.seed for spec in MANY])
+        return SACLearner(settings, source, MANY, LearnerContext(0), elsewhere=[Share] * others)
+
+    whole, first, second = learner(0), learner(before), learner(after)
+    for step in range(12):
+        whole.step(step)
+    for step in range(7):
+        first.step(step)
+    store = Store.at(tmp_path)
+    save_checkpoint(store, *flatten(first.state_dict()))
+    second.load_state_dict(unflatten(*load_checkpoint(store)))
+    for step in range(7, 12):
+        second.step(step)
+    for a, b in zip(whole.actors(), second.actors(), strict=True):
+        assert all(torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
