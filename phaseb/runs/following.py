@@ -81,7 +81,7 @@ class FollowingRollouts:
 def following(
     policy: PolicyConfig, store: Store, replay: LocalReplay | ReplayClient, specs: tuple[RunSpec, ...],
     real: Trajectories, held_out: Trajectories, uncertainty_reference: float | None, source: Any,
-    context: LearnerContext,
+    context: LearnerContext, transitions: TransitionModel | None = None,
 ) -> FollowingRollouts:  # fmt: skip
     """The hook for the runs of `trust_weighted`.
 
@@ -92,12 +92,13 @@ def following(
         held_out: dev episodes, on which the model's skill is measured.
         uncertainty_reference: see `TrustBundle.score`.
         source: of this worker's batches.
+        transitions: the short-range model, where it is fitted already.
     """
     config, gate = policy.augmentation, TrustBundle.load(store.folder("trust"))
     imagine: Imagine
     if config.model == "transitions":
         # The same on every worker: fitted to the same episodes with the same seed.
-        imagine = TransitionModel(policy.transitions, real, context.seed).rollout
+        imagine = (transitions or TransitionModel(policy.transitions, real, context.seed)).rollout
         digest = f"transitions of {len(real)} episodes, seed {context.seed}"
     else:
         imagine = load_world_model(store.folder("world_model")).rollout

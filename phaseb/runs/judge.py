@@ -1,6 +1,7 @@
 """Ask fresh classifiers, on the sealed test episodes, whether rollouts can be told from what really happened."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +23,8 @@ from phaseb.runs.collect import read_action_scale, task_result
 from phaseb.runs.result import Callback, RunResult
 from phaseb.runs.stage import Stage, StageContext
 from phaseb.seeding import torch_generator
-from phaseb.trust.ladder import Ladder, Pairs, floor_pairs, judge_rung, open_loop_pairs, summarise
+from phaseb.storage import Store
+from phaseb.trust.ladder import Pairs, floor_pairs, judge_rung, open_loop_pairs, summarise
 from phaseb.trust.two_sample import JudgeResult
 from phaseb.world_model.own import WorldModels, load_world_model
 from phaseb.world_model.statistics import (
@@ -35,10 +37,25 @@ from phaseb.world_model.statistics import (
 )
 
 Floats = NDArray[np.floating]
+Begin = Callable[[str, Pairs, JudgeConfig, int], Callable[[], JudgeResult]]
+"""Begins to judge a rung; what it gives waits for the result."""
+Report = Callable[[dict[str, float]], None]
 
 
 def work(context: StageContext) -> dict[str, Any]:
-    config, store = context.config, context.store
+    told = context.ahead.result("judge") or _judged(
+        context.config, context.store, functools.partial(_begin, context.config), context.progress
+    )
+    context.store.write_json(told, "judges.json")
+    return dict(told["numbers"])
+
+
+def judged(config: Config, store: Store) -> dict[str, Any]:
+    """What the stage writes, rung after rung in this process, as soon as there is a world model."""
+    return _judged(config, store, lambda *rung: functools.partial(_judge_one, *rung), lambda metrics: None)
+
+
+def _judged(config: Config, store: Store, begin: Begin, progress: Report) -> dict[str, Any]:
     horizon, seed = config.synthesis.horizon, config.run.seed
     most = max(config.memory.fit_episodes, config.judge.num_pairs)
     latents = sample_trajectories(store.folder("latents"), ("train", "test"), most, seed)
@@ -50,25 +67,30 @@ def work(context: StageContext) -> dict[str, Any]:
     test = test.select(range(min(config.judge.num_pairs, len(test))))
     bundle = load_world_model(store.folder("world_model"))
     judge_config = _rungs_up_to(config.judge, horizon)
-    rungs = model_rungs(bundle, test, judge_config, horizon, seed) | _encoder_rungs(context, test)
-    ladder = _judge(rungs, judge_config, context)
-    numbers = open_loop_numbers(bundle, test, latents.split("train"), horizon, seed)
+    waiting: dict[str, Callable[[], JudgeResult]] = {}
+    for rungs in (_model_rungs(bundle, test, judge_config, horizon, seed), _encoder_rungs(config, store, test)):
+        waiting |= {n: begin(n, pairs, judge_config, seed) for n, pairs in rungs.items() if n in judge_config.rungs}
+    numbers = open_loop_numbers(bundle, test, latents.split("train"), horizon, seed)  # while the rungs are judged
+    results: dict[str, JudgeResult] = {}
+    for name in judge_config.rungs:
+        if name in waiting:
+            results[name] = waiting[name]()
+            progress({"rungs": float(len(results)), "of": float(len(waiting))})
+    ladder = summarise(results, judge_config)
     top = ladder.results[str(horizon)]
     sigmas = judge_config.sigmas
     noise = config.judge.noise_sigma if config.judge.noise_sigma in sigmas else sigmas[-1]
     headline = {"judge_auc": top.worst(sigmas[0]).auc, "judge_auc_noise": top.worst(noise).auc,
                 "judge_family": top.worst(sigmas[0]).family, "judge_null_95": top.null_95[sigmas[0]],
                 "judge_noise_sigma": noise}  # fmt: skip
-    store.write_json(
-        {"numbers": headline | numbers["numbers"], "ladder": ladder.as_dict(), "num_pairs": len(test),
-         "horizon": horizon, "rmse_by_step": numbers["rmse_by_step"], "survival": numbers["survival"],
-         "world_model": checkpoint_digest(store.folder("world_model"))},
-        "judges.json",
-    )  # fmt: skip
-    return headline | numbers["numbers"]
+    return {
+        "numbers": headline | numbers["numbers"], "ladder": ladder.as_dict(), "num_pairs": len(test),
+        "horizon": horizon, "rmse_by_step": numbers["rmse_by_step"], "survival": numbers["survival"],
+        "world_model": checkpoint_digest(store.folder("world_model")),
+    }  # fmt: skip
 
 
-def model_rungs(
+def _model_rungs(
     bundle: WorldModels, test: Trajectories, config: JudgeConfig, horizon: int, seed: int
 ) -> dict[str, Pairs]:
     """The rungs that ask about the world model: one step along real latents, then open-loop segments."""
@@ -107,9 +129,8 @@ def open_loop_numbers(
     return {"numbers": numbers, "rmse_by_step": rmse.tolist(), "survival": survival(real, mean).tolist()}
 
 
-def _encoder_rungs(context: StageContext, test: Trajectories) -> dict[str, Pairs]:
+def _encoder_rungs(config: Config, store: Store, test: Trajectories) -> dict[str, Pairs]:
     """The floors and the encoder's own rung: the simulator against itself, real against real, encode and decode."""
-    config, store = context.config, context.store
     rungs = {"real": floor_pairs(test.z, test.actions, config.run.seed)}
     bundle = EncoderBundle.load(store.folder("encoder"))
     wanted = set(test.ids)
@@ -137,15 +158,10 @@ def _repeated(episodes: Sequence[Episode], config: Config) -> list[Episode] | No
     return replay_episodes(config.environment, episodes, config.run.seed)
 
 
-def _judge(rungs: dict[str, Pairs], config: JudgeConfig, context: StageContext) -> Ladder:
-    """Every rung in a Ray task of its own."""
-    task = ray.remote(num_cpus=context.config.resources.cpus_per_task)(_judge_one)
-    waiting = {n: task.remote(n, rungs[n], config, context.config.run.seed) for n in config.rungs if n in rungs}
-    results: dict[str, JudgeResult] = {}
-    for name, reference in waiting.items():
-        results[name] = task_result(reference)
-        context.progress({"rungs": float(len(results)), "of": float(len(waiting))})
-    return summarise(results, config)
+def _begin(config: Config, name: str, pairs: Pairs, judge: JudgeConfig, seed: int) -> Callable[[], JudgeResult]:
+    """A rung in a Ray task of its own."""
+    task = ray.remote(num_cpus=config.resources.cpus_per_task)(_judge_one)
+    return functools.partial(task_result, task.remote(name, pairs, judge, seed))
 
 
 def _judge_one(name: str, pairs: Pairs, config: JudgeConfig, seed: int) -> JudgeResult:

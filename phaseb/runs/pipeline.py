@@ -5,10 +5,15 @@ What stages need (torch, Ray) is imported when there is something to do: a run t
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 from phaseb.config.root import Config
+from phaseb.errors import DataError
 from phaseb.runs import standing
 from phaseb.runs.result import Callback, RunResult
+
+if TYPE_CHECKING:
+    from phaseb.runs.stage import Stage
 
 STAGE_NAMES = ("collect", "encode", "bricks", "world-model", "synthesize", "trust", "judge", "policy", "evaluate")
 
@@ -20,19 +25,31 @@ def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
         _tell(config, callbacks)
         return RunResult(results, {"results": standing.RESULTS, "page": standing.PAGE})
     from phaseb.runs import report
-    from phaseb.runs.stages import STAGES
+    from phaseb.runs.ahead import Ahead
+    from phaseb.runs.stages import HEAD_STARTS, STAGES
     from phaseb.training.resident import training_session
 
     with ExitStack() as session:
-        started = False
+        started, ahead = False, Ahead()
         for stage in STAGES:
             if not started and not stage.is_done(config):  # a run that is up to date needs no cluster
                 session.enter_context(training_session(config.resources))
                 started = True
-            stage.run(config, callbacks)
+            if stage.name in HEAD_STARTS and not stage.is_done(config):
+                due = {other.name for other in STAGES if _is_due(other, config)}
+                ahead.begin([start for start in HEAD_STARTS[stage.name] if start.stage in due], config)
+            stage.run(config, callbacks, ahead)
     told = report.run(config, callbacks)
     standing.note(config)
     return told
+
+
+def _is_due(stage: "Stage", config: Config) -> bool:
+    """Whether a stage will have work to do: it has not been done on what there is now, or lacks what it reads."""
+    try:
+        return not stage.is_done(config)
+    except DataError:
+        return True
 
 
 def _tell(config: Config, callbacks: Sequence[Callback]) -> None:

@@ -27,6 +27,7 @@ from phaseb.replay.local import LocalReplay
 from phaseb.replay.routing import rows_per_shard
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.spec import SampleSpec
+from phaseb.runs.ahead import made
 from phaseb.runs.elsewhere import places
 from phaseb.runs.following import FOLLOWING_ARM, following, foreseen, own_column
 from phaseb.runs.result import Callback, RunResult
@@ -36,6 +37,7 @@ from phaseb.storage import Store
 from phaseb.training.fit import FitResult, fit
 from phaseb.world_model.own import load_world_model
 from phaseb.world_model.statistics import within_bounds
+from phaseb.world_model.transitions import TransitionModel
 
 Replay = LocalReplay | ReplayClient
 
@@ -52,6 +54,7 @@ class PolicyData:
     store: Store
     uncertainty_reference: float | None
     resources: ResourcesConfig | None = None
+    transitions: Any = None  # a reference to the short-range model, where it was begun ahead
 
 
 class ArmsLearner(SACLearner):
@@ -89,8 +92,24 @@ class ArmsLearner(SACLearner):
 
 def work(context: StageContext) -> dict[str, Any]:
     config, store = context.config, context.store
-    real = sample_trajectories(store.folder("latents"), ("train",), config.memory.fit_episodes, config.run.seed)
-    return train_arms(context, store.folder("policy"), real, *every_episode(config, store, real))
+    real = _real(config, store)
+    parts, ahead = every_episode(config, store, real), context.ahead.reference("transitions")
+    return train_arms(context, store.folder("policy"), real, *parts, ahead)
+
+
+def _real(config: Config, store: Store) -> Trajectories:
+    return sample_trajectories(store.folder("latents"), ("train",), config.memory.fit_episodes, config.run.seed)
+
+
+def short_range_model(config: Config, store: Store) -> TransitionModel:
+    """The short-range model that policies branch in, as soon as there are latents."""
+    return TransitionModel(config.policy.transitions, _real(config, store), config.run.seed)
+
+
+def needs_transitions(config: Config) -> bool:
+    """Whether the stage will ask for it."""
+    plan = config.policy.augmentation
+    return FOLLOWING_ARM in config.arms.names and plan.enabled and plan.model == "transitions"
 
 
 def every_episode(
@@ -109,7 +128,7 @@ def every_episode(
 
 def train_arms(
     context: StageContext, home: Store, real: Trajectories, every_real: Iterable[Trajectories],
-    every_synthetic: Iterable[Trajectories],
+    every_synthetic: Iterable[Trajectories], transitions: Any = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Train the config's arms and seeds into `home` on some real and synthetic episodes of the run.
 
@@ -119,6 +138,7 @@ def train_arms(
         real: real episodes (a sample of them) that rollouts branch from, bounds and levels of actions are taken from.
         every_real: all of them, in parts; they go into the replay.
         every_synthetic: likewise the synthetic ones.
+        transitions: reference to the short-range model of `real`, where it was begun ahead.
 
     Returns:
         metrics of the end of the training.
@@ -137,7 +157,7 @@ def train_arms(
     insert_all(replay, real, every_real, every_synthetic)
     filled = {"inserted": replay.num_transitions, "insert_s": time.monotonic() - begin_s}
     reference = uncertainty_reference(store, held_out, config)
-    data = PolicyData(replay, arms, streams, real, held_out, store, reference, config.resources)
+    data = PolicyData(replay, arms, streams, real, held_out, store, reference, config.resources, transitions)
     try:
         result = fit(
             functools.partial(make_learner, config.policy), data, seed=config.run.seed, key=context.key,
@@ -202,10 +222,10 @@ def insert_all(
     for part in every_real:
         if len(part):
             replay.insert(part, "real")
-    for made in (part for part in every_synthetic if len(part)):
-        weights = made.weights if made.weights is not None else np.zeros_like(made.rewards)
-        columns = {"weight": weights, "stored": np.ones_like(weights), "bounds": _in_bounds(real, made)}
-        replay.insert(made, "synthetic", columns)
+    for part in (part for part in every_synthetic if len(part)):
+        weights = part.weights if part.weights is not None else np.zeros_like(part.rewards)
+        columns = {"weight": weights, "stored": np.ones_like(weights), "bounds": _in_bounds(real, part)}
+        replay.insert(part, "synthetic", columns)
 
 
 def runs_of(config: Config) -> tuple[tuple[RunSpec, ...], tuple[SampleSpec, ...]]:
@@ -237,7 +257,7 @@ def make_learner(config: PolicyConfig, data: PolicyData, context: LearnerContext
     if config.augmentation.enabled and any(spec.arm == FOLLOWING_ARM for spec in data.arms):
         hook = following(
             config, data.store, data.replay, data.arms, data.real, data.held_out, data.uncertainty_reference,
-            source, context,
+            source, context, made(data.transitions),
         )  # fmt: skip
         arms = tuple(replace(spec, follows=run in hook.followed) for run, spec in enumerate(data.arms))
     levels, elsewhere = action_levels(data.real), places(data.resources, context)

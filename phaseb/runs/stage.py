@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from phaseb import __version__, logs
 from phaseb.config.root import Config
 from phaseb.errors import DataError
+from phaseb.runs.ahead import Ahead
 from phaseb.runs.directory import RunDirectory, digest_of, folder_digest, section_digests
 from phaseb.runs.result import Callback, RunResult
 from phaseb.storage import Store
@@ -24,6 +25,7 @@ class StageContext:
     key: str
     callbacks: Sequence[Callback]
     name: str
+    ahead: Ahead = field(default_factory=Ahead)
 
     def progress(self, metrics: Mapping[str, float]) -> None:
         for callback in self.callbacks:
@@ -50,8 +52,12 @@ class Stage:
     work: Callable[[StageContext], dict[str, Any]]
     outside: Callable[[Config], Any] = lambda config: None
 
-    def run(self, config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
+    def run(self, config: Config, callbacks: Sequence[Callback] = (), ahead: Ahead | None = None) -> RunResult:
         """Run the stage in the config's run directory, or skip it where it is up to date.
+
+        Args:
+            config, callbacks: of the run.
+            ahead: what was begun for this stage and those that follow.
 
         Raises:
             DataError: where an earlier stage has not been run.
@@ -73,7 +79,7 @@ class Stage:
         directory.record(self.name, entry)
         logs.bind(run=directory.store.root, stage=self.name)
         logs.event("stage starts", resumed=before.get("key") == key)
-        metrics = self.work(StageContext(config, directory.store, key, callbacks, self.name))
+        metrics = self.work(StageContext(config, directory.store, key, callbacks, self.name, ahead or Ahead()))
         seconds = spent + time.monotonic() - started
         outputs = {output: folder_digest(directory.store, output) for output in self.outputs}
         directory.record(self.name, entry | {"state": "done", "ended": _now(), "seconds": seconds, "metrics": metrics,

@@ -1,9 +1,20 @@
-"""The stages in order."""
+"""The stages in order, and what is begun beside which."""
 
 from phaseb.runs import bricks, collect, encode, evaluate, judge, policy, synthesize, trust, world_model
+from phaseb.runs.ahead import HeadStart
 from phaseb.runs.stage import Stage
 
 STAGES: tuple[Stage, ...] = (
     collect.STAGE, encode.STAGE, bricks.STAGE, world_model.STAGE, synthesize.STAGE, trust.STAGE, judge.STAGE,
     policy.STAGE, evaluate.STAGE,
 )  # fmt: skip
+
+HEAD_STARTS: dict[str, tuple[HeadStart, ...]] = {
+    "world-model": (
+        HeadStart("landings", "world-model", world_model.landing_processes, world_model.needs_landings),
+        HeadStart("negatives", "trust", trust.negatives, lambda config: not config.reuse.trust),
+        HeadStart("transitions", "policy", policy.short_range_model, policy.needs_transitions),
+    ),
+    "trust": (HeadStart("judge", "judge", judge.judged),),
+}  # fmt: skip
+"""By the stage that they are made beside. Each follows from what that stage's inputs are."""

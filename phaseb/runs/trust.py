@@ -58,9 +58,7 @@ class ScoreShard:
 
 def work(context: StageContext) -> dict[str, Any]:
     config, store = context.config, context.store
-    latents = sample_trajectories(
-        store.folder("latents"), ("train", "dev"), config.memory.fit_episodes, config.run.seed
-    )
+    latents = _latents(config, store)
     train = latents.split("train").at_least(config.synthesis.horizon)
     if config.reuse.trust:
         take_trust(config, store)
@@ -135,9 +133,23 @@ def _negatives(context: StageContext, train: Trajectories) -> Trajectories:
     """Rollouts of other generators, made in a Ray task; kept, so that a resumed stage does not make them again."""
     kept = context.store.folder("trust", "negatives")
     if not kept.names(suffix=".parquet"):
-        task = ray.remote(num_cpus=context.config.resources.cpus_per_task)(other_rollouts)
-        write_trajectories(kept, task_result(task.remote(context.config, train)))
+        made = context.ahead.result("negatives")
+        if made is None:
+            task = ray.remote(num_cpus=context.config.resources.cpus_per_task)(other_rollouts)
+            made = task_result(task.remote(context.config, train))
+        write_trajectories(kept, made)
     return read_trajectories(kept)
+
+
+def negatives(config: Config, store: Store) -> Trajectories:
+    """The same rollouts, as soon as there are latents."""
+    return other_rollouts(config, _latents(config, store).split("train").at_least(config.synthesis.horizon))
+
+
+def _latents(config: Config, store: Store) -> Trajectories:
+    return sample_trajectories(
+        store.folder("latents"), ("train", "dev"), config.memory.fit_episodes, config.run.seed
+    )
 
 
 def _make_learner(config: TrustConfig, data: TrustData, context: LearnerContext) -> TrustLearner:

@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,21 +22,20 @@ from phaseb.runs.reuse import reused, take_world_model
 from phaseb.runs.roles import critic_episodes, has_critic
 from phaseb.runs.stage import Stage, StageContext
 from phaseb.seeding import torch_generator
+from phaseb.storage import Store
 from phaseb.training.fit import fit
 from phaseb.trust.critic import Critic
 from phaseb.world_model.bundle import WorldModelBundle
 from phaseb.world_model.changing import ChangingLearner
-from phaseb.world_model.learner import WorldModelLearner, make_learner
+from phaseb.world_model.landings import Processes
+from phaseb.world_model.learner import WorldModelLearner, has_landings, make_learner
 from phaseb.world_model.own import OwnWorldModel, WorldModels, fit_own
 from phaseb.world_model.statistics import latent_statistics, open_loop_rmse
 
 
 def work(context: StageContext) -> dict[str, Any]:
     config, store = context.config, context.store
-    # A fit draws windows at random from what it holds: of a set larger than `memory.fit_episodes`, an even sample.
-    data = sample_trajectories(
-        store.folder("latents"), ("train", "dev"), config.memory.fit_episodes, config.run.seed
-    )
+    data = _latents(config, store)
     start = time.monotonic()
     bundle: WorldModels
     if config.reuse.world_model:
@@ -52,8 +51,7 @@ def work(context: StageContext) -> dict[str, Any]:
 def _trained(context: StageContext, data: Trajectories) -> WorldModelBundle:
     """The built-in ensemble, trained on Ray Train's workers."""
     config, store = context.config, context.store
-    own = critic_episodes(config, data.split("train"))
-    factory = functools.partial(learner_with_critic, config.world_model, config.trust.critic, own)
+    factory = _factory(config, data)
     result = fit(
         factory, data, seed=config.run.seed, key=context.key, store=store.folder("world_model", "progress"),
         training=config.training, resources=config.resources, name="world-model", on_progress=context.progress,
@@ -61,7 +59,34 @@ def _trained(context: StageContext, data: Trajectories) -> WorldModelBundle:
     learner = factory(data, LearnerContext(config.run.seed))
     learner.load_state_dict(result.state)
     write_metrics(store.folder("world_model"), "metrics.parquet", result.rows)
+    processes = context.ahead.result("landings")
+    if processes is not None:
+        learner.take_processes(processes)
     return learner.bundle()
+
+
+def landing_processes(config: Config, store: Store) -> Processes:
+    """The part of the world model that follows from the latents alone."""
+    data = _latents(config, store)
+    return _factory(config, data)(data, LearnerContext(config.run.seed)).landing_processes()
+
+
+def needs_landings(config: Config) -> bool:
+    """Whether the stage will ask for them."""
+    built_in = config.world_model.model == BUILT_IN and not config.reuse.world_model
+    return built_in and has_landings(config.world_model)
+
+
+def _factory(config: Config, data: Trajectories) -> Callable[..., WorldModelLearner | ChangingLearner]:
+    own = critic_episodes(config, data.split("train"))
+    return functools.partial(learner_with_critic, config.world_model, config.trust.critic, own)
+
+
+def _latents(config: Config, store: Store) -> Trajectories:
+    # A fit draws windows at random from what it holds: of a set larger than `memory.fit_episodes`, an even sample.
+    return sample_trajectories(
+        store.folder("latents"), ("train", "dev"), config.memory.fit_episodes, config.run.seed
+    )
 
 
 def _own(context: StageContext, data: Trajectories) -> OwnWorldModel:

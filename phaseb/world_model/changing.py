@@ -11,6 +11,7 @@ import torch
 
 from phaseb.config.world_model import WorldModelConfig
 from phaseb.world_model.bundle import WorldModelBundle
+from phaseb.world_model.landings import Processes
 from phaseb.world_model.learner import WorldModelLearner
 
 MakeStage = Callable[[WorldModelConfig], WorldModelLearner]
@@ -43,6 +44,12 @@ class ChangingLearner:
 
     def bundle(self) -> WorldModelBundle:
         return self._learner.bundle()
+
+    def landing_processes(self) -> Processes:
+        return self._learner.landing_processes()
+
+    def take_processes(self, processes: Processes) -> None:
+        self._learner.take_processes(processes)
 
     def state_dict(self) -> dict[str, Any]:
         return {"stage": torch.tensor(self._index), "learner": self._learner.state_dict()}

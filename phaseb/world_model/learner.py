@@ -215,14 +215,23 @@ class WorldModelLearner:
     def bundle(self) -> WorldModelBundle:
         """The model as it would be used now: averaged weights, and landings where the config asks for them."""
         networks = self._networks()
-        if not self.config.landings.enabled or self.config.noise != "none":
-            return networks  # noise is what the networks leave; landings leave less
-        y, actions, seen, mask = self.sampler.whole(LANDING_STEPS)
+        if not has_landings(self.config):
+            return networks
+        y, _, seen, mask = self.sampler.whole(LANDING_STEPS)
         said = networks.nearest(y, seen)[:, mask].cpu()
+        return networks.landing(self.landing_processes(), said)
+
+    def landing_processes(self) -> Processes:
+        """Where steps land, as far as it follows from the data alone: the same before training and after."""
         if self._processes is None:
+            y, actions, _, mask = self.sampler.whole(LANDING_STEPS)
             known = Transitions(*(x.cpu() for x in (y[:, :-1][mask], actions[mask], y[:, 1:][mask])))
-            self._processes = Processes(self.config.landings, networks.model, known, self.context.seed)
-        return networks.landing(self._processes, said)
+            self._processes = Processes(self.config.landings, self.model, known, self.context.seed)
+        return self._processes
+
+    def take_processes(self, processes: Processes) -> None:
+        """Those that `landing_processes` of another learner of the same data and seed gave: it saves the time."""
+        self._processes = processes
 
     def _networks(self) -> WorldModelBundle:
         model = LatentDynamics.like(self.model, self.config)
@@ -247,6 +256,11 @@ class WorldModelLearner:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.critic is not None and "critic" in state:  # none where it joins at a change of the settings
             load_critic_state(self.critic, state["critic"])
+
+
+def has_landings(config: WorldModelConfig) -> bool:
+    """Whether a model is given landings. Noise is what the networks leave, and landings leave less."""
+    return config.landings.enabled and config.noise == "none"
 
 
 def critic_state(critic: CriticTerm) -> dict[str, Any]:

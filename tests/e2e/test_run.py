@@ -6,7 +6,7 @@ import re
 
 import pytest
 import yaml
-from program import STAGES, leftovers, lineage, phaseb, strict_json
+from program import STAGES, leftovers, lineage, phaseb, strict_json, write_config
 
 NUMBERS = ("std_ratio", "std_ratio_pooled", "variance_growth", "judge_auc", "pass_rate", "pass_rate_held_out",
            "pass_rate_perturbed", "bounds_pass", "effective_contribution", "action_mse")  # fmt: skip
@@ -96,6 +96,21 @@ def test_a_second_run_has_nothing_to_do_and_shows_tables(finished):
         assert re.search(rf"^{stage} +up to date", again.stderr, re.MULTILINE)
     for word in (*NUMBERS, *ARMS, "founding report", "report: runs/tiny/report/index.html"):
         assert word in again.stdout
+
+
+def test_workers_processes_beside_them_and_head_starts_make_what_one_process_makes_to_the_bit(finished, tmp_path):
+    config = write_config(tmp_path, resources={"num_workers": 1})
+    told = phaseb("run", "--config", config, cwd=tmp_path)
+    assert told.returncode == 0, told.stderr
+    alone, spread = (lineage(folder)["stages"] for folder in (finished.folder, tmp_path / "runs" / "tiny"))
+    for stage, output in (("encode", "latents"), ("judge", "judges.json"), ("evaluate", "evaluation"),
+                          ("evaluate", "promotion.json")):  # fmt: skip
+        assert spread[stage]["outputs"][output] == alone[stage]["outputs"][output], output
+    for arm in ARMS:
+        policies = [folder / "policy" / arm / "1" for folder in (finished.folder, tmp_path / "runs" / "tiny")]
+        one, other = ([p.read_bytes() for p in sorted(folder.glob("*.safetensors"))] for folder in policies)
+        assert one
+        assert one == other, arm
 
 
 def test_the_report_of_a_run_is_written_again(copied, command):

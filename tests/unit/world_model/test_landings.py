@@ -191,3 +191,12 @@ def test_what_is_of_a_kind_that_no_event_tells_is_left_out(few, monkeypatch):
     low = Transitions(model.inner(known.y), known.actions, model.inner(known.after))
     ((_, _, index),) = Processes(LandingsConfig(least=12, fitted=40, steps=30), model, low, 0).found
     assert set(index) == set(np.flatnonzero(~odd))
+
+
+def test_processes_found_before_training_are_those_found_after_it():
+    config, trained = WorldModelConfig.model_validate(SETTINGS), learned()
+    trained.take_processes(make_learner(config, switching(), LearnerContext(0)).landing_processes())
+    given, own = trained.bundle().landings, learned().bundle().landings
+    assert given.kinds
+    for name, tensor in own.tensors().items():
+        assert torch.equal(tensor, given.tensors()[name]), name
