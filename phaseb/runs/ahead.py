@@ -84,6 +84,11 @@ def made(reference: Any) -> Any:
         return None
 
 
+def spare_cpus(resources: ResourcesConfig) -> float:
+    """CPUs that are left beside what trains: the workers, or this process where there are none."""
+    taken = resources.num_workers * resources.cpus_per_worker or 1.0
+    return float(ray.cluster_resources().get("CPU", 0.0)) - taken if ray.is_initialized() else 0.0
+
+
 def _has_room(resources: ResourcesConfig) -> bool:
-    wanted = resources.num_workers * resources.cpus_per_worker + resources.cpus_per_task
-    return resources.num_workers > 0 and ray.cluster_resources().get("CPU", 0.0) >= wanted
+    return resources.num_tasks > 1 and spare_cpus(resources) >= resources.cpus_per_task

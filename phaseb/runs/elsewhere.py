@@ -21,6 +21,7 @@ from phaseb.policy.batches import Batch, RunSpec
 from phaseb.policy.sac import Metrics
 from phaseb.policy.share import Levels, Share, Start, Trained
 from phaseb.precision import bfloat16_products, is_half
+from phaseb.runs.ahead import spare_cpus
 from phaseb.runs.collect import task_result
 
 START_S = 60.0
@@ -93,12 +94,10 @@ class ShareElsewhere:
 
 def places(resources: ResourcesConfig | None, context: LearnerContext) -> list[Start]:
     """Where further shares may train: a process for each CPU that is left beside the learner's, up to
-    `resources.num_tasks` processes together. None where no workers are wanted, beside several workers, which share
-    the batches, or with a GPU."""
-    if resources is None or resources.num_workers == 0 or context.world_size > 1 or context.device.type != "cpu":
+    `resources.num_tasks` processes together. None beside several workers, which share the batches, or with a GPU."""
+    if resources is None or context.world_size > 1 or context.device.type != "cpu":
         return []
-    left = ray.cluster_resources().get("CPU", 0.0) - resources.cpus_per_worker
-    count = min(resources.num_tasks - 1, int(left / resources.cpus_per_task))
+    count = min(resources.num_tasks - 1, int(spare_cpus(resources) / resources.cpus_per_task))
     return [functools.partial(_start, resources.cpus_per_task)] * max(0, count)
 
 

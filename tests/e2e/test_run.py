@@ -99,7 +99,7 @@ def test_a_second_run_has_nothing_to_do_and_shows_tables(finished):
 
 
 def test_workers_processes_beside_them_and_head_starts_make_what_one_process_makes_to_the_bit(finished, tmp_path):
-    config = write_config(tmp_path, resources={"num_workers": 1})
+    config = write_config(tmp_path, resources={"num_workers": 1, "num_tasks": 2})
     told = phaseb("run", "--config", config, cwd=tmp_path)
     assert told.returncode == 0, told.stderr
     alone, spread = (lineage(folder)["stages"] for folder in (finished.folder, tmp_path / "runs" / "tiny"))

@@ -39,7 +39,7 @@ def test_what_fails_is_left_to_its_stage_and_holds_nothing_up(config):
     assert ahead.result("b") is not None
 
 
-@pytest.mark.parametrize("change", [{"num_workers": 2}, {"num_workers": 0}, {"cpus_per_worker": 1.6}])
+@pytest.mark.parametrize("change", [{"num_workers": 2}, {"num_tasks": 1}, {"cpus_per_worker": 1.6}])
 def test_nothing_is_begun_where_trainings_take_all(config, change):
     config = config.model_copy(update={"resources": config.resources.model_copy(update=change)})
     ahead = Ahead()
