@@ -68,7 +68,7 @@ def train_model(config: WorldModelConfig, critic: CriticConfig, data: Trajectori
 
 
 def roll(bundle: WorldModelBundle, material: Material, test: Trajectories, horizon: int, seed: int) -> Rollout:
-    """Rollouts of the held-out starts, under their recorded actions or under a prior where actions are latent."""
+    """Rollouts of the held-out starts, under recorded actions, or borrowed codes where actions are latent."""
     start, actions = torch.from_numpy(test.z[:, 0]), torch.from_numpy(test.actions)
     policy = actions if material.recorded else material.prior(seed)
     return bundle.rollout(start, policy, horizon, torch_generator(seed, "benchmark"))

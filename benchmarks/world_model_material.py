@@ -41,10 +41,10 @@ class Material:
     gate: TrustBundle | None
 
     def prior(self, seed: int) -> Policy:
-        """Latent actions drawn step by step, never recovered ones: those have seen what came next."""
-        actions, generator = self.encoder.latent_actions, torch_generator(seed, "benchmark", "prior")
+        """Codes of training episodes that were near, never those of the judged ones: those have seen what came next."""
+        actions = self.encoder.latent_actions
         assert actions is not None
-        return lambda z, t: actions.sample_prior(z, generator)
+        return actions.follow(torch_generator(seed, "benchmark", "prior"))
 
 
 def prepare(options: argparse.Namespace, seed: int) -> Material:

@@ -21,12 +21,22 @@ class LatentActionsConfig(Section):
     mode: Literal["auto", "always", "never"] = Field(
         "auto", description="auto: fitted only where some episode has no actions"
     )
-    num_dims: int = Field(2, ge=1, le=64, description="dimensions of a latent action where no episode has actions")
+    num_dims: int = Field(
+        0, ge=0, le=64,
+        description="dimensions of a latent action where no episode has actions; 0: as many as hold 99 % of what a "
+        "linear step leaves unexplained",
+    )  # fmt: skip
     hidden: int = Field(64, ge=8, le=1024, description="width of the inverse, forward and prior networks")
     num_steps: int = Field(1500, ge=1, description="optimiser steps")
     batch: int = Field(256, ge=2, description="transitions a step")
     learning_rate: float = Field(2e-3, gt=0, description="peak learning rate (cosine to zero)")
     bottleneck: float = Field(0.02, ge=0, description="weight of KL(code || prior): higher lets less through")
+    free_bottleneck: float = Field(
+        0.0005, ge=0,
+        description="the same where no episode has actions: codes then stand for all that a latent does not tell",
+    )  # fmt: skip
+    neighbours: int = Field(5, ge=1, description="near training transitions, one of which a rollout's codes follow")
+    follow_steps: float = Field(4.0, ge=1, description="steps of one training episode that are followed, on average")
 
 
 class LatentsConfig(Section):

@@ -1,13 +1,17 @@
 """Actions recovered from what they did: u from (z_t, z_{t+1}) through a bottleneck (after LAPO, Schmidt & Jiang 2024).
 
 An inverse model q(u | z_t, z_{t+1}) and a forward model z_{t+1} = f(z_t, u) are trained together; KL(q || p) to a
-learned prior p(u | z_t) keeps u from carrying more of z_{t+1} than an action would. New data is generated with
-actions from the prior, never with a recovered code: that one has seen the future.
+learned prior p(u | z_t) keeps u from carrying more of z_{t+1} than an action would. New data is never generated with
+the codes of the episode that it starts from: those have seen the future. Codes come from the prior, or follow those of
+other episodes that were near (see `code_bank`).
+
+Where no episode has actions, codes stand for all that a latent does not tell of the next one. How many dimensions that
+takes is asked of the data: as many principal directions of what a linear step leaves unexplained as hold 99 % of it.
 
 Legend: M transitions, D latent dimensions, U code dimensions, A action size. Codes are squashed by tanh to (-1, 1).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import numpy as np
@@ -17,10 +21,12 @@ from torch import Tensor, nn
 
 from phaseb.config.latents import LatentActionsConfig
 from phaseb.errors import DivergenceError
+from phaseb.latents.code_bank import CodeBank, Following
 from phaseb.latents.decoder import solve_linear
 from phaseb.seeding import derive_seed, torch_generator
 
 LOG_STD = (-4.0, 1.0)  # the narrowest code and the widest prior
+HELD, LEAST_DIMS = 0.99, 2  # share of the unexplained that codes have dimensions for, and their fewest
 
 
 class LatentActions(nn.Module):
@@ -28,12 +34,18 @@ class LatentActions(nn.Module):
 
     delta_std: Tensor
 
-    def __init__(self, latent_dims: int, num_dims: int, action_size: int, hidden: int) -> None:
+    def __init__(
+        self, latent_dims: int, num_dims: int, action_size: int, hidden: int, neighbours: int, follow_steps: float,
+        num_known: int = 0,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.sizes = {
-            "latent_dims": latent_dims, "num_dims": num_dims, "action_size": action_size, "hidden": hidden
+            "latent_dims": latent_dims, "num_dims": num_dims, "action_size": action_size, "hidden": hidden,
+            "neighbours": neighbours, "follow_steps": follow_steps, "num_known": num_known,
         }  # fmt: skip
+        self.bank = CodeBank(latent_dims, num_dims, num_known)
         self.num_dims, self.action_size = num_dims, action_size
+        self.neighbours, self.follow_steps = neighbours, follow_steps
         self.register_buffer("delta_std", torch.ones(latent_dims))
         self.inverse = _mlp(2 * latent_dims, hidden, 2 * num_dims)
         self.prior = _mlp(latent_dims, hidden, 2 * num_dims)
@@ -65,6 +77,27 @@ class LatentActions(nn.Module):
         code = torch.tanh(_draw(*self.prior_of(z), generator))
         return self.decode_action(z, code) if self.action_size else code
 
+    def follow(self, generator: torch.Generator) -> Callable[[Tensor, int], Tensor]:
+        """Actions for generation as a policy of (latents (N, D), step): those that near training episodes went on with.
+
+        Real ones where known, else codes; see `Following`.
+        """
+        codes = Following(self.bank, self.neighbours, self.follow_steps, generator)
+
+        @torch.no_grad()
+        def act(z: Tensor, step: int) -> Tensor:
+            return self.decode_action(z, codes(z, step)) if self.action_size else codes(z, step)
+
+        return act
+
+    def remember(self, z: Sequence[Tensor], seed: int) -> None:
+        """Keep the codes of training episodes, each (T+1, D), for `follow`."""
+        codes = [
+            torch.tanh(_draw(*self.infer(x[:-1], x[1:]), torch_generator(seed, "bank", i))) for i, x in enumerate(z)
+        ]
+        self.bank = CodeBank.of(z, codes)
+        self.sizes["num_known"] = len(self.bank.z)
+
     @torch.no_grad()
     def recover(self, z: NDArray[np.float32], seed: int, episode: str) -> NDArray[np.float32]:
         """The actions of one recorded episode (T+1, D): (T, A) real ones where known, else codes (T, U).
@@ -86,10 +119,12 @@ def fit_latent_actions(
     """
     known = [a for a in actions if a is not None]
     size = known[0].shape[1] if known else 0
+    now, after = torch.cat([x[:-1] for x in z]), torch.cat([x[1:] for x in z])
+    num_dims = size or config.num_dims or unexplained_dims(now, after)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "latent_actions", "init"))
-        model = LatentActions(z[0].shape[1], size or config.num_dims, size, config.hidden).to(z[0].device)
-    now, after = torch.cat([x[:-1] for x in z]), torch.cat([x[1:] for x in z])
+        sizes = (z[0].shape[1], num_dims, size, config.hidden, config.neighbours, config.follow_steps)
+        model = LatentActions(*sizes).to(z[0].device)
     delta = (after - now).std(0, correction=0)
     model.delta_std.copy_(delta.clamp_min(1e-3 * float(delta.mean()) + 1e-6))
     with torch.no_grad():
@@ -102,13 +137,24 @@ def fit_latent_actions(
     _train(model, config, now, after, seed)
     if size:
         _train_decoder(model, config, z, actions, seed)
-    return model.eval().requires_grad_(False)
+    model.eval().requires_grad_(False)
+    model.remember(z, seed)
+    return model
+
+
+def unexplained_dims(now: Tensor, after: Tensor) -> int:
+    """Principal directions that hold 99 % of what no linear function of z (M, D) explains of the next z."""
+    x = torch.cat([now, torch.ones_like(now[:, :1])], 1).double()
+    left = after.double() - x @ torch.linalg.lstsq(x, after.double(), driver="gelsd").solution
+    held = torch.linalg.eigvalsh(left.T @ left).flip(0).clamp_min(0).cumsum(0)
+    return max(LEAST_DIMS, int((held < HELD * held[-1]).sum()) + 1) if held[-1] > 0 else LEAST_DIMS
 
 
 def _train(model: LatentActions, config: LatentActionsConfig, now: Tensor, after: Tensor, seed: int) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=1e-4)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.num_steps)
     generator = torch_generator(seed, "latent_actions", "batch")
+    bottleneck = config.bottleneck if model.action_size else config.free_bottleneck
     for step in range(config.num_steps):
         rows = torch.randint(len(now), (min(config.batch, len(now)),), generator=generator).to(now.device)
         mean, log_std = model.infer(now[rows], after[rows])
@@ -117,7 +163,7 @@ def _train(model: LatentActions, config: LatentActionsConfig, now: Tensor, after
         error = (model.predict(now[rows], code) - after[rows]) / model.delta_std
         ratio = (2 * (log_std - prior_log_std)).exp()
         leak = 0.5 * (ratio + (mean - prior_mean).square() / (2 * prior_log_std).exp() - 1 - ratio.log()).sum(-1)
-        loss = error.square().mean() + config.bottleneck * leak.mean()
+        loss = error.square().mean() + bottleneck * leak.mean()
         if not torch.isfinite(loss):
             raise DivergenceError(f"latent actions: loss is not finite at step {step}; lower the learning rate")
         optimizer.zero_grad(set_to_none=True)

@@ -19,6 +19,7 @@ from phaseb.episodes.streaming import sample_trajectories
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
 from phaseb.latents.bundle import EncoderBundle
+from phaseb.runs.codes import followed_codes
 from phaseb.runs.collect import read_action_scale, task_result
 from phaseb.runs.result import Callback, RunResult
 from phaseb.runs.stage import Stage, StageContext
@@ -26,6 +27,7 @@ from phaseb.seeding import torch_generator
 from phaseb.storage import Store
 from phaseb.trust.ladder import Pairs, floor_pairs, judge_rung, open_loop_pairs, summarise
 from phaseb.trust.two_sample import JudgeResult
+from phaseb.world_model.bundle import Policy
 from phaseb.world_model.own import WorldModels, load_world_model
 from phaseb.world_model.statistics import (
     break_even_horizon,
@@ -66,11 +68,12 @@ def _judged(config: Config, store: Store, begin: Begin, progress: Report) -> dic
         )
     test = test.select(range(min(config.judge.num_pairs, len(test))))
     bundle = load_world_model(store.folder("world_model"))
+    codes = followed_codes(store, torch_generator(seed, "judge", "codes"))
     judge_config = _rungs_up_to(config.judge, horizon)
     waiting: dict[str, Callable[[], JudgeResult]] = {}
-    for rungs in (_model_rungs(bundle, test, judge_config, horizon, seed), _encoder_rungs(config, store, test)):
+    for rungs in (model_rungs(bundle, test, judge_config, horizon, seed, codes), _encoder_rungs(config, store, test)):
         waiting |= {n: begin(n, pairs, judge_config, seed) for n, pairs in rungs.items() if n in judge_config.rungs}
-    numbers = open_loop_numbers(bundle, test, latents.split("train"), horizon, seed)  # while the rungs are judged
+    numbers = open_loop_numbers(bundle, test, latents.split("train"), horizon, seed, codes)  # while the rungs are judged
     results: dict[str, JudgeResult] = {}
     for name in judge_config.rungs:
         if name in waiting:
@@ -90,10 +93,14 @@ def _judged(config: Config, store: Store, begin: Begin, progress: Report) -> dic
     }  # fmt: skip
 
 
-def _model_rungs(
-    bundle: WorldModels, test: Trajectories, config: JudgeConfig, horizon: int, seed: int
+def model_rungs(
+    bundle: WorldModels, test: Trajectories, config: JudgeConfig, horizon: int, seed: int, codes: Policy | None = None
 ) -> dict[str, Pairs]:
-    """The rungs that ask about the world model: one step along real latents, then open-loop segments."""
+    """The rungs that ask about the world model: one step along real latents, then open-loop segments.
+
+    Where actions are latent, segments are rolled out under `codes`, and shown without actions: recovered ones have
+    seen the future.
+    """
     rungs = {}
     if "one_step" in config.rungs:
         member = 0 if bundle.num_members > 1 else None
@@ -102,20 +109,22 @@ def _model_rungs(
 
     def roll(start: Floats, actions: Floats) -> Floats:
         generator = torch_generator(seed, "judge", str(actions.shape[1]))
-        rolled = bundle.rollout(torch.from_numpy(start), torch.from_numpy(actions), actions.shape[1], generator)
+        taken = codes or torch.from_numpy(actions)
+        rolled = bundle.rollout(torch.from_numpy(start), taken, actions.shape[1], generator)
         return rolled.z.cpu().numpy()
 
+    shown = test.actions if codes is None else np.zeros_like(test.actions)
     for steps in sorted(int(name) for name in config.rungs if name.isdigit() and int(name) <= horizon):
-        rungs[str(steps)] = open_loop_pairs(test.z, test.actions, test.lengths, steps, roll, config, seed)
+        rungs[str(steps)] = open_loop_pairs(test.z, shown, test.lengths, steps, roll, config, seed)
     return rungs
 
 
 def open_loop_numbers(
-    bundle: WorldModels, test: Trajectories, train: Trajectories, horizon: int, seed: int
+    bundle: WorldModels, test: Trajectories, train: Trajectories, horizon: int, seed: int, codes: Policy | None = None
 ) -> dict[str, Any]:
     """Statistics of full-horizon rollouts on the test episodes, and whether the model memorised its training."""
     start, actions = torch.from_numpy(test.z[:, 0]), torch.from_numpy(test.actions)
-    rollout = bundle.rollout(start, actions, horizon, torch_generator(seed, "judge", str(horizon)))
+    rollout = bundle.rollout(start, codes or actions, horizon, torch_generator(seed, "judge", str(horizon)))
     made, mean = rollout.z.cpu().numpy()[:, 1:], bundle.mean_rollout(start, actions).cpu().numpy()[:, 1:]
     real, trained = test.z[:, 1:], train.at_least(horizon).z[:, 1:]
     rmse = open_loop_rmse(real, mean)

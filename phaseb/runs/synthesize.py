@@ -15,11 +15,13 @@ from phaseb.episodes.shards import clear_shards, shard_name, write_shard
 from phaseb.episodes.streaming import lengths_of, sample_trajectories
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
+from phaseb.runs.codes import latent_actions
 from phaseb.runs.result import Callback, RunResult
 from phaseb.runs.shards import over_shards
 from phaseb.runs.stage import Stage, StageContext
 from phaseb.seeding import numpy_generator, torch_generator
 from phaseb.storage import Store
+from phaseb.world_model.bundle import Policy
 from phaseb.world_model.own import WorldModels, load_world_model
 
 ROLLOUTS_AT_ONCE = 4096  # of a plan, held while it is drawn
@@ -29,12 +31,14 @@ class RollOut:
     """Rolls one shard of a plan out; made once in each actor, on the GPU where it was given one."""
 
     def __init__(self, store: Store, seed: int, on_gpu: bool) -> None:
-        device = "cuda" if on_gpu and torch.cuda.is_available() else "cpu"
-        self._bundle, self._digest, self._seed = load_world_model(store, device), checkpoint_digest(store), seed
+        device, model = "cuda" if on_gpu and torch.cuda.is_available() else "cpu", store.folder("world_model")
+        self._bundle, self._digest, self._seed = load_world_model(model, device), checkpoint_digest(model), seed
+        self._codes = latent_actions(store, device)
 
     def __call__(self, plan: Trajectories) -> Trajectories:
         """The plan with its latents, rewards and ends imagined; every rollout keeps its lineage."""
-        return roll_out(self._bundle, plan, self._digest, torch_generator(self._seed, "synthesize", plan.ids[0]))
+        codes = self._codes and self._codes.follow(torch_generator(self._seed, "codes", plan.ids[0]))
+        return roll_out(self._bundle, plan, self._digest, torch_generator(self._seed, "synthesize", plan.ids[0]), codes)
 
 
 def work(context: StageContext) -> dict[str, Any]:
@@ -46,7 +50,7 @@ def work(context: StageContext) -> dict[str, Any]:
     resources = config.resources
     over_shards(
         context, "rollouts/plan", "rollouts/made", RollOut,
-        (store.folder("world_model"), config.run.seed, resources.gpus_per_actor > 0),
+        (store, config.run.seed, resources.gpus_per_actor > 0),
         num_actors=resources.rollout_actors, gpus_per_actor=resources.gpus_per_actor,
     )  # fmt: skip
     lengths = lengths_of(store.folder("rollouts", "made"))
@@ -101,13 +105,18 @@ def make_plan(real: Trajectories, config: SynthesisConfig, seed: int, first: int
     )  # fmt: skip
 
 
-def roll_out(bundle: WorldModels, plan: Trajectories, digest: str, generator: torch.Generator) -> Trajectories:
-    """The rollouts of a plan's starts and actions under one world model."""
+def roll_out(
+    bundle: WorldModels, plan: Trajectories, digest: str, generator: torch.Generator, codes: Policy | None = None
+) -> Trajectories:
+    """The rollouts of a plan's starts and actions under one world model; under `codes` where actions are latent."""
     horizon = plan.actions.shape[1]
     # Altered actions are no answers to what happens: a rollout may read ahead of recorded ones alone.
     recorded = torch.tensor([source == "recorded" for source in plan.lineage["action_source"]])
     start, actions = torch.from_numpy(plan.z[:, 0]), torch.from_numpy(plan.actions)
-    made = bundle.rollout(start, actions, horizon, generator, foresight=recorded)
+    made = bundle.rollout(start, actions if codes is None else codes, horizon, generator, foresight=recorded)
+    if codes is not None:
+        followed = {"action_source": ("followed",) * len(plan)}
+        plan = replace(plan, actions=made.actions.cpu().numpy(), lineage=plan.lineage | followed)
     return replace(
         plan, z=made.z.cpu().numpy(), rewards=made.rewards.cpu().numpy(), terminals=made.terminals.cpu().numpy(),
         lengths=made.lengths, uncertainty=made.uncertainty.cpu().numpy(),

@@ -17,6 +17,7 @@ from phaseb.episodes.shards import read_trajectories, write_trajectories
 from phaseb.episodes.streaming import batches, lengths_of, sample_trajectories, thin
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.metrics import write_metrics
+from phaseb.runs.codes import followed_codes
 from phaseb.runs.collect import task_result
 from phaseb.runs.generators import other_rollouts
 from phaseb.runs.result import Callback, RunResult
@@ -104,7 +105,8 @@ def uncertainty_reference(store: Store, held_out: Trajectories, config: Config) 
     if len(real) == 0:
         return None
     model = load_world_model(store.folder("world_model"))
-    starts, actions = torch.from_numpy(real.z[:, 0]), torch.from_numpy(real.actions)
+    codes = followed_codes(store, torch_generator(config.run.seed, "reference", "codes"))
+    starts, actions = torch.from_numpy(real.z[:, 0]), codes or torch.from_numpy(real.actions)
     made = model.rollout(starts, actions, config.synthesis.horizon, torch.Generator().manual_seed(config.run.seed))
     return float(np.quantile(made.uncertainty.cpu().numpy(), config.trust.gate.uncertainty_quantile))
 
@@ -124,7 +126,8 @@ def pass_rates(bundle: TrustBundle, store: Store, latents: Trajectories, config:
             continue
         sources = ActionSources(recorded=recorded, perturbed=1 - recorded)
         wanted = config.synthesis.model_copy(update={"num_episodes": NUM_PASSING, "action_sources": sources})
-        made = roll_out(model, make_plan(real, wanted, seed), "", torch_generator(seed, name))
+        codes = followed_codes(store, torch_generator(seed, name, "codes"))
+        made = roll_out(model, make_plan(real, wanted, seed), "", torch_generator(seed, name), codes)
         rates[name] = pass_rate(bundle.levels(made).fused, bundle.thresholds.passing)
     return rates
 

@@ -66,7 +66,7 @@ def test_a_tighter_bottleneck_lets_less_through(data):
     now, after, _ = held_out(data)
     leaks = []
     for weight in (0.001, 5.0):
-        config = CONFIG.model_copy(update={"bottleneck": weight, "num_steps": 300})
+        config = CONFIG.model_copy(update={"free_bottleneck": weight, "num_steps": 300})
         model = fit_latent_actions(config, data[0][:18], [None] * 18, seed=0)
         code = torch.tanh(model.infer(now, after)[0])
         leaks.append(r_squared(after - now, model.predict(now, code) - now))
@@ -116,7 +116,7 @@ def test_episodes_without_actions_get_some(small_config, episodes):
     np.testing.assert_array_equal(out.actions[0], mixed[0].actions)
     mute = [replace(e, actions=None) for e in mixed]
     learner = make_learner(small_config, episode_arrays(mute, None, "state"), LearnerContext(0))
-    assert fit_bundle(small_config, learner.encoder, mute).encode(mute).actions.shape == (6, 40, 2)
+    assert fit_bundle(small_config, learner.encoder, mute).encode(mute).actions.shape == (6, 40, 3)
 
 
 def test_latents_that_never_move(data):
