@@ -73,7 +73,7 @@ def _judged(config: Config, store: Store, begin: Begin, progress: Report) -> dic
     waiting: dict[str, Callable[[], JudgeResult]] = {}
     for rungs in (model_rungs(bundle, test, judge_config, horizon, seed, codes), _encoder_rungs(config, store, test)):
         waiting |= {n: begin(n, pairs, judge_config, seed) for n, pairs in rungs.items() if n in judge_config.rungs}
-    numbers = open_loop_numbers(bundle, test, latents.split("train"), horizon, seed, codes)  # while the rungs are judged
+    numbers = open_loop_numbers(bundle, test, latents.split("train"), horizon, seed, codes)  # meanwhile
     results: dict[str, JudgeResult] = {}
     for name in judge_config.rungs:
         if name in waiting:
