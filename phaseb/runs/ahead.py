@@ -19,6 +19,8 @@ from phaseb.config.root import Config
 from phaseb.storage import Store
 
 Make = Callable[[Config, Store], Any]
+FEW_STEPS = 100
+"""A training of fewer takes less than the seconds that a process needs to start."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
         return RunResult(results, {"results": standing.RESULTS, "page": standing.PAGE})
     from phaseb.runs import report
     from phaseb.runs.ahead import Ahead
-    from phaseb.runs.stages import HEAD_STARTS, STAGES
+    from phaseb.runs.stages import STAGES, head_starts
     from phaseb.training.resident import training_session
 
     with ExitStack() as session:
@@ -35,9 +35,9 @@ def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
             if not started and not stage.is_done(config):  # a run that is up to date needs no cluster
                 session.enter_context(training_session(config.resources))
                 started = True
-            if stage.name in HEAD_STARTS and not stage.is_done(config):
+            if (starts := head_starts(stage, config)) and not stage.is_done(config):
                 due = {other.name for other in STAGES if _is_due(other, config)}
-                ahead.begin([start for start in HEAD_STARTS[stage.name] if start.stage in due], config)
+                ahead.begin([start for start in starts if start.stage in due], config)
             stage.run(config, callbacks, ahead)
     told = report.run(config, callbacks)
     standing.note(config)

@@ -1,7 +1,8 @@
 """The stages in order, and what is begun beside which."""
 
+from phaseb.config.root import Config
 from phaseb.runs import bricks, collect, encode, evaluate, judge, policy, synthesize, trust, world_model
-from phaseb.runs.ahead import HeadStart
+from phaseb.runs.ahead import FEW_STEPS, HeadStart
 from phaseb.runs.stage import Stage
 
 STAGES: tuple[Stage, ...] = (
@@ -18,3 +19,9 @@ HEAD_STARTS: dict[str, tuple[HeadStart, ...]] = {
     "trust": (HeadStart("judge", "judge", judge.judged),),
 }  # fmt: skip
 """By the stage that they are made beside. Each follows from what that stage's inputs are."""
+
+
+def head_starts(stage: Stage, config: Config) -> tuple[HeadStart, ...]:
+    """What is begun beside a stage: nothing where its training is over before another process has come."""
+    steps = {"world-model": config.world_model.num_steps, "trust": config.trust.num_steps}
+    return HEAD_STARTS.get(stage.name, ()) if steps.get(stage.name, 0) >= FEW_STEPS else ()

@@ -8,6 +8,8 @@ import pytest
 import yaml
 from program import STAGES, leftovers, lineage, phaseb, strict_json, write_config
 
+from phaseb.runs.ahead import FEW_STEPS
+
 NUMBERS = ("std_ratio", "std_ratio_pooled", "variance_growth", "judge_auc", "pass_rate", "pass_rate_held_out",
            "pass_rate_perturbed", "bounds_pass", "effective_contribution", "action_mse")  # fmt: skip
 MEASURES = ("mpl", "error_rate", "energy_wh_per_unit", "return")
@@ -98,16 +100,20 @@ def test_a_second_run_has_nothing_to_do_and_shows_tables(finished):
         assert word in again.stdout
 
 
-def test_workers_processes_beside_them_and_head_starts_make_what_one_process_makes_to_the_bit(finished, tmp_path):
-    config = write_config(tmp_path, resources={"num_workers": 1, "num_tasks": 2})
-    told = phaseb("run", "--config", config, cwd=tmp_path)
-    assert told.returncode == 0, told.stderr
-    alone, spread = (lineage(folder)["stages"] for folder in (finished.folder, tmp_path / "runs" / "tiny"))
+def test_workers_processes_beside_them_and_head_starts_make_what_one_process_makes_to_the_bit(tmp_path):
+    folders = []
+    for name, resources in (("alone", {}), ("spread", {"num_workers": 1, "num_tasks": 2})):
+        folders.append(tmp_path / name)
+        long_enough = {"world_model": {"num_steps": FEW_STEPS}, "trust": {"num_steps": FEW_STEPS}}
+        config = write_config(tmp_path, name, run={"dir": str(folders[-1])}, resources=resources, **long_enough)
+        told = phaseb("run", "--config", config, cwd=tmp_path)
+        assert told.returncode == 0, told.stderr
+    alone, spread = (lineage(folder)["stages"] for folder in folders)
     for stage, output in (("encode", "latents"), ("judge", "judges.json"), ("evaluate", "evaluation"),
                           ("evaluate", "promotion.json")):  # fmt: skip
         assert spread[stage]["outputs"][output] == alone[stage]["outputs"][output], output
     for arm in ARMS:
-        policies = [folder / "policy" / arm / "1" for folder in (finished.folder, tmp_path / "runs" / "tiny")]
+        policies = [folder / "policy" / arm / "1" for folder in folders]
         one, other = ([p.read_bytes() for p in sorted(folder.glob("*.safetensors"))] for folder in policies)
         assert one
         assert one == other, arm
