@@ -4,7 +4,7 @@
 
 For each seed a flywheel of one generation is turned, then a second generation from the same first one, once with
 flywheel.choose=random and once with recommended. Beside both: the rank correlation of the estimate with leaving bricks
-out (`phaseb worth`). Prints a table and one JSON line. What is done is not done again.
+out (`phaseb worth`). Prints a table and one JSON line. What is done is not done again. KEY.PATH=VALUE words come first.
 """
 
 import argparse
