@@ -130,6 +130,14 @@ def training_request(resources: ResourcesConfig) -> dict[str, float]:
     return {name: amount for name, amount in request.items() if amount}
 
 
+def spare_cpus(resources: ResourcesConfig) -> float:
+    """CPUs that are left beside what trains: the workers, or this process where there are none."""
+    import ray
+
+    taken = resources.num_workers * resources.cpus_per_worker or 1.0
+    return float(ray.cluster_resources().get("CPU", 0.0)) - taken if ray.is_initialized() else 0.0
+
+
 def scaling_config(resources: ResourcesConfig) -> "ray.train.ScalingConfig":
     """Ray Train's view of the same resources."""
     import ray.train

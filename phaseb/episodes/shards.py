@@ -131,9 +131,12 @@ def _check_once(table: pa.Table, file: tuple[int, ...], whole: bool) -> None:
 
 def _identity(store: Store, name: str) -> tuple[int, ...]:
     """What another file, or the same one written again, would not share; nothing for files of other machines."""
-    if not store.is_local or not store.is_file(name):
+    if not store.is_local:
         return ()
-    found = os.stat(store.path(name))
+    try:
+        found = os.stat(store.path(name))
+    except FileNotFoundError:
+        return ()  # whoever reads it tells
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 

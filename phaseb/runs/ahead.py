@@ -16,6 +16,7 @@ import torch
 from phaseb import logs
 from phaseb.config.resources import ResourcesConfig
 from phaseb.config.root import Config
+from phaseb.runtime import spare_cpus
 from phaseb.storage import Store
 
 Make = Callable[[Config, Store], Any]
@@ -84,12 +85,6 @@ def made(reference: Any) -> Any:
     except ray.exceptions.RayError as error:
         logs.event("begun ahead, and failed", logging.WARNING, reason=str(error).strip().splitlines()[-1])
         return None
-
-
-def spare_cpus(resources: ResourcesConfig) -> float:
-    """CPUs that are left beside what trains: the workers, or this process where there are none."""
-    taken = resources.num_workers * resources.cpus_per_worker or 1.0
-    return float(ray.cluster_resources().get("CPU", 0.0)) - taken if ray.is_initialized() else 0.0
 
 
 def _has_room(resources: ResourcesConfig) -> bool:

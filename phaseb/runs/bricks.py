@@ -9,9 +9,9 @@ from phaseb.bricks.manifest import Bricks, fit_bricks
 from phaseb.config.root import Config
 from phaseb.episodes.parquet_file import read_table, write_table
 from phaseb.episodes.shards import clear_shards, read_shard, shard_names
-from phaseb.episodes.streaming import sample_trajectories
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.runs.result import Callback, RunResult
+from phaseb.runs.sample import fit_sample
 from phaseb.runs.stage import Stage, StageContext
 from phaseb.storage import Store
 
@@ -21,7 +21,7 @@ EPISODES = ("bricks", "episodes")
 def work(context: StageContext) -> dict[str, Any]:
     config, store = context.config, context.store
     seed, latents = config.run.seed, store.folder("latents")
-    train = sample_trajectories(latents, ("train",), config.memory.fit_episodes, seed)
+    train = fit_sample(config, store, "train")
     bricks = fit_bricks(config.bricks, config.valuation, train, seed)
     manifest = bricks.manifest()
     store.write_json(manifest, "bricks", "manifest.json")

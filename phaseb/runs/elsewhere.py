@@ -21,8 +21,8 @@ from phaseb.policy.batches import Batch, RunSpec
 from phaseb.policy.sac import Metrics
 from phaseb.policy.share import Levels, Share, Start, Trained
 from phaseb.precision import bfloat16_products, is_half
-from phaseb.runs.ahead import spare_cpus
 from phaseb.runs.collect import task_result
+from phaseb.runtime import spare_cpus
 
 START_S = 60.0
 """How long a process may take to be there; what finds no room is trained by the learner itself."""

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from phaseb.config.root import Config
 from phaseb.episodes.actions import ActionScale
-from phaseb.episodes.streaming import sample_trajectories
 from phaseb.errors import ConfigError, PhasebError
 from phaseb.latents.bundle import EncoderBundle
 from phaseb.metrics import mean_interval, read_metrics, write_metrics
@@ -25,6 +24,7 @@ from phaseb.runs.collect import read_action_scale, task_result
 from phaseb.runs.environments import make_environment
 from phaseb.runs.promote import Runs, by_estimate, check_disjoint, decide_in_physics
 from phaseb.runs.result import Callback, RunResult
+from phaseb.runs.sample import fit_sample
 from phaseb.runs.stage import Stage, StageContext
 from phaseb.storage import Store
 
@@ -141,7 +141,7 @@ def _summary(
 ) -> dict[str, Any]:
     """What the report tells of the arms: every seed's numbers, and means with intervals over seeds."""
     config, store = context.config, context.store
-    test = sample_trajectories(store.folder("latents"), ("test",), config.memory.fit_episodes, config.run.seed)
+    test = fit_sample(config, store, "test")
     training = read_metrics(store.folder("policy"), "metrics.parquet")
     arms: dict[str, Any] = {}
     for arm, seed in runs:

@@ -12,7 +12,6 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from phaseb.episodes.streaming import sample_trajectories
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
 from phaseb.metrics import mean_interval
@@ -23,6 +22,7 @@ from phaseb.promotion.worth import episodes_worth
 from phaseb.runs.collect import task_result
 from phaseb.runs.evaluate import play
 from phaseb.runs.policy import every_episode, train_arms
+from phaseb.runs.sample import fit_sample
 from phaseb.runs.stage import StageContext
 from phaseb.seeding import numpy_generator
 from phaseb.storage import Store
@@ -43,7 +43,7 @@ def learning_curve(context: StageContext, home: Store) -> dict[str, Any]:
         DataError: where two shares are the same number of episodes.
     """
     config, store = context.config, context.store
-    train = sample_trajectories(store.folder("latents"), ("train",), config.memory.fit_episodes, config.run.seed)
+    train = fit_sample(config, store, "train")
     sizes = [max(1, round(share * len(train))) for share in config.worth.curve]
     if len(set(sizes)) < len(sizes):
         raise DataError(f"worth.curve makes parts of {sizes} of {len(train)} episodes: set shares further apart")
@@ -92,7 +92,7 @@ def _earned(context: StageContext, folder: Store, arm: str) -> dict[str, Floats]
     config, store = context.config, context.store
     seeds = range(config.arms.num_seeds)
     if config.environment.id == "none":
-        held_out = sample_trajectories(store.folder("latents"), ("dev",), config.memory.fit_episodes, config.run.seed)
+        held_out = fit_sample(config, store, "dev")
         actors = [Actor.load(folder.folder(arm, str(s))) for s in seeds]
         values = fitted_q_evaluation(config.evaluation.fqe, actors, held_out, config.run.seed).values.mean(1)
         return {RETURN: values, NET: np.full(len(values), np.nan)}

@@ -14,7 +14,7 @@ from phaseb.config.policy import PolicyConfig
 from phaseb.config.resources import ResourcesConfig
 from phaseb.config.root import Config
 from phaseb.data_parallel import LearnerContext
-from phaseb.episodes.streaming import batches, lengths_of, sample_trajectories
+from phaseb.episodes.streaming import batches, lengths_of
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.metrics import write_metrics
 from phaseb.policy.actor import Actor
@@ -31,6 +31,7 @@ from phaseb.runs.ahead import made
 from phaseb.runs.elsewhere import places
 from phaseb.runs.following import FOLLOWING_ARM, following, foreseen, own_column
 from phaseb.runs.result import Callback, RunResult
+from phaseb.runs.sample import fit_sample
 from phaseb.runs.stage import Stage, StageContext
 from phaseb.runs.trust import uncertainty_reference
 from phaseb.storage import Store
@@ -92,18 +93,14 @@ class ArmsLearner(SACLearner):
 
 def work(context: StageContext) -> dict[str, Any]:
     config, store = context.config, context.store
-    real = _real(config, store)
+    real = fit_sample(config, store, "train")
     parts, ahead = every_episode(config, store, real), context.ahead.reference("transitions")
     return train_arms(context, store.folder("policy"), real, *parts, ahead)
 
 
-def _real(config: Config, store: Store) -> Trajectories:
-    return sample_trajectories(store.folder("latents"), ("train",), config.memory.fit_episodes, config.run.seed)
-
-
 def short_range_model(config: Config, store: Store) -> TransitionModel:
     """The short-range model that policies branch in, as soon as there are latents."""
-    return TransitionModel(config.policy.transitions, _real(config, store), config.run.seed)
+    return TransitionModel(config.policy.transitions, fit_sample(config, store, "train"), config.run.seed)
 
 
 def needs_transitions(config: Config) -> bool:
@@ -144,7 +141,7 @@ def train_arms(
         metrics of the end of the training.
     """
     config, store = context.config, context.store
-    held_out = sample_trajectories(store.folder("latents"), ("dev",), config.memory.fit_episodes, config.run.seed)
+    held_out = fit_sample(config, store, "dev")
     arms, streams = runs_of(config)
     if FOLLOWING_ARM in config.arms.names and not config.policy.augmentation.enabled:
         known = held_out if len(held_out) else real

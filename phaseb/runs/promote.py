@@ -7,12 +7,13 @@ import torch
 
 from phaseb.config.promotion import PromotionConfig
 from phaseb.config.root import Config
-from phaseb.episodes.streaming import lengths_of, sample_trajectories
+from phaseb.episodes.streaming import lengths_of
 from phaseb.errors import ConfigError
 from phaseb.policy.actor import Actor
 from phaseb.policy.fqe import FqeResult, fitted_q_evaluation
 from phaseb.promotion.decision import Estimate, Measure, decide, decide_by_estimate, decide_without_candidate
 from phaseb.promotion.paired import ECONOMICS, Scale, scale_of
+from phaseb.runs.sample import fit_sample
 from phaseb.runs.stage import StageContext
 from phaseb.storage import Store
 
@@ -34,9 +35,7 @@ def by_estimate(context: StageContext, runs: Runs) -> tuple[dict[str, dict[int, 
     On dev and training episodes: twice the data tells policies apart better than data that none was trained on.
     """
     config, store = context.config, context.store
-    recorded = sample_trajectories(
-        store.folder("latents"), ("train", "dev"), config.memory.fit_episodes, config.run.seed
-    )
+    recorded = fit_sample(config, store, "train", "dev")
     actors = [Actor.load(store.folder("policy", arm, str(seed))) for arm, seed in runs]
     result = fitted_q_evaluation(config.evaluation.fqe, actors, recorded, config.run.seed)
     measured: dict[str, dict[int, dict[str, float]]] = {}
@@ -94,7 +93,7 @@ def check_disjoint(context: StageContext) -> None:
 
 def recorded_scale(config: Config, store: Store) -> Scale:
     """What the training episodes earned or lost, one by one."""
-    real = sample_trajectories(store.folder("latents"), ("train",), config.memory.fit_episodes, config.run.seed)
+    real = fit_sample(config, store, "train")
     returns = {"return": real.rewards.sum(1).astype(float)}
     columns = {name: values for name, values in real.metrics.items() if name in ECONOMICS} | returns
     rows = [{name: float(values[i]) for name, values in columns.items()} for i in range(len(real))]

@@ -12,11 +12,12 @@ from phaseb.checkpoint import checkpoint_digest
 from phaseb.config.root import Config
 from phaseb.config.synthesis import SynthesisConfig
 from phaseb.episodes.shards import clear_shards, shard_name, write_shard
-from phaseb.episodes.streaming import lengths_of, sample_trajectories
+from phaseb.episodes.streaming import lengths_of
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
 from phaseb.runs.codes import latent_actions
 from phaseb.runs.result import Callback, RunResult
+from phaseb.runs.sample import fit_sample
 from phaseb.runs.shards import over_shards
 from phaseb.runs.stage import Stage, StageContext
 from phaseb.seeding import numpy_generator, torch_generator
@@ -43,9 +44,7 @@ class RollOut:
 
 def work(context: StageContext) -> dict[str, Any]:
     config, store = context.config, context.store
-    train = sample_trajectories(
-        store.folder("latents"), ("train",), config.memory.fit_episodes, config.run.seed, config.synthesis.horizon
-    )
+    train = fit_sample(config, store, "train", min_steps=config.synthesis.horizon)
     write_plan(store.folder("rollouts", "plan"), train, config.synthesis, config.run.seed)
     resources = config.resources
     over_shards(

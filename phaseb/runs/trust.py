@@ -14,7 +14,7 @@ from phaseb.config.synthesis import ActionSources
 from phaseb.config.trust import TrustConfig
 from phaseb.data_parallel import LearnerContext
 from phaseb.episodes.shards import read_trajectories, write_trajectories
-from phaseb.episodes.streaming import batches, lengths_of, sample_trajectories, thin
+from phaseb.episodes.streaming import batches, lengths_of, thin
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.metrics import write_metrics
 from phaseb.runs.codes import followed_codes
@@ -23,6 +23,7 @@ from phaseb.runs.generators import other_rollouts
 from phaseb.runs.result import Callback, RunResult
 from phaseb.runs.reuse import reused, take_trust
 from phaseb.runs.roles import gate_episodes
+from phaseb.runs.sample import fit_sample
 from phaseb.runs.shards import over_shards
 from phaseb.runs.stage import Stage, StageContext
 from phaseb.runs.synthesize import make_plan, roll_out
@@ -59,7 +60,7 @@ class ScoreShard:
 
 def work(context: StageContext) -> dict[str, Any]:
     config, store = context.config, context.store
-    latents = _latents(config, store)
+    latents = fit_sample(config, store, "train", "dev")
     train = latents.split("train").at_least(config.synthesis.horizon)
     if config.reuse.trust:
         take_trust(config, store)
@@ -146,13 +147,7 @@ def _negatives(context: StageContext, train: Trajectories) -> Trajectories:
 
 def negatives(config: Config, store: Store) -> Trajectories:
     """The same rollouts, as soon as there are latents."""
-    return other_rollouts(config, _latents(config, store).split("train").at_least(config.synthesis.horizon))
-
-
-def _latents(config: Config, store: Store) -> Trajectories:
-    return sample_trajectories(
-        store.folder("latents"), ("train", "dev"), config.memory.fit_episodes, config.run.seed
-    )
+    return other_rollouts(config, fit_sample(config, store, "train").at_least(config.synthesis.horizon))
 
 
 def _make_learner(config: TrustConfig, data: TrustData, context: LearnerContext) -> TrustLearner:

@@ -13,13 +13,13 @@ from phaseb.config.root import Config
 from phaseb.config.trust import CriticConfig
 from phaseb.config.world_model import BUILT_IN, WorldModelConfig
 from phaseb.data_parallel import LearnerContext
-from phaseb.episodes.streaming import sample_trajectories
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.metrics import write_metrics
 from phaseb.runs.collect import task_result
 from phaseb.runs.result import Callback, RunResult
 from phaseb.runs.reuse import reused, take_world_model
 from phaseb.runs.roles import critic_episodes, has_critic
+from phaseb.runs.sample import fit_sample
 from phaseb.runs.stage import Stage, StageContext
 from phaseb.seeding import torch_generator
 from phaseb.storage import Store
@@ -35,7 +35,7 @@ from phaseb.world_model.statistics import latent_statistics, open_loop_rmse
 
 def work(context: StageContext) -> dict[str, Any]:
     config, store = context.config, context.store
-    data = _latents(config, store)
+    data = fit_sample(config, store, "train", "dev")
     start = time.monotonic()
     bundle: WorldModels
     if config.reuse.world_model:
@@ -67,7 +67,7 @@ def _trained(context: StageContext, data: Trajectories) -> WorldModelBundle:
 
 def landing_processes(config: Config, store: Store) -> Processes:
     """The part of the world model that follows from the latents alone."""
-    data = _latents(config, store)
+    data = fit_sample(config, store, "train", "dev")
     return _factory(config, data)(data, LearnerContext(config.run.seed)).landing_processes()
 
 
@@ -80,13 +80,6 @@ def needs_landings(config: Config) -> bool:
 def _factory(config: Config, data: Trajectories) -> Callable[..., WorldModelLearner | ChangingLearner]:
     own = critic_episodes(config, data.split("train"))
     return functools.partial(learner_with_critic, config.world_model, config.trust.critic, own)
-
-
-def _latents(config: Config, store: Store) -> Trajectories:
-    # A fit draws windows at random from what it holds: of a set larger than `memory.fit_episodes`, an even sample.
-    return sample_trajectories(
-        store.folder("latents"), ("train", "dev"), config.memory.fit_episodes, config.run.seed
-    )
 
 
 def _own(context: StageContext, data: Trajectories) -> OwnWorldModel:

@@ -17,7 +17,6 @@ from scipy import stats
 
 from phaseb.bricks.credit import Recorded, agreement, credited
 from phaseb.config.root import Config
-from phaseb.episodes.streaming import sample_trajectories
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
 from phaseb.latents.bundle import EncoderBundle
@@ -33,6 +32,7 @@ from phaseb.runs.evaluate import play
 from phaseb.runs.learning_curve import learning_curve
 from phaseb.runs.policy import every_episode, train_arms
 from phaseb.runs.result import Callback, RunResult
+from phaseb.runs.sample import fit_sample
 from phaseb.runs.shipped import Crew, collect_by_policy
 from phaseb.runs.stage import Stage, StageContext
 from phaseb.runs.starts import disagreement, first_latents
@@ -46,7 +46,7 @@ def work(context: StageContext) -> dict[str, Any]:
     config, store = context.config, context.store
     manifest = store.read_json("bricks", "manifest.json")
     arm = str(store.read_json("promotion.json")["shipped"])
-    train = _sample(context, "train")
+    train = fit_sample(context.config, context.store, "train")
     brick_of = brick_of_episodes(store)
     labels = np.array([brick_of[name] for name in train.ids])
     counts = Counter(brick_of.values())
@@ -106,7 +106,7 @@ def _estimate(
     brick = np.repeat([names.index(label) for label in labels], train.lengths)
     recorded = Recorded(train.z[:, :-1][mask], train.actions[mask], brick)
     if config.environment.id == "none":
-        lived = _sample(context, "dev")
+        lived = fit_sample(context.config, context.store, "dev")
         z = lived.z[:, :-1][lived.mask]
         actors = [Actor.load(store.folder("policy", arm, str(s))) for s in range(config.arms.num_seeds)]
         parts = [credited((z, actor.act(z)), recorded, len(names), config.worth.neighbours) for actor in actors]
@@ -164,7 +164,7 @@ def _in_physics(context: StageContext, arm: str, folder: Store) -> dict[str, Any
 def _by_estimate(context: StageContext, arm: str, folder: Store) -> dict[str, Any]:
     """The same by fitted Q evaluation, in returns."""
     config, store = context.config, context.store
-    held_out = _sample(context, "dev")
+    held_out = fit_sample(context.config, context.store, "dev")
     seeds = range(config.arms.num_seeds)
     homes = [store.folder("policy"), folder]
     actors = [Actor.load(home.folder(arm, str(s))) for home in homes for s in seeds]
@@ -174,12 +174,6 @@ def _by_estimate(context: StageContext, arm: str, folder: Store) -> dict[str, An
     low, high = np.quantile(members, [tail, 1 - tail])
     return {"difference": float(members.mean()), "low": float(low), "high": float(high), "unit": "return",
             "without": None}  # fmt: skip
-
-
-def _sample(context: StageContext, split: str) -> Trajectories:
-    config = context.config
-    latents = context.store.folder("latents")
-    return sample_trajectories(latents, (split,), config.memory.fit_episodes, config.run.seed)
 
 
 def _operators(train: Trajectories, rows: NDArray[np.bool_]) -> dict[str, int]:

@@ -48,22 +48,30 @@ class Hook:
         self.calls = state["calls"].tolist() if "calls" in state else []
 
 
-@pytest.mark.parametrize("algorithm", ["sac", "iql"])
-def test_resumed_is_uninterrupted(random_source, tmp_path, algorithm):
-    settings = config(offline=OfflineConfig(algorithm=algorithm, clone_share=0.2, value_share=0))
-    whole = learner(random_source, settings)
+def assert_same_policies(one, other):
+    for a, b in zip(one.actors(), other.actors(), strict=True):
+        assert all(torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def assert_goes_on(whole, first, second, folder):
+    """`second` ends from the checkpoint that `first` left as `whole` ends without a break."""
     for step in range(12):
         whole.step(step)
-    first, second = learner(random_source, settings), learner(random_source, settings)
     for step in range(5):
         first.step(step)
-    store = Store.at(tmp_path)
+    store = Store.at(folder)
     save_checkpoint(store, *flatten(first.state_dict()))
     second.load_state_dict(unflatten(*load_checkpoint(store)))
     for step in range(5, 12):
         second.step(step)
-    for a, b in zip(whole.actors(), second.actors(), strict=True):
-        assert all(torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+    assert_same_policies(whole, second)
+
+
+@pytest.mark.parametrize("algorithm", ["sac", "iql"])
+def test_resumed_is_uninterrupted(random_source, tmp_path, algorithm):
+    settings = config(offline=OfflineConfig(algorithm=algorithm, clone_share=0.2, value_share=0))
+    whole, first, second = (learner(random_source, settings) for _ in range(3))
+    assert_goes_on(whole, first, second, tmp_path)
 
 
 def test_prefetching_changes_nothing(random_source):
@@ -291,8 +299,7 @@ def test_shares_end_as_all_in_one_to_the_bit_hook_and_metrics_and_all(random_sou
     for step in range(12):
         expected, found = one.step(step), many.step(step)
         assert list(found.items()) == list(expected.items())
-    for a, b in zip(one.actors(), many.actors(), strict=True):
-        assert all(torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+    assert_same_policies(one, many)
     assert all(np.array_equal(a, b) for a, b in zip(one.hook.first_actions, many.hook.first_actions, strict=True))
 
 
@@ -304,15 +311,4 @@ def test_what_some_processes_left_others_go_on_from(random_source, tmp_path, bef
         source = random_source([spec.seed for spec in MANY])
         return SACLearner(settings, source, MANY, LearnerContext(0), elsewhere=[Share] * others)
 
-    whole, first, second = learner(0), learner(before), learner(after)
-    for step in range(12):
-        whole.step(step)
-    for step in range(7):
-        first.step(step)
-    store = Store.at(tmp_path)
-    save_checkpoint(store, *flatten(first.state_dict()))
-    second.load_state_dict(unflatten(*load_checkpoint(store)))
-    for step in range(7, 12):
-        second.step(step)
-    for a, b in zip(whole.actors(), second.actors(), strict=True):
-        assert all(torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+    assert_goes_on(learner(0), learner(before), learner(after), tmp_path)
