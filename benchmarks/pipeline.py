@@ -1,6 +1,6 @@
 """What does a `phaseb run` cost beside its work: all nine stages on trivial work, then again with nothing to do?
 
-    python benchmarks/pipeline.py [--quick] [--repeats 5] [--out FILE]
+    python benchmarks/pipeline.py [--quick] [--repeats 5] [--out FILE] [KEY.PATH=VALUE ...]
 
 Every run is a fresh process in a folder of its own: 20 episodes, a few steps a training and a fit, Ray started and
 stopped. So its time is what any run pays: starts of Ray, of workers and actors, imports, checkpoints. Told are the
@@ -34,10 +34,10 @@ TRIVIAL = (
 )  # fmt: skip
 
 
-def one_run() -> dict[str, tuple[float, ...]]:
+def one_run(more: list[str]) -> dict[str, tuple[float, ...]]:
     """Seconds of a run, of its stages, and of the same command again."""
     with tempfile.TemporaryDirectory(prefix="pipeline-") as folder:
-        words = ["-m", "phaseb.cli", "run", f"run.dir={folder}/run", *TRIVIAL]
+        words = ["-m", "phaseb.cli", "run", f"run.dir={folder}/run", *TRIVIAL, *more]
         whole = watched(words)
         stages = json.loads(Path(folder, "run", "run.json").read_text())["stages"]
         found: dict[str, tuple[float, ...]] = {RUN: whole}
@@ -51,9 +51,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--out")
+    parser.add_argument("words", nargs="*", metavar="KEY.PATH=VALUE", help="settings besides")
     options = parser.parse_args()
     repeats = 1 if options.quick else options.repeats
-    runs = [one_run() for _ in range(repeats)]
+    runs = [one_run(options.words) for _ in range(repeats)]
     middle = {name: [statistics.median(part) for part in zip(*(run[name] for run in runs), strict=True)]
               for name in runs[0]}  # fmt: skip
     rows = []

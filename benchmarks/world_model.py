@@ -118,8 +118,8 @@ def run_row(name: str, settings: Settings, material: Material, seed: int, option
     bundle = train_model(configure(settings, options), critic, material.latents, seed)
     seconds = time.process_time() - started
     numbers = measure(bundle, material, options.horizon, seed, options.quick)
-    return {"row": name, "seed": seed, "source": options.source.partition(":")[0], "quick": options.quick,
-            "seconds": seconds, **numbers}  # fmt: skip
+    return {"row": name, "seed": seed, "source": options.source.partition(":")[0], "train": options.train,
+            "quick": options.quick, "seconds": seconds, **numbers}  # fmt: skip
 
 
 def table(results: list[Settings], names: list[str]) -> dict[str, dict[str, float]]:
@@ -163,7 +163,8 @@ def main() -> None:
     if options.out and options.out.exists():
         results = [json.loads(line) for line in options.out.read_text().splitlines()]
         kind = options.source.partition(":")[0]
-        results = [r for r in results if r["source"] == kind and r["quick"] == options.quick]
+        same = {"source": kind, "quick": options.quick, "train": options.train}
+        results = [r for r in results if {name: r[name] for name in same} == same]
     done = {(r["row"], r["seed"]) for r in results}
     for seed in options.seeds:
         waiting = [name for name in chosen if (name, seed) not in done]

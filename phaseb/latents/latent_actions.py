@@ -2,8 +2,8 @@
 
 An inverse model q(u | z_t, z_{t+1}) and a forward model z_{t+1} = f(z_t, u) are trained together; KL(q || p) to a
 learned prior p(u | z_t) keeps u from carrying more of z_{t+1} than an action would. New data is never generated with
-the codes of the episode that it starts from: those have seen the future. Codes come from the prior, or follow those of
-other episodes that were near (see `code_bank`).
+the codes of the episode that it starts from: those have seen the future. Codes follow those of training episodes that
+were near (see `code_bank`).
 
 Where no episode has actions, codes stand for all that a latent does not tell of the next one. How many dimensions that
 takes is asked of the data: as many principal directions of what a linear step leaves unexplained as hold 99 % of it.
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from phaseb.config.latents import LatentActionsConfig
 from phaseb.errors import DivergenceError
-from phaseb.latents.code_bank import CodeBank, Following
+from phaseb.latents.code_bank import MOST, CodeBank, Following
 from phaseb.latents.decoder import solve_linear
 from phaseb.seeding import derive_seed, torch_generator
 
@@ -71,12 +71,6 @@ class LatentActions(nn.Module):
         """Real actions (M, A) in [-1, 1] of squashed codes at z."""
         return torch.tanh(self.action_decoder(torch.cat([z, code], dim=-1)))
 
-    @torch.no_grad()
-    def sample_prior(self, z: Tensor, generator: torch.Generator) -> Tensor:
-        """Actions for generation, (M, A) real ones where known, else codes (M, U), drawn from p(u | z)."""
-        code = torch.tanh(_draw(*self.prior_of(z), generator))
-        return self.decode_action(z, code) if self.action_size else code
-
     def follow(self, generator: torch.Generator) -> Callable[[Tensor, int], Tensor]:
         """Actions for generation as a policy of (latents (N, D), step): those that near training episodes went on with.
 
@@ -91,7 +85,9 @@ class LatentActions(nn.Module):
         return act
 
     def remember(self, z: Sequence[Tensor], seed: int) -> None:
-        """Keep the codes of training episodes, each (T+1, D), for `follow`."""
+        """Keep the codes of training episodes, each (T+1, D), for `follow`: of more than it holds an even draw."""
+        if sum(len(x) - 1 for x in z) > MOST:
+            z = [z[i] for i in torch.randperm(len(z), generator=torch_generator(seed, "bank")).tolist()]
         codes = [
             torch.tanh(_draw(*self.infer(x[:-1], x[1:]), torch_generator(seed, "bank", i))) for i, x in enumerate(z)
         ]

@@ -21,6 +21,7 @@ from phaseb.policy.batches import Batch, RunSpec
 from phaseb.policy.sac import Metrics
 from phaseb.policy.share import Levels, Share, Start, Trained
 from phaseb.precision import bfloat16_products, is_half
+from phaseb.runs.ahead import FEW_STEPS
 from phaseb.runs.collect import task_result
 from phaseb.runtime import spare_cpus
 
@@ -92,10 +93,11 @@ class ShareElsewhere:
         return task_result(answer)
 
 
-def places(resources: ResourcesConfig | None, context: LearnerContext) -> list[Start]:
+def places(resources: ResourcesConfig | None, context: LearnerContext, num_steps: int) -> list[Start]:
     """Where further shares may train: a process for each CPU that is left beside the learner's, up to
-    `resources.num_tasks` processes together. None beside several workers, which share the batches, or with a GPU."""
-    if resources is None or context.world_size > 1 or context.device.type != "cpu":
+    `resources.num_tasks` processes together. None beside several workers, which share the batches, with a GPU, or for
+    so few steps that they are over before another process has come."""
+    if resources is None or context.world_size > 1 or context.device.type != "cpu" or num_steps < FEW_STEPS:
         return []
     count = min(resources.num_tasks - 1, int(spare_cpus(resources) / resources.cpus_per_task))
     return [functools.partial(_start, resources.cpus_per_task)] * max(0, count)

@@ -257,7 +257,7 @@ def make_learner(config: PolicyConfig, data: PolicyData, context: LearnerContext
             source, context, made(data.transitions),
         )  # fmt: skip
         arms = tuple(replace(spec, follows=run in hook.followed) for run, spec in enumerate(data.arms))
-    levels, elsewhere = action_levels(data.real), places(data.resources, context)
+    levels, elsewhere = action_levels(data.real), places(data.resources, context, config.num_steps)
     learner = ArmsLearner(config, source, arms, context, hook, data.held_out, levels, elsewhere)
     source.accounting.start_from(np.zeros_like(source.accounting.books))  # a look at the shapes is no training
     if context.world_size > 1:

@@ -6,7 +6,7 @@ import re
 
 import pytest
 import yaml
-from program import STAGES, leftovers, lineage, phaseb, strict_json, write_config
+from program import STAGES, TINY, leftovers, lineage, phaseb, strict_json, write_config
 
 from phaseb.runs.ahead import FEW_STEPS
 
@@ -104,7 +104,7 @@ def test_workers_processes_beside_them_and_head_starts_make_what_one_process_mak
     folders = []
     for name, resources in (("alone", {}), ("spread", {"num_workers": 1, "num_tasks": 2})):
         folders.append(tmp_path / name)
-        long_enough = {"world_model": {"num_steps": FEW_STEPS}, "trust": {"num_steps": FEW_STEPS}}
+        long_enough = {name: {**TINY[name], "num_steps": FEW_STEPS} for name in ("world_model", "trust", "policy")}
         config = write_config(tmp_path, name, run={"dir": str(folders[-1])}, resources=resources, **long_enough)
         told = phaseb("run", "--config", config, cwd=tmp_path)
         assert told.returncode == 0, told.stderr

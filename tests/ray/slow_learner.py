@@ -3,9 +3,10 @@
 import time
 
 from phaseb.config.policy import AugmentationConfig, OfflineConfig, PolicyConfig
+from phaseb.runs.ahead import FEW_STEPS
 from phaseb.runs.policy import make_learner
 
-STEPS, BATCH = 48, 32
+STEPS, BATCH = FEW_STEPS, 32  # enough for other processes to take part
 POLICY = PolicyConfig(
     num_steps=STEPS, batch_size=BATCH, width=32, num_layers=1, runs_together=2, prefetch=10,
     augmentation=AugmentationConfig(enabled=False), offline=OfflineConfig(algorithm="sac", clone_share=0),

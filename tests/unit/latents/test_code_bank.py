@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from phaseb.config.latents import LatentActionsConfig
+from phaseb.latents import code_bank, latent_actions
 from phaseb.latents.code_bank import CodeBank, Following
 from phaseb.latents.latent_actions import fit_latent_actions, unexplained_dims
 from phaseb.seeding import torch_generator
@@ -107,6 +108,22 @@ def test_new_episodes_of_a_switching_plan_are_alike_and_no_copies():
     real = torch.stack(z)[..., 0]
     truth = float((torch.sign(real[:, 1:] - 0.5 * real[:, :-1]).diff(dim=1) == 0).float().mean())
     drawn = torch_generator(0, "prior")
-    afresh, followed = runs(lambda x, t: model.sample_prior(x, drawn)), runs(model.follow(torch_generator(0)))
+
+    def afresh(x, t):
+        mean, log_std = model.prior_of(x)
+        return torch.tanh(mean + log_std.exp() * torch.randn(mean.shape, generator=drawn))
+
+    followed = runs(model.follow(torch_generator(0)))
     assert abs(followed - truth) < 0.1
-    assert abs(followed - truth) < 0.5 * abs(afresh - truth)
+    assert abs(followed - truth) < 0.5 * abs(runs(afresh) - truth)
+
+
+def test_of_more_transitions_than_it_holds_it_keeps_episodes_of_all(monkeypatch):
+    for module in (code_bank, latent_actions):
+        monkeypatch.setattr(module, "MOST", 100)
+    z = [i + 0.1 * torch.randn(11, 2, generator=torch_generator(i)) for i in range(40)]
+    model = fit_latent_actions(LatentActionsConfig(num_steps=2), z, [None] * 40, seed=0)
+    episodes = model.bank.z[::10, 0].round().int().tolist()
+    assert len(model.bank.z) == 100
+    assert len(set(episodes)) == 10
+    assert max(episodes) > 20, "not the first ten alone"
