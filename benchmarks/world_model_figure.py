@@ -51,6 +51,7 @@ def main() -> None:
         result = json.loads(line)
         if not result["quick"]:
             name = result["row"] if result["source"] == "cell" else f"{result['source']}: {result['row']}"
+            name += "" if result["train"] == 50 else f", {result['train']} episodes"
             rows.setdefault(name, []).append(result["judge_0.0"])
     options.out.write_text(draw(rows))
     print(f"{len(rows)} rows -> {options.out}")
