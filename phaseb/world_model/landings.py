@@ -160,7 +160,7 @@ class Processes:
         self.config, self.transitions = config, transitions
         self.directions = directions_of(model).cpu()
         self.events = Events.in_model(model).to("cpu")
-        self.found: list[tuple[Kind, GaussianProcess, NDArray[np.int64]]] = []
+        self.found: list[tuple[Kind, GaussianProcess, Tensor]] = []
         if not len(self.directions):
             return
         most = min(config.rows, int((MOST_COVARIANCES / len(self.directions)) ** 0.5))
@@ -187,7 +187,7 @@ class Processes:
             off = np.abs(moves - fit(FEW).mean()(torch.from_numpy(inputs).float()).double().numpy())
             kept = (off <= np.maximum(OUTLIERS * np.median(off[kept], 0), FINEST)).all(1)
         if kept.sum() >= c.least:
-            self.found.append((kind, fit(len(index)), index[kept]))
+            self.found.append((kind, fit(len(index)), torch.from_numpy(index[kept])))
 
     def landings(self, said: Tensor) -> Landings:
         """Those that are sharper than the networks.
@@ -198,8 +198,8 @@ class Processes:
         """
         made = []
         for kind, process, index in self.found:
-            truth = self.transitions.after[torch.from_numpy(index)][:, self.directions]
-            of_networks = said[:, torch.from_numpy(index)][..., self.directions]
+            truth = self.transitions.after[index][:, self.directions]
+            of_networks = said[:, index][..., self.directions]
             landed = truth - torch.from_numpy(process.left_out()).float()
             errors = [(x - truth).abs().flatten(0, -2).median(0).values for x in (landed, of_networks)]
             apart = MAD * (of_networks - landed).abs().flatten(0, 1).median(0).values

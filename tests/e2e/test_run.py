@@ -67,7 +67,10 @@ def test_the_books_tell_every_transition_that_was_drawn(finished, results):
 
 
 def test_progress_goes_to_stderr_without_warnings_or_traces(finished):
-    told = finished.process.stderr
+    assert_progress_alone(finished.process.stderr)
+
+
+def assert_progress_alone(told: str) -> None:
     for stage in STAGES:
         assert re.search(rf"^{stage} +\d+ s", told, re.MULTILINE), told
     assert not re.search(r"warning|traceback|\x1b", told, re.IGNORECASE), told
@@ -108,6 +111,7 @@ def test_workers_processes_beside_them_and_head_starts_make_what_one_process_mak
         config = write_config(tmp_path, name, run={"dir": str(folders[-1])}, resources=resources, **long_enough)
         told = phaseb("run", "--config", config, cwd=tmp_path)
         assert told.returncode == 0, told.stderr
+        assert_progress_alone(told.stderr)
     alone, spread = (lineage(folder)["stages"] for folder in folders)
     for stage, output in (("encode", "latents"), ("judge", "judges.json"), ("evaluate", "evaluation"),
                           ("evaluate", "promotion.json")):  # fmt: skip

@@ -190,7 +190,7 @@ def test_what_is_of_a_kind_that_no_event_tells_is_left_out(few, monkeypatch):
     known = Transitions(*(torch.from_numpy(x).float() for x in (y, actions, after)))
     low = Transitions(model.inner(known.y), known.actions, model.inner(known.after))
     ((_, _, index),) = Processes(LandingsConfig(least=12, fitted=40, steps=30), model, low, 0).found
-    assert set(index) == set(np.flatnonzero(~odd))
+    assert set(index.tolist()) == set(np.flatnonzero(~odd).tolist())
 
 
 def test_processes_found_before_training_are_those_found_after_it():
