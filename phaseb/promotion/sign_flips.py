@@ -14,6 +14,9 @@ from scipy import stats
 from phaseb.seeding import numpy_generator
 
 NUM_FLIPS = 10_000
+TIE = 1e-5
+"""Share of the largest sum there can be below which two courses are tied: their sums are in single precision. Of few
+pairs that all point one way the observed course is itself the farthest, and must not count as beyond it."""
 
 
 def spent(share: float, alpha: float) -> float:
@@ -50,7 +53,8 @@ class SignFlips:
         still = np.sort(sums[self._open])
         if may_cross < 1 or not len(still):
             return float("inf")
-        bar = float(still[max(len(still) - 1 - may_cross, 0)])
+        tie = TIE * float(np.abs(differences).sum())
+        bar = float(still[max(len(still) - 1 - may_cross, 0)]) + tie
         self._open &= sums <= bar
         return _studentised(bar, differences)
 

@@ -75,6 +75,20 @@ def test_few_pairs_and_pairs_of_one_size_are_never_enough():
     assert SignFlips(8, 0.05).critical(np.zeros(8)) == np.inf
 
 
+@pytest.mark.parametrize("looks", [(2, 5, 7), (3, 5, 8), (8, 17, 25)])
+def test_alike_policies_are_told_apart_no_more_often_than_alpha_with_few_pairs_too(looks):
+    """Of two pairs that agree, which chance gives every other time, the farthest course is the observed one itself."""
+    g, crossed, trials = np.random.default_rng(5), 0, 800
+    for _ in range(trials):
+        differences, test = 100 * g.standard_t(3, looks[-1]), SignFlips(looks[-1], 0.05)
+        for n in looks:
+            seen = differences[:n]
+            if np.sqrt(n) * seen.mean() / seen.std(ddof=1) > test.critical(seen):
+                crossed += 1
+                break
+    assert crossed / trials < 0.05 + 3 * np.sqrt(0.05 * 0.95 / trials)
+
+
 def test_looks_share_the_error():
     """Looking early makes the last limit higher than looking once, but by less than adding the errors up would."""
     differences = np.random.default_rng(2).standard_normal(60)
