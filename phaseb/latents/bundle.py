@@ -179,9 +179,10 @@ class EncoderBundle:
 
     @torch.no_grad()
     def _features(self, frames: NDArray[np.uint8]) -> Tensor:
-        """(M, H, W, C) uint8 to (M, F)."""
-        parts = torch.split(torch.from_numpy(np.ascontiguousarray(frames)), FRAMES_AT_ONCE)
-        return torch.cat([self.encoder.features(part.to(self.device)) for part in parts])
+        """(M, H, W, C) uint8 to (M, F); frames out of the object store cannot be written, so parts are copies."""
+        firsts = range(0, max(1, len(frames)), FRAMES_AT_ONCE)
+        parts = (torch.tensor(frames[first : first + FRAMES_AT_ONCE], device=self.device) for first in firsts)
+        return torch.cat([self.encoder.features(part) for part in parts])
 
     @torch.no_grad()
     def _candidates(self, state: NDArray[np.float32] | None, stacked: Tensor | None) -> Tensor:

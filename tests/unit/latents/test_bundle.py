@@ -1,5 +1,6 @@
 """The frozen encoder as others use it: batch and live agree, what is saved is what is loaded, statistics are frozen."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -62,6 +63,22 @@ def test_stacking_sees_the_last_frames_and_no_others(small_config, episodes):
     changed[5] = 255 - changed[5]
     difference = np.abs(bundle.encode_episode(replace(episode, frames=changed)) - bundle.encode_episode(episode)).max(1)
     assert set(np.flatnonzero(difference > 1e-6)) == {5, 6, 7}
+
+
+def test_episodes_out_of_the_object_store_are_encoded_without_a_word(small_config, episodes):
+    """They cannot be written, which torch warns of once a process."""
+    bundle, episode = make_bundle(small_config, episodes[:6]), episodes[0]
+    read_only = replace(episode, state=episode.state.view(), frames=episode.frames.view())
+    for array in (read_only.state, read_only.frames):
+        array.flags.writeable = False
+    torch.set_warn_always(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            encoded = bundle.encode_episode(read_only)
+    finally:
+        torch.set_warn_always(False)
+    np.testing.assert_array_equal(encoded, bundle.encode_episode(episode))
 
 
 def test_standardised_on_the_training_episodes_and_frozen(small_config, episodes):
