@@ -4,7 +4,6 @@ Leave one brick out: train the shipped arm without the brick (encoder, world mod
 what is lost. A cheaper estimate, whose transitions the policy lives by, stands beside it with their rank correlation.
 """
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,14 +12,13 @@ from typing import Any
 import numpy as np
 import ray
 from numpy.typing import NDArray
-from scipy import stats
 
 from phaseb.bricks.credit import Recorded, agreement, credited
 from phaseb.config.root import Config
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
 from phaseb.latents.bundle import EncoderBundle
-from phaseb.metrics import read_metrics
+from phaseb.metrics import mean_interval, read_metrics
 from phaseb.policy.actor import Actor
 from phaseb.policy.evaluation import Row, aggregate
 from phaseb.policy.fqe import fitted_q_evaluation
@@ -144,21 +142,28 @@ def _left_out(
 
 
 def _in_physics(context: StageContext, arm: str, folder: Store) -> dict[str, Any]:
-    """Net value an hour, whole less without, over the evaluation's episodes, with a paired interval."""
+    """Net value an hour, whole less without, over the evaluation's episodes.
+
+    The interval is over policy seeds, paired: training anew without a brick has luck of its own, which no number of
+    episodes shows. One seed has an interval over its episodes only.
+    """
     config, store = context.config, context.store
     first, count = config.evaluation.first_seed, config.evaluation.num_episodes
     task = ray.remote(num_cpus=config.resources.cpus_per_task)(play)
     seeds = range(config.arms.num_seeds)
     waiting = [task.remote(config, store, arm, s, list(range(first, first + count)), False, folder) for s in seeds]
-    without: list[Row] = [row for part in waiting for row in task_result(part)]
-    whole = [r for s in seeds for r in read_metrics(store.folder("evaluation", arm, str(s)), "episodes.parquet")]
-    unit = unit_of([*whole, *without])
-    (all_of_it, influence), (rest, other) = (rate(rows, config.valuation, unit) for rows in (whole, without))
-    error = float((influence - other).std(ddof=1)) / math.sqrt(len(influence))
-    half = float(stats.t.ppf(0.5 + config.evaluation.confidence / 2, len(influence) - 1)) * error
-    lost = all_of_it - rest
-    return {"difference": lost, "low": lost - half, "high": lost + half, "unit": unit,
-            "without": aggregate(without, config.valuation)}  # fmt: skip
+    without: list[list[Row]] = [task_result(part) for part in waiting]
+    whole = [read_metrics(store.folder("evaluation", arm, str(s)), "episodes.parquet") for s in seeds]
+    unit = unit_of([row for rows in (*whole, *without) for row in rows])
+    rates = [[rate(rows, config.valuation, unit) for rows in side] for side in (whole, without)]
+    lost = [value - rest for (value, _), (rest, _) in zip(*rates, strict=True)]
+    confidence = config.evaluation.confidence
+    difference, low, high = mean_interval(lost, confidence)
+    if len(lost) == 1:
+        ((_, influence),), ((_, other),) = rates
+        _, low, high = mean_interval(difference + influence - other, confidence)
+    told = aggregate([row for rows in without for row in rows], config.valuation)
+    return {"difference": difference, "low": low, "high": high, "unit": unit, "by_seed": lost, "without": told}
 
 
 def _by_estimate(context: StageContext, arm: str, folder: Store) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from html import unescape
 import numpy as np
 import pytest
 from program import strict_json
+from scipy import stats
 
 
 @pytest.fixture
@@ -23,7 +24,12 @@ def test_each_brick_is_left_out_once(told, command):
     total = sum(members.values())
     for row in found["bricks"]:
         assert row["left"] == total - row["episodes"]
-        assert row["loss"]["low"] <= row["loss"]["difference"] <= row["loss"]["high"]
+        lost = row["loss"]["by_seed"]
+        assert len(lost) == len(list((root / "policy" / found["arm"]).iterdir())) > 1
+        error = np.std(lost, ddof=1) / np.sqrt(len(lost))
+        half = stats.t.ppf(0.975, len(lost) - 1) * error
+        expected = [np.mean(lost), np.mean(lost) - half, np.mean(lost) + half]
+        assert [row["loss"][name] for name in ("difference", "low", "high")] == pytest.approx(expected)
         assert sum(row["operators"].values()) == row["episodes"]
         actor = root / "worth" / row["brick"] / found["arm"] / "0" / "meta.json"
         whole = root / "policy" / found["arm"] / "0" / "meta.json"
