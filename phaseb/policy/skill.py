@@ -88,12 +88,18 @@ class Forecasts:
         self.rolled = imagine(starts, lambda z, t: actions[:, t].to(z), horizon, torch_generator(seed, "forecast"))
 
     def disagreement_limits(self, quantile: float) -> NDArray[np.float64]:
-        """(T,) quantile of the model's disagreement after each step where the actions are the data's own."""
+        """(T,) quantile of the model's disagreement after each step where the actions are the data's own.
+
+        A limit is at most the largest finite disagreement: what nothing is known of (an infinite one) is always beyond,
+        however often recorded actions lead there.
+        """
         uncertainty = self.rolled.uncertainty.detach().cpu().numpy().astype(np.float64)
-        return np.array([
-            np.quantile(column[here], quantile) if here.any() else -np.inf
-            for column, here in zip(uncertainty.T, self.valid.T, strict=True)
-        ])  # fmt: skip
+        limits = np.full(uncertainty.shape[1], -np.inf)
+        for t, (column, here) in enumerate(zip(uncertainty.T, self.valid.T, strict=True)):
+            known = column[here & np.isfinite(column)]
+            if known.size:
+                limits[t] = np.quantile(column[here].clip(max=known.max()), quantile)
+        return limits
 
     def skills(
         self, tolerance: float, limits: NDArray[np.floating] | None = None

@@ -7,6 +7,7 @@ import torch
 
 from phaseb.config.policy import AugmentationConfig
 from phaseb.episodes.trajectories import Trajectories
+from phaseb.policy.augmentation import accepted_steps
 from phaseb.policy.skill import Forecasts, followed_steps
 from phaseb.seeding import numpy_generator
 
@@ -122,6 +123,25 @@ def test_limits_are_quantiles_over_the_windows_that_exist(recorded):
     short = recorded.select(recorded.lengths == 5)
     assert Forecasts(model(), short, 6, 0).disagreement_limits(0.9)[5] == -np.inf, "nothing is known of step 6"
     assert followed_steps(CONFIG, Forecasts(model(), short, 6, 0).skills(0.1)) == 5
+
+
+@pytest.mark.parametrize("unknown", [0.02, 0.5, 1.0])
+def test_what_nothing_is_known_of_is_beyond_any_limit(recorded, unknown):
+    """However often recorded actions lead there: a quantile of infinities would let all of it pass, or be no number."""
+
+    def imagine(z0, actions, horizon, generator):
+        rolled = model()(z0, actions, horizon, generator)
+        rolled.uncertainty[: round(unknown * len(z0))] = torch.inf
+        return rolled
+
+    forecasts = Forecasts(imagine, recorded, 6, 0)
+    limits = forecasts.disagreement_limits(0.99)
+    np.testing.assert_array_equal(limits, np.arange(6.0) if unknown < 1 else np.full(6, -np.inf))
+    beyond = np.full((1, 6), np.inf)
+    assert accepted_steps(beyond, np.zeros((1, 6)), limits) == 0
+    if unknown < 1:
+        assert followed_steps(CONFIG, forecasts.skills(0.1, limits)) == 6, "and what is known is followed"
+
 
 
 def test_a_model_that_tells_the_first_reward_badly_is_not_followed_at_all():
