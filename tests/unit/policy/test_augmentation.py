@@ -64,6 +64,26 @@ def branched(sink, weigh=None, config=CONFIG):
     return BranchedRollouts(config, imagine, real(), SPECS, ("trust_weighted",), weigh, sink, seed=3, model="abc")
 
 
+def test_rollouts_end_before_what_nothing_is_known_of_and_carry_no_infinity():
+    """A gate multiplies what lies beyond an end by zero, which makes no number of an infinite uncertainty."""
+
+    def lost(z0, actions, horizon, generator):
+        rolled = imagine(z0, actions, horizon, generator)
+        rolled.uncertainty[::3, 2:] = torch.inf
+        return rolled
+
+    plan = CONFIG.model_copy(update={"cut_quantile": 1.0})
+    sink = Sink()
+    arms = ("trust_weighted",)
+    hook = BranchedRollouts(plan, lost, real(), SPECS, arms, lambda r: 1 - 0 * r.uncertainty, sink, seed=3)
+    hook.generate(0, actors())
+    (made,) = sink.held[1]
+    assert len(made)
+    assert (made.lengths[::3] <= 2).all()
+    assert np.isfinite(made.uncertainty).all()
+    assert np.isfinite(made.weights).all()
+
+
 def test_rollouts_branch_from_real_states_under_each_run_s_own_policy():
     sink = Sink()
     branched(sink).generate(500, actors())
