@@ -156,7 +156,7 @@ class BranchedRollouts:
             z=_array(rolled.z)[kept], actions=_array(rolled.actions)[kept], rewards=rewards[kept].astype(np.float32),
             terminals=terminals[kept], lengths=lengths[kept], ids=ids, splits=("train",) * len(kept),
             lineage=_lineage(start, (self.model,) * len(kept)),
-            start_step=steps[kept], uncertainty=np.where(np.isfinite(uncertainty), uncertainty, 0)[kept],  # if not, cut
+            start_step=steps[kept], uncertainty=uncertainty[kept],
         )  # fmt: skip
         return weighted(rollouts, self.weigh)
 

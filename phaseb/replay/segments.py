@@ -177,6 +177,8 @@ def from_trajectories(
         spread = default if value is None else (value[:, None] if value.ndim == 1 else value)
         table[:, :-1, schema.weight(name)] = spread
     lengths = trajectories.lengths.astype(np.int64)
+    # The row behind an episode's last transition is an observation only, whatever its arrays are padded with.
+    table[np.arange(num), lengths, schema.latent_size :] = 0.0
     kept = np.arange(steps + 1)[None] <= lengths[:, None]
     return Segments(
         schema=schema, rows=table.reshape(-1, schema.width) if kept.all() else table[kept], lengths=lengths,

@@ -44,7 +44,7 @@ def work(context: StageContext) -> dict[str, Any]:
     config, store = context.config, context.store
     manifest = store.read_json("bricks", "manifest.json")
     arm = str(store.read_json("promotion.json")["shipped"])
-    train = fit_sample(context.config, context.store, "train")
+    train = fit_sample(config, store, "train")
     brick_of = brick_of_episodes(store)
     labels = np.array([brick_of[name] for name in train.ids])
     counts = Counter(brick_of.values())
@@ -104,7 +104,7 @@ def _estimate(
     brick = np.repeat([names.index(label) for label in labels], train.lengths)
     recorded = Recorded(train.z[:, :-1][mask], train.actions[mask], brick)
     if config.environment.id == "none":
-        lived = fit_sample(context.config, context.store, "dev")
+        lived = fit_sample(config, store, "dev")
         z = lived.z[:, :-1][lived.mask]
         actors = [Actor.load(store.folder("policy", arm, str(s))) for s in range(config.arms.num_seeds)]
         parts = [credited((z, actor.act(z)), recorded, len(names), config.worth.neighbours) for actor in actors]
@@ -169,7 +169,7 @@ def _in_physics(context: StageContext, arm: str, folder: Store) -> dict[str, Any
 def _by_estimate(context: StageContext, arm: str, folder: Store) -> dict[str, Any]:
     """The same by fitted Q evaluation, in returns."""
     config, store = context.config, context.store
-    held_out = fit_sample(context.config, context.store, "dev")
+    held_out = fit_sample(config, store, "dev")
     seeds = range(config.arms.num_seeds)
     homes = [store.folder("policy"), folder]
     actors = [Actor.load(home.folder(arm, str(s))) for home in homes for s in seeds]

@@ -7,12 +7,15 @@ import torch
 
 from phaseb.checkpoint import flatten, load_checkpoint, save_checkpoint, unflatten
 from phaseb.config.policy import AugmentationConfig
+from phaseb.config.replay import ReplayConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.policy.actor import Actor
 from phaseb.policy.augmentation import BranchedRollouts, accepted_steps
 from phaseb.policy.batches import RunSpec
 from phaseb.policy.beside import RolloutsBeside
 from phaseb.policy.networks import ActorStack, make_stack
+from phaseb.replay.local import LocalReplay
+from phaseb.replay.schema import TransitionSchema
 from phaseb.storage import Store
 
 PATIENCE_S = 30
@@ -64,24 +67,22 @@ def branched(sink, weigh=None, config=CONFIG):
     return BranchedRollouts(config, imagine, real(), SPECS, ("trust_weighted",), weigh, sink, seed=3, model="abc")
 
 
-def test_rollouts_end_before_what_nothing_is_known_of_and_carry_no_infinity():
-    """A gate multiplies what lies beyond an end by zero, which makes no number of an infinite uncertainty."""
+def test_rollouts_end_before_what_nothing_is_known_of_and_enter_a_replay():
 
     def lost(z0, actions, horizon, generator):
         rolled = imagine(z0, actions, horizon, generator)
         rolled.uncertainty[::3, 2:] = torch.inf
         return rolled
 
-    plan = CONFIG.model_copy(update={"cut_quantile": 1.0})
-    sink = Sink()
-    arms = ("trust_weighted",)
-    hook = BranchedRollouts(plan, lost, real(), SPECS, arms, lambda r: 1 - 0 * r.uncertainty, sink, seed=3)
-    hook.generate(0, actors())
+    plan, sink = CONFIG.model_copy(update={"cut_quantile": 1.0}), Sink()
+    BranchedRollouts(plan, lost, real(), SPECS, ("trust_weighted",), None, sink, seed=3).generate(0, actors())
     (made,) = sink.held[1]
-    assert len(made)
+    assert len(made) == CONFIG.starts
     assert (made.lengths[::3] <= 2).all()
-    assert np.isfinite(made.uncertainty).all()
-    assert np.isfinite(made.weights).all()
+    assert np.isinf(made.uncertainty).any(), "beyond their ends"
+    replay = LocalReplay(TransitionSchema(3, 2), ReplayConfig())
+    replay.insert(made, "synthetic")
+    assert replay.num_transitions == made.lengths.sum()
 
 
 def test_rollouts_branch_from_real_states_under_each_run_s_own_policy():

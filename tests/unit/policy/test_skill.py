@@ -143,7 +143,6 @@ def test_what_nothing_is_known_of_is_beyond_any_limit(recorded, unknown):
         assert followed_steps(CONFIG, forecasts.skills(0.1, limits)) == 6, "and what is known is followed"
 
 
-
 def test_a_model_that_tells_the_first_reward_badly_is_not_followed_at_all():
     """As the report's recipe: its reward skill is low at once and then fades slowly."""
 
