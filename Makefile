@@ -15,7 +15,7 @@ export SDL_VIDEODRIVER := dummy
 demo: install
 	$(BIN)/phaseb run --config configs/demo.yaml
 
-# Ray and the program mostly wait for processes to start: side by side they take two thirds of the time.
+# Tests on Ray and of the program mostly wait for processes to start, which they can do side by side.
 test: install lint unit
 	$(MAKE) --no-print-directory --jobs=2 ray e2e
 

@@ -12,6 +12,7 @@ from phaseb.notation import duration, number
 
 PLAIN_EVERY_S = 10.0
 BAR_CELLS = 20
+DETAIL_CHARACTERS = 110
 COUNTS = {"step", "num_steps", "seconds", "rungs", "of"}
 """Progress metrics that the bar tells already."""
 KEY_METRICS = {
@@ -102,4 +103,8 @@ def _bar(share: float) -> str:
 
 
 def _brief(metrics: Mapping[str, Any]) -> str:
-    return "  ".join(f"{name} {number(value)}" for name, value in metrics.items())[:110]
+    """As many of them, from the first on, as a line holds: half a number would be another number."""
+    told = [f"{name} {number(value)}" for name, value in metrics.items()]
+    while len(line := "  ".join(told)) > DETAIL_CHARACTERS:
+        told.pop()
+    return line

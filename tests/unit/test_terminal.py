@@ -40,6 +40,15 @@ def test_the_line_says_stage_bar_rate_and_time_left(clock):
     assert "2/5" in seen.line({"rungs": 2, "of": 5})
 
 
+def test_what_does_not_fit_is_left_out_whole(clock):
+    """Half a number would be another number."""
+    seen, _ = view(False)
+    seen.on_stage_start("policy")
+    many = {f"policy/action_mse/trust_weighted/{i}": 0.123456 for i in range(9)}
+    told = seen.line({"step": 1, "num_steps": 10, **many}).split("1/10  ")[1].rsplit("  (", 1)[0]
+    assert told == "  ".join(f"{name} 0.123" for name in list(many)[:2])
+
+
 def test_where_there_is_no_terminal_lines_are_plain_and_few(clock):
     seen, out = view(False)
     seen.on_stage_start("encode")
