@@ -29,14 +29,14 @@ class Inventory:
 
     Attributes:
         episodes: recorded episodes.
-        rows: recorded rows of actions.
+        rows: recorded rows of actions; None where nothing counts them.
         left_out: the rows that become no step.
         columns: recorded columns that no episode holds.
         notes: what was decided about the data, a sentence each.
     """
 
     episodes: int
-    rows: int
+    rows: int | None
     left_out: tuple[LeftOut, ...] = ()
     columns: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -55,15 +55,16 @@ def summarise(inventory: Inventory, episodes: int, steps: int) -> str:
         episodes, steps: what was written.
     """
     left = [_describe(part) for part in inventory.left_out]
+    rows = steps + sum(part.rows for part in inventory.left_out) if inventory.rows is None else inventory.rows
     missing = (
         inventory.episodes - episodes - sum(part.episodes for part in inventory.left_out),
-        inventory.rows - steps - sum(part.rows for part in inventory.left_out),
+        rows - steps - sum(part.rows for part in inventory.left_out),
     )
     if missing != (0, 0):
         left.append(f"{missing[0]} episodes and {missing[1]} rows that the data count and do not hold")
     if inventory.columns:
         left.append(f"columns {listed(inventory.columns)}")
-    line = f"imported {episodes} of {inventory.episodes} episodes, {steps} of {inventory.rows} rows"
+    line = f"imported {episodes} of {inventory.episodes} episodes, {steps} of {rows} rows"
     if left:
         line += f"; left out: {', '.join(left)}"
     return "; ".join([line, *inventory.notes])
