@@ -55,16 +55,16 @@ def summarise(inventory: Inventory, episodes: int, steps: int) -> str:
         episodes, steps: what was written.
     """
     left = [_describe(part) for part in inventory.left_out]
-    rows = steps + sum(part.rows for part in inventory.left_out) if inventory.rows is None else inventory.rows
     missing = (
         inventory.episodes - episodes - sum(part.episodes for part in inventory.left_out),
-        rows - steps - sum(part.rows for part in inventory.left_out),
+        0 if inventory.rows is None else inventory.rows - steps - sum(part.rows for part in inventory.left_out),
     )
     if missing != (0, 0):
         left.append(f"{missing[0]} episodes and {missing[1]} rows that the data count and do not hold")
     if inventory.columns:
         left.append(f"columns {listed(inventory.columns)}")
-    line = f"imported {episodes} of {inventory.episodes} episodes, {steps} of {rows} rows"
+    of_all = "" if inventory.rows is None else f" of {inventory.rows}"
+    line = f"imported {episodes} of {inventory.episodes} episodes, {steps}{of_all} rows"
     if left:
         line += f"; left out: {', '.join(left)}"
     return "; ".join([line, *inventory.notes])

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from phaseb.episodes.actions import ActionScale
 from phaseb.episodes.episode import Episode
+from phaseb.episodes.state_columns import from_tag
 from phaseb.errors import DataError
 
 COUNTED = ("good_units", "errors", "duration_h")
@@ -21,11 +22,13 @@ class Census:
     Attributes:
         lengths: steps of each episode, by split.
         action_sizes: every number of action dimensions that was seen.
+        state_columns: name and width of what the first episode's state is made of; empty where it is not known.
     """
 
     def __init__(self) -> None:
         self.lengths = {split: array("l") for split in ("train", "dev", "test")}
         self.action_sizes: set[int] = set()
+        self.state_columns: list[tuple[str, int]] = []
         self._metrics = {name: array("d") for name in COUNTED}
         self._low: NDArray[np.float32] | None = None
         self._high: NDArray[np.float32] | None = None
@@ -38,6 +41,8 @@ class Census:
         return seen
 
     def add(self, episode: Episode) -> None:
+        if not any(self.lengths.values()):
+            self.state_columns = from_tag(episode.tags)
         self.lengths[episode.split].append(len(episode))
         if episode.actions is not None:
             self.action_sizes.add(episode.actions.shape[1])

@@ -3,21 +3,25 @@
 Either way they go into shards as they come: this process holds none, only some numbers of each.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import ray
 
+from phaseb import logs
 from phaseb.config.episodes import COLLECTED
 from phaseb.config.root import Config
 from phaseb.episodes.actions import ActionScale
 from phaseb.episodes.episode import Split
 from phaseb.episodes.imports import import_episodes
+from phaseb.episodes.inventory import Inventory, summarise
 from phaseb.episodes.parquet_file import read_stamp
 from phaseb.episodes.shards import clear_shards, iter_episodes, shard_name, write_shard
 from phaseb.episodes.sources import fingerprints
 from phaseb.episodes.splits import choose_splits, require_steps
+from phaseb.episodes.state_columns import check_order
 from phaseb.errors import DataError, PhasebError
 from phaseb.runs.census import Census
 from phaseb.runs.environments import make_environment
@@ -30,11 +34,14 @@ SCALE = ("episodes", "action_scale.json")
 
 def work(context: StageContext) -> dict[str, Any]:
     config, store = context.config, context.store
+    inventory: Inventory | None = None
     if config.episodes.source in COLLECTED:
         _record(context)
     else:
-        _import(context)
+        inventory = _import(context)
     seen = Census.of(iter_episodes(store.folder("episodes"), frames=False))
+    if inventory is not None:
+        _say(inventory, seen)
     require_steps(seen.lengths["train"], config.synthesis.horizon)
     scale = _action_scale(config, seen)
     store.write_json(scale.to_json() if scale else None, *SCALE)
@@ -84,13 +91,23 @@ def record_shard(
     return len(made)
 
 
-def _import(context: StageContext) -> None:
-    """Episodes of files, streamed into shards by actors."""
+def _import(context: StageContext) -> Inventory:
+    """Episodes of files, streamed into shards by actors; returns what the files hold and what is left out."""
     config, target = context.config, context.store.folder("episodes")
+    found: list[Inventory] = []
     import_episodes(
         config.episodes, target, config.run.seed, config.resources,
-        lambda done, total: context.progress({"shards": float(done)}),
+        lambda done, total: context.progress({"shards": float(done)}), found.append,
     )  # fmt: skip
+    return found[0]
+
+
+def _say(inventory: Inventory, seen: Census) -> None:
+    """One line on what came in; a warning where anything did not."""
+    lengths = [steps for split in seen.lengths.values() for steps in split]
+    line = summarise(inventory, len(lengths), sum(lengths))
+    is_whole = inventory.is_whole and len(lengths) == inventory.episodes
+    logs.event(line, logging.INFO if is_whole and inventory.rows in (None, sum(lengths)) else logging.WARNING)
 
 
 def task_result(reference: Any) -> Any:
@@ -115,7 +132,10 @@ def _action_scale(config: Config, seen: Census) -> ActionScale | None:
     if environment is None:
         return seen.action_range()
     low, high = environment.action_low, environment.action_high
-    environment.close()
+    try:
+        check_order(seen.state_columns, getattr(environment, "state_names", ()), config.environment.id)
+    finally:
+        environment.close()
     if seen.action_sizes != {len(low)}:
         raise DataError(
             f"the episodes' actions have {sorted(seen.action_sizes)} dimensions, environment {config.environment.id} "

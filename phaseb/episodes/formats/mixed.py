@@ -7,7 +7,8 @@ from typing import Any
 
 from phaseb.config.episodes import EpisodesConfig
 from phaseb.episodes.episode import Episode
-from phaseb.episodes.sources import Entry, open_source
+from phaseb.episodes.inventory import Inventory, LeftOut
+from phaseb.episodes.sources import Entry, inventory_of, open_source
 from phaseb.errors import DataError
 from phaseb.seeding import derive_seed
 
@@ -27,7 +28,7 @@ class Source:
         listed = [list(source.entries()) for source in self._sources]
         for name, entries in zip(self._names, listed, strict=True):
             if not entries:
-                raise DataError(f"{name} holds no episodes to mix")
+                raise DataError(f"{name} holds no episodes to mix; take it out of episodes.parts")
         whole = min(len(entries) / part.weight for entries, part in zip(listed, config.parts, strict=True))
         counts = [max(1, int(whole * part.weight + 1e-9)) for part in config.parts]
         self._chosen = [
@@ -50,6 +51,21 @@ class Source:
             for index, episode in zip(rows, self._sources[part].read([self._chosen[i][1] for i in rows]), strict=True):
                 self._check(episode, part)
                 yield replace(episode, id=self._entries[index][0], tags={**episode.tags, "part": self._names[part]})
+
+    def inventory(self) -> Inventory:
+        """What the parts hold, and what of it is left out. Rows are not counted: only chosen episodes are read."""
+        found = [inventory_of(source) for source in self._sources]
+        left = [
+            replace(part, what=f"{name}: {part.what}")
+            for name, one in zip(self._names, found, strict=True) for part in one.left_out if part.episodes
+        ]  # fmt: skip
+        total = sum(one.episodes for one in found)
+        untaken = total - len(self._chosen) - sum(part.episodes for part in left)
+        if untaken:
+            left.append(LeftOut("what the weights of episodes.parts do not take", untaken))
+        columns = [f"{name}: {column}" for name, one in zip(self._names, found, strict=True) for column in one.columns]
+        notes = [f"{name}: {note}" for name, one in zip(self._names, found, strict=True) for note in one.notes]
+        return Inventory(total, None, tuple(left), tuple(columns), tuple(notes))
 
     def _check(self, episode: Episode, part: int) -> None:
         """See that all parts' episodes have the same kinds and sizes of columns."""
