@@ -21,23 +21,23 @@ def from_tag(tags: Mapping[str, str]) -> list[tuple[str, int]]:
     return [(str(name), int(width)) for name, width in json.loads(tags.get(TAG, "[]"))]
 
 
-def check_order(recorded: Columns, offered: Columns, environment: str) -> None:
+def check_order(recorded: Columns, offered: Columns, name: str) -> None:
     """See that columns of the same name lie at the same place of the state.
 
     Args:
         recorded: of the episodes; empty where their names are unknown.
-        offered: of the environment's observations; empty where it names none.
-        environment: its name.
+        offered: of the environment's observations, or of other episodes; empty where they are not named.
+        name: of the environment, or of the other episodes.
 
     Raises:
         DataError: naming the first column that lies elsewhere, and both orders.
     """
     places = dict(_places(offered))
-    for name, place in _places(recorded):
-        if name in places and places[name] != place:
+    for column, place in _places(recorded):
+        if column in places and places[column] != place:
             raise DataError(
-                f"the episodes' state is {_shown(recorded)}, environment {environment} shows {_shown(offered)}: "
-                f"{name!r} lies elsewhere; list the columns in the environment's order in episodes.columns.observation"
+                f"the episodes' state is {_shown(recorded)}, that of {name} is {_shown(offered)}: {column!r} lies "
+                "elsewhere; list the columns in that order in episodes.columns.observation"
             )
 
 

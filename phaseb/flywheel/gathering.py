@@ -10,12 +10,15 @@ from typing import Any
 import pyarrow.fs as pafs
 import ray
 
+from phaseb import logs
 from phaseb.config.flywheel import FlywheelConfig
 from phaseb.config.root import Config
 from phaseb.episodes.episode import Episode, Split
+from phaseb.episodes.inventory import summarise
 from phaseb.episodes.shards import digest, iter_episodes, write_episodes
-from phaseb.episodes.sources import open_source
+from phaseb.episodes.sources import inventory_of, open_source
 from phaseb.episodes.splits import choose_splits
+from phaseb.episodes.state_columns import check_order, from_tag
 from phaseb.errors import DataError, PhasebError
 from phaseb.flywheel.ledger import Ledger
 from phaseb.runs.collect import task_result
@@ -110,6 +113,7 @@ def _read(config: Config, ledger: Ledger, items: Mapping[str, str]) -> tuple[lis
             source = open_source(part)
             found = list(source.read(range(len(source.entries()))))
             _check_alike(ledger, found)
+            logs.event(summarise(inventory_of(source), len(found), sum(map(len, found))), file=name)
         except PhasebError as error:
             ledger.rejected.append({"name": name, "print": print_, "reason": str(error).splitlines()[0]})
             ledger.save()
@@ -128,10 +132,12 @@ def _check_alike(ledger: Ledger, found: Sequence[Episode]) -> None:
     """
     if not has_batch(ledger, 0) or not found:
         return
-    known = _shapes(next(iter_episodes(ledger.batch_of(0))))
+    first = next(iter_episodes(ledger.batch_of(0)))
+    known, order = _shapes(first), from_tag(first.tags)
     for episode in found:
         if _shapes(episode) != known:
             raise DataError(f"episode {episode.id} is of shapes {_shapes(episode)}, the others of {known}")
+        check_order(from_tag(episode.tags), order, "earlier generations")
 
 
 def _shapes(episode: Episode) -> dict[str, tuple[int, ...] | None]:

@@ -9,6 +9,7 @@ from phaseb.config.episodes import EpisodesConfig
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.inventory import Inventory, LeftOut
 from phaseb.episodes.sources import Entry, inventory_of, open_source
+from phaseb.episodes.state_columns import check_order, from_tag
 from phaseb.errors import DataError
 from phaseb.seeding import derive_seed
 
@@ -72,7 +73,7 @@ class Source:
         if self._first is None:
             number, inner = self._chosen[0]
             (first,) = self._sources[number].read([inner])
-            self._first = _sizes(first)
+            self._first, self._order = _sizes(first), from_tag(first.tags)
         differing = [name for name, size in _sizes(episode).items() if size != self._first[name]]
         if differing:
             name = differing[0]
@@ -80,6 +81,7 @@ class Source:
                 f"{self._names[part]}: episode {episode.id} has {name} of size {_sizes(episode)[name]}, "
                 f"{self._names[0]} has {self._first[name]}; map the columns of episodes.parts so that they agree"
             )
+        check_order(from_tag(episode.tags), self._order, self._names[0])
 
 
 def _drawn(part: int, entries: Sequence[Entry], count: int) -> list[int]:
