@@ -53,8 +53,8 @@ def check_frames(what: str, array: NDArray[Any]) -> Frames:
     """
     channels = (1, 3, 4)
     if array.dtype != np.uint8 or array.ndim != 4:
-        raise DataError(f"{what} is {array.dtype}{array.shape}, wanted uint8 (rows, height, width, channels); save 8-bit"
-                        " pictures, or choose another episodes.columns.image")  # fmt: skip
+        raise DataError(f"{what} is {array.dtype}{array.shape}, wanted uint8 (rows, height, width, channels); save "
+                        "8-bit pictures, or choose another episodes.columns.image")  # fmt: skip
     if array.shape[3] in channels:
         return array
     if array.shape[1] in channels:

@@ -42,7 +42,7 @@ class Source:
         self._name = self._store.root.rpartition("/")[2]
         with naming(self._store, "meta/info.json"):
             info = self._store.read_json("meta", "info.json")
-            self.features: dict[str, Any] = dict(info["features"])
+            self.features: Mapping[str, Any] = dict(info["features"])
             self._fps, self._version = float(info["fps"]), str(info["codebase_version"])
             self._paths = {kind: info.get(f"{kind}_path") or "" for kind in ("data", "video")}
             self._chunk = int(info.get("chunks_size", 1000))
@@ -87,7 +87,8 @@ class Source:
             notes.append(self._on_done())
         used = {*(wanted.observation or layout.observation), *(wanted.action or layout.action), wanted.image,
                 wanted.reward or layout.reward, wanted.success or layout.success, wanted.power_w, *_BOOKKEEPING,
-                wanted.terminal or layout.terminal or layout.done, layout.truncated, *layout.next_observation}  # fmt: skip
+                wanted.terminal or layout.terminal or layout.done, layout.truncated,
+                *layout.next_observation}  # fmt: skip
         listed = len(self._episodes) + len(self._short)
         rows = sum(int(row["length"]) for row in (*self._episodes, *self._short))
         return Inventory(

@@ -98,9 +98,9 @@ def _check_times(table: pa.Table, fps: float) -> float:
     steps = np.arange(table.num_rows)
     if "frame_index" in table.column_names:
         index = table["frame_index"].to_numpy()
-        if (index != steps).any():
-            raise DataError(f"has frame_index {index[np.argmax(index != steps)]} where row "
-                            f"{int(np.argmax(index != steps))} is: rows are lost or not in order; write it again")  # fmt: skip
+        at = int(np.argmax(index != steps))
+        if index[at] != at:
+            raise DataError(f"has frame_index {index[at]} in row {at}: rows are lost or not in order; write it again")
     if "timestamp" not in table.column_names:
         return 0.0
     times = table["timestamp"].to_numpy().astype(np.float64).reshape(-1)

@@ -39,8 +39,8 @@ class Source:
                 raise DataError("is not of Minari; set episodes.path to the folder that holds Minari's data")
             self._total, self._format = meta["total_episodes"], meta.get("data_format", "hdf5")
             if self._format not in ("hdf5", "arrow", "parquet"):
-                raise DataError(f"is of Minari's format {self._format!r}, which is not read; write it as hdf5, arrow or "
-                                "parquet")  # fmt: skip
+                raise DataError(f"is of Minari's format {self._format!r}, which is not read; write it as hdf5, "
+                                "arrow or parquet")  # fmt: skip
             if self._total < 1:
                 raise DataError("counts no episodes; record some, or set another episodes.path")
             index = "_index_{}" if self._format == "hdf5" else "{}"

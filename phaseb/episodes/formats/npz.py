@@ -145,7 +145,8 @@ def _episodes(
     lengths, ended = _lengths(arrays, num, steps)
     metrics = {name: arrays[name].astype(np.float64) for name in METRICS if name in arrays}
     ids = arrays.get("ids", np.array([f"{file.removesuffix('.npz')}-{i:06d}" for i in range(num)]))
-    floats = {n: _floats(n, arrays[n]) for n in ("observations", "actions", "rewards") if n in arrays}
+    names = ("observations", "actions", "rewards")
+    floats: dict[str, NDArray[np.float32]] = {n: _floats(n, arrays[n]) for n in names if n in arrays}
 
     def cut(name: str, i: int, extra: int = 0) -> NDArray[np.float32] | None:
         return floats[name][i, : lengths[i] + extra] if name in floats else None
@@ -214,8 +215,8 @@ def _check_types(arrays: dict[str, NDArray[Any]]) -> None:
         if (array.dtype.kind == "U") != (name == "ids"):
             raise DataError(f"array {name!r} is of type {array.dtype}, wanted {'text' if name == 'ids' else 'numbers'}")
         if name == "actions" and array.dtype.kind in "iub":
-            raise DataError(f"array 'actions' is of type {array.dtype}, so they are discrete, which is not supported: use "
-                            "continuous ones; whole numbers that are continuous, save as float32")  # fmt: skip
+            raise DataError(f"array 'actions' is of type {array.dtype}, so they are discrete, which is not supported: "
+                            "use continuous ones; whole numbers that are continuous, save as float32")  # fmt: skip
         if name in METRICS and np.isinf(array).any():
             raise DataError(f"array {name!r} has Inf; write NaN where a metric is unknown")
 

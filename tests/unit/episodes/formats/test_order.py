@@ -170,7 +170,7 @@ def test_what_is_no_vector_and_no_picture_is_refused(tmp_path: Path) -> None:
     for shape, dtype in (((4, 4, 3), np.float32), ((3, 8, 8), np.uint8), ((2, 2, 2, 2), np.float32)):
         volume = spaces.Box(0, 1, shape, dtype)
         space = spaces.Dict(OrderedDict(pose=box(2), volume=volume))
-        with pytest.raises(ConfigError, match="observation volume is .* no vector and no picture"):
+        with pytest.raises(ConfigError, match=r"observation volume is .* no vector and no picture"):
             ObservationLayout("cell", space)
         for data_format in ("hdf5", "parquet"):
             write_minari(tmp_path, data_format, space, [space.sample() for _ in range(3)])
