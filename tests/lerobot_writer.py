@@ -20,7 +20,7 @@ def write_lerobot(folder: Path, episodes: Sequence[Columns], fps: float = 10, **
     for i, columns in enumerate(episodes):
         rows = len(next(iter(columns.values())))
         steps = np.arange(rows)
-        whole = {"timestamp": (steps / fps).astype(np.float32), "frame_index": steps, **columns}
+        whole = {"timestamp": (steps / max(fps, 1)).astype(np.float32), "frame_index": steps, **columns}
         whole |= {"episode_index": np.full(rows, i), "index": steps, "task_index": np.zeros(rows, np.int64)}
         table = pa.table({name: _column(values) for name, values in whole.items()})
         pq.write_table(table, folder / "data" / "chunk-000" / f"episode_{i:06d}.parquet", write_page_checksum=True)

@@ -62,7 +62,8 @@ class FlatCut:
 def flat_layout(columns: GroupColumns) -> Layout:
     """The names of a flat file's columns."""
     after = (_NEXT,) if _NEXT in columns else ()
-    return Layout(_FLAT.observation, _FLAT.action, _FLAT.reward, _FLAT.terminal, after)
+    terminal = _FLAT.terminal if _FLAT.terminal in columns else ""
+    return Layout(_FLAT.observation, _FLAT.action, _FLAT.reward, terminal, after)
 
 
 def cut_flat(columns: GroupColumns, config: EpisodesConfig) -> FlatCut:

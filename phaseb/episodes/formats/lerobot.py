@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from phaseb.config.episodes import EpisodesConfig
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.formats.lerobot_rows import EpisodeRows, picture_size
+from phaseb.episodes.formats.metadata import read_metadata
 from phaseb.episodes.formats.recording import Layout, make_episode
 from phaseb.episodes.inventory import Inventory, LeftOut
 from phaseb.episodes.parquet_file import naming, read_table
@@ -41,7 +42,7 @@ class Source:
         self._config, self._store = config, Store.at(config.path)
         self._name = self._store.root.rpartition("/")[2]
         with naming(self._store, "meta/info.json"):
-            info = self._store.read_json("meta", "info.json")
+            info = read_metadata(self._store, "LeRobot", "meta", "info.json")
             self.features: Mapping[str, Any] = dict(info["features"])
             self._fps, self._version = float(info["fps"]), str(info["codebase_version"])
             self._paths = {kind: info.get(f"{kind}_path") or "" for kind in ("data", "video")}

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from phaseb.config.episodes import EpisodesConfig
 from phaseb.episodes.episode import Episode
+from phaseb.episodes.formats.metadata import read_metadata
 from phaseb.episodes.formats.minari_space import Leaf, check_actions, leaves
 from phaseb.episodes.formats.minari_table import TableColumns
 from phaseb.episodes.formats.recording import Layout, make_episode
@@ -33,7 +34,7 @@ class Source:
     def __init__(self, config: EpisodesConfig) -> None:
         self._config, self._store = config, Store.at(config.path)
         self._name = self._store.root.rpartition("/")[2]
-        meta = self._store.read_json("data", "metadata.json")
+        meta = read_metadata(self._store, "Minari", "data", "metadata.json")
         with naming(self._store, "data/metadata.json"):
             if not isinstance(meta, dict) or not isinstance(meta.get("total_episodes"), int):
                 raise DataError("is not of Minari; set episodes.path to the folder that holds Minari's data")

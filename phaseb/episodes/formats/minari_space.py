@@ -51,8 +51,8 @@ class Leaf:
             DataError: for rows of another shape, or values that are none of the space's.
         """
         if rows.shape[1:] != self.shape:
-            raise DataError(f"column {self.column!r} has shape {rows.shape[1:]} a row, metadata.json says {self.shape}: "
-                            "write the data set again with Minari")  # fmt: skip
+            raise DataError(f"column {self.column!r} has shape {rows.shape[1:]} a row, metadata.json says {self.shape}:"
+                            " write the data set again with Minari")  # fmt: skip
         if not self.sizes:
             return rows
         values = rows.reshape(len(rows), -1).astype(np.int64) - np.array(self.start)

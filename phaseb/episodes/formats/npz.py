@@ -187,15 +187,17 @@ def _beyond(floats: Mapping[str, NDArray[np.float32]], lengths: NDArray[np.int64
 def _check_shapes(arrays: dict[str, NDArray[Any]]) -> tuple[int, int]:
     """The number of episodes and of steps that all arrays agree on."""
     if "observations" not in arrays and "frames" not in arrays:
-        raise DataError(f"lacks the array 'observations' (N, T+1, D); it has {sorted(arrays) or 'none of ours'}")
+        raise DataError(f"lacks the array 'observations' (N, T+1, D); it has {sorted(arrays) or 'none of ours'}: "
+                        "save it, or set episodes.columns.observation")  # fmt: skip
     for name in ("actions", "rewards"):
         if name not in arrays:
-            raise DataError(f"lacks the array {name!r}; it has {sorted(arrays)}")
+            raise DataError(f"lacks the array {name!r}; it has {sorted(arrays)}: save it, or set "
+                            "episodes.columns")  # fmt: skip
     if arrays["rewards"].ndim != 2:
         raise DataError(f"array 'rewards' has shape {arrays['rewards'].shape}, wanted (N, T)")
     num, steps = arrays["rewards"].shape
     if not num or not steps:
-        raise DataError(f"holds no episodes: 'rewards' has shape {(num, steps)}")
+        raise DataError(f"holds no episodes: 'rewards' has shape {(num, steps)}; save some")
     shapes: dict[str, tuple[tuple[int, ...], int]]
     shapes = {"observations": ((num, steps + 1), 3), "frames": ((num, steps + 1), 5), "actions": ((num, steps), 3)}
     shapes |= {"power_w": ((num, steps), 2), "success": ((num,), arrays["success"].ndim if "success" in arrays else 1)}

@@ -60,5 +60,5 @@ def _files(path: str) -> list[tuple[Store, str]]:
         return [(store, shard) for shard in shard_names(store)]
     folders = Store.at(folder or ".").read_json(name)
     if not isinstance(folders, list) or not all(isinstance(one, str) for one in folders):
-        raise DataError(f"{path} must hold a JSON list of folders of shards; write one, such as [\"runs/a/episodes\"]")
+        raise DataError(f"{path} must hold a JSON list of folders of shards; list them")
     return [found for one in folders for found in _files(one)]
