@@ -140,7 +140,7 @@ def outcome(config: EpisodesConfig, whole: np.ndarray) -> str:
     lost = len(there) - rows, float(there.sum()) - earned
     if lost[0] > 0 or abs(lost[1]) > 1e-4 + 1e-5 * float(np.abs(there).sum()):
         if not counted and not other:
-            raise AssertionError(f"{lost[0]} rows and {lost[1]:g} of reward are lost in {config.path}, and nothing says so")
+            raise AssertionError(f"{config.path} loses {lost[0]} rows and {lost[1]:g} of reward, and nothing says so")
         return "said"
     return "said" if counted or other else "whole"
 

@@ -61,7 +61,8 @@ def write_minari(folder: Path, data_format: str, space: spaces.Space[Any], rows:
     actions, ones = np.full((steps, 1), 0.5, np.float32), np.ones(steps)
     meta = {
         "total_episodes": 1, "total_steps": steps, "data_format": data_format,
-        "observation_space": json.dumps(serialised(space)), "action_space": json.dumps(serialised(action or spaces.Box(-1, 1, (1,)))),
+        "observation_space": json.dumps(serialised(space)),
+        "action_space": json.dumps(serialised(action or spaces.Box(-1, 1, (1,)))),
     }  # fmt: skip
     (folder / "data" / "metadata.json").write_text(json.dumps(meta))
     if data_format == "hdf5":

@@ -47,7 +47,8 @@ def check_kind(table_schema: pa.Schema, kind: bytes) -> None:
         raise DataError(f"holds {found}, not phaseb {kind.decode()}; set another path or episodes.source")
     version = metadata.get(b"phaseb.version", b"")
     if version != str(VERSION).encode():
-        raise DataError(f"has schema version {version.decode(errors='replace')!r}, this phaseb reads {VERSION}: write it again")
+        found_version = version.decode(errors="replace")
+        raise DataError(f"has schema version {found_version!r}, this phaseb reads {VERSION}: write it again")
 
 
 def hash_row(parts: Mapping[str, Any]) -> bytes:

@@ -1,6 +1,7 @@
 """The episodes that a generation brings: collected by the shipped policy, or files that appeared in a folder."""
 
 import hashlib
+import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -113,7 +114,9 @@ def _read(config: Config, ledger: Ledger, items: Mapping[str, str]) -> tuple[lis
             source = open_source(part)
             found = list(source.read(range(len(source.entries()))))
             _check_alike(ledger, found)
-            logs.event(summarise(inventory_of(source), len(found), sum(map(len, found))), file=name)
+            held = inventory_of(source)
+            level = logging.INFO if held.is_whole else logging.WARNING
+            logs.event(summarise(held, len(found), sum(map(len, found))), level, file=name)
         except PhasebError as error:
             ledger.rejected.append({"name": name, "print": print_, "reason": str(error).splitlines()[0]})
             ledger.save()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from phaseb.config.episodes import EpisodesConfig
 from phaseb.episodes.episode import Episode
-from phaseb.episodes.formats.lerobot_rows import EpisodeRows, picture_size
+from phaseb.episodes.formats.lerobot_rows import EpisodeRows, entry_names, picture_size
 from phaseb.episodes.formats.metadata import read_metadata
 from phaseb.episodes.formats.recording import Layout, make_episode
 from phaseb.episodes.inventory import Inventory, LeftOut
@@ -105,6 +105,7 @@ class Source:
         return decode_video(
             self._store, self._path("video", row, camera), start, int(row["length"]), self._fps,
             self._config.columns.image_size, self._config.max_bytes, picture_size(camera, self.features[camera]),
+            alone=self._version != "v3.0",
         )  # fmt: skip
 
     def _list(self) -> list[dict[str, Any]]:
@@ -155,6 +156,7 @@ class Source:
         return Layout(
             tuple(state), ("action",), found["next.reward"] or found["next.success"], found["next.terminated"],
             after if all(name in plain for name in after) else (), success=found["next.success"], step_s=1 / self._fps,
+            entries={name: entry_names(self.features[name]) for name in state},
             done=found["next.done"], truncated=found["next.truncated"], limit=_time_limit(self._episodes),
         )  # fmt: skip
 

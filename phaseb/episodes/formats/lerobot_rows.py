@@ -74,6 +74,14 @@ def is_video(feature: Mapping[str, Any]) -> bool:
     return feature.get("dtype") == "video"
 
 
+def entry_names(feature: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the numbers of a vector are called in `meta/info.json`; empty where it does not say."""
+    names: Any = feature.get("names")
+    while isinstance(names, dict) and len(names) == 1:
+        (names,) = names.values()
+    return tuple(str(name) for name in names) if isinstance(names, list) else ()
+
+
 def picture_size(name: str, feature: Mapping[str, Any]) -> tuple[int, int] | None:
     """Height and width of a camera's pictures as `meta/info.json` says; None where it does not.
 

@@ -1,5 +1,6 @@
 """The columns of one episode of Minari's Arrow and Parquet storage."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -55,7 +56,7 @@ class TableColumns(Mapping[str, NDArray[Any]]):
 
     def _shape(self, name: str, width: int) -> tuple[int, ...]:
         shape = self._shapes.get(name, (width,))
-        if int(np.prod(shape)) != width:
+        if math.prod(shape) != width:
             raise DataError(f"column {name!r} has {width} numbers a row, metadata.json says shape {shape}: write the "
                             "data set again with Minari")  # fmt: skip
         return shape

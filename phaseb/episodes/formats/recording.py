@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,8 @@ class Layout:
     """How a format calls its columns (used where the configuration says nothing) and how long a step is, s.
 
     `terminal` marks the end of the task. Where a format marks every end by one flag, it is `done` instead: an end is a
-    time limit where `truncated` says so, where `success` stays 0, or after `limit` rows.
+    time limit where `truncated` says so, where `success` stays 0, or after `limit` rows. `entries` names the numbers of
+    single columns.
     """
 
     observation: tuple[str, ...]
@@ -38,6 +39,7 @@ class Layout:
     done: str = ""
     truncated: str = ""
     limit: int = 0
+    entries: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def follows(self, config: EpisodesConfig) -> bool:
         """Whether the observation after the last action is recorded and used."""
@@ -55,7 +57,7 @@ def make_episode(name: str, columns: Columns, layout: Layout, config: EpisodesCo
     """
     wanted = config.columns
     names = tuple(n for n in wanted.observation or layout.observation if n != wanted.image)
-    state, tag = _observed(columns, names) if names else (None, {})
+    state, tag = _observed(columns, names, layout) if names else (None, {})
     frames = _frames(columns, config) if wanted.image else None
     if state is None and frames is None:
         raise DataError(f"has no vectors to observe; it has {', '.join(columns)}; set episodes.columns.image or "
@@ -67,7 +69,7 @@ def make_episode(name: str, columns: Columns, layout: Layout, config: EpisodesCo
     rows = len(state) if state is not None else len(frames) if frames is not None else 0
     if rows == len(actions) and layout.follows(config):
         assert state is not None
-        after, _ = _observed(columns, layout.next_observation)
+        after, _ = _observed(columns, layout.next_observation, layout)
         if len(after) != rows:
             raise DataError(f"columns differ in length: {names[0]} {rows}, {layout.next_observation[0]} {len(after)}; "
                             "write rows of one length")  # fmt: skip
@@ -96,7 +98,9 @@ def short_name(column: str) -> str:
     return column
 
 
-def _observed(columns: Columns, names: tuple[str, ...]) -> tuple[NDArray[np.float32], dict[str, str]]:
+def _observed(
+    columns: Columns, names: tuple[str, ...], layout: Layout
+) -> tuple[NDArray[np.float32], dict[str, str]]:
     """Columns (R, …) side by side as (R, D), each flattened as Gymnasium does, and the tag that names them."""
     parts = [_floats(columns, name) for name in names]
     for name, part in zip(names, parts, strict=True):
@@ -104,8 +108,11 @@ def _observed(columns: Columns, names: tuple[str, ...]) -> tuple[NDArray[np.floa
             raise DataError(f"column {name!r} has {part.ndim - 1} dimensions a row {part.shape[1:]}, so it is no vector"
                             ": read it with episodes.columns.image if it is a camera, or choose others with "
                             "episodes.columns.observation")  # fmt: skip
-    widths = [math.prod(part.shape[1:]) for part in parts]
-    return _side_by_side(names, parts), to_tag([(short_name(n), w) for n, w in zip(names, widths, strict=True)])
+    named: list[tuple[str, int]] = []
+    for name, part in zip(names, parts, strict=True):
+        width, entries = math.prod(part.shape[1:]), layout.entries.get(name, ())
+        named += [(entry, 1) for entry in entries] if len(entries) == width else [(short_name(name), width)]
+    return _side_by_side(names, parts), to_tag(named)
 
 
 def _actions(columns: Columns, names: tuple[str, ...]) -> NDArray[np.float32]:

@@ -117,7 +117,7 @@ def file_of(source: str, content: bytes | None, name: str) -> Callable[[Path], E
     return make
 
 
-def film(fps: int, size: tuple[int, int] = (48, 32), start: int = 0, **feature: Any) -> Callable[[Path], EpisodesConfig]:
+def film(fps: int, size: tuple[int, int] = (48, 32), start: int = 0, **feature: Any) -> Callable[..., Any]:
     """The LeRobot fixture with one camera's video of episode 0 made anew."""
 
     def make(folder: Path) -> EpisodesConfig:
@@ -200,11 +200,11 @@ CASES: dict[str, tuple[Callable[[Path], EpisodesConfig], str]] = {
     "d4rl: flags": (flat(put("timeouts", np.ones(5, bool))), "columns differ in length: .*timeouts 5"),
     "d4rl: wide flags": (flat(put("timeouts", np.ones((12, 2)))), "'timeouts' is .* flags of 0 and 1"),
     "d4rl: no rewards": (flat(drop("rewards")), "has no column 'rewards'"),
-    "d4rl: discrete": (flat(put("actions", np.ones((12, 1), int))), "'actions' are of type int64, so they are discrete"),
+    "d4rl: discrete": (flat(put("actions", np.ones((12, 1), int))), "of type int64, so they are discrete"),
     "d4rl: volume": (flat(put("observations", VOLUME)), "'observations' has 3 dimensions a row"),
     "d4rl: pictures": (flat(put("observations", VOLUME.astype(np.uint8))), "read it with episodes.columns.image"),
     "d4rl: all lone": (flat(put("timeouts", np.ones(12, bool))), "no episodes of two rows or more"),
-    "d4rl: text": (flat(put("observations", np.array([b"x"] * 12))), "'observations' is of type"),
+    "d4rl: strings": (flat(put("observations", np.array([b"x"] * 12))), "'observations' is of type"),
     "d4rl: stack": (flat(put("film", np.ones((12, 8, 8, 9), np.uint8)), image="film"), "no 1, 3 or 4 channels"),
     "d4rl: NaN": (flat(put("actions", np.full((12, 2), np.nan))), "actions has NaN or Inf"),
     "d4rl: wide rewards": (flat(put("rewards", np.ones((12, 2)))), "rewards 'rewards' have shape|differ in length"),
@@ -216,7 +216,7 @@ CASES: dict[str, tuple[Callable[[Path], EpisodesConfig], str]] = {
     "demos: next": (demos(lambda c: [c.__setitem__(f"data/demo_{i}/next_obs/pose", np.ones((3, 3))) for i in (0, 1)]),
                     "differ in length: obs/pose 4, next_obs/pose 3"),
     "demos: discrete": (demos(put("data/demo_0/actions", np.ones((4, 1), int))), "so they are discrete"),
-    "demos: nothing seen": (demos(lambda c: [c.pop(f"data/demo_{i}/obs/pose") for i in (0, 1)]), "no vectors to observe"),
+    "demos: nothing seen": (demos(lambda c: [c.pop(f"data/demo_{i}/obs/pose") for i in (0, 1)]), "no vectors to"),
     "demos: no rewards": (demos(drop("data/demo_0/rewards")), "has no column 'rewards'"),
     "demos: camera": (demos(put("x", 1), image="obs/front"), "has no column 'obs/front'"),
     "demos: depth": (png16, "pictures of one channel of 16 bits"),
@@ -241,6 +241,7 @@ CASES: dict[str, tuple[Callable[[Path], EpisodesConfig], str]] = {
     "lerobot: depth": (film(10, info={"video.is_depth_map": True}), "records depth"),
     "lerobot: video size": (film(10, (64, 32)), "has pictures of 32x64"),
     "lerobot: slow video": (film(5), "has no frame at 0.100 s"),
+    "lerobot: more frames": (film(10), "goes on after its 6 rows"),
     "lerobot: late video": (film(20, start=1), "has no frame at 0.000 s"),
     # Minari
     "minari: absent": (file_of("minari", None, "d"), "no such file: .*which every Minari data set has"),
@@ -266,13 +267,17 @@ CASES: dict[str, tuple[Callable[[Path], EpisodesConfig], str]] = {
 }  # fmt: skip
 
 
+def read_all(config: EpisodesConfig) -> None:
+    source = open_source(config)
+    list(source.read(range(len(source.entries()))))
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_fault_is_one_line_with_its_place_and_cure(tmp_path: Path, name: str) -> None:
     make, pattern = CASES[name]
     config = make(tmp_path)
     with pytest.raises(DataError, match=pattern) as caught:
-        source = open_source(config)
-        list(source.read(range(len(source.entries()))))
+        read_all(config)
     line = str(caught.value)
     assert "\n" not in line
     assert len(line) < 500
