@@ -10,7 +10,7 @@ import pyarrow.fs as pafs
 from phaseb.config.episodes import IMPORTED, MIXED, EpisodesConfig
 from phaseb.episodes.episode import Episode, Split
 from phaseb.errors import ConfigError, DataError
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 
 Entry = tuple[str, Split]
 """An episode's id, and the split it has already ("" for none)."""

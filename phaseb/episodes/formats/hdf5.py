@@ -14,8 +14,8 @@ import numpy as np
 
 from phaseb.config.episodes import EpisodesConfig
 from phaseb.episodes.episode import Episode
+from phaseb.episodes.formats.episode_builder import Layout, make_episode
 from phaseb.episodes.formats.hdf5_file import GroupColumns, child, naming, open_file
-from phaseb.episodes.formats.recording import Layout, make_episode
 from phaseb.episodes.sources import Entry
 from phaseb.errors import DataError
 

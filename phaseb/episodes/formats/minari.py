@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from phaseb.config.episodes import EpisodesConfig
 from phaseb.episodes.episode import Episode
-from phaseb.episodes.formats.recording import Layout, make_episode
+from phaseb.episodes.formats.episode_builder import Layout, make_episode
 from phaseb.episodes.parquet_file import naming
 from phaseb.episodes.sources import Entry
 from phaseb.errors import DataError
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 
 
 class Source:

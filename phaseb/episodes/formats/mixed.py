@@ -9,7 +9,7 @@ from phaseb.config.episodes import EpisodesConfig
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.sources import Entry, open_source
 from phaseb.errors import DataError
-from phaseb.seeding import derive_seed
+from phaseb.runtime.seeding import derive_seed
 
 
 class Source:

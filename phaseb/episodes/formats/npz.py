@@ -27,7 +27,7 @@ from phaseb.episodes.formats.images import resize
 from phaseb.episodes.formats.npz_file import BROKEN, read_arrays
 from phaseb.episodes.sources import Listed
 from phaseb.errors import DataError
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 
 _READ = ("observations", "frames", "actions", "rewards", "lengths", "terminals", "ids", *METRICS)
 

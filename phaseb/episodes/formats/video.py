@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from phaseb.episodes.formats.images import check_budget
 from phaseb.errors import DataError
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 
 
 def decode_video(

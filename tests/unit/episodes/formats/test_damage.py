@@ -12,11 +12,11 @@ from episode_strategies import make_episode
 
 from phaseb.config.episodes import EpisodesConfig
 from phaseb.episodes.formats.npz import write_npz
-from phaseb.episodes.imports import import_episodes
+from phaseb.episodes.importer import import_episodes
 from phaseb.episodes.shards import write_episodes
 from phaseb.episodes.sources import open_source
 from phaseb.errors import DataError
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 
 FIXTURES = Path(__file__).parents[3] / "fixtures"
 CAMERAS = {"lerobot": "observation.images.top", "minari": "observations/camera"}
