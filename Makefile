@@ -1,6 +1,8 @@
 # make demo   sets everything up, runs the main job on this machine, prints the results and the report's path
 # make test   sets everything up, then lints, types, layers and all tests
+# make test-nightly   what takes too long for every change
 # make test-cluster   strikes real clusters of several nodes on this machine, and sees that runs survive it
+# make lock   writes requirements-dev.lock after a change of dependencies; `make clean lock` takes the newest releases
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +12,7 @@ export OMP_NUM_THREADS ?= 1
 export RAY_USAGE_STATS_ENABLED := 0
 export SDL_VIDEODRIVER := dummy
 
-.PHONY: demo test test-cluster lint unit ray e2e install clean
+.PHONY: demo test test-nightly test-cluster lint unit ray e2e install lock clean
 
 demo: install
 	$(BIN)/phaseb run --config configs/demo.yaml
@@ -21,11 +23,21 @@ test: install lint unit
 
 install: $(VENV)/.installed
 
-$(VENV)/.installed: pyproject.toml
+$(VENV)/.installed: pyproject.toml requirements-dev.lock
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint requirements-dev.lock --editable ".[dev]"
+	touch $@
+
+# Without the constraints of the old lock. A torch build (+cpu, +cu130) is of one machine: the lock names the release.
+lock:
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
-	touch $@
+	$(BIN)/python -m pip freeze --all --exclude pip --exclude-editable > $(VENV)/freeze.txt
+	{ grep '^#' requirements-dev.lock; sed 's/+.*//' $(VENV)/freeze.txt; } > $(VENV)/requirements-dev.lock
+	mv $(VENV)/requirements-dev.lock requirements-dev.lock
+	touch $(VENV)/.installed
 
 lint: install
 	$(BIN)/ruff check .
@@ -40,6 +52,8 @@ ray: install
 
 e2e: install
 	$(BIN)/python -m pytest tests/e2e
+
+test-nightly: test test-cluster
 
 test-cluster: install
 	$(BIN)/python -m pytest tests/cluster

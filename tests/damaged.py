@@ -23,7 +23,7 @@ from phaseb.episodes.formats.npz import write_npz
 from phaseb.episodes.shards import write_episodes
 from phaseb.episodes.sources import inventory_of, open_source
 from phaseb.errors import DataError
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 
 FIXTURES = Path(__file__).parent / "fixtures"
 CAMERAS = {"lerobot": "observation.images.top", "minari": "observations/camera"}

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from phaseb.errors import DataError
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 
 BROKEN = (
     pa.ArrowException, OSError, ValueError, LookupError, TypeError, OverflowError, MemoryError, AttributeError,

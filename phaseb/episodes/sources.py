@@ -11,7 +11,7 @@ from phaseb.config.episodes import IMPORTED, MIXED, EpisodesConfig
 from phaseb.episodes.episode import Episode, Split
 from phaseb.episodes.inventory import Inventory
 from phaseb.errors import ConfigError, DataError
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 
 Entry = tuple[str, Split]
 """An episode's id, and the split it has already ("" for none)."""

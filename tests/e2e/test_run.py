@@ -8,7 +8,7 @@ import pytest
 import yaml
 from program import STAGES, TINY, leftovers, lineage, phaseb, strict_json, write_config
 
-from phaseb.runs.ahead import FEW_STEPS
+from phaseb.pipeline.ahead import FEW_STEPS
 
 NUMBERS = ("std_ratio", "std_ratio_pooled", "variance_growth", "judge_auc", "pass_rate", "pass_rate_held_out",
            "pass_rate_perturbed", "bounds_pass", "effective_contribution", "action_mse")  # fmt: skip

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseb.config.episodes import EpisodesConfig
+from phaseb.episodes.formats.episode_builder import Layout
 from phaseb.episodes.formats.hdf5_file import GroupColumns
-from phaseb.episodes.formats.recording import Layout
 from phaseb.episodes.inventory import Inventory, LeftOut
 from phaseb.errors import DataError
 

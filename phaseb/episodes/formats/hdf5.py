@@ -13,8 +13,8 @@ import h5py
 from phaseb.config.episodes import EpisodesConfig
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.formats.d4rl import cut_flat, flat_layout
+from phaseb.episodes.formats.episode_builder import Layout, make_episode
 from phaseb.episodes.formats.hdf5_file import GroupColumns, child, naming, open_file
-from phaseb.episodes.formats.recording import Layout, make_episode
 from phaseb.episodes.inventory import Inventory, LeftOut, listed
 from phaseb.episodes.sources import Entry
 from phaseb.errors import DataError

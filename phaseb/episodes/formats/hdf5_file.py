@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseb.errors import DataError
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 
 BROKEN = (OSError, RuntimeError, LookupError, ValueError, TypeError, OverflowError, MemoryError, AttributeError)
 """What h5py raises on damaged files."""

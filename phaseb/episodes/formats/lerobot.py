@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from phaseb.config.episodes import EpisodesConfig
 from phaseb.episodes.episode import Episode
+from phaseb.episodes.formats.episode_builder import Layout, make_episode
 from phaseb.episodes.formats.lerobot_rows import EpisodeRows, entry_names, picture_size
 from phaseb.episodes.formats.metadata import read_metadata
-from phaseb.episodes.formats.recording import Layout, make_episode
 from phaseb.episodes.inventory import Inventory, LeftOut
 from phaseb.episodes.parquet_file import naming, read_table
 from phaseb.episodes.sources import Entry
 from phaseb.errors import DataError
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 
 _TEMPLATE = re.compile(r"([\w./-]|\{\w+(:0\d{1,2}d)?\})+")
 _VERSIONS = ("v2.0", "v2.1", "v3.0")

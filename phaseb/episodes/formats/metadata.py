@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from phaseb.errors import DataError
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 
 
 def read_metadata(store: Store, kind: str, *parts: str) -> Any:

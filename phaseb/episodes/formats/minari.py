@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 
 from phaseb.config.episodes import EpisodesConfig
 from phaseb.episodes.episode import Episode
+from phaseb.episodes.formats.episode_builder import Layout, make_episode
 from phaseb.episodes.formats.metadata import read_metadata
 from phaseb.episodes.formats.minari_space import Leaf, check_actions, leaves
 from phaseb.episodes.formats.minari_table import TableColumns
-from phaseb.episodes.formats.recording import Layout, make_episode
 from phaseb.episodes.inventory import Inventory, LeftOut
 from phaseb.episodes.parquet_file import naming
 from phaseb.episodes.sources import Entry
 from phaseb.episodes.state_columns import TAG
 from phaseb.errors import DataError
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 
 
 class Source:

@@ -11,7 +11,7 @@ from phaseb.episodes.inventory import Inventory, LeftOut
 from phaseb.episodes.sources import Entry, inventory_of, open_source
 from phaseb.episodes.state_columns import check_order, from_tag
 from phaseb.errors import DataError
-from phaseb.seeding import derive_seed
+from phaseb.runtime.seeding import derive_seed
 
 
 class Source:

@@ -29,7 +29,7 @@ from phaseb.episodes.inventory import Inventory, LeftOut
 from phaseb.episodes.sources import Listed
 from phaseb.episodes.state_columns import to_tag
 from phaseb.errors import DataError
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 
 _READ = ("observations", "frames", "actions", "rewards", "lengths", "terminals", "ids", *METRICS)
 

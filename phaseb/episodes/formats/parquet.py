@@ -10,7 +10,7 @@ from phaseb.episodes.schema import EPISODES, check_kind, table_to_episodes
 from phaseb.episodes.shards import shard_names
 from phaseb.episodes.sources import Entry
 from phaseb.errors import DataError
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 
 
 class Source:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from phaseb.episodes.formats.images import check_budget
 from phaseb.episodes.formats.lerobot_rows import TOLERANCE
 from phaseb.errors import DataError
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 
 
 def decode_video(

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from damaged import SOURCES, damage_some, prepare
 
-from phaseb.episodes.imports import import_episodes
+from phaseb.episodes.importer import import_episodes
 from phaseb.errors import DataError
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 
 FILES_EACH = 30
 

@@ -22,7 +22,7 @@ from phaseb.config.episodes import EpisodesConfig
 from phaseb.episodes.shards import write_episodes
 from phaseb.episodes.sources import open_source
 from phaseb.errors import DataError
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 
 FIXTURES = Path(__file__).parents[3] / "fixtures"
 Arrays = dict[str, Any]

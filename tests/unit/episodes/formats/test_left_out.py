@@ -21,10 +21,10 @@ from phaseb.episodes.inventory import Inventory, summarise
 from phaseb.episodes.shards import write_episodes
 from phaseb.episodes.sources import inventory_of, open_source
 from phaseb.errors import DataError
-from phaseb.logs import LOGGER
-from phaseb.runs import collect
-from phaseb.runs.stage import StageContext
-from phaseb.storage import Store
+from phaseb.pipeline.stage import StageContext
+from phaseb.runtime.logs import LOGGER
+from phaseb.runtime.storage import Store
+from phaseb.stages import collect
 
 FIXTURES = Path(__file__).parents[3] / "fixtures"
 RNG = np.random.default_rng(4)

@@ -136,7 +136,7 @@ def test_a_video_of_more_frames_than_rows_is_read_at_the_times_of_the_rows(tmp_p
     import av
 
     from phaseb.episodes.formats.video import decode_video
-    from phaseb.storage import Store
+    from phaseb.runtime.storage import Store
 
     with av.open(str(tmp_path / "film.mp4"), "w") as container:
         stream = container.add_stream("mpeg4", rate=30)

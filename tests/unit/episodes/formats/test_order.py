@@ -20,8 +20,8 @@ from phaseb.episodes.sources import inventory_of, open_source
 from phaseb.episodes.state_columns import from_tag
 from phaseb.errors import ConfigError, DataError
 from phaseb.policy.gym_observation import ObservationLayout
-from phaseb.runs.census import Census
-from phaseb.runs.collect import _action_scale
+from phaseb.stages.collect import _action_scale
+from phaseb.stages.dataset_stats import Census
 
 FIXTURES = Path(__file__).parents[3] / "fixtures"
 FORMATS = ("hdf5", "arrow", "parquet")
