@@ -50,7 +50,8 @@ class Source:
             self._counted = int(info.get("total_episodes") or 0), int(info.get("total_frames") or 0)
             if self._version not in _VERSIONS:
                 raise DataError(f"is of version {self._version}; read are {', '.join(_VERSIONS)}: convert it first")
-            if self._fps <= 0 or not all(_TEMPLATE.fullmatch(path) for path in self._paths.values() if path):
+            given = [path for path in self._paths.values() if path]
+            if self._fps <= 0 or not self._paths["data"] or not all(map(_TEMPLATE.fullmatch, given)):
                 raise DataError("has an impossible frame rate or path; write the data set again with LeRobot")
         self._episodes, self._short = self._list(), list[dict[str, Any]]()
         with naming(self._store, "meta/info.json"):

@@ -225,6 +225,7 @@ CASES: dict[str, tuple[Callable[[Path], EpisodesConfig], str]] = {
     "lerobot: JSON": (file_of("lerobot", b"{", "d/meta/info.json"), "is not JSON"),
     "lerobot: version": (lerobot(put("x", np.ones(4)), {"codebase_version": "v9"}), "is of version v9"),
     "lerobot: fps": (lerobot(put("x", np.ones(4)), {"fps": 0}), "impossible frame rate"),
+    "lerobot: no path": (lerobot(put("x", np.ones(4)), {"data_path": None}), "impossible frame rate or path"),
     "lerobot: features": (lerobot(put("x", np.ones(4)), {"features": None}), "damaged or of another layout"),
     "lerobot: discrete": (lerobot(put("action", np.ones((4, 1), np.int64))), "'action' are of type int64, so they are"),
     "lerobot: matrix": (lerobot(put("action", np.ones((4, 2, 2), np.float32))), "'action' have shape .* wanted one"),
