@@ -28,7 +28,7 @@ class OfflineConfig(Section):
         0.2, ge=0, lt=1, description="share of the steps, the next, in which values are learned while the policy waits"
     )
     normalise_value: bool = Field(
-        True, description="divide the actor's value term by the batch's mean |Q|, so that weights keep their meaning"
+        True, description="divide the actor's value term by the mean absolute deviation of Q from its mean over the batch"
     )
     pessimism: Literal["min", "spread", "pair"] = Field(
         "min",
@@ -139,7 +139,9 @@ class PolicyConfig(Section):
     )
     learn_temperature: bool = Field(True, description="whether the temperature is learned")
     gradient_limit: float = Field(10.0, gt=0, description="largest norm of a run's gradient, a network")
-    reward_scale: float = Field(1.0, gt=0, description="factor on rewards")
+    reward_std: float = Field(
+        0.23, gt=0, description="standard deviation that rewards are scaled to; values are learned less their mean"
+    )
     normalise_weights: bool = Field(True, description="divide weighted losses by the batch's mean weight")
     switches: bool = Field(
         False,
