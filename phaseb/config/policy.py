@@ -28,7 +28,7 @@ class OfflineConfig(Section):
         0.2, ge=0, lt=1, description="share of the steps, the next, in which values are learned while the policy waits"
     )
     normalise_value: bool = Field(
-        True, description="divide the actor's value term by the mean absolute deviation of Q from its mean over the batch"
+        True, description="divide the actor's value term by the batch's mean absolute deviation of Q from its mean"
     )
     pessimism: Literal["min", "spread", "pair"] = Field(
         "min",
