@@ -43,7 +43,7 @@ class ActionScale:
         Raises:
             DataError: where they are infinite, naming the environment.
         """
-        if not np.isfinite([low, high]).all():
+        if not np.isfinite(np.asarray([low, high], np.float64)).all():
             raise DataError(
                 f"environment {name} has infinite action bounds and no episode carries actions, so their range is "
                 f"unknown; give episodes with actions, or wrap the environment in finite bounds"
