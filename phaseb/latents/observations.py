@@ -56,7 +56,7 @@ def wrapping_angles(states: Sequence[NDArray[np.floating]]) -> dict[int, float]:
     rows = np.concatenate(states).astype(np.float64)
     span = np.ptp(rows, axis=0)
     steps = np.abs(np.concatenate([np.diff(s.astype(np.float64), axis=0) for s in states]))
-    found = {}
+    found: dict[int, float] = {}
     for period in PERIODS:
         jumps = steps >= JUMP * period
         smooth = np.where(jumps, 0.0, steps).max(axis=0)

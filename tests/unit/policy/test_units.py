@@ -44,7 +44,7 @@ def recorded(ends: bool = False, count: int = 40, steps: int = 20) -> Trajectori
     )  # fmt: skip
 
 
-def learned(real: Trajectories, algorithm: str, prepare=lambda learner: None, num_steps: int = 60):
+def learned(real: Trajectories, algorithm: str, prepare=lambda learner: None, num_steps: int = 40):
     """The policy that a run's own learner ends in; `prepare` is called with it before its first step."""
     config = PolicyConfig(
         num_steps=num_steps, width=16, batch_size=64, actor_lr=1e-3, actor_average_rate=0.05, discount=0.9,
