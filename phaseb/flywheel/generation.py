@@ -16,7 +16,7 @@ from phaseb.flywheel.history import Ledger
 from phaseb.pipeline.result import Callback
 from phaseb.runtime.storage import Store
 from phaseb.stages import attribution, report
-from phaseb.stages.collect import action_bounds, choose_action_scale
+from phaseb.stages.collect import choose_action_scale, environment_spec
 from phaseb.stages.dataset_stats import Census
 from phaseb.stages.registry import STAGES
 
@@ -113,7 +113,7 @@ def _data(ledger: Ledger, number: int) -> tuple[list[str], list[int]]:
 
 def _scale_changed(config: Config, home: Store, batches: Sequence[int], ledger: Ledger) -> bool:
     """Whether actions go beyond the range that a world model knows, where that range is the data's."""
-    known, bounds = read_action_scale(home), action_bounds(config)
+    known, bounds = read_action_scale(home), environment_spec(config)[0]
     if known is None or (bounds is not None and np.array_equal([known.low, known.high], bounds)):
         return False  # bounds that were not too wide for fewer episodes never are for more
     every = (e for n in batches for e in read_episodes(ledger.batch_of(n), ("train",), frames=False))
