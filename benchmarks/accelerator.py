@@ -23,8 +23,8 @@ from paired import show, timed
 from rollout import A, D, T, flops, make_bundle
 from training import policy, world_model
 
-from phaseb.config.latents import LatentsConfig
-from phaseb.config.replay import ReplayConfig
+from phaseb.config.encoder import LatentsConfig
+from phaseb.config.policy import ReplayConfig
 from phaseb.config.run import TrainingConfig
 from phaseb.dynamics.gru_ensemble import model as bundles
 from phaseb.dynamics.gru_ensemble.rollout import Imagination

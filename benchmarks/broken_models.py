@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from phaseb.config.environment import WorkcellConfig
+from phaseb.config.data import WorkcellConfig
 from phaseb.policy.skill import Imagine, Imagined
 from phaseb.workcell.batch import BatchedCell
 

@@ -29,7 +29,7 @@ TRIVIAL = (
     "generators.num_steps=4", "synthesis.num_episodes=8", "trust.num_steps=2", "policy.num_steps=4", "policy.width=16",
     "evaluation.num_episodes=2", "judge.rungs=[real]", "judge.num_folds=2", "judge.families=[episode_trees]",
     "judge.num_permutations=19", "judge.episode_rounds=4", "trust.num_folds=2", "trust.num_corruptions=16",
-    "trust.predictor_features=16", "policy.transitions.kept=50", "policy.transitions.fitted=20",
+    "policy.transitions.kept=50", "policy.transitions.fitted=20",
     "policy.transitions.steps=2", "policy.transitions.num_directions=0", "world_model.landings.enabled=false",
 )  # fmt: skip
 

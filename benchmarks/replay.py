@@ -36,7 +36,7 @@ from replay_material import (
 )  # fmt: skip
 from replay_sizes import compare_sizes
 
-from phaseb.config.replay import ReplayConfig
+from phaseb.config.policy import ReplayConfig
 from phaseb.replay.client import ReplayClient
 from phaseb.replay.local import LocalReplay
 

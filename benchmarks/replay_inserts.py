@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from replay_material import BATCH, SCHEMA, TRUSTED, Table, fill, make_segments
 
-from phaseb.config.replay import ReplayConfig
+from phaseb.config.policy import ReplayConfig
 from phaseb.replay.durable import DurablePartition
 from phaseb.replay.local import LocalReplay
 from phaseb.runtime.storage import Store

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).parent))
 from paired import gemm_rate, ratio, show, timed, told
 
-from phaseb.config.world_model import WorldModelConfig
+from phaseb.config.dynamics import WorldModelConfig
 from phaseb.dynamics.gru_ensemble.learner import make_learner
 from phaseb.dynamics.gru_ensemble.model import WorldModelBundle
 from phaseb.episodes.trajectories import Trajectories

@@ -19,7 +19,7 @@ import torch
 from broken_models import Standard
 from cheap_seeds import CELL, recorded
 
-from phaseb.config.transitions import TransitionsConfig
+from phaseb.config.dynamics import TransitionsConfig
 from phaseb.dynamics.gp.model import TransitionModel
 from phaseb.workcell import make
 from phaseb.workcell.batch import BatchedCell

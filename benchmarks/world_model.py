@@ -22,9 +22,8 @@ import torch
 from world_model_material import SOURCES, Material, prepare
 from world_model_rows import Settings, merge, rows
 
-from phaseb.config.judge import JudgeConfig
-from phaseb.config.trust import CriticConfig
-from phaseb.config.world_model import WorldModelConfig
+from phaseb.config.dynamics import WorldModelConfig
+from phaseb.config.trust import CriticConfig, JudgeConfig
 from phaseb.dynamics.gru_ensemble.learner import make_learner
 from phaseb.dynamics.gru_ensemble.model import Rollout, WorldModelBundle
 from phaseb.dynamics.statistics import (

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from phaseb.config.episodes import IMPORTED, EpisodesConfig
+from phaseb.config.data import IMPORTED, EpisodesConfig
 from phaseb.config.load import load_config, nearest
 from phaseb.config.registry import JOBS
 from phaseb.dynamics.custom import WorldModels, load_world_model

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from phaseb.config.world_model import WorldModelConfig
+from phaseb.config.dynamics import WorldModelConfig
 from phaseb.dynamics.custom import Step
 from phaseb.episodes.trajectories import Trajectories
 

@@ -1,6 +1,6 @@
 """The environment that a config names, whoever wrote it."""
 
-from phaseb.config.environment import EnvironmentConfig
+from phaseb.config.data import EnvironmentConfig
 from phaseb.episodes.environment import VectorEnvironment
 
 

@@ -19,8 +19,6 @@ class DriftConfig(Section):
     tolerance: float = Field(
         0.2, ge=0, description="how much worse, as a share, must be shown at least: no difference is too small to prove"
     )
-    min_episodes: int = Field(4, ge=2, description="new and held-out episodes without which nothing is tested")
-    segment: int = Field(10, ge=1, description="steps that a world model forecasts in its test")
 
 
 class FlywheelConfig(Section):

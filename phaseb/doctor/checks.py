@@ -18,7 +18,7 @@ from email.utils import parsedate_to_datetime
 from typing import Literal
 
 from phaseb import __version__
-from phaseb.config.resources import ResourcesConfig
+from phaseb.config.run import ResourcesConfig
 from phaseb.errors import PhasebError
 from phaseb.runtime.ray_session import QUIET, apply_environment, machine_cpus, ray_session
 from phaseb.runtime.retry import patience_of

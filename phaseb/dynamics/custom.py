@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol, cast
 import torch
 from torch import Tensor
 
-from phaseb.config.world_model import BUILT_IN, WorldModelConfig
+from phaseb.config.dynamics import BUILT_IN, WorldModelConfig
 from phaseb.dynamics.gru_ensemble.model import Policy, Rollout, WorldModelBundle
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import ConfigError, DataError

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import ray.data
 
-from phaseb.config.resources import ResourcesConfig
+from phaseb.config.run import ResourcesConfig
 from phaseb.episodes.actor_pool import run_pool
 from phaseb.episodes.columns import Floats
 from phaseb.episodes.episode import Episode

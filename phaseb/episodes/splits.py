@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from phaseb.config.episodes import COLLECTED, EpisodesConfig
+from phaseb.config.data import COLLECTED, EpisodesConfig
 from phaseb.episodes.episode import Split
 from phaseb.errors import DataError
 from phaseb.runtime.seeding import derive_seed

@@ -18,7 +18,7 @@ from phaseb.config.policy import AugmentationConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.policy.actor import Actor
 from phaseb.policy.batches import RunSpec
-from phaseb.policy.skill import Forecasts, Imagine, Imagined, followed_steps
+from phaseb.policy.skill import SKILL_TOLERANCE, Forecasts, Imagine, Imagined, followed_steps
 from phaseb.runtime.seeding import numpy_generator, torch_generator
 
 REHEARSED = 500  # forecasts that the gate is shown before a policy is asked
@@ -70,7 +70,7 @@ class BranchedRollouts:
         measured_on = real if held_out is None or not len(held_out) else held_out
         forecasts = Forecasts(imagine, measured_on, config.horizon, seed)
         self.limits = forecasts.disagreement_limits(config.cut_quantile)
-        self.skills = forecasts.skills(config.skill_tolerance, self.limits)
+        self.skills = forecasts.skills(SKILL_TOLERANCE, self.limits)
         self.horizon = followed_steps(config, self.skills)
         paid = real.rewards[real.mask]
         self.reward_spread, self.least_reward = float(paid.std()), float(paid.min())
@@ -130,13 +130,10 @@ class BranchedRollouts:
         episodes, steps = np.nonzero(self.real.mask)
         chosen = g.integers(len(episodes), size=self.config.starts)
         starts = torch.from_numpy(self.real.z[episodes[chosen], steps[chosen]])
-        plain = round(self.config.deterministic_share * self.config.starts)
         noise = torch_generator(own, "branch actions", step)
 
         def act(z: Tensor, t: int) -> Tensor:
-            drawn = actor.sample(z, noise)
-            drawn[:plain] = actor(z[:plain])
-            return drawn
+            return actor.sample(z, noise)
 
         rolled = self.imagine(starts, act, self.horizon, torch_generator(own, "branch model", step))
         names = tuple(self.real.ids[e] for e in episodes[chosen])

@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from phaseb.config.environment import EnvironmentConfig
+from phaseb.config.data import EnvironmentConfig
 from phaseb.episodes.environment import Observation, Step, VectorEnvironment
 from phaseb.episodes.episode import METRICS
 from phaseb.errors import ConfigError, DataError, PhasebError

@@ -19,6 +19,12 @@ from phaseb.config.policy import AugmentationConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.runtime.seeding import numpy_generator, torch_generator
 
+FIRST_REWARD_FACTOR = 3.0
+"""Times min_reward_skill that rewards must be foretold at the first step, where nothing has had time to go wrong,
+in 19 of 20 resamples of the episodes: a model that fails there is not followed at all."""
+SKILL_TOLERANCE = 0.1
+"""Forecast error, in latent standard deviations, that is none."""
+
 MOST_WINDOWS = 4000
 LEAST_SPREAD = 1e-12  # variance of rewards, relative to their mean square: less is none
 RESAMPLES = 200
@@ -160,7 +166,7 @@ def followed_steps(config: AugmentationConfig, skills: dict[str, NDArray[np.floa
 
     None at all where the first reward is told badly: a poor model's skill, too, fades slowly once it is low.
     """
-    first = config.first_reward_factor * config.min_reward_skill
+    first = FIRST_REWARD_FACTOR * config.min_reward_skill
     if not skills["reward_surely"][0] >= first:
         return 0
     good = (

@@ -9,7 +9,7 @@ import ray
 from numpy.typing import NDArray
 from ray.exceptions import GetTimeoutError
 
-from phaseb.config.replay import ReplayConfig
+from phaseb.config.policy import ReplayConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import ClusterError
 from phaseb.replay.journal import WeightChange, read_shards
@@ -34,7 +34,7 @@ class ReplayClient:
 
     Examples:
         >>> import phaseb
-        >>> from phaseb.config.replay import ReplayConfig
+        >>> from phaseb.config.policy import ReplayConfig
         >>> from phaseb.replay.schema import TransitionSchema
         >>> from phaseb.replay.spec import SampleSpec
         >>> real = phaseb.load_latents("runs/demo", "train")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseb.config.replay import ReplayConfig
+from phaseb.config.policy import ReplayConfig
 from phaseb.errors import PhasebError
 from phaseb.replay.block import Part
 from phaseb.replay.journal import Journal, WeightChange

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from phaseb.config.replay import ReplayConfig
+from phaseb.config.policy import ReplayConfig
 from phaseb.errors import DataError
 
 

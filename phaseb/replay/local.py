@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseb.config.replay import ReplayConfig
+from phaseb.config.policy import ReplayConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.replay.accounting import Accounting
 from phaseb.replay.assembly import assemble

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseb.config.replay import ReplayConfig
+from phaseb.config.policy import ReplayConfig
 from phaseb.errors import DataError
 from phaseb.replay.accounting import BOOK_SIZE, book
 from phaseb.replay.block import AGE, DISCOUNT, NUM_COLUMNS, WEIGHT, Part

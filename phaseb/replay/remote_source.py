@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ray.exceptions import GetTimeoutError, ObjectLostError, RayActorError
 from ray.util.metrics import Counter, Gauge
 
-from phaseb.config.replay import ReplayConfig
+from phaseb.config.policy import ReplayConfig
 from phaseb.errors import ClusterError
 from phaseb.replay.accounting import Accounting
 from phaseb.replay.assembly import assemble

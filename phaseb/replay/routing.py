@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseb.config.replay import ReplayConfig
+from phaseb.config.policy import ReplayConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
 from phaseb.replay.schema import TransitionSchema

@@ -10,7 +10,7 @@ import ray
 from numpy.typing import NDArray
 from ray.util.metrics import Counter, Gauge
 
-from phaseb.config.replay import ReplayConfig
+from phaseb.config.policy import ReplayConfig
 from phaseb.replay.block import Part
 from phaseb.replay.durable import DurablePartition, Receipt
 from phaseb.replay.journal import shard_folder

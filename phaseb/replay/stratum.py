@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseb.config.replay import ReplayConfig
+from phaseb.config.policy import ReplayConfig
 from phaseb.errors import DataError
 from phaseb.replay.plan import DRAWABLE, MASS
 from phaseb.replay.prefix_sums import PrefixSums

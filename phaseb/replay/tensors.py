@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from phaseb.config.replay import ReplayConfig
+from phaseb.config.policy import ReplayConfig
 
 
 def to_tensors(batch: Mapping[str, NDArray[Any]], device: torch.device, config: ReplayConfig) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from phaseb.config.resources import ResourcesConfig
+from phaseb.config.run import ResourcesConfig
 from phaseb.errors import ClusterError
 from phaseb.runtime import logs, signals
 from phaseb.runtime.head_watchdog import watching

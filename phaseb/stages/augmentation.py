@@ -17,7 +17,7 @@ from phaseb.policy.actor import Actor
 from phaseb.policy.async_augmentation import RolloutsBeside
 from phaseb.policy.augmentation import BranchedRollouts
 from phaseb.policy.batches import RunSpec
-from phaseb.policy.skill import Forecasts, Imagine, followed_steps
+from phaseb.policy.skill import SKILL_TOLERANCE, Forecasts, Imagine, followed_steps
 from phaseb.replay.client import ReplayClient
 from phaseb.replay.local import LocalReplay
 from phaseb.runtime.checkpoint import checkpoint_digest
@@ -123,5 +123,5 @@ def foreseen(config: AugmentationConfig, imagine: Imagine, held_out: Trajectorie
     steps = stored.rewards.shape[1]
     forecasts = Forecasts(imagine, held_out, steps, seed)
     limits = forecasts.disagreement_limits(config.cut_quantile)
-    most = followed_steps(config, forecasts.skills(config.skill_tolerance, limits))
+    most = followed_steps(config, forecasts.skills(SKILL_TOLERANCE, limits))
     return np.broadcast_to(np.arange(steps) < most, stored.rewards.shape)

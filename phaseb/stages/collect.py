@@ -13,7 +13,7 @@ import ray
 from numpy.typing import NDArray
 
 from phaseb.collection.environments import make_environment
-from phaseb.config.episodes import COLLECTED
+from phaseb.config.data import COLLECTED
 from phaseb.config.root import Config
 from phaseb.episodes.actions import SCALE, ActionScale
 from phaseb.episodes.episode import Split

@@ -9,9 +9,9 @@ import numpy as np
 import ray
 import torch
 
+from phaseb.config.dynamics import BUILT_IN, WorldModelConfig
 from phaseb.config.root import Config
 from phaseb.config.trust import CriticConfig
-from phaseb.config.world_model import BUILT_IN, WorldModelConfig
 from phaseb.dynamics.custom import OwnWorldModel, WorldModels, fit_own
 from phaseb.dynamics.gru_ensemble.gp_correction import Processes
 from phaseb.dynamics.gru_ensemble.learner import WorldModelLearner, has_landings, make_learner

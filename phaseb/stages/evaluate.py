@@ -28,6 +28,9 @@ from phaseb.runtime.storage import Store
 from phaseb.stages.promotion import Runs, by_estimate, check_disjoint, decide_in_physics
 from phaseb.stages.sample import fit_sample
 
+CONFIDENCE = 0.95
+"""Of the intervals over seeds."""
+
 ROWS = "episodes.parquet"
 
 
@@ -95,9 +98,8 @@ def _in_physics(context: StageContext, runs: Runs) -> tuple[dict[str, dict[int, 
     first = config.evaluation.first_seed
     episodes = list(range(first, first + config.evaluation.num_episodes))
     task = ray.remote(num_cpus=config.resources.cpus_per_task)(play)
-    films = config.report.animation_episodes > 0
     missing = [run for run in runs if not store.exists("evaluation", run[0], str(run[1]), ROWS)]
-    waiting = {run: task.remote(config, store, *run, episodes, films and run[1] == 0) for run in missing}
+    waiting = {run: task.remote(config, store, *run, episodes, run[1] == 0) for run in missing}
     measured: dict[str, dict[int, dict[str, float]]] = {}
     failure: PhasebError | None = None
     for arm, seed, rows in keep_rows(store, runs, lambda run: get_result(waiting[run])):
@@ -154,9 +156,9 @@ def _summary(
         arms.setdefault(arm, {"seeds": {}})["seeds"][str(seed)] = {**measured[arm][seed], **extra}
     for told in arms.values():
         per_seed = list(told["seeds"].values())
-        told["summary"] = summarise(per_seed, config.evaluation.confidence)
+        told["summary"] = summarise(per_seed, CONFIDENCE)
         for name in ("action_mse", "actor_loss", "effective_contribution"):
-            mean, low, high = mean_interval([row[name] for row in per_seed], config.evaluation.confidence)
+            mean, low, high = mean_interval([row[name] for row in per_seed], CONFIDENCE)
             told["summary"][name] = {"mean": mean, "low": low, "high": high}
     physics = config.environment.id != "none"
     return {

@@ -9,8 +9,8 @@ import numpy as np
 import ray
 import torch
 
+from phaseb.config.dynamics import ActionSources
 from phaseb.config.root import Config
-from phaseb.config.synthesis import ActionSources
 from phaseb.config.trust import TrustConfig
 from phaseb.dynamics.custom import load_world_model
 from phaseb.dynamics.statistics import within_bounds
@@ -34,7 +34,7 @@ from phaseb.stages.synthesize import make_plan, roll_out
 from phaseb.training.fit import fit
 from phaseb.trust.gate import effective_contribution, pass_rate
 from phaseb.trust.learner import TrustLearner, make_learner
-from phaseb.trust.model import TrustBundle
+from phaseb.trust.model import UNCERTAINTY_QUANTILE, TrustBundle
 
 NUM_PASSING = 200
 PASSING = (("pass_rate", "train", 1.0), ("pass_rate_held_out", "dev", 1.0), ("pass_rate_perturbed", "train", 0.0))
@@ -109,7 +109,7 @@ def uncertainty_reference(store: Store, held_out: Trajectories, config: Config) 
     codes = followed_codes(store, torch_generator(config.run.seed, "reference", "codes"))
     starts, actions = torch.from_numpy(real.z[:, 0]), codes or torch.from_numpy(real.actions)
     made = model.rollout(starts, actions, config.synthesis.horizon, torch.Generator().manual_seed(config.run.seed))
-    return float(np.quantile(made.uncertainty.cpu().numpy(), config.trust.gate.uncertainty_quantile))
+    return float(np.quantile(made.uncertainty.cpu().numpy(), UNCERTAINTY_QUANTILE))
 
 
 def pass_rates(bundle: TrustBundle, store: Store, latents: Trajectories, config: Config) -> dict[str, float]:

@@ -10,8 +10,8 @@ import ray
 import torch
 from numpy.typing import NDArray
 
-from phaseb.config.judge import JudgeConfig
 from phaseb.config.root import Config
+from phaseb.config.trust import JudgeConfig
 from phaseb.dynamics.custom import WorldModels, load_world_model
 from phaseb.dynamics.gru_ensemble.model import Policy
 from phaseb.dynamics.statistics import (
@@ -38,6 +38,9 @@ from phaseb.runtime.storage import Store
 from phaseb.stages.latent_actions import followed_codes
 from phaseb.trust.ladder import Pairs, floor_pairs, judge_rung, open_loop_pairs, summarise
 from phaseb.trust.two_sample import JudgeResult
+
+NOISE_SIGMA = 0.2
+"""The noise level that judge_auc_noise is reported at; the last of judge.sigmas where it is not among them."""
 
 Floats = NDArray[np.floating]
 Begin = Callable[[str, Pairs, JudgeConfig, int], Callable[[], JudgeResult]]
@@ -83,7 +86,7 @@ def _judged(config: Config, store: Store, begin: Begin, progress: Report) -> dic
     ladder = summarise(results, judge_config)
     top = ladder.results[str(horizon)]
     sigmas = judge_config.sigmas
-    noise = config.judge.noise_sigma if config.judge.noise_sigma in sigmas else sigmas[-1]
+    noise = NOISE_SIGMA if NOISE_SIGMA in sigmas else sigmas[-1]
     headline = {"judge_auc": top.worst(sigmas[0]).auc, "judge_auc_noise": top.worst(noise).auc,
                 "judge_family": top.worst(sigmas[0]).family, "judge_null_95": top.null_95[sigmas[0]],
                 "judge_noise_sigma": noise}  # fmt: skip

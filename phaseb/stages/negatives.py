@@ -7,13 +7,16 @@ from dataclasses import replace
 
 import torch
 
+from phaseb.config.dynamics import BUILT_IN, WorldModelConfig
 from phaseb.config.root import Config
-from phaseb.config.world_model import BUILT_IN, WorldModelConfig
 from phaseb.dynamics.gru_ensemble.learner import make_learner
 from phaseb.episodes.trajectories import Trajectories, concatenate
 from phaseb.nn.data_parallel import LearnerContext
 from phaseb.runtime.seeding import derive_seed, torch_generator
 from phaseb.stages.synthesize import make_plan, roll_out
+
+SNAPSHOTS = (0.05, 0.2, 0.5, 1.0)
+"""Shares of its training at which rollouts are made."""
 
 
 def report_model(config: WorldModelConfig, num_steps: int) -> WorldModelConfig:
@@ -40,7 +43,7 @@ def other_rollouts(config: Config, train: Trajectories) -> Trajectories:
     plan, seed = config.generators, derive_seed(config.run.seed, "generators")
     recipe = report_model(config.world_model, plan.num_steps)
     learner = make_learner(recipe, train, LearnerContext(seed), None)
-    moments = sorted({max(1, round(share * plan.num_steps)) for share in plan.snapshots})
+    moments = sorted({max(1, round(share * plan.num_steps)) for share in SNAPSHOTS})
     each = max(2, plan.num_episodes // len(moments))
     parts = []
     for step in range(plan.num_steps):

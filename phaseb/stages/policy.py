@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from phaseb.config.policy import PolicyConfig
-from phaseb.config.resources import ResourcesConfig
 from phaseb.config.root import Config
+from phaseb.config.run import ResourcesConfig
 from phaseb.dynamics.custom import load_world_model
 from phaseb.dynamics.gp.model import TransitionModel
 from phaseb.dynamics.statistics import within_bounds
@@ -232,9 +232,9 @@ def runs_of(config: Config) -> tuple[tuple[RunSpec, ...], tuple[SampleSpec, ...]
     laws: dict[str, dict[str, Any]] = {
         "real_only": {},
         "fixed_weight": {"synthetic_share": arms.fixed_share, "weight_column": "stored", "weighting": "sampling"},
-        "bounds_filter": {"synthetic_share": arms.bounds_share, "weight_column": "bounds", "weighting": "sampling"},
+        "bounds_filter": {"synthetic_share": arms.fixed_share, "weight_column": "bounds", "weighting": "sampling"},
         "trust_weighted": {"synthetic_share": arms.trusted_share, "weight_column": "weight",
-                           "weighting": arms.weighting, "share_follows_weight": arms.share_follows_trust},
+                           "weighting": arms.weighting, "share_follows_weight": True},
     }  # fmt: skip
     runs, streams = [], []
     for arm in arms.names:

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from phaseb.config.promotion import PromotionConfig
+from phaseb.config.evaluation import PromotionConfig
 from phaseb.config.root import Config
 from phaseb.episodes.streaming import lengths_of
 from phaseb.errors import ConfigError

@@ -20,6 +20,9 @@ from phaseb.report.run_page import render
 from phaseb.report.study import Study, study_page, study_summary
 from phaseb.runtime.storage import Store
 
+NUM_PLOTTED = 40
+"""Episodes drawn in the latent clouds."""
+
 PAGE = "report/index.html"
 
 
@@ -27,7 +30,7 @@ def tell(store: Store, config: ReportConfig) -> dict[str, Any]:
     """Write results.json and the page of a finished run; returns the results."""
     results = collect_results(store)
     store.write_json(results, "results.json")
-    drawn = figures(store, results, config.num_plotted)
+    drawn = figures(store, results, NUM_PLOTTED)
     store.write_text(render(config.title, results, drawn, films(store)), *PAGE.split("/"))
     return results
 

@@ -1,9 +1,12 @@
 """Which training episodes the critic, the gate and the judges see: each its own."""
 
+from phaseb.config.dynamics import WorldModelConfig
 from phaseb.config.root import Config
-from phaseb.config.world_model import WorldModelConfig
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.trust.splits import EpisodeLedger, deal_episodes
+from phaseb.trust.splits import deal_episodes
+
+CRITIC_SHARE = 0.5
+"""Share of the training episodes that are the critic's own; the gate has the rest."""
 
 
 def has_critic(config: WorldModelConfig) -> bool:
@@ -24,11 +27,8 @@ def gate_episodes(config: Config, train: Trajectories) -> Trajectories:
 def _dealt(config: Config, train: Trajectories) -> tuple[Trajectories | None, Trajectories]:
     if not has_critic(config.world_model):
         return None, train
-    dealt = deal_episodes(train.ids, config.trust.critic.episode_share, config.run.seed)
-    ledger = EpisodeLedger()
-    for role, ids in dealt.items():
-        ledger.claim(role, ids)
-    critic, gate = ([name in set(ledger.ids(role)) for name in train.ids] for role in ("critic", "gate"))
-    return train.select([i for i, mine in enumerate(critic) if mine]), train.select(
-        [i for i, mine in enumerate(gate) if mine]
-    )
+    dealt = deal_episodes(train.ids, CRITIC_SHARE, config.run.seed)
+    critic = set(dealt["critic"])
+    own = [i for i, name in enumerate(train.ids) if name in critic]
+    rest = [i for i, name in enumerate(train.ids) if name not in critic]
+    return train.select(own), train.select(rest)

@@ -10,10 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseb.config.judge import JudgeConfig
+from phaseb.config.trust import JudgeConfig
 from phaseb.errors import DataError
 from phaseb.runtime.seeding import derive_seed, numpy_generator
 from phaseb.trust.two_sample import JudgeResult, judge
+
+JUMP_AUC = 0.05
+"""Rise of the worst judge's AUC that names a leaking rung."""
+JUMP_P_VALUE = 0.01
+"""A rung leaks only where chance is less likely than this."""
 
 Floats = NDArray[np.floating]
 Rollout = Callable[[Floats, Floats], Floats]
@@ -87,8 +92,8 @@ def summarise(results: Mapping[str, JudgeResult], config: JudgeConfig) -> Ladder
         if name in ASIDE:
             continue
         worst = result.worst(sigma)
-        beyond_chance = name not in FLOORS and result.p_values[sigma] <= config.jump_p_value
-        if beyond_chance and worst.auc >= highest + config.jump_auc:
+        beyond_chance = name not in FLOORS and result.p_values[sigma] <= JUMP_P_VALUE
+        if beyond_chance and worst.auc >= highest + JUMP_AUC:
             return Ladder(ordered, name, _leak_sentence(name, result, sigma, before, highest))
         if worst.auc >= highest:
             highest, before = worst.auc, name

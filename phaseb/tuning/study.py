@@ -11,7 +11,7 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import ConcurrencyLimiter, Searcher
 
-from phaseb.config.resources import ResourcesConfig
+from phaseb.config.run import ResourcesConfig
 from phaseb.errors import PhasebError
 from phaseb.runtime.ray_session import ray_session
 from phaseb.runtime.seeding import derive_seed

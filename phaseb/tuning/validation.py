@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from phaseb.config.job import check_file
+from phaseb.config.cluster import check_file
 from phaseb.config.load import dotted_paths, load_config, merge, nearest
 from phaseb.config.root import Config
 from phaseb.config.tuning import Parameter, StudyConfig, study_name

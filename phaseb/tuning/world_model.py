@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
+from phaseb.config.dynamics import BUILT_IN
 from phaseb.config.root import Config
-from phaseb.config.world_model import BUILT_IN
 from phaseb.dynamics.gru_ensemble.learner import WorldModelLearner
 from phaseb.dynamics.gru_ensemble.scheduled_learner import ChangingLearner
 from phaseb.dynamics.statistics import latent_statistics, open_loop_rmse

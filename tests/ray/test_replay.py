@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import ray
 
-from phaseb.config.replay import ReplayConfig
+from phaseb.config.policy import ReplayConfig
 from phaseb.episodes.pipeline import dataset
 from phaseb.episodes.shards import write_trajectories
 from phaseb.episodes.trajectories import Trajectories

@@ -11,7 +11,7 @@ SCRIPT = """
 import sys, time
 import numpy as np, ray
 from ray.cluster_utils import Cluster
-from phaseb.config.replay import ReplayConfig
+from phaseb.config.policy import ReplayConfig
 from phaseb.replay.client import ReplayClient
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.spec import SampleSpec

@@ -5,8 +5,8 @@ import pytest
 from pydantic import ValidationError
 
 import phaseb
-from phaseb.config.episodes import EpisodesConfig
-from phaseb.config.judge import JudgeConfig
+from phaseb.config.data import EpisodesConfig
+from phaseb.config.trust import JudgeConfig
 from phaseb.episodes.importer import import_episodes
 from phaseb.episodes.shards import read_episodes
 from phaseb.errors import ConfigError, DataError

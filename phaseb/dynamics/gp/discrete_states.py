@@ -6,7 +6,7 @@ Legend: N steps, D latent dimensions, A action dimensions.
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseb.config.world_model import WorldModelConfig
+from phaseb.config.dynamics import WorldModelConfig
 from phaseb.dynamics.structure import LatentStructure, find_structure
 from phaseb.episodes.trajectories import Trajectories
 

@@ -18,12 +18,22 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 from torch import Tensor
 
-from phaseb.config.transitions import TransitionsConfig
+from phaseb.config.dynamics import TransitionsConfig
 from phaseb.dynamics.gp.discrete_states import Situations, plain_structure
 from phaseb.dynamics.gp.gaussian_process import FitPlan, GaussianProcess
 from phaseb.dynamics.gp.reward_subspace import SearchPlan, find_directions
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
+
+RARE_SHARE = 0.15
+"""Share of all steps below which what happened is rare: its reward then counts as the worst of its kind wherever
+its examples do not say otherwise."""
+MIN_EXAMPLES = 8
+"""With fewer examples of what happened, rollouts are cut before it."""
+NUM_DIRECTION_STARTS = 2
+"""Searches for reward directions, of which the likeliest counts."""
+MARGIN = 0.1
+"""Share of its range by which a latent may leave what was seen."""
 
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
@@ -83,7 +93,7 @@ class TransitionModel:
         self.before, self.outcomes = s.of(z, actions), s.outcomes(after, ends)
         self.worst = float(rewards.min())
         low, high = (x[s.continuous] for x in (z.min(0), z.max(0)))
-        self.low, self.high = low - config.margin * (high - low), high + config.margin * (high - low)
+        self.low, self.high = low - MARGIN * (high - low), high + MARGIN * (high - low)
         moves = (after - z)[:, s.continuous].astype(np.float64)
         self.moves = None
         if len(s.continuous):
@@ -117,9 +127,9 @@ class TransitionModel:
             )
             for outcome in np.unique(self.outcomes[here]):
                 rows = here & (self.outcomes == outcome)
-                if rows.sum() < self.config.least_examples:
+                if rows.sum() < MIN_EXAMPLES:
                     continue
-                rare = bool(rows.mean() < self.config.rare_share)
+                rare = bool(rows.mean() < RARE_SHARE)
                 self.payments[int(situation), int(outcome)] = Payment(
                     inputs, z[rows], actions[rows], rewards[rows], rare, self._plan, self.seed
                 )
@@ -134,7 +144,7 @@ class TransitionModel:
             return np.zeros((z.shape[1], 0))
         values, counts = np.unique(self.before[still], return_counts=True)
         rows = still & (self.before == values[counts.argmax()])
-        plan = SearchPlan(self.config.num_directions, self.config.fitted, starts=self.config.direction_starts)
+        plan = SearchPlan(self.config.num_directions, self.config.fitted, starts=NUM_DIRECTION_STARTS)
         return find_directions(z[rows], actions[rows], after[rows], rewards[rows], plan, self.seed)
 
     def _readings(self, situation: int) -> list["Reading"]:

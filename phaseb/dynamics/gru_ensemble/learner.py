@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from phaseb.config.world_model import WorldModelConfig
+from phaseb.config.dynamics import WorldModelConfig
 from phaseb.dynamics.gru_ensemble import objective
 from phaseb.dynamics.gru_ensemble.gp_correction import Processes, Transitions
 from phaseb.dynamics.gru_ensemble.model import WorldModelBundle
@@ -118,7 +118,7 @@ class WorldModelLearner:
         if drawn.rollouts is not None:
             rollouts = drawn.rollouts
             y, target = rollouts.z[:, :, :-1], rollouts.z[:, :, 1:]
-            run = free_run(self.model, y, rollouts.actions, target, drawn.forced, self.config.horizon.truncate_every)
+            run = free_run(self.model, y, rollouts.actions, target, drawn.forced)
             recon["rollout"] = self._latent_error(run, rollouts)
             pairs.append((run, rollouts))
             extra |= self._distribution_terms(step, progress, rollouts, run, logs)
@@ -191,8 +191,7 @@ class WorldModelLearner:
             return terms
         whole = (rollouts.mask.amin(dim=-1) > 0).flatten()
         real, syn = z_real.flatten(0, 1)[whole], z_syn.flatten(0, 1)[whole]
-        if step % self.config.critic_every == 0:
-            logs |= {f"critic/{name}": value for name, value in self.critic.update(real, syn.detach()).items()}
+        logs |= {f"critic/{name}": value for name, value in self.critic.update(real, syn.detach()).items()}
         with frozen(self.critic.module()):
             if weights.trust > 0:
                 terms["trust"] = self.critic.loss(syn)

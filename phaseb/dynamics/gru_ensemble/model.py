@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from phaseb.config.world_model import WorldModelConfig
+from phaseb.config.dynamics import WorldModelConfig
 from phaseb.dynamics.gru_ensemble.action_lookahead import look_ahead, look_no_further
 from phaseb.dynamics.gru_ensemble.gp_correction import Landings, Processes
 from phaseb.dynamics.gru_ensemble.network import LatentDynamics
@@ -214,7 +214,7 @@ class WorldModelBundle:
             added = self.residuals.gather(1, index[..., None].expand(k, n, d))
         else:
             added = torch.randn((k, n, d), generator=generator).to(device)
-        return Noise(uniform, self.config.noise_scale * added)
+        return Noise(uniform, added)
 
     @torch.no_grad()
     def members_rollout(self, z0: Tensor, actions: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from phaseb.config.world_model import WorldModelConfig
+from phaseb.config.dynamics import WorldModelConfig
 from phaseb.dynamics.gru_ensemble.gp_correction import Processes
 from phaseb.dynamics.gru_ensemble.learner import WorldModelLearner
 from phaseb.dynamics.gru_ensemble.model import WorldModelBundle

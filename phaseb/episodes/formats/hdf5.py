@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import h5py
 
-from phaseb.config.episodes import EpisodesConfig
+from phaseb.config.data import EpisodesConfig
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.formats.d4rl import cut_flat, flat_layout
 from phaseb.episodes.formats.episode_builder import Layout, make_episode

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from phaseb.config.episodes import EpisodesConfig
+from phaseb.config.data import EpisodesConfig
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.formats.episode_builder import Layout, make_episode
 from phaseb.episodes.formats.lerobot_rows import EpisodeRows, entry_names, picture_size

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseb.config.episodes import ColumnsConfig, EpisodesConfig
+from phaseb.config.data import ColumnsConfig, EpisodesConfig
 from phaseb.episodes.episode import METRICS, Episode
 from phaseb.episodes.formats.economics import attempt_economics
 from phaseb.episodes.formats.images import check_frames, resize

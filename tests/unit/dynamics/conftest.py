@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from phaseb.config.world_model import WorldModelConfig
+from phaseb.config.dynamics import WorldModelConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.nn.data_parallel import LearnerContext
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from phaseb.config.world_model import WorldModelConfig
+from phaseb.config.dynamics import WorldModelConfig
 from phaseb.dynamics.gru_ensemble.learner import make_learner
 from phaseb.dynamics.gru_ensemble.scheduled_learner import ChangingLearner
 from phaseb.runtime.checkpoint import flatten, unflatten

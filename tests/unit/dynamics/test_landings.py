@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from phaseb.config.world_model import LandingsConfig, WorldModelConfig
+from phaseb.config.dynamics import LandingsConfig, WorldModelConfig
 from phaseb.dynamics.gp.gaussian_process import FitPlan, GaussianProcess
 from phaseb.dynamics.gru_ensemble import gp_correction
 from phaseb.dynamics.gru_ensemble.gp_correction import Landings, Processes, Transitions

@@ -5,7 +5,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from phaseb.config.world_model import WorldModelConfig
+from phaseb.config.dynamics import WorldModelConfig
 from phaseb.dynamics.custom import OwnWorldModel, Step, fit_own, load_world_model
 from phaseb.errors import ConfigError, DataError
 from phaseb.runtime.storage import Store

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from phaseb.config.world_model import WorldModelConfig
+from phaseb.config.dynamics import WorldModelConfig
 from phaseb.dynamics.binary_directions import complement, find_switches
 from phaseb.dynamics.discrete_levels import find_levels
 from phaseb.dynamics.structure import find_structure

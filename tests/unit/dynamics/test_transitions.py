@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from phaseb.config.transitions import TransitionsConfig
+from phaseb.config.dynamics import TransitionsConfig
 from phaseb.dynamics.gp.discrete_states import Situations, plain_structure
 from phaseb.dynamics.gp.gaussian_process import FitPlan, GaussianProcess
 from phaseb.dynamics.gp.model import TransitionModel

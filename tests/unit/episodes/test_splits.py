@@ -6,7 +6,7 @@ from episode_strategies import make_episode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phaseb.config.episodes import EpisodesConfig
+from phaseb.config.data import EpisodesConfig
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.splits import choose_splits, require_steps
 from phaseb.errors import DataError

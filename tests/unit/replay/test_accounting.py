@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from phaseb.config.replay import ReplayConfig
+from phaseb.config.policy import ReplayConfig
 from phaseb.replay.accounting import SAMPLED, books_by_batch
 from phaseb.replay.local import LocalReplay
 from phaseb.replay.schema import TransitionSchema

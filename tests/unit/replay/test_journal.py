@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from phaseb.config.replay import ReplayConfig
+from phaseb.config.policy import ReplayConfig
 from phaseb.errors import DataError, PhasebError
 from phaseb.replay.durable import DurablePartition
 from phaseb.replay.journal import Journal

@@ -9,7 +9,7 @@ import pytest
 from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 from scipy import stats
 
-from phaseb.config.replay import ReplayConfig
+from phaseb.config.policy import ReplayConfig
 from phaseb.errors import DataError
 from phaseb.replay.local import LocalReplay
 from phaseb.replay.routing import rows_per_shard, with_room

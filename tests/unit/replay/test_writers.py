@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from phaseb.config.replay import ReplayConfig
+from phaseb.config.policy import ReplayConfig
 from phaseb.episodes.shards import write_trajectories
 from phaseb.errors import DataError
 from phaseb.replay.local import LocalReplay

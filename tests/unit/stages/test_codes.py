@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from phaseb.config.judge import JudgeConfig
-from phaseb.config.latents import LatentActionsConfig
-from phaseb.config.synthesis import SynthesisConfig
-from phaseb.config.world_model import WorldModelConfig
+from phaseb.config.dynamics import SynthesisConfig, WorldModelConfig
+from phaseb.config.encoder import LatentActionsConfig
+from phaseb.config.trust import JudgeConfig
 from phaseb.dynamics.custom import OwnWorldModel, Step
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.latents.latent_actions import fit_latent_actions

@@ -8,12 +8,11 @@ import pytest
 from episode_strategies import make_episode, make_trajectories, same
 
 from phaseb.bricks.manifest import fit_bricks
-from phaseb.config.bricks import BricksConfig
-from phaseb.config.environment import EnvironmentConfig
-from phaseb.config.replay import ReplayConfig
+from phaseb.config.data import EnvironmentConfig, ValuationConfig
+from phaseb.config.dynamics import SynthesisConfig
+from phaseb.config.encoder import BricksConfig
+from phaseb.config.policy import ReplayConfig
 from phaseb.config.root import Config
-from phaseb.config.synthesis import SynthesisConfig
-from phaseb.config.valuation import ValuationConfig
 from phaseb.episodes.shards import read_episodes, read_trajectories, shard_names, write_trajectories
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
@@ -71,7 +70,8 @@ def test_more_than_the_replay_holds_is_thinned_evenly_not_pushed_out(tmp_path: P
 def test_a_short_plan_is_one_block_and_a_long_one_uses_every_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, config = make_trajectories([6] * 5), SynthesisConfig(num_episodes=23, horizon=6, batch_size=4)
+    real, config = make_trajectories([6] * 5), SynthesisConfig(num_episodes=23, horizon=6)
+    monkeypatch.setattr(synthesize, "BATCH_SIZE", 4)
     store = Store.at(tmp_path)
     write_plan(store.folder("short"), real, config, seed=3)
     short, whole = read_trajectories(store.folder("short")), make_plan(real, config, 3)

@@ -8,9 +8,9 @@ import pytest
 import torch
 from test_acceleration import LEARNERS, trajectories
 
-from phaseb.config.replay import ReplayConfig
+from phaseb.config.dynamics import WorldModelConfig
+from phaseb.config.policy import ReplayConfig
 from phaseb.config.run import TrainingConfig
-from phaseb.config.world_model import WorldModelConfig
 from phaseb.dynamics.gru_ensemble import learner as world_model
 from phaseb.nn.data_parallel import LearnerContext
 from phaseb.replay.tensors import to_tensors

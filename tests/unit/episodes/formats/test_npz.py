@@ -11,7 +11,7 @@ from episode_strategies import make_episode, same
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phaseb.config.episodes import ColumnsConfig
+from phaseb.config.data import ColumnsConfig
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.formats.npz import read_npz, write_npz
 from phaseb.errors import DataError
