@@ -14,8 +14,8 @@ import numpy as np
 from replay_material import BATCH, SCHEMA, TRUSTED, Table, fill, make_segments
 
 from phaseb.config.policy import ReplayConfig
-from phaseb.replay.durable import DurablePartition
 from phaseb.replay.local import LocalReplay
+from phaseb.replay.shard import DurablePartition
 from phaseb.runtime.storage import Store
 
 

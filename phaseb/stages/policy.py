@@ -30,8 +30,8 @@ from phaseb.policy.rewards import RewardNormalizer
 from phaseb.replay.accounting import Accounting
 from phaseb.replay.client import ReplayClient
 from phaseb.replay.local import LocalReplay
-from phaseb.replay.routing import rows_per_shard
 from phaseb.replay.schema import TransitionSchema
+from phaseb.replay.segments import rows_per_shard
 from phaseb.replay.spec import SampleSpec
 from phaseb.runtime.metrics import write_metrics
 from phaseb.runtime.storage import Store

@@ -187,7 +187,8 @@ def test_metrics_name_the_run_and_come_at_their_steps(random_source, monkeypatch
     assert "policy/behaviour/real_only/5" in rows[0], "the first steps clone"
 
 
-def test_divergence_is_named(random_source):
+def test_divergence_is_named(random_source, monkeypatch):
+    monkeypatch.setattr("phaseb.policy.learner.LOG_EVERY", 4)
     source = random_source([s.seed for s in SPECS])
     sound = source._rows
 
@@ -219,7 +220,7 @@ def test_two_workers_make_the_update_of_one(random_source, monkeypatch):
 
     monkeypatch.setattr(LearnerContext, "average_gradients", gather)
     monkeypatch.setattr(LearnerContext, "average", lambda self, value: torch.full_like(value, 0.6))
-    offline = OfflineConfig(algorithm="sac", normalise_value=False, clone_share=0, value_share=0)
+    offline = OfflineConfig(algorithm="sac", normalise_value=False, clone_share=0, value_share=0.5)
     settings = config(runs_together=3, offline=offline)
     for rank, size in ((0, 1), (0, 2), (1, 2)):
         part = slice(rank * 32 // size, (rank + 1) * 32 // size)
