@@ -20,7 +20,7 @@ def run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
 
 
 def show_report(runs: Sequence[str], as_json: bool) -> int:
-    """Write the page of a run or a study again, or the comparison of two runs."""
+    """Write the page of a run or a flywheel again, or the comparison of two runs."""
     from phaseb.stages.report import retell
 
     results = retell(runs)
@@ -64,11 +64,7 @@ def _tune(arguments: argparse.Namespace, words: Sequence[str]) -> int:
         _print_json(result.summary())
         return 0
     folder = os.path.dirname(result.path)
-    if os.path.isdir(folder):  # a study on remote storage is told by its URI: phaseb report URI
-        from phaseb.stages.report import retell
-
-        told = retell([folder])
-        print(f"{told['verdict']}\n\nbest:   {result.path}\nreport: {told['page']}")
+    print(f"{result.verdict}\n\nbest:   {result.path}\ntrials: optuna-dashboard sqlite:///{folder}/study.db")
     return 0
 
 

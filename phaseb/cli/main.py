@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         job = commands.add_parser(name, help=text, description=text, parents=[options], allow_abbrev=False)
         if name == "report":
             job.add_argument("runs", nargs="*", default=[], metavar="RUN",
-                             help="a run or study directory to tell again, or two runs to compare")  # fmt: skip
+                             help="a run or flywheel directory, or two runs to compare")  # fmt: skip
         if name == "evaluate":
             job.add_argument("--policy", metavar="EXPORT", help="measure an exported policy: its folder or file")
         job.add_argument("--config", metavar="FILE", help="YAML file of differences from the defaults")

@@ -13,7 +13,7 @@ import pytest
 from episode_strategies import make_episode
 from lerobot_writer import write_lerobot
 
-from phaseb.config.episodes import EpisodesConfig
+from phaseb.config.data import EpisodesConfig
 from phaseb.config.root import Config
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.formats.npz import write_npz

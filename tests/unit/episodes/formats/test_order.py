@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from minari_writer import write_minari
 
-from phaseb.config.episodes import EpisodesConfig
+from phaseb.config.data import EpisodesConfig
 from phaseb.config.root import Config
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.inventory import summarise
