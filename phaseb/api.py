@@ -3,6 +3,7 @@
 N episodes, T steps, D latent dimensions, A action dimensions.
 """
 
+import contextlib
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from phaseb.config.data import IMPORTED, EpisodesConfig
 from phaseb.config.load import load_config, nearest
-from phaseb.config.registry import JOBS
+from phaseb.config.registry import JOBS, READERS
 from phaseb.dynamics.custom import WorldModels, load_world_model
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.shards import read_trajectories
@@ -22,6 +23,7 @@ from phaseb.episodes.sources import open_source
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import ConfigError
 from phaseb.pipeline.result import Callback, RunResult
+from phaseb.run_lock import run_lock
 from phaseb.runtime.checkpoint import checkpoint_digest
 from phaseb.runtime.seeding import torch_generator
 from phaseb.runtime.storage import Store
@@ -47,7 +49,8 @@ def run(config: str | Path | None = None, *settings: str, job: str = "run", call
         the job's numbers, and where its outputs lie below `run.dir`.
 
     Raises:
-        ConfigError: for an unknown job, or for all faults of the config at once.
+        ConfigError: for an unknown job, for all faults of the config at once, or where another process works in
+            `run.dir`.
         DataError: where the data are bad, or an earlier stage is missing.
         ClusterError: where the cluster cannot do what was asked.
 
@@ -63,7 +66,8 @@ def run(config: str | Path | None = None, *settings: str, job: str = "run", call
         raise ConfigError(f"no job {job!r}{nearest(job, list(JOBS))}")
     resolved = load_config(config, settings)
     module = importlib.import_module(JOBS[job][0])
-    result: RunResult = module.run(resolved, callbacks=callbacks)
+    with contextlib.nullcontext() if job in READERS else run_lock(resolved.run.dir):
+        result: RunResult = module.run(resolved, callbacks=callbacks)
     return result
 
 

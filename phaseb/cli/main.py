@@ -5,14 +5,15 @@ Exit codes: 0 done; 2 bad arguments or config; 3 bad data; 4 cluster not able; 1
 """
 
 import argparse
+import contextlib
 import importlib
 import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from phaseb import __version__
-from phaseb.config.registry import JOBS
+from phaseb import __version__, streams
+from phaseb.config.registry import JOBS, READERS
 from phaseb.errors import ConfigError, PhasebError
 from phaseb.runtime import signals
 
@@ -22,10 +23,13 @@ config, 3 data, 4 cluster, 1 anything else."
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    streams.prepare()
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # module:Class settings may name a module of the current folder
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
     words = [*getattr(arguments, "settings", []), *rest]
-    wrong = [word for word in rest if word.startswith("-") or "=" not in word]
+    wrong = [word for word in rest if word.startswith("-")]
     if wrong:
         parser.error(f"unrecognized arguments: {' '.join(wrong)}")
     if arguments.command is None:
@@ -126,10 +130,12 @@ def _run_job(arguments: argparse.Namespace, words: list[str]) -> int:
         return commands.evaluate_policy(arguments.policy, arguments.config, words, arguments.json)
     config = load_config(arguments.config, [*getattr(arguments, "runs", []), *words])
     from phaseb.cli.tables import Console
+    from phaseb.run_lock import run_lock
 
     module = importlib.import_module(JOBS[arguments.command][0])
     stages = module.STAGE_NAMES if arguments.command == "run" else ()
-    with Console(config, arguments.json, stages) as console:
+    lock = contextlib.nullcontext() if arguments.command in READERS else run_lock(config.run.dir)
+    with lock, Console(config, arguments.json, stages) as console:
         result = module.run(config, callbacks=[console])
         console.conclude(result)
     return 0

@@ -13,6 +13,7 @@ from ray.tune.search import ConcurrencyLimiter, Searcher
 
 from phaseb.config.run import ResourcesConfig
 from phaseb.errors import PhasebError
+from phaseb.run_lock import run_lock
 from phaseb.runtime.ray_session import ray_session
 from phaseb.runtime.seeding import derive_seed
 from phaseb.runtime.storage import Store
@@ -52,7 +53,7 @@ def run_study(path: str, resume: bool = False, watch: bool = False) -> StudyResu
     checked = load_study(path)
     store = Store.at(checked.base.run.dir).folder("studies", checked.name)
     open_study(checked, store, resume)
-    with ray_session(_session(checked), _wanted(checked)):
+    with run_lock(store), ray_session(_session(checked), _wanted(checked)):
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are in the records, with their reasons
         return _Study(checked, store, watch).run()
 
