@@ -5,6 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from phaseb.config.paths import PathText
 from phaseb.config.section import Section, is_own
 
 
@@ -78,7 +79,7 @@ class PartConfig(Section):
     """One of several sources that are mixed."""
 
     source: str = Field(description=f"a file format ({', '.join(IMPORTED)}), or module:Class of your own")
-    path: str = Field("", description="file, folder or storage URI that it reads")
+    path: PathText = Field("", description="file, folder or storage URI that it reads")
     columns: ColumnsConfig = Field(default_factory=ColumnsConfig, description="what its columns mean")
     weight: float = Field(1.0, gt=0, description="its share of the episodes taken, relative to the others'")
 
@@ -104,7 +105,7 @@ class EpisodesConfig(Section):
         "random", description="who acts where source is gymnasium: random, or module:Class, made with the environment"
     )
     parts: tuple[PartConfig, ...] = Field((), description="what source=mixed takes from, each {source, path, weight}")
-    path: str = Field("", description="file, folder or storage URI that a file source reads")
+    path: PathText = Field("", description="file, folder or storage URI that a file source reads")
     columns: ColumnsConfig = Field(default_factory=ColumnsConfig, description="what imported columns mean")
     num_train: int = Field(50, ge=2, description="training episodes to collect; N of the learning curves counts all")
     num_dev: int = Field(50, ge=1, description="further episodes to collect for choosing and promoting")

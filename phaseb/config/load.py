@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from phaseb.config.paths import expanded
 from phaseb.config.root import Config
 from phaseb.errors import ConfigError
 
@@ -41,7 +42,7 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """A YAML file that holds a mapping; `base: other.yaml` beside it is read first and overridden."""
     try:
-        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        tree = yaml.safe_load(Path(_expanded(path)).read_text(encoding="utf-8")) or {}
     except OSError as error:
         raise ConfigError(f"cannot read config {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -49,7 +50,22 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} must hold `section: …` mappings, not a {type(tree).__name__}")
     base = tree.pop("base", None)
-    return merge(read_yaml(Path(path).parent / str(base)), tree) if base else tree
+    return merge(read_yaml(Path(_expanded(path)).parent / _expanded(str(base))), tree) if base else tree
+
+
+def _expanded(path: str | Path) -> str:
+    """A path of a file with `~` expanded.
+
+    Raises:
+        ConfigError: where it is a URI: configs are files of this machine.
+    """
+    try:
+        text = expanded(str(path))
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    if "://" in text:
+        raise ConfigError(f"{path} is a storage URI; a config is a file of this machine, so copy it here first")
+    return text
 
 
 def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,7 +108,7 @@ def _section_of(annotation: Any) -> type[BaseModel] | None:
 def _apply(tree: dict[str, Any], word: str, faults: list[str], places: dict[str, str]) -> None:
     path, sign, text = word.partition("=")
     if not sign or not path:
-        faults.append(f"{word!r} is not of the form key.path=value")
+        faults.append(f"{word!r} is not of the form key.path=value{_file_hint(word)}")
         return
     try:
         value = yaml.safe_load(text)
@@ -112,6 +128,11 @@ def _apply(tree: dict[str, Any], word: str, faults: list[str], places: dict[str,
     node[leaf] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
 
 
+def _file_hint(word: str) -> str:
+    is_config = word.endswith((".yaml", ".yml")) or Path(word).is_file()
+    return f"; did you mean --config {word}?" if is_config else ""
+
+
 def _explain(fault: Mapping[str, Any], source: str, places: Mapping[str, str]) -> str:
     parts = [str(part) for part in fault["loc"]]
     path = ".".join(parts)
@@ -121,7 +142,9 @@ def _explain(fault: Mapping[str, Any], source: str, places: Mapping[str, str]) -
     if fault["type"] == "extra_forbidden":
         return f"{where}: unknown key {path}{_suggestion(parts, (word or '').partition('=')[0])}"
     shown = "" if isinstance(fault["input"], Mapping) else f" = {fault['input']!r}"
-    return f"{where}: {path}{shown}: {fault['msg'].removeprefix('Value error, ')}"
+    several = isinstance(fault["loc"][-1], int) and isinstance(fault["input"], str) and "," in fault["input"]
+    hint = f"; write several as [{fault['input']}]" if several else ""
+    return f"{where}: {path}{shown}: {fault['msg'].removeprefix('Value error, ')}{hint}"
 
 
 def _suggestion(parts: Sequence[str], typed: str) -> str:

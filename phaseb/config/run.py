@@ -4,14 +4,15 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from phaseb.config.paths import PathText
 from phaseb.config.section import Section
 
 
 class RunConfig(Section):
     """The run as a whole."""
 
-    dir: str = Field("", description="run directory: a local path or the URI of any pyarrow filesystem; "
-                     "empty means runs/<name of the config file>")  # fmt: skip
+    dir: PathText = Field("", description="run directory: a local path or the URI of any pyarrow filesystem; "
+                          "empty means runs/<name of the config file>")  # fmt: skip
     seed: int = Field(0, ge=0, description="redraws everything: data, encoder, world model, trust, policies")
     on_change: Literal["refuse", "redo"] = Field(
         "refuse",
@@ -47,7 +48,9 @@ class ResourcesConfig(Section):
     """Workers, processors, memory, and the cluster to run on."""
 
     address: str | None = Field(
-        None, description="Ray cluster to join (host:port, or auto); null starts Ray here and stops it at the end"
+        None,
+        description="Ray cluster to join (host:port, or auto); local starts Ray here and stops it at the end; null: "
+        "what RAY_ADDRESS says, the cluster of a submitted job, else local",
     )
     num_cpus: int | None = Field(None, ge=1, description="CPUs of a Ray started here; null: all the machine has")
     num_gpus: int | None = Field(None, ge=0, description="GPUs of a Ray started here; null: all the machine has")
@@ -97,6 +100,6 @@ class ReuseConfig(Section):
     A world model or gate was trained on its encoder's latents and on scaled actions: both must be this run's too.
     """
 
-    encoder: str = Field("", description="run directory whose encoder encodes this run's episodes")
-    world_model: str = Field("", description="run directory whose world model is rolled out; needs the same encoder")
-    trust: str = Field("", description="run directory whose gate weighs this run's rollouts; needs the same encoder")
+    encoder: PathText = Field("", description="run directory whose encoder encodes this run's episodes")
+    world_model: PathText = Field("", description="run directory whose world model is rolled out; needs the same encoder")
+    trust: PathText = Field("", description="run directory whose gate weighs this run's rollouts; needs the same encoder")

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from phaseb.config.section import Section, is_own
 
@@ -57,11 +57,15 @@ def _known(name: str) -> str:
 Family = Annotated[str, AfterValidator(_known)]
 
 
+Rung = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
+"""The name of a rung, or its number of steps."""
+
+
 class JudgeConfig(Section):
     """How many pairs are judged, at which rungs and noise levels, by which families of classifiers."""
 
     num_pairs: int = Field(200, ge=10, description="matched pairs a rung is judged on; fewer where fewer exist")
-    rungs: tuple[str, ...] = Field(
+    rungs: tuple[Rung, ...] = Field(
         ("simulator", "real", "encode_decode", "one_step", "5", "15", "30", "60"),
         description="rungs of the ladder, in the order of the stages they ask about; a number is that many open-loop "
         "steps; a rung that a run cannot supply (no simulator) is left out",

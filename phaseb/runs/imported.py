@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from phaseb.config.episodes import COLLECTED, IMPORTED
+from phaseb.config.data import COLLECTED, IMPORTED
 from phaseb.config.root import Config
 from phaseb.errors import ConfigError
 from phaseb.pipeline.result import Callback, RunResult

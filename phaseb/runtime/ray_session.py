@@ -50,6 +50,7 @@ QUIET_LOCAL = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
 JOB_MARK = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray's job server sets it for the process of a submitted job
+LOCAL = "local"
 POLL_S = 0.5
 MAX_TEMPORARY_CHARS = 16
 CONNECT_TIMEOUT_S = 10.0
@@ -115,10 +116,13 @@ def apply_environment(settings: Mapping[str, str]) -> None:
 
 
 def joins_cluster(resources: ResourcesConfig) -> bool:
-    """Whether a run with these resources goes to a cluster that is already there."""
-    return resources.address not in (None, "local") or (
-        resources.address is None and (JOB_MARK in os.environ or bool(os.environ.get("RAY_ADDRESS")))
-    )
+    """Whether a run with these resources goes to a cluster that is already there.
+
+    `resources.address` decides, then `RAY_ADDRESS`, then whether this is a submitted job. `local` starts a Ray here,
+    whichever of the two says it.
+    """
+    address = resources.address or os.environ.get("RAY_ADDRESS") or ("auto" if JOB_MARK in os.environ else LOCAL)
+    return address != LOCAL
 
 
 def training_request(resources: ResourcesConfig) -> dict[str, float]:
@@ -239,6 +243,8 @@ def _start(resources: ResourcesConfig, folder: str) -> None:
     import ray
 
     apply_environment({**QUIET_LOCAL, "OMP_NUM_THREADS": "1"})
+    if os.environ.get("RAY_ADDRESS") == LOCAL:
+        del os.environ["RAY_ADDRESS"]  # whoever asks Ray for its address later means the one that is started here
     if "RAY_AUTH_TOKEN_PATH" not in os.environ:
         # Given by environment, so that Ray writes no token file of its own (which would be readable by everyone).
         # It stays for the life of this process: Ray remembers the first token it saw. RAY_AUTH_MODE is left to
@@ -249,7 +255,7 @@ def _start(resources: ResourcesConfig, folder: str) -> None:
         try:
             with _silence():
                 ray.init(
-                    address="local",
+                    address=LOCAL,
                     num_cpus=resources.num_cpus or machine_cpus(),
                     num_gpus=resources.num_gpus,
                     include_dashboard=resources.dashboard,
@@ -285,7 +291,8 @@ def _silence() -> Iterator[None]:
 def _join(resources: ResourcesConfig) -> None:
     import ray
 
-    address = resources.address or os.environ.get("RAY_ADDRESS", "auto")
+    address = resources.address or os.environ.get("RAY_ADDRESS") or "auto"
+    _check_form(address, "resources.address" if resources.address else "RAY_ADDRESS")
     _check_listening(address, resources.wait_s)
     try:
         # A cluster's answer to a wrong token is an exception of Ray's own; RaySystemError and RuntimeError cover both.
@@ -295,11 +302,29 @@ def _join(resources: ResourcesConfig) -> None:
         raise ClusterError(f"cannot join the Ray cluster at {address}: {_first_line(error)}; {hint}") from error
 
 
+def _check_form(address: str, setting: str) -> None:
+    """Raise ClusterError for an address that is none of a cluster's head."""
+    if address == "auto":
+        return
+    wanted = f"give the head's host:port (often 6379), auto, or {LOCAL} to start a Ray here"
+    scheme, found, _ = address.partition("://")
+    if found and scheme in ("http", "https"):
+        raise ClusterError(
+            f"{setting}={address} is the address of a job server, not of a cluster's head; {wanted}; `phaseb submit "
+            f"JOB.yaml --address {address}` sends a job there"
+        )
+    if found:
+        raise ClusterError(f"{setting}={address} is a {scheme}:// address, which a run cannot join; {wanted}")
+    host, colon, port = address.rpartition(":")
+    if not (colon and host and port.isdigit() and 0 < int(port) < 65536):
+        raise ClusterError(f"{setting}={address} is no address of a cluster; {wanted}")
+
+
 def _check_listening(address: str, wait_s: float) -> None:
     """Ray ends the whole process where nobody listens at an address, so look before; a head may be starting again."""
+    if address == "auto":
+        return  # Ray finds the cluster of this machine
     host, _, port = address.rpartition(":")
-    if not host or "/" in host or not port.isdigit():
-        return  # auto, or a name that only Ray can resolve
     deadline = time.monotonic() + wait_s
     while True:
         try:
