@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from phaseb.config.root import Config
 from phaseb.errors import ConfigError
 from phaseb.runtime.storage import strict
 
@@ -53,6 +54,26 @@ def evaluate_policy(path: str, config: str | None, words: Sequence[str], as_json
     for name, value in told["measured"].items():
         known = told["card"].get(name)
         print(f"{name:<20} {number(value):>10}{'' if known is None else f'   ({number(known)})'}")
+    return 0
+
+
+def dry_run(config: Config, as_json: bool) -> int:
+    """Say what a run would choose and need, without writing or training.
+
+    Raises:
+        PhasebError: where it would fail, after all was said.
+    """
+    from phaseb.runs.rehearsal import rehearse
+
+    found = rehearse(config)
+    if as_json:
+        _print_json(found.to_json())
+    else:
+        for line in found.lines():
+            print(f"note: {line}")
+        for need in found.requirements:
+            print(f"{'ok' if need.met else 'no':<4}{need.stage:<12} {need.needed} ({need.setting}): {need.found}")
+    found.require()
     return 0
 
 

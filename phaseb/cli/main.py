@@ -65,6 +65,8 @@ def _parser() -> argparse.ArgumentParser:
         if name == "report":
             job.add_argument("runs", nargs="*", default=[], metavar="RUN",
                              help="a run or flywheel directory, or two runs to compare")  # fmt: skip
+        if name == "run":
+            job.add_argument("--dry-run", action="store_true", help="say what the run would choose and need, and stop")
         if name == "evaluate":
             job.add_argument("--policy", metavar="EXPORT", help="measure an exported policy: its folder or file")
         job.add_argument("--config", metavar="FILE", help="YAML file of differences from the defaults")
@@ -129,6 +131,10 @@ def _run_job(arguments: argparse.Namespace, words: list[str]) -> int:
 
         return commands.evaluate_policy(arguments.policy, arguments.config, words, arguments.json)
     config = load_config(arguments.config, [*getattr(arguments, "runs", []), *words])
+    if getattr(arguments, "dry_run", False):
+        from phaseb.cli import commands
+
+        return commands.dry_run(config, arguments.json)
     from phaseb.cli.tables import Console
     from phaseb.run_lock import run_lock
 

@@ -101,5 +101,9 @@ class ReuseConfig(Section):
     """
 
     encoder: PathText = Field("", description="run directory whose encoder encodes this run's episodes")
-    world_model: PathText = Field("", description="run directory whose world model is rolled out; needs the same encoder")
-    trust: PathText = Field("", description="run directory whose gate weighs this run's rollouts; needs the same encoder")
+    world_model: PathText = Field(
+        "", description="run directory whose world model is rolled out; needs the same encoder"
+    )
+    trust: PathText = Field(
+        "", description="run directory whose gate weighs this run's rollouts; needs the same encoder"
+    )

@@ -37,22 +37,6 @@ def choose_splits(entries: Sequence[tuple[str, Split]], config: EpisodesConfig, 
     return roles
 
 
-def require_steps(lengths: Sequence[int], horizon: int) -> None:
-    """Refuse training episodes, told by their numbers of steps, too few of which are as long as the horizon that is
-    to be learned from them.
-
-    Raises:
-        DataError: naming the longest, where fewer than two training episodes have `horizon` steps.
-    """
-    enough = sum(n >= horizon for n in lengths)
-    if enough < MIN_TRAIN:
-        raise DataError(
-            f"{enough} of {len(lengths)} training episodes have {horizon} steps, the longest has "
-            f"{max(lengths, default=0)}; import longer episodes, or lower synthesis.horizon "
-            "and world_model.horizon.steps"
-        )
-
-
 def _by_count(total: int, config: EpisodesConfig) -> list[Split]:
     wanted = config.num_test + config.num_dev + config.num_train
     if total < wanted:

@@ -59,6 +59,11 @@ class StageView:
         how = "up to date" if skipped else f"{seconds:.0f} s"
         self._console.print(f"{stage:<12} {how:>10}   {_brief(shown)}", markup=False, soft_wrap=True)
 
+    def on_note(self, line: str) -> None:
+        """Show a remark on a line of its own."""
+        self.close()
+        self._console.print(f"note: {line}", markup=False, soft_wrap=True)
+
     def close(self) -> None:
         """Put the live line away, if there is one."""
         if self._live is not None:

@@ -5,7 +5,7 @@ Either way they go into shards as they come: this process holds none, only some 
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,11 +22,12 @@ from phaseb.episodes.inventory import Inventory, summarise
 from phaseb.episodes.parquet_file import read_stamp
 from phaseb.episodes.shards import clear_shards, iter_episodes, shard_name, write_shard
 from phaseb.episodes.sources import fingerprints
-from phaseb.episodes.splits import choose_splits, require_steps
+from phaseb.episodes.splits import choose_splits
 from phaseb.episodes.state_columns import check_order
 from phaseb.errors import DataError
 from phaseb.pipeline.result import Callback, RunResult
 from phaseb.pipeline.stage import Stage, StageContext
+from phaseb.runs.sizes import FACTS
 from phaseb.runtime import logs
 from phaseb.runtime.ray_tasks import get_result
 from phaseb.runtime.storage import Store
@@ -40,16 +41,19 @@ def work(context: StageContext) -> dict[str, Any]:
         _record(context)
     else:
         inventory = _import(context)
-    bounds, state_names = environment_spec(config)
-    seen = Census.of(iter_episodes(store.folder("episodes"), frames=False), bounds)
-    check_order(seen.state_columns, state_names, config.environment.id)
+    spec, folder = environment_spec(config), store.folder("episodes")
+    seen = Census.of(iter_episodes(folder, frames=False), spec and spec.bounds)
+    check_order(seen.state_columns, spec.state_names if spec else (), config.environment.id)
     if inventory is not None:
         _say(inventory, seen)
-    require_steps(seen.lengths["train"], config.synthesis.horizon)
-    scale, notices = choose_action_scale(config.environment.id, bounds, seen)
+    scale, notices = choose_action_scale(config.environment.id, spec and spec.bounds, seen)
     for notice in notices:
         logs.event(notice, logging.WARNING)
     store.write_json(scale.to_json() if scale else None, *SCALE)
+    frames = next(iter_episodes(folder)).frames
+    shape = None if frames is None else frames.shape[1:]
+    facts = replace(seen.facts(), frame_shape=shape, environment=spec and spec.shown())
+    store.write_json(facts.to_json(), *FACTS)
     return seen.economics()
 
 
@@ -113,14 +117,29 @@ def _wanted(config: Config) -> int:
     return config.episodes.num_train + config.episodes.num_dev + config.episodes.num_test
 
 
-def environment_spec(config: Config) -> tuple[Bounds | None, Sequence[str]]:
-    """The environment's own bounds of actions and the names of its state; None and empty without an environment."""
+@dataclass(frozen=True)
+class EnvironmentSpec:
+    """What an environment takes and shows: action bounds (A,), names and size of the state, shape of a frame."""
+
+    bounds: Bounds
+    state_names: Sequence[tuple[str, int]]
+    state_size: int
+    frame_shape: tuple[int, ...] | None
+
+    def shown(self) -> dict[str, Any]:
+        """Size of the state and shape of a frame, as JSON."""
+        return {"state_size": self.state_size, "frame_shape": self.frame_shape}
+
+
+def environment_spec(config: Config) -> EnvironmentSpec | None:
+    """What the config's environment takes and shows; None where there is none."""
     environment = make_environment(config.environment, 1)
     if environment is None:
-        return None, ()
+        return None
     try:
         bounds = environment.action_low, environment.action_high
-        return bounds, tuple(getattr(environment, "state_names", ()))
+        names = tuple(getattr(environment, "state_names", ()))
+        return EnvironmentSpec(bounds, names, environment.state_size, environment.frame_shape)
     finally:
         environment.close()
 

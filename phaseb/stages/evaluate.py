@@ -25,7 +25,7 @@ from phaseb.policy.evaluation import Row, aggregate, evaluate, summarise
 from phaseb.runtime.metrics import mean_interval, read_metrics, write_metrics
 from phaseb.runtime.ray_tasks import get_result
 from phaseb.runtime.storage import Store
-from phaseb.stages.promotion import Runs, by_estimate, check_disjoint, decide_in_physics
+from phaseb.stages.promotion import Runs, by_estimate, decide_in_physics
 from phaseb.stages.sample import fit_sample
 
 CONFIDENCE = 0.95
@@ -46,7 +46,6 @@ def work(context: StageContext) -> dict[str, Any]:
         failure = None
         measured, promotion = by_estimate(context, runs)
     else:
-        check_disjoint(context)
         measured, failure = _in_physics(context, runs)
         promotion = {} if failure else decide_in_physics(context, functools.partial(play, config, store))
     known = [(arm, seed) for arm, seed in runs if seed in measured.get(arm, {})]

@@ -58,6 +58,6 @@ def test_closed_streams_neither_stop_a_command_nor_lend_their_number_to_a_file(c
 
 def test_an_error_does_not_land_on_stdout_where_stderr_is_closed():
     done = subprocess.run(
-        ["sh", "-c", f"{sys.executable} -m phaseb.cli.main run policy.discount=7 2>&-"], capture_output=True, check=False
+        ["sh", "-c", f"{sys.executable} -m phaseb.cli run policy.discount=7 2>&-"], capture_output=True, check=False
     )
     assert (done.returncode, done.stdout) == (2, b"")
