@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from phaseb.collection.environments import make_environment
+from phaseb.collection.environments import make_environment, shown_by
 from phaseb.config.data import COLLECTED, EpisodesConfig
 from phaseb.config.root import Config
 from phaseb.episodes.episode import Episode
@@ -24,7 +24,12 @@ def rehearse(config: Config) -> Preflight:
     """
     if config.episodes.source in COLLECTED:
         return preflight(config, _assumed(config))
-    return preflight(config, Census.of(_recorded(config.episodes, config.run.seed)).facts())
+    environment = make_environment(config.environment, 1)
+    shown = None if environment is None else shown_by(environment)
+    if environment is not None:
+        environment.close()
+    facts = Census.of(_recorded(config.episodes, config.run.seed)).facts()
+    return preflight(config, replace(facts, environment=shown))
 
 
 def _recorded(config: EpisodesConfig, seed: int) -> Iterator[Episode]:
@@ -41,7 +46,6 @@ def _assumed(config: Config) -> DataFacts:
     environment = make_environment(config.environment, 1)
     if environment is None:
         return DataFacts(lengths, assumed=True)
-    size, frames = environment.state_size, environment.frame_shape
-    num_actions = len(environment.action_low)
+    shown = shown_by(environment)
     environment.close()
-    return DataFacts(lengths, num_actions, size, frames, assumed=True)
+    return DataFacts(lengths, **shown, assumed=True)

@@ -12,7 +12,7 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from phaseb.collection.environments import make_environment
+from phaseb.collection.environments import make_environment, shown_by
 from phaseb.config.data import COLLECTED
 from phaseb.config.root import Config
 from phaseb.episodes.actions import SCALE, ActionScale
@@ -52,7 +52,7 @@ def work(context: StageContext) -> dict[str, Any]:
     store.write_json(scale.to_json() if scale else None, *SCALE)
     frames = next(iter_episodes(folder)).frames
     shape = None if frames is None else frames.shape[1:]
-    facts = replace(seen.facts(), frame_shape=shape, environment=spec and spec.shown())
+    facts = replace(seen.facts(), frame_shape=shape, environment=spec and spec.shown)
     store.write_json(facts.to_json(), *FACTS)
     return seen.economics()
 
@@ -119,16 +119,11 @@ def _wanted(config: Config) -> int:
 
 @dataclass(frozen=True)
 class EnvironmentSpec:
-    """What an environment takes and shows: action bounds (A,), names and size of the state, shape of a frame."""
+    """What an environment takes and shows: bounds of actions (A,), names of the state, sizes (see `shown_by`)."""
 
     bounds: Bounds
     state_names: Sequence[tuple[str, int]]
-    state_size: int
-    frame_shape: tuple[int, ...] | None
-
-    def shown(self) -> dict[str, Any]:
-        """Size of the state and shape of a frame, as JSON."""
-        return {"state_size": self.state_size, "frame_shape": self.frame_shape}
+    shown: dict[str, Any]
 
 
 def environment_spec(config: Config) -> EnvironmentSpec | None:
@@ -139,7 +134,7 @@ def environment_spec(config: Config) -> EnvironmentSpec | None:
     try:
         bounds = environment.action_low, environment.action_high
         names = tuple(getattr(environment, "state_names", ()))
-        return EnvironmentSpec(bounds, names, environment.state_size, environment.frame_shape)
+        return EnvironmentSpec(bounds, names, shown_by(environment))
     finally:
         environment.close()
 

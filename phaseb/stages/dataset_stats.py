@@ -31,7 +31,7 @@ class DataFacts:
         frame_shape: (H, W, C); None where some episode has no frames, or they were not looked at.
         reward_low, reward_high: least and greatest reward of a training step; NaN where that is not known.
         num_terminated: training episodes that ended by themselves.
-        environment: `state_size` and `frame_shape` that the environment shows; None where there is none.
+        environment: `state_size`, `frame_shape` and `action_size` of the environment; None where there is none.
         assumed: whether lengths are what collecting would give at most, not what was seen.
     """
 

@@ -46,7 +46,7 @@ def by_estimate(context: StageContext, runs: Runs) -> tuple[dict[str, dict[int, 
         value = result.interval(i)[0] if known else float("nan")
         measured.setdefault(arm, {})[seed] = nothing | {"return": value, "num_episodes": 0.0}
     num_train = _num_train(store)
-    if refused := _nothing_to_test(config.promotion, config, store) or ("" if known else NO_VALUES):
+    if refused := ("" if known else NO_VALUES) or _nothing_to_test(config.promotion, config, store):
         return measured, decide_without_candidate(config.promotion, refused, num_train)
     estimates = []
     for seed in range(config.arms.num_seeds):

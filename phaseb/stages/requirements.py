@@ -8,11 +8,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from phaseb.config.root import Config
+from phaseb.config.section import is_own
 from phaseb.episodes.splits import MIN_TRAIN
 from phaseb.errors import ClusterError, ConfigError, DataError, PhasebError
 from phaseb.runs.machine import BASE_BYTES, GB, Machine, disk_need, memory_needs
 from phaseb.runs.sizes import Choice, fit_sizes, judge_plan, num_gate_episodes, total_steps
+from phaseb.runtime.formatting import size
+from phaseb.runtime.plugins import load_named
 from phaseb.runtime.ray_session import joins_cluster
+from phaseb.runtime.storage import Store
 from phaseb.stages.dataset_stats import DataFacts
 from phaseb.trust.windows import MIN_UNITS
 
@@ -94,7 +98,7 @@ def preflight(config: Config, facts: DataFacts | None, machine: Machine | None =
         machine = Machine.here(config.run.dir)
     if joins_cluster(config.resources):
         machine = Machine(None, None, None, None)
-    fixed = list(_of_config(config))
+    fixed = [*_of_config(config), *_own_code(config), *_reused_parts(config)]
     if facts is None:
         return Preflight(config, (), tuple(_host_notes(config, machine)), tuple(fixed))
     fit, choices = fit_sizes(config, facts)
@@ -115,10 +119,38 @@ def _of_config(config: Config) -> Iterator[Requirement]:
         "policy": {"policy.batch_size": config.policy.batch_size},
     }  # fmt: skip
     for stage, sizes in batches.items():
-        for setting, size in sizes.items():
+        for setting, given in sizes.items():
             remedy = f"set {setting} to a multiple of resources.num_workers, or lower that"
-            yield Requirement(stage, setting, f"a number that divides by {workers} workers", str(size), remedy,
-                              size % workers == 0, ConfigError)  # fmt: skip
+            yield Requirement(stage, setting, f"a number that divides by {workers} workers", str(given), remedy,
+                              given % workers == 0, ConfigError)  # fmt: skip
+
+
+def _own_code(config: Config) -> Iterator[Requirement]:
+    """Classes and functions of the user's own that stages will import."""
+    named = {
+        "collect": [("episodes.policy", config.episodes.policy)],
+        "world-model": [("world_model.model", config.world_model.model)],
+        "judge": [("judge.families", family) for family in config.judge.families],
+        "evaluate": [("environment.id", config.environment.id)],
+    }
+    for stage, settings in named.items():
+        for setting, name in settings:
+            if not is_own(name):
+                continue
+            try:
+                load_named(name, setting)
+            except ConfigError as error:
+                yield Requirement(stage, setting, f"your own {name}", "none", str(error), False, ConfigError)
+
+
+def _reused_parts(config: Config) -> Iterator[Requirement]:
+    """Trained parts of other runs that stages will take over."""
+    stages = {"encoder": "encode", "world_model": "world-model", "trust": "trust"}
+    for part, stage in stages.items():
+        path = getattr(config.reuse, part)
+        if path and not Store.at(path).exists(part, "meta.json"):
+            remedy = f"set reuse.{part} to a run directory in which `phaseb {stage}` is done"
+            yield Requirement(stage, f"reuse.{part}", f"{part}/meta.json in {path}", "none", remedy, False)
 
 
 def _collect(config: Config, facts: DataFacts) -> Iterator[Requirement]:
@@ -183,14 +215,17 @@ def _evaluate(config: Config, facts: DataFacts) -> Iterator[Requirement]:
                       f"{facts.action_size or 'no'} action dimensions",
                       "set environment.id=none, or import episodes with actions",
                       facts.action_size > 0 or facts.assumed)  # fmt: skip
+    wanted = config.latents.observation
+    parts = {
+        "state_size": ("shows a state of {} numbers", wanted != "frames"),
+        "frame_shape": ("shows frames of shape {}", wanted != "state"),
+        "action_size": ("takes {} actions", True),
+    }
     for part, shown in (facts.environment or {}).items():
-        has = getattr(facts, part)
-        name = "state_size" if part == "state_size" else "frame_shape"
-        seen = config.latents.observation in ("auto", "both", "state" if name == "state_size" else "frames")
-        what = f"a state of {has} numbers" if name == "state_size" else f"frames of shape {has}"
-        yield Requirement("evaluate", "environment.id", f"an environment that shows {what}", str(shown or "none"),
+        has, (what, matters) = getattr(facts, part), parts[part]
+        yield Requirement("evaluate", "environment.id", f"an environment that {what.format(has)}", str(shown or "none"),
                           "set environment.id to the one that the episodes come from, or to none",
-                          not (seen and has) or has == shown, ConfigError)  # fmt: skip
+                          not (matters and has) or has == shown, ConfigError)  # fmt: skip
     first, told = config.promotion.first_seed, config.evaluation.first_seed
     last = first + (config.promotion.max_episodes or facts.count("train")) - 1
     end = told + config.evaluation.num_episodes - 1
@@ -210,19 +245,19 @@ def _of_machine(config: Config, facts: DataFacts, machine: Machine) -> Iterator[
     if machine.memory is not None:
         for need in memory_needs(config, facts):
             wanted = need.bytes + BASE_BYTES
-            yield Requirement(need.stage, need.setting, f"{wanted / GB:.1f} GB of memory at {need.given}",
-                              f"{machine.memory / GB:.1f} GB free", f"lower {need.setting}, or free memory",
+            yield Requirement(need.stage, need.setting, f"{size(wanted)} of memory at {need.given}",
+                              f"{size(machine.memory)} free", f"lower {need.setting}, or free memory",
                               wanted <= machine.memory, ClusterError)  # fmt: skip
     if machine.disk is not None:
         wanted = disk_need(config, facts)
-        yield Requirement("synthesize", "synthesis.num_episodes", f"{wanted / GB:.3g} GB of disk for the whole run",
-                          f"{machine.disk / GB:.3g} GB free at {config.run.dir}",
+        yield Requirement("synthesize", "synthesis.num_episodes", f"{size(wanted)} of disk for the whole run",
+                          f"{size(machine.disk)} free at {config.run.dir}",
                           "free space, set run.dir to another disk, or lower synthesis.num_episodes",
                           wanted <= machine.disk, ClusterError)  # fmt: skip
     store_bytes = config.resources.object_store_gb * GB
     if machine.shared is not None and machine.scratch is not None and machine.shared < store_bytes:
-        yield Requirement("collect", "resources.object_store_gb", f"{store_bytes / GB:.2g} GB for Ray's objects",
-                          f"{machine.shared / GB:.2g} GB free in /dev/shm and {machine.scratch / GB:.2g} GB in TMPDIR",
+        yield Requirement("collect", "resources.object_store_gb", f"{size(store_bytes)} for Ray's objects",
+                          f"{size(machine.shared)} free in /dev/shm and {size(machine.scratch)} in TMPDIR",
                           "lower resources.object_store_gb, or set TMPDIR to a larger disk",
                           machine.scratch >= store_bytes, ClusterError)  # fmt: skip
 
@@ -248,7 +283,7 @@ def _host_notes(config: Config, machine: Machine) -> Iterator[str]:
     wanted = config.resources.object_store_gb * GB
     if machine.shared is not None and machine.shared < wanted:
         yield (
-            f"/dev/shm has {machine.shared / GB:.2g} GB free and resources.object_store_gb={wanted / GB:g} asks for "
+            f"/dev/shm has {size(machine.shared)} free and resources.object_store_gb={wanted / GB:g} asks for "
             "more: Ray keeps objects on disk, slowly; lower it, or start the container with --shm-size=2g"
         )
 

@@ -58,7 +58,7 @@ def broken_judge(evidence: Evidence, config: JudgeConfig, seed: int) -> tuple[np
 
 @pytest.mark.parametrize(
     ("name", "error", "message"),
-    [("nowhere:judge", ConfigError, "cannot import nowhere:judge"), ("linear_judge:nothing", ConfigError, "nothing"),
+    [("nowhere:judge", ConfigError, "there is no module nowhere"), ("linear_judge:nothing", ConfigError, "nothing"),
      (f"{__name__}:broken_judge", DataError, r"gave \(3,\), wanted \(40,\)")],
 )  # fmt: skip
 def test_a_judge_that_is_none_is_refused(name, error, message):

@@ -114,6 +114,8 @@ UNMET = [
     ("evaluate", "actions in some episodes", facts(action_size=0), ("environment.id=workcell",)),
     ("evaluate", "an environment that shows a state of 4 numbers (environment.id) and finds 9",
      facts(environment={"state_size": 9, "frame_shape": None}), ("environment.id=workcell",)),
+    ("evaluate", "an environment that takes 2 actions (environment.id) and finds 7",
+     facts(environment={"action_size": 7}), ("environment.id=workcell",)),
     ("evaluate", "seeds that are not among 1000000 to 1000199", facts(),
      ("environment.id=workcell", "promotion.first_seed=1000100")),
     ("collect", "2 train episodes of a step or more", facts((60,)), ()),
@@ -149,13 +151,13 @@ def test_too_small_a_machine_is_said_with_the_figure_and_the_setting_that_lowers
     with pytest.raises(ClusterError) as refused:
         preflight(config(*words), seen, small).require()
     (line,) = [line for line in str(refused.value).splitlines() if f"({setting})" in line]
-    assert "1.2 GB free" in line if kind == "memory" else "0.001 GB free at /nowhere" in line
+    assert "1.2 GB free" in line if kind == "memory" else "1 MB free at /nowhere" in line
     preflight(config(*words), seen, ROOMY).require()
 
 
 def test_small_shared_memory_is_a_note_and_a_small_scratch_disk_too_a_refusal():
     found = preflight(config(), facts(), Machine(10**11, 10**11, 64 * 10**6, 10**11))
-    assert any("/dev/shm has 0.064 GB free and resources.object_store_gb=0.5" in line for line in found.lines())
+    assert any("/dev/shm has 64 MB free and resources.object_store_gb=0.5" in line for line in found.lines())
     found.require()
     full = preflight(config(), facts(), Machine(10**11, 10**11, 64 * 10**6, 10**8))
     assert "(resources.object_store_gb)" in refusal(full)

@@ -64,7 +64,7 @@ def test_all_faults_at_once(tmp_path):
     ("text", "message"),
     [
         ("job: world-modle\nmetrics: {name: x}\nspace: {a: {choice: [1]}}", "did you mean 'world-model'"),
-        ("job: nowhere:Nothing\nmetrics: {name: x}\nspace: {a: {choice: [1]}}", "cannot import nowhere:Nothing"),
+        ("job: nowhere:Nothing\nmetrics: {name: x}\nspace: {a: {choice: [1]}}", "there is no module nowhere"),
         ("metrics: {name: x}\nspace: {}", "space"),
         ("metric: {name: x}\nspace: {a: {choice: [1]}}", "unknown key metric; did you mean 'metrics'"),
         ("metrics: [{name: a}, {name: b}]\nspace: {a: {choice: [1]}}", "several metrics have no single order"),
