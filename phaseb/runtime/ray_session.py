@@ -11,7 +11,6 @@ import math
 import os
 import secrets
 import shutil
-import socket
 import sys
 import tempfile
 import time
@@ -19,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from phaseb.addresses import LOCAL, check_form, check_listening
 from phaseb.config.run import ResourcesConfig
 from phaseb.errors import ClusterError
 from phaseb.runtime import logs, signals
@@ -50,10 +50,8 @@ QUIET_LOCAL = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
 JOB_MARK = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray's job server sets it for the process of a submitted job
-LOCAL = "local"
 POLL_S = 0.5
 MAX_TEMPORARY_CHARS = 16
-CONNECT_TIMEOUT_S = 10.0
 STARTS = 2
 
 
@@ -292,49 +290,14 @@ def _join(resources: ResourcesConfig) -> None:
     import ray
 
     address = resources.address or os.environ.get("RAY_ADDRESS") or "auto"
-    _check_form(address, "resources.address" if resources.address else "RAY_ADDRESS")
-    _check_listening(address, resources.wait_s)
+    check_form(address, "resources.address" if resources.address else "RAY_ADDRESS")
+    check_listening(address, resources.wait_s)
     try:
         # A cluster's answer to a wrong token is an exception of Ray's own; RaySystemError and RuntimeError cover both.
         ray.init(address=address, log_to_driver=resources.worker_logs, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         hint = "is it running, and are RAY_AUTH_MODE=token and its RAY_AUTH_TOKEN set here?"
         raise ClusterError(f"cannot join the Ray cluster at {address}: {_first_line(error)}; {hint}") from error
-
-
-def _check_form(address: str, setting: str) -> None:
-    """Raise ClusterError for an address that is none of a cluster's head."""
-    if address == "auto":
-        return
-    wanted = f"give the head's host:port (often 6379), auto, or {LOCAL} to start a Ray here"
-    scheme, found, _ = address.partition("://")
-    if found and scheme in ("http", "https"):
-        raise ClusterError(
-            f"{setting}={address} is the address of a job server, not of a cluster's head; {wanted}; `phaseb submit "
-            f"JOB.yaml --address {address}` sends a job there"
-        )
-    if found:
-        raise ClusterError(f"{setting}={address} is a {scheme}:// address, which a run cannot join; {wanted}")
-    host, colon, port = address.rpartition(":")
-    if not (colon and host and port.isdigit() and 0 < int(port) < 65536):
-        raise ClusterError(f"{setting}={address} is no address of a cluster; {wanted}")
-
-
-def _check_listening(address: str, wait_s: float) -> None:
-    """Ray ends the whole process where nobody listens at an address, so look before; a head may be starting again."""
-    if address == "auto":
-        return  # Ray finds the cluster of this machine
-    host, _, port = address.rpartition(":")
-    deadline = time.monotonic() + wait_s
-    while True:
-        try:
-            socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
-        except OSError as error:
-            if time.monotonic() > deadline:
-                raise ClusterError(f"no Ray cluster answers at {address} ({error}); check resources.address") from error
-        else:
-            return
-        time.sleep(POLL_S)
 
 
 def _hush() -> None:
