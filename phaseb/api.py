@@ -23,8 +23,8 @@ from phaseb.episodes.sources import open_source
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import ConfigError
 from phaseb.pipeline.result import Callback, RunResult
-from phaseb.run_lock import run_lock
 from phaseb.runtime.checkpoint import checkpoint_digest
+from phaseb.runtime.run_lock import run_lock
 from phaseb.runtime.seeding import torch_generator
 from phaseb.runtime.storage import Store
 from phaseb.trust.model import TrustBundle

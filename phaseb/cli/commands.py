@@ -63,7 +63,7 @@ def dry_run(config: Config, as_json: bool) -> int:
     Raises:
         PhasebError: where it would fail, after all was said.
     """
-    from phaseb.runs.rehearsal import rehearse
+    from phaseb.stages.rehearsal import rehearse
 
     found = rehearse(config)
     if as_json:

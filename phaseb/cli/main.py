@@ -12,10 +12,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from phaseb import __version__, streams
+from phaseb import __version__
 from phaseb.config.registry import JOBS, READERS
 from phaseb.errors import ConfigError, PhasebError
-from phaseb.runtime import signals
+from phaseb.runtime import signals, streams
 
 EPILOG = "Every setting has a dotted name: `phaseb run policy.num_steps=2000`. Exit codes: 0 done, 2 arguments or \
 config, 3 data, 4 cluster, 1 anything else."
@@ -136,7 +136,7 @@ def _run_job(arguments: argparse.Namespace, words: list[str]) -> int:
 
         return commands.dry_run(config, arguments.json)
     from phaseb.cli.tables import Console
-    from phaseb.run_lock import run_lock
+    from phaseb.runtime.run_lock import run_lock
 
     module = importlib.import_module(JOBS[arguments.command][0])
     stages = module.STAGE_NAMES if arguments.command == "run" else ()

@@ -6,7 +6,7 @@ READERS = ("report",)
 JOBS: dict[str, tuple[str, str]] = {
     "run": ("phaseb.stages.run", "all stages in order"),
     "collect": ("phaseb.stages.collect", "record real episodes in the environment"),
-    "import": ("phaseb.runs.imported", "read real episodes from files"),
+    "import": ("phaseb.stages.imported", "read real episodes from files"),
     "encode": ("phaseb.stages.encode", "train the encoder; episodes to latents"),
     "bricks": ("phaseb.stages.bricks", "cluster the episodes and value the clusters"),
     "world-model": ("phaseb.stages.dynamics", "train the latent dynamics"),

@@ -12,11 +12,11 @@ from phaseb.errors import DataError
 from phaseb.pipeline.ahead import Ahead
 from phaseb.pipeline.result import Callback, RunResult
 from phaseb.pipeline.run_directory import RunDirectory, digest_of, folder_digest, section_digests
-from phaseb.runs.machine import Machine
-from phaseb.runs.sizes import read_facts
 from phaseb.runtime import logs
 from phaseb.runtime.storage import Store
+from phaseb.stages.machine import Machine
 from phaseb.stages.requirements import preflight, tell
+from phaseb.stages.sizes import read_facts
 from phaseb.training.resident import training_session
 
 

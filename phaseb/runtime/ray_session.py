@@ -18,10 +18,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from phaseb.addresses import LOCAL, check_form, check_listening
 from phaseb.config.run import ResourcesConfig
 from phaseb.errors import ClusterError
 from phaseb.runtime import logs, signals
+from phaseb.runtime.addresses import LOCAL, check_form, check_listening
 from phaseb.runtime.head_watchdog import watching
 
 if TYPE_CHECKING:

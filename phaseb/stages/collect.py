@@ -27,11 +27,11 @@ from phaseb.episodes.state_columns import check_order
 from phaseb.errors import DataError
 from phaseb.pipeline.result import Callback, RunResult
 from phaseb.pipeline.stage import Stage, StageContext
-from phaseb.runs.sizes import FACTS
 from phaseb.runtime import logs
 from phaseb.runtime.ray_tasks import get_result
 from phaseb.runtime.storage import Store
 from phaseb.stages.dataset_stats import Bounds, Census
+from phaseb.stages.sizes import FACTS
 
 
 def work(context: StageContext) -> dict[str, Any]:

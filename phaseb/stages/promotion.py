@@ -13,9 +13,9 @@ from phaseb.policy.actor import Actor
 from phaseb.policy.fqe import FqeResult, fitted_q_evaluation
 from phaseb.promotion.decision import Estimate, Measure, decide, decide_by_estimate, decide_without_candidate
 from phaseb.promotion.paired import ECONOMICS, Scale, scale_of
-from phaseb.runs.sizes import read_facts
 from phaseb.runtime.storage import Store
 from phaseb.stages.sample import fit_sample
+from phaseb.stages.sizes import read_facts
 
 Runs = Sequence[tuple[str, int]]
 NO_VALUES = "no recorded return differs from another, so values cannot be learned and arms cannot be compared"

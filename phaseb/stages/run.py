@@ -56,8 +56,8 @@ def _checked(config: Config, callbacks: Sequence[Callback]) -> Config:
     Raises:
         PhasebError: where a stage to come would fail, before anything is trained.
     """
-    from phaseb.runs.sizes import read_facts
     from phaseb.stages.requirements import preflight, tell
+    from phaseb.stages.sizes import read_facts
 
     store = Store.at(config.run.dir)
     found = preflight(config, read_facts(store))

@@ -13,8 +13,8 @@ from ray.tune.search import ConcurrencyLimiter, Searcher
 
 from phaseb.config.run import ResourcesConfig
 from phaseb.errors import PhasebError
-from phaseb.run_lock import run_lock
 from phaseb.runtime.ray_session import ray_session
+from phaseb.runtime.run_lock import run_lock
 from phaseb.runtime.seeding import derive_seed
 from phaseb.runtime.storage import Store
 from phaseb.trials import Record, Records, pareto_front, ranked, trial_key

@@ -17,12 +17,12 @@ from s3 import s3_server
 
 from phaseb import run_lock as locks
 from phaseb.errors import ConfigError
-from phaseb.run_lock import FOLDER, run_lock
+from phaseb.runtime.run_lock import FOLDER, run_lock
 from phaseb.runtime.storage import Store
 
 HOLD = """
 import sys, time
-from phaseb.run_lock import run_lock
+from phaseb.runtime.run_lock import run_lock
 with run_lock(sys.argv[1]):
     print("held", flush=True)
     time.sleep(60)
@@ -109,7 +109,7 @@ def test_of_many_that_come_at_once_one_has_the_folder(tmp_path):
     code = """
 import sys, time
 from phaseb.errors import ConfigError
-from phaseb.run_lock import run_lock
+from phaseb.runtime.run_lock import run_lock
 while time.time() < float(sys.argv[2]):
     time.sleep(0.001)
 try:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from phaseb.runtime import progress_bar
 from phaseb.runtime.progress_bar import StageView
-from phaseb.streams import ERRORS, prepare
+from phaseb.runtime.streams import ERRORS, prepare
 
 PROGRAM = [sys.executable, "-m", "phaseb.cli"]
 

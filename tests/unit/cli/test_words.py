@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from phaseb.cli.main import main
-from phaseb.run_lock import FOLDER, Owner
+from phaseb.runtime.run_lock import FOLDER, Owner
 
 STUDY = "job: world-model\nmetrics: [{name: rmse_end}]\nspace: {world_model.hidden_size: {integer: [8, 16]}}\n"
 JOB = {"name": "mine", "job": "run"}
