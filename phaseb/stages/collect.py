@@ -41,6 +41,7 @@ def work(context: StageContext) -> dict[str, Any]:
     seen = Census.of(iter_episodes(store.folder("episodes"), frames=False))
     if inventory is not None:
         _say(inventory, seen)
+        check_names(config, seen)
     require_steps(seen.lengths["train"], config.synthesis.horizon)
     scale = _action_scale(config, seen)
     store.write_json(scale.to_json() if scale else None, *SCALE)
@@ -103,6 +104,20 @@ def _say(inventory: Inventory, seen: Census) -> None:
     logs.event(line, logging.INFO if is_whole and inventory.rows in (None, sum(lengths)) else logging.WARNING)
 
 
+def check_names(config: Config, seen: Census) -> None:
+    """See that named columns of the episodes' states lie where the environment shows them.
+
+    Raises:
+        DataError: naming the first that lies elsewhere.
+    """
+    environment = make_environment(config.environment, 1) if seen.state_columns else None
+    if environment is None:
+        return
+    offered = getattr(environment, "state_names", ())
+    environment.close()
+    check_order(seen.state_columns, offered, f"environment {config.environment.id}")
+
+
 def _wanted(config: Config) -> int:
     return config.episodes.num_train + config.episodes.num_dev + config.episodes.num_test
 
@@ -115,10 +130,7 @@ def _action_scale(config: Config, seen: Census) -> ActionScale | None:
     if environment is None:
         return seen.action_range()
     low, high = environment.action_low, environment.action_high
-    try:
-        check_order(seen.state_columns, getattr(environment, "state_names", ()), config.environment.id)
-    finally:
-        environment.close()
+    environment.close()
     if seen.action_sizes != {len(low)}:
         raise DataError(
             f"the episodes' actions have {sorted(seen.action_sizes)} dimensions, environment {config.environment.id} "

@@ -122,7 +122,7 @@ class Source:
         else:
             with naming(self._store, "meta/episodes.jsonl"):
                 text = self._store.read_text("meta", "episodes.jsonl")
-                rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+                rows = [json.loads(line) for line in text.split("\n") if line.strip()]
         with naming(self._store, "meta/episodes"):
             rows.sort(key=lambda row: int(row["episode_index"]))
             if not rows or any(int(row["length"]) < 1 for row in rows):

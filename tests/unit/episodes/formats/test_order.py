@@ -20,7 +20,7 @@ from phaseb.episodes.sources import inventory_of, open_source
 from phaseb.episodes.state_columns import from_tag
 from phaseb.errors import ConfigError, DataError
 from phaseb.policy.gym_observation import ObservationLayout
-from phaseb.stages.collect import _action_scale
+from phaseb.stages.collect import check_names
 from phaseb.stages.dataset_stats import Census
 
 FIXTURES = Path(__file__).parents[3] / "fixtures"
@@ -183,7 +183,7 @@ def test_columns_in_another_order_than_the_environments_are_refused(tmp_path: Pa
         episodes = [Episode(**vars(e) | {"split": "train"}) for e in read(path, source, observation=names)]
         seen = Census.of(episodes)
         if names == right:
-            assert _action_scale(config, seen) is not None
+            check_names(config, seen)
         else:
-            with pytest.raises(DataError, match=r"'position' lies elsewhere; list the columns in that order"):
-                _action_scale(config, seen)
+            with pytest.raises(DataError, match=r"that of environment .*'position' lies elsewhere; list the"):
+                check_names(config, seen)
