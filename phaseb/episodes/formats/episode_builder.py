@@ -196,7 +196,7 @@ def _side_by_side(names: tuple[str, ...], parts: list[NDArray[np.float32]]) -> N
     if len({len(part) for part in parts}) > 1:
         lengths = ", ".join(f"{name} {len(part)}" for name, part in zip(names, parts, strict=True))
         raise DataError(f"columns differ in length: {lengths}; choose columns of one length in episodes.columns")
-    flat = [part.reshape(len(part), -1) for part in parts]
+    flat = [part.reshape(len(part), math.prod(part.shape[1:])) for part in parts]
     return flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1)
 
 
