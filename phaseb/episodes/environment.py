@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseb.episodes.episode import METRICS, Episode
+from phaseb.episodes.resolution import compact
 from phaseb.episodes.state_columns import check_order, from_tag
 from phaseb.errors import DataError
 
 Observation = dict[str, NDArray[Any]]
-"""One observation of every episode: "state" (N, S) float32 and / or "frames" (N, H, W, C) uint8."""
+"""One observation of every episode: "state" (N, S) float32 or float64, and / or "frames" (N, H, W, C) uint8."""
 
 Step = tuple[Observation, NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, NDArray[Any]]]
 """Observation, rewards (N,), terminated (N,), truncated (N,), infos by name (each (N, …))."""
@@ -111,7 +112,7 @@ def record(
             terminated=bool(terminated[i]),
             metrics={name: float(economics[name][i]) for name in METRICS if name in economics},
             tags=dict(tags[i]) if tags else {},
-            state=columns["state"][i, : steps + 1] if "state" in columns else None,
+            state=compact(columns["state"][i, : steps + 1]) if "state" in columns else None,
             frames=columns["frames"][i, : steps + 1] if "frames" in columns else None,
         )
         for i, steps in enumerate(lengths.tolist())

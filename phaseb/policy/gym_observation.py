@@ -55,7 +55,8 @@ class ObservationLayout:
         if self._rest is None:
             return None
         try:
-            state = np.array(spaces.flatten(self._rest, observation), dtype=np.float32)
+            flat = np.asarray(spaces.flatten(self._rest, observation))
+            state = flat.astype(np.float64 if flat.dtype == np.float64 else np.float32)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             kind = type(error).__name__
             raise DataError(f"{where}: the observation does not fit its space ({kind}): {self._rest}") from error

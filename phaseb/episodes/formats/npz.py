@@ -26,6 +26,7 @@ from phaseb.episodes.formats.economics import attempt_economics
 from phaseb.episodes.formats.images import check_frames, resize
 from phaseb.episodes.formats.npz_file import BROKEN, read_arrays
 from phaseb.episodes.inventory import Inventory, LeftOut
+from phaseb.episodes.resolution import compact
 from phaseb.episodes.sources import Listed
 from phaseb.episodes.state_columns import to_tag
 from phaseb.errors import DataError
@@ -145,10 +146,13 @@ def _episodes(
     lengths, ended = _lengths(arrays, num, steps)
     metrics = {name: arrays[name].astype(np.float64) for name in METRICS if name in arrays}
     ids = arrays.get("ids", np.array([f"{file.removesuffix('.npz')}-{i:06d}" for i in range(num)]))
-    names = ("observations", "actions", "rewards")
-    floats: dict[str, NDArray[np.float32]] = {n: _floats(n, arrays[n]) for n in names if n in arrays}
+    floats: dict[str, NDArray[Any]] = {n: _floats(n, arrays[n]) for n in ("actions", "rewards") if n in arrays}
+    if "observations" in arrays:
+        rows = arrays["observations"]
+        inside = np.arange(rows.shape[1]) <= lengths[:, None]
+        floats["observations"] = rows.astype(compact(rows[inside]).dtype)
 
-    def cut(name: str, i: int, extra: int = 0) -> NDArray[np.float32] | None:
+    def cut(name: str, i: int, extra: int = 0) -> NDArray[Any] | None:
         return floats[name][i, : lengths[i] + extra] if name in floats else None
 
     def frames(i: int) -> NDArray[np.uint8] | None:

@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tests.unit.dynamics.conftest import make_world
 
 from phaseb.dynamics.gru_ensemble.action_lookahead import look_ahead
 from phaseb.dynamics.gru_ensemble.learner import make_learner
@@ -16,6 +15,7 @@ from phaseb.errors import DataError, DivergenceError
 from phaseb.nn.data_parallel import LearnerContext
 from phaseb.runtime.checkpoint import flatten, unflatten
 from phaseb.runtime.storage import Store
+from tests.unit.dynamics.conftest import make_world
 
 
 def train(learner, start=0, stop=None):

@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tests.unit.dynamics.conftest import make_world
 
 from phaseb.config.world_model import WorldModelConfig
 from phaseb.dynamics.gru_ensemble.action_lookahead import can_see, look_ahead, look_no_further
@@ -14,6 +13,7 @@ from phaseb.dynamics.gru_ensemble.network import pick
 from phaseb.dynamics.gru_ensemble.rollout import Imagination, Noise
 from phaseb.dynamics.gru_ensemble.unroll import free_run
 from phaseb.nn.data_parallel import LearnerContext
+from tests.unit.dynamics.conftest import make_world
 
 
 def bundle_of(config, world, steps=20, **changes):
