@@ -23,7 +23,7 @@ from phaseb.episodes.parquet_file import read_stamp
 from phaseb.episodes.shards import clear_shards, iter_episodes, shard_name, write_shard
 from phaseb.episodes.sources import fingerprints
 from phaseb.episodes.splits import choose_splits, require_steps
-from phaseb.episodes.state_columns import check_order
+from phaseb.episodes.state_columns import Columns, check_order
 from phaseb.errors import DataError
 from phaseb.pipeline.result import Callback, RunResult
 from phaseb.pipeline.stage import Stage, StageContext
@@ -42,7 +42,7 @@ def work(context: StageContext) -> dict[str, Any]:
         inventory = _import(context)
     bounds, state_names = environment_spec(config)
     seen = Census.of(iter_episodes(store.folder("episodes"), frames=False), bounds)
-    check_order(seen.state_columns, state_names, config.environment.id)
+    check_order(seen.state_columns, state_names, f"environment {config.environment.id}")
     if inventory is not None:
         _say(inventory, seen)
     require_steps(seen.lengths["train"], config.synthesis.horizon)
@@ -113,8 +113,9 @@ def _wanted(config: Config) -> int:
     return config.episodes.num_train + config.episodes.num_dev + config.episodes.num_test
 
 
-def environment_spec(config: Config) -> tuple[Bounds | None, Sequence[str]]:
-    """The environment's own bounds of actions and the names of its state; None and empty without an environment."""
+def environment_spec(config: Config) -> tuple[Bounds | None, Columns]:
+    """The environment's own bounds of actions, and name and width of the parts of its state; None and empty without an
+    environment."""
     environment = make_environment(config.environment, 1)
     if environment is None:
         return None, ()
