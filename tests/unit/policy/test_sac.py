@@ -203,14 +203,15 @@ def test_a_run_among_others_is_the_run_alone(random_source, kind):
                 torch.testing.assert_close(p[r * members : (r + 1) * members], q, rtol=1e-4, atol=1e-6)
 
 
-def test_runs_that_start_and_read_alike_stay_bit_identical(random_source):
+def test_runs_that_start_and_read_alike_stay_alike(random_source):
+    """But for rounding: what a batched product rounds depends on the place of a run in it."""
     settings, specs = config(), [RunSpec("real_only", 4), RunSpec("other", 9), RunSpec("trust_weighted", 4)]
     learner = SoftActorCritic(settings, specs, 5, 2, CONTEXT)
     for step, (batch, noise) in enumerate(inputs(random_source, specs, 6, settings)):
         learner.update(batch, noise, step)
     for parameter in learner.actor.parameters():
-        assert torch.equal(parameter[0], parameter[2])
-        assert not torch.equal(parameter[0], parameter[1])
+        torch.testing.assert_close(parameter[0], parameter[2], rtol=1e-5, atol=1e-7)
+        assert not torch.allclose(parameter[0], parameter[1], rtol=1e-2, atol=1e-3)
 
 
 def test_a_weight_of_zero_teaches_nothing(random_source):
