@@ -1,5 +1,6 @@
 # make demo   sets everything up, runs the main job on this machine, prints the results and the report's path
-# make test   sets everything up, then lints, types, layers and all tests
+# make test   sets everything up, then lints, types, layers and tests: units, repository, Ray smoke, the program
+# make test-nightly   the rest: see below
 # make test-cluster   strikes real clusters of several nodes on this machine, and sees that runs survive it
 
 PYTHON ?= python3
@@ -10,7 +11,9 @@ export OMP_NUM_THREADS ?= 1
 export RAY_USAGE_STATS_ENABLED := 0
 export SDL_VIDEODRIVER := dummy
 
-.PHONY: demo test test-cluster lint unit ray e2e install clean
+NIGHTLY := coverage nightly unit-settings test-cluster
+
+.PHONY: demo test test-nightly $(NIGHTLY) lint unit ray e2e install clean
 
 demo: install
 	$(BIN)/phaseb run --config configs/demo.yaml
@@ -18,6 +21,15 @@ demo: install
 # Tests on Ray and of the program mostly wait for processes to start, which they can do side by side.
 test: install lint unit
 	$(MAKE) --no-print-directory --jobs=2 ray e2e
+
+# Everything that is too long for every change. All parts run, also where one fails:
+#   coverage        the unit tests once, with the coverage of each module printed
+#   nightly         tests marked `nightly`: the kill matrix, the flywheel, examples and the notebook, what data is
+#                   worth, wheels, Ray workers and replay shards that are killed, several processes against one
+#   unit-settings   the unit tests under each setting of torch's and numpy's kernels and of the number of threads
+#   test-cluster    clusters of several nodes: killed workers, nodes, heads and drivers, full disks, lost storage
+test-nightly: install
+	$(MAKE) --no-print-directory --keep-going $(NIGHTLY)
 
 install: $(VENV)/.installed
 
@@ -33,16 +45,25 @@ lint: install
 	$(BIN)/lint-imports
 
 unit: install
-	$(BIN)/python -m pytest -n 2 tests/unit tests/repo
+	$(BIN)/python -m pytest -n 2 -m "not nightly" --durations=20 tests/unit tests/repo
 
 ray: install
-	$(BIN)/python -m pytest tests/ray
+	$(BIN)/python -m pytest -m "not nightly" --durations=20 tests/ray
 
 e2e: install
-	$(BIN)/python -m pytest tests/e2e
+	$(BIN)/python -m pytest -m "not nightly" --durations=20 tests/e2e
+
+coverage: install
+	$(BIN)/python -m pytest -n 2 --cov=phaseb --cov-report=term:skip-covered tests/unit tests/repo
+
+nightly: install
+	$(BIN)/python -m pytest -m nightly --durations=20 tests/repo tests/ray tests/e2e
+
+unit-settings: install
+	.ci/unit-settings
 
 test-cluster: install
 	$(BIN)/python -m pytest tests/cluster
 
 clean:
-	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .coverage

@@ -16,8 +16,6 @@ from phaseb.config.resources import ResourcesConfig
 from phaseb.errors import ClusterError
 from phaseb.runtime import joins_cluster, machine_cpus, ray_session, scaling_config, training_request
 
-pytestmark = pytest.mark.ray
-
 
 def in_fresh_process(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Ray caches its token for the life of a process, so each of these looks at a fresh one."""

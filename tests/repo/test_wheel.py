@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.nightly
+
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("configs", "jobs", "tune", "cluster")
 
@@ -63,7 +65,7 @@ def test_the_source_distribution_has_what_its_tests_need(built):
 
 def tracked():
     if not (ROOT / ".git").exists():
-        pytest.skip("not a checkout")
+        pytest.skip("needs a git checkout")
     names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     return [name for name in names.split("\0") if name and (ROOT / name).is_file()]
 
