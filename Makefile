@@ -2,6 +2,7 @@
 # make test   sets everything up, then lints, types, layers and tests: units, repository, Ray smoke, the program
 # make test-nightly   the rest: see below
 # make test-cluster   strikes real clusters of several nodes on this machine, and sees that runs survive it
+# make lock   writes requirements-dev.lock after a change of dependencies; `make clean lock` takes the newest releases
 
 PYTHON ?= python3
 VENV := .venv
@@ -13,7 +14,7 @@ export SDL_VIDEODRIVER := dummy
 
 NIGHTLY := coverage nightly unit-settings test-cluster
 
-.PHONY: demo test test-nightly $(NIGHTLY) lint unit ray e2e install clean
+.PHONY: demo test test-nightly $(NIGHTLY) lint unit ray e2e install lock clean
 
 demo: install
 	$(BIN)/phaseb run --config configs/demo.yaml
@@ -33,11 +34,21 @@ test-nightly: install
 
 install: $(VENV)/.installed
 
-$(VENV)/.installed: pyproject.toml
+$(VENV)/.installed: pyproject.toml requirements-dev.lock
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint requirements-dev.lock --editable ".[dev]"
+	touch $@
+
+# Without the constraints of the old lock. A torch build (+cpu, +cu130) is of one machine: the lock names the release.
+lock:
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
-	touch $@
+	$(BIN)/python -m pip freeze --all --exclude pip --exclude-editable > $(VENV)/freeze.txt
+	{ grep '^#' requirements-dev.lock; sed 's/+.*//' $(VENV)/freeze.txt; } > $(VENV)/requirements-dev.lock
+	mv $(VENV)/requirements-dev.lock requirements-dev.lock
+	touch $(VENV)/.installed
 
 lint: install
 	$(BIN)/ruff check .

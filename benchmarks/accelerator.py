@@ -26,14 +26,14 @@ from training import policy, world_model
 from phaseb.config.latents import LatentsConfig
 from phaseb.config.replay import ReplayConfig
 from phaseb.config.run import TrainingConfig
-from phaseb.data_parallel import LearnerContext
+from phaseb.dynamics.gru_ensemble import model as bundles
+from phaseb.dynamics.gru_ensemble.rollout import Imagination
 from phaseb.episodes.episode import Episode
-from phaseb.latents.arrays import episode_arrays
 from phaseb.latents.learner import make_learner as make_encoder
+from phaseb.latents.padding import episode_arrays
+from phaseb.nn.data_parallel import LearnerContext
 from phaseb.replay.tensors import to_tensors
-from phaseb.training.acceleration import compile_steps, precision
-from phaseb.world_model import bundle as bundles
-from phaseb.world_model.imagine import Imagination
+from phaseb.training.compile import compile_steps, precision
 
 WAYS = {
     "float32": {"precision": "float32", "compile": "never", "graphs": "never"},

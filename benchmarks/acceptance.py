@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from phaseb.metrics import mean_interval
+from phaseb.runtime.metrics import mean_interval
 
 SHOWN = ("mpl", "error_rate", "energy_wh_per_unit", "action_mse")
 VALUE = "net_value_per_hour"

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from phaseb.config.environment import EnvironmentConfig
 from phaseb.config.policy import PolicyConfig
 from phaseb.config.replay import ReplayConfig
-from phaseb.data_parallel import LearnerContext
 from phaseb.episodes.trajectories import Trajectories
+from phaseb.nn.data_parallel import LearnerContext
 from phaseb.policy.actor import Actor
 from phaseb.policy.augmentation import BranchedRollouts, Weigh
 from phaseb.policy.batches import RunSpec
-from phaseb.policy.behaviour import action_levels
+from phaseb.policy.behavior_metrics import action_levels
 from phaseb.policy.evaluation import Row, evaluate
 from phaseb.policy.learner import SACLearner, make_learner
 from phaseb.policy.skill import Imagine
@@ -29,7 +29,7 @@ from phaseb.promotion.paired import ECONOMICS
 from phaseb.replay.local import LocalReplay, LocalSource
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.spec import SampleSpec
-from phaseb.seeding import derive_seed, numpy_generator, torch_generator
+from phaseb.runtime.seeding import derive_seed, numpy_generator, torch_generator
 from phaseb.workcell import make
 from phaseb.workcell.collect import collect_episodes
 

@@ -20,15 +20,15 @@ import torch
 
 from phaseb.config.load import load_config
 from phaseb.config.run import TrainingConfig
-from phaseb.data_parallel import LearnerContext
+from phaseb.dynamics.gru_ensemble import learner as world_model
 from phaseb.episodes.trajectories import Trajectories
+from phaseb.nn.data_parallel import LearnerContext
 from phaseb.policy import learner as policy
 from phaseb.replay.local import LocalReplay
 from phaseb.replay.schema import TransitionSchema
-from phaseb.runs.policy import runs_of
-from phaseb.storage import Store
-from phaseb.training import keeper, loop
-from phaseb.world_model import learner as world_model
+from phaseb.runtime.storage import Store
+from phaseb.stages.policy import runs_of
+from phaseb.training import async_checkpointer, loop
 
 TRAIN_S = 12.0
 
@@ -53,11 +53,11 @@ def measure() -> dict[str, Any]:
 
 def _checkpointed(learner: Any) -> tuple[float, float, int, float, float]:
     """Train for a while: seconds that steps waited, processor seconds of writing, checkpoints, MB each, s a step."""
-    kept: list[keeper.Keeper] = []
+    kept: list[async_checkpointer.Keeper] = []
     written: list[tuple[float, int]] = []
-    write = keeper.write_checkpoint
+    write = async_checkpointer.write_checkpoint
 
-    class Watched(keeper.Keeper):
+    class Watched(async_checkpointer.Keeper):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
             kept.append(self)
@@ -73,7 +73,7 @@ def _checkpointed(learner: Any) -> tuple[float, float, int, float, float]:
         learner.step(step)
     learner.num_steps = 5 + int(TRAIN_S / (time.monotonic() - begin) * 5)
     with tempfile.TemporaryDirectory() as folder, patch.object(loop, "Keeper", Watched), \
-            patch.object(keeper, "write_checkpoint", timed):  # fmt: skip
+            patch.object(async_checkpointer, "write_checkpoint", timed):  # fmt: skip
         config = TrainingConfig(checkpoint_every_s=1.0, validate_every=10**9)
         done = loop.train(learner, LearnerContext(0), config, Store.at(folder), "k", lambda metrics: None)
     seconds = sum(s for s, _ in written)

@@ -14,13 +14,13 @@ import torch
 
 from phaseb.config.load import load_config
 from phaseb.config.root import Config
-from phaseb.data_parallel import LearnerContext
 from phaseb.episodes.shards import read_trajectories
 from phaseb.episodes.streaming import sample_episodes
-from phaseb.latents.arrays import episode_arrays
 from phaseb.latents.learner import make_learner as make_encoder
-from phaseb.runs import collect, judge, policy, trust, world_model
-from phaseb.storage import Store
+from phaseb.latents.padding import episode_arrays
+from phaseb.nn.data_parallel import LearnerContext
+from phaseb.runtime.storage import Store
+from phaseb.stages import collect, dynamics, gate, judge, policy
 
 STEPS = 20
 
@@ -63,9 +63,9 @@ def of_encoder(config: Config, store: Store, here: LearnerContext) -> None:
 
 
 def of_world_model(config: Config, store: Store, here: LearnerContext) -> None:
-    told("world model, landings *", lambda: world_model.landing_processes(config, store))
+    told("world model, landings *", lambda: dynamics.landing_processes(config, store))
     data = read_trajectories(store.folder("latents"), ("train", "dev"))
-    learner = world_model.learner_with_critic(config.world_model, config.trust.critic, None, data, here)
+    learner = dynamics.learner_with_critic(config.world_model, config.trust.critic, None, data, here)
     plan, total = config.world_model.horizon, config.world_model.num_steps
     grows, grown = (round(share * total) for share in (plan.grow_from, plan.grow_until))
     steps("world model, training at the first horizon", learner, 0, grows)
@@ -74,9 +74,9 @@ def of_world_model(config: Config, store: Store, here: LearnerContext) -> None:
 
 
 def of_trust(config: Config, store: Store, here: LearnerContext) -> None:
-    negatives = told("other generators' rollouts *", lambda: trust.negatives(config, store))
-    own = trust.gate_side(config, read_trajectories(store.folder("latents"), ("train",)))
-    learner = trust.make_learner(config.trust, own, negatives, here)
+    negatives = told("other generators' rollouts *", lambda: gate.negatives(config, store))
+    own = gate.gate_side(config, read_trajectories(store.folder("latents"), ("train",)))
+    learner = gate.make_learner(config.trust, own, negatives, here)
     steps("gate, training", learner, 0, config.trust.num_steps)
 
 

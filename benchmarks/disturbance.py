@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from phaseb.config.environment import EnvironmentConfig
 from phaseb.config.judge import JudgeConfig
+from phaseb.dynamics.statistics import open_loop_rmse
 from phaseb.episodes.episode import Episode
 from phaseb.trust.two_sample import judge
 from phaseb.workcell.batch import BatchedCell
 from phaseb.workcell.collect import collect_episodes
 from phaseb.workcell.sensors import STATE_NAMES
-from phaseb.world_model.statistics import open_loop_rmse
 
 DISTURBANCES = ((0.0, 0.0), (0.02, 0.0), (0.01, 0.01), (0.03, 0.03))  # at the start, at every later step
 POSITION = [STATE_NAMES.index(name) for name in ("cart_position_m", "swing_rad")]

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.formats.npz import write_npz
-from phaseb.seeding import derive_seed, numpy_generator
-from phaseb.storage import Store
+from phaseb.runtime.seeding import derive_seed, numpy_generator
+from phaseb.runtime.storage import Store
 
 Floats = NDArray[np.floating]
 Controller = Callable[[int], Floats]

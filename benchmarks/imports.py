@@ -21,9 +21,9 @@ import gymnasium as gym
 import numpy as np
 
 from phaseb.config.episodes import EpisodesConfig
-from phaseb.episodes.imports import import_episodes
+from phaseb.episodes.importer import import_episodes
 from phaseb.episodes.sources import open_source
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 
 STATE, ACTIONS = 17, 6
 FORMATS = ("hdf5", "arrow", "parquet")

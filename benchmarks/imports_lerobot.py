@@ -65,9 +65,9 @@ def theirs(folder: Path) -> dict[str, float]:
 def ours(folder: Path) -> dict[str, float]:
     from phaseb.config.episodes import EpisodesConfig
     from phaseb.config.resources import ResourcesConfig
-    from phaseb.episodes.imports import import_episodes
-    from phaseb.runtime import ray_session
-    from phaseb.storage import Store
+    from phaseb.episodes.importer import import_episodes
+    from phaseb.runtime.ray_session import ray_session
+    from phaseb.runtime.storage import Store
 
     columns = {"image": "observation.images.top", "reward": "next.reward"}
     config = EpisodesConfig(source="lerobot", path=str(folder), columns=columns, rows_per_shard=2)

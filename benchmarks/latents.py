@@ -26,14 +26,14 @@ from phaseb.config.bricks import BricksConfig
 from phaseb.config.environment import EnvironmentConfig
 from phaseb.config.latents import LatentsConfig
 from phaseb.config.valuation import ValuationConfig
-from phaseb.data_parallel import LearnerContext
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.latents.arrays import episode_arrays
-from phaseb.latents.bundle import EncoderBundle
 from phaseb.latents.fit import fit_bundle
 from phaseb.latents.learner import make_learner
+from phaseb.latents.model import EncoderBundle
+from phaseb.latents.padding import episode_arrays
 from phaseb.latents.probe import linear_probe
+from phaseb.nn.data_parallel import LearnerContext
 from phaseb.workcell.batch import BatchedCell
 from phaseb.workcell.collect import collect_episodes, replay_episodes
 

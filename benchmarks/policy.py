@@ -24,8 +24,8 @@ import torch
 from policy_material import SEALED, Arm, Scores, oracle, train
 
 from phaseb.config.policy import PolicyConfig
-from phaseb.metrics import mean_interval
 from phaseb.policy.evaluation import LIMITS
+from phaseb.runtime.metrics import mean_interval
 
 FIXED = {"min_skill": -1e9, "min_worst_skill": -1e9, "min_reward_skill": -1e9, "cut_quantile": 1.0}
 SHARP = {"iql_temperature": 10.0}  # won the search; the schema's default, milder, is better at fifty episodes

@@ -10,19 +10,19 @@ from cheap_seeds import CELL, OwnRollouts, Together, recorded
 from phaseb.config.policy import AugmentationConfig, PolicyConfig
 from phaseb.config.replay import ReplayConfig
 from phaseb.config.valuation import ValuationConfig
+from phaseb.dynamics.gp.model import TransitionModel
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.policy.actor import Actor
 from phaseb.policy.augmentation import BranchedRollouts
 from phaseb.policy.batches import RunSpec
-from phaseb.policy.behaviour import action_levels, action_mse
+from phaseb.policy.behavior_metrics import action_levels, action_mse
 from phaseb.policy.evaluation import aggregate, evaluate
 from phaseb.replay.local import LocalReplay, LocalSource
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.spec import SampleSpec
-from phaseb.seeding import derive_seed, numpy_generator
+from phaseb.runtime.seeding import derive_seed, numpy_generator
 from phaseb.workcell import make
 from phaseb.workcell.oracle import Oracle
-from phaseb.world_model.transitions import TransitionModel
 
 Scores = dict[str, float]
 SEALED = range(1_000_000, 1_000_200)  # evaluation episodes of what is reported

@@ -28,8 +28,8 @@ from phaseb.config.valuation import ValuationConfig
 from phaseb.policy.evaluation import Row, aggregate
 from phaseb.policy.fqe import fitted_q_evaluation
 from phaseb.promotion.decision import decide, decide_by_estimate
-from phaseb.runs.promote import estimate_of
-from phaseb.seeding import numpy_generator
+from phaseb.runtime.seeding import numpy_generator
+from phaseb.stages.promotion import estimate_of
 
 VALUATION = ValuationConfig()
 GAPS = (0, 100, 200, 300, 2000)

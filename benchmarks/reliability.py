@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 for folder in ("tests", "tests/unit/training", "tests/cluster", "tests/e2e"):
     sys.path.insert(0, str(ROOT / folder))
 
-from phaseb.runtime import QUIET  # noqa: E402
+from phaseb.runtime.ray_session import QUIET  # noqa: E402
 
 os.environ.update({**QUIET, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "ab" * 32, "OMP_NUM_THREADS": "1"})
 os.environ["PYTHONPATH"] = os.pathsep.join([*sys.path[:4], os.environ.get("PYTHONPATH", "")])
@@ -66,7 +66,7 @@ def _run(folder: Path, where: str, meanwhile: Callable[[subprocess.Popen[str]], 
     from program import environment, strict_json
 
     begin = time.monotonic()
-    command = [sys.executable, "-m", "phaseb.attempts", "100", "run", "--config", "c.yaml", "--json",
+    command = [sys.executable, "-m", "phaseb.submit.retry_entrypoint", "100", "run", "--config", "c.yaml", "--json",
                f"run.dir={where}"]  # fmt: skip
     with (folder / f"{where}.log").open("w") as log:
         process = subprocess.Popen(command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=log,
@@ -162,7 +162,7 @@ def nodes() -> dict[str, Any]:
 
     from phaseb.config.resources import ResourcesConfig
     from phaseb.config.run import TrainingConfig
-    from phaseb.storage import Store
+    from phaseb.runtime.storage import Store
     from phaseb.training.fit import fit
 
     data = problem(NUM_STEPS)
@@ -248,7 +248,7 @@ def fifty() -> dict[str, Any]:
     from nodes import processes_of
 
     from phaseb.episodes.shards import shard_names, write_episodes
-    from phaseb.storage import Store
+    from phaseb.runtime.storage import Store
 
     free = psutil.virtual_memory().available
     begin = time.monotonic()
@@ -272,7 +272,7 @@ def fifty() -> dict[str, Any]:
 
 def _where(folder: str, name: str) -> tuple[str, str]:
     from phaseb.episodes.shards import read_shard
-    from phaseb.storage import Store
+    from phaseb.runtime.storage import Store
 
     assert len(read_shard(Store.at(folder), name)) == 1
     return name, ray.get_runtime_context().get_node_id()

@@ -16,7 +16,7 @@ from replay_material import BATCH, SCHEMA, TRUSTED, Table, fill, make_segments
 from phaseb.config.replay import ReplayConfig
 from phaseb.replay.durable import DurablePartition
 from phaseb.replay.local import LocalReplay
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 
 
 def compare_inserts(table: Table, args: argparse.Namespace) -> None:

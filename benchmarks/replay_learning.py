@@ -10,7 +10,7 @@ from replay_material import STEPS, Table
 
 from phaseb.config.policy import PolicyConfig
 from phaseb.config.replay import ReplayConfig
-from phaseb.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import LearnerContext
 from phaseb.policy.batches import RunSpec
 from phaseb.policy.learner import SACLearner
 from phaseb.replay.client import ReplayClient

@@ -20,10 +20,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 from paired import gemm_rate, ratio, show, timed, told
 
 from phaseb.config.world_model import WorldModelConfig
-from phaseb.data_parallel import LearnerContext
+from phaseb.dynamics.gru_ensemble.learner import make_learner
+from phaseb.dynamics.gru_ensemble.model import WorldModelBundle
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.world_model.bundle import WorldModelBundle
-from phaseb.world_model.learner import make_learner
+from phaseb.nn.data_parallel import LearnerContext
 
 T, D, A = 60, 16, 2
 

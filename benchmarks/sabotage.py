@@ -32,16 +32,16 @@ from phaseb.config.policy import PolicyConfig
 from phaseb.config.promotion import PromotionConfig
 from phaseb.config.valuation import ValuationConfig
 from phaseb.config.world_model import WorldModelConfig
-from phaseb.data_parallel import LearnerContext
-from phaseb.metrics import mean_interval
+from phaseb.dynamics.gp.model import TransitionModel
+from phaseb.dynamics.gru_ensemble.learner import make_learner as make_world_model
+from phaseb.nn.data_parallel import LearnerContext
 from phaseb.policy.actor import Actor
 from phaseb.policy.evaluation import Row, aggregate
 from phaseb.policy.skill import Imagine
 from phaseb.promotion.decision import decide
 from phaseb.promotion.paired import scale_of
-from phaseb.runs.generators import report_model
-from phaseb.world_model.learner import make_learner as make_world_model
-from phaseb.world_model.transitions import TransitionModel
+from phaseb.runtime.metrics import mean_interval
+from phaseb.stages.negatives import report_model
 
 SMALL = WorldModelConfig.model_validate(
     {"num_members": 3, "hidden_size": 32, "head_size": 32, "num_blocks": 1, "look_ahead": 0,

@@ -36,17 +36,17 @@ from paired import ratio, show, timed, told
 
 from phaseb.config.load import load_config
 from phaseb.config.root import Config
-from phaseb.data_parallel import LearnerContext
+from phaseb.dynamics.gru_ensemble.learner import make_learner
 from phaseb.episodes.shards import read_shard, shard_name, shard_names, write_shard, write_trajectories
 from phaseb.episodes.streaming import batches, sample_trajectories
+from phaseb.nn.data_parallel import LearnerContext
+from phaseb.pipeline.stage import StageContext
 from phaseb.replay.local import LocalReplay
-from phaseb.runs import bricks, collect, encode, synthesize, trust
-from phaseb.runs.generators import other_rollouts
-from phaseb.runs.policy import every_episode, insert_all, runs_of, schema_of
-from phaseb.runs.stage import StageContext
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
+from phaseb.stages import bricks, collect, encode, gate, synthesize
+from phaseb.stages.negatives import other_rollouts
+from phaseb.stages.policy import every_episode, insert_all, runs_of, schema_of
 from phaseb.workcell.collect import collect_episodes
-from phaseb.world_model.learner import make_learner
 
 ROWS = 50  # divides the sizes, so that a smaller set is the first files of a larger one
 SETTINGS = (
@@ -95,7 +95,7 @@ def _stage(work: Callable[[StageContext], Any]) -> Callable[[Store, Config], Any
 
 STAGES: dict[str, Callable[[Store, Config], Any]] = {
     "import": _stage(collect.work), "encode": _stage(encode.work), "bricks": _stage(bricks.work),
-    "prepare": prepare, "sample": draw, "synthesize": _stage(synthesize.work), "trust": _stage(trust.work),
+    "prepare": prepare, "sample": draw, "synthesize": _stage(synthesize.work), "trust": _stage(gate.work),
     "batches": look, "replay": fill_replay,
 }  # fmt: skip
 TOLD = tuple(name for name in STAGES if name != "prepare")

@@ -28,14 +28,14 @@ import yaml
 
 from phaseb.config.resources import ResourcesConfig
 from phaseb.config.tuning import StudyConfig
-from phaseb.data_parallel import LearnerContext
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.runtime import ray_session
-from phaseb.storage import Store
+from phaseb.nn.data_parallel import LearnerContext
+from phaseb.runtime.ray_session import ray_session
+from phaseb.runtime.storage import Store
 from phaseb.trials import Record, Records, ranked, trial_key
-from phaseb.tuning.check import load_study
 from phaseb.tuning.search import OptunaPoints
 from phaseb.tuning.study import run_study
+from phaseb.tuning.validation import load_study
 from phaseb.tuning.world_model import WorldModelObjective
 
 STEPS = 10

@@ -27,14 +27,14 @@ from paired import ratio, show, timed, told
 
 from phaseb.config.policy import PolicyConfig
 from phaseb.config.world_model import WorldModelConfig
-from phaseb.data_parallel import LearnerContext
+from phaseb.dynamics.gru_ensemble import learner as world_model_learner
+from phaseb.dynamics.gru_ensemble.learner import WorldModelLearner, make_learner
+from phaseb.dynamics.gru_ensemble.unroll import free_run, recorded_run
 from phaseb.episodes.trajectories import Trajectories
+from phaseb.nn.data_parallel import LearnerContext
 from phaseb.policy.batches import RunSpec
 from phaseb.policy.learner import SACLearner
 from phaseb.policy.learner import make_learner as make_policy
-from phaseb.world_model import learner as world_model_learner
-from phaseb.world_model.learner import WorldModelLearner, make_learner
-from phaseb.world_model.unroll import free_run, recorded_run
 
 T, D, A = 60, 16, 2
 NO_PENALTIES = {"algorithm": "sac", "clone_share": 0.0, "value_share": 0.0, "behaviour_weight": 0.0,

@@ -20,10 +20,10 @@ from broken_models import Standard
 from cheap_seeds import CELL, recorded
 
 from phaseb.config.transitions import TransitionsConfig
+from phaseb.dynamics.gp.model import TransitionModel
 from phaseb.workcell import make
 from phaseb.workcell.batch import BatchedCell
 from phaseb.workcell.oracle import Oracle
-from phaseb.world_model.transitions import TransitionModel
 
 LOADED, TO_OUTFEED = 4, 6
 NEAR_M = 0.4

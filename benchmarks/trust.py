@@ -24,18 +24,18 @@ from phaseb.config.environment import EnvironmentConfig
 from phaseb.config.judge import JudgeConfig
 from phaseb.config.latents import LatentsConfig
 from phaseb.config.trust import TrustConfig
-from phaseb.data_parallel import LearnerContext
 from phaseb.episodes.actions import ActionScale
 from phaseb.episodes.trajectories import Trajectories, concatenate
-from phaseb.latents.arrays import episode_arrays
 from phaseb.latents.fit import fit_bundle
 from phaseb.latents.learner import make_learner as make_encoder
-from phaseb.trust.bundle import TrustBundle
+from phaseb.latents.padding import episode_arrays
+from phaseb.nn.data_parallel import LearnerContext
 from phaseb.trust.calibration import balanced_weights, expected_calibration_error
 from phaseb.trust.corruptions import Kind, corrupt, graded
 from phaseb.trust.gate import pass_rate
 from phaseb.trust.learner import make_learner
-from phaseb.trust.quality import roc_auc
+from phaseb.trust.metrics import roc_auc
+from phaseb.trust.model import TrustBundle
 from phaseb.trust.two_sample import judge
 from phaseb.workcell.collect import collect_episodes
 

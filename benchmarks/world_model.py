@@ -25,16 +25,9 @@ from world_model_rows import Settings, merge, rows
 from phaseb.config.judge import JudgeConfig
 from phaseb.config.trust import CriticConfig
 from phaseb.config.world_model import WorldModelConfig
-from phaseb.data_parallel import LearnerContext
-from phaseb.episodes.trajectories import Trajectories
-from phaseb.seeding import torch_generator
-from phaseb.trust.bundle import TrustBundle
-from phaseb.trust.critic import Critic
-from phaseb.trust.gate import pass_rate
-from phaseb.trust.two_sample import judge
-from phaseb.world_model.bundle import Rollout, WorldModelBundle
-from phaseb.world_model.learner import make_learner
-from phaseb.world_model.statistics import (
+from phaseb.dynamics.gru_ensemble.learner import make_learner
+from phaseb.dynamics.gru_ensemble.model import Rollout, WorldModelBundle
+from phaseb.dynamics.statistics import (
     break_even_horizon,
     latent_statistics,
     nearest_distance,
@@ -42,6 +35,13 @@ from phaseb.world_model.statistics import (
     survival,
     uncertainty_correlation,
 )
+from phaseb.episodes.trajectories import Trajectories
+from phaseb.nn.data_parallel import LearnerContext
+from phaseb.runtime.seeding import torch_generator
+from phaseb.trust.discriminator import Critic
+from phaseb.trust.gate import pass_rate
+from phaseb.trust.model import TrustBundle
+from phaseb.trust.two_sample import judge
 
 COLUMNS = (
     "std_ratio", "std_ratio_pooled", "range_ratio", "variance_growth", "lag_match", "bounds_pass", "rmse_end",

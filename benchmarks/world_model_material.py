@@ -11,22 +11,22 @@ import ur3_episodes
 from phaseb.config.environment import EnvironmentConfig
 from phaseb.config.latents import LatentsConfig
 from phaseb.config.root import Config
-from phaseb.data_parallel import LearnerContext
+from phaseb.dynamics.gru_ensemble.model import Policy
 from phaseb.episodes.actions import ActionScale
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.formats.npz import read_npz, write_npz
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.latents.arrays import episode_arrays
-from phaseb.latents.bundle import EncoderBundle
 from phaseb.latents.fit import fit_bundle
 from phaseb.latents.learner import make_learner as make_encoder
-from phaseb.runs.generators import other_rollouts
-from phaseb.seeding import torch_generator
-from phaseb.storage import Store
-from phaseb.trust.bundle import TrustBundle
+from phaseb.latents.model import EncoderBundle
+from phaseb.latents.padding import episode_arrays
+from phaseb.nn.data_parallel import LearnerContext
+from phaseb.runtime.seeding import torch_generator
+from phaseb.runtime.storage import Store
+from phaseb.stages.negatives import other_rollouts
 from phaseb.trust.learner import make_learner as make_gate
+from phaseb.trust.model import TrustBundle
 from phaseb.workcell.collect import collect_episodes
-from phaseb.world_model.bundle import Policy
 
 MAX_BYTES = 2**32
 

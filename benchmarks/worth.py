@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from phaseb.config.load import load_config
-from phaseb.flywheel.wheel import run
-from phaseb.metrics import mean_interval
-from phaseb.runs import worth
-from phaseb.runs.directory import RunDirectory
-from phaseb.storage import Store
+from phaseb.flywheel.loop import run
+from phaseb.pipeline.run_directory import RunDirectory
+from phaseb.runtime.metrics import mean_interval
+from phaseb.runtime.storage import Store
+from phaseb.stages import attribution
 
 HOW = ("random", "recommended")
 MEASURES = ("net_value_per_hour", "mpl", "error_rate")
@@ -52,7 +52,7 @@ def correlation(config: str, folder: Path, seed: int, words: list[str]) -> float
     kept = load_config(RunDirectory(store).store.path("config.yaml"), [
         f"run.dir={store.root}", "worth.method=leave_out", "run.on_change=redo", *words,
     ])  # fmt: skip
-    value = worth.run(kept).metrics["rank_correlation"]
+    value = attribution.run(kept).metrics["rank_correlation"]
     return float("nan") if value is None else float(value)
 
 

@@ -14,7 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from phaseb.library import TrustGate, WorldModel, load_episodes, load_latents, run
+    from phaseb.api import TrustGate, WorldModel, load_episodes, load_latents, run
     from phaseb.replay.client import ReplayClient
 
 __version__ = "0.1.0"
@@ -26,7 +26,7 @@ _HOMES = {"ReplayClient": "phaseb.replay.client"}
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'phaseb' has no attribute {name!r}")
-    found = getattr(importlib.import_module(_HOMES.get(name, "phaseb.library")), name)
+    found = getattr(importlib.import_module(_HOMES.get(name, "phaseb.api")), name)
     globals()[name] = found
     return found
 

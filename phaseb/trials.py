@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from phaseb.config.tuning import Metric
 from phaseb.errors import DataError
-from phaseb.storage import Store, strict
+from phaseb.runtime.storage import Store, strict
 
 State = Literal["running", "done", "stopped", "failed"]
 

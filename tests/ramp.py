@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from phaseb.dynamics.gru_ensemble.scheduled_learner import ChangingLearner
 from phaseb.errors import DivergenceError
-from phaseb.world_model.changing import ChangingLearner
 
 
 class RampLearner:

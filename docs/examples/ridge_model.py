@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from phaseb.config.world_model import WorldModelConfig
+from phaseb.dynamics.custom import Step
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.world_model.own import Step
 
 
 class RidgeModel:

@@ -10,7 +10,7 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import silhouette_score
 
 from phaseb.config.bricks import BricksConfig
-from phaseb.seeding import derive_seed
+from phaseb.runtime.seeding import derive_seed
 
 SAME = 1e-9  # features that differ by less are of the same episode twice, or of a dimension that never moves
 

@@ -13,7 +13,7 @@ from phaseb.config.bricks import BricksConfig
 from phaseb.config.valuation import ValuationConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
-from phaseb.seeding import numpy_generator
+from phaseb.runtime.seeding import numpy_generator
 
 MANIFEST_VERSION = 1
 

@@ -114,7 +114,7 @@ class WorldModelConfig(Section):
 
     model: str = Field(
         BUILT_IN,
-        description=f"{BUILT_IN}: the built-in ensemble, or module:Class of your own (phaseb.world_model.own), which "
+        description=f"{BUILT_IN}: the built-in ensemble, or module:Class of your own (phaseb.dynamics.custom), which "
         "makes of the other settings here what it likes",
     )
     num_members: int = Field(3, ge=1, description="ensemble members; disagreement between them is the uncertainty")

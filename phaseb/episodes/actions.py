@@ -9,6 +9,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from phaseb.episodes.episode import Episode
 from phaseb.errors import DataError
+from phaseb.runtime.storage import Store
+
+SCALE = ("episodes", "action_scale.json")
+"""Where a run directory holds the scale of its actions."""
 
 
 @dataclass(frozen=True)
@@ -69,3 +73,9 @@ class ActionScale:
 
     def _span(self) -> NDArray[np.float64]:
         return self.high.astype(np.float64) - self.low.astype(np.float64)
+
+
+def read_action_scale(store: Store) -> ActionScale | None:
+    """The scale of a run's actions; None where no episode carries actions."""
+    value = store.read_json(*SCALE)
+    return None if value is None else ActionScale.from_json(value)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseb.episodes.episode import METRICS, Episode
+from phaseb.episodes.state_columns import check_order, from_tag
 from phaseb.errors import DataError
 
 Observation = dict[str, NDArray[Any]]
@@ -33,6 +34,9 @@ class VectorEnvironment(Protocol):
         action_low, action_high: (A,) float32, the actions' own units; actions outside are clipped.
         state_size: S, or 0 where there is no state.
         frame_shape: (H, W, C), or None where there are no frames.
+
+    An environment may also have `state_names`, ((name, width), …) of the parts of its state in order: recorded columns
+    of the same names are then compared.
     """
 
     name: str
@@ -115,7 +119,7 @@ def record(
 
 
 def check_fit(environment: VectorEnvironment, episode: Episode) -> None:
-    """See that a policy made from episodes like this one can act in the environment.
+    """See that a policy made from episodes like this one can act in the environment: sizes, and order of named parts.
 
     Raises:
         DataError: naming what differs.
@@ -137,3 +141,4 @@ def check_fit(environment: VectorEnvironment, episode: Episode) -> None:
                 f"episode {episode.id} has {name} of shape {shape}, environment {environment.name} has {there}: "
                 f"give the environment that the episodes come from, or environment.id=none"
             )
+    check_order(from_tag(episode.tags), getattr(environment, "state_names", ()), environment.name)

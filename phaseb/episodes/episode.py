@@ -45,9 +45,9 @@ class Episode:
     def __post_init__(self) -> None:
         steps = len(self)
         if steps < 1:
-            raise DataError(f"episode {self.id} has no steps")
+            raise DataError(f"episode {self.id} has no steps; leave it out")
         if self.state is None and self.frames is None:
-            raise DataError(f"episode {self.id} has neither state nor frames")
+            raise DataError(f"episode {self.id} has neither state nor frames; record either")
         _check(self.id, "state", self.state, steps + 1, 2, np.float32)
         _check(self.id, "frames", self.frames, steps + 1, 4, np.uint8)
         _check(self.id, "actions", self.actions, steps, 2, np.float32)

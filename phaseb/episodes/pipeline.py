@@ -11,13 +11,13 @@ import pyarrow as pa
 import ray.data
 
 from phaseb.config.resources import ResourcesConfig
+from phaseb.episodes.actor_pool import run_pool
 from phaseb.episodes.columns import Floats
 from phaseb.episodes.episode import Episode
-from phaseb.episodes.pool import run_pool
-from phaseb.episodes.shard_work import EachEpisode, ShardJob, WorkerClass
+from phaseb.episodes.shard_job import EachEpisode, ShardJob, WorkerClass
 from phaseb.episodes.shards import read_shard, shard_names
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 
 Progress = Callable[[int, int], None]
 

@@ -44,10 +44,11 @@ def check_kind(table_schema: pa.Schema, kind: bytes) -> None:
     metadata = table_schema.metadata or {}
     if metadata.get(KIND) != kind:
         found = metadata.get(KIND, b"foreign data").decode(errors="replace")
-        raise DataError(f"holds {found}, not phaseb {kind.decode()}")
+        raise DataError(f"holds {found}, not phaseb {kind.decode()}; set another path or episodes.source")
     version = metadata.get(b"phaseb.version", b"")
     if version != str(VERSION).encode():
-        raise DataError(f"has schema version {version.decode(errors='replace')!r}, this phaseb reads {VERSION}")
+        found_version = version.decode(errors="replace")
+        raise DataError(f"has schema version {found_version!r}, this phaseb reads {VERSION}: write it again")
 
 
 def hash_row(parts: Mapping[str, Any]) -> bytes:
@@ -124,7 +125,7 @@ def table_to_episodes(table: pa.Table, max_bytes: int | None = None) -> list[Epi
     for i, row in enumerate(plain):
         reward = rewards[i]
         if reward is None:
-            raise DataError(f"episode {row['id']} has no rewards")
+            raise DataError(f"episode {row['id']} has no rewards; import or collect it again")
         episode = Episode(
             id=row["id"], rewards=reward, state=state[i], frames=frames[i], actions=actions[i],
             terminated=row["terminated"], source=row["source"], split=row["split"],
@@ -175,9 +176,9 @@ def _decompress(table: pa.Table, max_bytes: int | None) -> list[NDArray[np.uint8
     wanted = [None if s is None else (n + 1, *s) for s, n in zip(shapes, steps, strict=True)]
     total = sum(int(np.prod(shape, dtype=object)) for shape in wanted if shape is not None)
     if any(shape is not None and (len(shape) != 4 or min(shape) < 1) for shape in wanted):
-        raise DataError("has frames of an impossible shape")
+        raise DataError("has frames of an impossible shape; import or collect them again")
     if max_bytes is not None and total > max_bytes:
-        raise DataError(f"frames unpack to {total} bytes, more than episodes.max_bytes={max_bytes}")
+        raise DataError(f"frames unpack to {total} bytes, more than episodes.max_bytes={max_bytes}: raise it")
     codec = pa.Codec("zstd")
     frames: list[NDArray[np.uint8] | None] = []
     for blob, shape in zip(table["frames"], wanted, strict=True):

@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from phaseb.episodes.episode import Episode
-from phaseb.episodes.latent_schema import check_rows, table_to_trajectories, trajectories_to_table
 from phaseb.episodes.parquet_file import naming, read_table, write_table
 from phaseb.episodes.schema import (
     EPISODES,
@@ -27,8 +26,9 @@ from phaseb.episodes.schema import (
     table_to_episodes,
 )
 from phaseb.episodes.trajectories import Trajectories
+from phaseb.episodes.trajectory_schema import check_rows, table_to_trajectories, trajectories_to_table
 from phaseb.errors import DataError
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 
 _checked: set[tuple[int, ...]] = set()
 """Files all rows of which this process found to be as they were written."""

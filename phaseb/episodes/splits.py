@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from phaseb.config.episodes import COLLECTED, EpisodesConfig
 from phaseb.episodes.episode import Split
 from phaseb.errors import DataError
-from phaseb.seeding import derive_seed
+from phaseb.runtime.seeding import derive_seed
 
 MIN_TRAIN = 2  # spreads between episodes need two
 

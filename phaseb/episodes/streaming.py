@@ -15,13 +15,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from phaseb.episodes.episode import Episode
-from phaseb.episodes.latent_schema import table_to_trajectories
 from phaseb.episodes.parquet_file import naming, read_table
 from phaseb.episodes.schema import EPISODES, TRAJECTORIES, table_to_episodes
 from phaseb.episodes.shards import choose_rows, in_splits, shard_names
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.seeding import derive_seed
-from phaseb.storage import Store
+from phaseb.episodes.trajectory_schema import table_to_trajectories
+from phaseb.runtime.seeding import derive_seed
+from phaseb.runtime.storage import Store
 
 STEPS_AT_ONCE = 2**18
 """Steps, padding included, that a batch of several shards holds: some tens of MB of latents."""

@@ -13,16 +13,16 @@ from phaseb.config.promotion import PromotionConfig
 from phaseb.config.root import Config
 from phaseb.episodes.shards import read_episodes, read_trajectories
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.flywheel.ledger import Ledger
-from phaseb.latents.bundle import EncoderBundle
+from phaseb.flywheel.history import Ledger
+from phaseb.latents.model import EncoderBundle
 from phaseb.policy.actor import Actor
 from phaseb.policy.evaluation import Row
 from phaseb.policy.fqe import fitted_q_evaluation
 from phaseb.promotion.decision import decide, decide_by_estimate
-from phaseb.runs.collect import task_result
-from phaseb.runs.evaluate import play
-from phaseb.runs.promote import estimate_of, recorded_scale
-from phaseb.storage import Store
+from phaseb.runtime.ray_tasks import get_result
+from phaseb.runtime.storage import Store
+from phaseb.stages.evaluate import play
+from phaseb.stages.promotion import estimate_of, recorded_scale
 
 DECISION = "decision.json"
 RECORDED = ("train", "dev")  # twice the data tells policies apart better than data that none was trained on
@@ -62,7 +62,7 @@ def _in_physics(
 
     def measure(name: str, seed: int, episodes: Sequence[int]) -> list[Row]:
         arm, store = who[name]["arm"], ledger.run_of(who[name]["generation"])
-        rows: list[Row] = task_result(task.remote(own, store, arm, seed, list(episodes)))
+        rows: list[Row] = get_result(task.remote(own, store, arm, seed, list(episodes)))
         return rows
 
     store = ledger.run_of(contender["generation"])

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from phaseb.config.flywheel import DriftConfig
+from phaseb.dynamics.custom import load_world_model
+from phaseb.episodes.actions import read_action_scale
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.shards import read_episodes
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.latents.bundle import EncoderBundle
-from phaseb.runs.collect import read_action_scale
-from phaseb.storage import Store
-from phaseb.trust.bundle import TrustBundle
-from phaseb.world_model.own import load_world_model
+from phaseb.latents.model import EncoderBundle
+from phaseb.runtime.storage import Store
+from phaseb.trust.model import TrustBundle
 
 PARTS = ("encoder", "world_model", "trust")
 NUM_TESTS = 4  # surprise and decoding of the encoder, forecasts, trust: what the error is divided by

@@ -4,18 +4,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from phaseb.config.root import Config
-from phaseb.episodes.actions import ActionScale
+from phaseb.episodes.actions import ActionScale, read_action_scale
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.shards import read_episodes
+from phaseb.flywheel.collection import MARK, has_batch
 from phaseb.flywheel.comparison import APART, decide_generation
 from phaseb.flywheel.drift import PARTS, find_drift, retrained, told
-from phaseb.flywheel.gathering import MARK, has_batch
-from phaseb.flywheel.ledger import Ledger
-from phaseb.runs import report, worth
-from phaseb.runs.collect import read_action_scale
-from phaseb.runs.result import Callback
-from phaseb.runs.stages import STAGES
-from phaseb.storage import Store
+from phaseb.flywheel.history import Ledger
+from phaseb.pipeline.result import Callback
+from phaseb.runtime.storage import Store
+from phaseb.stages import attribution, report
+from phaseb.stages.registry import STAGES
 
 PLAN = "plan.json"
 TRUST = ("pass_rate", "roc_auc", "judge_auc", "effective_contribution")
@@ -74,7 +73,7 @@ def run_generation(
     plan = make_plan(config, ledger, number)
     own = generation_config(config, ledger, number, plan)
     numbered = [_Numbered(number, callback) for callback in callbacks]
-    for stage in (*STAGES, worth.STAGE) if config.flywheel.worth != "none" else STAGES:
+    for stage in (*STAGES, attribution.STAGE) if config.flywheel.worth != "none" else STAGES:
         stage.run(own, numbered)
     report.run(own, numbered)
     store = ledger.run_of(number)

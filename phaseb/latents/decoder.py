@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from phaseb.latents.standardise import Standardizer
-from phaseb.seeding import derive_seed, torch_generator
+from phaseb.runtime.seeding import derive_seed, torch_generator
 
 STD_FLOOR = 1e-3  # relative; a sensor that never moves is decoded as its constant
 BATCH = 512

@@ -12,7 +12,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from phaseb.precision import layers
+from phaseb.nn.precision import layers
 
 LARGEST_SIDE = 32  # larger frames are averaged down first: the CNN's cost must not grow with the camera
 

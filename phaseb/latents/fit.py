@@ -11,11 +11,11 @@ from phaseb.config.latents import LatentsConfig
 from phaseb.episodes.actions import ActionScale
 from phaseb.episodes.episode import Episode
 from phaseb.errors import DataError
-from phaseb.latents.bundle import EncoderBundle
 from phaseb.latents.decoder import fit_decoder
 from phaseb.latents.encoder import Encoder
 from phaseb.latents.latent_actions import fit_latent_actions
-from phaseb.latents.readout import Readout, fit_readout
+from phaseb.latents.model import EncoderBundle
+from phaseb.latents.projection import Readout, fit_readout
 from phaseb.latents.standardise import Standardizer
 
 

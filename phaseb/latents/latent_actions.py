@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from phaseb.config.latents import LatentActionsConfig
 from phaseb.errors import DivergenceError
-from phaseb.latents.code_bank import MOST, CodeBank, Following
 from phaseb.latents.decoder import solve_linear
-from phaseb.seeding import derive_seed, torch_generator
+from phaseb.latents.latent_action_bank import MOST, CodeBank, Following
+from phaseb.runtime.seeding import derive_seed, torch_generator
 
 LOG_STD = (-4.0, 1.0)  # the narrowest code and the widest prior
 HELD, LEAST_DIMS = 0.99, 2  # share of the unexplained that codes have dimensions for, and their fewest

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from phaseb.config.latents import LatentsConfig
-from phaseb.data_parallel import LearnerContext
 from phaseb.errors import DataError, DivergenceError
-from phaseb.latents.arrays import Arrays
-from phaseb.latents.contrast import Predictor, Segments, contrast, weigh
 from phaseb.latents.encoder import Encoder, EncoderSpec, stack_index
-from phaseb.seeding import derive_seed, numpy_generator, torch_generator
+from phaseb.latents.info_nce import Predictor, Segments, contrast, weigh
+from phaseb.latents.padding import Arrays
+from phaseb.nn.data_parallel import LearnerContext
+from phaseb.runtime.seeding import derive_seed, numpy_generator, torch_generator
 
 WARMUP_STEPS = 20
 CONDITION_AT, CONDITION_ROWS = (0.0, 0.1, 0.25, 0.5), 512  # when to whiten what is seen, and on how many rows

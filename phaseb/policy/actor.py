@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from phaseb.checkpoint import load_checkpoint, save_checkpoint
 from phaseb.errors import DataError
 from phaseb.policy.networks import ActorStack, Stack
-from phaseb.storage import Store
+from phaseb.runtime.checkpoint import load_checkpoint, save_checkpoint
+from phaseb.runtime.storage import Store
 
 
 class Actor(nn.Module):

@@ -19,7 +19,7 @@ from phaseb.episodes.trajectories import Trajectories
 from phaseb.policy.actor import Actor
 from phaseb.policy.batches import RunSpec
 from phaseb.policy.skill import Forecasts, Imagine, Imagined, followed_steps
-from phaseb.seeding import numpy_generator, torch_generator
+from phaseb.runtime.seeding import numpy_generator, torch_generator
 
 REHEARSED = 500  # forecasts that the gate is shown before a policy is asked
 Weigh = Callable[[Trajectories], NDArray[np.floating]]

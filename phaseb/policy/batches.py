@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from phaseb.data_parallel import LearnerContext
-from phaseb.seeding import derive_seed, torch_generator
+from phaseb.nn.data_parallel import LearnerContext
+from phaseb.runtime.seeding import derive_seed, torch_generator
 
 NOISE_BLOCK = 64  # steps whose noise is drawn at once: making a generator costs as much as drawing from it
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from phaseb.config.valuation import ValuationConfig
 from phaseb.episodes.environment import Observation, VectorEnvironment
 from phaseb.errors import ConfigError, DataError
-from phaseb.metrics import mean_interval
-from phaseb.policy.behaviour import Act
-from phaseb.policy.guarded import GuardedEnvironment
+from phaseb.policy.behavior_metrics import Act
+from phaseb.policy.checked_environment import GuardedEnvironment
+from phaseb.runtime.metrics import mean_interval
 
 EVALUATED = ("mpl", "error_rate", "energy_wh_per_unit", "return", "net_value_per_hour")
 """What an evaluation tells of a policy."""

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from phaseb.config.evaluation import FqeConfig
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.seeding import derive_seed, numpy_generator
+from phaseb.runtime.seeding import derive_seed, numpy_generator
 
 Act = Callable[[Tensor], Tensor]
 """Latents (N, D) to actions (N, A) in [-1, 1]: an `Actor`."""

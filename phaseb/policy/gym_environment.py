@@ -78,6 +78,7 @@ class GymVector:
         self._action_dtype = actions.dtype
         self._layout = ObservationLayout(self.name, observations)
         self.state_size, self.frame_shape = self._layout.state_size, self._layout.frame_shape
+        self.state_names = self._layout.state_names
         self._begun = False
 
     def reset(self, seeds: Sequence[int]) -> Observation:

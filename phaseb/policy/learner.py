@@ -6,14 +6,14 @@ from typing import Any, Protocol, TypeVar
 import torch
 
 from phaseb.config.policy import PolicyConfig
-from phaseb.data_parallel import LearnerContext
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import ConfigError, DivergenceError
+from phaseb.nn.data_parallel import LearnerContext
 from phaseb.policy.actor import Actor
 from phaseb.policy.batches import BatchSource, RunSpec, to_batches
-from phaseb.policy.behaviour import action_mse
+from phaseb.policy.behavior_metrics import action_mse
+from phaseb.policy.learner_group import Levels, Share, Start, deal, groups_of, rows_of
 from phaseb.policy.sac import SoftActorCritic
-from phaseb.policy.share import Levels, Share, Start, deal, groups_of, rows_of
 
 Made = TypeVar("Made")
 

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from phaseb.precision import product
-from phaseb.seeding import torch_generator
+from phaseb.nn.precision import product
+from phaseb.runtime.seeding import torch_generator
 
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0  # the range CleanRL's and SB3's tanh policies keep to
 _LOG_2 = math.log(2.0)

@@ -13,12 +13,12 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from phaseb.captured import Replayed
 from phaseb.config.policy import PolicyConfig
-from phaseb.data_parallel import LearnerContext
+from phaseb.nn.cuda_graphs import Replayed
+from phaseb.nn.data_parallel import LearnerContext
 from phaseb.policy.batches import Batch, Noise, RunSpec
 from phaseb.policy.networks import ActorStack, Choices, CriticStack, clip_per_run, make_stack
-from phaseb.policy.offline import (
+from phaseb.policy.regularizers import (
     conservative_gap,
     diversity_penalty,
     pessimistic_value,

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from phaseb.config.policy import AugmentationConfig
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.seeding import numpy_generator, torch_generator
+from phaseb.runtime.seeding import numpy_generator, torch_generator
 
 MOST_WINDOWS = 4000
 RESAMPLES = 200

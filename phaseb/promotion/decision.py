@@ -9,8 +9,8 @@ from scipy import stats
 
 from phaseb.config.promotion import PromotionConfig
 from phaseb.config.valuation import ValuationConfig
+from phaseb.promotion.explain import departed, told
 from phaseb.promotion.paired import Evidence, PairedTest, Row, Scale, asked, verdict
-from phaseb.promotion.reason import departed, told
 
 Measure = Callable[[str, int, Sequence[int]], list[Row]]
 """(arm, policy seed, episode seeds) -> one row an episode, measured in physics."""

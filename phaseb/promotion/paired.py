@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from phaseb.config.promotion import PromotionConfig
 from phaseb.config.valuation import ValuationConfig
-from phaseb.promotion.sign_flips import SignFlips
+from phaseb.promotion.sequential_permutation_test import SignFlips
 
 Row = dict[str, float]
 Verdict = Literal["promote", "reject", "open", "alike"]

@@ -21,7 +21,7 @@ from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.segments import Segments, Source, from_trajectories
 from phaseb.replay.shard import Folder, start_shards, wait_until_up
 from phaseb.replay.spec import BatchShape, SampleSpec
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 
 
 class ReplayClient:

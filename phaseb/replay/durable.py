@@ -17,7 +17,7 @@ from phaseb.replay.partition import Partition
 from phaseb.replay.plan import Request
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.segments import Segments
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 
 
 @dataclass(frozen=True)

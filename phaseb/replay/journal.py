@@ -22,7 +22,7 @@ from safetensors.numpy import save as save_arrays
 from phaseb.errors import DataError
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.segments import Segments
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 
 Arrays = dict[str, NDArray[Any]]
 ROWS_PER_PART = 65_536

@@ -19,7 +19,7 @@ from phaseb.replay.routing import require_size, route, transition_keys
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.segments import Segments, Source, from_trajectories
 from phaseb.replay.spec import BatchShape, SampleSpec
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 
 
 class LocalReplay:

@@ -19,7 +19,7 @@ from phaseb.replay.routing import Sizes
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.segments import Segments
 from phaseb.replay.spec import SampleSpec
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 
 METRICS_INTERVAL_S = 2.0
 Folder = str | Store | None

@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseb.seeding import derive_seed
+from phaseb.runtime.seeding import derive_seed
 
 Weighting = Literal["uniform", "sampling", "loss", "priority"]
 REAL, SYNTHETIC = 0, 1

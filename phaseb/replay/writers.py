@@ -14,7 +14,7 @@ from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
 from phaseb.replay.ring import Inserted
 from phaseb.replay.segments import Source
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 
 Array = NDArray[Any]
 REQUIRED = ("id", "z", "actions", "rewards")

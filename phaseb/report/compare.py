@@ -8,12 +8,12 @@ from typing import Any
 
 import yaml
 
-from phaseb.notation import interval, number, signed
-from phaseb.report.chart import BLUE, GREY, ORANGE, Chart
-from phaseb.report.film import films
-from phaseb.report.page import Figure, Film, cinema, document, gallery, paragraph, section, table
+from phaseb.report.animation import films
+from phaseb.report.html import Figure, Film, cinema, document, gallery, paragraph, section, table
 from phaseb.report.run_page import HEADINGS, MEANINGS
-from phaseb.storage import Store
+from phaseb.report.svg import BLUE, GREY, ORANGE, Chart
+from phaseb.runtime.formatting import interval, number, signed
+from phaseb.runtime.storage import Store
 
 COLORS = (BLUE, ORANGE)
 ELSEWHERE = ("run.dir", "report.")

@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseb.episodes.streaming import sample_trajectories
-from phaseb.metrics import read_metrics
-from phaseb.report.chart import BLUE, GREEN, GREY, ORANGE, PALETTE, PURPLE, RED, SKY, Chart
-from phaseb.report.page import Figure
+from phaseb.report.html import Figure
 from phaseb.report.replay import drawn_figure
 from phaseb.report.rollouts import rollout_trust
-from phaseb.storage import Store
+from phaseb.report.svg import BLUE, GREEN, GREY, ORANGE, PALETTE, PURPLE, RED, SKY, Chart
+from phaseb.runtime.metrics import read_metrics
+from phaseb.runtime.storage import Store
 
 REAL, SYNTHETIC = BLUE, ORANGE
 DRAWN = 4096  # episodes of a kind that figures are drawn from; of more, an even sample

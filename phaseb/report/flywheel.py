@@ -6,11 +6,11 @@ Read from `flywheel.json` alone, so it can be written again at any time.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from phaseb.notation import duration, interval, number
-from phaseb.report.chart import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, Chart
-from phaseb.report.page import Figure, document, gallery, paragraph, section, table
+from phaseb.report.attribution import worth_section, worth_sentence
+from phaseb.report.html import Figure, document, gallery, paragraph, section, table
 from phaseb.report.run_page import HEADINGS
-from phaseb.report.worth import worth_section, worth_sentence
+from phaseb.report.svg import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, Chart
+from phaseb.runtime.formatting import duration, interval, number
 
 MEASURES = ("mpl", "error_rate", "energy_wh_per_unit", "net_value_per_hour", "return")
 TRUST = {

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from phaseb.notation import number
+from phaseb.runtime.formatting import number
 
 WIDTH, HEIGHT = 1120, 330
 LEFT, RIGHT, TOP, BOTTOM = 70, 70, 46, 28

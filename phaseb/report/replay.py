@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from phaseb.report.chart import BLUE, GREEN, GREY, PALETTE, PURPLE, RED, Chart
-from phaseb.report.page import Figure
-from phaseb.storage import Store
+from phaseb.report.html import Figure
+from phaseb.report.svg import BLUE, GREEN, GREY, PALETTE, PURPLE, RED, Chart
+from phaseb.runtime.storage import Store
 
 COLORS = {"real_only": BLUE, "fixed_weight": RED, "bounds_filter": PURPLE, "trust_weighted": GREEN}
 

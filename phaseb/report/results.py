@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from phaseb.errors import DataError
+from phaseb.report.attribution import read_worth
 from phaseb.report.verdict import verdict
-from phaseb.report.worth import read_worth
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 
 FOUNDING = {
     "std_ratio": "–",

@@ -3,8 +3,8 @@
 import numpy as np
 
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.report.chart import GREEN, GREY, RED, Chart
-from phaseb.report.page import Figure
+from phaseb.report.html import Figure
+from phaseb.report.svg import GREEN, GREY, RED, Chart
 
 NUM_SHOWN = 12
 

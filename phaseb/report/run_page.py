@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from phaseb.notation import duration, interval, number
-from phaseb.report.page import Figure, Film, cinema, document, gallery, paragraph, section, table
-from phaseb.report.worth import worth_section
+from phaseb.report.attribution import worth_section
+from phaseb.report.html import Figure, Film, cinema, document, gallery, paragraph, section, table
+from phaseb.runtime.formatting import duration, interval, number
 
 MEANINGS = {
     "std_ratio": "spread of a rollout over time, synthetic / real; 1 is alike, 0 stands still",

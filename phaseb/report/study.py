@@ -11,10 +11,10 @@ from typing import Any
 
 from phaseb.config.tuning import Metric, StudyConfig
 from phaseb.errors import DataError
-from phaseb.notation import duration, number
-from phaseb.report.page import document, gallery, paragraph, section, table
+from phaseb.report.html import document, gallery, paragraph, section, table
 from phaseb.report.study_figures import short, study_figures
-from phaseb.storage import Store
+from phaseb.runtime.formatting import duration, number
+from phaseb.runtime.storage import Store
 from phaseb.trials import Record, Records
 
 STATES = ("done", "stopped", "failed", "running")

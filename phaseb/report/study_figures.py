@@ -5,10 +5,10 @@ from math import isfinite
 from typing import Any
 
 from phaseb.config.tuning import Metric, Parameter, StudyConfig
-from phaseb.notation import number
-from phaseb.report.chart import BLUE, GREEN, GREY, ORANGE, RED, Chart
-from phaseb.report.page import Figure
+from phaseb.report.html import Figure
 from phaseb.report.parallel import Axis, parallel_coordinates
+from phaseb.report.svg import BLUE, GREEN, GREY, ORANGE, RED, Chart
+from phaseb.runtime.formatting import number
 from phaseb.trials import Record, pareto_front
 
 COLORS = {"done": GREEN, "stopped": ORANGE, "failed": RED, "running": BLUE}

@@ -10,7 +10,7 @@ from phaseb.config.job import ClusterShape, JobConfig
 from phaseb.config.load import dump_config
 from phaseb.config.root import Config
 from phaseb.errors import ConfigError
-from phaseb.templates import template_folder
+from phaseb.submit.templates import template_folder
 
 MOUNT = "/etc/phaseb"
 JOB_MARK = "# -- the job --"

@@ -20,8 +20,8 @@ from phaseb.config.root import Config
 from phaseb.errors import ConfigError
 from phaseb.submit.client import Client, is_loopback
 from phaseb.submit.render import render_job
-from phaseb.templates import FOLDERS
-from phaseb.tuning.check import load_study
+from phaseb.submit.templates import FOLDERS
+from phaseb.tuning.validation import load_study
 
 NOT_SHIPPED = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
 
@@ -118,4 +118,4 @@ def package(job: JobConfig, config: Config, study: str | None, folder: Path) -> 
 def entry_point(job: JobConfig, config: str = "config.yaml", study: str = "study.yaml") -> str:
     """The command that runs the job on the cluster; a failure that is not the user's is tried again."""
     words = ["tune", study, "--resume"] if job.job == "tune" else [job.job, "--config", config]
-    return shlex.join(["python", "-m", "phaseb.attempts", str(job.retries), *words])
+    return shlex.join(["python", "-m", "phaseb.submit.retry_entrypoint", str(job.retries), *words])

@@ -12,16 +12,16 @@ import torch
 from ray.train import FailureConfig, RunConfig, TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from phaseb import logs, notice
 from phaseb.config.resources import ResourcesConfig
 from phaseb.config.run import TrainingConfig
-from phaseb.data_parallel import LearnerContext
 from phaseb.errors import ClusterError, PhasebError
-from phaseb.runtime import scaling_config
-from phaseb.storage import Store
-from phaseb.training.listener import ask_to_leave
+from phaseb.nn.data_parallel import LearnerContext
+from phaseb.runtime import logs, signals
+from phaseb.runtime.ray_session import scaling_config
+from phaseb.runtime.storage import Store
 from phaseb.training.loop import Report, read_progress, train
-from phaseb.training.progress import following
+from phaseb.training.preemption import ask_to_leave
+from phaseb.training.progress_file import following
 from phaseb.training.resident import resident_group
 from phaseb.training.worker import USERS, EndOnUsersError, Job, MakeLearner, train_once
 
@@ -76,7 +76,7 @@ def fit(make_learner: MakeLearner, data: Any, *, seed: int, key: str, store: Sto
 def _train_here(job: Job, on_progress: Report | None) -> None:
     torch.set_num_threads(job.training.torch_threads)
     context = LearnerContext(job.seed)
-    with notice.deferred() as told:
+    with signals.deferred() as told:
         learner, meters = job.make_learner(job.data, context), job.meters
         train(learner, context, job.training, job.store, job.key, on_progress or _silent, leaving=told, meters=meters)
 
@@ -93,7 +93,7 @@ def _train_on_workers(job: Job, resources: ResourcesConfig, on_progress: Report 
     except TrainingFailedError as error:
         raise _cause(error, job.name) from error
     except KeyboardInterrupt:
-        if notice.given():
+        if signals.given():
             logs.event("leaving", written=ask_to_leave(job.store, LEAVE_S))
         raise
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from phaseb.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import LearnerContext
 
 
 class Learner(Protocol):

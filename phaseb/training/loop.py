@@ -7,16 +7,16 @@ goes on from a checkpoint makes the same updates as if nothing had happened.
 import time
 from collections.abc import Callable
 
-from phaseb import logs
 from phaseb.config.run import TrainingConfig
-from phaseb.data_parallel import LearnerContext
 from phaseb.errors import DivergenceError
-from phaseb.storage import Store
-from phaseb.training.acceleration import compile_steps, precision
-from phaseb.training.keeper import Keeper
+from phaseb.nn.data_parallel import LearnerContext
+from phaseb.runtime import logs
+from phaseb.runtime.storage import Store
+from phaseb.training.async_checkpointer import Keeper
+from phaseb.training.compile import compile_steps, precision
 from phaseb.training.learner import Learner
-from phaseb.training.meters import Meters
-from phaseb.training.state import Progress, Report, read_progress
+from phaseb.training.prometheus import Meters
+from phaseb.training.training_state import Progress, Report, read_progress
 
 __all__ = ["Progress", "Report", "read_progress", "resume", "train"]
 

@@ -20,7 +20,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from phaseb.config.resources import ResourcesConfig
 from phaseb.errors import ClusterError
-from phaseb.runtime import ray_session
+from phaseb.runtime.ray_session import ray_session
 from phaseb.training.mailbox import open_mailbox
 from phaseb.training.worker import EndOnUsersError, Job, train_whatever_comes
 

@@ -13,17 +13,17 @@ from ray.train import UserCallback
 from ray.train.torch import get_device
 from torch import distributed
 
-from phaseb import logs
 from phaseb.config.run import TrainingConfig
-from phaseb.data_parallel import LearnerContext, num_sharing
 from phaseb.errors import ConfigError, DataError, DivergenceError, PhasebError
-from phaseb.storage import Store
+from phaseb.nn.data_parallel import LearnerContext, num_sharing
+from phaseb.runtime import logs
+from phaseb.runtime.storage import Store
 from phaseb.training.learner import Learner
-from phaseb.training.listener import Listener
 from phaseb.training.loop import train
 from phaseb.training.mailbox import Outcome
-from phaseb.training.meters import Meters
-from phaseb.training.progress import announcing
+from phaseb.training.preemption import Listener
+from phaseb.training.progress_file import announcing
+from phaseb.training.prometheus import Meters
 
 USERS = (DivergenceError, DataError, ConfigError)
 """What would happen again: nobody starts workers anew for it."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.seeding import numpy_generator
+from phaseb.runtime.seeding import numpy_generator
 
 Kind = Literal["jump", "splice", "noise", "scale", "drift", "frozen", "reward", "action", "smooth", "warp"]
 KINDS: tuple[Kind, ...] = (

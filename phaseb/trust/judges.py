@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from phaseb.config.judge import Family, JudgeConfig
 from phaseb.errors import DataError
-from phaseb.named import load_named
-from phaseb.seeding import derive_seed, torch_generator
+from phaseb.runtime.plugins import load_named
+from phaseb.runtime.seeding import derive_seed, torch_generator
+from phaseb.trust.batched import StackedGRU, StackedLinear
 from phaseb.trust.features import judge_features, windows
-from phaseb.trust.stacked import StackedGRU, StackedLinear
 
 Scores = tuple[NDArray[np.float64], NDArray[np.float64]]
 

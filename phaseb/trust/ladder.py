@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from phaseb.config.judge import JudgeConfig
 from phaseb.errors import DataError
-from phaseb.seeding import derive_seed, numpy_generator
+from phaseb.runtime.seeding import derive_seed, numpy_generator
 from phaseb.trust.two_sample import JudgeResult, judge
 
 Floats = NDArray[np.floating]

@@ -14,15 +14,15 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from phaseb.config.trust import TrustConfig
-from phaseb.data_parallel import LearnerContext
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DivergenceError
-from phaseb.seeding import numpy_generator, torch_generator
-from phaseb.trust.bundle import TrustBundle
-from phaseb.trust.fit import fit_bundle
-from phaseb.trust.material import CORRUPTED, REAL, ROLLOUT, Material, prepare
+from phaseb.nn.data_parallel import LearnerContext
+from phaseb.runtime.seeding import numpy_generator, torch_generator
+from phaseb.trust.calibrate import fit_bundle
+from phaseb.trust.dataset import CORRUPTED, REAL, ROLLOUT, Material, prepare
+from phaseb.trust.metrics import roc_auc
+from phaseb.trust.model import TrustBundle
 from phaseb.trust.networks import TrustNetworks, TrustSpec
-from phaseb.trust.quality import roc_auc
 
 WARMUP_STEPS = 20
 AT_ONCE = 128

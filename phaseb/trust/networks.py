@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from phaseb.trust.stacked import StackedGRU, StackedLinear
+from phaseb.trust.batched import StackedGRU, StackedLinear
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from phaseb.config.judge import Family, JudgeConfig
 from phaseb.errors import DataError
-from phaseb.seeding import numpy_generator
-from phaseb.trust.discrimination import folded, paired_auc, paired_interval, permuted_aucs
+from phaseb.runtime.seeding import numpy_generator
 from phaseb.trust.judges import Evidence, cross_fit
+from phaseb.trust.paired_auc import folded, paired_auc, paired_interval, permuted_aucs
 
 Floats = NDArray[np.floating]
 

@@ -8,10 +8,10 @@ from typing import Any, Protocol
 
 from phaseb.config.load import nearest
 from phaseb.config.root import Config
-from phaseb.data_parallel import LearnerContext
 from phaseb.errors import ConfigError
-from phaseb.named import load_named
-from phaseb.runs.result import Callback
+from phaseb.nn.data_parallel import LearnerContext
+from phaseb.pipeline.result import Callback
+from phaseb.runtime.plugins import load_named
 from phaseb.training.learner import Learner
 
 OBJECTIVES = {

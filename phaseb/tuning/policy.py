@@ -6,23 +6,22 @@ from typing import Any
 
 import numpy as np
 
+from phaseb.collection.environments import make_environment
 from phaseb.config.root import Config
-from phaseb.data_parallel import LearnerContext
-from phaseb.episodes.actions import ActionScale
+from phaseb.episodes.actions import ActionScale, read_action_scale
 from phaseb.episodes.shards import read_trajectories
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.latents.bundle import EncoderBundle
+from phaseb.latents.model import EncoderBundle
+from phaseb.nn.data_parallel import LearnerContext
+from phaseb.pipeline.result import Callback
 from phaseb.policy.actor import Actor
-from phaseb.policy.behaviour import action_mse
+from phaseb.policy.behavior_metrics import action_mse
 from phaseb.policy.evaluation import EVALUATED, aggregate, evaluate
 from phaseb.policy.fqe import fitted_q_evaluation
-from phaseb.runs.collect import read_action_scale
-from phaseb.runs.environments import make_environment
-from phaseb.runs.policy import ArmsLearner, PolicyData, fill_replay, make_learner, runs_of
-from phaseb.runs.result import Callback
-from phaseb.runs.stages import STAGES
-from phaseb.runs.trust import uncertainty_reference
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
+from phaseb.stages.gate import uncertainty_reference
+from phaseb.stages.policy import ArmsLearner, PolicyData, fill_replay, make_learner, runs_of
+from phaseb.stages.registry import STAGES
 
 FIRST_SEED = 3_000_000
 """Physics episodes of a search: none that collecting, promoting or reporting uses."""

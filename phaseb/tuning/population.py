@@ -18,7 +18,7 @@ from ray.tune.search import Searcher
 
 from phaseb.config.root import Config
 from phaseb.config.tuning import StudyConfig
-from phaseb.seeding import derive_seed
+from phaseb.runtime.seeding import derive_seed
 from phaseb.trials import Record, Records, trial_key
 from phaseb.tuning.space import Point, defaults, draw
 from phaseb.tuning.trial import FROM, SEED, UNTIL

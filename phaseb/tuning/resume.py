@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from phaseb.errors import ConfigError
-from phaseb.storage import Store, strict
-from phaseb.tuning.check import CheckedStudy
+from phaseb.runtime.storage import Store, strict
+from phaseb.tuning.validation import CheckedStudy
 
 MAY_CHANGE = ("budget", "concurrency", "resources", "trackers", "max_retries", "keep_checkpoints", "confirm")
 """Parts of a study that a resume may change: they move no finished trial."""

@@ -16,8 +16,8 @@ from optuna.trial import TrialState, create_trial
 from ray.tune.search import Searcher
 
 from phaseb.config.tuning import Metric, Parameter, StudyConfig
-from phaseb.seeding import derive_seed
-from phaseb.storage import Store
+from phaseb.runtime.seeding import derive_seed
+from phaseb.runtime.storage import Store
 from phaseb.trials import Record, trial_key
 from phaseb.tuning.space import Point, draw
 from phaseb.tuning.trial import SEED

@@ -13,22 +13,22 @@ from ray.tune.search import ConcurrencyLimiter, Searcher
 
 from phaseb.config.resources import ResourcesConfig
 from phaseb.errors import PhasebError
-from phaseb.runtime import ray_session
-from phaseb.seeding import derive_seed
-from phaseb.storage import Store
+from phaseb.runtime.ray_session import ray_session
+from phaseb.runtime.seeding import derive_seed
+from phaseb.runtime.storage import Store
 from phaseb.trials import Record, Records, pareto_front, ranked, trial_key
-from phaseb.tuning.check import CheckedStudy, load_study
-from phaseb.tuning.conclusion import Conclusion, StudyResult
+from phaseb.tuning.callback import Recorder
 from phaseb.tuning.early_stopping import Budget, keep_processes, make_scheduler
+from phaseb.tuning.live_view import StudyConsole
 from phaseb.tuning.objective import home_of
 from phaseb.tuning.population import Population
-from phaseb.tuning.recorder import Recorder
+from phaseb.tuning.result import Conclusion, StudyResult
 from phaseb.tuning.resume import open_study
 from phaseb.tuning.search import ListSearch, OptunaPoints, new_database, write_database
 from phaseb.tuning.space import Point, defaults, grid, lookup
 from phaseb.tuning.trackers.tracker import Trackers
 from phaseb.tuning.trial import SEED, TrialTask, point_of, run_trial
-from phaseb.tuning.watch import StudyConsole
+from phaseb.tuning.validation import CheckedStudy, load_study
 
 TUNE_ENVIRONMENT = {
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial that diverged reports its reason, no metric

@@ -14,13 +14,13 @@ import torch
 from ray import ObjectRef, get, tune
 
 from phaseb.config.root import Config
-from phaseb.data_parallel import LearnerContext
 from phaseb.errors import PhasebError
-from phaseb.storage import Store
+from phaseb.nn.data_parallel import LearnerContext
+from phaseb.runtime.storage import Store
 from phaseb.training.fit import fit
 from phaseb.training.learner import Learner
 from phaseb.training.loop import train
-from phaseb.training.state import hand_on, read_progress
+from phaseb.training.training_state import hand_on, read_progress
 from phaseb.trials import trial_key
 from phaseb.tuning.objective import Objective, find_objective
 from phaseb.tuning.space import applied, lookup

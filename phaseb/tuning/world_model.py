@@ -8,20 +8,20 @@ import torch
 
 from phaseb.config.root import Config
 from phaseb.config.world_model import BUILT_IN
-from phaseb.data_parallel import LearnerContext
+from phaseb.dynamics.gru_ensemble.learner import WorldModelLearner
+from phaseb.dynamics.gru_ensemble.scheduled_learner import ChangingLearner
+from phaseb.dynamics.statistics import latent_statistics, open_loop_rmse
 from phaseb.episodes.shards import read_trajectories
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import ConfigError, DataError
-from phaseb.runs import collect, encode
-from phaseb.runs.result import Callback
-from phaseb.runs.roles import critic_episodes
-from phaseb.runs.world_model import learner_with_critic
-from phaseb.seeding import torch_generator
-from phaseb.storage import Store
+from phaseb.nn.data_parallel import LearnerContext
+from phaseb.pipeline.result import Callback
+from phaseb.runtime.seeding import torch_generator
+from phaseb.runtime.storage import Store
+from phaseb.stages import collect, encode
+from phaseb.stages.dynamics import learner_with_critic
+from phaseb.stages.splits import critic_episodes
 from phaseb.trust.two_sample import judge
-from phaseb.world_model.changing import ChangingLearner
-from phaseb.world_model.learner import WorldModelLearner
-from phaseb.world_model.statistics import latent_statistics, open_loop_rmse
 
 Searched = WorldModelLearner | ChangingLearner
 RATIOS = ("std_ratio", "std_ratio_pooled", "range_ratio", "variance_growth")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from phaseb.config.environment import WorkcellConfig
 from phaseb.episodes.environment import Observation, Step
-from phaseb.seeding import numpy_generator
+from phaseb.runtime.seeding import numpy_generator
 from phaseb.workcell.camera import FRAME_SIZE, Camera
 from phaseb.workcell.physics import CONTROL_STEP_S, Cranes
 from phaseb.workcell.sensors import STATE_HIGH, STATE_NAMES, draw_noise

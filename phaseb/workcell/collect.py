@@ -11,7 +11,7 @@ from phaseb.config.environment import EnvironmentConfig
 from phaseb.episodes.environment import record
 from phaseb.episodes.episode import Episode
 from phaseb.errors import DataError
-from phaseb.seeding import derive_seed
+from phaseb.runtime.seeding import derive_seed
 from phaseb.workcell.batch import BatchedCell
 from phaseb.workcell.operators import OperatorCrew, draw_operator
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseb.config.environment import WorkcellConfig
-from phaseb.seeding import numpy_generator
+from phaseb.runtime.seeding import numpy_generator
 
 Floats = NDArray[np.float64]
 

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseb.seeding import numpy_generator
+from phaseb.runtime.seeding import numpy_generator
 
 STATE_NAMES = (
     "cart_position_m",

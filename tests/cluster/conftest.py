@@ -16,7 +16,7 @@ TESTS = Path(__file__).parents[1]
 FOLDERS = [str(folder) for folder in (TESTS, TESTS / "unit" / "training", TESTS / "cluster")]
 sys.path[:0] = FOLDERS
 
-from phaseb.runtime import QUIET  # noqa: E402
+from phaseb.runtime.ray_session import QUIET  # noqa: E402
 
 # Ray reads these when it is imported; nodes and workers that are started here inherit them.
 os.environ.setdefault("RAY_AUTH_TOKEN", uuid.uuid4().hex)

@@ -13,7 +13,7 @@ from linear import LinearLearner, problem
 
 from phaseb.config.resources import ResourcesConfig
 from phaseb.config.run import TrainingConfig
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 from phaseb.training.fit import FitResult, fit
 
 SEED = 1

@@ -17,7 +17,7 @@ from phaseb.episodes.episode import Episode
 from phaseb.episodes.pipeline import map_shards
 from phaseb.episodes.shards import read_trajectories, shard_names, write_episodes
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 from phaseb.training.fit import FitResult
 
 NUM_EPISODES = 24

@@ -36,7 +36,7 @@ def test_a_full_disk(calm: dict[str, Any], tmp_path: Path, measured) -> None:
             until [ -e {tmp_path}/free ]; do sleep 0.1; done
             rm {disk}/filler
         ) &
-        exec {sys.executable} -m phaseb.attempts 20 {' '.join(WORDS)} run.dir={disk}/run
+        exec {sys.executable} -m phaseb.submit.retry_entrypoint 20 {' '.join(WORDS)} run.dir={disk}/run
     """
     with log.open("w") as told:
         process = subprocess.Popen(

@@ -71,7 +71,8 @@ def test_the_head_is_killed_and_started_again(
     (tmp_path / "tiny.yaml").write_text(json.dumps(tiny(training={"checkpoint_every_s": 0.2})))
     head = cluster.start("head", 0)
     cluster.start("worker", 2)
-    words = [sys.executable, "-m", "phaseb.attempts", "6", "run", "--config", "tiny.yaml", "--json", "run.dir=struck",
+    words = [sys.executable, "-m", "phaseb.submit.retry_entrypoint", "6", "run", "--config", "tiny.yaml", "--json",
+             "run.dir=struck",
              f"resources.address={cluster.address}", "resources.wait_s=60"]  # fmt: skip
     log = tmp_path / "log"
     with log.open("w") as told:

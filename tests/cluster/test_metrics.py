@@ -20,8 +20,8 @@ from phaseb.episodes.trajectories import Trajectories
 from phaseb.replay.client import ReplayClient
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.spec import SampleSpec
-from phaseb.runs.shards import OneThread
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
+from phaseb.stages.map_shards import OneThread
 
 DASHBOARD = Path(__file__).parents[2] / "cluster/grafana/phaseb.json"
 

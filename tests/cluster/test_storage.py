@@ -15,7 +15,7 @@ from program import phaseb, strict_json, tiny
 from s3 import S3, s3_server
 from strikes import NUM_STEPS, TRAINING, same, train
 
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 from phaseb.training.fit import FitResult
 
 AWAY_S, STEP_S = 30.0, 0.4

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from program import phaseb, write_config
 
-from phaseb.cli import main
+from phaseb.cli.main import main
 from phaseb.config.resources import ResourcesConfig
-from phaseb.runtime import ray_session
+from phaseb.runtime.ray_session import ray_session
 
 
 @dataclass(frozen=True)

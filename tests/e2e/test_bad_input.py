@@ -256,7 +256,7 @@ def test_an_interrupted_run_says_how_to_go_on(tmp_path, command, monkeypatch):
     def stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("phaseb.runs.pipeline.run", stopped)
+    monkeypatch.setattr("phaseb.stages.run.run", stopped)
     told = command("run", "--config", write_config(tmp_path), f"run.dir={tmp_path / 'run'}")
     assert told.code == 130
     assert told.complaint == ["phaseb: interrupted; run the same command again to go on"]
@@ -266,7 +266,7 @@ def test_a_defect_of_the_program_says_so_and_debug_shows_where(tmp_path, command
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("oh")
 
-    monkeypatch.setattr("phaseb.runs.pipeline.run", broken)
+    monkeypatch.setattr("phaseb.stages.run.run", broken)
     words = ("run", "--config", write_config(tmp_path), f"run.dir={tmp_path / 'run'}")
     told = command(*words)
     assert told.code == 1

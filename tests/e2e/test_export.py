@@ -8,10 +8,10 @@ import pytest
 from program import strict_json
 
 import phaseb
+from phaseb.episodes.actions import read_action_scale
 from phaseb.episodes.parquet_file import read_table
 from phaseb.episodes.shards import read_episodes, read_trajectories
-from phaseb.runs.collect import read_action_scale
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 
 NUM_REAL, STEPS = 10, 20
 

@@ -13,10 +13,10 @@ import yaml
 from moody_cell import BROKEN
 from program import PATIENCE_S, PROGRAM, environment, leftovers, strict_json, tiny
 
+from phaseb.collection.deployed_policy import Crew, collect_by_policy
 from phaseb.config.environment import EnvironmentConfig
 from phaseb.episodes.shards import read_episodes, read_trajectories, write_episodes
-from phaseb.runs.shipped import Crew, collect_by_policy
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 from phaseb.workcell.collect import collect_episodes
 
 pytestmark = pytest.mark.nightly
@@ -52,7 +52,7 @@ def ledger(root):
 def turned(ray_up, tmp_path_factory):
     """Three generations, as a whole; tests only read them."""
     from phaseb.config.load import load_config
-    from phaseb.flywheel.wheel import run
+    from phaseb.flywheel.loop import run
 
     folder = tmp_path_factory.mktemp("turned")
     config = write(folder)
@@ -167,7 +167,7 @@ def test_what_was_altered_or_is_something_else_is_refused(turned, copied, finish
 
 def test_a_failed_generation_leaves_the_last_good_one_shipped(ray_up, tmp_path):
     from phaseb.config.load import load_config
-    from phaseb.flywheel.wheel import run
+    from phaseb.flywheel.loop import run
 
     BROKEN.unlink(missing_ok=True)
 

@@ -12,9 +12,9 @@ import pytest
 from program import strict_json
 
 from phaseb.episodes.shards import read_episodes
-from phaseb.runs.exported import Acting, ExportedPolicy
-from phaseb.runs.policy_export import export_policy
-from phaseb.storage import Store
+from phaseb.export.loader import Acting, ExportedPolicy
+from phaseb.export.onnx import export_policy
+from phaseb.runtime.storage import Store
 
 MEASURES = ("mpl", "error_rate", "return", "net_value_per_hour")
 
@@ -89,7 +89,7 @@ def test_altered_files_are_refused(altered, command, name):
 
 def test_an_archive_that_could_run_code_is_refused_unread(altered, monkeypatch):
     """Even where a forger made the digests match."""
-    from phaseb.runs import exported as module
+    from phaseb.export import loader as module
 
     monkeypatch.setattr(module, "digest_of", lambda value: value and said["digest"])
     path = altered / "policy.pt2"

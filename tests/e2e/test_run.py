@@ -10,10 +10,10 @@ import torch
 import yaml
 from program import STAGES, TINY, agree, leftovers, lineage, phaseb, strict_json, write_config
 
-from phaseb.checkpoint import load_checkpoint
 from phaseb.episodes.shards import read_trajectories
-from phaseb.runs.ahead import FEW_STEPS
-from phaseb.storage import Store
+from phaseb.pipeline.ahead import FEW_STEPS
+from phaseb.runtime.checkpoint import load_checkpoint
+from phaseb.runtime.storage import Store
 
 NUMBERS = ("std_ratio", "std_ratio_pooled", "variance_growth", "judge_auc", "pass_rate", "pass_rate_held_out",
            "pass_rate_perturbed", "bounds_pass", "effective_contribution", "action_mse")  # fmt: skip

@@ -9,8 +9,8 @@ import torch
 from program import strict_json
 from scipy import stats
 
-from phaseb.checkpoint import load_checkpoint
-from phaseb.storage import Store
+from phaseb.runtime.checkpoint import load_checkpoint
+from phaseb.runtime.storage import Store
 
 pytestmark = pytest.mark.nightly
 

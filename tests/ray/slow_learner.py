@@ -3,8 +3,8 @@
 import time
 
 from phaseb.config.policy import AugmentationConfig, OfflineConfig, PolicyConfig
-from phaseb.runs.ahead import FEW_STEPS
-from phaseb.runs.policy import make_learner
+from phaseb.pipeline.ahead import FEW_STEPS
+from phaseb.stages.policy import make_learner
 
 STEPS, BATCH = FEW_STEPS, 32  # enough for other processes to take part
 POLICY = PolicyConfig(

@@ -6,7 +6,7 @@ import pytest
 
 from phaseb.config.load import load_config
 from phaseb.errors import DataError
-from phaseb.runs.ahead import Ahead, HeadStart, made
+from phaseb.pipeline.ahead import Ahead, HeadStart, made
 
 pytestmark = pytest.mark.nightly
 

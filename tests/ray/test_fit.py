@@ -15,7 +15,7 @@ from processes import descendants
 from phaseb.config.resources import ResourcesConfig
 from phaseb.config.run import TrainingConfig
 from phaseb.errors import DivergenceError
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 from phaseb.training.fit import fit
 from phaseb.training.loop import read_progress
 

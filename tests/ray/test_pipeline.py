@@ -12,12 +12,12 @@ from phaseb.config.episodes import EpisodesConfig
 from phaseb.config.resources import ResourcesConfig
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.formats.npz import write_npz
-from phaseb.episodes.imports import import_episodes
+from phaseb.episodes.importer import import_episodes
 from phaseb.episodes.pipeline import dataset, map_episodes, map_shards, windows
 from phaseb.episodes.shards import digest, read_episodes, read_trajectories, shard_names, write_episodes, write_shard
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 
 
 class Embed:

@@ -20,7 +20,7 @@ from phaseb.replay.local import LocalReplay
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.spec import SampleSpec
 from phaseb.replay.writers import Inserter
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 
 SCHEMA = TransitionSchema(latent_size=3, action_size=2)
 SPECS = [

@@ -22,8 +22,8 @@ from phaseb.replay.client import ReplayClient
 from phaseb.replay.local import LocalReplay
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.spec import SampleSpec
-from phaseb.runs.policy import PolicyData
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
+from phaseb.stages.policy import PolicyData
 from phaseb.training.fit import fit
 from phaseb.training.loop import read_progress
 

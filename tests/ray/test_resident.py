@@ -16,7 +16,7 @@ from processes import descendants
 from phaseb.config.resources import ResourcesConfig
 from phaseb.config.run import TrainingConfig
 from phaseb.errors import ClusterError, DivergenceError
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 from phaseb.training.fit import FitResult, fit
 from phaseb.training.loop import read_progress
 from phaseb.training.resident import may_stay, resident_group, staying, training_session

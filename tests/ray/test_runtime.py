@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from phaseb import runtime
 from phaseb.config.resources import ResourcesConfig
 from phaseb.errors import ClusterError
-from phaseb.runtime import joins_cluster, machine_cpus, ray_session, scaling_config, training_request
+from phaseb.runtime.ray_session import joins_cluster, machine_cpus, ray_session, scaling_config, training_request
 
 
 def in_fresh_process(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -33,7 +32,7 @@ def test_a_session_is_quiet_closed_to_strangers_and_leaves_nothing_behind(tmp_pa
         """
         import os, subprocess, sys, tempfile
         from phaseb.config.resources import ResourcesConfig
-        from phaseb.runtime import ray_session
+        from phaseb.runtime.ray_session import ray_session
         with ray_session(ResourcesConfig(num_cpus=1)):
             print("not a result")
             import ray
@@ -66,7 +65,7 @@ def test_too_much_for_this_machine_is_said_before_ray_starts():
     done = in_fresh_process(
         f"""
         from phaseb.config.resources import ResourcesConfig
-        from phaseb.runtime import ray_session
+        from phaseb.runtime.ray_session import ray_session
         with ray_session(ResourcesConfig(num_workers={wanted})):
             pass
         """
@@ -94,7 +93,7 @@ def test_an_address_where_no_cluster_listens_is_one_clear_error():
     done = in_fresh_process(
         """
         from phaseb.config.resources import ResourcesConfig
-        from phaseb.runtime import ray_session
+        from phaseb.runtime.ray_session import ray_session
         with ray_session(ResourcesConfig(address="127.0.0.1:9")):
             pass
         """
@@ -137,7 +136,7 @@ def test_what_a_killed_process_left_behind_is_cleared_away(monkeypatch):
     for folder in (left, alive):
         folder.mkdir()
         (folder / "session").write_text("x")
-    new = runtime._session_folder()
+    new = ray_session._session_folder()
     assert not left.exists()
     assert alive.exists()
     assert os.stat(new).st_mode & 0o077 == 0

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from phaseb.cli import main
+from phaseb.cli.main import main
 from phaseb.submit.client import Client
 
 ROOT = Path(__file__).parents[2]

@@ -11,13 +11,13 @@ from pathlib import Path
 import optuna
 import pytest
 
-from phaseb.cli import main
+from phaseb.cli.main import main
 from phaseb.config.load import load_config
 from phaseb.trials import trial_key
-from phaseb.tuning.check import load_study
 from phaseb.tuning.search import OptunaPoints
 from phaseb.tuning.space import defaults
 from phaseb.tuning.trial import SEED, point_of
+from phaseb.tuning.validation import load_study
 
 TESTS, ROOT = str(Path(__file__).parents[1]), str(Path(__file__).parents[2])
 

@@ -18,7 +18,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from phaseb.cli import main
+from phaseb.cli.main import main
 from phaseb.config.job import job_config, load_job
 from phaseb.config.load import load_config
 

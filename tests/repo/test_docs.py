@@ -51,7 +51,7 @@ def test_examples_are_shown_as_they_are(site):
 
 
 def test_commands_in_the_documents_exist():
-    from phaseb.cli import _parser
+    from phaseb.cli.main import _parser
 
     known = next(a for a in _parser()._actions if a.dest == "command").choices
     for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:

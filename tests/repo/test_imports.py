@@ -20,7 +20,7 @@ def loaded(code: str) -> set[str]:
 )
 def test_arguments_are_parsed_and_checked_without_anything_heavy(argv):
     code = f"""
-from phaseb.cli import main
+from phaseb.cli.main import main
 silent = contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO())
 with silent[0], silent[1], contextlib.suppress(SystemExit):
     main({argv!r})"""

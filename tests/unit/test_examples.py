@@ -7,10 +7,10 @@ from pydantic import ValidationError
 import phaseb
 from phaseb.config.episodes import EpisodesConfig
 from phaseb.config.judge import JudgeConfig
-from phaseb.episodes.imports import import_episodes
+from phaseb.episodes.importer import import_episodes
 from phaseb.episodes.shards import read_episodes
 from phaseb.errors import ConfigError, DataError
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 from phaseb.trust.judges import Evidence
 from phaseb.trust.two_sample import judge
 

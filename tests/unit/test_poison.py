@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from phaseb.checkpoint import load_checkpoint, save_checkpoint
+from phaseb.dynamics.gru_ensemble.model import WorldModelBundle
 from phaseb.episodes.shards import read_episodes, read_trajectories
 from phaseb.errors import DataError
-from phaseb.latents.bundle import EncoderBundle
+from phaseb.latents.model import EncoderBundle
 from phaseb.policy.actor import Actor
-from phaseb.storage import Store
+from phaseb.runtime.checkpoint import load_checkpoint, save_checkpoint
+from phaseb.runtime.storage import Store
 from phaseb.training.loop import read_progress
-from phaseb.trust.bundle import TrustBundle
-from phaseb.world_model.bundle import WorldModelBundle
+from phaseb.trust.model import TrustBundle
 
 RAN = Path("ran")
 

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phaseb.config.tuning import Metric
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 from phaseb.trials import Record, Records, pareto_front, ranked, trial_key
 
 

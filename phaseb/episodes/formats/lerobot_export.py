@@ -18,7 +18,7 @@ from phaseb.episodes.formats.export import Exported
 from phaseb.episodes.formats.lerobot_statistics import ImageStatistics, column_statistics
 from phaseb.episodes.parquet_file import write_table
 from phaseb.errors import DataError
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 
 CAMERA = "observation.images.camera"
 FILES_PER_CHUNK = 1000

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from phaseb.episodes.formats.export import Exported
 from phaseb.episodes.parquet_file import write_table
 from phaseb.errors import DataError
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 
 MINARI_VERSION = "0.5.4"
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from phaseb.episodes.formats.export import Exported
 from phaseb.episodes.formats.npz import pack_episodes, padded, save_arrays
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 
 
 def write_exported_npz(store: Store, name: str, episodes: Iterable[Exported]) -> int:

@@ -11,8 +11,8 @@ from typing import Protocol
 from pyarrow import fs
 
 from phaseb.config.tuning import StudyConfig
-from phaseb.named import load_named
-from phaseb.storage import Store
+from phaseb.runtime.plugins import load_named
+from phaseb.runtime.storage import Store
 from phaseb.trials import Record
 
 KINDS = {

@@ -7,10 +7,10 @@ from phaseb.config.bricks import BricksConfig
 from phaseb.config.environment import EnvironmentConfig
 from phaseb.config.latents import LatentsConfig
 from phaseb.config.valuation import ValuationConfig
-from phaseb.data_parallel import LearnerContext
-from phaseb.latents.arrays import episode_arrays
 from phaseb.latents.fit import fit_bundle
 from phaseb.latents.learner import make_learner
+from phaseb.latents.padding import episode_arrays
+from phaseb.nn.data_parallel import LearnerContext
 from phaseb.workcell.collect import collect_episodes
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from phaseb.bricks.credit import Recorded, agreement, credited
+from phaseb.bricks.attribution import Recorded, agreement, credited
 
 
 def recorded(rng, num=300):

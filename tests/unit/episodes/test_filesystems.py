@@ -10,7 +10,7 @@ from episode_strategies import make_episode, make_trajectories
 from phaseb.episodes.pipeline import map_shards
 from phaseb.episodes.shards import digest, read_episodes, read_trajectories, write_episodes, write_trajectories
 from phaseb.errors import PhasebError
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 
 
 def remote(root: str = "bucket/run") -> Store:

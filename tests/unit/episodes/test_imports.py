@@ -12,12 +12,12 @@ from episode_strategies import make_episode
 from phaseb.config.episodes import EpisodesConfig
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.formats.npz import write_npz
-from phaseb.episodes.imports import import_episodes
+from phaseb.episodes.importer import import_episodes
 from phaseb.episodes.shards import digest, read_episodes, shard_names, write_episodes
 from phaseb.episodes.sources import Entry, fingerprint, open_source
 from phaseb.episodes.splits import choose_splits
 from phaseb.errors import ConfigError, DataError
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 

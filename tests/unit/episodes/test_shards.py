@@ -12,12 +12,12 @@ from hypothesis import given, settings
 
 from phaseb.episodes import shards
 from phaseb.episodes.episode import Episode
-from phaseb.episodes.latent_schema import table_to_trajectories, trajectories_to_table
 from phaseb.episodes.schema import TRAJECTORIES, episodes_to_table, table_to_episodes
 from phaseb.episodes.streaming import batches
 from phaseb.episodes.trajectories import Trajectories
+from phaseb.episodes.trajectory_schema import table_to_trajectories, trajectories_to_table
 from phaseb.errors import DataError
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 
 
 def make_trajectories() -> Trajectories:

@@ -12,7 +12,7 @@ from phaseb.episodes.shards import read_episodes, read_trajectories, write_episo
 from phaseb.episodes.streaming import batches, lengths_of, sample_episodes, sample_trajectories, thin
 from phaseb.episodes.trajectories import Trajectories, concatenate
 from phaseb.errors import DataError
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 
 LENGTHS = [3, 5, 2, 4, 4, 3, 6, 1, 2, 5, 3]
 

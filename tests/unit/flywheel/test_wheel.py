@@ -6,12 +6,12 @@ from phaseb.config.environment import EnvironmentConfig
 from phaseb.config.load import load_config
 from phaseb.episodes.shards import read_episodes, write_episodes
 from phaseb.errors import ConfigError, DataError
-from phaseb.flywheel.gathering import has_batch, watch_folder
+from phaseb.flywheel.collection import has_batch, watch_folder
 from phaseb.flywheel.generation import generation_config, make_plan
-from phaseb.flywheel.ledger import Ledger
-from phaseb.flywheel.wheel import Wheel
+from phaseb.flywheel.history import Ledger
+from phaseb.flywheel.loop import Wheel
 from phaseb.report.flywheel import flywheel_page, flywheel_summary
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 from phaseb.workcell.collect import collect_episodes
 
 CELL = EnvironmentConfig(observation="state", max_steps=5)

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from phaseb.data_parallel import LearnerContext
 from phaseb.episodes.actions import ActionScale
 from phaseb.errors import DataError
-from phaseb.latents.arrays import episode_arrays
-from phaseb.latents.bundle import EncoderBundle
 from phaseb.latents.fit import fit_bundle
 from phaseb.latents.learner import make_learner
+from phaseb.latents.model import EncoderBundle
+from phaseb.latents.padding import episode_arrays
 from phaseb.latents.standardise import Standardizer
-from phaseb.storage import Store
+from phaseb.nn.data_parallel import LearnerContext
+from phaseb.runtime.storage import Store
 
 
 def make_bundle(config, episodes, observation="both", scale=None):

@@ -5,11 +5,11 @@ import pytest
 
 from phaseb.config.environment import EnvironmentConfig
 from phaseb.config.latents import LatentsConfig
-from phaseb.data_parallel import LearnerContext
-from phaseb.latents.arrays import episode_arrays
 from phaseb.latents.fit import fit_bundle
 from phaseb.latents.learner import make_learner
+from phaseb.latents.padding import episode_arrays
 from phaseb.latents.probe import linear_probe
+from phaseb.nn.data_parallel import LearnerContext
 from phaseb.workcell.collect import collect_episodes, replay_episodes
 
 CONFIG = LatentsConfig(decoder_steps=200)

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from phaseb.config.latents import LatentActionsConfig
-from phaseb.latents import code_bank, latent_actions
-from phaseb.latents.code_bank import CodeBank, Following
+from phaseb.latents import latent_action_bank, latent_actions
+from phaseb.latents.latent_action_bank import CodeBank, Following
 from phaseb.latents.latent_actions import fit_latent_actions, unexplained_dims
-from phaseb.seeding import torch_generator
+from phaseb.runtime.seeding import torch_generator
 
 # Two episodes on a line, the second ten further on; a code names its episode and step.
 Z = [torch.arange(6.0)[:, None], 10 + torch.arange(4.0)[:, None]]
@@ -119,7 +119,7 @@ def test_new_episodes_of_a_switching_plan_are_alike_and_no_copies():
 
 
 def test_of_more_transitions_than_it_holds_it_keeps_episodes_of_all(monkeypatch):
-    for module in (code_bank, latent_actions):
+    for module in (latent_action_bank, latent_actions):
         monkeypatch.setattr(module, "MOST", 100)
     z = [i + 0.1 * torch.randn(11, 2, generator=torch_generator(i)) for i in range(40)]
     model = fit_latent_actions(LatentActionsConfig(num_steps=2), z, [None] * 40, seed=0)

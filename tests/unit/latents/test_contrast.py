@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from phaseb.latents.contrast import Predictor, Segments, contrast, spread, weigh
+from phaseb.latents.info_nce import Predictor, Segments, contrast, spread, weigh
 
 
 class Still(torch.nn.Module):

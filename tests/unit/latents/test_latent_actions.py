@@ -8,7 +8,7 @@ import torch
 
 from phaseb.config.latents import LatentActionsConfig
 from phaseb.latents.latent_actions import fit_latent_actions
-from phaseb.seeding import torch_generator
+from phaseb.runtime.seeding import torch_generator
 
 DIRECTIONS = torch.tensor([[0.5, 0.2, 0.0, 0.1], [0.0, -0.3, 0.5, 0.1]])
 
@@ -102,10 +102,10 @@ def test_recovered_actions_depend_on_seed_and_episode_only(data, codes_only):
 
 
 def test_episodes_without_actions_get_some(small_config, episodes):
-    from phaseb.data_parallel import LearnerContext
-    from phaseb.latents.arrays import episode_arrays
     from phaseb.latents.fit import fit_bundle
     from phaseb.latents.learner import make_learner
+    from phaseb.latents.padding import episode_arrays
+    from phaseb.nn.data_parallel import LearnerContext
 
     mixed = [replace(e, actions=None) if i % 2 else e for i, e in enumerate(episodes[:6])]
     learner = make_learner(small_config, episode_arrays(mixed, None, "state"), LearnerContext(0))

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from phaseb.checkpoint import flatten, unflatten
-from phaseb.data_parallel import LearnerContext
 from phaseb.errors import DataError, DivergenceError
-from phaseb.latents.arrays import episode_arrays
 from phaseb.latents.learner import make_learner
+from phaseb.latents.padding import episode_arrays
+from phaseb.nn.data_parallel import LearnerContext
+from phaseb.runtime.checkpoint import flatten, unflatten
 
 
 def weights(learner) -> torch.Tensor:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from sklearn.linear_model import LinearRegression
 
-from phaseb.latents.readout import fit_readout
+from phaseb.latents.projection import fit_readout
 
 EPISODES, STEPS = 20, 50
 

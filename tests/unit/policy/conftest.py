@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from phaseb.seeding import numpy_generator
+from phaseb.runtime.seeding import numpy_generator
 
 
 class RandomSource:

@@ -5,9 +5,9 @@ import torch
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
 from phaseb.policy.actor import Actor
-from phaseb.policy.behaviour import action_levels, action_mse, snapped, two_levels
+from phaseb.policy.behavior_metrics import action_levels, action_mse, snapped, two_levels
 from phaseb.policy.networks import ActorStack, make_stack
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 
 
 def actor(run=1):

@@ -5,18 +5,18 @@ import numpy as np
 import pytest
 import torch
 
-from phaseb.checkpoint import flatten, load_checkpoint, save_checkpoint, unflatten
 from phaseb.config.policy import AugmentationConfig
 from phaseb.config.replay import ReplayConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.policy.actor import Actor
+from phaseb.policy.async_augmentation import RolloutsBeside
 from phaseb.policy.augmentation import BranchedRollouts, accepted_steps
 from phaseb.policy.batches import RunSpec
-from phaseb.policy.beside import RolloutsBeside
 from phaseb.policy.networks import ActorStack, make_stack
 from phaseb.replay.local import LocalReplay
 from phaseb.replay.schema import TransitionSchema
-from phaseb.storage import Store
+from phaseb.runtime.checkpoint import flatten, load_checkpoint, save_checkpoint, unflatten
+from phaseb.runtime.storage import Store
 
 PATIENCE_S = 30
 SPECS = (RunSpec("real_only", 0), RunSpec("trust_weighted", 0), RunSpec("trust_weighted", 1))

@@ -3,10 +3,10 @@
 import numpy as np
 
 from phaseb.config.policy import OfflineConfig, PolicyConfig
-from phaseb.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import LearnerContext
 from phaseb.policy.batches import RunSpec
 from phaseb.policy.learner import make_learner
-from phaseb.seeding import numpy_generator
+from phaseb.runtime.seeding import numpy_generator
 
 EDGE = 1.0
 

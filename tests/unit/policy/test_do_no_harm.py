@@ -12,17 +12,17 @@ import torch
 
 from phaseb.config.policy import PolicyConfig
 from phaseb.config.replay import ReplayConfig
-from phaseb.data_parallel import LearnerContext
 from phaseb.episodes.trajectories import Trajectories
+from phaseb.nn.data_parallel import LearnerContext
+from phaseb.policy.async_augmentation import RolloutsBeside
 from phaseb.policy.augmentation import BranchedRollouts
 from phaseb.policy.batches import RunSpec
-from phaseb.policy.beside import RolloutsBeside
 from phaseb.policy.learner import make_learner
 from phaseb.replay.local import LocalReplay
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.spec import SampleSpec
-from phaseb.runs.following import ReplaySink, foreseen, own_column
-from phaseb.seeding import numpy_generator
+from phaseb.runtime.seeding import numpy_generator
+from phaseb.stages.augmentation import ReplaySink, foreseen, own_column
 
 PATIENCE_S = 30
 TURN = np.array([[0.9, 0.3, 0.0], [-0.3, 0.9, 0.0], [0.0, 0.0, 1.0]], np.float32)

@@ -8,8 +8,8 @@ import pytest
 from phaseb.config.valuation import ValuationConfig
 from phaseb.episodes.environment import VectorEnvironment
 from phaseb.errors import ConfigError, DataError
+from phaseb.policy.checked_environment import check_spaces
 from phaseb.policy.evaluation import aggregate, evaluate, summarise
-from phaseb.policy.guarded import check_spaces
 
 
 class Counting:

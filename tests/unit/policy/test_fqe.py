@@ -7,7 +7,7 @@ import torch
 from phaseb.config.evaluation import FqeConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.policy.fqe import fitted_q_evaluation
-from phaseb.seeding import numpy_generator
+from phaseb.runtime.seeding import numpy_generator
 
 CONFIG = FqeConfig(num_members=4, discount=0.9)
 

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from phaseb.config.policy import OfflineConfig, PolicyConfig
-from phaseb.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import LearnerContext
 from phaseb.policy.batches import NoiseStream, RunSpec, to_batches
-from phaseb.policy.implicit import ImplicitQ
+from phaseb.policy.iql import ImplicitQ
 
 CONTEXT = LearnerContext(0)
 SPECS = [

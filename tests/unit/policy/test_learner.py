@@ -5,14 +5,14 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from phaseb.checkpoint import flatten, load_checkpoint, save_checkpoint, unflatten
 from phaseb.config.policy import AugmentationConfig, FollowingConfig, OfflineConfig, PolicyConfig
-from phaseb.data_parallel import LearnerContext
 from phaseb.errors import ConfigError, DivergenceError
+from phaseb.nn.data_parallel import LearnerContext
 from phaseb.policy.batches import RunSpec
 from phaseb.policy.learner import SACLearner, make_learner
-from phaseb.policy.share import Share, deal
-from phaseb.storage import Store
+from phaseb.policy.learner_group import Share, deal
+from phaseb.runtime.checkpoint import flatten, load_checkpoint, save_checkpoint, unflatten
+from phaseb.runtime.storage import Store
 
 SPECS = [RunSpec("real_only", 3), RunSpec("trust_weighted", 3), RunSpec("real_only", 5)]
 

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from phaseb.config.policy import OfflineConfig, PolicyConfig
-from phaseb.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import LearnerContext
 from phaseb.policy.batches import NoiseStream, RunSpec, to_batches
-from phaseb.policy.implicit import ImplicitQ
+from phaseb.policy.iql import ImplicitQ
 from phaseb.policy.learner import make_learner
 from phaseb.policy.sac import SoftActorCritic
 

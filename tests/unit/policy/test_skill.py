@@ -9,7 +9,7 @@ from phaseb.config.policy import AugmentationConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.policy.augmentation import accepted_steps
 from phaseb.policy.skill import Forecasts, followed_steps
-from phaseb.seeding import numpy_generator
+from phaseb.runtime.seeding import numpy_generator
 
 CONFIG = AugmentationConfig(horizon=6)
 TURN = np.array([[0.9, 0.3, 0.0], [-0.3, 0.9, 0.0], [0.0, 0.0, 1.0]], np.float32)

@@ -7,10 +7,10 @@ from scipy import stats
 from phaseb.config.promotion import PromotionConfig
 from phaseb.config.valuation import ValuationConfig
 from phaseb.promotion.decision import Estimate, decide, decide_by_estimate, decide_without_candidate
+from phaseb.promotion.explain import told
 from phaseb.promotion.paired import Evidence, PairedTest, rate, scale_of, unit_of, verdict
-from phaseb.promotion.reason import told
-from phaseb.promotion.sign_flips import SignFlips, spent
-from phaseb.seeding import numpy_generator
+from phaseb.promotion.sequential_permutation_test import SignFlips, spent
+from phaseb.runtime.seeding import numpy_generator
 
 VALUATION = ValuationConfig(price_per_kwh=0)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from phaseb.promotion.worth import episodes_worth
+from phaseb.promotion.sample_efficiency import episodes_worth
 
 SIZES = (15, 30, 60, 120)
 

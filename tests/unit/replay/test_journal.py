@@ -10,7 +10,7 @@ from phaseb.replay.journal import Journal
 from phaseb.replay.limiter import LimitedError
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.segments import episode_codes, from_trajectories
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 
 SCHEMA = TransitionSchema(latent_size=3, action_size=2)
 CONFIG = ReplayConfig(capacity=300)

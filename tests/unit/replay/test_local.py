@@ -16,7 +16,7 @@ from phaseb.replay.routing import rows_per_shard, with_room
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.segments import from_trajectories, join
 from phaseb.replay.spec import SampleSpec
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 
 SCHEMA = TransitionSchema(latent_size=3, action_size=2, weights=("weight", "in_bounds"))
 

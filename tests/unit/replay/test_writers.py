@@ -9,7 +9,7 @@ from phaseb.errors import DataError
 from phaseb.replay.local import LocalReplay
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.writers import Inserter, insert_shards, to_trajectories
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 
 SCHEMA = TransitionSchema(latent_size=3, action_size=2, weights=("weight", "bounds"))
 

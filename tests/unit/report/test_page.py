@@ -6,12 +6,12 @@ from html.parser import HTMLParser
 
 import pytest
 
-from phaseb.notation import interval, number
-from phaseb.report.chart import Chart
-from phaseb.report.page import Figure, Film
+from phaseb.report.html import Figure, Film
 from phaseb.report.results import FOUNDING
 from phaseb.report.run_page import MEANINGS, render
+from phaseb.report.svg import Chart
 from phaseb.report.verdict import verdict
+from phaseb.runtime.formatting import interval, number
 
 VOID = {"meta", "link", "input", "br", "img"}
 

@@ -5,7 +5,7 @@ import numpy as np
 from phaseb.replay.accounting import Accounting
 from phaseb.replay.spec import SampleSpec
 from phaseb.report.replay import drawn_figure
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 
 
 def test_the_page_tells_rates_waiting_and_losses(tmp_path):

@@ -10,8 +10,8 @@ from phaseb.config.tuning import StudyConfig
 from phaseb.errors import ConfigError, DataError
 from phaseb.report.parallel import Axis, parallel_coordinates
 from phaseb.report.study import Study, study_page, study_summary
-from phaseb.runs.report import retell
-from phaseb.storage import Store, strict
+from phaseb.runtime.storage import Store, strict
+from phaseb.stages.report import retell
 
 SPACE = {
     "world_model.learning_rate": {"loguniform": [1e-4, 1.0]},

@@ -7,8 +7,8 @@ import pytest
 from pydantic import ValidationError
 
 from phaseb.config.worth import WorthConfig
-from phaseb.report.worth import worth_section
-from phaseb.runs.learning_curve import told
+from phaseb.report.attribution import worth_section
+from phaseb.stages.learning_curve import told
 
 ROW = {"brick": "b0", "episodes": 4, "operators": {}, "economics": {}, "estimate": 1.0}
 TOLD = {"arm": "trust_weighted", "bricks": [ROW], "rank_correlation": None, "next": {"brick": "b0", "operators": {}}}

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from phaseb.data_parallel import LearnerContext
 from phaseb.errors import DivergenceError
-from phaseb.seeding import numpy_generator
+from phaseb.nn.data_parallel import LearnerContext
+from phaseb.runtime.seeding import numpy_generator
 
 
 class LinearLearner:

@@ -15,19 +15,19 @@ from phaseb.config.replay import ReplayConfig
 from phaseb.config.run import TrainingConfig
 from phaseb.config.trust import TrustConfig
 from phaseb.config.world_model import WorldModelConfig
-from phaseb.data_parallel import LearnerContext
+from phaseb.dynamics.gru_ensemble import learner as world_model
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.latents import learner as latents
-from phaseb.latents.arrays import episode_arrays
+from phaseb.latents.padding import episode_arrays
+from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.precision import is_half
 from phaseb.policy import learner as policy
 from phaseb.policy.batches import RunSpec
-from phaseb.precision import is_half
 from phaseb.replay.local import LocalReplay
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.spec import SampleSpec
-from phaseb.training.acceleration import compile_steps, compiles, precision
+from phaseb.training.compile import compile_steps, compiles, precision
 from phaseb.trust import learner as trust
-from phaseb.world_model import learner as world_model
 
 CPU = torch.device("cpu")
 CONTEXT = LearnerContext(3)

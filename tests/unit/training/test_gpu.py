@@ -11,10 +11,10 @@ from test_acceleration import LEARNERS, trajectories
 from phaseb.config.replay import ReplayConfig
 from phaseb.config.run import TrainingConfig
 from phaseb.config.world_model import WorldModelConfig
-from phaseb.data_parallel import LearnerContext
+from phaseb.dynamics.gru_ensemble import learner as world_model
+from phaseb.nn.data_parallel import LearnerContext
 from phaseb.replay.tensors import to_tensors
-from phaseb.training import acceleration
-from phaseb.world_model import learner as world_model
+from phaseb.training import compile
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 GPU = torch.device("cuda")
@@ -28,9 +28,9 @@ def losses(make, device, monkeypatch, **training):
     monkeypatch.setattr("test_acceleration.CONTEXT", context)
     monkeypatch.setattr("test_acceleration.NUM_STEPS", NUM_STEPS)
     learner = make()
-    acceleration.compile_steps(learner, config, device)
+    compile.compile_steps(learner, config, device)
     for step in range(NUM_STEPS):
-        with acceleration.precision(config):
+        with compile.precision(config):
             rows.append(learner.step(step))
     return {name: np.array([row[name] for row in rows]) for name in rows[0] if "loss" in name}
 

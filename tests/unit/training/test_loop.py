@@ -7,9 +7,9 @@ from linear import LinearLearner, problem
 
 from phaseb.config.resources import ResourcesConfig
 from phaseb.config.run import TrainingConfig
-from phaseb.data_parallel import LearnerContext
 from phaseb.errors import DataError, DivergenceError
-from phaseb.storage import Store
+from phaseb.nn.data_parallel import LearnerContext
+from phaseb.runtime.storage import Store
 from phaseb.training.fit import fit
 from phaseb.training.loop import read_progress, train
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from phaseb.trust.corruptions import KINDS, MOMENTARY, WHOLE, applicable_kinds, corrupt, graded
-from phaseb.trust.material import crop
+from phaseb.trust.dataset import crop
 
 
 def changed(made, real) -> np.ndarray:  # type: ignore[no-untyped-def]

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from phaseb.checkpoint import flatten, unflatten
 from phaseb.config.trust import CriticConfig
-from phaseb.data_parallel import LearnerContext
 from phaseb.errors import DataError, DivergenceError
-from phaseb.trust.critic import Critic, WindowNetwork
+from phaseb.nn.data_parallel import LearnerContext
+from phaseb.runtime.checkpoint import flatten, unflatten
+from phaseb.trust.discriminator import Critic, WindowNetwork
 
 
 def batches(oscillators, noise: float, seed: int) -> torch.Tensor:  # type: ignore[no-untyped-def]

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from phaseb.trust.discrimination import folded, paired_auc, paired_interval, permuted_aucs
+from phaseb.trust.paired_auc import folded, paired_auc, paired_interval, permuted_aucs
 
 ONE_FOLD = np.zeros(40, dtype=np.int64)
 

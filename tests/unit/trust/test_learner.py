@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from phaseb.checkpoint import flatten, unflatten
 from phaseb.config.trust import TrustConfig
-from phaseb.data_parallel import LearnerContext
 from phaseb.errors import DataError, DivergenceError
-from phaseb.storage import Store
-from phaseb.trust.bundle import LEVELS, TrustBundle
+from phaseb.nn.data_parallel import LearnerContext
+from phaseb.runtime.checkpoint import flatten, unflatten
+from phaseb.runtime.storage import Store
 from phaseb.trust.corruptions import corrupt
+from phaseb.trust.dataset import CORRUPTED, REAL, ROLLOUT
 from phaseb.trust.gate import pass_rate
 from phaseb.trust.learner import TrustLearner, make_learner
-from phaseb.trust.material import CORRUPTED, REAL, ROLLOUT
+from phaseb.trust.model import LEVELS, TrustBundle
 
 SMALL = TrustConfig(
     num_folds=3, num_steps=150, batch_size=24, num_corruptions=150, num_crops=2, predictor_features=32, gru_units=12,

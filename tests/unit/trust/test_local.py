@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from phaseb.trust.local import fit_local_predictor
-from phaseb.trust.material import crop
+from phaseb.trust.dataset import crop
+from phaseb.trust.one_step_residuals import fit_local_predictor
 
 
 def test_the_error_is_in_units_of_what_is_usual_on_unseen_episodes(trajectories) -> None:  # type: ignore[no-untyped-def]

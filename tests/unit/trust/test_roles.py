@@ -5,11 +5,11 @@ import torch
 from torch import nn
 
 from phaseb.config.trust import CriticConfig
-from phaseb.data_parallel import LearnerContext
 from phaseb.errors import DataError
-from phaseb.trust.critic import Critic
+from phaseb.nn.data_parallel import LearnerContext
+from phaseb.trust.discriminator import Critic
 from phaseb.trust.networks import TrustNetworks, TrustSpec
-from phaseb.trust.roles import EpisodeLedger, assert_apart, deal_episodes
+from phaseb.trust.splits import EpisodeLedger, assert_apart, deal_episodes
 
 
 def test_an_episode_serves_one_role() -> None:

@@ -1,6 +1,6 @@
 import torch
 
-from phaseb.trust.stacked import StackedGRU, StackedLinear
+from phaseb.trust.batched import StackedGRU, StackedLinear
 
 
 def as_torch(stack: StackedGRU, network: int) -> torch.nn.GRU:

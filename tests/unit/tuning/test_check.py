@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from phaseb.errors import ConfigError
-from phaseb.tuning.check import load_study
+from phaseb.tuning.validation import load_study
 
 ROOT = Path(__file__).parents[3]
 

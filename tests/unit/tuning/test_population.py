@@ -9,7 +9,7 @@ from ray.tune.search import Searcher
 from phaseb.config.root import Config
 from phaseb.config.tuning import StudyConfig
 from phaseb.errors import DivergenceError
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 from phaseb.trials import Records, ranked, trial_key
 from phaseb.tuning.population import Population
 from phaseb.tuning.space import applied

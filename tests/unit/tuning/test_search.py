@@ -8,7 +8,7 @@ import pytest
 from ray.tune.schedulers import TrialScheduler
 
 from phaseb.config.tuning import StudyConfig
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 from phaseb.trials import Record, trial_key
 from phaseb.tuning.early_stopping import HOPELESS, Budget, make_scheduler
 from phaseb.tuning.search import ListSearch, OptunaPoints, importances, new_database

@@ -10,10 +10,10 @@ import pytest
 
 from phaseb.config.tuning import StudyConfig
 from phaseb.errors import ConfigError
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 from phaseb.trials import Record
-from phaseb.tuning.check import load_study
 from phaseb.tuning.trackers.tracker import KINDS, Trackers
+from phaseb.tuning.validation import load_study
 
 LR = "world_model.learning_rate"
 

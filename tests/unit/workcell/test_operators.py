@@ -6,7 +6,7 @@ import pytest
 from phaseb.config.environment import EnvironmentConfig, WorkcellConfig
 from phaseb.config.valuation import ValuationConfig
 from phaseb.episodes.environment import record
-from phaseb.seeding import derive_seed
+from phaseb.runtime.seeding import derive_seed
 from phaseb.workcell import BatchedCell
 from phaseb.workcell.collect import collect_episodes
 from phaseb.workcell.operators import KINDS, Operator, OperatorCrew, draw_operator

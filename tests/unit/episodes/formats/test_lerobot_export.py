@@ -14,7 +14,7 @@ from phaseb.episodes.formats.lerobot_statistics import ImageStatistics, column_s
 from phaseb.episodes.parquet_file import read_table
 from phaseb.episodes.sources import open_source
 from phaseb.errors import DataError
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 
 
 def filmed(episode: Episode, side: int = 33) -> Episode:

@@ -11,7 +11,7 @@ from phaseb.episodes.formats.export import Exported
 from phaseb.episodes.formats.minari_export import write_minari
 from phaseb.episodes.sources import open_source
 from phaseb.errors import DataError
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 
 LOW, HIGH = np.array([-1, -1], np.float32), np.array([1, 1], np.float32)
 

@@ -10,7 +10,7 @@ from phaseb.episodes.formats.npz import write_npz
 from phaseb.episodes.shards import read_episodes, write_episodes
 from phaseb.episodes.sources import fingerprints, open_source
 from phaseb.errors import DataError
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 
 
 def mixed(folder: Path, weights: tuple[float, float], second: str = "b.npz", **fields: object) -> EpisodesConfig:

@@ -15,7 +15,7 @@ from phaseb.config.episodes import ColumnsConfig
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.formats.npz import read_npz, write_npz
 from phaseb.errors import DataError
-from phaseb.storage import Store
+from phaseb.runtime.storage import Store
 
 LIMIT = 10**8
 Arrays = dict[str, Any]

@@ -1,0 +1,153 @@
+"""The commands that are not stages of a run: searches, clusters, templates, a look at the machine."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from phaseb.errors import ConfigError
+from phaseb.runtime.storage import strict
+
+
+def run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    """Run one command and return its exit code."""
+    known = {"tune": _tune, "submit": _submit, "status": _status, "logs": _logs, "stop": _stop, "init": _init,
+             "doctor": _doctor, "export": _export, "settings": _settings}  # fmt: skip
+    return known[arguments.command](arguments, words)
+
+
+def show_report(runs: Sequence[str], as_json: bool) -> int:
+    """Write the page of a run or a study again, or the comparison of two runs."""
+    from phaseb.stages.report import retell
+
+    results = retell(runs)
+    if as_json:
+        _print_json(results)
+        return 0
+    if "runs" in results:
+        from phaseb.cli.tables import results_console, show_comparison
+
+        show_comparison(results, results_console())
+    print(f"report: {results['page']}")
+    return 0
+
+
+def evaluate_policy(path: str, config: str | None, words: Sequence[str], as_json: bool) -> int:
+    """Measure an exported policy; without a config, where and as its own run measured it."""
+    from phaseb.config.load import load_config
+    from phaseb.export.loader import ExportedPolicy, evaluate_exported
+
+    policy = ExportedPolicy.load(path)
+    own = [] if config else [f"{name}={json.dumps(value)}" for name, value in policy.card["config"].items()]
+    told = evaluate_exported(path, load_config(config, [*own, *words]), policy)
+    if as_json:
+        _print_json(told)
+        return 0
+    from phaseb.runtime.formatting import number
+
+    who = f"{told['file']} ({told['arm']}, seed {told['seed']})"
+    print(f"{who} in {told['environment']}; what its card says in brackets")
+    for name, value in told["measured"].items():
+        known = told["card"].get(name)
+        print(f"{name:<20} {number(value):>10}{'' if known is None else f'   ({number(known)})'}")
+    return 0
+
+
+def _tune(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    from phaseb.tuning.study import run_study
+
+    result = run_study(arguments.study, resume=arguments.resume, watch=arguments.watch)
+    if arguments.json:
+        _print_json(result.summary())
+        return 0
+    folder = os.path.dirname(result.path)
+    if os.path.isdir(folder):  # a study on remote storage is told by its URI: phaseb report URI
+        from phaseb.stages.report import retell
+
+        told = retell([folder])
+        print(f"{told['verdict']}\n\nbest:   {result.path}\nreport: {told['page']}")
+    return 0
+
+
+def _submit(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    from phaseb.submit import submit
+
+    return submit(arguments.job, arguments.address, arguments.render, list(words))
+
+
+def _status(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    from phaseb.submit import status
+
+    return status(arguments.id, arguments.address)
+
+
+def _logs(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    from phaseb.submit import logs
+
+    return logs(arguments.id, arguments.address)
+
+
+def _stop(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    from phaseb.submit import stop
+
+    return stop(arguments.id, arguments.address)
+
+
+def _init(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    from phaseb.submit.templates import write_templates
+
+    return write_templates(arguments.dir)
+
+
+def _doctor(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    from phaseb.doctor.checks import examine
+
+    return examine(arguments.storage, as_json=arguments.json)
+
+
+def _export(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    if arguments.format == "policy":
+        return _export_policy(arguments)
+    from phaseb.export.episodes import export_run
+
+    done = export_run(arguments.run, arguments.target, arguments.format, arguments.only)
+    if arguments.json:
+        _print_json(done)
+    else:
+        print(f"{done['episodes']} episodes ({done['synthetic']} synthetic) in {done['path']}")
+    return 0
+
+
+def _export_policy(arguments: argparse.Namespace) -> int:
+    from phaseb.export.onnx import export_policy
+
+    done = export_policy(arguments.run, arguments.target, arguments.seed)
+    if arguments.json:
+        _print_json(done)
+    else:
+        worst = max(done["difference"].values())
+        files = ", ".join(done["files"])
+        print(f"{done['arm']}, seed {done['seed']}: {files} in {done['path']} (they differ by {worst:.1g})")
+    return 0
+
+
+def _settings(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    from phaseb.config.reference import settings
+
+    found = [one for one in settings() if all(word in one.path for word in arguments.words)]
+    if not found:
+        raise ConfigError(f"no setting has {' and '.join(arguments.words)} in its name")
+    if arguments.json:
+        _print_json([asdict(one) for one in found])
+        return 0
+    for one in found:
+        kind = ", ".join(filter(None, [" / ".join(one.choices) or one.kind, one.limits]))
+        print(f"{one.path}={one.default}  ({kind})\n    {one.description}")
+    return 0
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(strict(value), allow_nan=False) + "\n")

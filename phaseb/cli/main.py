@@ -1,0 +1,150 @@
+"""The command line: parse, load and check the config, import the job lazily, run it.
+
+Exit codes: 0 done; 2 bad arguments or config; 3 bad data; 4 cluster not able; 130 interrupted; 143 told to leave
+(SIGTERM); 1 anything else.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from phaseb import __version__
+from phaseb.config.registry import JOBS
+from phaseb.errors import ConfigError, PhasebError
+from phaseb.runtime import signals
+
+EPILOG = "Every setting has a dotted name: `phaseb run policy.num_steps=2000`. Exit codes: 0 done, 2 arguments or \
+config, 3 data, 4 cluster, 1 anything else."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    words = [*getattr(arguments, "settings", []), *rest]
+    wrong = [word for word in rest if word.startswith("-") or "=" not in word]
+    if wrong:
+        parser.error(f"unrecognized arguments: {' '.join(wrong)}")
+    if arguments.command is None:
+        parser.print_help()
+        return 0
+    try:
+        return _run(arguments, words)
+    except PhasebError as error:
+        return _fail(error, str(error), error.exit_code, arguments.debug)
+    except KeyboardInterrupt:
+        how = "told to leave" if signals.given() else "interrupted"
+        print(f"phaseb: {how}; run the same command again to go on", file=sys.stderr)
+        return signals.EXIT_CODE if signals.given() else 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        text = f"{type(error).__name__}: {error} (this is a defect of phaseb; --debug shows where)"
+        return _fail(error, text, 1, arguments.debug)
+
+
+def _parser() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument("--json", action="store_true", help="print the result as one JSON document on stdout")
+    options.add_argument("--debug", action="store_true", help="show tracebacks")
+    about = "Synthetic data, safe and worth having, for offline robot learning."
+    parser = argparse.ArgumentParser(prog="phaseb", description=about, epilog=EPILOG, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"phaseb {__version__}")
+    parser.set_defaults(debug=False)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name, (_, text) in JOBS.items():
+        job = commands.add_parser(name, help=text, description=text, parents=[options], allow_abbrev=False)
+        if name == "report":
+            job.add_argument("runs", nargs="*", default=[], metavar="RUN",
+                             help="a run or study directory to tell again, or two runs to compare")  # fmt: skip
+        if name == "evaluate":
+            job.add_argument("--policy", metavar="EXPORT", help="measure an exported policy: its folder or file")
+        job.add_argument("--config", metavar="FILE", help="YAML file of differences from the defaults")
+        job.add_argument("settings", nargs="*", metavar="KEY.PATH=VALUE", help="settings that win over the file")
+    _add_cluster_commands(commands, options)
+    _add_data_commands(commands, options)
+    return parser
+
+
+def _add_cluster_commands(commands: Any, options: argparse.ArgumentParser) -> None:
+    tune = commands.add_parser("tune", help="search settings with a study file", parents=[options])
+    tune.add_argument("study", metavar="STUDY.yaml")
+    tune.add_argument("--resume", action="store_true", help="go on with a study that was stopped")
+    tune.add_argument("--watch", action="store_true", help="show trials live")
+    submit = commands.add_parser("submit", help="send a job file to a running cluster", parents=[options])
+    submit.add_argument("job", metavar="JOB.yaml")
+    submit.add_argument("--address", metavar="URL", help="of the cluster's job server")
+    submit.add_argument("--render", choices=("kuberay", "slurm"), help="print what would be applied instead")
+    submit.add_argument("settings", nargs="*", metavar="KEY.PATH=VALUE")
+    for name, text in (("status", "state of a submitted job"), ("logs", "its log"), ("stop", "end it")):
+        command = commands.add_parser(name, help=text, parents=[options])
+        command.add_argument("id")
+        command.add_argument("--address", metavar="URL")
+    init = commands.add_parser("init", help="write configs, jobs, studies and cluster files", parents=[options])
+    init.add_argument("dir", metavar="DIR")
+    doctor = commands.add_parser("doctor", help="look at this machine and say what to mend", parents=[options])
+    doctor.add_argument("storage", nargs="?", metavar="FOLDER", help="where runs will be: a path or URI to try out")
+
+
+def _add_data_commands(commands: Any, options: argparse.ArgumentParser) -> None:
+    about = "a run's episodes for other trainers, or its policy for machines"
+    export = commands.add_parser("export", help=about, parents=[options])
+    export.add_argument("run", metavar="RUN", help="a run directory")
+    export.add_argument("target", metavar="FOLDER", help="where to write; must be empty or absent")
+    formats = "episodes as npz (the default), minari or lerobot; or policy: what it ships, as ONNX and torch.export"
+    export.add_argument("--format", default="npz", metavar="FORMAT", help=formats)
+    export.add_argument("--only", default="all", metavar="KIND", help="all, trusted, synthetic or real (all)")
+    export.add_argument("--seed", type=int, default=0, metavar="N", help="which of the shipped arm's policies (0)")
+    show = commands.add_parser("settings", help="every setting with its default and meaning", parents=[options])
+    show.add_argument("words", nargs="*", metavar="WORD", help="only settings that have all these in their names")
+
+
+def _run(arguments: argparse.Namespace, words: list[str]) -> int:
+    if arguments.command in JOBS:
+        return _run_job(arguments, words)
+    if words and arguments.command != "submit":
+        raise ConfigError(f"{arguments.command} takes no settings: {' '.join(words)}")
+    from phaseb.cli import commands
+
+    return commands.run(arguments, words)
+
+
+def _run_job(arguments: argparse.Namespace, words: list[str]) -> int:
+    from phaseb.config.load import load_config
+
+    if arguments.command == "report" and arguments.runs and "=" not in arguments.runs[0]:
+        from phaseb.cli import commands
+
+        return commands.show_report(arguments.runs, arguments.json)
+    if arguments.command == "evaluate" and arguments.policy:
+        from phaseb.cli import commands
+
+        return commands.evaluate_policy(arguments.policy, arguments.config, words, arguments.json)
+    config = load_config(arguments.config, [*getattr(arguments, "runs", []), *words])
+    from phaseb.cli.tables import Console
+
+    module = importlib.import_module(JOBS[arguments.command][0])
+    stages = module.STAGE_NAMES if arguments.command == "run" else ()
+    with Console(config, arguments.json, stages) as console:
+        result = module.run(config, callbacks=[console])
+        console.conclude(result)
+    return 0
+
+
+def _fail(error: BaseException, text: str, code: int, debug: bool) -> int:
+    if debug:
+        import traceback
+
+        traceback.print_exception(error)
+    lines = text.splitlines() or [type(error).__name__]
+    for line in lines:
+        print(f"phaseb: {line}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""Where to collect next: starts from which the world model is least sure what the shipped policy would meet.
+
+N starts, D latent dimensions.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from phaseb.collection.environments import make_environment
+from phaseb.config.root import Config
+from phaseb.dynamics.custom import load_world_model
+from phaseb.errors import ConfigError
+from phaseb.latents.model import EncoderBundle
+from phaseb.policy.actor import Actor
+from phaseb.runtime.seeding import derive_seed, torch_generator
+from phaseb.runtime.storage import Store
+
+AT_ONCE = 64
+
+
+def recommended_starts(config: Config, store: Store, number: int, count: int, candidates: int) -> list[int]:
+    """Episode seeds for generation `number`: of `count * candidates` starts, those that would teach the model most.
+
+    A start is looked at (its first observation, no step), then imagined: the world model rolls the shipped policy out
+    from it, and what its members disagree about is what an episode from there would settle.
+
+    Raises:
+        ConfigError: without an environment.
+    """
+    seeds = [derive_seed(config.run.seed, "flywheel", number, i) for i in range(count * candidates)]
+    doubt = disagreement(config, store, first_latents(config, store, seeds))
+    order = np.argsort(-doubt, kind="stable")[:count]
+    return [seeds[i] for i in sorted(order.tolist())]
+
+
+def first_latents(config: Config, store: Store, seeds: Sequence[int]) -> NDArray[np.float32]:
+    """(N, D) what the run's encoder says of the first observation after a reset with each seed."""
+    bundle, found = EncoderBundle.load(store.folder("encoder")), []
+    for first in range(0, len(seeds), AT_ONCE):
+        part = seeds[first : first + AT_ONCE]
+        environment = make_environment(config.environment, len(part))
+        if environment is None:
+            raise ConfigError("starts are chosen in an environment: set environment.id, or flywheel.choose=random")
+        try:
+            found.append(bundle.online(len(part)).reset(environment.reset(part)))
+        finally:
+            environment.close()
+    return np.concatenate(found)
+
+
+def disagreement(config: Config, store: Store, z: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(N,) mean disagreement of the world model along rollouts of the shipped policies from latents (N, D)."""
+    model = load_world_model(store.folder("world_model"))
+    arm = str(store.read_json("promotion.json")["shipped"])
+    doubts = []
+    for seed in range(config.arms.num_seeds):
+        actor = Actor.load(store.folder("policy", arm, str(seed)))
+        generator = torch_generator(config.run.seed, "starts", seed)
+        rolled = model.rollout(torch.from_numpy(z), lambda z, t, act=actor: act(z), config.synthesis.horizon, generator)  # type: ignore[misc]
+        doubts.append(rolled.uncertainty.double().cpu().numpy().mean(1))
+    return np.asarray(np.mean(doubts, axis=0))

@@ -1,0 +1,298 @@
+"""A trained world model with all it needs to roll out: members, structure, noise, specification.
+
+Legend: K members, N rollouts, T steps, D latent, A action, M residuals.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from phaseb.config.world_model import WorldModelConfig
+from phaseb.dynamics.gru_ensemble.action_lookahead import look_ahead, look_no_further
+from phaseb.dynamics.gru_ensemble.gp_correction import Landings, Processes
+from phaseb.dynamics.gru_ensemble.network import LatentDynamics
+from phaseb.dynamics.gru_ensemble.rollout import Imagination, Noise, Taken, Walk, rows_of_members
+from phaseb.dynamics.gru_ensemble.unroll import follow
+from phaseb.dynamics.gru_ensemble.windows import WindowSampler
+from phaseb.dynamics.structure import empty_structure
+from phaseb.errors import DataError
+from phaseb.runtime.checkpoint import load_checkpoint, save_checkpoint
+from phaseb.runtime.storage import Store
+
+Policy = Callable[[Tensor, int], Tensor]
+NUM_RESIDUALS = 2048
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """What the world model made.
+
+    Attributes:
+        z: (N, T+1, D), the start included.
+        actions: (N, T, A).
+        rewards: (N, T) in the data's own units.
+        terminals: (N, T), 1 where the task ends after the step.
+        uncertainty: (N, T) disagreement of the ensemble: RMS over latent dimensions of the spread of its members' own
+            rollouts under the same actions, with landings and without where there are any, and that of end-of-episode
+            probability. Not that of reward: it is large wherever a reward is, and tells nothing of where the state
+            goes wrong.
+        member: (N,) the member that each rollout is of.
+    """
+
+    z: Tensor
+    actions: Tensor
+    rewards: Tensor
+    terminals: Tensor
+    uncertainty: Tensor
+    member: Tensor
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """(N,) steps up to and including the first end of the episode."""
+        ends = self.terminals.cpu().numpy() > 0.5
+        return np.where(ends.any(axis=1), ends.argmax(axis=1) + 1, ends.shape[1]).astype(np.int64)
+
+
+@dataclass
+class WorldModelBundle:
+    """A frozen ensemble. `residuals` (K, M, D) are one-step residuals on training data, for bootstrapped noise;
+    `landings` sharpen its steps, where it has any."""
+
+    config: WorldModelConfig
+    model: LatentDynamics
+    residuals: Tensor
+    landings: Landings | None = None
+    lineage: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def fitted(cls, config: WorldModelConfig, model: LatentDynamics, sampler: WindowSampler) -> "WorldModelBundle":
+        """A bundle of a trained model; measures its residuals on the training windows where noise asks for them."""
+        bundle = cls(config, model.eval(), model.step_scale.new_zeros(model.num_members, 0, model.latent_size))
+        if config.noise == "bootstrap":
+            bundle.residuals = bundle._measure_residuals(sampler)
+        return bundle
+
+    def landing(self, processes: Processes, said: Tensor) -> "WorldModelBundle":
+        """The same with landings, of processes and what the networks say (K, N, D) of their transitions."""
+        found = processes.landings(said)
+        return replace(self, landings=found.to(self.model.step_scale.device) if found.kinds else None)
+
+    @torch.no_grad()
+    def _measure_residuals(self, sampler: WindowSampler) -> Tensor:
+        windows = sampler.draw("residuals", 0, 256 * sampler.context.world_size, self.config.one_step_window)
+        target = windows.z[:, :, 1:]
+        residual = (target - follow(self.model, windows.z[:, :, :-1], windows.actions, target).y).flatten(1, 2)
+        kept = [r[m > 0][:NUM_RESIDUALS] for r, m in zip(residual, windows.mask.flatten(1), strict=True)]
+        size = min(len(r) for r in kept)
+        return torch.stack([r[:size] - r[:size].mean(dim=0) for r in kept])
+
+    @property
+    def num_members(self) -> int:
+        return self.model.num_members
+
+    @property
+    def latent_size(self) -> int:
+        return self.model.latent_size
+
+    @property
+    def action_size(self) -> int:
+        return self.model.action_size
+
+    @torch.no_grad()
+    def rollout(
+        self,
+        z0: Tensor,
+        actions: Tensor | Policy,
+        horizon: int,
+        generator: torch.Generator,
+        member: int | None = None,
+        foresight: Tensor | None = None,
+        split: bool = False,
+    ) -> Rollout:
+        """Imagine `horizon` steps from z0 (N, D); each rollout keeps one member from its first step to its last.
+
+        Args:
+            z0: starts.
+            actions: (N, ≥T, A), or a policy called with (latents (N, D), step) that returns actions (N, A).
+            horizon: T.
+            generator: of the choice of members and of noise.
+            member: the member of all rollouts; drawn evenly where None.
+            foresight: (N,) bool, true where recorded actions may be read ahead of their step, because they were the
+                answers to what happened; false where they were altered. All where None; none with a policy.
+            split: let each rollout's own member alone make it: K times less work, and no disagreement is known (zeros).
+
+        Raises:
+            ValueError: where recorded actions are shorter than the horizon.
+        """
+        n, device = len(z0), self.model.step_scale.device
+        if isinstance(actions, Tensor) and actions.shape[1] < horizon:
+            raise ValueError(f"{actions.shape[1]} recorded actions cannot drive {horizon} steps")
+        if member is None:
+            chosen = torch.randperm(n, generator=generator) % self.num_members
+        else:
+            chosen = torch.full((n,), member)
+        chosen = chosen.to(device)
+        seen = None
+        if isinstance(actions, Tensor):
+            seen = self._seen(actions[:, :horizon], foresight)
+        policy = self._recorded(actions) if isinstance(actions, Tensor) else actions
+        alone = split and member is None and n >= self.num_members
+        table = rows_of_members(chosen, self.num_members) if alone else None
+        return self._unroll(z0.to(device), policy, seen, horizon, generator, chosen, table)
+
+    @staticmethod
+    def _recorded(actions: Tensor) -> Policy:
+        return lambda z, t: actions[:, t]
+
+    def _seen(self, actions: Tensor, foresight: Tensor | None = None) -> Tensor:
+        """Recorded actions (N, T, A) with those ahead: (N, T, A + L·(A + 1))."""
+        actions = actions.to(self.model.step_scale.device)
+        known = None if foresight is None else foresight.to(actions.device)[:, None].expand(actions.shape[:2])
+        return look_ahead(actions, self.model.num_ahead, known)
+
+    def _unroll(
+        self, z0: Tensor, policy: Policy, seen: Tensor | None, horizon: int, generator: torch.Generator,
+        chosen: Tensor, table: Tensor | None,
+    ) -> Rollout:  # fmt: skip
+        """From z0 under the actions of the chosen members: all members on all rows, or by a table (K, ·) of rows."""
+        model, n, k = self.model, len(z0), self.num_members
+        everyone = table is None
+        table = torch.arange(n, device=z0.device).expand(k, n) if table is None else table
+        starts = model.inner(z0)[table]
+        walk = Walk(Imagination(model, self.landings), starts)
+        others = Walk(Imagination(model), starts) if everyone and self.landings is not None else None
+        out, actions = _empty(z0, horizon, chosen), []
+        out.z[:, 0] = model.outer(model.inner(z0))
+        for t in range(horizon):
+            actions.append(policy(z0 if t == 0 else out.z[:, t], t).to(out.z))
+            known = look_no_further(actions[-1], model.num_ahead) if seen is None else seen[:, t]
+            noise = self._noise(n, generator).of(table)
+            made = walk.step(known[table], noise)
+            ends = torch.sigmoid(made.logit)
+            if everyone:
+                own = out.member, torch.arange(n, device=z0.device)
+                out.z[:, t + 1], out.rewards[:, t], out.terminals[:, t] = made.z[own], made.reward[own], ends[own]
+                out.uncertainty[:, t] = self._spread(*self._opinions(made, ends, others, known[table], noise))
+            else:
+                out.z[table, t + 1], out.rewards[table, t], out.terminals[table, t] = made.z, made.reward, ends
+        out.terminals.copy_(out.terminals > 0.5)
+        out.rewards.mul_(model.reward_scale).add_(model.reward_mean)
+        return replace(out, actions=torch.stack(actions, dim=1))
+
+    @staticmethod
+    def _opinions(
+        made: Taken, ends: Tensor, others: Walk | None, seen: Tensor, noise: Noise
+    ) -> tuple[Tensor, Tensor]:
+        """Latents (K or 2K, N, D) and ends (K or 2K, N) that the spread is of.
+
+        Landings are the same for all members, so members that have them agree too well. Where the networks alone would
+        have gone is a second opinion of each.
+        """
+        if others is None:
+            return made.z, ends
+        alone = others.step(seen, noise)
+        return torch.cat([made.z, alone.z]), torch.cat([ends, torch.sigmoid(alone.logit)])
+
+    def _spread(self, z: Tensor, ends: Tensor) -> Tensor:
+        if self.num_members == 1:
+            return torch.zeros_like(ends[0])
+        return (_variance(z).mean(dim=-1) + _variance(ends)).sqrt()
+
+    def _noise(self, n: int, generator: torch.Generator) -> Noise:
+        """Drawn on the CPU for all rows. Members get the same uniform number: they differ only in what they believe."""
+        device, k, d = self.model.step_scale.device, self.num_members, self.model.latent_size
+        uniform = torch.rand(n, generator=generator).to(device)[None] if self.model.num_modes > 1 else None
+        if self.config.noise == "none":
+            return Noise(uniform)
+        if self.config.noise == "bootstrap":
+            index = torch.randint(self.residuals.shape[1], (k, n), generator=generator).to(device)
+            added = self.residuals.gather(1, index[..., None].expand(k, n, d))
+        else:
+            added = torch.randn((k, n, d), generator=generator).to(device)
+        return Noise(uniform, self.config.noise_scale * added)
+
+    @torch.no_grad()
+    def members_rollout(self, z0: Tensor, actions: Tensor) -> Tensor:
+        """Every member's own likeliest rollout without noise from z0 (N, D), actions (N, T, A): (K, N, T+1, D)."""
+        model = self.model
+        seen, y = self._seen(actions), self._for_all(model.inner(z0.to(model.step_scale.device)))
+        walk, z = Walk(Imagination(model, self.landings), y), [model.outer(y)]
+        for t in range(actions.shape[1]):
+            z.append(walk.step(self._for_all(seen[:, t]), Noise()).z.clone())  # a graph writes over it
+        return torch.stack(z, 2)
+
+    def _for_all(self, x: Tensor) -> Tensor:
+        return x.to(self.model.step_scale.device).expand(self.num_members, *x.shape)
+
+    def mean_rollout(self, z0: Tensor, actions: Tensor) -> Tensor:
+        """The ensemble's mean rollout, (N, T+1, D): what `rmse_t` is measured on."""
+        return self.members_rollout(z0, actions).mean(dim=0)
+
+    @torch.no_grad()
+    def teacher_forced(self, z: Tensor, actions: Tensor, member: int | None = None) -> Tensor:
+        """One-step predictions (N, T, D) of z[:, 1:] along real z (N, T+1, D); the ensemble's mean where no member."""
+        y, seen = self.model.inner(self._for_all(z[:, :-1])), self._for_all(self._seen(actions))
+        after = follow(self.model, y, seen).y
+        if self.landings is not None:
+            flat = (x.flatten(1, 2) for x in (y, seen[..., : self.action_size], after))
+            after = self.landings.refine(*flat).view(after.shape)
+        return self.model.outer(after.mean(dim=0) if member is None else after[member])
+
+    @torch.no_grad()
+    def nearest(self, y: Tensor, seen: Tensor) -> Tensor:
+        """(K, N, T, D) of each network's alternatives for the steps along inner coordinates y (N, T+1, D), under what
+        is seen of actions (N, T, ·), the one nearest to what followed."""
+        along = self._for_all(y)
+        return follow(self.model, along[:, :, :-1], self._for_all(seen), along[:, :, 1:]).y
+
+    def to(self, device: torch.device | str) -> "WorldModelBundle":
+        """The same on a device; the model itself is moved, as modules are."""
+        landings = None if self.landings is None else self.landings.to(device)
+        return replace(self, model=self.model.to(device), residuals=self.residuals.to(device), landings=landings)
+
+    def save(self, store: Store) -> str:
+        """Write tensors and the whole specification; returns the digest."""
+        meta = {
+            "config": self.config.model_dump(mode="json"), "latent_size": self.model.latent_size,
+            "action_size": self.model.action_size, "num_events": self.model.num_events, "lineage": self.lineage,
+            "landings": [] if self.landings is None else [landing.kind for landing in self.landings.kinds],
+        }  # fmt: skip
+        landings = {} if self.landings is None else self.landings.tensors()
+        return save_checkpoint(store, {**self.model.state_dict(), "residuals": self.residuals, **landings}, meta)
+
+    @classmethod
+    def load(cls, store: Store, device: torch.device | str = "cpu") -> "WorldModelBundle":
+        """The bundle that `save` wrote.
+
+        Raises:
+            DataError: where the checkpoint is absent, altered or of another version.
+        """
+        tensors, meta = load_checkpoint(store)
+        try:
+            config = WorldModelConfig.model_validate(meta["config"])
+            structure = empty_structure(meta["latent_size"], meta["num_events"])
+            model = LatentDynamics(config, meta["latent_size"], meta["action_size"], structure, seed=0)
+            residuals, kinds = tensors.pop("residuals"), meta["landings"]
+            of_landings = {name: tensors.pop(name) for name in list(tensors) if name.startswith("landings/")}
+            model.load_state_dict(tensors)
+            landings = Landings.of(model, kinds, of_landings) if kinds else None
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise DataError(f"world model {store.root} is of another version: {error}; train it again") from error
+        return cls(config, model.eval(), residuals, landings, dict(meta["lineage"])).to(device)
+
+
+def _empty(z0: Tensor, horizon: int, chosen: Tensor) -> Rollout:
+    """Room for rollouts from z0 (N, D), without disagreement and without actions."""
+    n, d = z0.shape
+    rewards, terminals, uncertainty = (z0.new_zeros(n, horizon) for _ in range(3))
+    return Rollout(z0.new_empty(n, horizon + 1, d), z0.new_empty(0), rewards, terminals, uncertainty, chosen)
+
+
+def _variance(x: Tensor) -> Tensor:
+    """Over members (K, …), unbiased. torch.var over a few far apart values is several times slower."""
+    return (x - x.mean(dim=0)).square_().sum(dim=0).div_(len(x) - 1)

@@ -1,0 +1,76 @@
+"""Import: episodes of any source into shards with splits, in parallel and never all in memory."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from phaseb.config.episodes import EpisodesConfig
+from phaseb.config.resources import ResourcesConfig
+from phaseb.episodes.actor_pool import run_pool
+from phaseb.episodes.episode import Split
+from phaseb.episodes.inventory import Inventory
+from phaseb.episodes.parquet_file import read_stamp
+from phaseb.episodes.shards import clear_shards, shard_name, write_shard
+from phaseb.episodes.sources import fingerprints, inventory_of, open_source
+from phaseb.episodes.splits import choose_splits
+from phaseb.errors import DataError
+from phaseb.runtime.seeding import derive_seed
+from phaseb.runtime.storage import Store
+
+
+def import_episodes(
+    config: EpisodesConfig, target: Store, seed: int, resources: ResourcesConfig | None = None,
+    progress: Callable[[int, int], None] | None = None, counted: Callable[[Inventory], None] | None = None,
+) -> list[str]:  # fmt: skip
+    """Read all episodes of `config.source` into shards of `config.rows_per_shard`, each with its split.
+
+    A killed import goes on where it stopped, as long as the data and the settings are the same. Bad data leave
+    nothing behind.
+
+    Args:
+        config: the source, its columns, and the splits.
+        target: the folder to fill; other shards in it are deleted.
+        seed: of the splits.
+        resources: actors that read, as for `map_shards`.
+        progress: called with (shards done, all shards) after each.
+        counted: called with what the source holds and leaves out.
+
+    Returns:
+        the names of the shards.
+
+    Raises:
+        DataError: for whatever is wrong with the data, naming file and episode.
+    """
+    source = open_source(config)
+    roles = choose_splits(source.entries(), config, seed)
+    total = -(-len(roles) // config.rows_per_shard)
+    names = [shard_name(i, total) for i in range(total)]
+    stamp = f"{derive_seed(seed, config.model_dump_json()):x}-{fingerprints(config)}"
+    todo = [name for name in names if read_stamp(target, name) != stamp]
+    clear_shards(target, keep=set(names) - set(todo))
+    try:
+        finished = run_pool(todo, ImportWork, (config, target, roles, stamp), resources)
+        for done, _ in enumerate(finished, start=total - len(todo) + 1):
+            if progress is not None:
+                progress(done, total)
+        if counted is not None:
+            counted(inventory_of(source))
+    except DataError:
+        clear_shards(target)
+        raise
+    return names
+
+
+class ImportWork:
+    """Reads and writes one shard after another; called with the name of a shard."""
+
+    def __init__(self, config: EpisodesConfig, target: Store, roles: Sequence[Split], stamp: str) -> None:
+        self._source, self._target, self._roles, self._stamp = open_source(config), target, roles, stamp
+        self._rows = config.rows_per_shard
+
+    def __call__(self, name: str) -> None:
+        first = int(name.split("-")[1]) * self._rows
+        rows = range(first, min(first + self._rows, len(self._roles)))
+        episodes = [
+            replace(episode, split=self._roles[i]) for i, episode in zip(rows, self._source.read(rows), strict=True)
+        ]
+        write_shard(self._target, name, episodes, self._stamp)

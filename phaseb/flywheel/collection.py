@@ -1,0 +1,171 @@
+"""The episodes that a generation brings: collected by the shipped policy, or files that appeared in a folder."""
+
+import hashlib
+import logging
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pyarrow.fs as pafs
+import ray
+
+from phaseb.collection.active_selection import recommended_starts
+from phaseb.collection.deployed_policy import Crew, collect_by_policy
+from phaseb.config.flywheel import FlywheelConfig
+from phaseb.config.root import Config
+from phaseb.episodes.episode import Episode, Split
+from phaseb.episodes.inventory import summarise
+from phaseb.episodes.shards import digest, iter_episodes, write_episodes
+from phaseb.episodes.sources import inventory_of, open_source
+from phaseb.episodes.splits import choose_splits
+from phaseb.episodes.state_columns import check_order, from_tag
+from phaseb.errors import DataError, PhasebError
+from phaseb.flywheel.history import Ledger
+from phaseb.runtime import logs
+from phaseb.runtime.ray_tasks import get_result
+from phaseb.runtime.seeding import derive_seed
+from phaseb.runtime.storage import Store
+
+MARK = "batch.json"
+"""Written last: without it, a batch was left half-made and is made again."""
+
+
+def has_batch(ledger: Ledger, number: int) -> bool:
+    return ledger.batch_of(number).exists(MARK)
+
+
+def collect_batch(config: Config, ledger: Ledger, number: int) -> None:
+    """Have the shipped policy collect the episodes of a generation, in Ray tasks, and keep them with their splits."""
+    assert ledger.shipped is not None
+    plan, shipped = config.flywheel, ledger.shipped
+    store = ledger.run_of(shipped["generation"])
+    crew = Crew(store, shipped["arm"], config.arms.num_seeds, plan.exploration)
+    if plan.choose == "recommended":
+        seeds = recommended_starts(config, store, number, plan.num_episodes, plan.candidates)
+    else:
+        seeds = [derive_seed(config.run.seed, "flywheel", number, i) for i in range(plan.num_episodes)]
+    wanted = [(f"g{number:03d}-{i:05d}", seed, i % crew.num_seeds) for i, seed in enumerate(seeds)]
+    size = math.ceil(len(wanted) / config.resources.num_tasks)
+    task = ray.remote(num_cpus=config.resources.cpus_per_task)(collect_by_policy)
+    parts = [task.remote(config.environment, crew, wanted[i : i + size]) for i in range(0, len(wanted), size)]
+    episodes = [episode for part in parts for episode in get_result(part)]
+    made_by = {"generation": str(shipped["generation"]), "arm": shipped["arm"]}
+    episodes = [replace(e, tags={**e.tags, "generation": made_by["generation"]}) for e in episodes]
+    _keep(config, ledger.batch_of(number), _split(episodes, plan, config.run.seed), {"by": made_by})
+
+
+def watch_folder(config: Config, ledger: Ledger, number: int) -> bool:
+    """Wait for new files and keep their episodes; false where none came within `flywheel.wait_s`."""
+    plan, seen = config.flywheel, dict[str, str]()
+    deadline = None if plan.wait_s is None else time.monotonic() + plan.wait_s
+    while True:
+        now = _items(plan.folder)
+        settled = [name for name, print_ in now.items() if seen.get(name) == print_]  # still being written: not yet
+        episodes, files = _read(config, ledger, {name: now[name] for name in settled})
+        if len(episodes) >= plan.min_episodes:
+            if number == 0:
+                roles = choose_splits([(e.id, e.split) for e in episodes], config.episodes, config.run.seed)
+                episodes = [replace(e, split=role) for e, role in zip(episodes, roles, strict=True)]
+            else:
+                episodes = _split(episodes, plan, config.run.seed)
+            _keep(config, ledger.batch_of(number), episodes, {"files": files})
+            return True
+        if deadline is not None and time.monotonic() > deadline and now == seen:
+            return False
+        seen = now
+        time.sleep(plan.poll_s)
+
+
+def _items(folder: str) -> dict[str, str]:
+    """What lies in the folder, hidden names left out, with a print of names, sizes and times.
+
+    Raises:
+        DataError: where there is no such folder.
+    """
+    store = Store.at(folder)
+    if store.filesystem.get_file_info(store.root).type != pafs.FileType.Directory:
+        raise DataError(f"no such folder: {folder}; set flywheel.folder")
+    found = {}
+    for name in sorted([*store.names(), *store.folders()]):
+        if name.startswith("."):
+            continue
+        selector = pafs.FileSelector(store.path(name), recursive=True)
+        files = [store.filesystem.get_file_info(store.path(name))]
+        if not store.is_file(name):
+            files += store.filesystem.get_file_info(selector)
+        seen = sorted((f.path, f.size, f.mtime_ns) for f in files if f.type == pafs.FileType.File)
+        found[name] = hashlib.blake2b(repr(seen).encode(), digest_size=16).hexdigest()
+    return found
+
+
+def _read(config: Config, ledger: Ledger, items: Mapping[str, str]) -> tuple[list[Episode], dict[str, str]]:
+    """The episodes of files that were not taken before; what cannot be read is written down once and left."""
+    taken = {name for batch in _batches(ledger) for name in batch.get("files", {})}
+    assert ledger.rejected is not None
+    refused = {(r["name"], r["print"]) for r in ledger.rejected}
+    episodes, files = list[Episode](), dict[str, str]()
+    for name, print_ in items.items():
+        if name in taken or (name, print_) in refused:
+            continue
+        try:
+            part = config.episodes.model_copy(update={"path": f"{config.flywheel.folder.rstrip('/')}/{name}"})
+            source = open_source(part)
+            found = list(source.read(range(len(source.entries()))))
+            _check_alike(ledger, found)
+            held = inventory_of(source)
+            level = logging.INFO if held.is_whole else logging.WARNING
+            logs.event(summarise(held, len(found), sum(map(len, found))), level, file=name)
+        except PhasebError as error:
+            ledger.rejected.append({"name": name, "print": print_, "reason": str(error).splitlines()[0]})
+            ledger.save()
+            continue
+        stem = name.rpartition(".")[0] or name
+        episodes += [replace(e, id=f"{stem}/{e.id}", tags={**e.tags, "file": name}) for e in found]
+        files[name] = print_
+    return episodes, files
+
+
+def _check_alike(ledger: Ledger, found: Sequence[Episode]) -> None:
+    """Episodes of other shapes than the first generation's would spoil every generation to come.
+
+    Raises:
+        DataError: naming the first that differs.
+    """
+    if not has_batch(ledger, 0) or not found:
+        return
+    first = next(iter_episodes(ledger.batch_of(0)))
+    known, order = _shapes(first), from_tag(first.tags)
+    for episode in found:
+        if _shapes(episode) != known:
+            raise DataError(f"episode {episode.id} is of shapes {_shapes(episode)}, the others of {known}")
+        check_order(from_tag(episode.tags), order, "earlier generations")
+
+
+def _shapes(episode: Episode) -> dict[str, tuple[int, ...] | None]:
+    arrays = {"state": episode.state, "frames": episode.frames, "actions": episode.actions}
+    return {name: None if array is None else array.shape[1:] for name, array in arrays.items()}
+
+
+def _batches(ledger: Ledger) -> list[dict[str, Any]]:
+    folder = ledger.store.folder("batches")
+    return [folder.read_json(n, MARK) for n in folder.folders() if folder.exists(n, MARK)]
+
+
+def _split(episodes: Sequence[Episode], plan: FlywheelConfig, seed: int) -> list[Episode]:
+    """Splits by rank of a hash of (seed, id); episodes that all carry one keep it."""
+    if all(e.split for e in episodes):
+        return list(episodes)
+    num_test, num_dev = (round(len(episodes) * f) for f in (plan.test_fraction, plan.dev_fraction))
+    ranked = sorted(range(len(episodes)), key=lambda i: derive_seed(seed, "split", episodes[i].id))
+    roles: list[Split] = ["train"] * len(episodes)
+    for position, index in enumerate(ranked[: num_test + num_dev]):
+        roles[index] = "test" if position < num_test else "dev"
+    return [replace(e, split=role) for e, role in zip(episodes, roles, strict=True)]
+
+
+def _keep(config: Config, store: Store, episodes: Sequence[Episode], lineage: Mapping[str, Any]) -> None:
+    write_episodes(store, episodes, config.episodes.rows_per_shard)
+    splits = {split: sum(e.split == split for e in episodes) for split in ("train", "dev", "test")}
+    store.write_json({**lineage, "episodes": len(episodes), "splits": splits, "digest": digest(store)}, MARK)

@@ -1,0 +1,83 @@
+"""Implicit Q-learning (Kostrikov et al. 2022): no value of an action that the data does not hold is ever asked for.
+
+Shapes: R runs, C critics, B rows.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from phaseb.config.policy import PolicyConfig
+from phaseb.nn.data_parallel import LearnerContext
+from phaseb.policy.batches import Batch, Noise, RunSpec
+from phaseb.policy.networks import make_stack
+from phaseb.policy.sac import Metrics, Phase, SoftActorCritic
+
+
+class ImplicitQ(SoftActorCritic):
+    """The same networks as soft actor-critic and a state value beside them."""
+
+    def __init__(
+        self, config: PolicyConfig, specs: Sequence[RunSpec], z_size: int, action_size: int, context: LearnerContext,
+        levels: Tensor | None = None,
+    ) -> None:
+        super().__init__(config, specs, z_size, action_size, context, levels)
+        sizes = [z_size, *[config.width] * config.num_layers, 1]
+        seeds = [spec.drawn(context.seed) for spec in specs]
+        self.value = make_stack(sizes, seeds, "value", 1, config.critic_norm).to(context.device)
+        self.optimisers["value"] = self._adam(self.value.parameters(), config.critic_lr)
+
+    def _update(self, phase: Phase, batch: Batch, noise: Noise) -> Metrics:
+        """Value by expectile, policy by advantage-weighted cloning, critics by the value of the next state."""
+        if phase == "imitate":
+            return self._imitate(batch)
+        with torch.no_grad():
+            quality = self._pessimistic(self.targets(batch.z, batch.action), noise)
+        metrics, advantage = self._update_value(batch, quality)
+        metrics |= self._update_critics(batch, self._target(batch, noise), noise)
+        if phase == "act":
+            metrics |= self._clone(batch, advantage)
+        self._move_targets()
+        return metrics
+
+    def _update_value(self, batch: Batch, quality: Tensor) -> tuple[Metrics, Tensor]:
+        """Eq. 5: mean of |expectile - 1(u < 0)| u^2, u = min Q(s, a) - V(s)."""
+        advantage = quality - self.value(batch.z)[..., 0]
+        side = (self.scalars.iql_expectile[:, None] - (advantage.detach() < 0).float()).abs()
+        loss = (batch.weight * side * advantage.square()).mean(-1)
+        self._descend("value", loss, self.value.parameters())
+        return {"value_loss": loss.detach()}, advantage.detach()
+
+    @torch.no_grad()
+    def _target(self, batch: Batch, noise: Noise) -> Tensor:
+        """Eq. 6: r + discount * V(s'); a cut state's value is lowered by the critics' spread at the recorded action."""
+        value = self.value(batch.next_z)[..., 0]
+        if self._any("cut_spread_weight"):
+            action = self.actor.likeliest(self.actor(batch.next_z)[0])
+            spread = self.targets(batch.next_z, action).std(1, correction=0)
+            value = value - batch.cut * self.scalars.cut_spread_weight[:, None] * spread
+        return self.config.reward_scale * batch.reward + batch.discount * value
+
+    def _clone(self, batch: Batch, advantage: Tensor) -> Metrics:
+        """Eq. 7 with squared distance for the likelihood: it keeps the scale of the first phase, and a gripper that is
+        recorded as open or shut does not need the tails of a Gaussian."""
+        limit = self.config.offline.iql_weight_limit
+        factor = torch.exp(self.scalars.iql_temperature[:, None] * advantage).clamp(max=limit)
+        factor = factor * (batch.real + self.scalars.iql_synthetic_weight[:, None] * (1 - batch.real))
+        factor = factor / self.context.average(factor.mean(-1, keepdim=True)).clamp(min=1e-6)
+        distance = self.actor.clone_distance(self.actor(batch.z)[0], batch.action)
+        loss = (batch.weight * factor * distance).mean(-1)
+        norms = self._descend("actor", loss, self.actor.parameters())
+        return {"actor_loss": loss.detach(), "actor_gradient": norms, "advantage_weight": factor.amax(-1)}
+
+    def networks(self) -> list[nn.Module]:
+        return [*super().networks(), self.value]
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"value": self.value.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.value.load_state_dict(state["value"])

@@ -1,0 +1,139 @@
+"""Get real episodes: recorded in the environment by Ray tasks, or read from files; split before anything is fitted.
+
+Either way they go into shards as they come: this process holds none, only some numbers of each.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import ray
+
+from phaseb.collection.environments import make_environment
+from phaseb.config.episodes import COLLECTED
+from phaseb.config.root import Config
+from phaseb.episodes.actions import SCALE, ActionScale
+from phaseb.episodes.episode import Split
+from phaseb.episodes.importer import import_episodes
+from phaseb.episodes.inventory import Inventory, summarise
+from phaseb.episodes.parquet_file import read_stamp
+from phaseb.episodes.shards import clear_shards, iter_episodes, shard_name, write_shard
+from phaseb.episodes.sources import fingerprints
+from phaseb.episodes.splits import choose_splits, require_steps
+from phaseb.episodes.state_columns import check_order
+from phaseb.errors import DataError
+from phaseb.pipeline.result import Callback, RunResult
+from phaseb.pipeline.stage import Stage, StageContext
+from phaseb.runtime import logs
+from phaseb.runtime.ray_tasks import get_result
+from phaseb.runtime.storage import Store
+from phaseb.stages.dataset_stats import Census
+
+
+def work(context: StageContext) -> dict[str, Any]:
+    config, store = context.config, context.store
+    inventory: Inventory | None = None
+    if config.episodes.source in COLLECTED:
+        _record(context)
+    else:
+        inventory = _import(context)
+    seen = Census.of(iter_episodes(store.folder("episodes"), frames=False))
+    if inventory is not None:
+        _say(inventory, seen)
+    require_steps(seen.lengths["train"], config.synthesis.horizon)
+    scale = _action_scale(config, seen)
+    store.write_json(scale.to_json() if scale else None, *SCALE)
+    return seen.economics()
+
+
+def _record(context: StageContext) -> None:
+    """Episodes made by acting in an environment, a Ray task a shard; each follows from (seed, its number) alone."""
+    config, target = context.config, context.store.folder("episodes")
+    total, rows = _wanted(config), config.episodes.rows_per_shard
+    roles = choose_splits([(f"{i}", "") for i in range(total)], config.episodes, config.run.seed)
+    parts = [range(first, min(first + rows, total)) for first in range(0, total, rows)]
+    names = [shard_name(i, len(parts)) for i in range(len(parts))]
+    clear_shards(target, keep=[name for name in names if read_stamp(target, name) == context.key])
+    todo = [work for work in zip(names, parts, strict=True) if not target.exists(work[0])]
+    task = ray.remote(num_cpus=config.resources.cpus_per_task)(record_shard)
+    waiting: list[Any] = []
+    done = total - sum(len(part) for _, part in todo)
+    while todo or waiting:
+        while todo and len(waiting) < 2 * config.resources.num_tasks:
+            name, part = todo.pop(0)
+            waiting.append(task.remote(config, target, name, part, [roles[i] for i in part], context.key))
+        (first,), waiting = ray.wait(waiting, num_returns=1)
+        done += get_result(first)
+        context.progress({"episodes": float(done)})
+
+
+def record_shard(
+    config: Config, target: Store, name: str, indices: Sequence[int], roles: Sequence[Split], stamp: str
+) -> int:
+    """Record the episodes number `indices` with their splits and write them as one shard; returns how many."""
+    if config.episodes.source == "workcell":
+        from phaseb.workcell.collect import collect_episodes
+
+        made = collect_episodes(config.environment, config.run.seed, indices)
+    else:
+        from phaseb.collection.gymnasium import act_episodes
+
+        made = act_episodes(config.environment, config.run.seed, indices, config.episodes.policy)
+    write_shard(target, name, [replace(e, split=role) for e, role in zip(made, roles, strict=True)], stamp)
+    return len(made)
+
+
+def _import(context: StageContext) -> Inventory:
+    """Episodes of files, streamed into shards by actors; returns what the files hold and what is left out."""
+    config, target = context.config, context.store.folder("episodes")
+    found: list[Inventory] = []
+    import_episodes(
+        config.episodes, target, config.run.seed, config.resources,
+        lambda done, total: context.progress({"shards": float(done)}), found.append,
+    )  # fmt: skip
+    return found[0]
+
+
+def _say(inventory: Inventory, seen: Census) -> None:
+    """One line on what came in; a warning where anything did not."""
+    lengths = [steps for split in seen.lengths.values() for steps in split]
+    line = summarise(inventory, len(lengths), sum(lengths))
+    is_whole = inventory.is_whole and len(lengths) == inventory.episodes
+    logs.event(line, logging.INFO if is_whole and inventory.rows in (None, sum(lengths)) else logging.WARNING)
+
+
+def _wanted(config: Config) -> int:
+    return config.episodes.num_train + config.episodes.num_dev + config.episodes.num_test
+
+
+def _action_scale(config: Config, seen: Census) -> ActionScale | None:
+    """The environment's bounds where there is an environment, else the range of the training episodes' actions."""
+    if not seen.action_sizes:
+        return None
+    environment = make_environment(config.environment, 1)
+    if environment is None:
+        return seen.action_range()
+    low, high = environment.action_low, environment.action_high
+    try:
+        check_order(seen.state_columns, getattr(environment, "state_names", ()), config.environment.id)
+    finally:
+        environment.close()
+    if seen.action_sizes != {len(low)}:
+        raise DataError(
+            f"the episodes' actions have {sorted(seen.action_sizes)} dimensions, environment {config.environment.id} "
+            f"takes {len(low)}; set environment.id=none or to the environment that they come from"
+        )
+    return ActionScale(low, high)
+
+
+def _files(config: Config) -> str | None:
+    """What the imported files are, so that other files at the same path are imported anew."""
+    return fingerprints(config.episodes) or None
+
+
+STAGE = Stage("collect", ("episodes", "environment"), (), ("episodes",), work, outside=_files)
+
+
+def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
+    return STAGE.run_alone(config, callbacks)

@@ -1,0 +1,103 @@
+"""Train the encoder on the training episodes, freeze it, and turn every episode into latents."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phaseb.config.latents import LatentsConfig
+from phaseb.config.root import Config
+from phaseb.episodes.actions import ActionScale, read_action_scale
+from phaseb.episodes.episode import Episode
+from phaseb.episodes.streaming import sample_episodes
+from phaseb.episodes.trajectories import Trajectories
+from phaseb.latents.fit import fit_bundle
+from phaseb.latents.learner import EncoderLearner, make_learner
+from phaseb.latents.model import EncoderBundle
+from phaseb.latents.padding import Arrays, episode_arrays
+from phaseb.latents.probe import linear_probe
+from phaseb.nn.data_parallel import LearnerContext
+from phaseb.pipeline.result import Callback, RunResult
+from phaseb.pipeline.stage import Stage, StageContext
+from phaseb.runtime.metrics import write_metrics
+from phaseb.runtime.storage import Store
+from phaseb.stages.map_shards import over_shards
+from phaseb.stages.reuse import reused, take_encoder
+from phaseb.training.fit import fit
+
+
+class EncodeShard:
+    """Encodes the episodes of one shard; made once in each actor."""
+
+    def __init__(self, store: Store, action_scale: ActionScale | None, seed: int) -> None:
+        self._bundle, self._scale, self._seed = EncoderBundle.load(store), action_scale, seed
+
+    def __call__(self, episodes: Sequence[Episode]) -> Trajectories:
+        return self._bundle.encode(episodes, self._scale, self._seed)
+
+
+def work(context: StageContext) -> dict[str, Any]:
+    config, store = context.config, context.store
+    scale = read_action_scale(store)
+    # Frames are the largest thing there is: what the encoder learns from is held, the rest passes shard by shard.
+    episodes = sample_episodes(
+        store.folder("episodes"), ("train", "dev"), config.memory.encoder_episodes, config.run.seed
+    )
+    if config.reuse.encoder:
+        seconds, bundle = 0.0, take_encoder(config, store)
+    else:
+        seconds, bundle = _train(context, episodes, scale)
+    over_shards(context, "episodes", "latents", EncodeShard, (store.folder("encoder"), scale, config.run.seed))
+    return {"seconds_training": seconds, **_quality(bundle, episodes, scale, config)}
+
+
+def _train(
+    context: StageContext, episodes: Sequence[Episode], scale: ActionScale | None
+) -> tuple[float, EncoderBundle]:
+    config, store = context.config, context.store
+    arrays = episode_arrays(episodes, scale, config.latents.observation)
+    result = fit(
+        functools.partial(_make_learner, config.latents), arrays, seed=config.run.seed, key=context.key,
+        store=store.folder("encoder", "progress"), training=config.training, resources=config.resources,
+        name="encode", on_progress=context.progress,
+    )  # fmt: skip
+    learner = make_learner(config.latents, arrays, LearnerContext(config.run.seed))
+    learner.load_state_dict(result.state)
+    train = [episode for episode in episodes if episode.split == "train"]
+    bundle = fit_bundle(config.latents, learner.encoder, train, scale, config.run.seed)
+    bundle.save(store.folder("encoder"))
+    write_metrics(store.folder("encoder"), "metrics.parquet", result.rows)
+    return result.seconds, bundle
+
+
+def _make_learner(config: LatentsConfig, data: Arrays, context: LearnerContext) -> EncoderLearner:
+    return make_learner(config, data, context)
+
+
+def _quality(bundle: EncoderBundle, episodes: Sequence[Episode], scale: ActionScale | None,
+             config: Config) -> dict[str, float]:  # fmt: skip
+    """How much of the state a linear probe reads from z_V on held-out (dev) episodes."""
+    if any(episode.state is None for episode in episodes):
+        return {}
+    rows = {
+        split: _rows([e for e in episodes if e.split == split], bundle, scale, config) for split in ("train", "dev")
+    }
+    scores = list(linear_probe(*rows["train"], *rows["dev"]).values())
+    return {"probe_r2": float(np.nanmean(scores)), "probe_r2_worst": float(np.nanmin(scores))}
+
+
+def _rows(episodes: Sequence[Episode], bundle: EncoderBundle, scale: ActionScale | None,
+          config: Config) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:  # fmt: skip
+    latents = bundle.encode(episodes, scale, config.run.seed)
+    inside = np.arange(latents.z.shape[1])[None] <= latents.lengths[:, None]
+    state = np.concatenate([e.state for e in episodes if e.state is not None])
+    return latents.z[inside], {f"state_{i}": state[:, i] for i in range(state.shape[1])}
+
+
+STAGE = Stage("encode", ("latents", "memory"), ("collect",), ("encoder", "latents"), work, outside=reused("encoder"))
+
+
+def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
+    return STAGE.run_alone(config, callbacks)

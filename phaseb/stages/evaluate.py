@@ -1,0 +1,208 @@
+"""Measure the policies: in physics where there is an environment, by off-policy evaluation where there is none; then
+decide which arm is shipped."""
+
+import functools
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from numpy.typing import NDArray
+
+from phaseb.collection.environments import make_environment
+from phaseb.config.root import Config
+from phaseb.episodes.actions import ActionScale, read_action_scale
+from phaseb.errors import ConfigError, PhasebError
+from phaseb.latents.model import EncoderBundle
+from phaseb.pipeline.result import Callback, RunResult
+from phaseb.pipeline.stage import Stage, StageContext
+from phaseb.policy.actor import Actor
+from phaseb.policy.behavior_metrics import action_mse
+from phaseb.policy.checked_environment import check_spaces
+from phaseb.policy.evaluation import Row, aggregate, evaluate, summarise
+from phaseb.runtime.metrics import mean_interval, read_metrics, write_metrics
+from phaseb.runtime.ray_tasks import get_result
+from phaseb.runtime.storage import Store
+from phaseb.stages.promotion import Runs, by_estimate, check_disjoint, decide_in_physics
+from phaseb.stages.sample import fit_sample
+
+ROWS = "episodes.parquet"
+
+
+def work(context: StageContext) -> dict[str, Any]:
+    """Measure and decide.
+
+    Raises:
+        ConfigError, DataError: where a policy could not be measured; what was measured is kept, and not measured again.
+    """
+    config, store = context.config, context.store
+    runs: Runs = [(arm, seed) for arm in config.arms.names for seed in range(config.arms.num_seeds)]
+    if config.environment.id == "none":
+        failure = None
+        measured, promotion = by_estimate(context, runs)
+    else:
+        check_disjoint(context)
+        measured, failure = _in_physics(context, runs)
+        promotion = {} if failure else decide_in_physics(context, functools.partial(play, config, store))
+    known = [(arm, seed) for arm, seed in runs if seed in measured.get(arm, {})]
+    summary = _summary(context, known, measured)
+    store.write_json(summary, "evaluation", "summary.json")
+    if failure is not None:
+        kept = f"{len(known)} of {len(runs)} policies are measured and kept; mend it and run `phaseb evaluate` again"
+        raise type(failure)(f"{failure}; {kept}") from failure
+    store.write_json(promotion, "promotion.json")
+    episodes = summary["num_episodes"] * len(runs)
+    return {"shipped": promotion["shipped"], "policies": len(runs), "episodes": episodes}
+
+
+def play(
+    config: Config, store: Store, arm: str, seed: int, episodes: Sequence[int], frames: bool = False,
+    home: Store | None = None,
+) -> list[Row]:  # fmt: skip
+    """Run one trained policy in the environment, one episode a seed; `frames` keeps the first's pictures.
+
+    Policies lie in `home`, the run's own where it is None.
+
+    Raises:
+        ConfigError, DataError: where environment and policy do not fit, or the environment misbehaves.
+    """
+    torch.set_num_threads(1)
+    size = min(config.evaluation.num_envs, len(episodes))
+    environment = make_environment(config.environment, size)
+    if environment is None:
+        raise ConfigError("environment.id=none has no physics to measure a policy in")
+    film = _Film(environment)
+    try:
+        encoder = EncoderBundle.load(store.folder("encoder"))
+        actor = Actor.load((home or store.folder("policy")).folder(arm, str(seed)))
+        check_spaces(environment, encoder.spec.state_size, encoder.spec.frame_shape, actor.action_size)
+        rows = evaluate(
+            actor.act, encoder.online(size), environment, episodes, _scale(store, environment).denormalise,
+            film.watch if frames else None, config.evaluation.step_limit_s,
+        )  # fmt: skip
+    finally:
+        environment.close()
+    if frames and film.frames:
+        film.save(store.folder("evaluation", arm, str(seed)))
+    return rows
+
+
+def _in_physics(context: StageContext, runs: Runs) -> tuple[dict[str, dict[int, dict[str, float]]], PhasebError | None]:
+    """Every policy in a Ray task of its own; rows of every episode are kept, and what failed first is told."""
+    config, store = context.config, context.store
+    first = config.evaluation.first_seed
+    episodes = list(range(first, first + config.evaluation.num_episodes))
+    task = ray.remote(num_cpus=config.resources.cpus_per_task)(play)
+    films = config.report.animation_episodes > 0
+    missing = [run for run in runs if not store.exists("evaluation", run[0], str(run[1]), ROWS)]
+    waiting = {run: task.remote(config, store, *run, episodes, films and run[1] == 0) for run in missing}
+    measured: dict[str, dict[int, dict[str, float]]] = {}
+    failure: PhasebError | None = None
+    for arm, seed, rows in keep_rows(store, runs, lambda run: get_result(waiting[run])):
+        if isinstance(rows, PhasebError):
+            failure = failure or rows
+            continue
+        measured.setdefault(arm, {})[seed] = aggregate(rows, config.valuation)
+        context.progress({"policies": float(sum(map(len, measured.values()))), "of": float(len(runs))})
+    return measured, failure
+
+
+def keep_rows(
+    store: Store, runs: Runs, rows_of: Callable[[tuple[str, int]], list[Row]]
+) -> Iterator[tuple[str, int, list[Row] | PhasebError]]:
+    """The rows of every policy, written as they come: what one cannot have, the others keep.
+
+    A stage that goes on after a failure or a kill finds what it had measured under the same config and policies.
+
+    Args:
+        rows_of: measures a policy, asked only for those whose rows are not there yet.
+
+    Yields:
+        arm, seed, and its rows or what went wrong, told with its name.
+    """
+    for arm, seed in runs:
+        folder = store.folder("evaluation", arm, str(seed))
+        if folder.exists(ROWS):
+            yield arm, seed, read_metrics(folder, ROWS)
+            continue
+        try:
+            rows = rows_of((arm, seed))
+        except PhasebError as error:
+            yield arm, seed, type(error)(f"{arm}, seed {seed}: {error}")
+            continue
+        write_metrics(folder, ROWS, rows)
+        yield arm, seed, rows
+
+
+def _summary(
+    context: StageContext, runs: Runs, measured: Mapping[str, Mapping[int, Mapping[str, float]]]
+) -> dict[str, Any]:
+    """What the report tells of the arms: every seed's numbers, and means with intervals over seeds."""
+    config, store = context.config, context.store
+    test = fit_sample(config, store, "test")
+    training = read_metrics(store.folder("policy"), "metrics.parquet")
+    arms: dict[str, Any] = {}
+    for arm, seed in runs:
+        actor = Actor.load(store.folder("policy", arm, str(seed)))
+        extra = {
+            "action_mse": action_mse(actor.act, test),
+            "actor_loss": _last(training, f"policy/actor_loss/{arm}/{seed}", f"policy/loss/actor/{arm}/{seed}"),
+            "effective_contribution": _last(training, f"policy/effective_contribution/{arm}/{seed}"),
+        }
+        arms.setdefault(arm, {"seeds": {}})["seeds"][str(seed)] = {**measured[arm][seed], **extra}
+    for told in arms.values():
+        per_seed = list(told["seeds"].values())
+        told["summary"] = summarise(per_seed, config.evaluation.confidence)
+        for name in ("action_mse", "actor_loss", "effective_contribution"):
+            mean, low, high = mean_interval([row[name] for row in per_seed], config.evaluation.confidence)
+            told["summary"][name] = {"mean": mean, "low": low, "high": high}
+    physics = config.environment.id != "none"
+    return {
+        "environment": config.environment.id, "num_episodes": config.evaluation.num_episodes if physics else 0,
+        "seeds": list(range(config.arms.num_seeds)), "shared_data": True, "arms": arms,
+    }  # fmt: skip
+
+
+def _last(rows: Sequence[Mapping[str, Any]], *names: str) -> float:
+    for row in reversed(rows):
+        for name in names:
+            if row.get(name) is not None:
+                return float(row[name])
+    return float("nan")
+
+
+def _scale(store: Store, environment: Any) -> ActionScale:
+    return read_action_scale(store) or ActionScale(environment.action_low, environment.action_high)
+
+
+class _Film:
+    """Pictures of the first episode, one after each step, while it runs."""
+
+    def __init__(self, environment: Any) -> None:
+        self._environment, self._over = environment, False
+        self.frames: list[NDArray[np.uint8]] = []
+
+    def watch(self, step: int, running: NDArray[np.bool_]) -> None:
+        if step == 0 and self.frames:  # the next batch of episodes begins
+            self._over = True
+        pictures = None if self._over else self._environment.render()
+        if pictures is not None:
+            self.frames.append(pictures[0])
+        self._over = self._over or not running[0]
+
+    def save(self, store: Store) -> None:
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, frames=np.stack(self.frames), seconds=np.float64(0.12 * len(self.frames)))
+        store.write_bytes(buffer.getvalue(), "frames.npz")
+
+
+STAGE = Stage(
+    "evaluate", ("environment", "evaluation", "promotion", "valuation", "memory"), ("collect", "encode", "policy"),
+    ("evaluation", "promotion.json"), work,
+)  # fmt: skip
+
+
+def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
+    return STAGE.run_alone(config, callbacks)

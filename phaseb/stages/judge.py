@@ -1,0 +1,192 @@
+"""Ask fresh classifiers, on the sealed test episodes, whether rollouts can be told from what really happened."""
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from numpy.typing import NDArray
+
+from phaseb.config.judge import JudgeConfig
+from phaseb.config.root import Config
+from phaseb.dynamics.custom import WorldModels, load_world_model
+from phaseb.dynamics.gru_ensemble.model import Policy
+from phaseb.dynamics.statistics import (
+    break_even_horizon,
+    latent_statistics,
+    nearest_distance,
+    open_loop_rmse,
+    survival,
+    uncertainty_correlation,
+)
+from phaseb.episodes.actions import read_action_scale
+from phaseb.episodes.episode import Episode
+from phaseb.episodes.shards import iter_episodes
+from phaseb.episodes.streaming import sample_trajectories
+from phaseb.episodes.trajectories import Trajectories
+from phaseb.errors import DataError
+from phaseb.latents.model import EncoderBundle
+from phaseb.pipeline.result import Callback, RunResult
+from phaseb.pipeline.stage import Stage, StageContext
+from phaseb.runtime.checkpoint import checkpoint_digest
+from phaseb.runtime.ray_tasks import get_result
+from phaseb.runtime.seeding import torch_generator
+from phaseb.runtime.storage import Store
+from phaseb.stages.latent_actions import followed_codes
+from phaseb.trust.ladder import Pairs, floor_pairs, judge_rung, open_loop_pairs, summarise
+from phaseb.trust.two_sample import JudgeResult
+
+Floats = NDArray[np.floating]
+Begin = Callable[[str, Pairs, JudgeConfig, int], Callable[[], JudgeResult]]
+"""Begins to judge a rung; what it gives waits for the result."""
+Report = Callable[[dict[str, float]], None]
+
+
+def work(context: StageContext) -> dict[str, Any]:
+    told = context.ahead.result("judge") or _judged(
+        context.config, context.store, functools.partial(_begin, context.config), context.progress
+    )
+    context.store.write_json(told, "judges.json")
+    return dict(told["numbers"])
+
+
+def judged(config: Config, store: Store) -> dict[str, Any]:
+    """What the stage writes, rung after rung in this process, as soon as there is a world model."""
+    return _judged(config, store, lambda *rung: functools.partial(_judge_one, *rung), lambda metrics: None)
+
+
+def _judged(config: Config, store: Store, begin: Begin, progress: Report) -> dict[str, Any]:
+    horizon, seed = config.synthesis.horizon, config.run.seed
+    most = max(config.memory.fit_episodes, config.judge.num_pairs)
+    latents = sample_trajectories(store.folder("latents"), ("train", "test"), most, seed)
+    test = latents.split("test").at_least(horizon)
+    if len(test) < config.judge.num_folds * 2:
+        raise DataError(
+            f"{len(test)} sealed test episodes of {horizon} steps are too few to judge on; import more episodes"
+        )
+    test = test.select(range(min(config.judge.num_pairs, len(test))))
+    bundle = load_world_model(store.folder("world_model"))
+    codes = followed_codes(store, torch_generator(seed, "judge", "codes"))
+    judge_config = _rungs_up_to(config.judge, horizon)
+    waiting: dict[str, Callable[[], JudgeResult]] = {}
+    for rungs in (model_rungs(bundle, test, judge_config, horizon, seed, codes), _encoder_rungs(config, store, test)):
+        waiting |= {n: begin(n, pairs, judge_config, seed) for n, pairs in rungs.items() if n in judge_config.rungs}
+    numbers = open_loop_numbers(bundle, test, latents.split("train"), horizon, seed, codes)  # meanwhile
+    results: dict[str, JudgeResult] = {}
+    for name in judge_config.rungs:
+        if name in waiting:
+            results[name] = waiting[name]()
+            progress({"rungs": float(len(results)), "of": float(len(waiting))})
+    ladder = summarise(results, judge_config)
+    top = ladder.results[str(horizon)]
+    sigmas = judge_config.sigmas
+    noise = config.judge.noise_sigma if config.judge.noise_sigma in sigmas else sigmas[-1]
+    headline = {"judge_auc": top.worst(sigmas[0]).auc, "judge_auc_noise": top.worst(noise).auc,
+                "judge_family": top.worst(sigmas[0]).family, "judge_null_95": top.null_95[sigmas[0]],
+                "judge_noise_sigma": noise}  # fmt: skip
+    return {
+        "numbers": headline | numbers["numbers"], "ladder": ladder.as_dict(), "num_pairs": len(test),
+        "horizon": horizon, "rmse_by_step": numbers["rmse_by_step"], "survival": numbers["survival"],
+        "world_model": checkpoint_digest(store.folder("world_model")),
+    }  # fmt: skip
+
+
+def model_rungs(
+    bundle: WorldModels, test: Trajectories, config: JudgeConfig, horizon: int, seed: int, codes: Policy | None = None
+) -> dict[str, Pairs]:
+    """The rungs that ask about the world model: one step along real latents, then open-loop segments.
+
+    Where actions are latent, segments are rolled out under `codes`, and shown without actions: recovered ones have
+    seen the future.
+    """
+    rungs = {}
+    if "one_step" in config.rungs:
+        member = 0 if bundle.num_members > 1 else None
+        one = bundle.teacher_forced(torch.from_numpy(test.z), torch.from_numpy(test.actions), member).cpu().numpy()
+        rungs["one_step"] = Pairs(test.z, np.concatenate([test.z[:, :1], one], 1), test.actions)
+
+    def roll(start: Floats, actions: Floats) -> Floats:
+        generator = torch_generator(seed, "judge", str(actions.shape[1]))
+        taken = codes or torch.from_numpy(actions)
+        rolled = bundle.rollout(torch.from_numpy(start), taken, actions.shape[1], generator)
+        return rolled.z.cpu().numpy()
+
+    shown = test.actions if codes is None else np.zeros_like(test.actions)
+    for steps in sorted(int(name) for name in config.rungs if name.isdigit() and int(name) <= horizon):
+        rungs[str(steps)] = open_loop_pairs(test.z, shown, test.lengths, steps, roll, config, seed)
+    return rungs
+
+
+def open_loop_numbers(
+    bundle: WorldModels, test: Trajectories, train: Trajectories, horizon: int, seed: int, codes: Policy | None = None
+) -> dict[str, Any]:
+    """Statistics of full-horizon rollouts on the test episodes, and whether the model memorised its training."""
+    start, actions = torch.from_numpy(test.z[:, 0]), torch.from_numpy(test.actions)
+    rollout = bundle.rollout(start, codes or actions, horizon, torch_generator(seed, "judge", str(horizon)))
+    made, mean = rollout.z.cpu().numpy()[:, 1:], bundle.mean_rollout(start, actions).cpu().numpy()[:, 1:]
+    real, trained = test.z[:, 1:], train.at_least(horizon).z[:, 1:]
+    rmse = open_loop_rmse(real, mean)
+    numbers = latent_statistics(real, made) | {
+        "rmse": float(rmse[-1]),
+        "break_even_horizon": break_even_horizon(test.z[:, 0], real, mean),
+        "uncertainty_correlation": uncertainty_correlation(rollout.uncertainty.cpu().numpy(), real, mean),
+        "nearest_training_real": float(np.median(nearest_distance(real, trained))),
+        "nearest_training_synthetic": float(np.median(nearest_distance(made, trained))),
+    }
+    return {"numbers": numbers, "rmse_by_step": rmse.tolist(), "survival": survival(real, mean).tolist()}
+
+
+def _encoder_rungs(config: Config, store: Store, test: Trajectories) -> dict[str, Pairs]:
+    """The floors and the encoder's own rung: the simulator against itself, real against real, encode and decode."""
+    rungs = {"real": floor_pairs(test.z, test.actions, config.run.seed)}
+    bundle = EncoderBundle.load(store.folder("encoder"))
+    wanted = set(test.ids)
+    episodes = {e.id: e for e in iter_episodes(store.folder("episodes"), ("test",)) if e.id in wanted}
+    ordered = [episodes[name] for name in test.ids]
+    again = _repeated(ordered, config)
+    scale, horizon = read_action_scale(store), test.actions.shape[1]
+    if again is not None and "simulator" in config.judge.rungs:
+        repeated = bundle.encode(again, scale, config.run.seed).at_least(horizon)
+        rungs["simulator"] = Pairs(test.z, repeated.z, test.actions)
+    if bundle.decoder is not None and bundle.spec.state_size and "encode_decode" in config.judge.rungs:
+        decoded = [replace(e, state=bundle.decode(bundle.encode_episode(e)).astype(np.float32)) for e in ordered]
+        rungs["encode_decode"] = Pairs(
+            test.z, bundle.encode(decoded, scale, config.run.seed).at_least(horizon).z, test.actions
+        )
+    return rungs
+
+
+def _repeated(episodes: Sequence[Episode], config: Config) -> list[Episode] | None:
+    """The same starts and actions in the simulator once more, noise redrawn; None where there is no such simulator."""
+    if config.episodes.source != "workcell":
+        return None
+    from phaseb.workcell.collect import replay_episodes
+
+    return replay_episodes(config.environment, episodes, config.run.seed)
+
+
+def _begin(config: Config, name: str, pairs: Pairs, judge: JudgeConfig, seed: int) -> Callable[[], JudgeResult]:
+    """A rung in a Ray task of its own."""
+    task = ray.remote(num_cpus=config.resources.cpus_per_task)(_judge_one)
+    return functools.partial(get_result, task.remote(name, pairs, judge, seed))
+
+
+def _judge_one(name: str, pairs: Pairs, config: JudgeConfig, seed: int) -> JudgeResult:
+    torch.set_num_threads(1)
+    return judge_rung(name, pairs, config, seed)
+
+
+def _rungs_up_to(config: JudgeConfig, horizon: int) -> JudgeConfig:
+    """The ladder for this horizon: no rung beyond it, and the horizon itself always judged."""
+    kept = [name for name in config.rungs if not name.isdigit() or int(name) < horizon]
+    return config.model_copy(update={"rungs": (*kept, str(horizon))})
+
+
+STAGE = Stage("judge", ("judge", "synthesis", "memory"), ("collect", "encode", "world-model"), ("judges.json",), work)
+
+
+def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
+    return STAGE.run_alone(config, callbacks)

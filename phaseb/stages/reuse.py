@@ -1,0 +1,68 @@
+"""Take trained parts over from another run: their digests stay, and nothing is trained."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from phaseb.config.root import Config
+from phaseb.dynamics.custom import WorldModels, load_world_model
+from phaseb.episodes.actions import read_action_scale
+from phaseb.episodes.shards import read_trajectories, write_trajectories
+from phaseb.errors import ConfigError, DataError
+from phaseb.latents.model import EncoderBundle
+from phaseb.runtime.checkpoint import checkpoint_digest, copy_checkpoint
+from phaseb.runtime.storage import Store
+
+Part = Literal["encoder", "world_model", "trust"]
+
+
+def reused(part: Part) -> Callable[[Config], Any]:
+    """What a stage that may take `part` over depends on beyond its config: the digest of what it takes."""
+
+    def outside(config: Config) -> str | None:
+        path = getattr(config.reuse, part)
+        return checkpoint_digest(_source(path, part)) if path else None
+
+    return outside
+
+
+def take_encoder(config: Config, store: Store) -> EncoderBundle:
+    """The encoder of another run, copied into this one."""
+    copy_checkpoint(_source(config.reuse.encoder, "encoder"), store.folder("encoder"))
+    return EncoderBundle.load(store.folder("encoder"))
+
+
+def take_world_model(config: Config, store: Store) -> WorldModels:
+    """The world model of another run, copied into this one."""
+    _check_latents(config.reuse.world_model, "world_model", store)
+    copy_checkpoint(_source(config.reuse.world_model, "world_model"), store.folder("world_model"))
+    return load_world_model(store.folder("world_model"))
+
+
+def take_trust(config: Config, store: Store) -> None:
+    """The gate of another run, with what it learned bad rollouts from, copied into this one."""
+    _check_latents(config.reuse.trust, "trust", store)
+    source, target = _source(config.reuse.trust, "trust"), store.folder("trust")
+    copy_checkpoint(source, target)
+    target.write_json(source.read_json("analysis.json"), "analysis.json")
+    write_trajectories(target.folder("negatives"), read_trajectories(source.folder("negatives")))
+
+
+def _source(path: str, part: Part) -> Store:
+    store = Store.at(path).folder(part)
+    if not store.exists("meta.json"):
+        raise DataError(f"{path} has no {part} to take over: it has no {part}/meta.json")
+    return store
+
+
+def _check_latents(path: str, part: Part, store: Store) -> None:
+    """The part must have been trained on latents and scaled actions such as this run has.
+
+    Raises:
+        ConfigError: where encoder or action scale differ.
+    """
+    other = Store.at(path)
+    if checkpoint_digest(other.folder("encoder")) != checkpoint_digest(store.folder("encoder")):
+        raise ConfigError(f"reuse.{part}={path} was trained on another encoder's latents; set reuse.encoder={path} too")
+    scales = [scale and scale.to_json() for scale in (read_action_scale(other), read_action_scale(store))]
+    if scales[0] != scales[1]:
+        raise ConfigError(f"reuse.{part}={path} was trained on actions of another range; train it again")

@@ -1,0 +1,34 @@
+"""Which training episodes the critic, the gate and the judges see: each its own."""
+
+from phaseb.config.root import Config
+from phaseb.config.world_model import WorldModelConfig
+from phaseb.episodes.trajectories import Trajectories
+from phaseb.trust.splits import EpisodeLedger, deal_episodes
+
+
+def has_critic(config: WorldModelConfig) -> bool:
+    """Whether the world model's objective asks for a critic, now or later."""
+    return any(stage.weights.trust > 0 or stage.weights.feat > 0 for _, stage in config.stages())
+
+
+def critic_episodes(config: Config, train: Trajectories) -> Trajectories | None:
+    """The critic's real side; None where there is no critic."""
+    return _dealt(config, train)[0]
+
+
+def gate_episodes(config: Config, train: Trajectories) -> Trajectories:
+    """The gate's real side: all training episodes where there is no critic, else those that the critic never saw."""
+    return _dealt(config, train)[1]
+
+
+def _dealt(config: Config, train: Trajectories) -> tuple[Trajectories | None, Trajectories]:
+    if not has_critic(config.world_model):
+        return None, train
+    dealt = deal_episodes(train.ids, config.trust.critic.episode_share, config.run.seed)
+    ledger = EpisodeLedger()
+    for role, ids in dealt.items():
+        ledger.claim(role, ids)
+    critic, gate = ([name in set(ledger.ids(role)) for name in train.ids] for role in ("critic", "gate"))
+    return train.select([i for i, mine in enumerate(critic) if mine]), train.select(
+        [i for i, mine in enumerate(gate) if mine]
+    )

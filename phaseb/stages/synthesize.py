@@ -1,0 +1,141 @@
+"""Roll the world model out from real starts: a plan of (start, actions) in shards, rolled out by actors."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from phaseb.config.root import Config
+from phaseb.config.synthesis import SynthesisConfig
+from phaseb.dynamics.custom import WorldModels, load_world_model
+from phaseb.dynamics.gru_ensemble.model import Policy
+from phaseb.episodes.shards import clear_shards, shard_name, write_shard
+from phaseb.episodes.streaming import lengths_of
+from phaseb.episodes.trajectories import Trajectories
+from phaseb.errors import DataError
+from phaseb.pipeline.result import Callback, RunResult
+from phaseb.pipeline.stage import Stage, StageContext
+from phaseb.runtime.checkpoint import checkpoint_digest
+from phaseb.runtime.seeding import numpy_generator, torch_generator
+from phaseb.runtime.storage import Store
+from phaseb.stages.latent_actions import latent_actions
+from phaseb.stages.map_shards import over_shards
+from phaseb.stages.sample import fit_sample
+
+ROLLOUTS_AT_ONCE = 4096  # of a plan, held while it is drawn
+
+
+class RollOut:
+    """Rolls one shard of a plan out; made once in each actor, on the GPU where it was given one."""
+
+    def __init__(self, store: Store, seed: int, on_gpu: bool) -> None:
+        device, model = "cuda" if on_gpu and torch.cuda.is_available() else "cpu", store.folder("world_model")
+        self._bundle, self._digest, self._seed = load_world_model(model, device), checkpoint_digest(model), seed
+        self._codes = latent_actions(store, device)
+
+    def __call__(self, plan: Trajectories) -> Trajectories:
+        """The plan with its latents, rewards and ends imagined; every rollout keeps its lineage."""
+        codes = self._codes and self._codes.follow(torch_generator(self._seed, "codes", plan.ids[0]))
+        return roll_out(self._bundle, plan, self._digest, torch_generator(self._seed, "synthesize", plan.ids[0]), codes)
+
+
+def work(context: StageContext) -> dict[str, Any]:
+    config, store = context.config, context.store
+    train = fit_sample(config, store, "train", min_steps=config.synthesis.horizon)
+    write_plan(store.folder("rollouts", "plan"), train, config.synthesis, config.run.seed)
+    resources = config.resources
+    over_shards(
+        context, "rollouts/plan", "rollouts/made", RollOut,
+        (store, config.run.seed, resources.gpus_per_actor > 0),
+        num_actors=resources.rollout_actors, gpus_per_actor=resources.gpus_per_actor,
+    )  # fmt: skip
+    lengths = lengths_of(store.folder("rollouts", "made"))
+    return {"episodes": len(lengths), "transitions": int(lengths.sum())}
+
+
+def write_plan(target: Store, real: Trajectories, config: SynthesisConfig, seed: int) -> None:
+    """A plan of any length in shards of `batch_size`, drawn block by block: `make_plan` draws the only one of a short
+    plan, and each of a long one's."""
+    size, total = config.batch_size, -(-config.num_episodes // config.batch_size)
+    block = max(1, ROLLOUTS_AT_ONCE // size) * size
+    clear_shards(target, keep=[shard_name(i, total) for i in range(total)])
+    for first in range(0, config.num_episodes, block):
+        count = min(block, config.num_episodes - first)
+        part = make_plan(real, config.model_copy(update={"num_episodes": count}), seed, first)
+        for row in range(0, count, size):
+            name = shard_name((first + row) // size, total)
+            write_shard(target, name, part.select(range(row, min(row + size, count))))
+
+
+def make_plan(real: Trajectories, config: SynthesisConfig, seed: int, first: int = 0) -> Trajectories:
+    """Starts and actions of `num_episodes` rollouts: every real episode in turn, recorded or perturbed actions.
+
+    Args:
+        real: the episodes that rollouts start from.
+        config: how many, how long, under whose actions.
+        seed: of the draws.
+        first: number of the first rollout, where this is a later block of a long plan.
+
+    Raises:
+        DataError: where no real episode is as long as the horizon.
+    """
+    full = real.at_least(config.horizon)
+    if len(full) == 0:
+        raise DataError(
+            f"no training episode has {config.horizon} steps (the longest has {int(real.lengths.max(initial=0))}); "
+            "lower synthesis.horizon and world_model.horizon.steps, or import longer episodes"
+        )
+    rng = numpy_generator(seed, "synthesis", "plan", *([first] if first else []))
+    starts = np.concatenate([rng.permutation(len(full)) for _ in range(-(-config.num_episodes // len(full)))])
+    plan = full.select(starts[: config.num_episodes])
+    perturbed = rng.random(len(plan)) >= config.action_sources.recorded / (
+        config.action_sources.recorded + config.action_sources.perturbed or 1.0
+    )
+    noise = perturbed[:, None, None] * _correlated_noise(rng, plan.actions.shape, config)
+    return replace(
+        plan, actions=np.clip(plan.actions + noise, -1, 1).astype(np.float32),
+        ids=tuple(f"synthetic-{first + i:06d}" for i in range(len(plan))), splits=("",) * len(plan), metrics={},
+        lineage={"start_episode": plan.ids, "model": ("",) * len(plan),
+                 "action_source": tuple("perturbed" if p else "recorded" for p in perturbed)},
+        start_step=np.zeros(len(plan), np.int64),
+    )  # fmt: skip
+
+
+def roll_out(
+    bundle: WorldModels, plan: Trajectories, digest: str, generator: torch.Generator, codes: Policy | None = None
+) -> Trajectories:
+    """The rollouts of a plan's starts and actions under one world model; under `codes` where actions are latent."""
+    horizon = plan.actions.shape[1]
+    # Altered actions are no answers to what happens: a rollout may read ahead of recorded ones alone.
+    recorded = torch.tensor([source == "recorded" for source in plan.lineage["action_source"]])
+    start, actions = torch.from_numpy(plan.z[:, 0]), torch.from_numpy(plan.actions)
+    made = bundle.rollout(start, actions if codes is None else codes, horizon, generator, foresight=recorded)
+    if codes is not None:
+        followed = {"action_source": ("followed",) * len(plan)}
+        plan = replace(plan, actions=made.actions.cpu().numpy(), lineage=plan.lineage | followed)
+    return replace(
+        plan, z=made.z.cpu().numpy(), rewards=made.rewards.cpu().numpy(), terminals=made.terminals.cpu().numpy(),
+        lengths=made.lengths, uncertainty=made.uncertainty.cpu().numpy(),
+        lineage=plan.lineage | {"model": (digest,) * len(plan)},
+    )  # fmt: skip
+
+
+def _correlated_noise(rng: np.random.Generator, shape: tuple[int, ...], config: SynthesisConfig) -> NDArray[np.float64]:
+    """AR(1) noise of the configured σ along axis 1: hands tremble smoothly, they do not jump."""
+    fresh, rho = rng.normal(size=shape), config.perturbation_correlation
+    noise = np.empty(shape)
+    noise[:, 0] = fresh[:, 0]
+    for t in range(1, shape[1]):
+        noise[:, t] = rho * noise[:, t - 1] + np.sqrt(1 - rho**2) * fresh[:, t]
+    return config.perturbation * noise
+
+
+STAGE = Stage("synthesize", ("synthesis", "memory"), ("encode", "world-model"), ("rollouts/plan", "rollouts/made"),
+              work)  # fmt: skip
+
+
+def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
+    return STAGE.run_alone(config, callbacks)

@@ -1,0 +1,206 @@
+"""The short-range model against a small world whose laws are known: a slider that latches, and pays on letting go."""
+
+import numpy as np
+import pytest
+import torch
+
+from phaseb.config.transitions import TransitionsConfig
+from phaseb.dynamics.gp.discrete_states import Situations, plain_structure
+from phaseb.dynamics.gp.gaussian_process import FitPlan, GaussianProcess
+from phaseb.dynamics.gp.model import TransitionModel
+from phaseb.dynamics.gp.reward_subspace import SearchPlan, find_directions
+from phaseb.episodes.trajectories import Trajectories
+from phaseb.errors import DataError
+from phaseb.runtime.seeding import torch_generator
+
+CONFIG = TransitionsConfig(kept=400, fitted=200, steps=60)
+f = np.float32
+
+
+def potential(z):
+    return -np.abs(z[..., 0] + z[..., 1])
+
+
+def advance(z, a):
+    """z = (position, speed, held ±1, mass): a drive and a switch. Held, it is heavier; let go near 0 pays, elsewhere
+    costs; a grip catches near position -1."""
+    held, grips = z[:, 2] > 0, a[:, 1] > 0
+    caught, let = grips & ~held & (np.abs(z[:, 0] + 1) < 0.4), grips & held
+    after = z.copy()
+    after[:, 2] = np.where(caught, 1, np.where(let, -1, z[:, 2]))
+    after[:, 1] = 0.9 * z[:, 1] + np.where(after[:, 2] > 0, 0.2, 0.4) * a[:, 0] - 0.05 * np.sin(z[:, 0])
+    after[:, 0] = z[:, 0] + 0.3 * after[:, 1]
+    good = let & (np.abs(z[:, 0] + z[:, 1]) < 0.4)
+    paid = np.where(good, 1.0, -1.0) * let + 0.5 * caught
+    progress = np.where(caught | let, 0.0, potential(after) - potential(z))
+    return after.astype(f), (paid + progress).astype(f)
+
+
+def episodes(count=40, steps=30, seed=0):
+    g = np.random.default_rng(seed)
+    columns = (g.uniform(-1.5, 1.5, count), g.normal(0, 0.3, count), g.choice([-1, 1], count), g.normal(0, 1, count))
+    z = np.stack(columns, 1)
+    states, actions, rewards = [z.astype(f)], [], []
+    for _ in range(steps):
+        drive = np.clip(-0.8 * states[-1][:, 0] + g.normal(0, 0.6, count), -1, 1)
+        a = np.stack([drive, np.where(g.random(count) < 0.15, 1.0, -1.0)], 1).astype(f)
+        after, paid = advance(states[-1], a)
+        states.append(after)
+        actions.append(a)
+        rewards.append(paid)
+    z = np.stack(states, 1)
+    return Trajectories(
+        z=z, actions=np.stack(actions, 1), rewards=np.stack(rewards, 1), terminals=np.zeros((count, steps), f),
+        lengths=np.full(count, steps), ids=tuple(f"e{i}" for i in range(count)), splits=("train",) * count,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model():
+    return TransitionModel(CONFIG, episodes(), 0)
+
+
+def held_out(model):
+    data = episodes(seed=9)
+    z, a = data.z[:, :-1].reshape(-1, 4), data.actions.reshape(-1, 2)
+    after, paid = advance(z, a)
+    return z, a, after, paid, model.step(z, a, np.full(len(z), 0.5))
+
+
+def test_it_finds_what_jumps_what_switches_and_what_never_moves():
+    data = episodes()
+    found = Situations(data, plain_structure(data))
+    assert found.events == [2]
+    assert list(found.continuous) == [0, 1]
+    assert list(found.switches) == [1]
+    assert list(found.graded) == [0]
+
+
+def test_a_step_is_foreseen(model):
+    z, _, after, _, told = held_out(model)
+    error = np.square(told.z[:, :2] - after[:, :2]).mean(0)
+    assert (error < 0.01 * np.square(after[:, :2] - z[:, :2]).mean(0)).all()
+    assert ((told.z[:, 2] > 0) == (after[:, 2] > 0)).mean() > 0.97
+    np.testing.assert_allclose(told.z[:, 3], z[:, 3], rtol=1e-6)
+
+
+def test_rare_rewards_are_told_apart_and_doubted_where_they_are_guessed(model):
+    z, a, _, paid, told = held_out(model)
+    lets = (a[:, 1] > 0) & (z[:, 2] > 0)
+    assert ((told.reward > 0) == (paid > 0))[lets].mean() > 0.9
+    hopeful = lets & (told.reward - told.doubt > 0)
+    assert hopeful.any()
+    assert (paid[hopeful] > 0).mean() > 0.97, "what is left after the doubt is nearly sure"
+
+
+def test_a_turned_latent_is_foreseen_as_well():
+    """As encoders give it: the flag is spread over all dimensions, and so is what never moves."""
+    turn = np.linalg.qr(np.random.default_rng(5).normal(size=(4, 4)))[0].astype(f)
+    data = episodes()
+    turned = TransitionModel(CONFIG, _with(data, data.z @ turn, data.actions), 0)
+    assert len(turned.situations.events) == 1
+    z, a, after, paid, _ = held_out(turned)
+    told = turned.step(z @ turn, a, np.full(len(z), 0.5))
+    back = told.z @ turn.T
+    assert np.square(back[:, :2] - after[:, :2]).mean() < 0.02 * np.square(after[:, :2] - z[:, :2]).mean()
+    assert ((back[:, 2] > 0) == (after[:, 2] > 0)).mean() > 0.97
+    lets = (a[:, 1] > 0) & (z[:, 2] > 0)
+    assert ((told.reward > 0) == (paid > 0))[lets].mean() > 0.85
+
+
+def test_far_from_all_examples_the_worst_is_expected(model):
+    far = np.tile(np.array([[5.0, 4.0, 1.0, 0.0]], f), (3, 1))
+    told = model.step(far, np.array([[0, 1], [1, 1], [-1, 1]], f), np.full(3, 0.5))
+    assert (told.reward - told.doubt < -0.9).all()
+    near = model.step(np.array([[0.2, 0.0, 1.0, 0.0]], f), np.array([[0, 1]], f), np.full(1, 0.5))
+    assert told.uncertainty.min() > 5 * near.uncertainty.max()
+
+
+def test_rewards_are_never_above_what_was_paid(model):
+    g = np.random.default_rng(1)
+    z = g.uniform(-6, 6, (500, 4)).astype(f)
+    z[:, 2] = g.choice([-1, 1], 500)
+    told = model.step(z, np.sign(g.normal(size=(500, 2))).astype(f), g.random(500))
+    highest = episodes().rewards.max()
+    assert told.reward.max() <= highest + 1e-6
+    assert np.isfinite(told.z).all()
+
+
+def test_a_situation_that_nobody_was_in_is_not_known():
+    data = episodes()
+    never = data.actions.copy()
+    rows = data.z[:, :-1, 2] > 0
+    never[rows, 1] = -1.0  # nobody ever let go
+    states = data.z.copy()
+    told = TransitionModel(CONFIG.model_copy(update={"steps": 5, "num_directions": 0}), _with(data, states, never), 0)
+    seen = told.step(np.array([[0, 0, 1, 0], [0, 0, 1, 0]], f), np.array([[0, 1], [0, -1]], f), np.full(2, 0.5))
+    assert np.isinf(seen.uncertainty[0])
+    assert np.isfinite(seen.uncertainty[1])
+
+
+def _with(data, z, actions):
+    return Trajectories(
+        z=z, actions=actions, rewards=data.rewards, terminals=data.terminals, lengths=data.lengths, ids=data.ids,
+        splits=data.splits,
+    )  # fmt: skip
+
+
+def test_rollouts_are_the_same_again_and_follow_the_policy(model):
+    z0 = torch.from_numpy(episodes(seed=4).z[:, 0])
+
+    def act(z, t):
+        return torch.stack([-z[:, 0].clamp(-1, 1), torch.full_like(z[:, 0], -1.0)], 1)
+
+    first, second = (model.rollout(z0, act, 4, torch_generator(3, "x")) for _ in range(2))
+    assert torch.equal(first.z, second.z)
+    assert first.z.shape == (40, 5, 4)
+    assert torch.equal(first.actions[:, 2], act(first.z[:, 2], 2))
+    again = TransitionModel(CONFIG, episodes(), 0).rollout(z0, act, 4, torch_generator(3, "x"))
+    assert torch.equal(first.rewards, again.rewards), "the same data and seed give the same model"
+
+
+def test_no_steps_no_model():
+    data = episodes(count=1)
+    empty = data.select(np.zeros(1, bool))
+    with pytest.raises(DataError, match="no training step"):
+        TransitionModel(CONFIG, empty, 0)
+
+
+def test_frequent_rewards_point_to_their_directions():
+    """The reward is the gain in -|z0 + z1| and -0.5 |z2|; z3 and z4 are decoys."""
+    g = np.random.default_rng(0)
+    z = g.normal(size=(300, 5))
+    after = z + 0.3 * g.normal(size=z.shape)
+
+    def value(x):
+        return -np.abs(x[:, 0] + x[:, 1]) - 0.5 * np.abs(x[:, 2])
+
+    found = find_directions(z, g.normal(size=(300, 1)), after, value(after) - value(z), SearchPlan(2), 0)
+    wanted = np.array([[1, 1, 0, 0, 0], [0, 0, 1, 0, 0]]) / np.array([[np.sqrt(2)], [1]])
+    assert (np.abs(wanted @ found).max(1) > 0.97).all()
+
+
+def test_rewards_that_never_vary_point_nowhere():
+    z = np.random.default_rng(0).normal(size=(100, 3))
+    assert find_directions(z, z[:, :1], z, np.zeros(100), SearchPlan(), 0).shape == (3, 0)
+
+
+def test_a_process_equals_the_textbook_s_closed_form():
+    """Against a dense computation of its mean and variance with the hyperparameters that it found."""
+    g = np.random.default_rng(2)
+    x = g.normal(size=(60, 2))
+    y = np.stack([np.sin(2 * x[:, 0]), x[:, 0] * x[:, 1]], 1) + 0.05 * g.normal(size=(60, 2))
+    process = GaussianProcess(x, y, FitPlan(rows=60, kept=60, steps=20, prior_mean=np.zeros(2)), 0)
+    mean, spread = process.predict(g.normal(size=(7, 2)) * 0 + 0.3)
+    length, signal, noise = (p.double().numpy() for p in process._parameters)
+    rows = (x - x.mean(0)) / x.std(0)
+    point = (0.3 - x.mean(0)) / x.std(0)
+    for o in range(2):
+        scaled = rows / np.exp(length[o])
+        k = np.exp(2 * signal[o]) * np.exp(-0.5 * np.square(scaled[:, None] - scaled[None]).sum(-1))
+        k += (np.exp(2 * noise[o]) + 1e-6) * np.eye(60)
+        here = np.exp(2 * signal[o]) * np.exp(-0.5 * np.square(scaled - point / np.exp(length[o])).sum(-1))
+        size = np.sqrt(np.square(y[:, o]).mean())
+        assert mean[0, o] == pytest.approx(here @ np.linalg.solve(k, y[:, o]), abs=1e-3)
+        variance = np.exp(2 * signal[o]) - here @ np.linalg.solve(k, here)
+        assert spread[0, o] == pytest.approx(np.sqrt(variance) * size, rel=2e-2)

@@ -1,0 +1,73 @@
+"""The network that leaves phaseb acts as encoder and actor do inside, whatever the policy sees."""
+
+import numpy as np
+import pytest
+import torch
+
+from phaseb.config.environment import EnvironmentConfig
+from phaseb.config.latents import LatentsConfig
+from phaseb.episodes.actions import ActionScale
+from phaseb.export.module import DeployedPolicy, FrameMemory
+from phaseb.latents.fit import fit_bundle
+from phaseb.latents.learner import make_learner
+from phaseb.latents.padding import episode_arrays
+from phaseb.nn.data_parallel import LearnerContext
+from phaseb.policy.actor import Actor
+from phaseb.policy.networks import make_stack
+from phaseb.workcell.collect import collect_episodes
+
+CONFIG = LatentsConfig(
+    num_dims=6, hidden=16, num_steps=1, num_groups=1, num_segments=2, segment_steps=8, decoder_hidden=8, decoder_steps=1
+)
+SCALE = ActionScale(np.array([-3.0, -1.0], np.float32), np.array([5.0, 1.0], np.float32))
+LEVELS = torch.tensor([[0.0, 0.0], [-1.0, 1.0]])
+
+
+@pytest.fixture(scope="module")
+def episodes():
+    return collect_episodes(EnvironmentConfig(max_steps=20), 0, range(3))
+
+
+def made(episodes, observation, levels=None):
+    learner = make_learner(CONFIG, episode_arrays(episodes, SCALE, observation), LearnerContext(0))
+    bundle = fit_bundle(CONFIG, learner.encoder, episodes, SCALE)
+    stack = make_stack([bundle.num_dims, 8, 4], [0], "actor", 1, norm=False)
+    actor = Actor([w * 10 for w in stack.weights], list(stack.biases), False, levels)
+    return bundle, actor, DeployedPolicy(bundle, actor, SCALE).eval()
+
+
+def observation_at(episodes, t):
+    return {"state": np.stack([e.state[t] for e in episodes]), "frames": np.stack([e.frames[t] for e in episodes])}
+
+
+@pytest.mark.parametrize("observation", ["state", "frames", "both"])
+def test_it_acts_as_the_encoder_and_the_actor_do(episodes, observation):
+    bundle, actor, policy = made(episodes, observation)
+    online, memory = bundle.online(len(episodes)), FrameMemory(policy.inputs, bundle.spec.stack)
+    for t in range(6):
+        seen = observation_at(episodes, t)
+        z = online.reset(seen) if t == 0 else online.step(seen)
+        given = memory.add(seen)
+        acted = policy(*(torch.from_numpy(given[name]) for name in policy.inputs)).detach().numpy()
+        np.testing.assert_allclose(acted, SCALE.denormalise(actor.act(z)), atol=2e-5)
+    assert np.ptp(acted, axis=0).max() > 1e-3  # or the comparison would say nothing
+
+
+def test_new_episodes_remember_no_frames_of_the_last_ones(episodes):
+    bundle, _, policy = made(episodes, "frames")
+    memory = FrameMemory(policy.inputs, bundle.spec.stack)
+    first = memory.add(observation_at(episodes, 0))["frames"]
+    memory.add(observation_at(episodes, 9))
+    memory.reset()
+    np.testing.assert_array_equal(memory.add(observation_at(episodes, 0))["frames"], first)
+    assert (first == first[:, :1]).all()
+
+
+def test_a_switch_near_its_threshold_is_undecided(episodes):
+    _, actor, policy = made(episodes, "state", LEVELS)
+    state = torch.from_numpy(episodes[0].state)
+    assert not policy.undecided(state).any()
+    assert set(policy(state)[:, 1].tolist()) <= {-1.0, 1.0}
+    with torch.no_grad():  # move the threshold to where one row lies
+        actor.policy.stack.biases[-1][0, 0, 1] -= actor.policy(policy.latents(state)[None])[0][0, 4, 1]
+    assert policy.undecided(state)[4]
