@@ -23,7 +23,7 @@ from phaseb.policy.gym_observation import ObservationLayout
 # Older environments take 32-bit seeds only.
 SEED_MASK = 0x7FFFFFFF
 
-Seen = tuple[NDArray[np.float32] | None, NDArray[np.uint8] | None]
+Seen = tuple[NDArray[np.floating] | None, NDArray[np.uint8] | None]
 
 
 def make(config: EnvironmentConfig, num_envs: int, render: bool = False) -> VectorEnvironment:

@@ -23,7 +23,7 @@ from phaseb.episodes.parquet_file import read_stamp
 from phaseb.episodes.shards import clear_shards, iter_episodes, shard_name, write_shard
 from phaseb.episodes.sources import fingerprints
 from phaseb.episodes.splits import choose_splits
-from phaseb.episodes.state_columns import check_order
+from phaseb.episodes.state_columns import Columns, check_order
 from phaseb.errors import DataError
 from phaseb.pipeline.result import Callback, RunResult
 from phaseb.pipeline.stage import Stage, StageContext
@@ -43,7 +43,7 @@ def work(context: StageContext) -> dict[str, Any]:
         inventory = _import(context)
     spec, folder = environment_spec(config), store.folder("episodes")
     seen = Census.of(iter_episodes(folder, frames=False), spec and spec.bounds)
-    check_order(seen.state_columns, spec.state_names if spec else (), config.environment.id)
+    check_order(seen.state_columns, spec.state_names if spec else (), f"environment {config.environment.id}")
     if inventory is not None:
         _say(inventory, seen)
     scale, notices = choose_action_scale(config.environment.id, spec and spec.bounds, seen)
@@ -122,7 +122,7 @@ class EnvironmentSpec:
     """What an environment takes and shows: bounds of actions (A,), names of the state, sizes (see `shown_by`)."""
 
     bounds: Bounds
-    state_names: Sequence[tuple[str, int]]
+    state_names: Columns
     shown: dict[str, Any]
 
 
