@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from phaseb.config.run import ResourcesConfig
 from phaseb.episodes.actor_pool import run_pool
-from phaseb.episodes.columns import Floats
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.shard_job import EachEpisode, ShardJob, WorkerClass
 from phaseb.episodes.shards import read_shard, shard_names

@@ -13,11 +13,11 @@ from phaseb.flywheel.collection import MARK, has_batch
 from phaseb.flywheel.comparison import APART, decide_generation
 from phaseb.flywheel.drift import PARTS, find_drift, retrained, told
 from phaseb.flywheel.history import Ledger
+from phaseb.pipeline.dataset_stats import Census
 from phaseb.pipeline.result import Callback
 from phaseb.runtime.storage import Store
 from phaseb.stages import attribution, report
 from phaseb.stages.collect import choose_action_scale, environment_spec
-from phaseb.stages.dataset_stats import Census
 from phaseb.stages.registry import STAGES
 
 PLAN = "plan.json"

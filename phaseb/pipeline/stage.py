@@ -10,13 +10,13 @@ from phaseb import __version__
 from phaseb.config.root import Config
 from phaseb.errors import DataError
 from phaseb.pipeline.ahead import Ahead
+from phaseb.pipeline.machine import Machine
+from phaseb.pipeline.requirements import preflight, tell
 from phaseb.pipeline.result import Callback, RunResult
 from phaseb.pipeline.run_directory import RunDirectory, digest_of, folder_digest, section_digests
+from phaseb.pipeline.sizes import read_facts
 from phaseb.runtime import logs
 from phaseb.runtime.storage import Store
-from phaseb.stages.machine import Machine
-from phaseb.stages.requirements import preflight, tell
-from phaseb.stages.sizes import read_facts
 from phaseb.training.resident import training_session
 
 

@@ -25,13 +25,13 @@ from phaseb.episodes.sources import fingerprints
 from phaseb.episodes.splits import choose_splits
 from phaseb.episodes.state_columns import Columns, check_order
 from phaseb.errors import DataError
+from phaseb.pipeline.dataset_stats import Bounds, Census
 from phaseb.pipeline.result import Callback, RunResult
+from phaseb.pipeline.sizes import FACTS
 from phaseb.pipeline.stage import Stage, StageContext
 from phaseb.runtime import logs
 from phaseb.runtime.ray_tasks import get_result
 from phaseb.runtime.storage import Store
-from phaseb.stages.dataset_stats import Bounds, Census
-from phaseb.stages.sizes import FACTS
 
 
 def work(context: StageContext) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import torch
 from phaseb.config.evaluation import PromotionConfig
 from phaseb.config.root import Config
 from phaseb.episodes.streaming import lengths_of
+from phaseb.pipeline.sizes import read_facts
 from phaseb.pipeline.stage import StageContext
 from phaseb.policy.actor import Actor
 from phaseb.policy.fqe import FqeResult, fitted_q_evaluation
@@ -15,7 +16,6 @@ from phaseb.promotion.decision import Estimate, Measure, decide, decide_by_estim
 from phaseb.promotion.paired import ECONOMICS, Scale, scale_of
 from phaseb.runtime.storage import Store
 from phaseb.stages.sample import fit_sample
-from phaseb.stages.sizes import read_facts
 
 Runs = Sequence[tuple[str, int]]
 NO_VALUES = "no recorded return differs from another, so values cannot be learned and arms cannot be compared"

@@ -11,8 +11,8 @@ from phaseb.config.root import Config
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.sources import open_source
 from phaseb.episodes.splits import choose_splits
-from phaseb.stages.dataset_stats import SPLITS, Census, DataFacts
-from phaseb.stages.requirements import Preflight, preflight
+from phaseb.pipeline.dataset_stats import SPLITS, Census, DataFacts
+from phaseb.pipeline.requirements import Preflight, preflight
 
 
 def rehearse(config: Config) -> Preflight:

@@ -26,9 +26,9 @@ def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
         _tell(config, callbacks)
         return RunResult(results, {"results": fingerprint.RESULTS, "page": fingerprint.PAGE})
     from phaseb.pipeline.ahead import Ahead
+    from phaseb.pipeline.requirements import preflight
     from phaseb.stages import report
     from phaseb.stages.registry import STAGES, head_starts
-    from phaseb.stages.requirements import preflight
     from phaseb.training.resident import training_session
 
     preflight(config, None).require()
@@ -56,8 +56,8 @@ def _checked(config: Config, callbacks: Sequence[Callback]) -> Config:
     Raises:
         PhasebError: where a stage to come would fail, before anything is trained.
     """
-    from phaseb.stages.requirements import preflight, tell
-    from phaseb.stages.sizes import read_facts
+    from phaseb.pipeline.requirements import preflight, tell
+    from phaseb.pipeline.sizes import read_facts
 
     store = Store.at(config.run.dir)
     found = preflight(config, read_facts(store))

@@ -5,11 +5,11 @@ import pytest
 
 from phaseb.config.load import load_config
 from phaseb.errors import ClusterError, ConfigError, DataError
+from phaseb.pipeline.dataset_stats import DataFacts
+from phaseb.pipeline.machine import Machine
+from phaseb.pipeline.requirements import REQUIREMENTS, preflight
+from phaseb.pipeline.sizes import fit_sizes
 from phaseb.runtime.storage import Store, strict
-from phaseb.stages.dataset_stats import DataFacts
-from phaseb.stages.machine import Machine
-from phaseb.stages.requirements import REQUIREMENTS, preflight
-from phaseb.stages.sizes import fit_sizes
 
 ROOMY = Machine(10**11, 10**11, 10**11, 10**11)
 

@@ -16,6 +16,7 @@ from phaseb.config.root import Config
 from phaseb.episodes.shards import read_episodes, read_trajectories, shard_names, write_trajectories
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
+from phaseb.pipeline.dataset_stats import Census
 from phaseb.policy.batches import RunSpec
 from phaseb.replay.local import LocalReplay
 from phaseb.replay.spec import SampleSpec
@@ -23,7 +24,6 @@ from phaseb.runtime.storage import Store
 from phaseb.stages import synthesize
 from phaseb.stages.bricks import brick_of_episodes, sort_episodes
 from phaseb.stages.collect import record_shard
-from phaseb.stages.dataset_stats import Census
 from phaseb.stages.gate import gate_side
 from phaseb.stages.policy import every_episode, insert_all, schema_of
 from phaseb.stages.splits import critic_episodes

@@ -19,9 +19,9 @@ from phaseb.episodes.inventory import summarise
 from phaseb.episodes.sources import inventory_of, open_source
 from phaseb.episodes.state_columns import check_order, from_tag
 from phaseb.errors import ConfigError, DataError
+from phaseb.pipeline.dataset_stats import Census
 from phaseb.policy.gym_observation import ObservationLayout
 from phaseb.stages.collect import environment_spec
-from phaseb.stages.dataset_stats import Census
 
 FIXTURES = Path(__file__).parents[3] / "fixtures"
 FORMATS = ("hdf5", "arrow", "parquet")

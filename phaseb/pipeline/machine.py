@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from phaseb.config.root import Config
+from phaseb.pipeline.dataset_stats import DataFacts
+from phaseb.pipeline.sizes import total_steps
 from phaseb.runtime.storage import Store
-from phaseb.stages.dataset_stats import DataFacts
-from phaseb.stages.sizes import total_steps
 from phaseb.trust.gate_features import num_transition_inputs
 
 GB = 1e9

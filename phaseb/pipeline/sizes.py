@@ -11,8 +11,8 @@ import numpy as np
 from pydantic import BaseModel
 
 from phaseb.config.root import Config
+from phaseb.pipeline.dataset_stats import DataFacts
 from phaseb.runtime.storage import Store
-from phaseb.stages.dataset_stats import DataFacts
 from phaseb.trust.windows import MIN_UNITS, WindowPlan, plan_windows
 
 FACTS = ("episodes", "census.json")

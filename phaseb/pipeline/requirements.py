@@ -11,13 +11,13 @@ from phaseb.config.root import Config
 from phaseb.config.section import is_own
 from phaseb.episodes.splits import MIN_TRAIN
 from phaseb.errors import ClusterError, ConfigError, DataError, PhasebError
+from phaseb.pipeline.dataset_stats import DataFacts
+from phaseb.pipeline.machine import BASE_BYTES, GB, Machine, disk_need, memory_needs
+from phaseb.pipeline.sizes import Choice, fit_sizes, judge_plan, num_gate_episodes, total_steps
 from phaseb.runtime.formatting import size
 from phaseb.runtime.plugins import load_named
 from phaseb.runtime.ray_session import joins_cluster
 from phaseb.runtime.storage import Store
-from phaseb.stages.dataset_stats import DataFacts
-from phaseb.stages.machine import BASE_BYTES, GB, Machine, disk_need, memory_needs
-from phaseb.stages.sizes import Choice, fit_sizes, judge_plan, num_gate_episodes, total_steps
 from phaseb.trust.windows import MIN_UNITS
 
 
