@@ -36,7 +36,7 @@ TINY: dict[str, Any] = {
                "following": {"num_critics": 2},
                "transitions": {"kept": 50, "fitted": 20, "steps": 2, "num_directions": 0}},
     "evaluation": {"num_episodes": 6, "num_envs": 6,
-                   "fqe": {"num_members": 2, "num_trees": 2}},
+                   "fqe": {"num_members": 2}},
     "promotion": {"max_episodes": 12, "looks": 1},
     "training": {"checkpoint_every_s": 1e-6, "log_every": 2, "validate_every": 4},
     "resources": {"num_workers": 0, "num_tasks": 1, "num_cpus": 2, "object_store_gb": 0.1},

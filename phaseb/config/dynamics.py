@@ -49,7 +49,6 @@ class TeacherForcingConfig(Section):
     start: float = Field(0.0, ge=0, le=1, description="probability of the real latent at the first step of training")
     end: float = Field(0.0, ge=0, le=1, description="probability from the end of the schedule on")
     until: float = Field(0.8, gt=0, le=1, description="share of training at which the schedule ends")
-    steepness: float = Field(10.0, gt=0, description="of the exponential and inverse-sigmoid schedules")
 
 
 class HorizonConfig(Section):

@@ -11,7 +11,6 @@ class FqeConfig(Section):
     """Fitted Q evaluation: what a policy would earn, told from recorded episodes alone."""
 
     num_members: int = Field(10, ge=2, description="value functions, each fitted on its own bootstrap of the episodes")
-    num_trees: int = Field(8, ge=1, description="randomised trees of each")
     discount: float = Field(0.97, gt=0, lt=1, description="discount a step")
 
 

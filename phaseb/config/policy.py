@@ -166,14 +166,9 @@ class ReplayConfig(Section):
         ge=2,
         description="Transitions of each source that all shards hold (an episode's end takes the room of one).",
     )
-    capacity_bytes: int | None = Field(
-        None, ge=1024, description="Bytes that all shards may hold, half for each source, where `capacity` needs more."
-    )
     num_shards: int = Field(1, ge=1, le=1024, description="Ray actors that the buffer is spread over.")
     shard_cpus: float = Field(0.0, ge=0, description="CPUs that each shard reserves (0: it shares what there is).")
     prefetch_depth: int = Field(2, ge=0, le=64, description="Calls that a learner keeps in flight ahead of its need.")
-    call_timeout_s: float = Field(120.0, gt=0, description="Seconds after which a silent shard counts as down.")
-    retry_interval_s: float = Field(1.0, gt=0, description="Seconds between looks at a shard that was down.")
 
 
 Arm = Literal["real_only", "fixed_weight", "bounds_filter", "trust_weighted"]

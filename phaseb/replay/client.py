@@ -12,7 +12,7 @@ from ray.exceptions import GetTimeoutError
 from phaseb.config.policy import ReplayConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import ClusterError
-from phaseb.replay.remote_source import RemoteSource
+from phaseb.replay.remote_source import CALL_TIMEOUT_S, RemoteSource
 from phaseb.replay.ring import Inserted, require_room
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.segments import Segments, Source, from_trajectories, route, rows_per_shard, transition_keys
@@ -61,14 +61,14 @@ class ReplayClient:
                 that is killed comes back empty.
 
         Raises:
-            ClusterError: where they are not up after `call_timeout_s` (no room in the cluster).
+            ClusterError: where they are not up after CALL_TIMEOUT_S (no room in the cluster).
         """
         shards = start_shards(schema, config, folder)
         try:
-            wait_until_up(shards, config.call_timeout_s)
+            wait_until_up(shards, CALL_TIMEOUT_S)
         except GetTimeoutError as error:
             raise ClusterError(
-                f"the {config.num_shards} replay shards did not start in {config.call_timeout_s:g} s; "
+                f"the {config.num_shards} replay shards did not start in {CALL_TIMEOUT_S:g} s; "
                 "lower replay.num_shards or replay.shard_cpus, or add nodes"
             ) from error
         return cls(schema, config, shards)
@@ -90,7 +90,7 @@ class ReplayClient:
         """Insert segments, each into the shard that its episode belongs to; returns when all have acknowledged."""
         self.schema.require(segments.schema, "an insert")
         segments.check()
-        require_room(segments, rows_per_shard(self.schema, self.config))  # all shards take their part or none does
+        require_room(segments, rows_per_shard(self.config))  # all shards take their part or none does
         calls = {k: self.shards[k].insert.remote(part) for k, part in route(segments, len(self.shards)).items()}
         done = Inserted(0, 0, 0)
         for k, call in calls.items():
@@ -132,7 +132,7 @@ class ReplayClient:
 
     def status(self) -> list[dict[str, Any]]:
         """Of each shard its counts, and `lost`: transitions acknowledged to this client that a crash took with it."""
-        found = ray.get([shard.status.remote() for shard in self.shards], timeout=self.config.call_timeout_s)
+        found = ray.get([shard.status.remote() for shard in self.shards], timeout=CALL_TIMEOUT_S)
         return [
             {**status, "lost": max(0, known - status["inserted"])}
             for status, known in zip(found, self._acknowledged, strict=True)

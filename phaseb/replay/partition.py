@@ -66,7 +66,7 @@ class Partition:
 
     def __init__(self, schema: TransitionSchema, config: ReplayConfig) -> None:
         self.schema = schema
-        size = rows_per_shard(schema, config) + 1
+        size = rows_per_shard(config) + 1
         self._begins = [source * size for source in range(len(SOURCES))]
         self._rows = np.zeros((len(SOURCES) * size, schema.width), dtype=np.float32)
         self.strata = [Stratum(self._ring(source, size)) for source in range(len(SOURCES))]

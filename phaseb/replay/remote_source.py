@@ -23,6 +23,10 @@ from phaseb.replay.spec import BatchShape, SampleSpec
 from phaseb.replay.stratum import StaleWindowError
 
 DOWN = (RayActorError, ObjectLostError, GetTimeoutError)
+CALL_TIMEOUT_S = 120.0
+"""Seconds after which a silent shard counts as down."""
+RETRY_INTERVAL_S = 1.0
+"""Seconds between looks at a shard that was down."""
 REFRESH_INTERVAL_S = 5.0
 """Seconds between a learner's looks at what the shards hold."""
 METRICS_INTERVAL_S = 2.0
@@ -89,7 +93,7 @@ class RemoteSource:
 
         Raises:
             DataError: empty shards, or a batch larger than the real stratum.
-            ClusterError: where no shard answers for `call_timeout_s`.
+            ClusterError: where no shard answers for CALL_TIMEOUT_S.
         """
         begin_s = time.monotonic()
         self._started_s = begin_s if self._started_s is None else self._started_s
@@ -133,7 +137,7 @@ class RemoteSource:
         self._polls.clear()  # asked before now: what they say is older than what is learned here
         calls = {k: shard.masses.remote(self._specs) for k, shard in enumerate(self._shards)}
         for k, call in calls.items():
-            self._learn(k, call, self._config.call_timeout_s)
+            self._learn(k, call, CALL_TIMEOUT_S)
         self._ahead.clear()
         self._plan = None
         self._expired = False
@@ -164,7 +168,7 @@ class RemoteSource:
         parts = {}
         for k, result in call.results.items():
             try:
-                parts[k] = ray.get(result, timeout=self._config.call_timeout_s)
+                parts[k] = ray.get(result, timeout=CALL_TIMEOUT_S)
             except DOWN as error:
                 self._set_down(k)
                 raise _AgainError from error
@@ -175,13 +179,13 @@ class RemoteSource:
 
     def _current_plan(self) -> Plan:
         if self._plan is None:
-            deadline_s = time.monotonic() + self._config.call_timeout_s
+            deadline_s = time.monotonic() + CALL_TIMEOUT_S
             while len(self._down) == len(self._shards):
                 self.refresh()
                 if len(self._down) == len(self._shards):
                     if time.monotonic() > deadline_s:
                         raise ClusterError(f"none of the {len(self._shards)} replay shards answers")
-                    time.sleep(self._config.retry_interval_s)
+                    time.sleep(RETRY_INTERVAL_S)
             require_transitions(int(self._masses[:, 0, :, COUNT].sum()))
             self._plan = make_plan(self._specs, self._masses, self._shape.batch_size)
         return self._plan
@@ -190,8 +194,7 @@ class RemoteSource:
         """Look at the shards' masses now and then, without waiting."""
         if now_s < self._next_poll_s:
             return
-        config = self._config
-        self._next_poll_s = now_s + (config.retry_interval_s if self._down else REFRESH_INTERVAL_S)
+        self._next_poll_s = now_s + (RETRY_INTERVAL_S if self._down else REFRESH_INTERVAL_S)
         if self._polls:
             ready, _ = ray.wait(list(self._polls.values()), num_returns=len(self._polls), timeout=0)
             for k in [k for k, call in self._polls.items() if call in ready]:
@@ -214,7 +217,7 @@ class RemoteSource:
     def _set_down(self, shard: int) -> None:
         if shard not in self._down:
             self.num_failures += 1
-            self._next_poll_s = time.monotonic() + self._config.retry_interval_s
+            self._next_poll_s = time.monotonic() + RETRY_INTERVAL_S
         self._down.add(shard)
         self._masses[shard] = 0.0
         self._plan = None

@@ -76,11 +76,6 @@ class TransitionSchema:
         """Numbers in a record and the observation behind it."""
         return self.width + self.latent_size
 
-    @property
-    def row_bytes(self) -> int:
-        """Bytes that a row's payload takes."""
-        return 4 * self.width
-
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 

@@ -189,12 +189,9 @@ def route(segments: Segments, num_shards: int) -> dict[int, Segments]:
     return {int(k): segments.select(shard == k) for k in np.unique(shard)}
 
 
-def rows_per_shard(schema: TransitionSchema, config: ReplayConfig) -> int:
-    """The rows that one shard has for each source: its part of the capacity, in transitions or in bytes."""
-    rows = -(-config.capacity // config.num_shards)
-    if config.capacity_bytes is not None:
-        rows = min(rows, config.capacity_bytes // config.num_shards // len(SOURCES) // schema.row_bytes)
-    return max(rows, 2)
+def rows_per_shard(config: ReplayConfig) -> int:
+    """The rows that one shard has for each source: its part of the capacity."""
+    return max(-(-config.capacity // config.num_shards), 2)
 
 
 def transition_keys(

@@ -115,8 +115,7 @@ def every_episode(
 ) -> tuple[Iterable[Trajectories], Iterable[Trajectories]]:
     """All real training episodes and all synthetic ones of a run, batch by batch; of more than the replay shards have
     room for, an even share: whatever were inserted last would push the rest out."""
-    schema = schema_of(real, runs_of(config)[0])
-    room = rows_per_shard(schema, config.replay) * config.replay.num_shards
+    room = rows_per_shard(config.replay) * config.replay.num_shards
     found = []
     for folder, splits in ((store.folder("latents"), ("train",)), (store.folder("synthetic"), ())):
         rows = int((lengths_of(folder, splits) + 1).sum())

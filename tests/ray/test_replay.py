@@ -40,7 +40,7 @@ def clients():
     started: list[ReplayClient] = []
 
     def start(folder=None, **settings) -> ReplayClient:
-        defaults = {"capacity": 6000, "retry_interval_s": 0.1, "call_timeout_s": 120.0}
+        defaults = {"capacity": 6000}
         started.append(ReplayClient.start(SCHEMA, ReplayConfig(**(defaults | settings)), folder))
         return started[-1]
 

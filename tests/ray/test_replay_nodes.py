@@ -21,7 +21,7 @@ cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_
 ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
 second = cluster.add_node(num_cpus=1)
 cluster.wait_for_nodes()
-config = ReplayConfig(capacity=6000, num_shards=2, shard_cpus=0.5, retry_interval_s=0.2, call_timeout_s=120)
+config = ReplayConfig(capacity=6000, num_shards=2, shard_cpus=0.5)
 client = ReplayClient.start(SCHEMA, config, sys.argv[1])
 fill(client)
 before = client.status()
