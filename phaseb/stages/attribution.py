@@ -136,7 +136,7 @@ def _left_out(
     def kept(data: Trajectories, origins: Sequence[str]) -> Trajectories:
         return data.select(np.array([brick_of.get(origin) != name for origin in origins], dtype=bool))
 
-    every_real, made = every_episode(config, store, train)
+    every_real, made = every_episode(config, store)
     every_made = (kept(part, part.lineage["start_episode"]) for part in made)
     left = kept(train, train.ids)
     alone = config.model_copy(update={"arms": config.arms.model_copy(update={"names": (arm,)})})

@@ -95,7 +95,7 @@ class ArmsLearner(SACLearner):
 def work(context: StageContext) -> dict[str, Any]:
     config, store = context.config, context.store
     real = fit_sample(config, store, "train")
-    parts, ahead = every_episode(config, store, real), context.ahead.reference("transitions")
+    parts, ahead = every_episode(config, store), context.ahead.reference("transitions")
     return train_arms(context, store.folder("policy"), real, *parts, ahead)
 
 
@@ -110,9 +110,7 @@ def needs_transitions(config: Config) -> bool:
     return FOLLOWING_ARM in config.arms.names and plan.enabled and plan.model == "transitions"
 
 
-def every_episode(
-    config: Config, store: Store, real: Trajectories
-) -> tuple[Iterable[Trajectories], Iterable[Trajectories]]:
+def every_episode(config: Config, store: Store) -> tuple[Iterable[Trajectories], Iterable[Trajectories]]:
     """All real training episodes and all synthetic ones of a run, batch by batch; of more than the replay shards have
     room for, an even share: whatever were inserted last would push the rest out."""
     room = rows_per_shard(config.replay) * config.replay.num_shards

@@ -84,7 +84,7 @@ def test_merging_keeps_what_is_not_changed(base, change):
         ("wrld_model.num_steps=3", "world_model.num_steps"),
         ("policy.offlin.cql_weight=1", "policy.offline.cql_weight"),
         ("seed=3", "run.seed"),
-        ("episode_rouns=3", "judge.episode_rounds"),
+        ("num_permutatons=3", "judge.num_permutations"),
     ],
 )
 def test_an_unknown_key_is_told_with_the_whole_path_of_the_nearest(word, suggestion):

@@ -60,9 +60,9 @@ def test_more_than_the_replay_holds_is_thinned_evenly_not_pushed_out(tmp_path: P
     write_trajectories(store.folder("latents"), real, 5)
     write_trajectories(store.folder("synthetic"), made_of(real), 5)
     roomy, tight = (Config.model_validate({"replay": {"capacity": size}}) for size in (400, 100))
-    whole = [sum(map(len, stream)) for stream in every_episode(roomy, store, real)]
+    whole = [sum(map(len, stream)) for stream in every_episode(roomy, store)]
     assert whole == [60, 60]
-    (part,), _ = ([*stream] for stream in every_episode(tight, store, real))
+    (part,), _ = ([*stream] for stream in every_episode(tight, store))
     assert 10 <= len(part) <= 30  # about 20 of 60 have room
     assert np.ptp([int(name[1:]) for name in part.ids]) > 40
 
