@@ -81,7 +81,7 @@ def judge_rung(name: str, pairs: Pairs, config: JudgeConfig, seed: int) -> Judge
 
 
 def summarise(results: Mapping[str, JudgeResult], config: JudgeConfig) -> Ladder:
-    """Name the first rung that jumps: its worst judge exceeds every rung before it by `judge.jump_auc`, and chance.
+    """Name the first rung that jumps: its worst judge exceeds every rung before it by JUMP_AUC, and chance.
 
     A floor compares real with real: it cannot leak, it only raises what counts as a jump above it. Rungs that stand
     aside do neither.
