@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from phaseb import __version__
-from phaseb.config.registry import JOBS
+from phaseb.config.registry import JOBS, STAGES_MODULE
 from phaseb.errors import ConfigError, PhasebError
 from phaseb.runtime import signals
 
@@ -36,9 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PhasebError as error:
         return _fail(error, str(error), error.exit_code, arguments.debug)
     except KeyboardInterrupt:
-        how = "told to leave" if signals.given() else "interrupted"
+        how = "stopped" if signals.shutdown_requested() else "interrupted"
         print(f"phaseb: {how}; run the same command again to go on", file=sys.stderr)
-        return signals.EXIT_CODE if signals.given() else 130
+        return signals.EXIT_CODE if signals.shutdown_requested() else 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -130,7 +130,10 @@ def _run_job(arguments: argparse.Namespace, words: list[str]) -> int:
     module = importlib.import_module(JOBS[arguments.command][0])
     stages = module.STAGE_NAMES if arguments.command == "run" else ()
     with Console(config, arguments.json, stages) as console:
-        result = module.run(config, callbacks=[console])
+        if module.__name__ == STAGES_MODULE and arguments.command != "run":
+            result = module.run_job(arguments.command, config, [console])
+        else:
+            result = module.run(config, [console])
         console.conclude(result)
     return 0
 

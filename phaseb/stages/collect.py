@@ -25,15 +25,14 @@ from phaseb.episodes.sources import fingerprints
 from phaseb.episodes.splits import choose_splits, require_steps
 from phaseb.episodes.state_columns import check_order
 from phaseb.errors import DataError
-from phaseb.pipeline.result import Callback, RunResult
-from phaseb.pipeline.stage import Stage, StageContext
+from phaseb.pipeline.stage import StageContext
 from phaseb.runtime import logs
 from phaseb.runtime.ray_tasks import get_result
 from phaseb.runtime.storage import Store
 from phaseb.stages.dataset_stats import Bounds, Census
 
 
-def work(context: StageContext) -> dict[str, Any]:
+def execute(context: StageContext) -> dict[str, Any]:
     config, store = context.config, context.store
     inventory: Inventory | None = None
     if config.episodes.source in COLLECTED:
@@ -175,10 +174,3 @@ def _ranges(low: NDArray[np.float32], high: NDArray[np.float32]) -> str:
 def _files(config: Config) -> str | None:
     """What the imported files are, so that other files at the same path are imported anew."""
     return fingerprints(config.episodes) or None
-
-
-STAGE = Stage("collect", ("episodes", "environment"), (), ("episodes",), work, outside=_files)
-
-
-def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
-    return STAGE.run_alone(config, callbacks)
