@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from phaseb.config.data import IMPORTED, EpisodesConfig
 from phaseb.config.load import load_config, nearest
-from phaseb.config.registry import JOBS, READERS
+from phaseb.config.registry import JOBS, READERS, STAGES_MODULE
 from phaseb.dynamics.custom import WorldModels, load_world_model
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.shards import read_trajectories
@@ -67,6 +67,8 @@ def run(config: str | Path | None = None, *settings: str, job: str = "run", call
     resolved = load_config(config, settings)
     module = importlib.import_module(JOBS[job][0])
     with contextlib.nullcontext() if job in READERS else run_lock(resolved.run.dir):
+        if module.__name__ == STAGES_MODULE and job != "run":
+            return module.run_job(job, resolved, callbacks)  # type: ignore[no-any-return]
         result: RunResult = module.run(resolved, callbacks=callbacks)
     return result
 

@@ -15,7 +15,9 @@ import yaml
 PROGRAM = str(Path(sys.executable).with_name("phaseb"))
 PATIENCE_S = 540
 
-STAGES = ("collect", "encode", "bricks", "world-model", "synthesize", "trust", "judge", "policy", "evaluate")
+STAGES = (
+    "collect", "encode", "world-model", "negatives", "bricks", "synthesize", "trust", "policy", "judge", "evaluate",
+)  # fmt: skip
 
 TINY: dict[str, Any] = {
     "episodes": {"num_train": 10, "num_dev": 4, "num_test": 12, "rows_per_shard": 32},

@@ -60,11 +60,6 @@ class AugmentationConfig(Section):
     first_step: int = Field(
         0, ge=0, description="learner step of the first generation, or the end of cloning if that is later"
     )
-    asynchronous: bool = Field(
-        False,
-        description="make rollouts in a thread while the learner goes on: they come in a refresh late, or at the next "
-        "that finds them made, and a run equals its repetition within the spread of seeds only, no longer to the bit",
-    )
     starts: int = Field(500, ge=1, description="real states that each generation branches from, a run")
     horizon: int = Field(8, ge=1, description="most steps of a rollout")
     cut_quantile: float = Field(

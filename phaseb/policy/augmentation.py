@@ -98,9 +98,9 @@ class BranchedRollouts:
         """One generation of rollouts under the policies as they are; the oldest beyond `keep_generations` go."""
         return self.put(self.make(step, actors)) if self.horizon else {"horizon": 0.0}
 
-    def make(self, step: int, actors: Sequence[Actor], mark: str = "") -> Generation:
-        """Rollouts of every run that wants them, drawn by `step`; `mark` ends their names. Changes nothing here."""
-        return {run: self._branch(run, step, actors[run], mark) for run in self.runs}
+    def make(self, step: int, actors: Sequence[Actor]) -> Generation:
+        """Rollouts of every run that wants them, drawn by `step`. Changes nothing here."""
+        return {run: self._branch(run, step, actors[run]) for run in self.runs}
 
     def put(self, made: Generation) -> dict[str, float]:
         """Hand a generation to the sink, take the oldest out of it, and tell what it is like."""
@@ -119,12 +119,7 @@ class BranchedRollouts:
             metrics[f"mean_weight/{name}"] = float(weights[rollouts.mask].mean()) if len(rollouts) else 0.0
         return metrics
 
-    @property
-    def num_kept(self) -> int:
-        """Generations that are in use."""
-        return len(self._kept)
-
-    def _branch(self, run: int, step: int, actor: Actor, mark: str) -> Trajectories:
+    def _branch(self, run: int, step: int, actor: Actor) -> Trajectories:
         own = self.specs[run].drawn(self.seed)
         g = numpy_generator(own, "branch", step)
         episodes, steps = np.nonzero(self.real.mask)
@@ -137,7 +132,7 @@ class BranchedRollouts:
 
         rolled = self.imagine(starts, act, self.horizon, torch_generator(own, "branch model", step))
         names = tuple(self.real.ids[e] for e in episodes[chosen])
-        return self._gated(rolled, names, steps[chosen], f"{self.specs[run].name}/{step}{mark}")
+        return self._gated(rolled, names, steps[chosen], f"{self.specs[run].name}/{step}")
 
     def _gated(
         self, rolled: Imagined, starts: Sequence[str], steps: NDArray[np.int64], name: str

@@ -22,8 +22,7 @@ from phaseb.episodes.resolution import spread_of
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
 from phaseb.latents.model import EncoderBundle
-from phaseb.pipeline.result import Callback, RunResult
-from phaseb.pipeline.stage import Stage, StageContext
+from phaseb.pipeline.stage import StageContext
 from phaseb.policy.actor import Actor
 from phaseb.policy.evaluation import Row, aggregate
 from phaseb.policy.fqe import fitted_q_evaluation
@@ -47,7 +46,7 @@ NUM_NEIGHBOURS = 5
 FOLDER = "worth"
 
 
-def work(context: StageContext) -> dict[str, Any]:
+def execute(context: StageContext) -> dict[str, Any]:
     config, store = context.config, context.store
     manifest = store.read_json("bricks", "manifest.json")
     arm = str(store.read_json("promotion.json")["shipped"])
@@ -200,13 +199,3 @@ def _operators(train: Trajectories, rows: NDArray[np.bool_]) -> dict[str, int]:
 def _economics(manifest: Mapping[str, Any], name: str) -> dict[str, Any]:
     brick = next(b for b in manifest["bricks"] if b["id"] == name)
     return {key: value["value"] for key, value in brick["economics"].items()}
-
-
-STAGE = Stage(
-    "worth", ("worth", "environment", "evaluation", "valuation", "memory"),
-    ("collect", "encode", "bricks", "world-model", "trust", "policy", "evaluate"), (FOLDER,), work,
-)  # fmt: skip
-
-
-def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
-    return STAGE.run_alone(config, callbacks)

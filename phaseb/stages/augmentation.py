@@ -14,7 +14,6 @@ from phaseb.dynamics.gp.model import TransitionModel
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.nn.data_parallel import LearnerContext
 from phaseb.policy.actor import Actor
-from phaseb.policy.async_augmentation import RolloutsBeside
 from phaseb.policy.augmentation import BranchedRollouts
 from phaseb.policy.batches import RunSpec
 from phaseb.policy.skill import SKILL_TOLERANCE, Forecasts, Imagine, followed_steps
@@ -58,7 +57,7 @@ class ReplaySink:
 class FollowingRollouts:
     """The learner's hook on any number of workers: the first makes the rollouts, all wait until they are there."""
 
-    def __init__(self, inner: BranchedRollouts | RolloutsBeside, source: Any, context: LearnerContext) -> None:
+    def __init__(self, inner: BranchedRollouts, source: Any, context: LearnerContext) -> None:
         self._inner, self._source, self._context = inner, source, context
         self.followed = inner.followed
 
@@ -113,7 +112,7 @@ def following(
         config, imagine, real, specs, (FOLLOWING_ARM,), weigh, ReplaySink(replay, specs), context.seed, digest,
         held_out,
     )  # fmt: skip
-    return FollowingRollouts(RolloutsBeside(inner) if config.asynchronous else inner, source, context)
+    return FollowingRollouts(inner, source, context)
 
 
 def foreseen(config: AugmentationConfig, imagine: Imagine, held_out: Trajectories, stored: Trajectories,

@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,20 +20,19 @@ from phaseb.dynamics.gru_ensemble.scheduled_learner import ChangingLearner
 from phaseb.dynamics.statistics import latent_statistics, open_loop_rmse
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.nn.data_parallel import LearnerContext
-from phaseb.pipeline.result import Callback, RunResult
-from phaseb.pipeline.stage import Stage, StageContext
+from phaseb.pipeline.stage import StageContext
 from phaseb.runtime.metrics import write_metrics
 from phaseb.runtime.ray_tasks import get_result
 from phaseb.runtime.seeding import torch_generator
 from phaseb.runtime.storage import Store
-from phaseb.stages.reuse import reused, take_world_model
+from phaseb.stages.reuse import take_world_model
 from phaseb.stages.sample import fit_sample
 from phaseb.stages.splits import critic_episodes, has_critic
 from phaseb.training.fit import fit
 from phaseb.trust.discriminator import Critic
 
 
-def work(context: StageContext) -> dict[str, Any]:
+def execute(context: StageContext) -> dict[str, Any]:
     config, store = context.config, context.store
     data = fit_sample(config, store, "train", "dev")
     start = time.monotonic()
@@ -52,6 +51,9 @@ def _trained(context: StageContext, data: Trajectories) -> WorldModelBundle:
     """The built-in ensemble, trained on Ray Train's workers."""
     config, store = context.config, context.store
     factory = _factory(config, data)
+    processes = None
+    if has_landings(config.world_model):  # needs no network: fitted beside the training
+        processes = ray.remote(num_cpus=config.resources.cpus_per_task)(landing_processes).remote(config, store)
     result = fit(
         factory, data, seed=config.run.seed, key=context.key, store=store.folder("world_model", "progress"),
         training=config.training, resources=config.resources, name="world-model", on_progress=context.progress,
@@ -59,22 +61,16 @@ def _trained(context: StageContext, data: Trajectories) -> WorldModelBundle:
     learner = factory(data, LearnerContext(config.run.seed))
     learner.load_state_dict(result.state)
     write_metrics(store.folder("world_model"), "metrics.parquet", result.rows)
-    processes = context.ahead.result("landings")
     if processes is not None:
-        learner.take_processes(processes)
+        learner.take_processes(get_result(processes))
     return learner.bundle()
 
 
 def landing_processes(config: Config, store: Store) -> Processes:
     """The part of the world model that follows from the latents alone."""
+    torch.set_num_threads(1)
     data = fit_sample(config, store, "train", "dev")
     return _factory(config, data)(data, LearnerContext(config.run.seed)).landing_processes()
-
-
-def needs_landings(config: Config) -> bool:
-    """Whether the stage will ask for them."""
-    built_in = config.world_model.model == BUILT_IN and not config.reuse.world_model
-    return built_in and has_landings(config.world_model)
 
 
 def _factory(config: Config, data: Trajectories) -> Callable[..., WorldModelLearner | ChangingLearner]:
@@ -118,11 +114,3 @@ def open_loop_quality(bundle: WorldModels, held_out: Trajectories, horizon: int,
         **latent_statistics(real.z[:, 1:], imagined[:, 1:]),
         f"rmse_{horizon}": float(np.asarray(open_loop_rmse(real.z[:, 1:], mean[:, 1:]))[-1]),
     }
-
-
-STAGE = Stage("world-model", ("world_model", "trust", "synthesis", "memory"), ("encode",), ("world_model",), work,
-              outside=reused("world_model"))  # fmt: skip
-
-
-def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
-    return STAGE.run_alone(config, callbacks)

@@ -1,12 +1,10 @@
 """Train the gate on other generators' rollouts, then trust, weigh and cut every synthetic transition."""
 
 import functools
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import ray
 import torch
 
 from phaseb.config.dynamics import ActionSources
@@ -14,20 +12,18 @@ from phaseb.config.root import Config
 from phaseb.config.trust import TrustConfig
 from phaseb.dynamics.custom import load_world_model
 from phaseb.dynamics.statistics import within_bounds
-from phaseb.episodes.shards import read_trajectories, write_trajectories
+from phaseb.episodes.shards import read_trajectories
 from phaseb.episodes.streaming import batches, lengths_of, thin
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.nn.data_parallel import LearnerContext
-from phaseb.pipeline.result import Callback, RunResult
-from phaseb.pipeline.stage import Stage, StageContext
+from phaseb.pipeline.stage import StageContext
 from phaseb.runtime.metrics import write_metrics
-from phaseb.runtime.ray_tasks import get_result
 from phaseb.runtime.seeding import derive_seed, torch_generator
 from phaseb.runtime.storage import Store
 from phaseb.stages.latent_actions import followed_codes
 from phaseb.stages.map_shards import over_shards
-from phaseb.stages.negatives import other_rollouts
-from phaseb.stages.reuse import reused, take_trust
+from phaseb.stages.negatives import FOLDER
+from phaseb.stages.reuse import take_trust
 from phaseb.stages.sample import fit_sample
 from phaseb.stages.splits import gate_episodes
 from phaseb.stages.synthesize import make_plan, roll_out
@@ -58,18 +54,19 @@ class ScoreShard:
         return self._bundle.score(made, self._reference)
 
 
-def work(context: StageContext) -> dict[str, Any]:
+def execute(context: StageContext) -> dict[str, Any]:
     config, store = context.config, context.store
     latents = fit_sample(config, store, "train", "dev")
     train = latents.split("train").at_least(config.synthesis.horizon)
+    negatives = read_trajectories(store.folder(FOLDER))
     if config.reuse.trust:
         take_trust(config, store)
         bundle = TrustBundle.load(store.folder("trust"))
     else:
-        bundle = _trained(context, train, gate_side(config, latents.split("train")))
+        bundle = _trained(context, TrustData(gate_side(config, latents.split("train")), negatives))
     reference = uncertainty_reference(store, latents.split("dev"), config)
     over_shards(context, "rollouts/made", "synthetic", ScoreShard, (store.folder("trust"), reference))
-    numbers = _numbers(bundle, _negatives(context, train), config) | synthetic_numbers(store, train, config)
+    numbers = _numbers(bundle, negatives, config) | synthetic_numbers(store, train, config)
     return numbers | pass_rates(bundle, store, latents, config)
 
 
@@ -81,10 +78,8 @@ def gate_side(config: Config, train: Trajectories) -> Trajectories:
     return thin(own, config.memory.gate_episodes, config.run.seed)
 
 
-def _trained(context: StageContext, train: Trajectories, own: Trajectories) -> TrustBundle:
+def _trained(context: StageContext, data: TrustData) -> TrustBundle:
     config, store = context.config, context.store
-    negatives = _negatives(context, train)
-    data = TrustData(own, negatives)
     seed = derive_seed(config.run.seed, "trust")
     factory = functools.partial(_make_learner, config.trust)
     result = fit(
@@ -133,23 +128,6 @@ def pass_rates(bundle: TrustBundle, store: Store, latents: Trajectories, config:
     return rates
 
 
-def _negatives(context: StageContext, train: Trajectories) -> Trajectories:
-    """Rollouts of other generators, made in a Ray task; kept, so that a resumed stage does not make them again."""
-    kept = context.store.folder("trust", "negatives")
-    if not kept.names(suffix=".parquet"):
-        made = context.ahead.result("negatives")
-        if made is None:
-            task = ray.remote(num_cpus=context.config.resources.cpus_per_task)(other_rollouts)
-            made = get_result(task.remote(context.config, train))
-        write_trajectories(kept, made)
-    return read_trajectories(kept)
-
-
-def negatives(config: Config, store: Store) -> Trajectories:
-    """The same rollouts, as soon as there are latents."""
-    return other_rollouts(config, fit_sample(config, store, "train").at_least(config.synthesis.horizon))
-
-
 def _make_learner(config: TrustConfig, data: TrustData, context: LearnerContext) -> TrustLearner:
     return make_learner(config, data.real, data.negatives, context)
 
@@ -185,13 +163,3 @@ def synthetic_numbers(store: Store, train: Trajectories, config: Config) -> dict
 
 def _models(made: Trajectories) -> tuple[str, ...]:
     return made.lineage["model"]
-
-
-STAGE = Stage(
-    "trust", ("trust", "generators", "synthesis", "memory"), ("encode", "world-model", "synthesize"),
-    ("trust", "synthetic"), work, outside=reused("trust"),
-)  # fmt: skip
-
-
-def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
-    return STAGE.run_alone(config, callbacks)

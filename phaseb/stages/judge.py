@@ -29,8 +29,7 @@ from phaseb.episodes.streaming import sample_trajectories
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
 from phaseb.latents.model import EncoderBundle
-from phaseb.pipeline.result import Callback, RunResult
-from phaseb.pipeline.stage import Stage, StageContext
+from phaseb.pipeline.stage import StageContext
 from phaseb.runtime.checkpoint import checkpoint_digest
 from phaseb.runtime.ray_tasks import get_result
 from phaseb.runtime.seeding import torch_generator
@@ -44,25 +43,15 @@ NOISE_SIGMA = 0.2
 """The noise level that judge_auc_noise is reported at; the last of judge.sigmas where it is not among them."""
 
 Floats = NDArray[np.floating]
-Begin = Callable[[str, Pairs, JudgeConfig, int], Callable[[], JudgeResult]]
-"""Begins to judge a rung; what it gives waits for the result."""
-Report = Callable[[dict[str, float]], None]
 
 
-def work(context: StageContext) -> dict[str, Any]:
-    told = context.ahead.result("judge") or _judged(
-        context.config, context.store, functools.partial(_begin, context.config), context.progress
-    )
-    context.store.write_json(told, "judges.json")
-    return dict(told["numbers"])
+def execute(context: StageContext) -> dict[str, Any]:
+    """Judge every rung in a Ray task of its own.
 
-
-def judged(config: Config, store: Store) -> dict[str, Any]:
-    """What the stage writes, rung after rung in this process, as soon as there is a world model."""
-    return _judged(config, store, lambda *rung: functools.partial(_judge_one, *rung), lambda metrics: None)
-
-
-def _judged(config: Config, store: Store, begin: Begin, progress: Report) -> dict[str, Any]:
+    Raises:
+        DataError: where there are too few sealed test episodes.
+    """
+    config, store = context.config, context.store
     horizon, seed = config.synthesis.horizon, config.run.seed
     most = max(config.memory.fit_episodes, config.judge.num_pairs)
     latents = sample_trajectories(store.folder("latents"), ("train", "test"), most, seed)
@@ -76,7 +65,8 @@ def _judged(config: Config, store: Store, begin: Begin, progress: Report) -> dic
         model_rungs(bundle, test, judge_config, horizon, seed, codes, plan.groups),
         _encoder_rungs(config, store, whole.ids, plan, test),
     ):
-        waiting |= {n: begin(n, pairs, judge_config, seed) for n, pairs in rungs.items() if n in judge_config.rungs}
+        rungs = {name: pairs for name, pairs in rungs.items() if name in judge_config.rungs}
+        waiting |= {name: _begin(config, name, pairs, judge_config, seed) for name, pairs in rungs.items()}
     train = latents.split("train")
     train = plan_windows(train.lengths, horizon, config.judge.num_folds, most).cut(train)
     numbers = open_loop_numbers(bundle, test, train, horizon, seed, codes)  # meanwhile
@@ -84,7 +74,7 @@ def _judged(config: Config, store: Store, begin: Begin, progress: Report) -> dic
     for name in judge_config.rungs:
         if name in waiting:
             results[name] = waiting[name]()
-            progress({"rungs": float(len(results)), "of": float(len(waiting))})
+            context.progress({"rungs": float(len(results)), "of": float(len(waiting))})
     ladder = summarise(results, judge_config)
     top = ladder.results[str(horizon)]
     sigmas = judge_config.sigmas
@@ -92,12 +82,14 @@ def _judged(config: Config, store: Store, begin: Begin, progress: Report) -> dic
     headline = {"judge_auc": top.worst(sigmas[0]).auc, "judge_auc_noise": top.worst(noise).auc,
                 "judge_family": top.worst(sigmas[0]).family, "judge_null_95": top.null_95[sigmas[0]],
                 "judge_noise_sigma": noise}  # fmt: skip
-    return {
+    judged = {
         "numbers": headline | numbers["numbers"], "ladder": _told(ladder, plan), "num_pairs": len(test),
         "windows": plan.to_json(), "horizon": horizon, "rmse_by_step": numbers["rmse_by_step"],
         "survival": numbers["survival"],
         "world_model": checkpoint_digest(store.folder("world_model")),
     }  # fmt: skip
+    store.write_json(judged, "judges.json")
+    return dict(judged["numbers"])
 
 
 def windows_of(config: Config, lengths: NDArray[np.integer]) -> WindowPlan:
@@ -220,10 +212,3 @@ def _rungs_of(config: JudgeConfig, plan: WindowPlan) -> JudgeConfig:
 def _told(ladder: Ladder, plan: WindowPlan) -> dict[str, Any]:
     told = ladder.as_dict()
     return told | {"sentence": " ".join(filter(None, [told["sentence"], plan.sentence()]))}
-
-
-STAGE = Stage("judge", ("judge", "synthesis", "memory"), ("collect", "encode", "world-model"), ("judges.json",), work)
-
-
-def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
-    return STAGE.run_alone(config, callbacks)

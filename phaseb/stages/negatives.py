@@ -4,19 +4,34 @@ A gate that learned from the very model it gates would only tell that model's si
 """
 
 from dataclasses import replace
-
-import torch
+from typing import Any
 
 from phaseb.config.dynamics import BUILT_IN, WorldModelConfig
 from phaseb.config.root import Config
 from phaseb.dynamics.gru_ensemble.learner import make_learner
+from phaseb.episodes.shards import write_trajectories
 from phaseb.episodes.trajectories import Trajectories, concatenate
 from phaseb.nn.data_parallel import LearnerContext
+from phaseb.pipeline.stage import StageContext
 from phaseb.runtime.seeding import derive_seed, torch_generator
+from phaseb.stages.reuse import take_negatives
+from phaseb.stages.sample import fit_sample
 from phaseb.stages.synthesize import make_plan, roll_out
 
+FOLDER = "negatives"
 SNAPSHOTS = (0.05, 0.2, 0.5, 1.0)
 """Shares of its training at which rollouts are made."""
+
+
+def execute(context: StageContext) -> dict[str, Any]:
+    """Make the gate's negatives, or take over those of the run whose gate is taken over."""
+    config, store = context.config, context.store
+    if config.reuse.trust:
+        made = take_negatives(config, store)
+    else:
+        made = other_rollouts(config, fit_sample(config, store, "train").at_least(config.synthesis.horizon))
+    write_trajectories(store.folder(FOLDER), made)
+    return {"episodes": len(made)}
 
 
 def report_model(config: WorldModelConfig, num_steps: int) -> WorldModelConfig:
@@ -39,7 +54,6 @@ def report_model(config: WorldModelConfig, num_steps: int) -> WorldModelConfig:
 
 def other_rollouts(config: Config, train: Trajectories) -> Trajectories:
     """Rollouts of the report's model at several moments of its training; `lineage["model"]` says which."""
-    torch.set_num_threads(1)
     plan, seed = config.generators, derive_seed(config.run.seed, "generators")
     recipe = report_model(config.world_model, plan.num_steps)
     learner = make_learner(recipe, train, LearnerContext(seed), None)

@@ -1,28 +1,18 @@
 """Take trained parts over from another run: their digests stay, and nothing is trained."""
 
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 from phaseb.config.root import Config
 from phaseb.dynamics.custom import WorldModels, load_world_model
 from phaseb.episodes.actions import read_action_scale
-from phaseb.episodes.shards import read_trajectories, write_trajectories
+from phaseb.episodes.shards import read_trajectories
+from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import ConfigError, DataError
 from phaseb.latents.model import EncoderBundle
 from phaseb.runtime.checkpoint import checkpoint_digest, copy_checkpoint
 from phaseb.runtime.storage import Store
 
 Part = Literal["encoder", "world_model", "trust"]
-
-
-def reused(part: Part) -> Callable[[Config], Any]:
-    """What a stage that may take `part` over depends on beyond its config: the digest of what it takes."""
-
-    def outside(config: Config) -> str | None:
-        path = getattr(config.reuse, part)
-        return checkpoint_digest(_source(path, part)) if path else None
-
-    return outside
 
 
 def take_encoder(config: Config, store: Store) -> EncoderBundle:
@@ -39,12 +29,17 @@ def take_world_model(config: Config, store: Store) -> WorldModels:
 
 
 def take_trust(config: Config, store: Store) -> None:
-    """The gate of another run, with what it learned bad rollouts from, copied into this one."""
+    """The gate of another run, copied into this one."""
     _check_latents(config.reuse.trust, "trust", store)
     source, target = _source(config.reuse.trust, "trust"), store.folder("trust")
     copy_checkpoint(source, target)
     target.write_json(source.read_json("analysis.json"), "analysis.json")
-    write_trajectories(target.folder("negatives"), read_trajectories(source.folder("negatives")))
+
+
+def take_negatives(config: Config, store: Store) -> Trajectories:
+    """The rollouts that the gate of another run learned from."""
+    _check_latents(config.reuse.trust, "trust", store)
+    return read_trajectories(Store.at(config.reuse.trust).folder("negatives"))
 
 
 def _source(path: str, part: Part) -> Store:

@@ -1,6 +1,5 @@
 """Roll the world model out from real starts: a plan of (start, actions) in shards, rolled out by actors."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,15 +8,13 @@ import torch
 from numpy.typing import NDArray
 
 from phaseb.config.dynamics import SynthesisConfig
-from phaseb.config.root import Config
 from phaseb.dynamics.custom import WorldModels, load_world_model
 from phaseb.dynamics.gru_ensemble.model import Policy
 from phaseb.episodes.shards import clear_shards, shard_name, write_shard
 from phaseb.episodes.streaming import lengths_of
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
-from phaseb.pipeline.result import Callback, RunResult
-from phaseb.pipeline.stage import Stage, StageContext
+from phaseb.pipeline.stage import StageContext
 from phaseb.runtime.checkpoint import checkpoint_digest
 from phaseb.runtime.seeding import numpy_generator, torch_generator
 from phaseb.runtime.storage import Store
@@ -47,7 +44,7 @@ class RollOut:
         return roll_out(self._bundle, plan, self._digest, torch_generator(self._seed, "synthesize", plan.ids[0]), codes)
 
 
-def work(context: StageContext) -> dict[str, Any]:
+def execute(context: StageContext) -> dict[str, Any]:
     config, store = context.config, context.store
     train = fit_sample(config, store, "train", min_steps=config.synthesis.horizon)
     write_plan(store.folder("rollouts", "plan"), train, config.synthesis, config.run.seed)
@@ -136,11 +133,3 @@ def _correlated_noise(rng: np.random.Generator, shape: tuple[int, ...], config: 
     for t in range(1, shape[1]):
         noise[:, t] = rho * noise[:, t - 1] + np.sqrt(1 - rho**2) * fresh[:, t]
     return config.perturbation * noise
-
-
-STAGE = Stage("synthesize", ("synthesis", "memory"), ("encode", "world-model"), ("rollouts/plan", "rollouts/made"),
-              work)  # fmt: skip
-
-
-def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
-    return STAGE.run_alone(config, callbacks)

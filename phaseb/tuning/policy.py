@@ -13,6 +13,7 @@ from phaseb.episodes.shards import read_trajectories
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.latents.model import EncoderBundle
 from phaseb.nn.data_parallel import LearnerContext
+from phaseb.pipeline.graph import run_graph
 from phaseb.pipeline.result import Callback
 from phaseb.policy.actor import Actor
 from phaseb.policy.behavior_metrics import action_mse
@@ -26,6 +27,8 @@ from phaseb.stages.registry import STAGES
 FIRST_SEED = 3_000_000
 """Physics episodes of a search: none that collecting, promoting or reporting uses."""
 NUM_EPISODES = 40
+UNREAD = ("bricks", "judge", "policy", "evaluate")
+"""Stages whose outputs a search of the policy does not read."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +61,7 @@ class PolicyObjective:
         }
 
     def prepare(self, config: Config, callbacks: Sequence[Callback]) -> PolicyInputs:
-        for stage in STAGES:
-            if stage.name == "policy":
-                break
-            if stage.name not in ("bricks", "judge"):  # nothing of theirs is read here
-                stage.run(config, callbacks)
+        run_graph([stage for stage in STAGES if stage.name not in UNREAD], config, callbacks)
         store = Store.at(config.run.dir)
         latents = read_trajectories(store.folder("latents"), ("train", "dev"))
         reference = uncertainty_reference(store, latents.split("dev"), config)

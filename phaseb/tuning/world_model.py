@@ -15,11 +15,12 @@ from phaseb.episodes.shards import read_trajectories
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import ConfigError, DataError
 from phaseb.nn.data_parallel import LearnerContext
+from phaseb.pipeline.graph import run_graph
 from phaseb.pipeline.result import Callback
 from phaseb.runtime.seeding import torch_generator
 from phaseb.runtime.storage import Store
-from phaseb.stages import collect, encode
 from phaseb.stages.dynamics import learner_with_critic
+from phaseb.stages.registry import STAGES
 from phaseb.stages.splits import critic_episodes
 from phaseb.trust.two_sample import judge
 
@@ -49,8 +50,7 @@ class WorldModelObjective:
         }
 
     def prepare(self, config: Config, callbacks: Sequence[Callback]) -> Trajectories:
-        collect.STAGE.run(config, callbacks)
-        encode.STAGE.run(config, callbacks)
+        run_graph([stage for stage in STAGES if stage.name in ("collect", "encode")], config, callbacks)
         latents = Store.at(config.run.dir).folder("latents")
         # One split after the other: trials then read each where it lies, in memory that all of a node share.
         data = read_trajectories(latents, ("train", "dev", "test")).by_split("train", "dev", "test")

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from program import STAGES, TINY, agree, leftovers, lineage, phaseb, strict_json, write_config
+from program import STAGES, agree, leftovers, lineage, phaseb, strict_json, write_config
 
 from phaseb.episodes.shards import read_trajectories
-from phaseb.pipeline.ahead import FEW_STEPS
 from phaseb.runtime.checkpoint import load_checkpoint
 from phaseb.runtime.storage import Store
 
@@ -109,15 +108,13 @@ def test_a_second_run_has_nothing_to_do_and_shows_tables(finished):
 
 
 @pytest.mark.nightly
-def test_workers_processes_beside_them_and_head_starts_make_what_one_process_makes(tmp_path):
-    folders = []
-    for name, resources in (("alone", {}), ("spread", {"num_workers": 1, "num_tasks": 2})):
-        folders.append(tmp_path / name)
-        long_enough = {name: {**TINY[name], "num_steps": FEW_STEPS} for name in ("world_model", "trust", "policy")}
-        config = write_config(tmp_path, name, run={"dir": str(folders[-1])}, resources=resources, **long_enough)
-        told = phaseb("run", "--config", config, cwd=tmp_path)
-        assert told.returncode == 0, told.stderr
-        assert_progress_alone(told.stderr)
+@pytest.mark.parametrize("resources", [{"num_tasks": 2}, {"num_tasks": 2, "num_workers": 1}])
+def test_stages_and_policies_beside_each_other_make_what_one_after_another_makes(finished, tmp_path, resources):
+    config = write_config(tmp_path, run={"dir": str(tmp_path / "spread")}, resources=resources)
+    told = phaseb("run", "--config", config, cwd=tmp_path)
+    assert told.returncode == 0, told.stderr
+    assert_progress_alone(told.stderr)
+    folders = [finished.folder, tmp_path / "spread"]
     alone, spread = (strict_json((folder / "results.json").read_text()) for folder in folders)
     for part in ("shipped", "numbers", "arms"):
         agree(spread[part], alone[part], part)
