@@ -13,13 +13,11 @@ from numpy.typing import NDArray
 from phaseb.config.policy import PolicyConfig
 from phaseb.config.resources import ResourcesConfig
 from phaseb.config.root import Config
-from phaseb.dynamics.custom import load_world_model
-from phaseb.dynamics.gp.model import TransitionModel
+from phaseb.dynamics.protocol import load_generator
 from phaseb.dynamics.statistics import within_bounds
 from phaseb.episodes.streaming import batches, lengths_of
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.nn.data_parallel import LearnerContext
-from phaseb.pipeline.ahead import made
 from phaseb.pipeline.result import Callback, RunResult
 from phaseb.pipeline.stage import Stage, StageContext
 from phaseb.policy.actor import Actor
@@ -36,7 +34,6 @@ from phaseb.runtime.metrics import write_metrics
 from phaseb.runtime.storage import Store
 from phaseb.stages.augmentation import FOLLOWING_ARM, following, foreseen, own_column
 from phaseb.stages.elsewhere import places
-from phaseb.stages.gate import uncertainty_reference
 from phaseb.stages.sample import fit_sample
 from phaseb.training.fit import FitResult, fit
 
@@ -53,9 +50,8 @@ class PolicyData:
     real: Trajectories
     held_out: Trajectories
     store: Store
-    uncertainty_reference: float | None
+    generators: Store
     resources: ResourcesConfig | None = None
-    transitions: Any = None  # a reference to the short-range model, where it was begun ahead
 
 
 class ArmsLearner(SACLearner):
@@ -94,19 +90,7 @@ class ArmsLearner(SACLearner):
 def work(context: StageContext) -> dict[str, Any]:
     config, store = context.config, context.store
     real = fit_sample(config, store, "train")
-    parts, ahead = every_episode(config, store, real), context.ahead.reference("transitions")
-    return train_arms(context, store.folder("policy"), real, *parts, ahead)
-
-
-def short_range_model(config: Config, store: Store) -> TransitionModel:
-    """The short-range model that policies branch in, as soon as there are latents."""
-    return TransitionModel(config.policy.transitions, fit_sample(config, store, "train"), config.run.seed)
-
-
-def needs_transitions(config: Config) -> bool:
-    """Whether the stage will ask for it."""
-    plan = config.policy.augmentation
-    return FOLLOWING_ARM in config.arms.names and plan.enabled and plan.model == "transitions"
+    return train_arms(context, store.folder("policy"), real, *every_episode(config, store, real))
 
 
 def every_episode(
@@ -117,7 +101,8 @@ def every_episode(
     schema = schema_of(real, runs_of(config)[0])
     room = rows_per_shard(schema, config.replay) * config.replay.num_shards
     found = []
-    for folder, splits in ((store.folder("latents"), ("train",)), (store.folder("synthetic"), ())):
+    made = store.folder("synthetic", config.synthesis.generator)
+    for folder, splits in ((store.folder("latents"), ("train",)), (made, ())):
         rows = int((lengths_of(folder, splits) + 1).sum())
         found.append(batches(folder, splits, share=min(1.0, room / rows), seed=config.run.seed))
     return found[0], found[1]
@@ -125,7 +110,7 @@ def every_episode(
 
 def train_arms(
     context: StageContext, home: Store, real: Trajectories, every_real: Iterable[Trajectories],
-    every_synthetic: Iterable[Trajectories], transitions: Any = None,
+    every_synthetic: Iterable[Trajectories], generators: Store | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Train the config's arms and seeds into `home` on some real and synthetic episodes of the run.
 
@@ -135,7 +120,7 @@ def train_arms(
         real: real episodes (a sample of them) that rollouts branch from, bounds and levels of actions are taken from.
         every_real: all of them, in parts; they go into the replay.
         every_synthetic: likewise the synthetic ones.
-        transitions: reference to the short-range model of `real`, where it was begun ahead.
+        generators: folder of the generators that policies branch in; the run's own where None.
 
     Returns:
         metrics of the end of the training.
@@ -153,8 +138,8 @@ def train_arms(
     begin_s = time.monotonic()
     insert_all(replay, real, every_real, every_synthetic)
     filled = {"inserted": replay.num_transitions, "insert_s": time.monotonic() - begin_s}
-    reference = uncertainty_reference(store, held_out, config)
-    data = PolicyData(replay, arms, streams, real, held_out, store, reference, config.resources, transitions)
+    generators = generators or store.folder("dynamics")
+    data = PolicyData(replay, arms, streams, real, held_out, store, generators, config.resources)
     try:
         result = fit(
             functools.partial(make_learner, config.policy), data, seed=config.run.seed, key=context.key,
@@ -177,7 +162,7 @@ def train_arms(
 def _foretold(config: Config, store: Store, held_out: Trajectories, synthetic: Trajectories) -> Trajectories:
     """Stored rollouts without the weights of steps beyond those that the run's model is known to foretell."""
     assert synthetic.weights is not None
-    imagine = load_world_model(store.folder("world_model")).rollout
+    imagine = load_generator(store.folder("dynamics", config.synthesis.generator)).rollout
     known = foreseen(config.policy.augmentation, imagine, held_out, synthetic, config.run.seed)
     return replace(synthetic, weights=synthetic.weights * known)
 
@@ -253,8 +238,8 @@ def make_learner(config: PolicyConfig, data: PolicyData, context: LearnerContext
     hook, arms = None, data.arms
     if config.augmentation.enabled and any(spec.arm == FOLLOWING_ARM for spec in data.arms):
         hook = following(
-            config, data.store, data.replay, data.arms, data.real, data.held_out, data.uncertainty_reference,
-            source, context, made(data.transitions),
+            config.augmentation, data.generators, data.store, data.replay, data.arms, data.real, data.held_out,
+            source, context,
         )  # fmt: skip
         arms = tuple(replace(spec, follows=run in hook.followed) for run, spec in enumerate(data.arms))
     levels, elsewhere = action_levels(data.real), places(data.resources, context, config.num_steps)
@@ -286,7 +271,7 @@ def _in_bounds(real: Trajectories, synthetic: Trajectories) -> NDArray[np.float3
     return np.repeat(passed[:, None], steps, 1).astype(np.float32)
 
 
-STAGE = Stage("policy", ("arms", "policy", "replay", "memory"), ("encode", "world-model", "trust"), ("policy",), work)
+STAGE = Stage("policy", ("arms", "policy", "replay", "memory"), ("encode", "dynamics", "trust"), ("policy",), work)
 
 
 def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:

@@ -27,7 +27,7 @@ from phaseb.stages.collect import record_shard
 from phaseb.stages.dataset_stats import Census
 from phaseb.stages.gate import gate_side
 from phaseb.stages.policy import every_episode, insert_all, schema_of
-from phaseb.stages.splits import critic_episodes
+from phaseb.stages.splits import discriminator_episodes
 from phaseb.stages.synthesize import make_plan, write_plan
 from phaseb.workcell.collect import collect_episodes
 
@@ -108,10 +108,10 @@ def test_every_training_episode_gets_the_brick_of_its_own_fit(tmp_path: Path) ->
 
 def test_the_gate_never_sees_the_critics_episodes_whatever_their_lengths() -> None:
     config = Config.model_validate({
-        "world_model": {"weights": {"trust": 0.1}}, "synthesis": {"horizon": 6}, "memory": {"gate_episodes": 5},
+        "dynamics": {"gru": {"weights": {"trust": 0.1}}}, "synthesis": {"horizon": 6}, "memory": {"gate_episodes": 5},
     })  # fmt: skip
     train = make_trajectories([6, 3] * 12)
-    critic, gate = critic_episodes(config, train), gate_side(config, train)
+    critic, gate = discriminator_episodes(config, train), gate_side(config, train)
     assert critic is not None
     assert not set(critic.ids) & set(gate.ids)
     assert len(gate) == 5
