@@ -285,7 +285,7 @@ class TrustGate:
         >>> import phaseb
         >>> gate = phaseb.TrustGate.load("runs/demo")
         >>> real = phaseb.load_latents("runs/demo", "dev")
-        >>> made = phaseb.WorldModel.load("runs/demo").rollout(real.z[:, 0], real.actions, recorded=True)
+        >>> made = phaseb.WorldModel.load("runs/demo", "gru").rollout(real.z[:, 0], real.actions, recorded=True)
         >>> scored = gate.score(made)
         >>> scored.trust.shape == scored.weights.shape == made.rewards.shape
         True
