@@ -79,8 +79,9 @@ def _told(stage: Mapping[str, Any]) -> dict[str, Any]:
 
 def _numbers(stages: Mapping[str, Any], judges: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, Any]:
     """The gate's numbers, the first stored generator's, and those of the arms."""
-    stored = next(name for name, found in judges.items() if "numbers" in found)
-    found = stages["trust"]["metrics"] | _of_generator(stored, stages, judges[stored])
+    found = dict(stages["trust"]["metrics"])
+    if stored := next((name for name, judged in judges.items() if "numbers" in judged), None):
+        found |= _of_generator(stored, stages, judges[stored])
     numbers = {name: found[name] for name in FOUNDING if name in found}
     for name in ("action_mse", "actor_loss"):
         values = [summary["arms"].get(arm, {}).get("summary", {}).get(name) for arm in ("real_only", "trust_weighted")]
