@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseb.config.dynamics import GRUConfig
-from phaseb.dynamics.binary_directions import complement, find_switches
+from phaseb.dynamics.binary_directions import complement, find_binary_directions
 from phaseb.dynamics.discrete_levels import MAX_LEVELS, find_levels
 
 Floats = NDArray[np.float32]
@@ -68,11 +68,11 @@ def find_structure(z: Floats, rewards: Floats, mask: NDArray[np.bool_], config: 
     """
     every = max(1, z.shape[0] * z.shape[1] // MAX_LATENTS)
     z, rewards, mask = z[::every], rewards[::every], mask[::every]
-    moving, events = find_special(z, mask, config)
+    moving, events = find_discrete(z, mask, config)
     blended = moving & ~np.isin(np.arange(z.shape[-1]), list(events))
     basis = find_basis(z, mask, blended, config.find_events) if config.decorrelate else identity_basis(z.shape[-1])
     inner = ((z - basis[0]) @ basis[1]).astype(np.float32)
-    moving, events = find_special(inner, mask, config)
+    moving, events = find_discrete(inner, mask, config)
     blended = moving & ~np.isin(np.arange(z.shape[-1]), list(events))
     steps = (inner[:, 1:] - inner[:, :-1])[mask]
     scale = np.maximum(steps.std(axis=0), 1e-3)
@@ -92,7 +92,7 @@ def find_structure(z: Floats, rewards: Floats, mask: NDArray[np.bool_], config: 
     )
 
 
-def find_special(
+def find_discrete(
     z: Floats, mask: NDArray[np.bool_], config: GRUConfig
 ) -> tuple[NDArray[np.bool_], dict[int, Floats]]:
     """Which dimensions move (D,), and the levels of those among them that jump between a few."""
@@ -134,7 +134,7 @@ def _apart(y: Array, steps: Array, find_events: bool) -> Array:
     """
     speed, slow_first = np.linalg.eigh(steps.T @ steps / len(steps))
     still = slow_first[:, speed < STILL_STEPS]
-    switches = find_switches(y) if find_events else np.zeros((y.shape[1], 0))
+    switches = find_binary_directions(y) if find_events else np.zeros((y.shape[1], 0))
     switches = switches[:, np.square(steps @ switches).mean(axis=0) > STILL_STEPS]
     others = complement(np.linalg.qr(np.concatenate([still, switches], axis=1))[0])
     _, order = np.linalg.eigh(others.T @ steps.T @ steps @ others)
