@@ -22,7 +22,7 @@ def gate_episodes(config: Config, train: Trajectories) -> Trajectories:
 
 
 def _dealt(config: Config, train: Trajectories) -> tuple[Trajectories | None, Trajectories]:
-    if not has_discriminator(config.dynamics.gru):
+    if "gru" not in config.generators or not has_discriminator(config.dynamics.gru):
         return None, train
     own, gate = deal_episodes(train.ids, config.trust.critic.episode_share, config.run.seed)
     sides = [[i for i, name in enumerate(train.ids) if name in side] for side in (own, gate)]
