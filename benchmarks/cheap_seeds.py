@@ -24,6 +24,7 @@ from phaseb.policy.batches import RunSpec
 from phaseb.policy.behavior_metrics import action_levels
 from phaseb.policy.evaluation import Row, evaluate
 from phaseb.policy.learner import SACLearner, make_learner
+from phaseb.policy.rewards import RewardNormalizer
 from phaseb.promotion.paired import ECONOMICS
 from phaseb.replay.local import LocalReplay, LocalSource
 from phaseb.replay.schema import TransitionSchema
@@ -135,6 +136,7 @@ class CheapSeed(OwnRollouts):
 class Seed(Protocol):
     """What trains together: runs, and the hooks of those that have rollouts, by arm."""
 
+    real: Trajectories
     specs: Sequence[RunSpec]
     hooks: Mapping[str, BranchedRollouts]
 
@@ -167,7 +169,8 @@ class Together:
 
     def learner(self, config: PolicyConfig, levels: NDArray[np.floating]) -> SACLearner:
         specs = [spec for seed in self.seeds for spec in seed.specs]
-        return make_learner(config, self, specs, LearnerContext(0), self, levels=levels)
+        rewards = RewardNormalizer.fit(self.seeds[0].real, config.discount, config.reward_std)
+        return make_learner(config, self, specs, LearnerContext(0), self, levels=levels, rewards=rewards)
 
 
 Look = Callable[[int, dict[int, dict[str, Actor]]], None]

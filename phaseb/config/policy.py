@@ -17,7 +17,7 @@ class OfflineConfig(Section):
         description="implicit Q-learning, which asks for no value of an action that nobody took, or soft actor-critic",
     )
     behaviour_weight: float = Field(
-        0.3, ge=0, description="weight of |policy mean - recorded action|^2 on real rows (TD3+BC-like); 0 is off"
+        3.0, ge=0, description="weight of |policy mean - recorded action|^2 on real rows (TD3+BC-like); 0 is off"
     )
     clone_share: float = Field(
         0.4, ge=0, lt=1, description="share of the steps, the first, that only clone: cheap; values start near data"
@@ -27,7 +27,7 @@ class OfflineConfig(Section):
         0.2, ge=0, lt=1, description="share of the steps, the next, in which values are learned while the policy waits"
     )
     normalise_value: bool = Field(
-        True, description="divide the actor's value term by the batch's mean |Q|, so that weights keep their meaning"
+        True, description="divide the actor's value term by the batch's mean absolute deviation of Q from its mean"
     )
     pessimism: Literal["min", "spread", "pair"] = Field(
         "min",
@@ -97,7 +97,7 @@ class FollowingConfig(Section):
         "a learner weighs both: for algorithm=sac",
     )
     num_critics: int = Field(3, ge=2, description="critics of the ensemble")
-    behaviour_weight: float = Field(0.3, ge=0, description="see offline.behaviour_weight")
+    behaviour_weight: float = Field(3.0, ge=0, description="see offline.behaviour_weight")
     diversity_weight: float = Field(0.0, ge=0, description="see offline.diversity_weight")
     cql_weight: float = Field(0.0, ge=0, description="see offline.cql_weight")
     clone_share: float = Field(0.2, ge=0, lt=1, description="see offline.clone_share")
@@ -134,7 +134,9 @@ class PolicyConfig(Section):
     )
     learn_temperature: bool = Field(True, description="whether the temperature is learned")
     gradient_limit: float = Field(10.0, gt=0, description="largest norm of a run's gradient, a network")
-    reward_scale: float = Field(1.0, gt=0, description="factor on rewards")
+    reward_std: float = Field(
+        0.23, gt=0, description="standard deviation that rewards are scaled to; values are learned less their mean"
+    )
     normalise_weights: bool = Field(True, description="divide weighted losses by the batch's mean weight")
     switches: bool = Field(
         False,

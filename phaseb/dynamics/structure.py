@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from phaseb.config.dynamics import GRUConfig
 from phaseb.dynamics.binary_directions import complement, find_binary_directions
 from phaseb.dynamics.discrete_levels import MAX_LEVELS, find_levels
+from phaseb.episodes.resolution import is_constant
 
 Floats = NDArray[np.float32]
 Array = NDArray[np.float64]
@@ -76,7 +77,7 @@ def find_structure(z: Floats, rewards: Floats, mask: NDArray[np.bool_], config: 
     blended = moving & ~np.isin(np.arange(z.shape[-1]), list(events))
     steps = (inner[:, 1:] - inner[:, :-1])[mask]
     scale = np.maximum(steps.std(axis=0), 1e-3)
-    reward_std = rewards[mask].std()
+    reward_std = 1.0 if is_constant(rewards[mask][:, None])[0] else rewards[mask].std()
     padded = [np.pad(v, (0, MAX_LEVELS - len(v)), constant_values=np.nan) for v in events.values()]
     return LatentStructure(
         *basis,
@@ -88,7 +89,7 @@ def find_structure(z: Floats, rewards: Floats, mask: NDArray[np.bool_], config: 
         event_dims=np.array(list(events), dtype=np.int64),
         levels=np.array(padded, dtype=np.float32).reshape(-1, MAX_LEVELS),
         reward_mean=np.array(rewards[mask].mean(), dtype=np.float32),
-        reward_scale=np.array(reward_std if reward_std > 1e-6 else 1.0, dtype=np.float32),
+        reward_scale=np.array(reward_std, dtype=np.float32),
     )
 
 
@@ -174,8 +175,7 @@ def find_constants(z: Floats, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """(D,) true where no episode moves the dimension by more than a thousandth of its spread over all episodes."""
     seen = np.concatenate([mask[:, :1], mask], axis=1)[..., None]
     moved = np.abs(np.where(seen, z - z[:, :1], 0)).max(axis=(0, 1))
-    spread = np.maximum(z.std(axis=(0, 1)), 1e-6)
-    return np.asarray(moved <= STILL * spread)
+    return np.asarray((moved <= STILL * z.std(axis=(0, 1))) | is_constant(z[seen[..., 0]]))
 
 
 def empty_structure(latent_size: int, num_events: int) -> LatentStructure:

@@ -24,6 +24,7 @@ from phaseb.policy.actor import Actor
 from phaseb.policy.batches import RunSpec
 from phaseb.policy.behavior_metrics import action_levels
 from phaseb.policy.learner import SACLearner
+from phaseb.policy.rewards import RewardNormalizer
 from phaseb.replay.accounting import Accounting
 from phaseb.replay.client import ReplayClient
 from phaseb.replay.local import LocalReplay
@@ -243,7 +244,8 @@ def make_learner(config: PolicyConfig, data: PolicyData, context: LearnerContext
         )  # fmt: skip
         arms = tuple(replace(spec, follows=run in hook.followed) for run, spec in enumerate(data.arms))
     levels, elsewhere = action_levels(data.real), places(data.resources, context, config.num_steps)
-    learner = ArmsLearner(config, source, arms, context, hook, data.held_out, levels, elsewhere)
+    rewards = RewardNormalizer.fit(data.real, config.discount, config.reward_std)
+    learner = ArmsLearner(config, source, arms, context, hook, data.held_out, levels, elsewhere, rewards)
     source.accounting.start_from(np.zeros_like(source.accounting.books))  # a look at the shapes is no training
     if context.world_size > 1:
         source.accounting.sum_over_workers = functools.partial(_sum, context)

@@ -116,7 +116,9 @@ class TrustBundle:
         tensors = {f"networks.{name}": value for name, value in self.networks.state_dict().items()}
         tensors |= {f"predictor.{name}": value for name, value in self.predictor.__dict__.items()}
         for name, calibrator in self.calibrators.items():
-            tensors |= {f"calibrators.{name}.{k}": torch.as_tensor(v) for k, v in calibrator.__dict__.items()}
+            # float64 as it is used: torch makes float32 of a Python number, and the loaded bias lost half its digits.
+            arrays = {key: np.asarray(value, dtype=np.float64) for key, value in calibrator.__dict__.items()}
+            tensors |= {f"calibrators.{name}.{key}": torch.from_numpy(array) for key, array in arrays.items()}
         meta = {
             "spec": self.networks.spec.as_dict(), "thresholds": self.thresholds.as_dict(),
             "gate": self.gate.model_dump(), "analysis": self.analysis, "num_steps": self.num_steps,

@@ -103,7 +103,9 @@ class PolicyObjective:
         if environment is None:
             estimate: Any = fitted_q_evaluation(config.evaluation.fqe, [actor], data.held_out, seed)
             return {"return": float(estimate.interval(0)[0])}
-        scale = data.scale or ActionScale(environment.action_low, environment.action_high)
+        scale = data.scale or ActionScale.of_environment(
+        environment.action_low, environment.action_high, environment.name
+    )
         try:
             encoder = EncoderBundle.load(data.store.folder("encoder")).online(size)
             rows = evaluate(actor.act, encoder, environment, range(first, first + num), scale.denormalise)

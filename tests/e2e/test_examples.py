@@ -9,6 +9,8 @@ from program import STAGES, lineage, phaseb, strict_json
 
 import phaseb as library
 
+pytestmark = pytest.mark.nightly
+
 
 def test_a_world_model_of_ones_own_takes_the_place_of_the_built_in_one(pytestconfig, monkeypatch, finished, copied):
     examples = str(pytestconfig.rootpath / "docs" / "examples")

@@ -7,7 +7,7 @@ import pytest
 from browser import CHROMIUM, look, print_page
 from program import strict_json
 
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine")
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium: install the chromium package")
 MAX_BYTES, MAX_OPENING_MS = 4_000_000, 2000
 LOOK = """
 const figures = [...document.querySelectorAll('figure')], root = document.documentElement;

