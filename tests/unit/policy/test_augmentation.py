@@ -264,7 +264,7 @@ def test_a_checkpoint_holds_what_is_in_use_and_a_resumed_learner_asks_anew(tmp_p
     again.load_state_dict(unflatten(*load_checkpoint(Store.at(tmp_path))))
     assert [r.ids for r in fresh.held[1]] == [sink.held[1][0].ids]
     assert again.generate(20, actors()) == {}
-    again._inner.imagine.may_go.set()
+    again._inner.rollout.may_go.set()
     again.wait(PATIENCE_S)
     assert again.generate(30, actors())["behind"] == 10
 
