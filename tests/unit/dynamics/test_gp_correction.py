@@ -188,7 +188,8 @@ def test_what_is_of_a_kind_that_no_event_tells_is_left_out(few, monkeypatch):
     model = learned().model
     known = Transitions(*(torch.from_numpy(x).float() for x in (y, actions, after)))
     low = Transitions(model.to_model_space(known.y), known.actions, model.to_model_space(known.after))
-    ((_, _, index),) = EventGPFitter(GPCorrectionConfig(min_transitions=12, num_hyperparameter_points=40, steps=30), model, low, 0).found
+    config = GPCorrectionConfig(min_transitions=12, num_hyperparameter_points=40, steps=30)
+    ((_, _, index),) = EventGPFitter(config, model, low, 0).found
     assert set(index.tolist()) == set(np.flatnonzero(~odd).tolist())
 
 
