@@ -59,7 +59,7 @@ def test_more_than_the_replay_holds_is_thinned_evenly_not_pushed_out(tmp_path: P
     real = make_trajectories([4] * 60)
     store = Store.at(tmp_path)
     write_trajectories(store.folder("latents"), real, 5)
-    write_trajectories(store.folder("synthetic"), made_of(real), 5)
+    write_trajectories(store.folder("synthetic", "gru"), made_of(real), 5)
     roomy, tight = (Config.model_validate({"replay": {"capacity": size}}) for size in (400, 100))
     whole = [sum(map(len, stream)) for stream in every_episode(roomy, store, real)]
     assert whole == [60, 60]
