@@ -23,8 +23,7 @@ from paired import show, timed
 from rollout import A, D, T, flops, make_bundle
 from training import policy, world_model
 
-from phaseb.config.latents import LatentsConfig
-from phaseb.config.replay import ReplayConfig
+from phaseb.config.encoder import LatentsConfig
 from phaseb.config.run import TrainingConfig
 from phaseb.dynamics.gru_ensemble import model as bundles
 from phaseb.dynamics.gru_ensemble.rollout import RolloutEngine
@@ -32,7 +31,6 @@ from phaseb.episodes.episode import Episode
 from phaseb.latents.learner import make_learner as make_encoder
 from phaseb.latents.padding import episode_arrays
 from phaseb.nn.data_parallel import LearnerContext
-from phaseb.replay.tensors import to_tensors
 from phaseb.training.compile import compile_steps, precision
 
 WAYS = {
@@ -143,19 +141,6 @@ def rollouts(device: torch.device, rows: int, repeats: int, cpu: bool) -> dict[s
     return found | {"TFLOP/s": 3e-12 * flops(here) * found["graphs"]}
 
 
-def batches(device: torch.device, repeats: int) -> dict[str, float]:
-    """GB/s of 64 batches of 256 transitions (64-d latents) to the device."""
-    rng = np.random.default_rng(0)
-    arrays = {"z": rng.normal(size=(64, 256, 64)), "next_z": rng.normal(size=(64, 256, 64)),
-              "action": rng.normal(size=(64, 256, 8)), "reward": rng.normal(size=(64, 256))}  # fmt: skip
-    arrays = {name: array.astype(np.float32) for name, array in arrays.items()}
-    size = sum(a.nbytes for a in arrays.values())
-    ways = {pin: waited(device, lambda pin=pin: to_tensors(arrays, device, ReplayConfig(pin_memory=pin)))
-            for pin in ("auto", "never")}  # fmt: skip
-    seconds = timed(ways, repeats, time.perf_counter)
-    return {pin: 1e-9 * size / statistics.median(s) for pin, s in seconds.items()}
-
-
 def product_rate(device: torch.device, dtype: torch.dtype, rows: int, width: int) -> float:
     """TFLOP/s of the device's batched product (3, rows, width) by (3, width, width)."""
     x, w = (torch.randn(3, size, width, device=device, dtype=dtype) for size in (rows, width))
@@ -168,7 +153,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="few rows, one repeat: looks whether it works")
     parser.add_argument("--compiled", action="store_true", help="compiled steps too: half a minute each to compile")
-    parser.add_argument("--parts", nargs="+", default=["rollouts", "batches", "learners"])
+    parser.add_argument("--parts", nargs="+", default=["rollouts", "learners"])
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--out")
     options = parser.parse_args()
@@ -189,9 +174,6 @@ def main() -> None:
             found = result[f"rollouts, {n} rows"] = rollouts(device, n, options.repeats, cpu=n <= 8192)
             rows += [(f"rollout steps/s, {n} rows, {way}", f"{rate:,.3g}", "") for way, rate in found.items()]
             print(n, found, flush=True)
-    if "batches" in options.parts and device.type == "cuda":
-        found = result["batches GB/s"] = batches(device, 20)
-        rows += [(f"batches to the GPU, GB/s, pin_memory {pin}", f"{rate:.2f}", "") for pin, rate in found.items()]
     if "learners" in options.parts:
         found = result["learners steps/s"] = learners(device, options)
         for name, ways in found.items():

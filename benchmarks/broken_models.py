@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from phaseb.config.environment import WorkcellConfig
+from phaseb.config.data import WorkcellConfig
 from phaseb.dynamics.rollout import Rollout
 from phaseb.policy.augmentation import ModelRollout, RolloutFn
 from phaseb.workcell.batch import BatchedCell

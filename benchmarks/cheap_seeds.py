@@ -13,9 +13,8 @@ import torch
 from broken_models import Standard, perturbed
 from numpy.typing import NDArray
 
-from phaseb.config.environment import EnvironmentConfig
-from phaseb.config.policy import PolicyConfig
-from phaseb.config.replay import ReplayConfig
+from phaseb.config.data import EnvironmentConfig
+from phaseb.config.policy import PolicyConfig, ReplayConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.nn.data_parallel import LearnerContext
 from phaseb.policy.actor import Actor

@@ -13,8 +13,8 @@ import json
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseb.config.environment import EnvironmentConfig
-from phaseb.config.judge import JudgeConfig
+from phaseb.config.data import EnvironmentConfig
+from phaseb.config.trust import JudgeConfig
 from phaseb.dynamics.statistics import open_loop_rmse
 from phaseb.episodes.episode import Episode
 from phaseb.trust.two_sample import judge

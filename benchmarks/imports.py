@@ -20,7 +20,7 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 
-from phaseb.config.episodes import EpisodesConfig
+from phaseb.config.data import EpisodesConfig
 from phaseb.episodes.importer import import_episodes
 from phaseb.episodes.sources import open_source
 from phaseb.runtime.storage import Store

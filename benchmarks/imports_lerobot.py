@@ -63,8 +63,8 @@ def theirs(folder: Path) -> dict[str, float]:
 
 
 def ours(folder: Path) -> dict[str, float]:
-    from phaseb.config.episodes import EpisodesConfig
-    from phaseb.config.resources import ResourcesConfig
+    from phaseb.config.data import EpisodesConfig
+    from phaseb.config.run import ResourcesConfig
     from phaseb.episodes.importer import import_episodes
     from phaseb.runtime.ray_session import ray_session
     from phaseb.runtime.storage import Store

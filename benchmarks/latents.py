@@ -22,10 +22,8 @@ from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score
 
 from phaseb.bricks.manifest import fit_bricks
-from phaseb.config.bricks import BricksConfig
-from phaseb.config.environment import EnvironmentConfig
-from phaseb.config.latents import LatentsConfig
-from phaseb.config.valuation import ValuationConfig
+from phaseb.config.data import EnvironmentConfig, ValuationConfig
+from phaseb.config.encoder import BricksConfig, LatentsConfig
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.latents.fit import fit_bundle

@@ -11,8 +11,7 @@ import json
 
 import numpy as np
 
-from phaseb.config.environment import EnvironmentConfig, WorkcellConfig
-from phaseb.config.valuation import ValuationConfig
+from phaseb.config.data import EnvironmentConfig, ValuationConfig, WorkcellConfig
 from phaseb.episodes.environment import record
 from phaseb.runtime.seeding import derive_seed
 from phaseb.workcell import BatchedCell

@@ -29,7 +29,7 @@ TRIVIAL = (
     "negatives.num_steps=4", "synthesis.num_episodes=8", "trust.num_steps=2", "policy.num_steps=4", "policy.width=16",
     "evaluation.num_episodes=2", "judge.rungs=[real]", "judge.num_folds=2", "judge.families=[episode_trees]",
     "judge.num_permutations=19", "judge.episode_rounds=4", "trust.num_folds=2", "trust.num_corruptions=16",
-    "trust.predictor_features=16", "dynamics.gp.max_transitions=50", "dynamics.gp.num_hyperparameter_points=20",
+    "dynamics.gp.kept=50", "dynamics.gp.fitted=20",
     "dynamics.gp.steps=2", "dynamics.gp.num_directions=0", "dynamics.gru.gp_correction.enabled=false",
 )  # fmt: skip
 

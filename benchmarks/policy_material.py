@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 from cheap_seeds import CELL, OwnRollouts, Together, recorded
 
+from phaseb.config.data import ValuationConfig
 from phaseb.config.dynamics import GPConfig
-from phaseb.config.policy import AugmentationConfig, PolicyConfig
-from phaseb.config.replay import ReplayConfig
-from phaseb.config.valuation import ValuationConfig
+from phaseb.config.policy import AugmentationConfig, PolicyConfig, ReplayConfig
 from phaseb.dynamics.gp.model import GPDynamics
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.policy.actor import Actor

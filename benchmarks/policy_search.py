@@ -54,7 +54,6 @@ GROUPS: Mapping[str, Mapping[str, tuple[Arm, Settings]]] = {
     },
     "trust_weighted": {
         "defaults": (ROLLOUTS, {}),
-        "learning rates fall to a tenth": (ROLLOUTS, {"following": {"final_lr_factor": 0.1}}),
         "half the doubt": (ROLLOUTS, {"augmentation": {"reward_pessimism": 0.5}}),
         "twice the doubt": (ROLLOUTS, {"augmentation": {"reward_pessimism": 2.0}}),
         "8 steps": (ROLLOUTS, {"augmentation": {"horizon": 8}}),

@@ -22,9 +22,8 @@ import torch
 from policy_pool import STEPS, Pool, make_pool
 from scipy.stats import spearmanr
 
-from phaseb.config.evaluation import FqeConfig
-from phaseb.config.promotion import PromotionConfig
-from phaseb.config.valuation import ValuationConfig
+from phaseb.config.data import ValuationConfig
+from phaseb.config.evaluation import FqeConfig, PromotionConfig
 from phaseb.policy.evaluation import Row, aggregate
 from phaseb.policy.fqe import fitted_q_evaluation
 from phaseb.promotion.decision import decide, decide_by_estimate

@@ -161,8 +161,7 @@ def nodes() -> dict[str, Any]:
     import torch
     from linear import LinearLearner, problem
 
-    from phaseb.config.resources import ResourcesConfig
-    from phaseb.config.run import TrainingConfig
+    from phaseb.config.run import ResourcesConfig, TrainingConfig
     from phaseb.runtime.storage import Store
     from phaseb.training.fit import fit
 

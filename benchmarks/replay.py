@@ -23,7 +23,6 @@ from replay_learning import compare_learning
 from replay_material import (
     BATCH,
     BATCHES,
-    PRIORITY,
     SCHEMA,
     TRUSTED,
     UNIFORM,
@@ -36,7 +35,7 @@ from replay_material import (
 )  # fmt: skip
 from replay_sizes import compare_sizes
 
-from phaseb.config.replay import ReplayConfig
+from phaseb.config.policy import ReplayConfig
 from phaseb.replay.client import ReplayClient
 from phaseb.replay.local import LocalReplay
 
@@ -65,12 +64,12 @@ def compare_peers(table: Table, args: argparse.Namespace) -> None:
         print("peers: left out, no --peers given", flush=True)
         return
     config = ReplayConfig(capacity=int(args.transitions * 1.02) + 100, prefetch_depth=3)
-    for name, spec, bars in (("cpprb", PRIORITY, ("≥ 1", "≥ 1")), ("torchrl", UNIFORM, ("≥ 10", "≥ 3"))):
+    for name, spec, bars in (("cpprb", TRUSTED, ("≥ 1", "≥ 1")), ("torchrl", UNIFORM, ("≥ 10", "≥ 3"))):
         replay = LocalReplay(SCHEMA, config) if name == "cpprb" else ReplayClient.start(SCHEMA, config)
-        fill(replay, args.transitions, 0)
+        fill(replay, args.transitions, int(spec is TRUSTED))
         ours = timed(Sampling(replay, spec), args)
         peer = Peer(args.peers, name, args.transitions, args.seconds)
-        who = "local priority / cpprb" if name == "cpprb" else "remote / TorchRL on Ray"
+        who = "local weighted draws / cpprb" if name == "cpprb" else "remote / TorchRL on Ray"
         for kind, bar in zip(("minibatch", "large"), bars, strict=True):
             row = f"{who}, calls of {BATCH if kind == 'minibatch' else f'{BATCHES} · {BATCH}'}"
             table.compare(row, bar, ours, lambda peer=peer, kind=kind: peer.rate(kind), args.repeats)  # type: ignore[misc]

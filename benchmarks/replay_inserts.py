@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from replay_material import BATCH, SCHEMA, TRUSTED, Table, fill, make_segments
 
-from phaseb.config.replay import ReplayConfig
-from phaseb.replay.durable import DurablePartition
+from phaseb.config.policy import ReplayConfig
 from phaseb.replay.local import LocalReplay
+from phaseb.replay.shard import DurablePartition
 from phaseb.runtime.storage import Store
 
 
@@ -70,7 +70,7 @@ def tell_memory(num: int) -> None:
     sums = replay.partitions[0].strata[1]._index("weight", 1)
     sums._guide = sums._make_guide()
     gc.collect()
-    print(json.dumps({"resident": resident_bytes() - before, "payload": held * SCHEMA.row_bytes}))
+    print(json.dumps({"resident": resident_bytes() - before, "payload": held * 4 * SCHEMA.width}))
 
 
 if __name__ == "__main__":

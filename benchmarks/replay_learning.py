@@ -8,8 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from replay_material import STEPS, Table
 
-from phaseb.config.policy import PolicyConfig
-from phaseb.config.replay import ReplayConfig
+from phaseb.config.policy import PolicyConfig, ReplayConfig
 from phaseb.nn.data_parallel import LearnerContext
 from phaseb.policy.batches import RunSpec
 from phaseb.policy.learner import SACLearner

@@ -18,7 +18,6 @@ LATENT, ACTION, STEPS, BATCH, BATCHES = 64, 8, 60, 256, 64
 SCHEMA = TransitionSchema(LATENT, ACTION)
 UNIFORM = SampleSpec("uniform", 0)
 TRUSTED = SampleSpec("trusted", 0, 1.0, "weight", "sampling")
-PRIORITY = SampleSpec("priority", 0, weighting="priority")
 
 
 def make_segments(num: int, source: int, first: int = 0) -> Segments:

@@ -6,7 +6,7 @@ import time
 import ray
 from replay_material import SCHEMA, TRUSTED, UNIFORM, Sampling, Table, fill
 
-from phaseb.config.replay import ReplayConfig
+from phaseb.config.policy import ReplayConfig
 from phaseb.replay.client import ReplayClient
 from phaseb.replay.local import LocalReplay
 from phaseb.replay.spec import SampleSpec

@@ -28,10 +28,10 @@ import torch
 from broken_models import BREAKS, OTHER_CELL, PhysicsModel
 from cheap_seeds import CheapSeed, Way, imagined, play, train
 
+from phaseb.config.data import ValuationConfig
 from phaseb.config.dynamics import GPConfig, GRUConfig
+from phaseb.config.evaluation import PromotionConfig
 from phaseb.config.policy import PolicyConfig
-from phaseb.config.promotion import PromotionConfig
-from phaseb.config.valuation import ValuationConfig
 from phaseb.dynamics.gp.model import GPDynamics
 from phaseb.dynamics.gru_ensemble.learner import make_learner as make_world_model
 from phaseb.nn.data_parallel import LearnerContext

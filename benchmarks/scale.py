@@ -85,7 +85,7 @@ def fill_replay(home: Store, config: Config) -> None:
     real = sample_trajectories(home.folder("latents"), ("train",), config.memory.fit_episodes, config.run.seed)
     arms, streams = runs_of(config)
     replay = LocalReplay(schema_of(real, arms), config.replay)
-    insert_all(replay, real, *every_episode(config, home, real))
+    insert_all(replay, real, *every_episode(config, home))
     replay.source(streams, config.policy.batch_size, config.policy.discount).sample(0, 16)
 
 

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from phaseb.config.resources import ResourcesConfig
+from phaseb.config.run import ResourcesConfig
 from phaseb.config.tuning import StudyConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.nn.data_parallel import LearnerContext

@@ -35,6 +35,8 @@ from phaseb.nn.data_parallel import LearnerContext
 from phaseb.policy.batches import RunSpec
 from phaseb.policy.learner import SACLearner
 from phaseb.policy.learner import make_learner as make_policy
+from phaseb.policy.networks import NUM_LAYERS
+from phaseb.policy.sac import TEMPERATURE_LR
 
 T, D, A = 60, 16, 2
 NO_PENALTIES = {"algorithm": "sac", "clone_share": 0.0, "value_share": 0.0, "behaviour_weight": 0.0,
@@ -101,17 +103,17 @@ class CleanSAC:
 
     def __init__(self, config: PolicyConfig) -> None:
         self.config = config
-        hidden = [config.width] * config.num_layers
-        self.actor = self._net([D, *hidden, 2 * A], config.actor_norm)
+        hidden = [config.width] * NUM_LAYERS
+        self.actor = self._net([D, *hidden, 2 * A], False)
         self.qfs, self.targets = (
-            nn.ModuleList([self._net([D + A, *hidden, 1], config.critic_norm) for _ in range(config.num_critics)])
+            nn.ModuleList([self._net([D + A, *hidden, 1], True) for _ in range(config.num_critics)])
             for _ in range(2)
         )
         self.targets.load_state_dict(self.qfs.state_dict())
         self.log_alpha = torch.zeros(1, requires_grad=True)
         self.q_optimizer = torch.optim.Adam(list(self.qfs.parameters()), lr=config.critic_lr)
         self.actor_optimizer = torch.optim.Adam(list(self.actor.parameters()), lr=config.actor_lr)
-        self.a_optimizer = torch.optim.Adam([self.log_alpha], lr=config.temperature_lr)
+        self.a_optimizer = torch.optim.Adam([self.log_alpha], lr=TEMPERATURE_LR)
 
     def _net(self, sizes: list[int], norm: bool) -> nn.Sequential:
         layers: list[nn.Module] = []

@@ -20,10 +20,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from phaseb.config.environment import EnvironmentConfig
-from phaseb.config.judge import JudgeConfig
-from phaseb.config.latents import LatentsConfig
-from phaseb.config.trust import TrustConfig
+from phaseb.config.data import EnvironmentConfig
+from phaseb.config.encoder import LatentsConfig
+from phaseb.config.trust import JudgeConfig, TrustConfig
 from phaseb.episodes.actions import ActionScale
 from phaseb.episodes.trajectories import Trajectories, concatenate
 from phaseb.latents.fit import fit_bundle

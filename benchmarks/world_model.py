@@ -23,8 +23,7 @@ from world_model_material import SOURCES, Material, prepare
 from world_model_rows import Settings, merge, rows
 
 from phaseb.config.dynamics import GRUConfig
-from phaseb.config.judge import JudgeConfig
-from phaseb.config.trust import CriticConfig
+from phaseb.config.trust import CriticConfig, JudgeConfig
 from phaseb.dynamics.gru_ensemble.learner import make_learner
 from phaseb.dynamics.gru_ensemble.model import EnsembleDynamics, Rollout
 from phaseb.dynamics.statistics import (

@@ -8,8 +8,8 @@ import gymnasium_episodes
 import numpy as np
 import ur3_episodes
 
-from phaseb.config.environment import EnvironmentConfig
-from phaseb.config.latents import LatentsConfig
+from phaseb.config.data import EnvironmentConfig
+from phaseb.config.encoder import LatentsConfig
 from phaseb.config.root import Config
 from phaseb.dynamics.gru_ensemble.model import Policy
 from phaseb.episodes.actions import ActionScale

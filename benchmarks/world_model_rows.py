@@ -58,7 +58,6 @@ def rows(horizon: int) -> dict[str, Settings]:
         "defaults, nothing read ahead": {"action_lookahead": 0},
         "defaults, dimensions as they are": {"decorrelate": False},
         "defaults, no events": {"find_events": False},
-        "defaults, one floor": {"mode_floor_with_lookahead": 0.1},
         "defaults, no blocks": {"num_blocks": 0},
         "defaults, one outcome": {"num_modes": 1},
         "defaults, one member": {"num_members": 1},

@@ -3,6 +3,7 @@
 N episodes, T steps, D latent dimensions, A action dimensions.
 """
 
+import contextlib
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,9 +16,9 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor
 
-from phaseb.config.episodes import IMPORTED, EpisodesConfig
+from phaseb.config.data import IMPORTED, EpisodesConfig
 from phaseb.config.load import load_config, nearest
-from phaseb.config.registry import JOBS
+from phaseb.config.registry import JOBS, READERS
 from phaseb.config.root import Config
 from phaseb.dynamics.protocol import DynamicsModel, load_generator
 from phaseb.dynamics.rollout import Policy, Rollout
@@ -28,6 +29,7 @@ from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import ConfigError, DataError
 from phaseb.pipeline.result import Callback, RunResult
 from phaseb.runtime.checkpoint import checkpoint_digest
+from phaseb.runtime.run_lock import run_lock
 from phaseb.runtime.seeding import torch_generator
 from phaseb.runtime.storage import Store
 from phaseb.trust.model import TrustBundle
@@ -54,7 +56,8 @@ def run(config: str | Path | None = None, *settings: str, job: str = "run", call
         the job's numbers, and where its outputs lie below `run.dir`.
 
     Raises:
-        ConfigError: for an unknown job, or for all faults of the config at once.
+        ConfigError: for an unknown job, for all faults of the config at once, or where another process works in
+            `run.dir`.
         DataError: where the data are bad, or an earlier stage is missing.
         ClusterError: where the cluster cannot do what was asked.
 
@@ -70,7 +73,8 @@ def run(config: str | Path | None = None, *settings: str, job: str = "run", call
         raise ConfigError(f"no job {job!r}{nearest(job, list(JOBS))}")
     resolved = load_config(config, settings)
     module = importlib.import_module(JOBS[job][0])
-    result: RunResult = module.run(resolved, callbacks=callbacks)
+    with contextlib.nullcontext() if job in READERS else run_lock(resolved.run.dir):
+        result: RunResult = module.run(resolved, callbacks=callbacks)
     return result
 
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from episode_strategies import make_episode
 
-from phaseb.config.episodes import EpisodesConfig
+from phaseb.config.data import EpisodesConfig
 from phaseb.episodes.formats.npz import write_npz
 from phaseb.episodes.shards import write_episodes
 from phaseb.episodes.sources import inventory_of, open_source

@@ -4,7 +4,7 @@ import getpass
 import tempfile
 from pathlib import Path
 
-from phaseb.config.environment import EnvironmentConfig
+from phaseb.config.data import EnvironmentConfig
 from phaseb.workcell import make
 
 BROKEN = Path(tempfile.gettempdir()) / f"phaseb-{getpass.getuser()}-broken"  # workers know nothing else of a test

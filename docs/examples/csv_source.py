@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from phaseb.config.episodes import EpisodesConfig
+from phaseb.config.data import EpisodesConfig
 from phaseb.episodes.episode import Episode
 from phaseb.errors import DataError
 

@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from phaseb.config.judge import JudgeConfig
+from phaseb.config.trust import JudgeConfig
 from phaseb.trust.judges import Evidence, Scores
 
 

@@ -9,9 +9,16 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.metrics import silhouette_score
 
-from phaseb.config.bricks import BricksConfig
+from phaseb.config.encoder import BricksConfig
 from phaseb.episodes.resolution import is_constant
 from phaseb.runtime.seeding import derive_seed
+
+MAX_BRICKS = 8
+"""Most clusters that are tried where the number is chosen."""
+NUM_COMPONENTS = 8
+"""Principal components of the features that are clustered."""
+NUM_RESTARTS = 10
+"""K-means starts; the best one is kept."""
 
 SAME = 1e-9  # standardised features that differ by less are of the same episode twice
 
@@ -58,14 +65,14 @@ def fit_clusters(config: BricksConfig, features: NDArray[np.float64], seed: int)
     distinct = len(np.unique(np.round(standardised / SAME), axis=0))
     if distinct == 1:
         return Clusters(mean, scale, np.eye(1, features.shape[1]), np.zeros((1, 1)), float("nan"))
-    size = min(config.num_components, len(features) - 1, features.shape[1])
+    size = min(NUM_COMPONENTS, len(features) - 1, features.shape[1])
     components = _signed(PCA(size, svd_solver="full").fit(standardised).components_)
     points = standardised @ components.T
-    wanted = [config.num_bricks] if config.num_bricks else range(2, config.max_bricks + 1)
+    wanted = [config.num_bricks] if config.num_bricks else range(2, MAX_BRICKS + 1)
     best: tuple[float, NDArray[np.float64]] | None = None
     for number in sorted({min(k, distinct) for k in wanted}):
         random_state = derive_seed(seed, "bricks", number) % 2**32
-        groups = KMeans(number, n_init=config.num_restarts, random_state=random_state).fit(points)
+        groups = KMeans(number, n_init=NUM_RESTARTS, random_state=random_state).fit(points)
         score = float("nan")
         if 1 < number < len(points):
             rows = None if len(points) <= SCORED_ROWS else SCORED_ROWS

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseb.config.valuation import ValuationConfig
+from phaseb.config.data import ValuationConfig
 
 Column = NDArray[np.float64]
 Metrics = dict[str, Column]

@@ -9,11 +9,14 @@ from numpy.typing import NDArray
 from phaseb.bricks.clusters import Clusters, fit_clusters
 from phaseb.bricks.economics import EconomicTable, Estimate, economic_table
 from phaseb.bricks.features import episode_features
-from phaseb.config.bricks import BricksConfig
-from phaseb.config.valuation import ValuationConfig
+from phaseb.config.data import ValuationConfig
+from phaseb.config.encoder import BricksConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
 from phaseb.runtime.seeding import numpy_generator
+
+NUM_BOOTSTRAP = 1000
+"""Resamples of a brick's episodes for its intervals."""
 
 MANIFEST_VERSION = 1
 
@@ -101,7 +104,7 @@ def fit_bricks(
     table = economic_table(trajectories.metrics, len(trajectories), valuation)
     labels = clusters.assign(features)
     profiles = [
-        _profile(table, np.flatnonzero(fitted & (labels == k)), config.num_bootstrap, seed, k)
+        _profile(table, np.flatnonzero(fitted & (labels == k)), NUM_BOOTSTRAP, seed, k)
         for k in range(len(clusters.centres))
     ]
     order = np.array(sorted(range(len(profiles)), key=lambda k: _rank(profiles[k], int((labels == k).sum()))))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from phaseb.config.root import Config
 from phaseb.errors import ConfigError
 from phaseb.runtime.storage import strict
 
@@ -20,7 +21,7 @@ def run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
 
 
 def show_report(runs: Sequence[str], as_json: bool) -> int:
-    """Write the page of a run or a study again, or the comparison of two runs."""
+    """Write the page of a run or a flywheel again, or the comparison of two runs."""
     from phaseb.stages.report import retell
 
     results = retell(runs)
@@ -56,6 +57,26 @@ def evaluate_policy(path: str, config: str | None, words: Sequence[str], as_json
     return 0
 
 
+def dry_run(config: Config, as_json: bool) -> int:
+    """Say what a run would choose and need, without writing or training.
+
+    Raises:
+        PhasebError: where it would fail, after all was said.
+    """
+    from phaseb.stages.rehearsal import rehearse
+
+    found = rehearse(config)
+    if as_json:
+        _print_json(found.to_json())
+    else:
+        for line in found.lines():
+            print(f"note: {line}")
+        for need in found.requirements:
+            print(f"{'ok' if need.met else 'no':<4}{need.stage:<12} {need.needed} ({need.setting}): {need.found}")
+    found.require()
+    return 0
+
+
 def _tune(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     from phaseb.tuning.study import run_study
 
@@ -64,11 +85,7 @@ def _tune(arguments: argparse.Namespace, words: Sequence[str]) -> int:
         _print_json(result.summary())
         return 0
     folder = os.path.dirname(result.path)
-    if os.path.isdir(folder):  # a study on remote storage is told by its URI: phaseb report URI
-        from phaseb.stages.report import retell
-
-        told = retell([folder])
-        print(f"{told['verdict']}\n\nbest:   {result.path}\nreport: {told['page']}")
+    print(f"{result.verdict}\n\nbest:   {result.path}\ntrials: optuna-dashboard sqlite:///{folder}/study.db")
     return 0
 
 

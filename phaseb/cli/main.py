@@ -5,6 +5,7 @@ Exit codes: 0 done; 2 bad arguments or config; 3 bad data; 4 cluster not able; 1
 """
 
 import argparse
+import contextlib
 import importlib
 import os
 import sys
@@ -12,9 +13,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from phaseb import __version__
-from phaseb.config.registry import JOBS
+from phaseb.config.registry import JOBS, READERS
 from phaseb.errors import ConfigError, PhasebError
-from phaseb.runtime import signals
+from phaseb.runtime import signals, streams
 
 EPILOG = "Every setting has a dotted name: `phaseb run policy.num_steps=2000`. Exit codes: 0 done, 2 arguments or \
 config, 3 data, 4 cluster, 1 anything else."
@@ -22,10 +23,13 @@ config, 3 data, 4 cluster, 1 anything else."
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    streams.prepare()
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # module:Class settings may name a module of the current folder
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
     words = [*getattr(arguments, "settings", []), *rest]
-    wrong = [word for word in rest if word.startswith("-") or "=" not in word]
+    wrong = [word for word in rest if word.startswith("-")]
     if wrong:
         parser.error(f"unrecognized arguments: {' '.join(wrong)}")
     if arguments.command is None:
@@ -60,7 +64,9 @@ def _parser() -> argparse.ArgumentParser:
         job = commands.add_parser(name, help=text, description=text, parents=[options], allow_abbrev=False)
         if name == "report":
             job.add_argument("runs", nargs="*", default=[], metavar="RUN",
-                             help="a run or study directory to tell again, or two runs to compare")  # fmt: skip
+                             help="a run or flywheel directory, or two runs to compare")  # fmt: skip
+        if name == "run":
+            job.add_argument("--dry-run", action="store_true", help="say what the run would choose and need, and stop")
         if name == "evaluate":
             job.add_argument("--policy", metavar="EXPORT", help="measure an exported policy: its folder or file")
         job.add_argument("--config", metavar="FILE", help="YAML file of differences from the defaults")
@@ -125,11 +131,17 @@ def _run_job(arguments: argparse.Namespace, words: list[str]) -> int:
 
         return commands.evaluate_policy(arguments.policy, arguments.config, words, arguments.json)
     config = load_config(arguments.config, [*getattr(arguments, "runs", []), *words])
+    if getattr(arguments, "dry_run", False):
+        from phaseb.cli import commands
+
+        return commands.dry_run(config, arguments.json)
     from phaseb.cli.tables import Console
+    from phaseb.runtime.run_lock import run_lock
 
     module = importlib.import_module(JOBS[arguments.command][0])
     stages = module.STAGE_NAMES if arguments.command == "run" else ()
-    with Console(config, arguments.json, stages) as console:
+    lock = contextlib.nullcontext() if arguments.command in READERS else run_lock(config.run.dir)
+    with lock, Console(config, arguments.json, stages) as console:
         result = module.run(config, callbacks=[console])
         console.conclude(result)
     return 0

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from phaseb.collection.environments import make_environment
 from phaseb.collection.gymnasium import AT_ONCE
-from phaseb.config.environment import EnvironmentConfig
+from phaseb.config.data import EnvironmentConfig
 from phaseb.episodes.actions import ActionScale, read_action_scale
 from phaseb.episodes.environment import record
 from phaseb.episodes.episode import Episode

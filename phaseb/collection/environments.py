@@ -1,7 +1,17 @@
 """The environment that a config names, whoever wrote it."""
 
-from phaseb.config.environment import EnvironmentConfig
+from typing import Any
+
+from phaseb.config.data import EnvironmentConfig
 from phaseb.episodes.environment import VectorEnvironment
+
+
+def shown_by(environment: VectorEnvironment) -> dict[str, Any]:
+    """What an environment shows and takes, by the names of `DataFacts`."""
+    return {
+        "state_size": environment.state_size, "frame_shape": environment.frame_shape,
+        "action_size": len(environment.action_low),
+    }  # fmt: skip
 
 
 def make_environment(config: EnvironmentConfig, num_envs: int) -> VectorEnvironment | None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseb.collection.environments import make_environment
-from phaseb.config.environment import EnvironmentConfig
+from phaseb.config.data import EnvironmentConfig
 from phaseb.episodes.environment import Controller, VectorEnvironment, record
 from phaseb.episodes.episode import Episode
 from phaseb.errors import ConfigError

@@ -5,8 +5,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from phaseb.config.own import is_own
-from phaseb.config.section import Section
+from phaseb.config.section import Section, is_own
 
 BUILT_IN = ("gru", "gp")
 """Names of the generators that are built in."""
@@ -40,7 +39,6 @@ class TeacherForcingConfig(Section):
     start: float = Field(0.0, ge=0, le=1, description="probability of the real latent at the first step of training")
     end: float = Field(0.0, ge=0, le=1, description="probability from the end of the schedule on")
     until: float = Field(0.8, gt=0, le=1, description="share of training at which the schedule ends")
-    steepness: float = Field(10.0, gt=0, description="of the exponential and inverse-sigmoid schedules")
 
 
 class HorizonConfig(Section):
@@ -50,7 +48,6 @@ class HorizonConfig(Section):
     start: int = Field(10, ge=1, description="horizon at which the curriculum starts")
     grow_from: float = Field(0.4, ge=0, le=1, description="share of training at which the horizon starts to grow")
     grow_until: float = Field(0.9, ge=0, le=1, description="share of training at which it reaches steps")
-    truncate_every: int = Field(0, ge=0, description="cut the gradient through time every so many steps; 0 never does")
 
     @model_validator(mode="after")
     def _ordered(self) -> "HorizonConfig":
@@ -67,14 +64,12 @@ class VarianceConfig(Section):
         description="growth: hinge on variance of the last over the first 10 steps (the report's); "
         "lags: log ratio of the variances of z_{t+k} - z_t, squared, over lags 1, 2, 5, 10",
     )
-    growth_limit: float = Field(1.5, gt=0, description="growth beyond which the hinge bites")
 
 
 CHANGEABLE = (
-    "weights.", "recon.", "teacher_forcing.", "horizon.", "variance.", "loss", "smooth_l1_beta", "learning_rate",
-    "final_learning_rate", "weight_decay", "max_grad_norm", "ema_decay", "input_noise", "lookahead_dropout",
-    "mode_temperature",
-    "batch_size", "rollout_batch_size", "one_step_window", "discriminator_from", "discriminator_every", "noise_scale",
+    "weights.", "recon.", "teacher_forcing.", "horizon.", "variance.", "loss", "learning_rate",
+    "ema_decay", "input_noise",
+    "batch_size", "rollout_batch_size", "one_step_window", "discriminator_from",
 )  # fmt: skip
 """Settings, or groups of them, that may change while a model trains: none shapes the network or its inputs."""
 
@@ -89,10 +84,6 @@ class GPCorrectionConfig(Section):
     num_hyperparameter_points: int = Field(300, ge=10, description="transitions that hyperparameters are fitted to")
     steps: int = Field(60, ge=1, description="steps of Adam that fit the hyperparameters")
     min_transitions: int = Field(40, ge=10, description="transitions of a kind below which no process is fitted")
-    max_disagreement: float = Field(
-        10.0, gt=0,
-        description="largest distance of process and network, in units of the usual one, at which the process is used",
-    )  # fmt: skip
 
 
 class Change(Section):
@@ -120,40 +111,27 @@ class GRUConfig(Section):
     num_blocks: int = Field(2, ge=0, description="residual blocks on that stream; 0: one layer, as in the report")
     num_modes: int = Field(2, ge=1, description="alternatives predicted for a step, one of which is drawn: what may "
                            "happen or not is never averaged")  # fmt: skip
-    mode_temperature: float = Field(0.02, gt=0, description="difference of errors at which alternatives are told apart")
-    mode_floor: float = Field(0.1, ge=0, lt=1, description="alternatives less likely than this are never drawn")
-    mode_floor_with_lookahead: float = Field(
-        0.35, ge=0, lt=1,
-        description="the same where actions are read ahead: they tell what happened, and doubts are mostly mistakes",
-    )  # fmt: skip
     bound_latents: bool = Field(True, description="keep rollouts within the range of the latents seen, and 5 % more")
     action_lookahead: int = Field(
         8, ge=0,
         description="recorded actions ahead of a step that its prediction reads: they answer to what the step did. "
         "0: none; a policy's own and altered actions are never read ahead",
     )  # fmt: skip
-    lookahead_dropout: float = Field(0.25, ge=0, le=1, description="share of training windows without lookahead")
     decorrelate: bool = Field(True, description="model principal directions at unit variance instead of dimensions")
     layer_norm: bool = Field(True, description="layer normalisation in every block")
     residual: bool = Field(True, description="predict z_{t+1} - z_t instead of z_{t+1}")
     clamp_quantile: float = Field(
         0.0, ge=0, le=1,
-        description="bound each dimension's step at this quantile of its real |Δz|, times clamp_margin; 0: off",
+        description="bound each dimension's step at this quantile of its real |Δz|; 0: off",
     )  # fmt: skip
-    clamp_margin: float = Field(1.0, gt=0, description="factor on the bound")
     hold_constants: bool = Field(True, description="dimensions that never move within an episode are held")
     find_events: bool = Field(True, description="what jumps between a few levels is predicted as classes")
-    event_weight: float = Field(
-        0.15, ge=0, description="of the cross-entropy of what jumps, beside the error of the other dimensions"
-    )
     noise: Literal["none", "heteroscedastic", "bootstrap"] = Field(
         "none", description="texture of a rollout: none, a learned spread, or resampled one-step residuals"
     )
-    noise_scale: float = Field(1.0, ge=0, description="factor on the noise when sampling")
     weights: LossWeights = Field(LossWeights(), description="weights of the four losses")
     recon: ReconWeights = Field(ReconWeights(), description="weights of the parts of L_recon")
     loss: Literal["mse", "smooth_l1"] = Field("smooth_l1", description="error measure of the reconstruction")
-    smooth_l1_beta: float = Field(0.1, gt=0, description="error in σ below which smooth-L1 is quadratic")
     one_step_window: int = Field(10, ge=1, description="length of the teacher-forced windows")
     input_noise: float = Field(
         0.05, ge=0,
@@ -164,14 +142,10 @@ class GRUConfig(Section):
     horizon: HorizonConfig = Field(HorizonConfig(), description="length of the rollout in training")
     variance: VarianceConfig = Field(VarianceConfig(), description="form of L_var")
     discriminator_from: float = Field(0.5, ge=0, le=1, description="share of training after which the critic joins")
-    discriminator_every: int = Field(1, ge=1, description="train the critic once in so many steps")
     num_steps: int = Field(1500, ge=1, description="optimiser steps")
     batch_size: int = Field(64, ge=1, description="windows a member in each step, over all workers")
     rollout_batch_size: int = Field(16, ge=1, description="rollouts a member in each step, over all workers")
     learning_rate: float = Field(2e-3, gt=0, description="of AdamW, after warm-up, before the cosine decay")
-    final_learning_rate: float = Field(0.02, ge=0, le=1, description="share of the learning rate left at the end")
-    weight_decay: float = Field(1e-4, ge=0, description="of AdamW")
-    max_grad_norm: float = Field(1.0, gt=0, description="largest gradient norm of a member")
     ema_decay: float = Field(0.99, ge=0, lt=1, description="moving average of the weights that is kept; 0: none")
     explosion: float = Field(1e4, gt=0, description="a loss above this counts as divergence")
     changes: tuple[Change, ...] = Field(
@@ -208,14 +182,7 @@ class GPConfig(Section):
     max_transitions: int = Field(700, ge=50, description="most transitions that a prediction is conditioned on")
     num_hyperparameter_points: int = Field(250, ge=20, description="transitions that hyperparameters are fitted to")
     steps: int = Field(60, ge=1, description="steps of Adam that fit the hyperparameters")
-    rare_share: float = Field(
-        0.15, gt=0, le=1,
-        description="share of all steps below which an outcome is rare; the prior mean of its reward is the least one",
-    )  # fmt: skip
-    min_examples: int = Field(8, ge=2, description="examples of an outcome below which rollouts end before it")
     num_directions: int = Field(3, ge=0, description="latent directions that explain frequent rewards; 0: none")
-    direction_starts: int = Field(2, ge=1, description="random starts of the search for these directions")
-    margin: float = Field(0.1, ge=0, description="share of its range by which a latent may leave the recorded range")
     sample: Literal["mean", "predictive"] = Field(
         "mean", description="next latent of a rollout: the predicted mean, or a draw that includes the fitted noise"
     )
@@ -255,3 +222,34 @@ class DynamicsConfig(Section):
     def names(self) -> tuple[str, ...]:
         """Names of all generators that can be fitted."""
         return (*BUILT_IN, *self.plugins)
+
+
+class ActionSources(Section):
+    """Shares of rollouts by where their actions come from (normalised to one)."""
+
+    recorded: float = Field(0.5, ge=0, description="the recorded actions of the start's episode")
+    perturbed: float = Field(0.5, ge=0, description="recorded actions with noise added")
+
+    @model_validator(mode="after")
+    def _some(self) -> "ActionSources":
+        if self.recorded + self.perturbed <= 0:
+            raise ValueError("at least one action source needs a share above zero")
+        return self
+
+
+class SynthesisConfig(Section):
+    """Rollouts of a generator from real starts."""
+
+    generator: str = Field("gru", description="generator that is rolled out: gru, gp or a name of dynamics.plugins")
+    num_episodes: int = Field(200, ge=1, description="synthetic episodes to make")
+    horizon: int = Field(60, ge=1, description="steps of each; recorded actions must reach that far")
+    action_sources: ActionSources = Field(ActionSources(), description="whose actions drive the rollouts")
+    perturbation: float = Field(0.2, ge=0, description="σ of the noise on perturbed actions, which live in [-1, 1]")
+
+
+class NegativesConfig(Section):
+    """A model trained as the founding report trained its own (ten teacher-forced steps, mean squared error, no clamp),
+    and its early checkpoints."""
+
+    num_steps: int = Field(600, ge=1, description="optimiser steps of the report's model")
+    num_episodes: int = Field(240, ge=2, description="rollouts in all, spread over the snapshots")

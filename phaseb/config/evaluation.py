@@ -1,6 +1,8 @@
-"""Settings of what judges a policy: how many episodes of physics, or how off-policy evaluation is done without."""
+"""Settings of how policies are measured, which one is shipped and what each brick of episodes is worth."""
 
-from pydantic import Field
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
 
 from phaseb.config.section import Section
 
@@ -9,8 +11,6 @@ class FqeConfig(Section):
     """Fitted Q evaluation: what a policy would earn, told from recorded episodes alone."""
 
     num_members: int = Field(10, ge=2, description="value functions, each fitted on its own bootstrap of the episodes")
-    num_trees: int = Field(8, ge=1, description="randomised trees of each")
-    min_leaf: int = Field(2, ge=1, description="fewest recorded steps whose mean a leaf is")
     discount: float = Field(0.97, gt=0, lt=1, description="discount a step")
 
 
@@ -21,5 +21,48 @@ class EvaluationConfig(Section):
     first_seed: int = Field(1_000_000, ge=0, description="seed of the first: far from those of recorded episodes")
     num_envs: int = Field(100, ge=1, description="episodes stepped side by side")
     step_limit_s: float = Field(300.0, gt=0, description="seconds that an environment may take for a step of them all")
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="of the intervals over seeds")
     fqe: FqeConfig = Field(default_factory=FqeConfig)
+
+
+class PromotionConfig(Section):
+    """Do no harm, as a decision: the candidate is shipped only where a paired test says so, else the baseline."""
+
+    baseline: str = Field("real_only", min_length=1, description="arm that is shipped unless the test says otherwise")
+    candidate: str = Field("trust_weighted", min_length=1, description="arm that may be promoted")
+    rule: Literal["better", "not_worse"] = Field("better", description="what the test has to show of the candidate")
+    min_gain: float = Field(
+        0.02, ge=0,
+        description="for better: what must be gained, as a share of the baseline's value or, where that is more, of "
+        "what a recorded episode earns or loses on average; below it a gain is called none",
+    )  # fmt: skip
+    margin: float = Field(0.05, ge=0, lt=1, description="for not_worse: share of the baseline's value that may be lost")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="of the test: 1 - this is the rate of false promotions")
+    max_episodes: int | None = Field(
+        None, ge=4, description="physics episodes that the decision may spend; null: as many as there are training ones"
+    )
+    looks: int = Field(3, ge=1, le=20, description="times that the sequential test looks at its evidence")
+    first_seed: int = Field(2_000_000, ge=0, description="seed of its first episode: none that evaluation reports")
+
+
+class WorthConfig(Section):
+    """How a policy's value is traced back to the bricks of episodes that it learned from."""
+
+    method: Literal["estimate", "leave_out"] = Field(
+        "leave_out",
+        description="estimate: whose transitions the policy lives by; leave_out: policies trained without each brick, "
+        "one training a brick, with the estimate beside it",
+    )
+    num_episodes: int = Field(20, ge=1, description="episodes of the policy at work that the estimate looks at")
+    candidates: int = Field(64, ge=2, description="starts that are looked at for what to collect next")
+    curve: tuple[float, ...] = Field(
+        (),
+        description="shares of the training episodes, ascending to 1, such as 0.25, 0.5, 1, that real_only is trained "
+        "on, beside trust_weighted on the first: how many real episodes synthetic data is worth there; empty: unasked",
+    )
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Self:
+        shares = list(self.curve)
+        if shares and (len(shares) < 2 or shares != sorted(set(shares)) or shares[0] <= 0 or shares[-1] != 1):
+            raise ValueError(f"curve={shares} must be two or more shares that ascend from above 0 to 1")
+        return self

@@ -5,6 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from phaseb.config.paths import PathText
 from phaseb.config.section import Section
 
 
@@ -19,8 +20,6 @@ class DriftConfig(Section):
     tolerance: float = Field(
         0.2, ge=0, description="how much worse, as a share, must be shown at least: no difference is too small to prove"
     )
-    min_episodes: int = Field(4, ge=2, description="new and held-out episodes without which nothing is tested")
-    segment: int = Field(10, ge=1, description="steps that a world model forecasts in its test")
 
 
 class FlywheelConfig(Section):
@@ -30,7 +29,7 @@ class FlywheelConfig(Section):
         "environment",
         description="new episodes: by the shipped policy in the environment, or files that appear in flywheel.folder",
     )
-    folder: str = Field("", description="folder that is watched; its files are read as episodes.source says")
+    folder: PathText = Field("", description="folder that is watched; its files are read as episodes.source says")
     poll_s: float = Field(5.0, gt=0, description="seconds between two looks at the folder")
     wait_s: float | None = Field(
         None, ge=0, description="stop when no new file has come for so long, s; null: wait for ever"

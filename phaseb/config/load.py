@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from phaseb.config.paths import expanded
 from phaseb.config.root import Config
 from phaseb.errors import ConfigError
 
@@ -17,13 +18,8 @@ RENAMED = {
     "world_model": "dynamics.gru", "generators": "negatives", "reuse.world_model": "reuse.dynamics",
     "policy.transitions": "dynamics.gp", "policy.augmentation.model": "policy.augmentation.generator",
     "dynamics.gru.landings": "dynamics.gru.gp_correction", "dynamics.gru.look_ahead": "dynamics.gru.action_lookahead",
-    "dynamics.gru.blind_share": "dynamics.gru.lookahead_dropout",
-    "dynamics.gru.clip_norm": "dynamics.gru.max_grad_norm",
-    "dynamics.gru.sighted_floor": "dynamics.gru.mode_floor_with_lookahead",
     "dynamics.gru.critic_from": "dynamics.gru.discriminator_from",
-    "dynamics.gru.critic_every": "dynamics.gru.discriminator_every",
     "dynamics.gp.kept": "dynamics.gp.max_transitions", "dynamics.gp.fitted": "dynamics.gp.num_hyperparameter_points",
-    "dynamics.gp.least_examples": "dynamics.gp.min_examples",
 }  # fmt: skip
 """Old names of settings: they are errors that name the new one."""
 
@@ -55,7 +51,7 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """A YAML file that holds a mapping; `base: other.yaml` beside it is read first and overridden."""
     try:
-        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        tree = yaml.safe_load(Path(_expanded(path)).read_text(encoding="utf-8")) or {}
     except OSError as error:
         raise ConfigError(f"cannot read config {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -63,7 +59,22 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} must hold `section: …` mappings, not a {type(tree).__name__}")
     base = tree.pop("base", None)
-    return merge(read_yaml(Path(path).parent / str(base)), tree) if base else tree
+    return merge(read_yaml(Path(_expanded(path)).parent / _expanded(str(base))), tree) if base else tree
+
+
+def _expanded(path: str | Path) -> str:
+    """A path of a file with `~` expanded.
+
+    Raises:
+        ConfigError: where it is a URI: configs are files of this machine.
+    """
+    try:
+        text = expanded(str(path))
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    if "://" in text:
+        raise ConfigError(f"{path} is a storage URI; a config is a file of this machine, so copy it here first")
+    return text
 
 
 def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,7 +117,7 @@ def _section_of(annotation: Any) -> type[BaseModel] | None:
 def _apply(tree: dict[str, Any], word: str, faults: list[str], places: dict[str, str]) -> None:
     path, sign, text = word.partition("=")
     if not sign or not path:
-        faults.append(f"{word!r} is not of the form key.path=value")
+        faults.append(f"{word!r} is not of the form key.path=value{_file_hint(word)}")
         return
     try:
         value = yaml.safe_load(text)
@@ -126,6 +137,11 @@ def _apply(tree: dict[str, Any], word: str, faults: list[str], places: dict[str,
     node[leaf] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
 
 
+def _file_hint(word: str) -> str:
+    is_config = word.endswith((".yaml", ".yml")) or Path(word).is_file()
+    return f"; did you mean --config {word}?" if is_config else ""
+
+
 def _explain(fault: Mapping[str, Any], source: str, places: Mapping[str, str]) -> str:
     parts = [str(part) for part in fault["loc"]]
     path = ".".join(parts)
@@ -135,7 +151,9 @@ def _explain(fault: Mapping[str, Any], source: str, places: Mapping[str, str]) -
     if fault["type"] == "extra_forbidden":
         return f"{where}: unknown key {path}{_suggestion(parts, (word or '').partition('=')[0])}"
     shown = "" if isinstance(fault["input"], Mapping) else f" = {fault['input']!r}"
-    said = fault["msg"].removeprefix("Value error, ")
+    several = isinstance(fault["loc"][-1], int) and isinstance(fault["input"], str) and "," in fault["input"]
+    hint = f"; write several as [{fault['input']}]" if several else ""
+    said = fault["msg"].removeprefix("Value error, ") + hint
     return f"{where}: {path}{shown}: {said}" if path else f"{where}: {said}"
 
 

@@ -1,4 +1,4 @@
-"""Settings of the policy: the learner, what keeps it honest offline, and the rollouts that follow it."""
+"""Settings of the policies: the learner, its rollouts, the replay buffer and the arms that are compared."""
 
 from typing import Annotated, Literal
 
@@ -22,7 +22,6 @@ class OfflineConfig(Section):
     clone_share: float = Field(
         0.4, ge=0, lt=1, description="share of the steps, the first, that only clone: cheap; values start near data"
     )
-    clone_lr: float = Field(1e-3, gt=0, description="the policy's learning rate while it clones")
     value_share: float = Field(
         0.2, ge=0, lt=1, description="share of the steps, the next, in which values are learned while the policy waits"
     )
@@ -45,7 +44,6 @@ class OfflineConfig(Section):
     iql_synthetic_weight: float = Field(
         1.0, ge=0, description="weight of synthetic rows in what draws the policy to good actions; values use them all"
     )
-    iql_weight_limit: float = Field(100.0, gt=0, description="largest advantage weight")
 
 
 class AugmentationConfig(Section):
@@ -72,18 +70,11 @@ class AugmentationConfig(Section):
     )
     min_worst_skill: float = Field(0.1, lt=1, description="the same for the latent dimension that is forecast worst")
     min_reward_skill: float = Field(0.1, lt=1, description="the same for rewards, against forecasting their mean")
-    first_reward_factor: float = Field(
-        3.0, ge=1,
-        description="times min_reward_skill that rewards must be foretold at the first step, where nothing has had "
-        "time to go wrong, in 19 of 20 resamples of the episodes: a model that fails there is not followed at all",
-    )  # fmt: skip
-    skill_tolerance: float = Field(0.1, ge=0, description="forecast error, in latent standard deviations, that is none")
     penalty: float = Field(1.0, ge=0, description="reward less this times the disagreement (MOPO)")
     reward_pessimism: float = Field(
         1.0, ge=0, description="reward less this times its own doubt, where the model tells it; 0: as expected"
     )
     keep_generations: int = Field(6, ge=1, description="how many generations stay in the replay")
-    deterministic_share: Share = Field(0.0, description="share of rollouts that follow the policy's mean action")
 
 
 class FollowingConfig(Section):
@@ -102,7 +93,6 @@ class FollowingConfig(Section):
     cql_weight: float = Field(0.0, ge=0, description="see offline.cql_weight")
     clone_share: float = Field(0.2, ge=0, lt=1, description="see offline.clone_share")
     value_share: float = Field(0.1, ge=0, lt=1, description="see offline.value_share")
-    final_lr_factor: float = Field(1.0, ge=0, le=1, description="see policy.final_lr_factor")
 
 
 class PolicyConfig(Section):
@@ -113,37 +103,27 @@ class PolicyConfig(Section):
     discount: float = Field(0.97, gt=0, lt=1, description="discount a step")
     num_critics: int = Field(3, ge=2, description="critics of the ensemble")
     width: int = Field(128, ge=8, description="units of a hidden layer")
-    num_layers: int = Field(2, ge=1, description="hidden layers")
-    critic_norm: bool = Field(True, description="LayerNorm in the critics: bounds the values of unseen actions")
-    actor_norm: bool = Field(False, description="LayerNorm in the actor")
     critic_lr: float = Field(1e-3, gt=0, description="learning rate of the critics")
     actor_lr: float = Field(3e-4, gt=0, description="learning rate of the actor")
-    temperature_lr: float = Field(3e-4, gt=0, description="learning rate of the entropy temperature")
-    final_lr_factor: float = Field(1.0, ge=0, le=1, description="the learning rates fall to this factor (cosine)")
     target_rate: float = Field(0.02, gt=0, le=1, description="share of the critics moved into their targets a step")
     actor_average_rate: float = Field(
         0.005, gt=0, le=1, description="share of the policy moved a step into the average that acts; 1 averages nothing"
     )
-    actor_every: int = Field(1, ge=1, description="critic steps to one actor step")
-    initial_temperature: float = Field(0.003, gt=0, description="entropy temperature at the start")
     target_entropy: float | None = Field(None, description="entropy that the temperature aims at; null: -(action size)")
     entropy_of: Literal["gaussian", "action"] = Field(
         "gaussian",
         description="what entropy counts: the Gaussian before squashing, or the action (SAC's own: it pulls a policy "
         "away from actions at the bounds, such as a gripper's)",
     )
-    learn_temperature: bool = Field(True, description="whether the temperature is learned")
     gradient_limit: float = Field(10.0, gt=0, description="largest norm of a run's gradient, a network")
     reward_std: float = Field(
         0.23, gt=0, description="standard deviation that rewards are scaled to; values are learned less their mean"
     )
-    normalise_weights: bool = Field(True, description="divide weighted losses by the batch's mean weight")
     switches: bool = Field(
         False,
         description="an action that was recorded at two levels only, such as a gripper's, is a choice of the two, and "
         "a learner weighs both: for offline.algorithm=sac",
     )
-    log_every: int = Field(100, ge=1, description="steps between two rows of metrics")
     prefetch: int = Field(20, ge=1, description="batches that are asked of the replay at once")
     runs_together: int = Field(3, ge=1, description="runs whose networks are one batched product: speed, not results")
     offline: OfflineConfig = Field(default_factory=OfflineConfig)
@@ -161,9 +141,8 @@ class PolicyConfig(Section):
         names = ("algorithm", "behaviour_weight", "diversity_weight", "cql_weight", "clone_share", "value_share")
         offline = self.offline.model_copy(update={name: getattr(own, name) for name in names})
         return self.model_copy(
-            update={"offline": offline, "switches": own.switches, "num_critics": own.num_critics,
-                    "final_lr_factor": own.final_lr_factor}
-        )  # fmt: skip
+            update={"offline": offline, "switches": own.switches, "num_critics": own.num_critics}
+        )
 
     @model_validator(mode="after")
     def _implicit_q_has_no_conservative_penalty(self) -> "PolicyConfig":
@@ -171,3 +150,40 @@ class PolicyConfig(Section):
             if own.algorithm == "iql" and (own.cql_weight or own.diversity_weight):
                 raise ValueError(f"{name}.algorithm=iql asks no unseen action: cql_weight, diversity_weight need sac")
         return self
+
+
+class ReplayConfig(Section):
+    """Where transitions wait for the learners, and how they are drawn."""
+
+    capacity: int = Field(
+        1_000_000,
+        ge=2,
+        description="Transitions of each source that all shards hold (an episode's end takes the room of one).",
+    )
+    num_shards: int = Field(1, ge=1, le=1024, description="Ray actors that the buffer is spread over.")
+    shard_cpus: float = Field(0.0, ge=0, description="CPUs that each shard reserves (0: it shares what there is).")
+    prefetch_depth: int = Field(2, ge=0, le=64, description="Calls that a learner keeps in flight ahead of its need.")
+
+
+Arm = Literal["real_only", "fixed_weight", "bounds_filter", "trust_weighted"]
+
+
+class ArmsConfig(Section):
+    """What is compared. Every arm trains with the same settings, seeds and budget; only its batches differ."""
+
+    names: tuple[Arm, ...] = Field(
+        ("real_only", "fixed_weight", "bounds_filter", "trust_weighted"),
+        min_length=1,
+        description="real_only; fixed_weight: ungated rollouts at a fixed share; bounds_filter: those whose mean and "
+        "std lie in real bounds; trust_weighted: those that the gate trusts, as far as it trusts them",
+    )
+    num_seeds: int = Field(3, ge=1, description="seeds an arm; they share the run's data, encoder, model and gate")
+    fixed_share: float = Field(
+        0.1, ge=0, le=1, description="synthetic share of a batch of fixed_weight and of bounds_filter"
+    )
+    trusted_share: float = Field(
+        0.5, ge=0, le=1, description="largest synthetic share of a batch of trust_weighted: what full trust would give"
+    )
+    weighting: Literal["sampling", "loss"] = Field(
+        "sampling", description="where trust_weighted's weights act: in what is drawn, or in the loss; never in both"
+    )

@@ -1,9 +1,12 @@
 """The jobs by name: what the command line calls, and where each is imported from, without importing it."""
 
+READERS = ("report",)
+"""Jobs that only read a run directory and tell what is there: they need no lock on it."""
+
 JOBS: dict[str, tuple[str, str]] = {
     "run": ("phaseb.stages.run", "all stages in order"),
     "collect": ("phaseb.stages.collect", "record real episodes in the environment"),
-    "import": ("phaseb.stages.collect", "read real episodes from files"),
+    "import": ("phaseb.stages.imported", "read real episodes from files"),
     "encode": ("phaseb.stages.encode", "train the encoder; episodes to latents"),
     "bricks": ("phaseb.stages.bricks", "cluster the episodes and value the clusters"),
     "dynamics": ("phaseb.stages.dynamics", "train the latent dynamics"),

@@ -4,28 +4,15 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from phaseb.config.arms import ArmsConfig
-from phaseb.config.bricks import BricksConfig
-from phaseb.config.dynamics import DynamicsConfig
-from phaseb.config.environment import EnvironmentConfig
-from phaseb.config.episodes import EpisodesConfig
-from phaseb.config.evaluation import EvaluationConfig
+from phaseb.config.data import EnvironmentConfig, EpisodesConfig, MemoryConfig, ValuationConfig
+from phaseb.config.dynamics import DynamicsConfig, NegativesConfig, SynthesisConfig
+from phaseb.config.encoder import BricksConfig, LatentsConfig
+from phaseb.config.evaluation import EvaluationConfig, PromotionConfig, WorthConfig
 from phaseb.config.flywheel import FlywheelConfig
-from phaseb.config.judge import JudgeConfig
-from phaseb.config.latents import LatentsConfig
-from phaseb.config.memory import MemoryConfig
-from phaseb.config.negatives import NegativesConfig
-from phaseb.config.policy import PolicyConfig
-from phaseb.config.promotion import PromotionConfig
-from phaseb.config.replay import ReplayConfig
-from phaseb.config.resources import ResourcesConfig
-from phaseb.config.reuse import ReuseConfig
-from phaseb.config.run import ReportConfig, RunConfig, TrainingConfig
+from phaseb.config.policy import ArmsConfig, PolicyConfig, ReplayConfig
+from phaseb.config.run import ReportConfig, ResourcesConfig, ReuseConfig, RunConfig, TrainingConfig
 from phaseb.config.section import Section
-from phaseb.config.synthesis import SynthesisConfig
-from phaseb.config.trust import TrustConfig
-from phaseb.config.valuation import ValuationConfig
-from phaseb.config.worth import WorthConfig
+from phaseb.config.trust import JudgeConfig, TrustConfig
 
 
 class Config(Section):

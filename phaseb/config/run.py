@@ -1,17 +1,18 @@
-"""Where a run lives, what it is seeded with, and what may be redone."""
+"""Settings of a run as a whole: where it lives, how modules are trained and what it may use."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from phaseb.config.paths import PathText
 from phaseb.config.section import Section
 
 
 class RunConfig(Section):
     """The run as a whole."""
 
-    dir: str = Field("", description="run directory: a local path or the URI of any pyarrow filesystem; "
-                     "empty means runs/<name of the config file>")  # fmt: skip
+    dir: PathText = Field("", description="run directory: a local path or the URI of any pyarrow filesystem; "
+                          "empty means runs/<name of the config file>")  # fmt: skip
     seed: int = Field(0, ge=0, description="redraws everything: data, encoder, world model, trust, policies")
     on_change: Literal["refuse", "redo"] = Field(
         "refuse",
@@ -41,5 +42,68 @@ class ReportConfig(Section):
     """The page."""
 
     title: str = Field("phaseb", description="title of the report page")
-    num_plotted: int = Field(40, ge=1, description="episodes drawn in the latent clouds")
-    animation_episodes: int = Field(1, ge=0, description="evaluation episodes an arm that are animated")
+
+
+class ResourcesConfig(Section):
+    """Workers, processors, memory, and the cluster to run on."""
+
+    address: str | None = Field(
+        None,
+        description="Ray cluster to join (host:port, or auto); local starts Ray here and stops it at the end; null: "
+        "what RAY_ADDRESS says, the cluster of a submitted job, else local",
+    )
+    num_cpus: int | None = Field(None, ge=1, description="CPUs of a Ray started here; null: all the machine has")
+    num_gpus: int | None = Field(None, ge=0, description="GPUs of a Ray started here; null: all the machine has")
+    num_workers: int = Field(
+        1, ge=0, le=4096, description="training workers (data parallel); 0 trains in this process, without Ray Train"
+    )
+    min_workers: int | None = Field(None, ge=1, description="elastic training: fewest workers to go on with")
+    cpus_per_worker: float = Field(1.0, gt=0, description="CPUs a training worker reserves")
+    gpus_per_worker: float = Field(0.0, ge=0, description="GPUs a training worker reserves; may be a fraction below 1")
+    accelerator_type: str | None = Field(None, description="kind of GPU the workers need, by Ray's name (H100, A10G…)")
+    placement_strategy: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = Field(
+        "PACK", description="how training workers are laid over the nodes"
+    )
+    num_tasks: int = Field(
+        2, ge=1, le=65536,
+        description="parts that data work (collect, score, judge) is cut into, and processes that policies train in "
+        "where CPUs are free: speed, not results",
+    )  # fmt: skip
+    cpus_per_task: float = Field(1.0, gt=0, description="CPUs a data task or rollout actor reserves")
+    rollout_actors: int | None = Field(
+        None, ge=1, le=4096, description="actors that roll the world model out; null: as many as num_tasks"
+    )
+    gpus_per_actor: float = Field(
+        0.0, ge=0, le=1, description="GPUs a rollout actor reserves and rolls out on; a fraction lets several share one"
+    )
+    object_store_gb: float = Field(0.5, ge=0.1, description="shared memory for objects of a Ray started here, GB")
+    wait_s: float = Field(0.0, ge=0, description="how long to wait for resources that are not there yet, s")
+    max_failures: int = Field(3, ge=-1, description="restarts of a training run after lost workers; -1: no limit")
+    collective_timeout_s: float = Field(60.0, gt=0, description="a collective that hangs this long counts as failed, s")
+    dashboard: bool = Field(False, description="start Ray's dashboard (loopback only) with a Ray started here")
+    worker_logs: bool = Field(False, description="show what workers print")
+
+    @model_validator(mode="after")
+    def _elastic_range_and_gpu_shares(self) -> Self:
+        if self.min_workers is not None and self.min_workers > self.num_workers:
+            raise ValueError(f"min_workers ({self.min_workers}) is above num_workers ({self.num_workers})")
+        if self.gpus_per_worker > 1 and self.gpus_per_worker != int(self.gpus_per_worker):
+            raise ValueError(f"gpus_per_worker above 1 must be whole, not {self.gpus_per_worker}")
+        if self.accelerator_type and not self.gpus_per_worker:
+            raise ValueError("accelerator_type is set, so gpus_per_worker must be above 0")
+        return self
+
+
+class ReuseConfig(Section):
+    """Run directories whose frozen parts are taken over. Empty: trained here.
+
+    Generators and gate were trained on its encoder's latents and on scaled actions: both must be this run's too.
+    """
+
+    encoder: PathText = Field("", description="run directory whose encoder encodes this run's episodes")
+    dynamics: PathText = Field(
+        "", description="run directory whose generators are taken over; needs the same encoder"
+    )
+    trust: PathText = Field(
+        "", description="run directory whose gate weighs this run's rollouts; needs the same encoder"
+    )

@@ -1,10 +1,13 @@
-"""Settings of the trust networks, the gate that turns trust into weights, and the critic inside training."""
+"""Settings of the gate, of the critic inside the ensemble's training, and of the judges."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from phaseb.config.section import Section
+from phaseb.config.section import Section, is_own
+
+DISCRIMINATOR_SHARE = 0.5
+"""Share of the training episodes that are the discriminator's own, where there is one; the gate has the rest."""
 
 
 class CriticConfig(Section):
@@ -15,26 +18,12 @@ class CriticConfig(Section):
         description="windows: spectrally normalised, over windows at several lags; report: the founding report's "
         "episode network on its six features",
     )
-    lags: tuple[int, ...] = Field((1, 2, 4, 8), min_length=1, description="steps between the observations of a window")
-    window_steps: int = Field(4, ge=2, description="observations in a window")
-    units: int = Field(64, ge=1, description="hidden units of a lag's network, or of the report's")
-    steepness: float = Field(4.0, gt=0, description="largest slope of the windows' log-odds, by the spectral norm")
-    instance_noise: float = Field(0.1, ge=0, description="σ of the noise added to both sides in the critic's training")
-    episode_share: float = Field(
-        0.5, gt=0, lt=1, description="share of the training episodes that are the critic's own; the gate has the rest"
-    )
-    learning_rate: float = Field(5e-4, gt=0, description="of Adam")
-    label_smoothing: float = Field(0.05, ge=0, lt=0.5, description="how far real labels stay from one")
 
 
 class GateConfig(Section):
     """From trust to the weight of each synthetic transition."""
 
     max_weight: float = Field(1.0, gt=0, description="no synthetic transition counts more than this; a real one is 1")
-    min_weight: float = Field(0.02, ge=0, description="weights below this become zero")
-    pass_quantile: float = Field(
-        0.05, gt=0, lt=1, description="an episode passes at this quantile of held-out real trust or above"
-    )
     cut_quantile: float = Field(
         0.05,
         gt=0,
@@ -43,30 +32,61 @@ class GateConfig(Section):
         "of new real episodes, trusted by all networks together, about as many",
     )
     min_steps: int = Field(5, ge=1, description="a rollout cut before this step is dropped whole")
-    uncertainty_quantile: float = Field(
-        0.95, gt=0, lt=1, description="uncertainty up to this quantile of the reference costs no weight"
-    )
 
 
 class TrustConfig(Section):
     """Trust of episodes, and of their transitions: networks, training, calibration, gate; and the critic apart."""
 
+    clone_steps: int = Field(1000, ge=1, description="optimiser steps of the cloned operator of branched rollouts")
     num_folds: int = Field(5, ge=2, le=20, description="folds of the cross-fit: every real episode is scored unseen")
     num_steps: int = Field(400, ge=1, description="optimiser steps")
     batch_size: int = Field(48, ge=8, description="episodes a fold in each step, over all workers")
     learning_rate: float = Field(4e-3, gt=0, description="of AdamW, after warm-up, before the cosine decay")
-    weight_decay: float = Field(0.02, ge=0, description="of AdamW")
-    input_noise: float = Field(0.1, ge=0, description="σ of the noise on the standardised inputs while training")
-    mlp_units: int = Field(64, ge=1, description="hidden units of the episode network")
-    gru_units: int = Field(32, ge=1, description="hidden units of the temporal network, half for each way in time")
-    reach: int = Field(2, ge=0, description="steps to both sides that the temporal network sees around a transition")
-    onset_emphasis: float = Field(8.0, ge=1, description="weight in training of the steps around the onset of a fault")
     num_corruptions: int = Field(600, ge=2, description="corrupted and warped copies of real episodes to learn from")
-    num_crops: int = Field(3, ge=0, description="random segments of each real episode to learn from, beside the whole")
-    min_crop: int = Field(8, ge=1, description="fewest steps of a segment")
-    rollout_share: float = Field(0.5, ge=0, le=1, description="share of the negatives that are model rollouts")
-    predictor_features: int = Field(512, ge=0, description="random features of the local one-step predictor")
     calibration: Literal["temperature", "isotonic"] = Field("temperature", description="from scores to probabilities")
-    log_every: int = Field(25, ge=1, description="steps between two rows of metrics")
     gate: GateConfig = Field(GateConfig(), description="from trust to weights")
     critic: CriticConfig = Field(CriticConfig(), description="the critic inside the ensemble's training")
+
+
+FAMILIES = ("episode_trees", "window_trees", "gru")
+"""The families of judges that are built in."""
+
+
+def _known(name: str) -> str:
+    if name not in FAMILIES and not is_own(name):
+        raise ValueError(f"is none of {', '.join(FAMILIES)} nor module:function of your own")
+    return name
+
+
+Family = Annotated[str, AfterValidator(_known)]
+
+
+Rung = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
+"""The name of a rung, or its number of steps."""
+
+
+class JudgeConfig(Section):
+    """How many pairs are judged, at which rungs and noise levels, by which families of classifiers."""
+
+    generators: tuple[str, ...] = Field((), description="generators that are judged; empty: all that arms use")
+    num_pairs: int = Field(200, ge=10, description="matched pairs a rung is judged on; fewer where fewer exist")
+    rungs: tuple[Rung, ...] = Field(
+        ("simulator", "real", "encode_decode", "one_step", "5", "15", "30", "60"),
+        description="rungs of the ladder, in the order of the stages they ask about; a number is that many open-loop "
+        "steps; a rung that a run cannot supply (no simulator) is left out",
+    )
+    sigmas: tuple[float, ...] = Field(
+        (0.0, 0.05, 0.2, 0.5), min_length=1,
+        description="standard deviations of the noise added to both sides, in units of z",
+    )  # fmt: skip
+    families: tuple[Family, ...] = Field(
+        FAMILIES,
+        min_length=1,
+        description=f"families of classifiers ({', '.join(FAMILIES)}, or module:function); the worst counts",
+    )
+    clone_steps: int = Field(1000, ge=1, description="optimiser steps of the cloned operator of branched rollouts")
+    num_folds: int = Field(5, ge=2, le=20, description="folds of the cross-fit; a matched pair is always in one fold")
+    num_permutations: int = Field(1000, ge=19, description="label swaps within pairs that make the null distribution")
+
+    episode_rounds: int = Field(60, ge=1, description="boosting rounds on episode features")
+    gru_steps: int = Field(100, ge=1, description="optimiser steps of the recurrent judge")

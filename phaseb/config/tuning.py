@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from phaseb.config.paths import PathText
 from phaseb.config.section import Section
 
 Number = int | float
@@ -118,7 +119,9 @@ class StudyConfig(Section):
 
     name: str = Field("", pattern=r"^([a-z][-a-z0-9_]*)?$", description="empty: the name of the file")
     job: str = Field("dynamics", description="the job searched, or module:Class of an objective of your own")
-    config: str | None = Field(None, description="base config, relative to the study file; null: the schema's defaults")
+    config: PathText | None = Field(
+        None, description="base config, relative to the study file; null: the schema's defaults"
+    )
     overrides: dict[str, Any] = Field({}, description="dotted path: value, laid over the base config for trials alone")
     metrics: Annotated[list[Metric], BeforeValidator(_as_metrics)] = Field(
         min_length=1, description="what is judged; more than one gives a Pareto front"

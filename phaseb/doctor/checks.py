@@ -12,13 +12,15 @@ import tempfile
 import time
 import urllib.request
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from email.utils import parsedate_to_datetime
 from typing import Literal
 
+import pyarrow.fs as pafs
+
 from phaseb import __version__
-from phaseb.config.resources import ResourcesConfig
+from phaseb.config.run import ResourcesConfig
 from phaseb.errors import PhasebError
 from phaseb.runtime.ray_session import QUIET, apply_environment, machine_cpus, ray_session
 from phaseb.runtime.retry import patience_of
@@ -106,7 +108,11 @@ def storage(where: str | None = None) -> list[Finding]:
     try:
         home = Store.at(where)
         with patience_of(STORAGE_S):
-            seconds, skew_s = _try_out(home.folder(f".doctor-{uuid.uuid4().hex[:8]}"))
+            absent = _absent_folders(home)
+            try:
+                seconds, skew_s = _try_out(home.folder(f".doctor-{uuid.uuid4().hex[:8]}"))
+            finally:
+                _remove_empty(home, absent)
     except (PhasebError, OSError) as error:
         fix = "choose a folder that you may write with run.dir=…; for a store: does the bucket exist, are endpoint, " \
               "region and credentials (AWS_ACCESS_KEY_ID …, or the machine's role) those of its owner?"  # fmt: skip
@@ -138,6 +144,25 @@ def _try_out(folder: Store) -> tuple[float, float]:
         folder.delete()
     middle_s = (began_s + time.time()) / 2
     return time.time() - began_s, written.timestamp() - middle_s if written else 0.0
+
+
+def _absent_folders(home: Store) -> list[str]:
+    """The folders down to `home` that are not there, the deepest first; never a bucket."""
+    absent, path = [], home.root
+    while "/" in path and home.filesystem.get_file_info(path).type == pafs.FileType.NotFound:
+        absent.append(path)
+        path = path.rsplit("/", 1)[0]
+    return absent
+
+
+def _remove_empty(home: Store, folders: Sequence[str]) -> None:
+    """Remove folders that hold nothing, as a try leaves them."""
+    for path in folders:
+        selector = pafs.FileSelector(path, allow_not_found=True)
+        if home.filesystem.get_file_info(selector):
+            return
+        if home.filesystem.get_file_info(path).type == pafs.FileType.Directory:
+            home.filesystem.delete_dir(path)
 
 
 def _existing(path: str) -> str:

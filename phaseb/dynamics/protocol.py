@@ -27,7 +27,7 @@ class DynamicsModel(Protocol):
         action_size: A.
         num_members: models whose disagreement is its uncertainty; 1 where there is one.
         uncertainty_scale: the uncertainty of an ordinary rollout, by which the gate divides: a quantile
-            (`trust.gate.uncertainty_quantile`) on held-out recorded actions at the horizon that it is used at. 0 where
+            (`UNCERTAINTY_QUANTILE`) on held-out recorded actions at the horizon that it is used at. 0 where
             the generator never says that it is uncertain: then the gate discounts nothing.
     """
 

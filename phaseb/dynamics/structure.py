@@ -167,7 +167,7 @@ def step_bound(steps: Floats, config: GRUConfig) -> Floats:
     """Per-dimension clamp (D,): a quantile of real |Δz| over steps (M, D), times a margin; inf where it is off."""
     if config.clamp_quantile == 0:
         return np.full(steps.shape[-1], np.inf, dtype=np.float32)
-    bound = np.quantile(np.abs(steps), config.clamp_quantile, axis=0) * config.clamp_margin
+    bound = np.quantile(np.abs(steps), config.clamp_quantile, axis=0)
     return np.maximum(bound, 1e-6).astype(np.float32)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import ray.data
 
-from phaseb.config.resources import ResourcesConfig
+from phaseb.config.run import ResourcesConfig
 from phaseb.errors import ClusterError, ConfigError, DataError, PhasebError
 
 WorkClass = Callable[..., Callable[[str], object]]

@@ -142,4 +142,4 @@ def check_fit(environment: VectorEnvironment, episode: Episode) -> None:
                 f"episode {episode.id} has {name} of shape {shape}, environment {environment.name} has {there}: "
                 f"give the environment that the episodes come from, or environment.id=none"
             )
-    check_order(from_tag(episode.tags), getattr(environment, "state_names", ()), environment.name)
+    check_order(from_tag(episode.tags), getattr(environment, "state_names", ()), f"environment {environment.name}")

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from phaseb.config.episodes import EpisodesConfig
-from phaseb.config.resources import ResourcesConfig
+from phaseb.config.data import EpisodesConfig
+from phaseb.config.run import ResourcesConfig
 from phaseb.episodes.actor_pool import run_pool
 from phaseb.episodes.episode import Split
 from phaseb.episodes.inventory import Inventory

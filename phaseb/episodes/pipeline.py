@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import ray.data
+from numpy.typing import NDArray
 
-from phaseb.config.resources import ResourcesConfig
+from phaseb.config.run import ResourcesConfig
 from phaseb.episodes.actor_pool import run_pool
-from phaseb.episodes.columns import Floats
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.shard_job import EachEpisode, ShardJob, WorkerClass
 from phaseb.episodes.shards import read_shard, shard_names
@@ -95,7 +95,7 @@ class _ShardWork:
 
 def _cut_windows(batch: dict[str, Any], store: Store, length: int, stride: int) -> pa.Table:
     (name,) = batch["shard"]
-    parts: dict[str, list[Floats]] = {}
+    parts: dict[str, list[NDArray[np.floating]]] = {}
     ids: list[str] = []
     starts: list[int] = []
     for episode, arrays in _ragged(read_shard(store, str(name))):
@@ -111,7 +111,7 @@ def _cut_windows(batch: dict[str, Any], store: Store, length: int, stride: int) 
     return pa.table({"id": pa.array(ids), "start": pa.array(starts, pa.int64()), **columns})
 
 
-def _ragged(shard: list[Episode] | Trajectories) -> list[tuple[str, dict[str, Floats]]]:
+def _ragged(shard: list[Episode] | Trajectories) -> list[tuple[str, dict[str, NDArray[np.floating]]]]:
     if isinstance(shard, Trajectories):
         return [
             (shard.ids[i], {"z": shard.z[i, : n + 1], "actions": shard.actions[i, :n], "rewards": shard.rewards[i, :n]})

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import pyarrow.fs as pafs
 
-from phaseb.config.episodes import IMPORTED, MIXED, EpisodesConfig
+from phaseb.config.data import IMPORTED, MIXED, EpisodesConfig
 from phaseb.episodes.episode import Episode, Split
 from phaseb.episodes.inventory import Inventory
 from phaseb.errors import ConfigError, DataError

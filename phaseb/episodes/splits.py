@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from phaseb.config.episodes import COLLECTED, EpisodesConfig
+from phaseb.config.data import COLLECTED, EpisodesConfig
 from phaseb.episodes.episode import Split
 from phaseb.errors import DataError
 from phaseb.runtime.seeding import derive_seed
@@ -35,22 +35,6 @@ def choose_splits(entries: Sequence[tuple[str, Split]], config: EpisodesConfig, 
         roles = _by_fraction([name for name, _ in entries], config, seed)
     _check(roles)
     return roles
-
-
-def require_steps(lengths: Sequence[int], horizon: int) -> None:
-    """Refuse training episodes, told by their numbers of steps, too few of which are as long as the horizon that is
-    to be learned from them.
-
-    Raises:
-        DataError: naming the longest, where fewer than two training episodes have `horizon` steps.
-    """
-    enough = sum(n >= horizon for n in lengths)
-    if enough < MIN_TRAIN:
-        raise DataError(
-            f"{enough} of {len(lengths)} training episodes have {horizon} steps, the longest has "
-            f"{max(lengths, default=0)}; import longer episodes, or lower synthesis.horizon "
-            "and dynamics.gru.horizon.steps"
-        )
 
 
 def _by_count(total: int, config: EpisodesConfig) -> list[Split]:

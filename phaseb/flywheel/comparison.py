@@ -9,7 +9,7 @@ import ray
 import torch
 from numpy.typing import NDArray
 
-from phaseb.config.promotion import PromotionConfig
+from phaseb.config.evaluation import PromotionConfig
 from phaseb.config.root import Config
 from phaseb.episodes.shards import read_episodes, read_trajectories
 from phaseb.episodes.trajectories import Trajectories

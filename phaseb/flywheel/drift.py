@@ -21,7 +21,13 @@ from phaseb.episodes.shards import read_episodes
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.latents.model import EncoderBundle
 from phaseb.runtime.storage import Store
+from phaseb.trust.gate import PASS_QUANTILE
 from phaseb.trust.model import TrustBundle
+
+MIN_EPISODES = 4
+"""New and held-out episodes without which nothing is tested."""
+SEGMENT_STEPS = 10
+"""Steps that a world model forecasts in its test."""
 
 PARTS = ("encoder", "dynamics", "trust")
 NUM_TESTS = 4  # surprise and decoding of the encoder, forecasts, trust: what the error is divided by
@@ -54,7 +60,7 @@ def find_drift(
     for part in PARTS:
         fresh = list(new(part))
         held_out = read_episodes(homes[part].folder("episodes"), ("dev",))
-        if min(len(fresh), len(held_out)) < config.min_episodes:
+        if min(len(fresh), len(held_out)) < MIN_EPISODES:
             continue
         sides = _Sides.encoded(homes[part], held_out, fresh)
         tests += _TESTS[part](config, homes[part], sides)
@@ -111,7 +117,7 @@ def _dynamics(config: DriftConfig, home: Store, sides: _Sides) -> list[DriftTest
             rolled = model.mean_rollout(torch.from_numpy(np.ascontiguousarray(z)), torch.from_numpy(actions.copy()))
             return np.asarray(rolled.cpu().numpy())
 
-        errors = [forecast_errors(side, config.segment, forecast) for side in sides.latents]
+        errors = [forecast_errors(side, SEGMENT_STEPS, forecast) for side in sides.latents]
         tests.append(_worse(config, "dynamics", f"{name}/forecast", *errors, num_tests=len(names)))
     return tests
 
@@ -136,7 +142,7 @@ def _trust(config: DriftConfig, home: Store, sides: _Sides) -> list[DriftTest]:
     """Real episodes that the gate would not let pass."""
     gate = TrustBundle.load(home.folder("trust"))
     low = [gate.levels(side).fused < gate.thresholds.passing for side in sides.latents]
-    usual, share = gate.gate.pass_quantile, float(low[1].mean())
+    usual, share = PASS_QUANTILE, float(low[1].mean())
     p = float(stats.binomtest(int(low[1].sum()), len(low[1]), usual, alternative="greater").pvalue)
     drifted = p < _level(config) and share > usual + config.tolerance
     return [DriftTest("trust", "turned_away", float(low[0].mean()), share, p, len(low[1]), drifted)]
@@ -148,7 +154,7 @@ def _worse(
     """One-sided Mann-Whitney test that new values are larger, and by the tolerance at least in the median; one of
     `num_tests` that share a part's error."""
     old, fresh = held_out[np.isfinite(held_out)], new[np.isfinite(new)]
-    if min(len(old), len(fresh)) < config.min_episodes:
+    if min(len(old), len(fresh)) < MIN_EPISODES:
         return DriftTest(part, name, float("nan"), float("nan"), 1.0, len(fresh), False)
     p = float(stats.mannwhitneyu(fresh, old, alternative="greater").pvalue)
     before, after = float(np.median(old)), float(np.median(fresh))

@@ -13,11 +13,11 @@ from phaseb.flywheel.collection import MARK, has_batch
 from phaseb.flywheel.comparison import APART, decide_generation
 from phaseb.flywheel.drift import PARTS, find_drift, retrained, told
 from phaseb.flywheel.history import Ledger
+from phaseb.pipeline.dataset_stats import Census
 from phaseb.pipeline.result import Callback
 from phaseb.runtime.storage import Store
 from phaseb.stages import attribution, report
 from phaseb.stages.collect import choose_action_scale, environment_spec
-from phaseb.stages.dataset_stats import Census
 from phaseb.stages.registry import STAGES
 
 PLAN = "plan.json"
@@ -113,7 +113,8 @@ def _data(ledger: Ledger, number: int) -> tuple[list[str], list[int]]:
 
 def _scale_changed(config: Config, home: Store, batches: Sequence[int], ledger: Ledger) -> bool:
     """Whether actions go beyond the range that a world model knows, where that range is the data's."""
-    known, bounds = read_action_scale(home), environment_spec(config)[0]
+    known, spec = read_action_scale(home), environment_spec(config)
+    bounds = spec and spec.bounds
     if known is None or (bounds is not None and np.array_equal([known.low, known.high], bounds)):
         return False  # bounds that were not too wide for fewer episodes never are for more
     every = (e for n in batches for e in read_episodes(ledger.batch_of(n), ("train",), frames=False))

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from phaseb.config.latents import LatentsConfig
+from phaseb.config.encoder import LatentsConfig
 from phaseb.episodes.actions import ActionScale
 from phaseb.episodes.episode import Episode
 from phaseb.errors import DataError
@@ -17,6 +17,11 @@ from phaseb.latents.latent_actions import fit_latent_actions
 from phaseb.latents.model import EncoderBundle
 from phaseb.latents.projection import Readout, fit_readout
 from phaseb.latents.standardise import Standardizer
+
+STD_FLOOR = 1e-3
+"""Least standard deviation of a latent, relative to the mean of all."""
+DECODER_HIDDEN = 128
+"""Width of the state decoder."""
 
 
 def fit_bundle(
@@ -40,20 +45,20 @@ def fit_bundle(
     candidates = [raw.candidates(e) for e in episodes]
     readout = fit_readout(candidates, sensors, config.num_dims, seed)
     latents = [readout(x) for x in candidates]
-    standardizer = Standardizer(readout.num_dims).to(raw.device).fit(torch.cat(latents), config.std_floor)
+    standardizer = Standardizer(readout.num_dims).to(raw.device).fit(torch.cat(latents), STD_FLOOR)
     z = [standardizer(x) for x in latents]
     decoder = None
     if all(e.state is not None for e in episodes):
         state = np.concatenate([e.state for e in episodes if e.state is not None])
         decoder = fit_decoder(
-            torch.cat(z), torch.from_numpy(state).to(raw.device), config.decoder_hidden, config.decoder_steps, seed
+            torch.cat(z), torch.from_numpy(state).to(raw.device), DECODER_HIDDEN, config.decoder_steps, seed
         )
     wanted = config.latent_actions.mode
     actions = None
     if wanted == "always" or (wanted == "auto" and any(e.actions is None for e in episodes)):
         known = [None if e.actions is None else _scaled(e.actions, action_scale) for e in episodes]
         actions = fit_latent_actions(config.latent_actions, z, known, seed)
-    return EncoderBundle(encoder, readout, standardizer, decoder, actions, config.decoder_hidden)
+    return EncoderBundle(encoder, readout, standardizer, decoder, actions, DECODER_HIDDEN)
 
 
 def _scaled(actions: NDArray[np.float32], scale: ActionScale | None) -> Tensor:

@@ -7,7 +7,7 @@ negatives of the same episode ask for what moves, negatives of other episodes fo
 Legend: G groups, B segments a group, L observations a segment, P = B * L, D latent dimensions, A action dimensions.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -107,12 +107,6 @@ def spread(z: Tensor, valid: Tensor) -> Tensor:
     D = z.shape[-1]
     off_diagonal = correlation.square().sum((1, 2)) - correlation.diagonal(dim1=1, dim2=2).square().sum(1)
     return off_diagonal.mean() / max(D * (D - 1), 1)
-
-
-def weigh(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
-    """The weighted sum of loss terms, whose names must be exactly those of the weights."""
-    assert losses.keys() == weights.keys(), f"losses {sorted(losses)} do not match weights {sorted(weights)}"
-    return torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
 
 
 def _cross_entropy(logits: Tensor, positive: Tensor, allowed: Tensor, counted: Tensor) -> Tensor:

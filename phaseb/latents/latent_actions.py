@@ -19,11 +19,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from phaseb.config.latents import LatentActionsConfig
+from phaseb.config.encoder import LatentActionsConfig
 from phaseb.errors import DivergenceError
 from phaseb.latents.decoder import solve_linear
 from phaseb.latents.latent_action_bank import MOST, CodeBank, Following
 from phaseb.runtime.seeding import derive_seed, torch_generator
+
+HIDDEN_SIZE = 64
+"""Width of the inverse, forward and prior networks."""
+BATCH_SIZE = 256
+"""Transitions a step."""
+LEARNING_RATE = 2e-3
+"""Peak learning rate (cosine to zero)."""
+BOTTLENECK = 0.02
+"""Weight of KL(code || prior): higher lets less through."""
+FREE_BOTTLENECK = 0.0005
+"""The weight where no episode has actions: codes then stand for all that a latent does not tell."""
+NUM_NEIGHBOURS = 5
+"""Near training transitions, one of which a rollout's codes follow."""
+FOLLOW_STEPS = 4.0
+"""Steps of one training episode that are followed, on average."""
 
 LOG_STD = (-4.0, 1.0)  # the narrowest code and the widest prior
 HELD, LEAST_DIMS = 0.99, 2  # share of the unexplained that codes have dimensions for, and their fewest
@@ -119,7 +134,7 @@ def fit_latent_actions(
     num_dims = size or config.num_dims or unexplained_dims(now, after)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "latent_actions", "init"))
-        sizes = (z[0].shape[1], num_dims, size, config.hidden, config.neighbours, config.follow_steps)
+        sizes = (z[0].shape[1], num_dims, size, HIDDEN_SIZE, NUM_NEIGHBOURS, FOLLOW_STEPS)
         model = LatentActions(*sizes).to(z[0].device)
     delta = (after - now).std(0, correction=0)
     model.delta_std.copy_(delta.clamp_min(1e-3 * float(delta.mean()) + 1e-6))
@@ -147,12 +162,12 @@ def unexplained_dims(now: Tensor, after: Tensor) -> int:
 
 
 def _train(model: LatentActions, config: LatentActionsConfig, now: Tensor, after: Tensor, seed: int) -> None:
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=1e-4)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=1e-4)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.num_steps)
     generator = torch_generator(seed, "latent_actions", "batch")
-    bottleneck = config.bottleneck if model.action_size else config.free_bottleneck
+    bottleneck = BOTTLENECK if model.action_size else FREE_BOTTLENECK
     for step in range(config.num_steps):
-        rows = torch.randint(len(now), (min(config.batch, len(now)),), generator=generator).to(now.device)
+        rows = torch.randint(len(now), (min(BATCH_SIZE, len(now)),), generator=generator).to(now.device)
         mean, log_std = model.infer(now[rows], after[rows])
         prior_mean, prior_log_std = model.prior_of(now[rows])
         code = torch.tanh(_draw(mean, log_std, generator))
@@ -175,11 +190,11 @@ def _train_decoder(
     pairs = [(x, a.to(x.device)) for x, a in zip(z, actions, strict=True) if a is not None]
     now, after = torch.cat([x[:-1] for x, _ in pairs]), torch.cat([x[1:] for x, _ in pairs])
     target = torch.cat([a for _, a in pairs])
-    optimizer = torch.optim.AdamW(model.action_decoder.parameters(), lr=config.learning_rate, weight_decay=1e-4)
+    optimizer = torch.optim.AdamW(model.action_decoder.parameters(), lr=LEARNING_RATE, weight_decay=1e-4)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.num_steps)
     generator = torch_generator(seed, "latent_actions", "decoder")
     for _ in range(config.num_steps):
-        rows = torch.randint(len(now), (min(config.batch, len(now)),), generator=generator).to(now.device)
+        rows = torch.randint(len(now), (min(BATCH_SIZE, len(now)),), generator=generator).to(now.device)
         with torch.no_grad():
             code = torch.tanh(_draw(*model.infer(now[rows], after[rows]), generator))
         loss = (model.decode_action(now[rows], code) - target[rows]).square().mean()

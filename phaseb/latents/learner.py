@@ -10,13 +10,32 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from phaseb.config.latents import LatentsConfig
+from phaseb.config.encoder import LatentsConfig
 from phaseb.errors import DataError, DivergenceError
 from phaseb.latents.encoder import Encoder, EncoderSpec, stack_index
-from phaseb.latents.info_nce import Predictor, Segments, contrast, weigh
+from phaseb.latents.info_nce import Predictor, Segments, contrast
 from phaseb.latents.padding import Arrays
 from phaseb.nn.data_parallel import LearnerContext
 from phaseb.runtime.seeding import derive_seed, numpy_generator, torch_generator
+
+LOG_EVERY = 10
+"""Steps between two rows of metrics."""
+
+FRAME_CHANNELS = 16
+"""Channels of the frame network."""
+FRAME_FEATURES = 16
+"""Points of interest that are located in a frame."""
+HORIZONS = (1, 2, 4, 8)
+"""Steps ahead that the encoder must tell apart."""
+WEIGHT_DECAY = 1e-2
+"""AdamW weight decay."""
+MAX_GRAD_NORM = 10.0
+"""Largest norm of the gradient of a step."""
+STATE_NOISE = 0.02
+"""Noise added to states in training, in standard deviations."""
+FRAME_DROPOUT = 0.5
+"""Share of training observations whose frames are hidden, where a state is seen too: what both show is then told
+by the sensor that shows it best."""
 
 WARMUP_STEPS = 20
 CONDITION_AT, CONDITION_ROWS = (0.0, 0.1, 0.25, 0.5), 512  # when to whiten what is seen, and on how many rows
@@ -44,7 +63,7 @@ class EncoderLearner:
             torch.manual_seed(derive_seed(context.seed, "encoder", "init"))
             self.encoder = Encoder(self.spec)
             num_actions = self._arrays["actions"].shape[-1]
-            self.predictor = Predictor(config.num_dims, num_actions, len(config.horizons))
+            self.predictor = Predictor(config.num_dims, num_actions, len(HORIZONS))
         self._fit_inputs()
         self._condition_steps = {int(share * self.num_steps) for share in CONDITION_AT}
         self.modules = nn.ModuleDict({"encoder": self.encoder, "predictor": self.predictor}).to(context.device)
@@ -52,15 +71,15 @@ class EncoderLearner:
         fast = [p for name, p in self.modules.named_parameters() if name in FREE]
         self._rates = [config.learning_rate, 10 * config.learning_rate]
         self.optimizer = torch.optim.AdamW(
-            [{"params": slow, "weight_decay": config.weight_decay}, {"params": fast, "weight_decay": 0.0}]
+            [{"params": slow, "weight_decay": WEIGHT_DECAY}, {"params": fast, "weight_decay": 0.0}]
         )
 
     def step(self, step: int) -> dict[str, float]:
-        """One update; metrics only every `log_every` steps."""
+        """One update; metrics only every `LOG_EVERY` steps."""
         if self.spec.frame_shape is not None and step in self._condition_steps:
             self._condition(keep=step > 0)
         losses, accuracy = self._losses(self._draw(self._train, "batch", step), ("noise", step))
-        total = weigh(losses, self.config.loss_weights.model_dump())
+        total = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(total):
             raise DivergenceError(f"encoder: loss is not finite at step {step}; lower latents.learning_rate")
         for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
@@ -68,9 +87,9 @@ class EncoderLearner:
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(total)
         self.context.average_gradients(self.modules.parameters())
-        nn.utils.clip_grad_norm_(self.modules.parameters(), self.config.gradient_clip)
+        nn.utils.clip_grad_norm_(self.modules.parameters(), MAX_GRAD_NORM)
         self.optimizer.step()
-        if step % self.config.log_every and step != self.num_steps - 1:
+        if step % LOG_EVERY and step != self.num_steps - 1:
             return {}
         metrics = {f"latents/loss/{name}": float(self.context.average(loss.detach())) for name, loss in losses.items()}
         return {**metrics, "latents/accuracy": float(self.context.average(accuracy))}
@@ -127,15 +146,15 @@ class EncoderLearner:
         device = self.context.device
         segments = Segments(episodes.to(device), steps.to(device), valid.to(device))
         latents = z.view(*steps.shape, -1)
-        return contrast(latents, acted.float().to(device), segments, self.predictor, self.config.horizons)
+        return contrast(latents, acted.float().to(device), segments, self.predictor, HORIZONS)
 
     def _encode(self, episode: Tensor, steps: Tensor, noise: tuple[int | str, ...] | None) -> Tensor:
         """Raw latents of rows of consecutive steps, both (R, L), to (R * L, D); a frame goes through the CNN once."""
         device, state, stacked = self.context.device, None, None
         if self.spec.state_size:
             state = self.encoder.normalise(self._arrays["state"][episode, steps].flatten(0, 1).to(device))
-            if noise is not None and self.config.state_noise:
-                state = state + self.config.state_noise * self._noise(noise, episode.shape, self.spec.state_size)
+            if noise is not None:
+                state = state + STATE_NOISE * self._noise(noise, episode.shape, self.spec.state_size)
         if self.spec.frame_shape is not None:
             R, L, before = *steps.shape, self.spec.stack - 1
             window = torch.cat([steps[:, :1] - torch.arange(before, 0, -1), steps], dim=1).clamp_min(0)
@@ -143,10 +162,10 @@ class EncoderLearner:
             features = self.encoder.features(frames.to(device)).view(R, L + before, -1)
             index = stack_index(torch.arange(before, L + before), self.spec.stack).to(device)
             stacked = features[:, index].flatten(0, 1)
-        if noise is None or state is None or stacked is None or not self.config.frame_dropout:
+        if noise is None or state is None or stacked is None:
             return self.encoder.fuse(state, stacked)
         drawn = self._noise(("frames", *noise), episode.shape, 1)
-        return self.encoder.fuse(state, stacked, drawn > NormalDist().inv_cdf(self.config.frame_dropout))
+        return self.encoder.fuse(state, stacked, drawn > NormalDist().inv_cdf(FRAME_DROPOUT))
 
     def _noise(self, stream: tuple[int | str, ...], shape: torch.Size, size: int) -> Tensor:
         """This worker's rows of the global batch's noise: (R, L) rows of standard normals, as (R * L, size)."""
@@ -194,7 +213,7 @@ def encoder_spec(config: LatentsConfig, data: Mapping[str, NDArray[np.generic]])
         state_size=data["state"].shape[-1] if "state" in data else 0,
         frame_shape=None if frames is None else (frames[0], frames[1], frames[2]),
         num_dims=config.num_dims, stack=config.stack if frames is not None else 1, hidden=config.hidden,
-        frame_channels=config.frame_channels, frame_features=config.frame_features,
+        frame_channels=FRAME_CHANNELS, frame_features=FRAME_FEATURES,
     )  # fmt: skip
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import ray
 import torch
 
-from phaseb.config.resources import ResourcesConfig
 from phaseb.config.root import Config
+from phaseb.config.run import ResourcesConfig
 from phaseb.runtime import logs
 from phaseb.runtime.ray_session import spare_cpus
 from phaseb.runtime.storage import Store

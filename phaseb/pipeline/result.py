@@ -14,7 +14,10 @@ class RunResult:
 
 
 class Callback(Protocol):
-    """Told what a run does: a terminal, a log, a search trial."""
+    """Told what a run does: a terminal, a log, a search trial.
+
+    A callback that has `on_note(line)` too is given what was chosen to fit the episodes, and other remarks.
+    """
 
     def on_stage_start(self, stage: str) -> None: ...
 

@@ -10,8 +10,11 @@ from phaseb import __version__
 from phaseb.config.root import Config
 from phaseb.errors import DataError
 from phaseb.pipeline.ahead import Ahead
+from phaseb.pipeline.machine import Machine
+from phaseb.pipeline.requirements import preflight, tell
 from phaseb.pipeline.result import Callback, RunResult
 from phaseb.pipeline.run_directory import RunDirectory, digest_of, folder_digest, section_digests
+from phaseb.pipeline.sizes import read_facts
 from phaseb.runtime import logs
 from phaseb.runtime.storage import Store
 from phaseb.training.resident import training_session
@@ -70,6 +73,7 @@ class Stage:
             callback.on_stage_start(self.name)
         if before.get("state") == "done" and before["key"] == key:
             return self._end(before["metrics"], before["seconds"], callbacks, skipped=True)
+        sized = _sized(self.name, config, directory.store)
         if before.get("key") != key:
             for output in self.outputs:
                 directory.store.delete(output)
@@ -80,7 +84,7 @@ class Stage:
         directory.record(self.name, entry)
         logs.bind(run=directory.store.root, stage=self.name)
         logs.event("stage starts", resumed=before.get("key") == key)
-        metrics = self.work(StageContext(config, directory.store, key, callbacks, self.name, ahead or Ahead()))
+        metrics = self.work(StageContext(sized, directory.store, key, callbacks, self.name, ahead or Ahead()))
         seconds = spent + time.monotonic() - started
         outputs = {output: folder_digest(directory.store, output) for output in self.outputs}
         directory.record(self.name, entry | {"state": "done", "ended": _now(), "seconds": seconds, "metrics": metrics,
@@ -102,8 +106,13 @@ class Stage:
         """The same as a job of its own: with Ray up while it runs, if there is anything to do."""
         if self.is_done(config):
             return self.run(config, callbacks)
+        preflight(config, None).require(self.name)
         with training_session(config.resources):
-            return self.run(config, callbacks)
+            result = self.run(config, callbacks)
+        if self.name == "collect" and (facts := read_facts(Store.at(config.run.dir))) is not None:
+            found = preflight(config, facts)
+            tell(callbacks, [*found.lines(), *(str(need) for need in found.requirements if not need.met)])
+        return result
 
     def _key(self, config: Config, directory: RunDirectory) -> str:
         sections = section_digests(config)
@@ -122,6 +131,14 @@ class Stage:
         for callback in callbacks:
             callback.on_stage_end(self.name, metrics, seconds, skipped)
         return RunResult(metrics, {output: output for output in self.outputs})
+
+
+def _sized(name: str, config: Config, store: Store) -> Config:
+    """The config with sizes that fit the episodes, once there are some; refused where this stage would fail."""
+    facts = None if name == "collect" else read_facts(store)
+    found = preflight(config, facts, Machine(None, None, None, None))
+    found.require(name)
+    return found.config
 
 
 def _now() -> str:

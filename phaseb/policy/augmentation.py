@@ -142,13 +142,10 @@ class BranchedRollouts:
         episodes, steps = np.nonzero(self.real.mask)
         chosen = g.integers(len(episodes), size=self.config.starts)
         starts = torch.from_numpy(self.real.z[episodes[chosen], steps[chosen]])
-        plain = round(self.config.deterministic_share * self.config.starts)
         noise = torch_generator(own, "branch actions", step)
 
         def act(z: Tensor, t: int) -> Tensor:
-            drawn = actor.sample(z, noise)
-            drawn[:plain] = actor(z[:plain])
-            return drawn
+            return actor.sample(z, noise)
 
         rolled = self.rollout(starts, act, self.horizon, torch_generator(own, "branch model", step))
         names = tuple(self.real.ids[e] for e in episodes[chosen])

@@ -83,12 +83,11 @@ class Noise(NamedTuple):
 
 
 def to_batches(
-    arrays: Mapping[str, NDArray[Any]], context: LearnerContext, normalise: bool,
-    rewards: RewardNormalizer | None = None,
-) -> list[Batch]:  # fmt: skip
+    arrays: Mapping[str, NDArray[Any]], context: LearnerContext, rewards: RewardNormalizer | None = None
+) -> list[Batch]:
     """Tensors of this worker's rows, one batch a step, their rewards normalised.
 
-    With `normalise`, weights are divided by their mean over all workers' rows.
+    Weights are divided by their mean over all workers' rows.
     """
     synthetic = np.asarray(arrays["is_synthetic"], np.float32)
     columns = {
@@ -100,8 +99,7 @@ def to_batches(
     tensors = {
         name: torch.from_numpy(np.array(column, np.float32)).to(context.device) for name, column in columns.items()
     }
-    if normalise:
-        tensors["weight"] /= context.average(tensors["weight"].mean(-1, keepdim=True)).clamp(min=1e-6)
+    tensors["weight"] /= context.average(tensors["weight"].mean(-1, keepdim=True)).clamp(min=1e-6)
     num_batches = len(synthetic)
     return [Batch(**{name: tensor[i] for name, tensor in tensors.items()}) for i in range(num_batches)]
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseb.config.valuation import ValuationConfig
+from phaseb.config.data import ValuationConfig
 from phaseb.episodes.environment import Observation, VectorEnvironment
 from phaseb.errors import ConfigError, DataError
 from phaseb.policy.behavior_metrics import Act

@@ -27,6 +27,11 @@ from phaseb.episodes.resolution import spread_of
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.runtime.seeding import derive_seed, numpy_generator
 
+NUM_TREES = 8
+"""Randomised trees of each member."""
+MIN_LEAF = 2
+"""Fewest recorded steps whose mean a leaf is."""
+
 Act = Callable[[Tensor], Tensor]
 """Latents (N, D) to actions (N, A) in [-1, 1]: an `Actor`."""
 Floats = NDArray[np.float64]
@@ -110,11 +115,11 @@ class _Forest:
             REWARD_EMPHASIS * (self._reward - self._reward.mean()) / spread, moves / np.maximum(moves.std(0), 1e-3)
         ])  # fmt: skip
         self._trees = ExtraTreesRegressor(
-            config.num_trees, min_samples_leaf=config.min_leaf, max_features=1.0, random_state=seed, n_jobs=1
+            NUM_TREES, min_samples_leaf=MIN_LEAF, max_features=1.0, random_state=seed, n_jobs=1
         ).fit(rows.pairs[self._drawn], told, sample_weight=self._weight)
         self._width = 1 + max(int(tree.tree_.node_count) for tree in self._trees.estimators_)
         self._own = self._leaves(rows.pairs[self._drawn])
-        self._size = np.bincount(self._own.ravel(), np.repeat(self._weight, config.num_trees), self._num_leaves)
+        self._size = np.bincount(self._own.ravel(), np.repeat(self._weight, NUM_TREES), self._num_leaves)
         self._settled = TOLERANCE * spread
         self._rounds = int(np.ceil(np.log(1e-6) / np.log(config.discount)))
 

@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from phaseb.config.environment import EnvironmentConfig
+from phaseb.config.data import EnvironmentConfig
 from phaseb.episodes.environment import Observation, Step, VectorEnvironment
 from phaseb.episodes.episode import METRICS
 from phaseb.errors import ConfigError, DataError, PhasebError
@@ -23,7 +23,7 @@ from phaseb.policy.gym_observation import ObservationLayout
 # Older environments take 32-bit seeds only.
 SEED_MASK = 0x7FFFFFFF
 
-Seen = tuple[NDArray[np.float32] | None, NDArray[np.uint8] | None]
+Seen = tuple[NDArray[np.floating] | None, NDArray[np.uint8] | None]
 
 
 def make(config: EnvironmentConfig, num_envs: int, render: bool = False) -> VectorEnvironment:

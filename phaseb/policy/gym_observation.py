@@ -39,7 +39,7 @@ class ObservationLayout:
         if isinstance(self._rest, spaces.Dict | spaces.Tuple):
             self.state_names = tuple((part, spaces.flatdim(leaf)) for part, leaf in _leaves(self._rest))
 
-    def split(self, observation: Any, step: int) -> tuple[NDArray[np.float32] | None, NDArray[np.uint8] | None]:
+    def split(self, observation: Any, step: int) -> tuple[NDArray[np.floating] | None, NDArray[np.uint8] | None]:
         """Copies of the state (S,) and of the picture (H, W, C), each None where there is none.
 
         Raises:
@@ -51,12 +51,12 @@ class ObservationLayout:
             picture = observation.get(self._key)
         return self._state(observation, where), self._picture(picture, where)
 
-    def _state(self, observation: Any, where: str) -> NDArray[np.float32] | None:
+    def _state(self, observation: Any, where: str) -> NDArray[np.floating] | None:
         if self._rest is None:
             return None
         try:
             flat = np.asarray(spaces.flatten(self._rest, observation))
-            state = flat.astype(np.float64 if flat.dtype == np.float64 else np.float32)
+            state: NDArray[np.floating] = flat.astype(np.float32) if flat.dtype != np.float64 else flat.copy()
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             kind = type(error).__name__
             raise DataError(f"{where}: the observation does not fit its space ({kind}): {self._rest}") from error

@@ -12,8 +12,11 @@ from torch import Tensor, nn
 from phaseb.config.policy import PolicyConfig
 from phaseb.nn.data_parallel import LearnerContext
 from phaseb.policy.batches import Batch, Noise, RunSpec
-from phaseb.policy.networks import make_stack
+from phaseb.policy.networks import NUM_LAYERS, make_stack
 from phaseb.policy.sac import Metrics, Phase, SoftActorCritic
+
+MAX_ADVANTAGE_WEIGHT = 100.0
+"""Largest advantage weight."""
 
 
 class ImplicitQ(SoftActorCritic):
@@ -24,9 +27,9 @@ class ImplicitQ(SoftActorCritic):
         levels: Tensor | None = None,
     ) -> None:
         super().__init__(config, specs, z_size, action_size, context, levels)
-        sizes = [z_size, *[config.width] * config.num_layers, 1]
+        sizes = [z_size, *[config.width] * NUM_LAYERS, 1]
         seeds = [spec.drawn(context.seed) for spec in specs]
-        self.value = make_stack(sizes, seeds, "value", 1, config.critic_norm).to(context.device)
+        self.value = make_stack(sizes, seeds, "value", 1, norm=True).to(context.device)
         self.optimisers["value"] = self._adam(self.value.parameters(), config.critic_lr)
 
     def _update(self, phase: Phase, batch: Batch, noise: Noise) -> Metrics:
@@ -63,8 +66,7 @@ class ImplicitQ(SoftActorCritic):
     def _clone(self, batch: Batch, advantage: Tensor) -> Metrics:
         """Eq. 7 with squared distance for the likelihood: it keeps the scale of the first phase, and a gripper that is
         recorded as open or shut does not need the tails of a Gaussian."""
-        limit = self.config.offline.iql_weight_limit
-        factor = torch.exp(self.scalars.iql_temperature[:, None] * advantage).clamp(max=limit)
+        factor = torch.exp(self.scalars.iql_temperature[:, None] * advantage).clamp(max=MAX_ADVANTAGE_WEIGHT)
         factor = factor * (batch.real + self.scalars.iql_synthetic_weight[:, None] * (1 - batch.real))
         factor = factor / self.context.average(factor.mean(-1, keepdim=True)).clamp(min=1e-6)
         distance = self.actor.clone_distance(self.actor(batch.z)[0], batch.action)

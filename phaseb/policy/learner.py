@@ -16,6 +16,9 @@ from phaseb.policy.learner_group import Levels, Share, Start, deal, groups_of, r
 from phaseb.policy.rewards import RewardNormalizer
 from phaseb.policy.sac import SoftActorCritic
 
+LOG_EVERY = 50
+"""Steps between two rows of metrics."""
+
 Made = TypeVar("Made")
 
 
@@ -86,7 +89,7 @@ class SACLearner:
             self._feed(step)
         for share in reversed(self.shares):  # those elsewhere are only begun, then this process does its own
             share.step(step)
-        if step % self.config.log_every == 0 or step == self.num_steps - 1:
+        if step % LOG_EVERY == 0 or step == self.num_steps - 1:
             for group, of_group in self._by_group([share.metrics() for share in self.shares]):
                 metrics |= self._log(of_group, [self.specs[run] for run in group], step)
         return metrics
@@ -141,8 +144,7 @@ class SACLearner:
         if self.hook is not None:
             ahead = (i for i in range(1, count) if self._refreshes(step + i))
             count = next(ahead, count)
-        arrays = self.source.sample(step, count)
-        batches = to_batches(arrays, self.context, self.config.normalise_weights, self.rewards)
+        batches = to_batches(self.source.sample(step, count), self.context, self.rewards)
         for share, groups in zip(self.shares, self.dealt, strict=True):
             rows = [rows_of(self.groups[g]) for g in groups]
             share.feed(step, [[batch.runs(part) for batch in batches] for part in rows])

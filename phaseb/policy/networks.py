@@ -16,6 +16,9 @@ from torch import Tensor, nn
 from phaseb.nn.precision import product
 from phaseb.runtime.seeding import torch_generator
 
+NUM_LAYERS = 2
+"""Hidden layers."""
+
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0  # the range CleanRL's and SB3's tanh policies keep to
 _LOG_2 = math.log(2.0)
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)

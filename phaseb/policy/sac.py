@@ -17,13 +17,20 @@ from phaseb.config.policy import PolicyConfig
 from phaseb.nn.cuda_graphs import Replayed
 from phaseb.nn.data_parallel import LearnerContext
 from phaseb.policy.batches import Batch, Noise, RunSpec
-from phaseb.policy.networks import ActorStack, Choices, CriticStack, clip_per_run, make_stack
+from phaseb.policy.networks import NUM_LAYERS, ActorStack, Choices, CriticStack, clip_per_run, make_stack
 from phaseb.policy.regularizers import (
     conservative_gap,
     diversity_penalty,
     pessimistic_value,
     run_scalars,
 )
+
+TEMPERATURE_LR = 3e-4
+"""Learning rate of the entropy temperature."""
+INITIAL_TEMPERATURE = 0.003
+"""Entropy temperature at the start."""
+CLONE_LR = 1e-3
+"""The policy's learning rate while it clones."""
 
 Metrics = dict[str, Tensor]  # each (R,), not yet a number: reading one waits for the device
 Phase = Literal["imitate", "value", "act"]
@@ -40,19 +47,19 @@ class SoftActorCritic:
     ) -> None:
         self.config, self.specs, self.context = config, tuple(specs), context
         seeds = [spec.drawn(context.seed) for spec in specs]
-        hidden = [config.width] * config.num_layers
-        actor = make_stack([z_size, *hidden, 2 * action_size], seeds, "actor", 1, config.actor_norm)
+        hidden = [config.width] * NUM_LAYERS
+        actor = make_stack([z_size, *hidden, 2 * action_size], seeds, "actor", 1, norm=False)
         sizes = [z_size + action_size, *hidden, 1]
         self.actor = ActorStack(actor, config.entropy_of, levels).to(context.device)
         self.average = copy.deepcopy(self.actor).requires_grad_(False)
         self.critics, self.targets = (
             CriticStack(
-                make_stack(sizes, seeds, "critics", config.num_critics, config.critic_norm), config.num_critics
+                make_stack(sizes, seeds, "critics", config.num_critics, norm=True), config.num_critics
             ).to(context.device)
             for _ in range(2)
         )
         self.targets.requires_grad_(False)
-        start = torch.full((len(specs),), math.log(config.initial_temperature), device=context.device)
+        start = torch.full((len(specs),), math.log(INITIAL_TEMPERATURE), device=context.device)
         self.log_temperature = nn.Parameter(start)
         self.scalars = run_scalars(config.offline, [spec.scalars for spec in specs], context.device)
         continuous = action_size - len(self.actor.switches)
@@ -64,7 +71,7 @@ class SoftActorCritic:
         self.optimisers = {
             "critics": self._adam(self.critics.parameters(), config.critic_lr),
             "actor": self._adam(self.actor.parameters(), config.actor_lr),
-            "temperature": self._adam([self.log_temperature], config.temperature_lr),
+            "temperature": self._adam([self.log_temperature], TEMPERATURE_LR),
         }
 
     def update(self, batch: Batch, noise: Noise, step: int) -> Metrics:
@@ -96,7 +103,7 @@ class SoftActorCritic:
 
     def _acts(self, step: int) -> bool:
         """Whether the policy learns in this step: not before there are values worth following."""
-        return step >= self.wait_until and step % self.config.actor_every == 0
+        return step >= self.wait_until
 
     def _imitate(self, batch: Batch) -> Metrics:
         """The behaviour term alone, before there are values to follow."""
@@ -152,9 +159,8 @@ class SoftActorCritic:
         loss = (batch.weight * rows).mean(-1)
         norms = self._descend("actor", loss, self.actor.parameters())
         entropy = -(batch.weight * log_density.detach()).mean(-1)
-        if self.config.learn_temperature:
-            surplus = self.log_temperature.exp() * (entropy - self.target_entropy)
-            self._descend("temperature", surplus, [self.log_temperature])
+        surplus = self.log_temperature.exp() * (entropy - self.target_entropy)
+        self._descend("temperature", surplus, [self.log_temperature])
         return {
             "actor_loss": loss.detach(), "actor_gradient": norms, "entropy": entropy,
             "temperature": temperature[:, 0], "behaviour": distance.detach().mean(-1),
@@ -205,13 +211,8 @@ class SoftActorCritic:
 
     def _set_learning_rates(self, step: int) -> None:
         config = self.config
-        fall = 0.5 * (1 + math.cos(math.pi * min(1.0, step / config.num_steps)))
-        factor = config.final_lr_factor + (1 - config.final_lr_factor) * fall
-        rates = {"critics": config.critic_lr, "value": config.critic_lr, "temperature": config.temperature_lr}
-        rates["actor"] = config.actor_lr
-        rates = {name: rate * factor for name, rate in rates.items()}
-        if step < self.clone_until:
-            rates["actor"] = config.offline.clone_lr
+        rates = {"critics": config.critic_lr, "value": config.critic_lr, "temperature": TEMPERATURE_LR}
+        rates["actor"] = CLONE_LR if step < self.clone_until else config.actor_lr
         for name, optimiser in self.optimisers.items():
             (group,) = optimiser.param_groups
             if isinstance(group["lr"], Tensor):  # a graph reads it where it lies

@@ -7,10 +7,16 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from phaseb.config.promotion import PromotionConfig
-from phaseb.config.valuation import ValuationConfig
+from phaseb.config.data import ValuationConfig
+from phaseb.config.evaluation import PromotionConfig
 from phaseb.promotion.explain import departed, told
 from phaseb.promotion.paired import Evidence, PairedTest, Row, Scale, asked, verdict
+
+ESTIMATE_PENALTY = 1.0
+"""Without physics: spread of the estimators, in standard deviations, held against a gain."""
+MAX_DEPARTURE = 1.25
+"""Without physics: how many times as far from the recorded actions as the baseline's the candidate's may be, root
+mean squared."""
 
 Measure = Callable[[str, int, Sequence[int]], list[Row]]
 """(arm, policy seed, episode seeds) -> one row an episode, measured in physics."""
@@ -81,14 +87,14 @@ def decide_by_estimate(
     value = float(np.mean([e.baseline for e in estimates]))
     spread = float(per_member.std(ddof=1)) if len(per_member) > 1 else float("inf")
     middle = float(per_member.mean())
-    half = (float(stats.norm.ppf(config.confidence)) + config.estimate_penalty) * spread
+    half = (float(stats.norm.ppf(config.confidence)) + ESTIMATE_PENALTY) * spread
     size = max(abs(value), (scale or {}).get("return", 0.0) if config.rule == "better" else 0.0)
     beyond = middle - asked(config) * size
     evidence = Evidence(middle, middle - half, middle + half, beyond, beyond - half, beyond + half, value, "return",
                         len(per_member), 1, not per_member.any())  # fmt: skip
     result, departure = verdict(evidence), max(e.departure for e in estimates)
     reason = told(config, evidence, result, True)
-    if result == "promote" and departure > config.max_departure:
+    if result == "promote" and departure > MAX_DEPARTURE:
         result, reason = "open", departed(config, departure)
     return _record(config, result == "promote", reason, [e.seed for e in estimates]) | {
         "method": "fqe", "evidence": asdict(evidence), "looks": [asdict(evidence)],

@@ -2,7 +2,7 @@
 
 import math
 
-from phaseb.config.promotion import PromotionConfig
+from phaseb.config.evaluation import PromotionConfig
 from phaseb.promotion.paired import Evidence, Verdict
 
 

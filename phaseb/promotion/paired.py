@@ -15,8 +15,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseb.config.promotion import PromotionConfig
-from phaseb.config.valuation import ValuationConfig
+from phaseb.config.data import ValuationConfig
+from phaseb.config.evaluation import PromotionConfig
 from phaseb.promotion.sequential_permutation_test import SignFlips
 
 Row = dict[str, float]

@@ -43,8 +43,7 @@ def _powers(age: NDArray[Any]) -> NDArray[np.integer]:
 
 def books_by_batch(batch: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
     """(num_batches, R, 2, BOOK_SIZE): the books of each batch, out of the learner's arrays (num_batches, R, B)."""
-    weight, age, synthetic = batch["weight"], batch["age"], batch["is_synthetic"]
-    trust = batch["trust"] if batch["trust"].ndim == weight.ndim else batch["trust"][..., 0]
+    weight, age, synthetic, trust = batch["weight"], batch["age"], batch["is_synthetic"], batch["trust"]
     place = np.arange(weight.shape[0] * weight.shape[1]).reshape(*weight.shape[:2], 1) * 2 + synthetic
     num = 2 * weight.shape[0] * weight.shape[1]
     books = np.empty((num, BOOK_SIZE))

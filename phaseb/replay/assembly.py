@@ -1,14 +1,86 @@
 """Batches put together from the parts that the shards gave."""
 
+import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseb.replay.block import NUM_COLUMNS, Part, as_batches, as_items
-from phaseb.replay.buffer_pool import BufferPool
 from phaseb.replay.plan import Request, owned, places
 from phaseb.replay.schema import TransitionSchema
+
+Floats = NDArray[np.float32]
+DISCOUNT, WEIGHT, AGE = 0, 1, 2
+NUM_COLUMNS = 3
+
+
+@dataclass(frozen=True)
+class Part:
+    """n draws that a shard gives, or that were put together from several shards'.
+
+    Attributes:
+        records: (n, run) with run = W + D, see `TransitionSchema.run`.
+        columns: (3, n) discount, weight for the loss, age.
+        books: of what was drawn.
+    """
+
+    records: Floats
+    columns: Floats
+    books: NDArray[np.float64]
+
+    @property
+    def num_draws(self) -> int:
+        return len(self.records)
+
+
+def as_batches(
+    schema: TransitionSchema, part: Part, synthetic: NDArray[np.bool_], num_batches: int
+) -> dict[str, NDArray[np.generic]]:
+    """The learner's arrays, (num_batches, R, B, …), without a copy.
+
+    Args:
+        synthetic: (R, B) which places of a batch are synthetic.
+    """
+    shape = (num_batches, *synthetic.shape)
+    records = part.records.reshape(*shape, part.records.shape[1])
+    return {
+        "z": records[..., : schema.latent_size],
+        "next_z": records[..., schema.width :],
+        "action": records[..., schema.action],
+        "reward": records[..., schema.reward],
+        "discount": part.columns[DISCOUNT].reshape(shape),
+        "is_synthetic": np.broadcast_to(synthetic, shape),
+        "weight": part.columns[WEIGHT].reshape(shape),
+        "trust": records[..., schema.trust],
+        "cut": records[..., schema.cut],
+        "age": part.columns[AGE].reshape(shape),
+    }
+
+
+def as_items(runs: Floats) -> NDArray[np.void]:
+    """(n,): each run (n, run) as one opaque item, so that NumPy moves it in one piece."""
+    return runs.view(np.dtype((np.void, runs.shape[1] * runs.itemsize)))[:, 0]
+
+
+_OURS = 3  # references to a free buffer while `take` looks at it: the list's, the loop's and getrefcount's own
+MAX_BUFFERS = 8
+
+
+class BufferPool:
+    """Flat float32 arrays. One is free when no array, view or tensor refers to it any more."""
+
+    def __init__(self) -> None:
+        self._buffers: list[NDArray[np.float32]] = []
+
+    def take(self, size: int) -> NDArray[np.float32]:
+        """An array of `size` numbers, of any content; it is yours until you let go of it and of all its views."""
+        for buffer in self._buffers:
+            if buffer.size == size and sys.getrefcount(buffer) == _OURS:
+                return buffer[:]
+        buffer = np.empty(size, dtype=np.float32)
+        self._buffers = [*self._buffers[-(MAX_BUFFERS - 1) :], buffer]
+        return buffer[:]
 
 
 def is_single(windows: NDArray[np.float64]) -> int | None:
@@ -39,17 +111,8 @@ def assemble(
         pool: where memory comes from.
     """
     single = is_single(windows)
-    if single is not None:
-        whole, shards = parts[single], None
-        shape = (request.num_batches, len(request.specs), request.shape.share)
-        if request.numbered:
-            shards = np.broadcast_to(np.int64(single), shape)
-    else:
-        whole, shards = _put_together(schema, request, parts, windows, pool)
-    batch = as_batches(schema, whole, request.length, synthetic_places(request), request.num_batches)
-    if request.numbered and shards is not None:
-        batch["shard"] = shards.reshape(batch["number"].shape)
-    return batch
+    whole = parts[single] if single is not None else _put_together(schema, request, parts, windows, pool)
+    return as_batches(schema, whole, synthetic_places(request), request.num_batches)
 
 
 def _put_together(
@@ -58,26 +121,15 @@ def _put_together(
     parts: Mapping[int, Part],
     windows: NDArray[np.float64],
     pool: BufferPool,
-) -> tuple[Part, NDArray[np.int64]]:
-    """Copy what several shards gave to its places; beside it the shard of each draw."""
+) -> Part:
+    """Copy what several shards gave to its places."""
     numbers, synthetic = places(request)
-    num, run = request.num_draws, schema.run(request.length)
-    frames = None
-    if schema.frame_shape:
-        frames = np.empty((num, request.length + 1, *schema.frame_shape), np.uint8)
+    num = request.num_draws
     books = np.zeros_like(next(iter(parts.values())).books)
-    whole = Part(
-        pool.take(num * run).reshape(num, run), np.empty((NUM_COLUMNS, num), np.float32),
-        np.empty(num, np.int64) if request.numbered else None, books, frames,
-    )  # fmt: skip
-    shards = np.empty(num, dtype=np.int64)
+    records = pool.take(num * schema.run).reshape(num, schema.run)
+    whole = Part(records, np.empty((NUM_COLUMNS, num), np.float32), books)
     for shard, part in parts.items():
         at = np.flatnonzero(owned(numbers, synthetic, windows[shard]).ravel())
         as_items(whole.records)[at] = as_items(part.records)
         whole.columns[:, at] = part.columns
-        if whole.numbers is not None and part.numbers is not None:
-            whole.numbers[at] = part.numbers
-        if whole.frames is not None and part.frames is not None:
-            whole.frames[at] = part.frames
-        shards[at] = shard
-    return whole, shards
+    return whole

@@ -9,19 +9,15 @@ import ray
 from numpy.typing import NDArray
 from ray.exceptions import GetTimeoutError
 
-from phaseb.config.replay import ReplayConfig
+from phaseb.config.policy import ReplayConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import ClusterError
-from phaseb.replay.journal import WeightChange, read_shards
-from phaseb.replay.limiter import LimitedError
-from phaseb.replay.remote_source import RemoteSource, pause
+from phaseb.replay.remote_source import CALL_TIMEOUT_S, RemoteSource
 from phaseb.replay.ring import Inserted, require_room
-from phaseb.replay.routing import route, rows_per_shard, transition_keys, with_room
 from phaseb.replay.schema import TransitionSchema
-from phaseb.replay.segments import Segments, Source, from_trajectories
+from phaseb.replay.segments import Segments, Source, from_trajectories, route, rows_per_shard, transition_keys
 from phaseb.replay.shard import Folder, start_shards, wait_until_up
 from phaseb.replay.spec import BatchShape, SampleSpec
-from phaseb.runtime.storage import Store
 
 
 class ReplayClient:
@@ -34,7 +30,7 @@ class ReplayClient:
 
     Examples:
         >>> import phaseb
-        >>> from phaseb.config.replay import ReplayConfig
+        >>> from phaseb.config.policy import ReplayConfig
         >>> from phaseb.replay.schema import TransitionSchema
         >>> from phaseb.replay.spec import SampleSpec
         >>> real = phaseb.load_latents("runs/demo", "train")
@@ -65,14 +61,14 @@ class ReplayClient:
                 that is killed comes back empty.
 
         Raises:
-            ClusterError: where they are not up after `call_timeout_s` (no room in the cluster).
+            ClusterError: where they are not up after CALL_TIMEOUT_S (no room in the cluster).
         """
         shards = start_shards(schema, config, folder)
         try:
-            wait_until_up(shards, config.call_timeout_s)
+            wait_until_up(shards, CALL_TIMEOUT_S)
         except GetTimeoutError as error:
             raise ClusterError(
-                f"the {config.num_shards} replay shards did not start in {config.call_timeout_s:g} s; "
+                f"the {config.num_shards} replay shards did not start in {CALL_TIMEOUT_S:g} s; "
                 "lower replay.num_shards or replay.shard_cpus, or add nodes"
             ) from error
         return cls(schema, config, shards)
@@ -86,46 +82,31 @@ class ReplayClient:
         trajectories: Trajectories,
         source: Source,
         columns: Mapping[str, NDArray[np.floating] | NDArray[np.bool_]] | None = None,
-        frames: NDArray[np.uint8] | None = None,
     ) -> Inserted:
         """See `LocalReplay.insert`. A call that is repeated after a failure inserts nothing twice."""
-        return self.insert_segments(from_trajectories(trajectories, self.schema, source, columns, frames))
+        return self.insert_segments(from_trajectories(trajectories, self.schema, source, columns))
 
     def insert_segments(self, segments: Segments) -> Inserted:
         """Insert segments, each into the shard that its episode belongs to; returns when all have acknowledged."""
         self.schema.require(segments.schema, "an insert")
         segments.check()
-        require_room(segments, rows_per_shard(self.schema, self.config))  # all shards take their part or none does
-        waiting = route(segments, len(self.shards))
-        inserted = duplicates = evicted = 0
-        while waiting:
-            calls = {k: self.shards[k].insert.remote(part) for k, part in waiting.items()}
-            for k, call in calls.items():
-                try:
-                    receipt = ray.get(call)
-                except LimitedError:
-                    continue
-                del waiting[k]
-                self._acknowledged[k] = receipt.total_inserted
-                inserted += receipt.inserted
-                duplicates += receipt.duplicates
-                evicted += receipt.evicted
-            if waiting:
-                pause()
+        require_room(segments, rows_per_shard(self.config))  # all shards take their part or none does
+        calls = {k: self.shards[k].insert.remote(part) for k, part in route(segments, len(self.shards)).items()}
+        done = Inserted(0, 0, 0)
+        for k, call in calls.items():
+            receipt = ray.get(call)
+            self._acknowledged[k] = receipt.total_inserted
+            done += receipt.done
         self._tell_sources()
-        return Inserted(inserted, duplicates, evicted)
+        return done
 
     def set_weights(self, column: str, trajectories: Trajectories, source: Source, values: NDArray[np.floating]) -> int:
         """See `LocalReplay.set_weights`."""
         self.schema.weight(column)
-        return self._set_weights(column, *transition_keys(trajectories, source, values))
-
-    def _set_weights(
-        self, column: str, codes: NDArray[np.int64], steps: NDArray[np.int64], values: NDArray[np.float32]
-    ) -> int:
+        codes, steps, flat = transition_keys(trajectories, source, values)
         shard = codes % len(self.shards)
         calls = [
-            actor.set_weights.remote(column, codes[shard == k], steps[shard == k], values[shard == k])
+            actor.set_weights.remote(column, codes[shard == k], steps[shard == k], flat[shard == k])
             for k, actor in enumerate(self.shards)
         ]
         found = sum(ray.get(calls))
@@ -151,46 +132,11 @@ class ReplayClient:
 
     def status(self) -> list[dict[str, Any]]:
         """Of each shard its counts, and `lost`: transitions acknowledged to this client that a crash took with it."""
-        found = ray.get([shard.status.remote() for shard in self.shards], timeout=self.config.call_timeout_s)
+        found = ray.get([shard.status.remote() for shard in self.shards], timeout=CALL_TIMEOUT_S)
         return [
             {**status, "lost": max(0, known - status["inserted"])}
             for status, known in zip(found, self._acknowledged, strict=True)
         ]
-
-    def snapshot(self) -> None:
-        """Have every shard write all it holds to storage."""
-        ray.get([shard.snapshot.remote() for shard in self.shards])
-
-    def restore(self, folder: str | Store) -> Inserted:
-        """Take in all that other shards, of any number, wrote to a folder; `evicted` of the
-        result tells where there was not room for all of it.
-
-        Raises:
-            DataError: nothing there, anything truncated or altered, or of another schema; nothing is inserted.
-        """
-        done = Inserted(0, 0, 0)
-        for entry in read_shards(Store.of(folder), self.schema):
-            if isinstance(entry, WeightChange):
-                self._set_weights(entry.column, entry.codes, entry.steps, entry.values)
-            else:
-                done += self.insert_segments(entry)
-        return done
-
-    def resize(self, num_shards: int, folder: Folder = None) -> "ReplayClient":
-        """The same data, all of it, over another number of shards; the old ones are stopped once the new ones hold it.
-
-        Episodes do not fall evenly on shards: the capacity grows where one of them would not hold its part.
-
-        Args:
-            folder: where the new shards write; not that of the old ones.
-        """
-        held = ray.get([shard.sizes.remote() for shard in self.shards])
-        config = with_room(self.schema, self.config.model_copy(update={"num_shards": num_shards}), held)
-        new = ReplayClient.start(self.schema, config, folder)
-        for shard in self.shards:
-            new.insert_segments(ray.get(shard.export.remote()))
-        self.close()
-        return new
 
     def close(self) -> None:
         """Stop the shards."""

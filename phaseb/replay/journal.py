@@ -4,7 +4,11 @@
     journal/000000000043.bin …                                one file an insert or a change of weights
 
 A file is a SHA-256 digest and, behind it, arrays in safetensors. Files appear whole or not at all (`Store`); a snapshot
-exists once its manifest does. Entries hold episodes, not slots, so they can be read back into any number of shards.
+exists once its manifest does.
+
+Why it stays: a killed shard has to come back with the very rows, in the very order, that its learners drew from, or a
+run that goes on ends otherwise than one that was never struck. Rollouts and changes of weights that a policy made while
+it trained are on no other storage, and the order of inserts decides which slots a draw falls on.
 """
 
 import hashlib
@@ -26,6 +30,8 @@ from phaseb.runtime.storage import Store
 
 Arrays = dict[str, NDArray[Any]]
 ROWS_PER_PART = 65_536
+NUM_SNAPSHOTS = 2
+"""How many snapshots are kept, with the journal since the oldest of them."""
 _DIGEST_SIZE = 32
 COLUMNS = ("rows", "lengths", "codes", "first_steps", "sources")
 
@@ -66,11 +72,10 @@ class Journal:
     Args:
         store: its folder.
         schema: of the buffer; files of another one are refused.
-        num_snapshots: how many snapshots are kept, with the journal since the oldest of them.
     """
 
-    def __init__(self, store: Store, schema: TransitionSchema, num_snapshots: int = 2) -> None:
-        self._store, self._schema, self._num_snapshots = store, schema, num_snapshots
+    def __init__(self, store: Store, schema: TransitionSchema) -> None:
+        self._store, self._schema = store, schema
         self.last = max([*self._entries(), *self._snapshots()], default=0)
 
     def append(self, entry: Entry) -> None:
@@ -120,17 +125,6 @@ class Journal:
                     restored.damaged.append(str(error))
         return restored
 
-    def read_strictly(self) -> list[Entry]:
-        """All that was written down.
-
-        Raises:
-            DataError: anything damaged, or of another schema.
-        """
-        restored = self.restore()
-        if restored.damaged:
-            raise DataError(f"{restored.damaged[0]}; nothing was restored")
-        return restored.entries
-
     def _read_snapshot(self, number: int) -> tuple[list[Segments], dict[str, int]]:
         where = ("snapshots", f"{number:012d}")
         path = self._store.path(*where, "manifest.json")
@@ -167,29 +161,17 @@ class Journal:
 
     def _drop_old(self) -> None:
         snapshots = self._snapshots()
-        kept = snapshots[-self._num_snapshots :]
-        for number in snapshots[: -self._num_snapshots]:
+        kept = snapshots[-NUM_SNAPSHOTS :]
+        for number in snapshots[: -NUM_SNAPSHOTS]:
             self._store.delete("snapshots", f"{number:012d}")
         for number in self._entries():
-            if len(kept) >= self._num_snapshots and number <= kept[0]:
+            if len(kept) >= NUM_SNAPSHOTS and number <= kept[0]:
                 self._store.delete("journal", _name(number))
 
 
 def shard_folder(shard: int) -> str:
     """The name of a shard's folder."""
     return f"shard-{shard:03d}"
-
-
-def read_shards(store: Store, schema: TransitionSchema) -> list[Entry]:
-    """All that the shards of a folder wrote down, whatever their number.
-
-    Raises:
-        DataError: no shard there, anything truncated or altered, or of another schema.
-    """
-    folders = [name for name in store.folders() if name.startswith("shard-")]
-    if not folders:
-        raise DataError(f"no replay shards in {store.root}")
-    return [entry for name in folders for entry in Journal(store.folder(name), schema).read_strictly()]
 
 
 class _DamagedError(DataError):
@@ -210,10 +192,7 @@ def _parts(segments: Segments) -> Iterator[Segments]:
 def _pack(entry: Entry) -> tuple[Arrays, dict[str, Any]]:
     if isinstance(entry, WeightChange):
         return {"codes": entry.codes, "steps": entry.steps, "values": entry.values}, {"column": entry.column}
-    arrays: Arrays = {name: getattr(entry, name) for name in COLUMNS}
-    if entry.frames is not None:
-        arrays["frames"] = entry.frames
-    return arrays, {"schema": entry.schema.to_json()}
+    return {name: getattr(entry, name) for name in COLUMNS}, {"schema": entry.schema.to_json()}
 
 
 def _unpack(arrays: Arrays, meta: dict[str, Any], schema: TransitionSchema, path: str) -> Entry:
@@ -221,7 +200,7 @@ def _unpack(arrays: Arrays, meta: dict[str, Any], schema: TransitionSchema, path
         return WeightChange(meta["column"], arrays["codes"], arrays["steps"], arrays["values"])
     schema.require(TransitionSchema.from_json(meta["schema"]), path)
     columns: dict[str, Any] = {name: arrays[name] for name in COLUMNS}
-    return Segments(schema=schema, frames=arrays.get("frames"), **columns)
+    return Segments(schema=schema, **columns)
 
 
 def _encode(arrays: Arrays, meta: Mapping[str, Any]) -> bytes:

@@ -6,20 +6,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseb.config.replay import ReplayConfig
+from phaseb.config.policy import ReplayConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.replay.accounting import Accounting
-from phaseb.replay.assembly import assemble
-from phaseb.replay.buffer_pool import BufferPool
-from phaseb.replay.journal import Journal, WeightChange, read_shards, shard_folder
+from phaseb.replay.assembly import BufferPool, assemble
 from phaseb.replay.partition import Partition
 from phaseb.replay.plan import check_specs, make_plan, make_requests
 from phaseb.replay.ring import Inserted
-from phaseb.replay.routing import require_size, route, transition_keys
 from phaseb.replay.schema import TransitionSchema
-from phaseb.replay.segments import Segments, Source, from_trajectories
+from phaseb.replay.segments import Segments, Source, from_trajectories, require_transitions, route, transition_keys
 from phaseb.replay.spec import BatchShape, SampleSpec
-from phaseb.runtime.storage import Store
 
 
 class LocalReplay:
@@ -44,14 +40,13 @@ class LocalReplay:
         trajectories: Trajectories,
         source: Source,
         columns: Mapping[str, NDArray[np.floating] | NDArray[np.bool_]] | None = None,
-        frames: NDArray[np.uint8] | None = None,
     ) -> Inserted:
         """Insert latent episodes; those transitions that are held already are left out. See `from_trajectories`.
 
         Raises:
             DataError: sizes, NaN or weights that do not fit; the buffer is unchanged.
         """
-        return self.insert_segments(from_trajectories(trajectories, self.schema, source, columns, frames))
+        return self.insert_segments(from_trajectories(trajectories, self.schema, source, columns))
 
     def insert_segments(self, segments: Segments) -> Inserted:
         """Insert segments, each into the shard that its episode belongs to."""
@@ -75,32 +70,6 @@ class LocalReplay:
         """Of each shard what it holds."""
         return [partition.status() for partition in self.partitions]
 
-    def save(self, store: Store) -> None:
-        """Write all that is held to a folder, one part a shard, each checksummed and whole or not there."""
-        for k, partition in enumerate(self.partitions):
-            journal = Journal(store.folder(shard_folder(k)), self.schema)
-            journal.snapshot(partition.export(), {}, journal.last + 1)
-        for name in store.folders()[len(self.partitions) :]:
-            store.delete(name)
-
-    def restore(self, store: Store) -> Inserted:
-        """Take in all that shards wrote to a folder, whatever their number was, in place of what is held; `evicted` of
-        the result tells where there was not room for all of it.
-
-        Raises:
-            DataError: nothing there, anything truncated or altered, or of another schema; the buffer is unchanged.
-        """
-        fresh, done = [Partition(self.schema, self.config) for _ in self.partitions], Inserted(0, 0, 0)
-        for entry in read_shards(store, self.schema):
-            if isinstance(entry, WeightChange):
-                for partition in fresh:
-                    partition.set_weights(entry.column, entry.codes, entry.steps, entry.values)
-            else:
-                for k, part in route(entry, len(fresh)).items():
-                    done += fresh[k].insert(part)
-        self.partitions = fresh
-        return done
-
     def source(
         self, specs: Sequence[SampleSpec], batch_size: int, gamma: float, rank: int = 0, world_size: int = 1
     ) -> "LocalSource":
@@ -115,7 +84,7 @@ class LocalSource:
     queue_depth = 0
 
     def __init__(self, replay: LocalReplay, specs: tuple[SampleSpec, ...], shape: BatchShape, gamma: float) -> None:
-        check_specs(specs, replay.schema, replay.config.n_step)
+        check_specs(specs, replay.schema)
         self._replay, self._specs, self._shape, self._gamma = replay, specs, shape, gamma
         self._pool = BufferPool()
         self.accounting = Accounting(specs)
@@ -127,13 +96,13 @@ class LocalSource:
         """The batches of steps `step` … `step + num_batches − 1`; see `BatchSource`.
 
         Raises:
-            DataError: fewer transitions than `min_size`, or a batch larger than the real stratum.
+            DataError: an empty buffer, or a batch larger than the real stratum.
         """
         replay = self._replay
-        require_size(replay.num_transitions, replay.config.min_size)
+        require_transitions(replay.num_transitions)
         masses = np.stack([p.masses(self._specs) for p in replay.partitions])
         plan = make_plan(self._specs, masses, self._shape.batch_size)
-        requests = make_requests(plan, self._specs, self._shape, step, num_batches, replay.config.n_step, self._gamma)
+        requests = make_requests(plan, self._specs, self._shape, step, num_batches, self._gamma)
         parts = {k: replay.partitions[k].sample(request) for k, request in requests.items()}
         request = next(iter(requests.values()))
         batch = assemble(replay.schema, request, parts, plan.windows, self._pool)

@@ -11,22 +11,45 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseb.config.replay import ReplayConfig
+from phaseb.config.policy import ReplayConfig
 from phaseb.errors import DataError
 from phaseb.replay.accounting import BOOK_SIZE, book
-from phaseb.replay.block import AGE, DISCOUNT, NUM_COLUMNS, WEIGHT, Part
+from phaseb.replay.assembly import AGE, DISCOUNT, NUM_COLUMNS, WEIGHT, Part
 from phaseb.replay.plan import NUM_TOTALS, Request, owned, places
 from phaseb.replay.ring import Inserted, Ring
-from phaseb.replay.routing import rows_per_shard
-from phaseb.replay.runs import Runs
 from phaseb.replay.schema import TransitionSchema
-from phaseb.replay.segments import SOURCES, Segments, join
+from phaseb.replay.segments import SOURCES, Segments, join, rows_per_shard
 from phaseb.replay.spec import REAL, SYNTHETIC, SampleSpec
 from phaseb.replay.stratum import Stratum
 
-Integers = NDArray[np.int64]
-Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
+Floats = NDArray[np.float32]
+Integers = NDArray[np.int64]
+
+
+class Runs:
+    """Records and the observation behind each, out of rings that lie in one array.
+
+    NumPy's `take` copies rows of an array that do not overlap, so a transition and its successor would be two rows, and
+    the successor's action, reward and weights would be read for nobody. A view whose items overlap, one run each, lets
+    fancy indexing copy exactly what is wanted, in one piece.
+
+    Args:
+        schema: of the rows.
+        rows: (S · (capacity + 1), W): S rings of equal size, behind the last row of each its first one again.
+    """
+
+    def __init__(self, schema: TransitionSchema, rows: Floats) -> None:
+        self._run = schema.run
+        count = (rows.size - self._run) // schema.width + 1
+        item = np.dtype((np.void, self._run * rows.itemsize))
+        self._view: NDArray[np.void] = np.ndarray((count,), item, rows, strides=rows.strides[:1])
+
+    def read(self, begins: Integers) -> Floats:
+        """(n, run): the record of each row and the next observation (see `TransitionSchema.run`)."""
+        return self._view[begins].view(np.float32).reshape(-1, self._run)
+
+
 Mask = NDArray[np.bool_]
 Place = tuple[slice, int, slice]
 Pick = Callable[[Floats], Floats]
@@ -34,7 +57,7 @@ _BELOW_ONE = float(np.nextafter(1.0, 0.0))
 
 
 class Partition:
-    """Rows of one shard, drawn by uniform, weighted or prioritised laws.
+    """Rows of one shard, drawn by uniform or weighted laws.
 
     Args:
         schema: the columns of a record.
@@ -43,14 +66,11 @@ class Partition:
 
     def __init__(self, schema: TransitionSchema, config: ReplayConfig) -> None:
         self.schema = schema
-        size = rows_per_shard(schema, config) + 1
+        size = rows_per_shard(config) + 1
         self._begins = [source * size for source in range(len(SOURCES))]
         self._rows = np.zeros((len(SOURCES) * size, schema.width), dtype=np.float32)
-        self._frames = None
-        if schema.frame_shape is not None:
-            self._frames = np.zeros((len(self._rows), *schema.frame_shape), dtype=np.uint8)
-        self.strata = [Stratum(self._ring(source, size), config) for source in range(len(SOURCES))]
-        self._runs = Runs(schema, self._rows, len(SOURCES))
+        self.strata = [Stratum(self._ring(source, size)) for source in range(len(SOURCES))]
+        self._runs = Runs(schema, self._rows)
 
     @property
     def num_transitions(self) -> int:
@@ -77,12 +97,6 @@ class Partition:
         """All that is held, real first, oldest first."""
         return join([stratum.ring.export() for stratum in self.strata])
 
-    def sizes(self) -> Integers:
-        """(3, n): of every segment that is held its source, its episode's code and its rows."""
-        tables = [(source, *stratum.ring.table.live()) for source, stratum in enumerate(self.strata)]
-        parts = [np.stack([np.full_like(codes, source), codes, lengths + 1]) for source, lengths, codes, *_ in tables]
-        return np.concatenate(parts, axis=1)
-
     def set_weights(self, column: str, codes: Integers, steps: Integers, values: Floats) -> int:
         """Set a weight of the transitions (code, step); returns how many of them are held.
 
@@ -93,20 +107,6 @@ class Partition:
         values = np.asarray(values, dtype=np.float32)
         _check_weights(column, values)
         return sum(stratum.set_weights(column, codes, steps, values) for stratum in self.strata)
-
-    def set_priorities(self, numbers: Integers, priorities: Floats) -> int:
-        """Set the priorities of transitions by the `number` that their batch told; returns how many are still held.
-
-        Raises:
-            DataError: NaN or negative priorities; nothing is changed.
-        """
-        priorities = np.asarray(priorities, dtype=np.float32)
-        _check_weights("priority", priorities)
-        number, source = np.divmod(numbers, len(SOURCES))
-        return sum(
-            stratum.set_priorities(number[source == k], priorities[source == k])
-            for k, stratum in enumerate(self.strata)
-        )
 
     def status(self) -> dict[str, Any]:
         """What is held of either source, and the share of the fuller ring that is in use."""
@@ -148,7 +148,7 @@ class Partition:
             rows[place][chosen] = slots + self._begins[source]
             ages[place][chosen] = stratum.ring.ages(slots)
             if spec.weighting != "uniform":
-                weights[place][chosen] = stratum.weights(spec, slots, request.totals[r, source])
+                weights[place][chosen] = stratum.weights(spec, slots)
         return self._read(rows, weights, ages, mine, synthetic, request)
 
     def _read(
@@ -156,44 +156,21 @@ class Partition:
     ) -> Part:
         """Copy the runs that begin at rows (num_batches, R, share), those that are mine."""
         flat = rows.ravel() if mine is None else rows[mine]
-        records = self._runs.read(flat, request.length)
+        records = self._runs.read(flat)
         columns = np.empty((NUM_COLUMNS, len(flat)), dtype=np.float32)
         columns[WEIGHT] = weights.ravel() if mine is None else weights[mine]
         columns[AGE] = ages.ravel() if mine is None else ages[mine]
-        ends = records[:, (request.length - 1) * self.schema.width + self.schema.terminal]
+        ends = records[:, self.schema.terminal]
         np.multiply(np.subtract(1.0, ends), request.gamma, out=columns[DISCOUNT])
-        frames = None if self._frames is None else self._frames[self._runs.rows(flat, request.length)]
-        numbers = np.empty(len(flat), dtype=np.int64) if request.numbered else None
         books = np.zeros((len(request.specs), len(SOURCES), BOOK_SIZE))
-        part = Part(records, columns, numbers, books, frames)
-        if request.numbered or request.n_step > 1:
-            self._finish(part, flat, request)
         for r, source, pick in _picks(synthetic, mine, rows.shape):
             trust = pick(records[:, self.schema.trust])
             books[r, source] = book(pick(columns[WEIGHT]), trust, pick(columns[AGE]))
-        return part
-
-    def _finish(self, part: Part, rows: Integers, request: Request) -> None:
-        """Fill in what only some batches need: row numbers, and returns over several steps."""
-        schema, records = self.schema, part.records
-        for source, stratum in enumerate(self.strata):
-            ring, begin = stratum.ring, self._begins[source]
-            at = np.flatnonzero((rows >= begin) & (rows < begin + ring.capacity))
-            slots = rows[at] - begin
-            if part.numbers is not None:
-                part.numbers[at] = ring.numbers(slots) * len(SOURCES) + source
-            if request.n_step > 1:
-                rewards, discounts, last = ring.returns(slots, request.n_step, request.gamma)
-                records[at, schema.reward] = rewards
-                part.columns[DISCOUNT, at] = discounts
-                records[at, schema.cut] = ring.rows[(last - 1) % ring.capacity, schema.cut]
-                records[at, schema.width :] = ring.rows[last, : schema.latent_size]
-                if part.frames is not None and ring.frames is not None:
-                    part.frames[at, 1] = ring.frames[last]
+        return Part(records, columns, books)
 
     def _ring(self, source: int, size: int) -> Ring:
         span = slice(self._begins[source], self._begins[source] + size)
-        return Ring(self.schema, self._rows[span], source, None if self._frames is None else self._frames[span])
+        return Ring(self.schema, self._rows[span], source)
 
     def _by_source(self, segments: Segments) -> list[tuple[int, Segments]]:
         self.schema.require(segments.schema, "an insert")

@@ -39,7 +39,7 @@ class Plan:
 class Request:
     """What a shard needs to know to give its part of some batches: a few numbers, whatever the size of the batches.
 
-    `window` is (R, 2, 2), `totals` (R, 2, 4).
+    `window` is (R, 2, 2).
     """
 
     specs: tuple[SampleSpec, ...]
@@ -48,19 +48,7 @@ class Request:
     shape: BatchShape
     num_synthetic: tuple[int, ...]
     window: Doubles
-    totals: Doubles
-    n_step: int
     gamma: float
-
-    @property
-    def length(self) -> int:
-        """Transitions in a row, L."""
-        return self.specs[0].length
-
-    @property
-    def numbered(self) -> bool:
-        """Whether row numbers are told."""
-        return any(spec.weighting == "priority" for spec in self.specs)
 
     @property
     def num_draws(self) -> int:
@@ -68,17 +56,13 @@ class Request:
         return self.num_batches * len(self.specs) * self.shape.share
 
 
-def check_specs(specs: Sequence[SampleSpec], schema: TransitionSchema, n_step: int) -> None:
+def check_specs(specs: Sequence[SampleSpec], schema: TransitionSchema) -> None:
     """Raises DataError or ValueError for specs that cannot be drawn together from such a buffer."""
     if not specs:
         raise ValueError("no stream of batches was asked for")
     for spec in specs:
         if spec.weight_column is not None:
             schema.weight(spec.weight_column)
-        if spec.length != specs[0].length:
-            raise ValueError(f"{spec.name} asks for {spec.length} steps in a row, {specs[0].name} for another number")
-    if n_step > 1 and specs[0].length > 1:
-        raise ValueError("sequences carry their single rewards: set replay.n_step to 1")
 
 
 def make_plan(specs: Sequence[SampleSpec], masses: Doubles, batch_size: int) -> Plan:
@@ -103,16 +87,14 @@ def make_plan(specs: Sequence[SampleSpec], masses: Doubles, batch_size: int) -> 
 
 
 def make_requests(
-    plan: Plan, specs: tuple[SampleSpec, ...], shape: BatchShape, step: int, num_batches: int, n_step: int, gamma: float
+    plan: Plan, specs: tuple[SampleSpec, ...], shape: BatchShape, step: int, num_batches: int, gamma: float
 ) -> dict[int, Request]:
     """What each shard is to be asked for; shards on which no draw can fall are left out."""
     num_synthetic = tuple(int(n) for n in plan.num_synthetic)
     asked = np.array([[n < shape.batch_size, n > 0] for n in num_synthetic])
     busy = ((plan.windows[..., 1] > plan.windows[..., 0]) & asked).any((1, 2))
     return {
-        int(k): Request(
-            specs, step, num_batches, shape, num_synthetic, plan.windows[k], plan.totals, n_step=n_step, gamma=gamma
-        )
+        int(k): Request(specs, step, num_batches, shape, num_synthetic, plan.windows[k], gamma)
         for k in np.flatnonzero(busy)
     }
 
@@ -156,7 +138,6 @@ def _require(spec: SampleSpec, totals: Doubles, source: int, needed: int) -> Non
     kind, held = SOURCES[source], int(totals[source, COUNT])
     told = f"{spec.name}: a batch takes {needed} {kind} transitions and the replay buffer holds {there}"
     if there < held:
-        law = "priority" if spec.weighting == "priority" else f"weight {spec.weight_column!r}"
-        told += f" of positive {law} ({held} in all)"
+        told += f" of positive weight {spec.weight_column!r} ({held} in all)"
     hint = " or set when_short='real'" if source == SYNTHETIC else ""
     raise DataError(f"{told}; insert more or make the batch smaller{hint}")

@@ -12,28 +12,25 @@ from numpy.typing import NDArray
 from ray.exceptions import GetTimeoutError, ObjectLostError, RayActorError
 from ray.util.metrics import Counter, Gauge
 
-from phaseb.config.replay import ReplayConfig
+from phaseb.config.policy import ReplayConfig
 from phaseb.errors import ClusterError
 from phaseb.replay.accounting import Accounting
-from phaseb.replay.assembly import assemble
-from phaseb.replay.block import Part
-from phaseb.replay.buffer_pool import BufferPool
-from phaseb.replay.limiter import LimitedError
+from phaseb.replay.assembly import BufferPool, Part, assemble
 from phaseb.replay.plan import COUNT, NUM_TOTALS, Plan, Request, check_specs, make_plan, make_requests
-from phaseb.replay.routing import require_size
 from phaseb.replay.schema import TransitionSchema
+from phaseb.replay.segments import require_transitions
 from phaseb.replay.spec import BatchShape, SampleSpec
 from phaseb.replay.stratum import StaleWindowError
 
 DOWN = (RayActorError, ObjectLostError, GetTimeoutError)
-PAUSE_S = 0.02
+CALL_TIMEOUT_S = 120.0
+"""Seconds after which a silent shard counts as down."""
+RETRY_INTERVAL_S = 1.0
+"""Seconds between looks at a shard that was down."""
+REFRESH_INTERVAL_S = 5.0
+"""Seconds between a learner's looks at what the shards hold."""
 METRICS_INTERVAL_S = 2.0
 Batches = dict[str, NDArray[np.generic]]
-
-
-def pause() -> None:
-    """Wait a moment for the other side of the limiter."""
-    time.sleep(PAUSE_S)
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,7 @@ class RemoteSource:
         shape: BatchShape,
         gamma: float,
     ) -> None:
-        check_specs(specs, schema, config.n_step)
+        check_specs(specs, schema)
         self._schema, self._config, self._shards = schema, config, list(shards)
         self._specs, self._shape, self._gamma = specs, shape, gamma
         self._ahead: deque[_Call] = deque()
@@ -95,8 +92,8 @@ class RemoteSource:
         Calls for the steps that follow, of the same size, are sent before this one is waited for.
 
         Raises:
-            DataError: fewer transitions than `min_size`, or a batch larger than the real stratum.
-            ClusterError: where no shard answers for `call_timeout_s`.
+            DataError: empty shards, or a batch larger than the real stratum.
+            ClusterError: where no shard answers for CALL_TIMEOUT_S.
         """
         begin_s = time.monotonic()
         self._started_s = begin_s if self._started_s is None else self._started_s
@@ -120,14 +117,6 @@ class RemoteSource:
             yield self.sample(step, batches_per_call)
             step += batches_per_call
 
-    def set_priorities(
-        self, shards: NDArray[np.int64], numbers: NDArray[np.int64], priorities: NDArray[np.float32]
-    ) -> None:
-        """Set the priorities of transitions by the `shard` and `number` of their batch; returns at once."""
-        for k in np.unique(shards):
-            here = shards == k
-            self._shards[k].set_priorities.remote(numbers[here], priorities[here])
-
     @property
     def since_s(self) -> float:
         """Seconds since the first call."""
@@ -144,11 +133,11 @@ class RemoteSource:
         return len(self._ahead)
 
     def refresh(self) -> None:
-        """Look at what the shards hold now (it is looked at every `refresh_interval_s` anyhow)."""
+        """Look at what the shards hold now (it is looked at every REFRESH_INTERVAL_S anyhow)."""
         self._polls.clear()  # asked before now: what they say is older than what is learned here
         calls = {k: shard.masses.remote(self._specs) for k, shard in enumerate(self._shards)}
         for k, call in calls.items():
-            self._learn(k, call, self._config.call_timeout_s)
+            self._learn(k, call, CALL_TIMEOUT_S)
         self._ahead.clear()
         self._plan = None
         self._expired = False
@@ -171,9 +160,7 @@ class RemoteSource:
 
     def _send(self, step: int, num_batches: int) -> _Call:
         plan = self._current_plan()
-        requests = make_requests(
-            plan, self._specs, self._shape, step, num_batches, self._config.n_step, self._gamma
-        )
+        requests = make_requests(plan, self._specs, self._shape, step, num_batches, self._gamma)
         results = {k: self._shards[k].sample.remote(request) for k, request in requests.items()}
         return _Call(step, num_batches, requests, results, plan)
 
@@ -181,29 +168,25 @@ class RemoteSource:
         parts = {}
         for k, result in call.results.items():
             try:
-                parts[k] = ray.get(result, timeout=self._config.call_timeout_s)
+                parts[k] = ray.get(result, timeout=CALL_TIMEOUT_S)
             except DOWN as error:
                 self._set_down(k)
                 raise _AgainError from error
             except StaleWindowError as error:
                 self.refresh()
                 raise _AgainError from error
-            except LimitedError as error:
-                pause()
-                raise _AgainError from error
         return parts
 
     def _current_plan(self) -> Plan:
         if self._plan is None:
-            deadline_s = time.monotonic() + self._config.call_timeout_s
+            deadline_s = time.monotonic() + CALL_TIMEOUT_S
             while len(self._down) == len(self._shards):
                 self.refresh()
                 if len(self._down) == len(self._shards):
                     if time.monotonic() > deadline_s:
                         raise ClusterError(f"none of the {len(self._shards)} replay shards answers")
-                    time.sleep(self._config.retry_interval_s)
-            held = self._masses[:, 0, :, COUNT].sum()
-            require_size(int(held), self._config.min_size)
+                    time.sleep(RETRY_INTERVAL_S)
+            require_transitions(int(self._masses[:, 0, :, COUNT].sum()))
             self._plan = make_plan(self._specs, self._masses, self._shape.batch_size)
         return self._plan
 
@@ -211,8 +194,7 @@ class RemoteSource:
         """Look at the shards' masses now and then, without waiting."""
         if now_s < self._next_poll_s:
             return
-        config = self._config
-        self._next_poll_s = now_s + (config.retry_interval_s if self._down else config.refresh_interval_s)
+        self._next_poll_s = now_s + (RETRY_INTERVAL_S if self._down else REFRESH_INTERVAL_S)
         if self._polls:
             ready, _ = ray.wait(list(self._polls.values()), num_returns=len(self._polls), timeout=0)
             for k in [k for k, call in self._polls.items() if call in ready]:
@@ -235,7 +217,7 @@ class RemoteSource:
     def _set_down(self, shard: int) -> None:
         if shard not in self._down:
             self.num_failures += 1
-            self._next_poll_s = time.monotonic() + self._config.retry_interval_s
+            self._next_poll_s = time.monotonic() + RETRY_INTERVAL_S
         self._down.add(shard)
         self._masses[shard] = 0.0
         self._plan = None

@@ -6,13 +6,45 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseb.errors import DataError
-from phaseb.replay.row_queue import RowQueue
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.segment_table import SegmentTable
 from phaseb.replay.segments import Segments
 
-Integers = NDArray[np.int64]
 Floats = NDArray[np.float32]
+Integers = NDArray[np.int64]
+
+
+class RowQueue:
+    """First in, first out, of at most `capacity` row numbers (untouched memory is never paged in)."""
+
+    def __init__(self, capacity: int) -> None:
+        self._rows = np.empty(capacity, dtype=np.int32 if capacity < 2**31 else np.int64)
+        self._first = 0
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def push(self, rows: NDArray[np.integer]) -> None:
+        assert self._count + len(rows) <= len(self._rows)
+        begin = (self._first + self._count) % len(self._rows)
+        head = min(len(rows), len(self._rows) - begin)
+        self._rows[begin : begin + head] = rows[:head]
+        self._rows[: len(rows) - head] = rows[head:]
+        self._count += len(rows)
+
+    def drop(self, count: int) -> None:
+        """Forget the oldest `count`."""
+        assert count <= self._count
+        self._first = (self._first + count) % len(self._rows)
+        self._count -= count
+
+    def at(self, positions: Integers) -> Integers:
+        """The rows at positions counted from the oldest."""
+        places = positions + self._first
+        if self._first + self._count > len(self._rows):
+            places %= len(self._rows)
+        return self._rows.take(places).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -40,12 +72,9 @@ class Ring:
         rows: (capacity + 1, W) its memory. A segment of T transitions takes T + 1 rows. The last row is row 0's
             observation again, so that every row's successor lies behind it.
         source: index into SOURCES.
-        frames: (capacity + 1, H, W, C) memory for frames, laid out alike, where the schema has them.
     """
 
-    def __init__(
-        self, schema: TransitionSchema, rows: Floats, source: int, frames: NDArray[np.uint8] | None = None
-    ) -> None:
+    def __init__(self, schema: TransitionSchema, rows: Floats, source: int) -> None:
         capacity = len(rows) - 1
         if capacity < 2:
             raise ValueError(f"a ring of {capacity} rows cannot hold a transition")
@@ -54,7 +83,6 @@ class Ring:
         self.capacity = capacity
         self.rows = rows
         self.left = np.zeros(capacity, dtype=np.int32)  # transitions to the segment's end, this one included; 0: none
-        self.frames = frames
         self.queue = RowQueue(capacity)
         self.table = SegmentTable()
         self.written = 0
@@ -100,27 +128,9 @@ class Ring:
         behind = first + count - self.capacity
         return [slice(first, first + count)] if behind <= 0 else [slice(first, self.capacity), slice(0, behind)]
 
-    def returns(self, rows: Integers, num_steps: int, gamma: float) -> tuple[Floats, Floats, Integers]:
-        """n-step returns that stop where the segment does.
-
-        Returns: (n,) Σ_k γ^k r_{t+k} over m = min(num_steps, steps left) steps; (n,) the discount γ^m of the value
-        that follows, 0 where the task ended; (n,) the slot of the observation m steps on.
-        """
-        steps = np.arange(num_steps)
-        taken = np.minimum(self.left[rows], num_steps)
-        slots = (rows[:, None] + steps) % self.capacity
-        rewards = self.rows[slots, self.schema.reward] * (steps < taken[:, None]) * gamma ** steps
-        ended = self.rows[(rows + taken - 1) % self.capacity, self.schema.terminal]
-        discounts = (gamma ** taken) * (1.0 - ended)
-        return rewards.sum(1).astype(np.float32), discounts.astype(np.float32), (rows + taken) % self.capacity
-
     def ages(self, rows: Integers) -> Integers:
         """Rows written after each row."""
         return (self.written - 1 - rows) % self.capacity
-
-    def numbers(self, rows: Integers) -> Integers:
-        """The number of each row among all that were ever written: what names it until it is overwritten."""
-        return self.written - 1 - self.ages(rows)
 
     def slots(self, numbers: Integers) -> tuple[Integers, NDArray[np.bool_]]:
         """The slots of rows by number, and which of them are still there."""
@@ -139,9 +149,8 @@ class Ring:
         sizes = lengths + 1
         within = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         rows = (np.repeat(numbers, sizes) + within) % self.capacity
-        frames = None if self.frames is None else self.frames[rows]
         sources = np.full(len(lengths), self.source, dtype=np.uint8)
-        return Segments(self.schema, self.rows[rows], lengths, codes, first_steps, sources, frames)
+        return Segments(self.schema, self.rows[rows], lengths, codes, first_steps, sources)
 
     def _portions(self, segments: Segments) -> list[Segments]:
         """The segments in as many parts as the ring must be filled; parts that would not stay are left out."""
@@ -165,13 +174,9 @@ class Ring:
             taken = slice(offset, offset + span.stop - span.start)
             self.rows[span] = part.rows[taken]
             self.left[span] = left[taken]
-            if self.frames is not None and part.frames is not None:
-                self.frames[span] = part.frames[taken]
             self.queue.push(np.flatnonzero(left[taken]) + span.start)
             offset = taken.stop
         self.rows[-1] = self.rows[0]
-        if self.frames is not None:
-            self.frames[-1] = self.frames[0]
         self.written += num
 
     def _forget(self, spans: list[slice], num: int) -> None:

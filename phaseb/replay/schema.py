@@ -8,8 +8,6 @@ observation is stored once, and a transition is read as one run of memory.
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
 from phaseb.errors import DataError
 
 
@@ -21,13 +19,11 @@ class TransitionSchema:
         latent_size: D, numbers in an observation's latent.
         action_size: A.
         weights: names of the weight columns, each non-negative; `weight` is the gate's.
-        frame_shape: (H, W, C) where rows carry a uint8 frame too, else None.
     """
 
     latent_size: int
     action_size: int
     weights: tuple[str, ...] = ("weight",)
-    frame_shape: tuple[int, int, int] | None = None
 
     def __post_init__(self) -> None:
         if self.latent_size < 1 or self.action_size < 1:
@@ -75,25 +71,17 @@ class TransitionSchema:
             raise DataError(f"no weight column {name!r} in the replay buffer; it has {there}")
         return self.reward + 5 + self.weights.index(name)
 
-    def run(self, length: int) -> int:
-        """Numbers in `length` records in a row and the observation behind them."""
-        return length * self.width + self.latent_size
-
     @property
-    def row_bytes(self) -> int:
-        """Bytes that a row's payload takes."""
-        return 4 * self.width + (int(np.prod(self.frame_shape)) if self.frame_shape else 0)
+    def run(self) -> int:
+        """Numbers in a record and the observation behind it."""
+        return self.width + self.latent_size
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "TransitionSchema":
-        frame = value.get("frame_shape")
-        return cls(
-            latent_size=int(value["latent_size"]), action_size=int(value["action_size"]),
-            weights=tuple(value["weights"]), frame_shape=(frame[0], frame[1], frame[2]) if frame else None,
-        )  # fmt: skip
+        return cls(int(value["latent_size"]), int(value["action_size"]), tuple(value["weights"]))
 
     def require(self, other: "TransitionSchema", where: str) -> None:
         """Raises DataError where `other` (of `where`) is not this schema."""

@@ -12,15 +12,17 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from phaseb.config.policy import ReplayConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
 from phaseb.replay.schema import TransitionSchema
 
+Floats = NDArray[np.float32]
+Integers = NDArray[np.int64]
+
 Source = Literal["real", "synthetic"]
 SOURCES: tuple[Source, ...] = ("real", "synthetic")
 ROWS_CHECKED_TOGETHER = 2048  # they stay in the cache between two looks
-Floats = NDArray[np.float32]
-Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,6 @@ class Segments:
     codes: (E,) its episode's code (`episode_code`).
     first_steps: (E,) step of the episode at which it begins.
     sources: (E,) uint8 index into SOURCES.
-    frames: (M, H, W, C) uint8, or None.
     """
 
     schema: TransitionSchema
@@ -41,7 +42,6 @@ class Segments:
     codes: Integers
     first_steps: Integers
     sources: NDArray[np.uint8]
-    frames: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -66,9 +66,6 @@ class Segments:
             raise DataError(f"segment lengths (each + 1) do not add up to {len(rows)} rows, or one is empty")
         if (self.first_steps < 0).any() or (self.sources >= len(SOURCES)).any():
             raise DataError("a segment begins before step 0 or has an unknown source")
-        wanted = None if schema.frame_shape is None else (len(rows), *schema.frame_shape)
-        if wanted != (None if self.frames is None else self.frames.shape):
-            raise DataError(f"frames are {None if self.frames is None else self.frames.shape}, wanted {wanted}")
         for begin in range(0, len(rows), ROWS_CHECKED_TOGETHER):
             _check_numbers(schema, rows[begin : begin + ROWS_CHECKED_TOGETHER], begin)
 
@@ -87,7 +84,7 @@ class Segments:
         rows = np.repeat(starts, sizes) + within
         return Segments(
             self.schema, self.rows[rows], lengths, self.codes[index], self.first_steps[index] + begin,
-            self.sources[index], None if self.frames is None else self.frames[rows],
+            self.sources[index],
         )  # fmt: skip
 
 
@@ -108,11 +105,10 @@ def join(parts: Sequence[Segments]) -> Segments:
     """Several sets of segments as one."""
     if len(parts) == 1:
         return parts[0]
-    frames = [p.frames for p in parts if p.frames is not None]
     return Segments(
         parts[0].schema, np.concatenate([p.rows for p in parts]), np.concatenate([p.lengths for p in parts]),
         np.concatenate([p.codes for p in parts]), np.concatenate([p.first_steps for p in parts]),
-        np.concatenate([p.sources for p in parts]), np.concatenate(frames) if frames else None,
+        np.concatenate([p.sources for p in parts]),
     )  # fmt: skip
 
 
@@ -134,7 +130,6 @@ def from_trajectories(
     schema: TransitionSchema,
     source: Source,
     columns: Mapping[str, NDArray[np.floating] | NDArray[np.bool_]] | None = None,
-    frames: NDArray[np.uint8] | None = None,
 ) -> Segments:
     """Latent episodes as segments, one each.
 
@@ -144,7 +139,6 @@ def from_trajectories(
         schema: the buffer's.
         source: theirs, all of them.
         columns: further weight columns by name, (N,) an episode or (N, T) a transition; booleans count 0 and 1.
-        frames: (N, T+1, H, W, C) where the schema has frames.
 
     Raises:
         DataError: where sizes differ from the schema's, or a column is named that it has not.
@@ -183,5 +177,38 @@ def from_trajectories(
     return Segments(
         schema=schema, rows=table.reshape(-1, schema.width) if kept.all() else table[kept], lengths=lengths,
         codes=episode_codes(trajectories, source), first_steps=np.zeros(num, dtype=np.int64),
-        sources=np.full(num, SOURCES.index(source), dtype=np.uint8), frames=None if frames is None else frames[kept],
+        sources=np.full(num, SOURCES.index(source), dtype=np.uint8),
     )  # fmt: skip
+
+
+def route(segments: Segments, num_shards: int) -> dict[int, Segments]:
+    """Segments by the shard that their episode belongs to; shards that get none are absent."""
+    if num_shards == 1:
+        return {0: segments} if len(segments) else {}
+    shard = segments.codes % num_shards
+    return {int(k): segments.select(shard == k) for k in np.unique(shard)}
+
+
+def rows_per_shard(config: ReplayConfig) -> int:
+    """The rows that one shard has for each source: its part of the capacity."""
+    return max(-(-config.capacity // config.num_shards), 2)
+
+
+def transition_keys(
+    trajectories: Trajectories, source: Source, values: NDArray[np.floating]
+) -> tuple[Integers, Integers, NDArray[np.float32]]:
+    """(codes, steps, values) of all transitions of episodes, flat.
+
+    Raises:
+        DataError: where `values` is not (N, T).
+    """
+    if values.shape != trajectories.rewards.shape:
+        raise DataError(f"weights are {values.shape}, wanted {trajectories.rewards.shape} (episodes, steps)")
+    episode, step = np.nonzero(trajectories.mask)
+    return episode_codes(trajectories, source)[episode], step, values[episode, step].astype(np.float32)
+
+
+def require_transitions(num_transitions: int) -> None:
+    """Raises DataError where the buffer is empty."""
+    if not num_transitions:
+        raise DataError("the replay buffer is empty; insert transitions before a batch is drawn")

@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,16 +11,126 @@ import ray
 from numpy.typing import NDArray
 from ray.util.metrics import Counter, Gauge
 
-from phaseb.config.replay import ReplayConfig
-from phaseb.replay.block import Part
-from phaseb.replay.durable import DurablePartition, Receipt
-from phaseb.replay.journal import shard_folder
+from phaseb.config.policy import ReplayConfig
+from phaseb.errors import PhasebError
+from phaseb.replay.assembly import Part
+from phaseb.replay.journal import Journal, WeightChange, shard_folder
+from phaseb.replay.partition import Partition
 from phaseb.replay.plan import Request
-from phaseb.replay.routing import Sizes
+from phaseb.replay.ring import Inserted
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.segments import Segments
 from phaseb.replay.spec import SampleSpec
 from phaseb.runtime.storage import Store
+
+SNAPSHOT_INTERVAL_S = 60.0
+"""Seconds between snapshots of a shard, after which the journal before them is dropped."""
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What an insert did, and what the shard took in over its whole life, restarts included."""
+
+    done: Inserted
+    total_inserted: int
+
+
+class DurablePartition:
+    """One shard: partition, journal and snapshots. All methods may be called from several threads.
+
+    Args:
+        schema: the columns of a record.
+        config: capacity.
+        store: the shard's folder, or None where nothing is to be written.
+    """
+
+    def __init__(self, schema: TransitionSchema, config: ReplayConfig, store: Store | None) -> None:
+        self.partition = Partition(schema, config)
+        self.counters = {"inserted": 0, "duplicates": 0, "evicted": 0}
+        self.damaged: list[str] = []
+        self._lock = threading.RLock()
+        self._journal = None if store is None else Journal(store, schema)
+        self._snapshot_s = time.monotonic()
+        self._changes = 0
+        self._saved_changes = 0
+        if self._journal is not None:
+            self._restore(self._journal)
+
+    def insert(self, segments: Segments) -> Receipt:
+        """Take segments in, and write them down before saying so. What was taken in before is left out."""
+        with self._lock:
+            self.partition.check(segments)
+            fresh = self.partition.unknown(segments)
+            if len(fresh):
+                self._write_down(fresh)
+            done = self.partition.insert(fresh, checked=True)
+            duplicates = segments.num_transitions - fresh.num_transitions
+            self._count(done.inserted, duplicates, done.evicted)
+            return Receipt(Inserted(done.inserted, duplicates, done.evicted), self.counters["inserted"])
+
+    def set_weights(
+        self, column: str, codes: NDArray[np.int64], steps: NDArray[np.int64], values: NDArray[np.float32]
+    ) -> int:
+        """See `Partition.set_weights`; the change is written down."""
+        with self._lock:
+            found = self.partition.set_weights(column, codes, steps, values)
+            self._write_down(WeightChange(column, codes, steps, np.asarray(values, dtype=np.float32)))
+            return found
+
+    def sample(self, request: Request) -> Part:
+        """See `Partition.sample`."""
+        with self._lock:
+            return self.partition.sample(request)
+
+    def snapshot_if_due(self) -> None:
+        """Take a snapshot where there is something new and the interval has passed. Storage that fails is told in
+        `status`, and tried again after another interval."""
+        changed = self._changes != self._saved_changes
+        if not changed or time.monotonic() - self._snapshot_s < SNAPSHOT_INTERVAL_S:
+            return
+        try:
+            self.snapshot()
+        except PhasebError as error:
+            self._snapshot_s = time.monotonic()
+            self.damaged = [*self.damaged[-9:], f"no snapshot: {error}"]
+
+    def snapshot(self) -> None:
+        """Write all that is held to storage; sampling goes on while the files are written."""
+        if self._journal is None:
+            return
+        with self._lock:
+            changes = self._changes
+            last, held, counters = self._journal.last, self.partition.export(), dict(self.counters)
+        self._journal.snapshot(held, counters, last)
+        self._saved_changes = changes
+        self._snapshot_s = time.monotonic()
+
+    def status(self) -> dict[str, Any]:
+        """Fill and counts."""
+        return {**self.counters, **self.partition.status(), "damaged": list(self.damaged)}
+
+    def _write_down(self, entry: Segments | WeightChange) -> None:
+        self._changes += 1
+        if self._journal is not None:
+            self._journal.append(entry)
+
+    def _count(self, inserted: int, duplicates: int, evicted: int) -> None:
+        for name, count in (("inserted", inserted), ("duplicates", duplicates), ("evicted", evicted)):
+            self.counters[name] += count
+
+    def _restore(self, journal: Journal) -> None:
+        restored = journal.restore()
+        self.damaged = restored.damaged
+        self.counters.update(restored.counters)
+        num_held = 0
+        for entry in restored.entries:
+            if isinstance(entry, WeightChange):
+                self.partition.set_weights(entry.column, entry.codes, entry.steps, entry.values)
+            else:
+                num_held += self.partition.insert(entry).inserted
+        # The snapshot's own rows are counted in its counters already.
+        self.counters["inserted"] += num_held - restored.num_snapshot
+
 
 METRICS_INTERVAL_S = 2.0
 Folder = str | Store | None
@@ -30,7 +141,7 @@ class ReplayShard:
 
     Args:
         schema: the columns of a record.
-        config: laws and intervals.
+        config: capacity.
         index: of this shard.
         store: the folder where it writes, or None.
     """
@@ -39,8 +150,7 @@ class ReplayShard:
         self._partition = DurablePartition(schema, config, store)
         self._metrics = _Metrics(index)
         self._stopping = threading.Event()
-        period = min(config.snapshot_interval_s, METRICS_INTERVAL_S)
-        threading.Thread(target=self._tend, args=(period,), daemon=True, name="replay-snapshots").start()
+        threading.Thread(target=self._tend, daemon=True, name="replay-snapshots").start()
 
     def insert(self, segments: Segments) -> Receipt:
         """At least once is enough: transitions that are held already are left out."""
@@ -50,9 +160,6 @@ class ReplayShard:
         self, column: str, codes: NDArray[np.int64], steps: NDArray[np.int64], values: NDArray[np.float32]
     ) -> int:
         return self._partition.set_weights(column, codes, steps, values)
-
-    def set_priorities(self, numbers: NDArray[np.int64], priorities: NDArray[np.float32]) -> int:
-        return self._partition.set_priorities(numbers, priorities)
 
     @ray.method(max_task_retries=0)
     def sample(self, request: Request) -> Part:
@@ -68,19 +175,8 @@ class ReplayShard:
         node = ray.get_runtime_context().get_node_id()
         return {**self._partition.status(), "cpu_s": time.process_time(), "pid": os.getpid(), "node": node}
 
-    def snapshot(self) -> None:
-        self._partition.snapshot()
-
-    def sizes(self) -> Sizes:
-        """(3, n): of every segment that is held its source, its episode's code and its rows."""
-        return self._partition.partition.sizes()
-
-    def export(self) -> Segments:
-        """All that is held."""
-        return self._partition.partition.export()
-
-    def _tend(self, period_s: float) -> None:
-        while not self._stopping.wait(period_s):
+    def _tend(self) -> None:
+        while not self._stopping.wait(METRICS_INTERVAL_S):
             self._partition.snapshot_if_due()
             self._metrics.update(self._partition.status())
 

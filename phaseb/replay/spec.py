@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from phaseb.runtime.seeding import derive_seed
 
-Weighting = Literal["uniform", "sampling", "loss", "priority"]
+Weighting = Literal["uniform", "sampling", "loss"]
 REAL, SYNTHETIC = 0, 1
 
 
@@ -20,9 +20,8 @@ class SampleSpec:
     A batch of B has exactly `round(synthetic_share · B)` synthetic transitions, of which
     - `uniform` draws all alike, each with weight 1;
     - `sampling` draws in proportion to `weight_column`, each with weight 1;
-    - `loss` draws all alike, each with its weight for the loss;
-    - `priority` draws in proportion to priority^α, in the real stratum too, with importance weights (N·p)^−β.
-    Real transitions are drawn alike with weight 1, but for `priority`. A filter is a weight column of 0 and 1.
+    - `loss` draws all alike, each with its weight for the loss.
+    Real transitions are drawn alike with weight 1. A filter is a weight column of 0 and 1.
 
     Where fewer synthetic transitions can be drawn than the share asks for, because there are few or their weights are
     zero, the batch is refused, or with `when_short="real"` real ones take the places that are left: where no weight is
@@ -37,7 +36,6 @@ class SampleSpec:
         share_follows_weight: scale the share by the mean weight of all synthetic transitions (at most 1), so that
             data that is trusted little also gets little of the batch.
         when_short: see above.
-        length: transitions in a row, drawn by their first one among those that have as many before their episode ends.
     """
 
     name: str
@@ -47,13 +45,10 @@ class SampleSpec:
     weighting: Weighting = "uniform"
     share_follows_weight: bool = False
     when_short: Literal["refuse", "real"] = "refuse"
-    length: int = 1
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.synthetic_share <= 1.0:
             raise ValueError(f"{self.name}: synthetic_share {self.synthetic_share} is not in [0, 1]")
-        if self.length < 1:
-            raise ValueError(f"{self.name}: length {self.length} is not positive")
         if self.weighting in ("sampling", "loss") and self.weight_column is None:
             raise ValueError(f"{self.name}: weighting {self.weighting!r} needs a weight_column")
 
@@ -64,13 +59,11 @@ class BatchSource(Protocol):
     def sample(self, step: int, num_batches: int) -> Mapping[str, NDArray[np.generic]]:
         """The batches of steps `step` … `step + num_batches − 1`.
 
-        Returns: arrays of shape (num_batches, R, B, …), R the number of specs: `z` (…, D), `action` (…, A), `reward`
-        (n-step sum), `next_z` (…, D), `discount` (γ^n, 0 where the task ended), `is_synthetic` (bool), `weight` (for
+        Returns: arrays of shape (num_batches, R, B, …), R the number of specs: `z` (…, D), `action` (…, A), `reward`,
+        `next_z` (…, D), `discount` (γ, 0 where the task ended), `is_synthetic` (bool), `weight` (for
         the loss), `trust`, `age` (rows of its source inserted since), `cut` (1 where the
-        episode's recording ended with these steps although its task had not). Specs of length L > 1 give `z`
-        (…, L + 1, D) in place of `z` and `next_z`, and (…, L) of `reward`, `terminal`, `trust` and `cut`; `weight` and
-        `age` are those of the first transition, `discount` is that behind the last. The arrays may be read-only views
-        of one block; they are the same for the same step however the calls are cut.
+        episode's recording ended with this step although its task had not). The arrays may be read-only views of one
+        block; they are the same for the same step however the calls are cut.
         """
         ...
 

@@ -1,20 +1,135 @@
 """The transitions of one source in one shard, and the laws by which they are drawn."""
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseb.config.replay import ReplayConfig
 from phaseb.errors import DataError
-from phaseb.replay.plan import DRAWABLE, MASS
-from phaseb.replay.prefix_sums import PrefixSums
 from phaseb.replay.ring import Inserted, Ring
 from phaseb.replay.segments import Segments
 from phaseb.replay.spec import SYNTHETIC, SampleSpec
 
-Integers = NDArray[np.int64]
-Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
-ALIKE, PRIORITY = "/alike", "/priority"  # laws beside the weight columns; no column is called so
+Floats = NDArray[np.float32]
+Integers = NDArray[np.int64]
+
+BLOCK = 256
+DRAWS_PER_ROW = 0.125  # draws from unchanged weights before a guide has earned what it costs to make
+MAX_WALK = 8
+
+
+class PrefixSums:
+    """Prefix sums over n weights that are read, block-wise, from elsewhere.
+
+    Args:
+        num_rows: n.
+        read: gives the weights of rows [begin, stop) as an array; asked only for blocks that were marked.
+    """
+
+    def __init__(self, num_rows: int, read: Callable[[int, int], NDArray[np.floating]]) -> None:
+        self._num_rows = num_rows
+        self._read = read
+        num_blocks = -(-num_rows // BLOCK)
+        self._sums = np.zeros((num_blocks, BLOCK))
+        self._positive = np.zeros(num_blocks, dtype=np.int64)
+        self._marked = np.ones(num_blocks, dtype=bool)
+        self._before = np.zeros(num_blocks + 1)  # of each block the sum of all blocks before it; at the end the total
+        self._guide: NDArray[np.int32] | None = None
+        self._num_drawn = 0
+
+    def mark(self, begin: int, stop: int) -> None:
+        """Note that the weights of rows [begin, stop) may have changed."""
+        if stop > begin:
+            self._marked[begin // BLOCK : (stop - 1) // BLOCK + 1] = True
+
+    def mark_rows(self, rows: Integers) -> None:
+        """Note that the weights of `rows` may have changed."""
+        self._marked[rows // BLOCK] = True
+
+    @property
+    def total(self) -> float:
+        self._update()
+        return float(self._before[-1])
+
+    @property
+    def num_positive(self) -> int:
+        """Rows that can be drawn."""
+        self._update()
+        return int(self._positive.sum())
+
+    def find(self, targets: Doubles, start: int = 0) -> Integers:
+        """For each target the first row whose inclusive prefix sum exceeds it: a row of positive weight.
+
+        Args:
+            targets: (n,) in [0, total).
+            start: the row that the sums begin at; they go on from the last row to row 0.
+        """
+        self._update()
+        total = self._before[-1]
+        if start:
+            targets = targets + float(self._sum_to(np.array([start - 1]))[0])
+            targets = np.where(targets >= total, targets - total, targets)
+        targets = np.minimum(targets, np.nextafter(total, 0.0))  # rounding must not step past the end
+        self._num_drawn += len(targets)
+        if self._guide is None and self._num_drawn > self._num_rows * DRAWS_PER_ROW:
+            self._guide = self._make_guide()
+        return self._bisect(targets) if self._guide is None else self._walk(targets, self._guide)
+
+    def _bisect(self, targets: Doubles) -> Integers:
+        blocks = np.searchsorted(self._before[1:], targets, side="right")
+        rows = blocks * BLOCK
+        step = BLOCK // 2
+        while step:
+            rows += step * (self._sum_to(rows + (step - 1)) <= targets)
+            step //= 2
+        return rows
+
+    def _walk(self, targets: Doubles, guide: NDArray[np.int32]) -> Integers:
+        """Start where the guide points, a few rows before the one that is sought."""
+        scale = len(guide) / self._before[-1]
+        rows = guide.take(np.minimum((targets * scale).astype(np.int64), len(guide) - 1)).astype(np.int64)
+        ahead = np.flatnonzero(self._sum_to(rows) <= targets)
+        for _ in range(MAX_WALK):
+            if not len(ahead):
+                return rows
+            rows[ahead] += 1
+            ahead = ahead[self._sum_to(rows[ahead]) <= targets[ahead]]
+        rows[ahead] = self._bisect(targets[ahead])
+        return rows
+
+    def _make_guide(self) -> NDArray[np.int32]:
+        """For each of n / 2 equal parts of the total, the row that a target at its beginning falls on."""
+        sums = (self._before[:-1, None] + self._sums).reshape(-1)
+        # A hair lower, so that rounding never makes a walk start behind its goal.
+        num_parts = (self._num_rows + 1) // 2
+        edges = np.arange(num_parts) * (self._before[-1] / num_parts * (1 - 1e-12))
+        return np.searchsorted(sums, edges, side="right").astype(np.int32)
+
+    def _sum_to(self, rows: Integers) -> Doubles:
+        """The inclusive prefix sums at rows: the one expression that decides which row a target falls on."""
+        return self._before.take(rows // BLOCK) + self._sums.reshape(-1).take(rows)
+
+    def _update(self) -> None:
+        marked = np.flatnonzero(self._marked)
+        if not len(marked):
+            return
+        for run in np.split(marked, np.flatnonzero(np.diff(marked) > 1) + 1):
+            self._sum_blocks(int(run[0]), int(run[-1]) + 1)
+        np.cumsum(self._sums[:, -1], out=self._before[1:])
+        self._marked[marked] = False
+        self._guide, self._num_drawn = None, 0
+
+    def _sum_blocks(self, begin: int, stop: int) -> None:
+        first, last = begin * BLOCK, min(stop * BLOCK, self._num_rows)
+        weights = np.zeros((stop - begin) * BLOCK)
+        weights[: last - first] = self._read(first, last)
+        table = weights.reshape(-1, BLOCK)
+        np.cumsum(table, axis=1, out=self._sums[begin:stop])
+        self._positive[begin:stop] = (table > 0).sum(1)
+
+
+ALIKE = "/alike"  # the law beside the weight columns; no column is called so
 
 
 class StaleWindowError(DataError):
@@ -22,27 +137,17 @@ class StaleWindowError(DataError):
 
 
 class Stratum:
-    """A ring with the sums that weighted and prioritised draws need.
+    """A ring with the sums that weighted draws need."""
 
-    Args:
-        ring: the rows.
-        config: exponents of the priorities.
-    """
-
-    def __init__(self, ring: Ring, config: ReplayConfig) -> None:
+    def __init__(self, ring: Ring) -> None:
         self.ring = ring
-        self._config = config
-        self._sums: dict[tuple[str, int], PrefixSums] = {}  # by weight column (or ALIKE, PRIORITY) and length
-        self._priorities: Floats | None = None  # priority^α of each slot
-        self._largest = 1.0
+        self._sums: dict[str, PrefixSums] = {}  # by weight column
 
     def insert(self, segments: Segments) -> Inserted:
-        """See `Ring.insert`, for segments that were checked; new transitions get the highest priority so far."""
+        """See `Ring.insert`, for segments that were checked."""
         begin = self.ring.written
         done = self.ring.insert(segments, checked=True)
         for span in self.ring.spans(begin, self.ring.written - begin):
-            if self._priorities is not None:
-                self._priorities[span] = self._largest
             for sums in self._sums.values():
                 sums.mark(span.start, span.stop)
         return done
@@ -54,25 +159,16 @@ class Stratum:
         self._mark(column, slots[there])
         return int(there.sum())
 
-    def set_priorities(self, numbers: Integers, priorities: Floats) -> int:
-        """Set the priorities of rows by number; rows that were overwritten since are left out."""
-        scaled = priorities**self._config.priority_exponent
-        slots, there = self.ring.slots(numbers)
-        self._priority_column()[slots[there]] = scaled[there]
-        self._largest = max(self._largest, float(scaled.max(initial=0.0)))
-        self._mark(PRIORITY, slots[there])
-        return int(there.sum())
-
     def mass(self, spec: SampleSpec) -> tuple[float, float, float, float]:
         """For a spec, what `plan` calls MASS, DRAWABLE, COUNT and WEIGHT."""
         law = self._law(spec)
-        count = float(self.ring.num_transitions) if spec.length == 1 else self._index(ALIKE, spec.length).total
+        count = float(self.ring.num_transitions)
         weight = count
         if self.ring.source == SYNTHETIC and spec.weight_column is not None:
-            weight = self._index(spec.weight_column, spec.length).total
+            weight = self._index(spec.weight_column).total
         if law == ALIKE:
             return count, count, count, weight
-        sums = self._index(law, spec.length)
+        sums = self._index(law)
         return sums.total, float(sums.num_positive), count, weight
 
     def locate(self, spec: SampleSpec, fractions: Doubles) -> Integers:
@@ -82,8 +178,8 @@ class Stratum:
             StaleWindowError: where it has no mass.
         """
         law = self._law(spec)
-        if law != ALIKE or spec.length > 1:
-            sums = self._index(law, spec.length)
+        if law != ALIKE:
+            sums = self._index(law)
             if sums.total <= 0:
                 raise StaleWindowError(f"{spec.name}: no transition of positive weight is left in this shard")
             return sums.find(fractions * sums.total, self.ring.oldest)
@@ -92,42 +188,29 @@ class Stratum:
             raise StaleWindowError(f"{spec.name}: this shard has nothing left of a source")
         return queue.at((fractions * len(queue)).astype(np.int64))
 
-    def weights(self, spec: SampleSpec, slots: Integers, totals: Doubles) -> Floats | float:
-        """The weights for the loss of transitions that were drawn; `totals` are the stratum's over all shards."""
+    def weights(self, spec: SampleSpec, slots: Integers) -> Floats | float:
+        """The weights for the loss of transitions that were drawn."""
         if spec.weighting == "loss" and self.ring.source == SYNTHETIC and spec.weight_column is not None:
             return self.ring.rows[slots, self.ring.schema.weight(spec.weight_column)]
-        if spec.weighting == "priority":
-            relative = self._priority_column()[slots] * (totals[DRAWABLE] / max(totals[MASS], 1e-300))
-            return np.asarray(relative**-self._config.importance_exponent, dtype=np.float32)
         return 1.0
 
     def _law(self, spec: SampleSpec) -> str:
-        if spec.weighting == "priority":
-            return PRIORITY
         if spec.weighting == "sampling" and self.ring.source == SYNTHETIC and spec.weight_column is not None:
             return spec.weight_column
         return ALIKE
 
     def _mark(self, column: str, slots: Integers) -> None:
-        for (name, _), sums in self._sums.items():
-            if name == column:
-                sums.mark_rows(slots)
+        if column in self._sums:
+            self._sums[column].mark_rows(slots)
 
-    def _index(self, column: str, length: int) -> PrefixSums:
-        """The prefix sums of a weight column, of the priorities, or of ones, over rows that `length` steps follow."""
-        if (column, length) not in self._sums:
+    def _index(self, column: str) -> PrefixSums:
+        """The prefix sums of a weight column over the rows that hold a transition."""
+        if column not in self._sums:
             ring = self.ring
-            values = np.broadcast_to(np.float32(1.0), ring.capacity)
-            if column != ALIKE:
-                values = self._priority_column() if column == PRIORITY else ring.rows[:, ring.schema.weight(column)]
+            values = ring.rows[:, ring.schema.weight(column)]
 
             def read(begin: int, stop: int) -> NDArray[np.floating]:
-                return values[begin:stop] * (ring.left[begin:stop] >= length)
+                return values[begin:stop] * (ring.left[begin:stop] > 0)
 
-            self._sums[column, length] = PrefixSums(ring.capacity, read)
-        return self._sums[column, length]
-
-    def _priority_column(self) -> Floats:
-        if self._priorities is None:
-            self._priorities = np.full(self.ring.capacity, self._largest, dtype=np.float32)
-        return self._priorities
+            self._sums[column] = PrefixSums(ring.capacity, read)
+        return self._sums[column]

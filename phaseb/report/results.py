@@ -63,12 +63,18 @@ def collect_results(store: Store) -> dict[str, Any]:
         "generators": {name: _of_generator(name, stages, found) for name, found in judges.items()},
         "judges": judges,
         "promotion": promotion,
+        "notes": _notes(store),
         "worth": read_worth(store),
         "stages": {n: _told(s) for n, s in stages.items()},
         "config_digest": lineage["config_digest"],
         "seed": lineage["seed"],
         "version": lineage["version"],
     }
+
+
+def _notes(store: Store) -> list[str]:
+    """What was chosen to fit the episodes, and other remarks that the run made before it trained."""
+    return list(store.read_json("preflight.json")["lines"]) if store.exists("preflight.json") else []
 
 
 def _told(stage: Mapping[str, Any]) -> dict[str, Any]:

@@ -43,6 +43,7 @@ def render(title: str, results: Mapping[str, Any], figures: Sequence[Figure], fi
     """The whole page."""
     return document(title, [
         paragraph(results["verdict"], "verdict kept" if results["shipped"] == "real_only" else "verdict"),
+        *([section("Fitted to these episodes", *map(paragraph, results["notes"]))] if results.get("notes") else []),
         section("Arms", paragraph(results["arms_title"]), arms_table(results)),
         section("In the cell", cinema(films)),
         section("Synthetic data, beside the founding report", _numbers(results)),

@@ -27,6 +27,11 @@ def signed(value: Any) -> str:
     return number(value) if value is None or value != value or value <= 0 else f"+{number(value)}"
 
 
+def size(num_bytes: float) -> str:
+    """Bytes as people say them: 64 MB, 1.2 GB."""
+    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e8 else f"{num_bytes / 1e6:.3g} MB"
+
+
 def duration(seconds: float) -> str:
     """Seconds as people say them: 41 s, 3 min 20 s, 2 h 05 min."""
     whole = round(seconds)

@@ -14,6 +14,15 @@ def load_named(name: str, setting: str) -> Any:
     """
     module, _, attribute = name.partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"{setting}: cannot import {name}: {error}") from error
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        fix = "put it into the current folder or on PYTHONPATH, or install it"
+        raise ConfigError(f"{setting}={name}: there is no module {error.name}; {fix}") from error
+    except Exception as error:
+        said = " ".join(str(error).split())[:200]
+        raise ConfigError(
+            f"{setting}={name}: module {module} cannot be imported ({type(error).__name__}: {said}); mend it"
+        ) from error
+    if not hasattr(found, attribute):
+        raise ConfigError(f"{setting}={name}: module {module} has no {attribute}; name a class or function of it")
+    return getattr(found, attribute)

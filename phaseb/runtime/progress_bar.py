@@ -63,6 +63,11 @@ class StageView:
         how = "up to date" if skipped else f"{seconds:.0f} s"
         self._console.print(f"{stage:<12} {how:>10}   {_brief(shown)}", markup=False, soft_wrap=True)
 
+    def on_note(self, line: str) -> None:
+        """Show a remark on a line of its own."""
+        self.close()
+        self._console.print(f"note: {line}", markup=False, soft_wrap=True)
+
     def close(self) -> None:
         """Put the live line away, if there is one."""
         if self._live is not None:
@@ -77,7 +82,7 @@ class StageView:
         done = metrics.get("step", metrics.get("rungs"))
         of = metrics.get("num_steps", metrics.get("of"))
         if done is not None and of:
-            parts += [_bar(done / of), f"{done:.0f}/{of:.0f}", *self._pace(done, of)]
+            parts += [_bar(done / of, self._console.options.ascii_only), f"{done:.0f}/{of:.0f}", *self._pace(done, of)]
         told = _brief({name: value for name, value in metrics.items() if name not in COUNTS})
         elapsed = duration(time.monotonic() - self._started)
         return "  ".join(part for part in [*parts, told, f"({elapsed})"] if part)
@@ -101,9 +106,10 @@ class StageView:
             self._console.print(self.line(metrics), markup=False, soft_wrap=True)
 
 
-def _bar(share: float) -> str:
+def _bar(share: float, ascii_only: bool) -> str:
     full = max(0, min(BAR_CELLS, round(share * BAR_CELLS)))
-    return "█" * full + "░" * (BAR_CELLS - full)
+    done, left = ("#", ".") if ascii_only else ("█", "░")
+    return done * full + left * (BAR_CELLS - full)
 
 
 def _brief(metrics: Mapping[str, Any]) -> str:

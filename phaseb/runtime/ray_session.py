@@ -11,7 +11,6 @@ import math
 import os
 import secrets
 import shutil
-import socket
 import sys
 import tempfile
 import time
@@ -19,9 +18,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from phaseb.config.resources import ResourcesConfig
+from phaseb.config.run import ResourcesConfig
 from phaseb.errors import ClusterError
 from phaseb.runtime import logs, signals
+from phaseb.runtime.addresses import LOCAL, check_form, check_listening
 from phaseb.runtime.head_watchdog import watching
 
 if TYPE_CHECKING:
@@ -52,7 +52,6 @@ QUIET_LOCAL = {
 JOB_MARK = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray's job server sets it for the process of a submitted job
 POLL_S = 0.5
 MAX_TEMPORARY_CHARS = 16
-CONNECT_TIMEOUT_S = 10.0
 STARTS = 2
 
 
@@ -115,10 +114,13 @@ def apply_environment(settings: Mapping[str, str]) -> None:
 
 
 def joins_cluster(resources: ResourcesConfig) -> bool:
-    """Whether a run with these resources goes to a cluster that is already there."""
-    return resources.address not in (None, "local") or (
-        resources.address is None and (JOB_MARK in os.environ or bool(os.environ.get("RAY_ADDRESS")))
-    )
+    """Whether a run with these resources goes to a cluster that is already there.
+
+    `resources.address` decides, then `RAY_ADDRESS`, then whether this is a submitted job. `local` starts a Ray here,
+    whichever of the two says it.
+    """
+    address = resources.address or os.environ.get("RAY_ADDRESS") or ("auto" if JOB_MARK in os.environ else LOCAL)
+    return address != LOCAL
 
 
 def training_request(resources: ResourcesConfig) -> dict[str, float]:
@@ -239,6 +241,8 @@ def _start(resources: ResourcesConfig, folder: str) -> None:
     import ray
 
     apply_environment({**QUIET_LOCAL, "OMP_NUM_THREADS": "1"})
+    if os.environ.get("RAY_ADDRESS") == LOCAL:
+        del os.environ["RAY_ADDRESS"]  # whoever asks Ray for its address later means the one that is started here
     if "RAY_AUTH_TOKEN_PATH" not in os.environ:
         # Given by environment, so that Ray writes no token file of its own (which would be readable by everyone).
         # It stays for the life of this process: Ray remembers the first token it saw. RAY_AUTH_MODE is left to
@@ -249,7 +253,7 @@ def _start(resources: ResourcesConfig, folder: str) -> None:
         try:
             with _silence():
                 ray.init(
-                    address="local",
+                    address=LOCAL,
                     num_cpus=resources.num_cpus or machine_cpus(),
                     num_gpus=resources.num_gpus,
                     include_dashboard=resources.dashboard,
@@ -285,31 +289,15 @@ def _silence() -> Iterator[None]:
 def _join(resources: ResourcesConfig) -> None:
     import ray
 
-    address = resources.address or os.environ.get("RAY_ADDRESS", "auto")
-    _check_listening(address, resources.wait_s)
+    address = resources.address or os.environ.get("RAY_ADDRESS") or "auto"
+    check_form(address, "resources.address" if resources.address else "RAY_ADDRESS")
+    check_listening(address, resources.wait_s)
     try:
         # A cluster's answer to a wrong token is an exception of Ray's own; RaySystemError and RuntimeError cover both.
         ray.init(address=address, log_to_driver=resources.worker_logs, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         hint = "is it running, and are RAY_AUTH_MODE=token and its RAY_AUTH_TOKEN set here?"
         raise ClusterError(f"cannot join the Ray cluster at {address}: {_first_line(error)}; {hint}") from error
-
-
-def _check_listening(address: str, wait_s: float) -> None:
-    """Ray ends the whole process where nobody listens at an address, so look before; a head may be starting again."""
-    host, _, port = address.rpartition(":")
-    if not host or "/" in host or not port.isdigit():
-        return  # auto, or a name that only Ray can resolve
-    deadline = time.monotonic() + wait_s
-    while True:
-        try:
-            socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
-        except OSError as error:
-            if time.monotonic() > deadline:
-                raise ClusterError(f"no Ray cluster answers at {address} ({error}); check resources.address") from error
-        else:
-            return
-        time.sleep(POLL_S)
 
 
 def _hush() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from phaseb.config.paths import expanded
 from phaseb.errors import ConfigError, DataError, PhasebError
 from phaseb.runtime.retry import patiently
 
@@ -31,10 +32,13 @@ class Store:
         """The store at a local path or at the URI of a pyarrow filesystem (`s3://bucket/prefix?endpoint_override=…`).
 
         Raises:
-            ConfigError: where the URI carries a password, which would end in configs and logs.
+            ConfigError: where the URI carries a password, which would end in configs and logs, or no storage opens it.
             DataError: where there is no such filesystem.
         """
-        text = os.fspath(uri)
+        try:
+            text = expanded(os.fspath(uri))
+        except ValueError as error:
+            raise ConfigError(f"{redact(os.fspath(uri))}: {error}") from error
         if "://" in text:
             if ":" in text.partition("://")[2].partition("/")[0].rpartition("@")[0]:
                 raise ConfigError(

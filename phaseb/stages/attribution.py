@@ -35,10 +35,15 @@ from phaseb.runtime.seeding import derive_seed
 from phaseb.runtime.storage import Store
 from phaseb.stages.bricks import brick_of_episodes
 from phaseb.stages.dynamics import refit_branched
-from phaseb.stages.evaluate import play
+from phaseb.stages.evaluate import CONFIDENCE, play
 from phaseb.stages.learning_curve import learning_curve
 from phaseb.stages.policy import every_episode, train_arms
 from phaseb.stages.sample import fit_sample
+
+FIRST_SEED = 3_000_000
+"""Seed of the first episode of the policy at work that credit is given by."""
+NUM_NEIGHBOURS = 5
+"""Recorded transitions that each step of the policy is credited to."""
 
 FOLDER = "worth"
 
@@ -110,17 +115,17 @@ def _estimate(
         lived = fit_sample(config, store, "dev")
         z = lived.z[:, :-1][lived.mask]
         actors = [Actor.load(store.folder("policy", arm, str(s))) for s in range(config.arms.num_seeds)]
-        parts = [credited((z, actor.act(z)), recorded, len(names), config.worth.neighbours) for actor in actors]
+        parts = [credited((z, actor.act(z)), recorded, len(names), NUM_NEIGHBOURS) for actor in actors]
         return np.asarray(np.mean(parts, axis=0))
     crew = Crew(store, arm, config.arms.num_seeds)
     wanted = [
-        (f"worth-{i}", config.worth.first_seed + i, i % crew.num_seeds) for i in range(config.worth.num_episodes)
+        (f"worth-{i}", FIRST_SEED + i, i % crew.num_seeds) for i in range(config.worth.num_episodes)
     ]
     task = ray.remote(num_cpus=config.resources.cpus_per_task)(collect_by_policy)
     episodes = get_result(task.remote(config.environment, crew, wanted))
     lived = EncoderBundle.load(store.folder("encoder")).encode(episodes, read_action_scale(store), config.run.seed)
     steps = (lived.z[:, :-1][lived.mask], lived.actions[lived.mask])
-    return credited(steps, recorded, len(names), config.worth.neighbours)
+    return credited(steps, recorded, len(names), NUM_NEIGHBOURS)
 
 
 def _left_out(
@@ -132,7 +137,7 @@ def _left_out(
     def kept(data: Trajectories, origins: Sequence[str]) -> Trajectories:
         return data.select(np.array([brick_of.get(origin) != name for origin in origins], dtype=bool))
 
-    every_real, made = every_episode(config, store, train)
+    every_real, made = every_episode(config, store)
     every_made = (kept(part, part.lineage["start_episode"]) for part in made)
     left = kept(train, train.ids)
     alone = config.model_copy(update={"arms": config.arms.model_copy(update={"names": (arm,)})})
@@ -161,11 +166,10 @@ def _in_physics(context: StageContext, arm: str, folder: Store) -> dict[str, Any
     unit = unit_of([row for rows in (*whole, *without) for row in rows])
     rates = [[rate(rows, config.valuation, unit) for rows in side] for side in (whole, without)]
     lost = [value - rest for (value, _), (rest, _) in zip(*rates, strict=True)]
-    confidence = config.evaluation.confidence
-    difference, low, high = mean_interval(lost, confidence)
+    difference, low, high = mean_interval(lost, CONFIDENCE)
     if len(lost) == 1:
         ((_, influence),), ((_, other),) = rates
-        _, low, high = mean_interval(difference + influence - other, confidence)
+        _, low, high = mean_interval(difference + influence - other, CONFIDENCE)
     told = aggregate([row for rows in without for row in rows], config.valuation)
     return {"difference": difference, "low": low, "high": high, "unit": unit, "by_seed": lost, "without": told}
 
@@ -179,7 +183,7 @@ def _by_estimate(context: StageContext, arm: str, folder: Store) -> dict[str, An
     actors = [Actor.load(home.folder(arm, str(s))) for home in homes for s in seeds]
     values = fitted_q_evaluation(config.evaluation.fqe, actors, held_out, config.run.seed).values
     members = (values[: len(seeds)] - values[len(seeds) :]).mean(0)
-    tail = (1 - config.evaluation.confidence) / 2
+    tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(members, [tail, 1 - tail])
     return {"difference": float(members.mean()), "low": float(low), "high": float(high), "unit": "return",
             "without": None}  # fmt: skip

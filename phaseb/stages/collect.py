@@ -5,15 +5,15 @@ Either way they go into shards as they come: this process holds none, only some 
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from phaseb.collection.environments import make_environment
-from phaseb.config.episodes import COLLECTED
+from phaseb.collection.environments import make_environment, shown_by
+from phaseb.config.data import COLLECTED
 from phaseb.config.root import Config
 from phaseb.episodes.actions import SCALE, ActionScale
 from phaseb.episodes.episode import Split
@@ -22,15 +22,16 @@ from phaseb.episodes.inventory import Inventory, summarise
 from phaseb.episodes.parquet_file import read_stamp
 from phaseb.episodes.shards import clear_shards, iter_episodes, shard_name, write_shard
 from phaseb.episodes.sources import fingerprints
-from phaseb.episodes.splits import choose_splits, require_steps
-from phaseb.episodes.state_columns import check_order
+from phaseb.episodes.splits import choose_splits
+from phaseb.episodes.state_columns import Columns, check_order
 from phaseb.errors import DataError
+from phaseb.pipeline.dataset_stats import Bounds, Census
 from phaseb.pipeline.result import Callback, RunResult
+from phaseb.pipeline.sizes import FACTS
 from phaseb.pipeline.stage import Stage, StageContext
 from phaseb.runtime import logs
 from phaseb.runtime.ray_tasks import get_result
 from phaseb.runtime.storage import Store
-from phaseb.stages.dataset_stats import Bounds, Census
 
 
 def work(context: StageContext) -> dict[str, Any]:
@@ -40,16 +41,19 @@ def work(context: StageContext) -> dict[str, Any]:
         _record(context)
     else:
         inventory = _import(context)
-    bounds, state_names = environment_spec(config)
-    seen = Census.of(iter_episodes(store.folder("episodes"), frames=False), bounds)
-    check_order(seen.state_columns, state_names, config.environment.id)
+    spec, folder = environment_spec(config), store.folder("episodes")
+    seen = Census.of(iter_episodes(folder, frames=False), spec and spec.bounds)
+    check_order(seen.state_columns, spec.state_names if spec else (), f"environment {config.environment.id}")
     if inventory is not None:
         _say(inventory, seen)
-    require_steps(seen.lengths["train"], config.synthesis.horizon)
-    scale, notices = choose_action_scale(config.environment.id, bounds, seen)
+    scale, notices = choose_action_scale(config.environment.id, spec and spec.bounds, seen)
     for notice in notices:
         logs.event(notice, logging.WARNING)
     store.write_json(scale.to_json() if scale else None, *SCALE)
+    frames = next(iter_episodes(folder)).frames
+    shape = None if frames is None else frames.shape[1:]
+    facts = replace(seen.facts(), frame_shape=shape, environment=spec and spec.shown)
+    store.write_json(facts.to_json(), *FACTS)
     return seen.economics()
 
 
@@ -113,14 +117,24 @@ def _wanted(config: Config) -> int:
     return config.episodes.num_train + config.episodes.num_dev + config.episodes.num_test
 
 
-def environment_spec(config: Config) -> tuple[Bounds | None, Sequence[str]]:
-    """The environment's own bounds of actions and the names of its state; None and empty without an environment."""
+@dataclass(frozen=True)
+class EnvironmentSpec:
+    """What an environment takes and shows: bounds of actions (A,), names of the state, sizes (see `shown_by`)."""
+
+    bounds: Bounds
+    state_names: Columns
+    shown: dict[str, Any]
+
+
+def environment_spec(config: Config) -> EnvironmentSpec | None:
+    """What the config's environment takes and shows; None where there is none."""
     environment = make_environment(config.environment, 1)
     if environment is None:
-        return None, ()
+        return None
     try:
         bounds = environment.action_low, environment.action_high
-        return bounds, tuple(getattr(environment, "state_names", ()))
+        names = tuple(getattr(environment, "state_names", ()))
+        return EnvironmentSpec(bounds, names, shown_by(environment))
     finally:
         environment.close()
 

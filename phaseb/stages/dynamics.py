@@ -42,6 +42,7 @@ from phaseb.stages.sample import fit_sample
 from phaseb.stages.splits import discriminator_episodes, has_discriminator
 from phaseb.training.fit import fit
 from phaseb.trust.discriminator import Critic
+from phaseb.trust.model import UNCERTAINTY_QUANTILE
 
 
 def work(context: StageContext) -> dict[str, Any]:
@@ -164,7 +165,7 @@ def uncertainty_scale(
     It is measured on dev episodes, or on training episodes where no dev episode is there or long enough; under `codes`
     where actions are latent.
     """
-    quantile, seed = config.trust.gate.uncertainty_quantile, config.run.seed
+    quantile, seed = UNCERTAINTY_QUANTILE, config.run.seed
     if model.name in config.stored_generators:
         horizon = config.synthesis.horizon
         long = next((x for x in (dev.at_least(horizon), train.at_least(horizon)) if len(x)), None)

@@ -13,7 +13,7 @@ from ray.exceptions import GetTimeoutError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from phaseb.config.policy import PolicyConfig
-from phaseb.config.resources import ResourcesConfig
+from phaseb.config.run import ResourcesConfig
 from phaseb.nn.data_parallel import LearnerContext
 from phaseb.nn.precision import bfloat16_products, is_half
 from phaseb.pipeline.ahead import FEW_STEPS

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseb.config.latents import LatentsConfig
+from phaseb.config.encoder import LatentsConfig
 from phaseb.config.root import Config
 from phaseb.episodes.actions import ActionScale, read_action_scale
 from phaseb.episodes.episode import Episode

@@ -25,8 +25,11 @@ from phaseb.policy.evaluation import Row, aggregate, evaluate, summarise
 from phaseb.runtime.metrics import mean_interval, read_metrics, write_metrics
 from phaseb.runtime.ray_tasks import get_result
 from phaseb.runtime.storage import Store
-from phaseb.stages.promotion import Runs, by_estimate, check_disjoint, decide_in_physics
+from phaseb.stages.promotion import Runs, by_estimate, decide_in_physics
 from phaseb.stages.sample import fit_sample
+
+CONFIDENCE = 0.95
+"""Of the intervals over seeds."""
 
 ROWS = "episodes.parquet"
 
@@ -43,7 +46,6 @@ def work(context: StageContext) -> dict[str, Any]:
         failure = None
         measured, promotion = by_estimate(context, runs)
     else:
-        check_disjoint(context)
         measured, failure = _in_physics(context, runs)
         promotion = {} if failure else decide_in_physics(context, functools.partial(play, config, store))
     known = [(arm, seed) for arm, seed in runs if seed in measured.get(arm, {})]
@@ -95,9 +97,8 @@ def _in_physics(context: StageContext, runs: Runs) -> tuple[dict[str, dict[int, 
     first = config.evaluation.first_seed
     episodes = list(range(first, first + config.evaluation.num_episodes))
     task = ray.remote(num_cpus=config.resources.cpus_per_task)(play)
-    films = config.report.animation_episodes > 0
     missing = [run for run in runs if not store.exists("evaluation", run[0], str(run[1]), ROWS)]
-    waiting = {run: task.remote(config, store, *run, episodes, films and run[1] == 0) for run in missing}
+    waiting = {run: task.remote(config, store, *run, episodes, run[1] == 0) for run in missing}
     measured: dict[str, dict[int, dict[str, float]]] = {}
     failure: PhasebError | None = None
     for arm, seed, rows in keep_rows(store, runs, lambda run: get_result(waiting[run])):
@@ -154,9 +155,9 @@ def _summary(
         arms.setdefault(arm, {"seeds": {}})["seeds"][str(seed)] = {**measured[arm][seed], **extra}
     for told in arms.values():
         per_seed = list(told["seeds"].values())
-        told["summary"] = summarise(per_seed, config.evaluation.confidence)
+        told["summary"] = summarise(per_seed, CONFIDENCE)
         for name in ("action_mse", "actor_loss", "effective_contribution"):
-            mean, low, high = mean_interval([row[name] for row in per_seed], config.evaluation.confidence)
+            mean, low, high = mean_interval([row[name] for row in per_seed], CONFIDENCE)
             told["summary"][name] = {"mean": mean, "low": low, "high": high}
     physics = config.environment.id != "none"
     return {

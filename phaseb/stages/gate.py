@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import ray
 
+from phaseb.config.dynamics import ActionSources
 from phaseb.config.root import Config
-from phaseb.config.synthesis import ActionSources
 from phaseb.config.trust import TrustConfig
 from phaseb.dynamics.protocol import load_generator
 from phaseb.dynamics.statistics import within_bounds

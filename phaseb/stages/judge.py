@@ -10,8 +10,8 @@ import ray
 import torch
 from numpy.typing import NDArray
 
-from phaseb.config.judge import JudgeConfig
 from phaseb.config.root import Config
+from phaseb.config.trust import JudgeConfig
 from phaseb.dynamics.protocol import DynamicsModel, load_generator
 from phaseb.dynamics.rollout import Policy
 from phaseb.dynamics.statistics import (
@@ -37,8 +37,12 @@ from phaseb.runtime.ray_tasks import get_result
 from phaseb.runtime.seeding import torch_generator
 from phaseb.runtime.storage import Store
 from phaseb.stages.latent_actions import followed_codes, latent_actions
-from phaseb.trust.ladder import Pairs, floor_pairs, judge_rung, open_loop_pairs, summarise
+from phaseb.trust.ladder import Ladder, Pairs, floor_pairs, judge_rung, open_loop_pairs, summarise
 from phaseb.trust.two_sample import JudgeResult
+from phaseb.trust.windows import MIN_UNITS, WindowPlan, plan_windows
+
+NOISE_SIGMA = 0.2
+"""The noise level that judge_auc_noise is reported at; the last of judge.sigmas where it is not among them."""
 
 Floats = NDArray[np.floating]
 Begin = Callable[[str, Pairs, JudgeConfig, int], Callable[[], JudgeResult]]
@@ -69,51 +73,51 @@ def _judged(config: Config, store: Store, begin: Begin, progress: Report) -> dic
 
     A generator that no arm uses, and that `judge.generators` asks for, is judged both ways.
     """
-    horizon, seed = config.synthesis.horizon, config.run.seed
+    seed = config.run.seed
     most = max(config.memory.fit_episodes, config.judge.num_pairs)
     latents = sample_trajectories(store.folder("latents"), ("train", "test"), most, seed)
-    test = latents.split("test").at_least(horizon)
-    if len(test) < config.judge.num_folds * 2:
-        raise DataError(
-            f"{len(test)} sealed test episodes of {horizon} steps are too few to judge on; import more episodes"
-        )
-    test = test.select(range(min(config.judge.num_pairs, len(test))))
-    floors = {n: begin(n, pairs, config.judge, seed) for n, pairs in _encoder_rungs(config, store, test).items()}
+    whole, train = latents.split("test"), latents.split("train")
+    plan = windows_of(config, whole.lengths)
+    test, judge_config = plan.cut(whole), _rungs_of(config.judge, plan)
+    rungs = _encoder_rungs(config, store, whole.ids, plan, test)
+    rungs = {name: pairs for name, pairs in rungs.items() if name in judge_config.rungs}
+    floors = {name: begin(name, pairs, judge_config, seed) for name, pairs in rungs.items()}
+    train_windows = plan_windows(train.lengths, plan.steps, config.judge.num_folds, most).cut(train)
     found: dict[str, Any] = {}
     for name in config.judged_generators:
         model = load_generator(store.folder("dynamics", name))
         used = name in (*config.stored_generators, *config.branched_generators)
         found[name] = {"digest": checkpoint_digest(store.folder("dynamics", name))}
         if name in config.stored_generators or not used:
-            found[name] |= _stored(config, store, model, latents.split("train"), test, floors, begin)
+            found[name] |= _stored(config, store, model, train_windows, test, plan, floors, begin)
         if name in config.branched_generators or not used:
-            found[name]["branched"] = _branched(config, store, model, latents, begin)
+            found[name]["branched"] = _branched(config, store, model, latents, judge_config, begin)
         progress({"rungs": float(len(found)), "of": float(len(config.judged_generators))})
     return found
 
 
 def _stored(
-    config: Config, store: Store, model: DynamicsModel, train: Trajectories, test: Trajectories,
+    config: Config, store: Store, model: DynamicsModel, train: Trajectories, test: Trajectories, plan: WindowPlan,
     floors: Mapping[str, Callable[[], JudgeResult]], begin: Begin,
 ) -> dict[str, Any]:  # fmt: skip
-    """The ladder of rollouts of whole episodes, and their statistics."""
+    """The ladder of stored rollouts on windows of the test episodes, and their statistics."""
     horizon, seed = config.synthesis.horizon, config.run.seed
     codes = followed_codes(store, torch_generator(seed, "judge", "codes"))
-    judge_config = _rungs_up_to(config.judge, horizon)
-    rungs = model_rungs(model, test, judge_config, horizon, seed, codes)
+    judge_config = _rungs_of(config.judge, plan)
+    rungs = model_rungs(model, test, judge_config, horizon, seed, codes, plan.groups)
     waiting = dict(floors) | {n: begin(n, pairs, judge_config, seed) for n, pairs in rungs.items()}
     numbers = open_loop_numbers(model, test, train, horizon, seed, codes)  # meanwhile
     results = {name: waiting[name]() for name in judge_config.rungs if name in waiting}
     ladder = summarise(results, judge_config)
     return {
-        "numbers": _auc(ladder.results[str(horizon)], judge_config) | numbers["numbers"], "ladder": ladder.as_dict(),
-        "num_pairs": len(test), "horizon": horizon, "rmse_by_step": numbers["rmse_by_step"],
+        "numbers": _auc(ladder.results[str(horizon)], judge_config) | numbers["numbers"], "ladder": _told(ladder, plan),
+        "num_pairs": len(test), "windows": plan.to_json(), "horizon": horizon, "rmse_by_step": numbers["rmse_by_step"],
         "survival": numbers["survival"],
     }  # fmt: skip
 
 
 def _branched(
-    config: Config, store: Store, model: DynamicsModel, latents: Trajectories, begin: Begin
+    config: Config, store: Store, model: DynamicsModel, latents: Trajectories, judge_config: JudgeConfig, begin: Begin
 ) -> dict[str, Any]:
     """Judges of short rollouts from held-out states, against recorded segments of the same length.
 
@@ -136,13 +140,13 @@ def _branched(
     if latent_actions(store) is not None:
         del rungs["recorded"]
     waiting = {
-        name: begin(name, open_loop_pairs(test.z, shown, test.lengths, horizon, roll, config.judge, seed), config.judge,
+        name: begin(name, open_loop_pairs(test.z, shown, test.lengths, horizon, roll, judge_config, seed), judge_config,
                     seed)
         for name, (shown, roll) in rungs.items()
     }  # fmt: skip
     results = {name: wait() for name, wait in waiting.items()}
     return {
-        "numbers": _auc(results["cloned"], config.judge), "horizon": horizon,
+        "numbers": _auc(results["cloned"], judge_config), "horizon": horizon,
         "results": {name: result.as_dict() for name, result in results.items()},
     }  # fmt: skip
 
@@ -159,15 +163,32 @@ def _rolled(
 def _auc(result: JudgeResult, config: JudgeConfig) -> dict[str, Any]:
     """The worst judge's AUC, without noise and with."""
     sigmas = config.sigmas
-    noise = config.noise_sigma if config.noise_sigma in sigmas else sigmas[-1]
+    noise = NOISE_SIGMA if NOISE_SIGMA in sigmas else sigmas[-1]
     worst = result.worst(sigmas[0])
     return {"judge_auc": worst.auc, "judge_auc_noise": result.worst(noise).auc, "judge_family": worst.family,
             "judge_null_95": result.null_95[sigmas[0]], "judge_noise_sigma": noise}  # fmt: skip
 
 
+def windows_of(config: Config, lengths: NDArray[np.integer]) -> WindowPlan:
+    """The windows of the sealed test episodes, of these lengths, that are judged.
+
+    Raises:
+        DataError: where there are too few.
+    """
+    plan = plan_windows(lengths, config.synthesis.horizon, config.judge.num_folds, config.judge.num_pairs)
+    if plan.num_units < MIN_UNITS:
+        raise DataError(
+            f"the sealed test has {plan.num_units} windows of synthesis.horizon={plan.steps} steps, {MIN_UNITS} are "
+            "needed to judge; lower synthesis.horizon, raise episodes.test_fraction or episodes.num_test, or give more "
+            "episodes"
+        )
+    return plan
+
+
 def model_rungs(
-    bundle: DynamicsModel, test: Trajectories, config: JudgeConfig, horizon: int, seed: int, codes: Policy | None = None
-) -> dict[str, Pairs]:
+    bundle: DynamicsModel, test: Trajectories, config: JudgeConfig, horizon: int, seed: int,
+    codes: Policy | None = None, groups: NDArray[np.integer] | None = None,
+) -> dict[str, Pairs]:  # fmt: skip
     """The rungs that ask about a generator: one step along real latents, then open-loop segments.
 
     Where actions are latent, segments are rolled out under `codes`, and shown without actions: recovered ones have
@@ -177,7 +198,7 @@ def model_rungs(
     if "one_step" in config.rungs:
         member = 0 if bundle.num_members > 1 else None
         one = bundle.teacher_forced(torch.from_numpy(test.z), torch.from_numpy(test.actions), member).cpu().numpy()
-        rungs["one_step"] = Pairs(test.z, np.concatenate([test.z[:, :1], one], 1), test.actions)
+        rungs["one_step"] = Pairs(test.z, np.concatenate([test.z[:, :1], one], 1), test.actions, groups=groups)
 
     def roll(start: Floats, actions: Floats) -> Floats:
         generator = torch_generator(seed, "judge", str(actions.shape[1]))
@@ -187,18 +208,19 @@ def model_rungs(
 
     shown = test.actions if codes is None else np.zeros_like(test.actions)
     for steps in sorted(int(name) for name in config.rungs if name.isdigit() and int(name) <= horizon):
-        rungs[str(steps)] = open_loop_pairs(test.z, shown, test.lengths, steps, roll, config, seed)
+        rungs[str(steps)] = open_loop_pairs(test.z, shown, test.lengths, steps, roll, config, seed, groups)
     return rungs
 
 
 def open_loop_numbers(
     bundle: DynamicsModel, test: Trajectories, train: Trajectories, horizon: int, seed: int, codes: Policy | None = None
 ) -> dict[str, Any]:
-    """Statistics of full-horizon rollouts on the test episodes, and whether the model memorised its training."""
+    """Statistics of full-horizon rollouts on windows of the test episodes, and whether the model memorised its
+    training, of which `train` are windows."""
     start, actions = torch.from_numpy(test.z[:, 0]), torch.from_numpy(test.actions)
     rollout = bundle.rollout(start, codes or actions, horizon, torch_generator(seed, "judge", str(horizon)))
     made, mean = rollout.z.cpu().numpy()[:, 1:], bundle.mean_rollout(start, actions).cpu().numpy()[:, 1:]
-    real, trained = test.z[:, 1:], train.at_least(horizon).z[:, 1:]
+    real, trained = test.z[:, 1:], train.z[:, 1:]
     rmse = open_loop_rmse(real, mean)
     numbers = latent_statistics(real, made) | {
         "rmse": float(rmse[-1]),
@@ -210,22 +232,30 @@ def open_loop_numbers(
     return {"numbers": numbers, "rmse_by_step": rmse.tolist(), "survival": survival(real, mean).tolist()}
 
 
-def _encoder_rungs(config: Config, store: Store, test: Trajectories) -> dict[str, Pairs]:
+def _encoder_rungs(
+    config: Config, store: Store, ids: Sequence[str], plan: WindowPlan, test: Trajectories
+) -> dict[str, Pairs]:
     """The floors and the encoder's own rung: the simulator against itself, real against real, encode and decode."""
-    rungs = {"real": floor_pairs(test.z, test.actions, config.run.seed)} if "real" in config.judge.rungs else {}
+    rungs = {"real": floor_pairs(test.z, test.actions, config.run.seed, plan.groups)} if plan.floor else {}
     bundle = EncoderBundle.load(store.folder("encoder"))
-    wanted = set(test.ids)
-    episodes = {e.id: e for e in iter_episodes(store.folder("episodes"), ("test",)) if e.id in wanted}
-    ordered = [episodes[name] for name in test.ids]
-    again = _repeated(ordered, config)
-    scale, horizon = read_action_scale(store), test.actions.shape[1]
+    chosen, rows = np.unique(plan.rows, return_inverse=True)
+    names = [ids[i] for i in chosen]
+    episodes = {e.id: e for e in iter_episodes(store.folder("episodes"), ("test",)) if e.id in set(names)}
+    ordered, own = [episodes[name] for name in names], replace(plan, rows=rows)
+    again, scale = _repeated(ordered, config), read_action_scale(store)
+
+    def paired(other: Sequence[Episode]) -> Pairs:
+        encoded = bundle.encode(other, scale, config.run.seed)
+        there = own.starts + own.steps <= encoded.lengths[own.rows]
+        made = replace(own, rows=own.rows[there], starts=own.starts[there]).cut(encoded)
+        return Pairs(test.z[there], made.z, test.actions[there], groups=plan.groups[there])
+
     if again is not None and "simulator" in config.judge.rungs:
-        repeated = bundle.encode(again, scale, config.run.seed).at_least(horizon)
-        rungs["simulator"] = Pairs(test.z, repeated.z, test.actions)
+        rungs["simulator"] = paired(again)
     if bundle.decoder is not None and bundle.spec.state_size and "encode_decode" in config.judge.rungs:
-        decoded = [replace(e, state=bundle.decode(bundle.encode_episode(e)).astype(np.float32)) for e in ordered]
-        rungs["encode_decode"] = Pairs(
-            test.z, bundle.encode(decoded, scale, config.run.seed).at_least(horizon).z, test.actions
+        decode = bundle.decode
+        rungs["encode_decode"] = paired(
+            [replace(e, state=decode(bundle.encode_episode(e)).astype(np.float32)) for e in ordered]
         )
     return rungs
 
@@ -250,10 +280,15 @@ def _judge_one(name: str, pairs: Pairs, config: JudgeConfig, seed: int) -> Judge
     return judge_rung(name, pairs, config, seed)
 
 
-def _rungs_up_to(config: JudgeConfig, horizon: int) -> JudgeConfig:
-    """The ladder for this horizon: no rung beyond it, and the horizon itself always judged."""
-    kept = [name for name in config.rungs if not name.isdigit() or int(name) < horizon]
-    return config.model_copy(update={"rungs": (*kept, str(horizon))})
+def _rungs_of(config: JudgeConfig, plan: WindowPlan) -> JudgeConfig:
+    """The ladder for these windows: no rung beyond their length, which itself is always judged; folds that fit."""
+    kept = [name for name in config.rungs if not name.isdigit() or int(name) < plan.steps]
+    return config.model_copy(update={"rungs": (*kept, str(plan.steps)), "num_folds": plan.num_folds})
+
+
+def _told(ladder: Ladder, plan: WindowPlan) -> dict[str, Any]:
+    told = ladder.as_dict()
+    return told | {"sentence": " ".join(filter(None, [told["sentence"], plan.sentence()]))}
 
 
 STAGE = Stage(

@@ -81,7 +81,7 @@ def _train(context: StageContext, folder: Store, train: Trajectories, rows: NDAr
            arms: tuple[str, ...]) -> None:  # fmt: skip
     part = train.select(np.sort(rows))
     known = set(part.ids)
-    _, made = every_episode(context.config, context.store, train)
+    _, made = every_episode(context.config, context.store)
     kept = (some.select(np.array([start in known for start in some.lineage["start_episode"]])) for some in made)
     alone = context.config.model_copy(update={"arms": context.config.arms.model_copy(update={"names": arms})})
     generators = refit_branched(alone, context.store, part, folder)

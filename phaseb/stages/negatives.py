@@ -15,6 +15,9 @@ from phaseb.nn.data_parallel import LearnerContext
 from phaseb.runtime.seeding import derive_seed, torch_generator
 from phaseb.stages.synthesize import make_plan, roll_out
 
+SNAPSHOTS = (0.05, 0.2, 0.5, 1.0)
+"""Shares of its training at which rollouts are made."""
+
 
 def report_model(config: GRUConfig, num_steps: int) -> GRUConfig:
     """The founding report's recipe in a config's own sizes: one member, MSE on ten teacher-forced steps, no remedy."""
@@ -40,7 +43,7 @@ def other_rollouts(config: Config, train: Trajectories) -> Trajectories:
     plan, seed = config.negatives, derive_seed(config.run.seed, "generators")
     recipe = report_model(config.dynamics.gru, plan.num_steps)
     learner = make_learner(recipe, train, LearnerContext(seed), None)
-    moments = sorted({max(1, round(share * plan.num_steps)) for share in plan.snapshots})
+    moments = sorted({max(1, round(share * plan.num_steps)) for share in SNAPSHOTS})
     each = max(2, plan.num_episodes // len(moments))
     parts = []
     for step in range(plan.num_steps):

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from phaseb.config.policy import PolicyConfig
-from phaseb.config.resources import ResourcesConfig
 from phaseb.config.root import Config
+from phaseb.config.run import ResourcesConfig
 from phaseb.dynamics.protocol import load_generator
 from phaseb.dynamics.statistics import within_bounds
 from phaseb.episodes.streaming import batches, lengths_of
@@ -28,8 +28,8 @@ from phaseb.policy.rewards import RewardNormalizer
 from phaseb.replay.accounting import Accounting
 from phaseb.replay.client import ReplayClient
 from phaseb.replay.local import LocalReplay
-from phaseb.replay.routing import rows_per_shard
 from phaseb.replay.schema import TransitionSchema
+from phaseb.replay.segments import rows_per_shard
 from phaseb.replay.spec import SampleSpec
 from phaseb.runtime.metrics import write_metrics
 from phaseb.runtime.storage import Store
@@ -91,16 +91,13 @@ class ArmsLearner(SACLearner):
 def work(context: StageContext) -> dict[str, Any]:
     config, store = context.config, context.store
     real = fit_sample(config, store, "train")
-    return train_arms(context, store.folder("policy"), real, *every_episode(config, store, real))
+    return train_arms(context, store.folder("policy"), real, *every_episode(config, store))
 
 
-def every_episode(
-    config: Config, store: Store, real: Trajectories
-) -> tuple[Iterable[Trajectories], Iterable[Trajectories]]:
+def every_episode(config: Config, store: Store) -> tuple[Iterable[Trajectories], Iterable[Trajectories]]:
     """All real training episodes and all synthetic ones of a run, batch by batch; of more than the replay shards have
     room for, an even share: whatever were inserted last would push the rest out."""
-    schema = schema_of(real, runs_of(config)[0])
-    room = rows_per_shard(schema, config.replay) * config.replay.num_shards
+    room = rows_per_shard(config.replay) * config.replay.num_shards
     found = []
     made = store.folder("synthetic", config.synthesis.generator)
     for folder, splits in ((store.folder("latents"), ("train",)), (made, ())):
@@ -217,9 +214,9 @@ def runs_of(config: Config) -> tuple[tuple[RunSpec, ...], tuple[SampleSpec, ...]
     laws: dict[str, dict[str, Any]] = {
         "real_only": {},
         "fixed_weight": {"synthetic_share": arms.fixed_share, "weight_column": "stored", "weighting": "sampling"},
-        "bounds_filter": {"synthetic_share": arms.bounds_share, "weight_column": "bounds", "weighting": "sampling"},
+        "bounds_filter": {"synthetic_share": arms.fixed_share, "weight_column": "bounds", "weighting": "sampling"},
         "trust_weighted": {"synthetic_share": arms.trusted_share, "weight_column": "weight",
-                           "weighting": arms.weighting, "share_follows_weight": arms.share_follows_trust},
+                           "weighting": arms.weighting, "share_follows_weight": True},
     }  # fmt: skip
     runs, streams = [], []
     for arm in arms.names:

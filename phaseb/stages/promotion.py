@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 
-from phaseb.config.promotion import PromotionConfig
+from phaseb.config.evaluation import PromotionConfig
 from phaseb.config.root import Config
 from phaseb.episodes.streaming import lengths_of
-from phaseb.errors import ConfigError
+from phaseb.pipeline.sizes import read_facts
 from phaseb.pipeline.stage import StageContext
 from phaseb.policy.actor import Actor
 from phaseb.policy.fqe import FqeResult, fitted_q_evaluation
@@ -18,10 +18,11 @@ from phaseb.runtime.storage import Store
 from phaseb.stages.sample import fit_sample
 
 Runs = Sequence[tuple[str, int]]
+NO_VALUES = "no recorded return differs from another, so values cannot be learned and arms cannot be compared"
 
 
 def decide_in_physics(context: StageContext, measure: Measure) -> dict[str, Any]:
-    """The decision by paired episodes; see `check_disjoint`."""
+    """The decision by paired episodes, none of which evaluation reports."""
     config, num_train = context.config, _num_train(context.store)
     if refused := _nothing_to_test(config.promotion, config, context.store):
         return decide_without_candidate(config.promotion, refused, num_train)
@@ -35,15 +36,17 @@ def by_estimate(context: StageContext, runs: Runs) -> tuple[dict[str, dict[int, 
     On dev and training episodes: twice the data tells policies apart better than data that none was trained on.
     """
     config, store = context.config, context.store
-    recorded = fit_sample(config, store, "train", "dev")
+    recorded, facts = fit_sample(config, store, "train", "dev"), read_facts(store)
+    known = facts is None or facts.values_can_be_learned
     actors = [Actor.load(store.folder("policy", arm, str(seed))) for arm, seed in runs]
     result = fitted_q_evaluation(config.evaluation.fqe, actors, recorded, config.run.seed)
     measured: dict[str, dict[int, dict[str, float]]] = {}
     for i, (arm, seed) in enumerate(runs):
         nothing = dict.fromkeys(("mpl", "error_rate", "energy_wh_per_unit", "net_value_per_hour"), float("nan"))
-        measured.setdefault(arm, {})[seed] = nothing | {"return": result.interval(i)[0], "num_episodes": 0.0}
+        value = result.interval(i)[0] if known else float("nan")
+        measured.setdefault(arm, {})[seed] = nothing | {"return": value, "num_episodes": 0.0}
     num_train = _num_train(store)
-    if refused := _nothing_to_test(config.promotion, config, store):
+    if refused := ("" if known else NO_VALUES) or _nothing_to_test(config.promotion, config, store):
         return measured, decide_without_candidate(config.promotion, refused, num_train)
     estimates = []
     for seed in range(config.arms.num_seeds):
@@ -73,22 +76,6 @@ def _same(store: Store, promotion: PromotionConfig, seed: int) -> bool:
     one, other = (Actor.load(store.folder("policy", arm, str(seed))).state_dict()
                   for arm in (promotion.baseline, promotion.candidate))  # fmt: skip
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-
-
-def check_disjoint(context: StageContext) -> None:
-    """See that the episodes which the decision may spend are not among those that are reported.
-
-    Raises:
-        ConfigError: where they are.
-    """
-    config = context.config
-    first, told = config.promotion.first_seed, config.evaluation.first_seed
-    last = first + (config.promotion.max_episodes or _num_train(context.store))
-    if first < told + config.evaluation.num_episodes and told < last:
-        raise ConfigError(
-            f"promotion.first_seed={first}: its episodes up to {last - 1} are among those that evaluation reports "
-            f"({told} to {told + config.evaluation.num_episodes - 1}); take others"
-        )
 
 
 def recorded_scale(config: Config, store: Store) -> Scale:

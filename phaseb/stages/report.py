@@ -1,4 +1,4 @@
-"""Tell what is in a folder: a run (results.json and its page), two runs side by side, or a study."""
+"""Write the report of a folder: a run (results.json and its page), a flywheel, or two runs side by side."""
 
 import posixpath
 from collections.abc import Sequence
@@ -17,8 +17,10 @@ from phaseb.report.figures import figures
 from phaseb.report.flywheel import flywheel_page, flywheel_summary
 from phaseb.report.results import collect_results
 from phaseb.report.run_page import render
-from phaseb.report.study import Study, study_page, study_summary
 from phaseb.runtime.storage import Store
+
+NUM_PLOTTED = 40
+"""Episodes drawn in the latent clouds."""
 
 PAGE = "report/index.html"
 
@@ -27,7 +29,7 @@ def tell(store: Store, config: ReportConfig) -> dict[str, Any]:
     """Write results.json and the page of a finished run; returns the results."""
     results = collect_results(store)
     store.write_json(results, "results.json")
-    drawn = figures(store, results, config.num_plotted)
+    drawn = figures(store, results, NUM_PLOTTED)
     store.write_text(render(config.title, results, drawn, films(store)), *PAGE.split("/"))
     return results
 
@@ -51,14 +53,14 @@ def tell_flywheel(store: Store) -> dict[str, Any]:
 
 
 def retell(folders: Sequence[str]) -> dict[str, Any]:
-    """Write the page of a run, a study or a flywheel again, or that of two runs side by side.
+    """Write the page of a run or a flywheel again, or that of two runs side by side.
 
     Returns:
         what the page says, and its path under `page`.
 
     Raises:
-        ConfigError: for more than two folders, or a study or flywheel compared with something.
-        DataError: where a folder is neither a run nor a study, or its run has no results yet.
+        ConfigError: for more than two folders, for a study, or for a flywheel compared with something.
+        DataError: where a folder is neither a run nor a flywheel, or its run has no results yet.
     """
     if len(folders) > 2:
         raise ConfigError(f"one folder is told, two runs are compared; {len(folders)} were given")
@@ -72,9 +74,10 @@ def retell(folders: Sequence[str]) -> dict[str, Any]:
     if kinds[0] == "flywheel":
         return tell_flywheel(stores[0]) | {"page": stores[0].path(*PAGE.split("/"))}
     if kinds[0] == "study":
-        study = Study.read(stores[0])
-        stores[0].write_text(study_page(study), *PAGE.split("/"))
-        return study_summary(study) | {"page": stores[0].path(*PAGE.split("/"))}
+        raise ConfigError(
+            f"{folders[0]} is a study: its result is in result.json, and "
+            f"`optuna-dashboard sqlite:///{folders[0]}/study.db` shows its trials"
+        )
     store = RunDirectory.existing(folders[0]).store
     return tell(store, _shown(store)) | {"page": store.path(*PAGE.split("/"))}
 

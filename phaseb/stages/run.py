@@ -11,6 +11,7 @@ from phaseb.config.root import Config
 from phaseb.errors import DataError
 from phaseb.pipeline import fingerprint
 from phaseb.pipeline.result import Callback, RunResult
+from phaseb.runtime.storage import Store
 
 if TYPE_CHECKING:
     from phaseb.pipeline.stage import Stage
@@ -25,10 +26,13 @@ def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
         _tell(config, callbacks)
         return RunResult(results, {"results": fingerprint.RESULTS, "page": fingerprint.PAGE})
     from phaseb.pipeline.ahead import Ahead
+    from phaseb.pipeline.requirements import preflight
     from phaseb.stages import report
     from phaseb.stages.registry import STAGES, head_starts
     from phaseb.training.resident import training_session
 
+    preflight(config, None).require()
+    sized = config
     with ExitStack() as session:
         started, ahead = False, Ahead()
         for stage in STAGES:
@@ -37,11 +41,30 @@ def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
                 started = True
             if (starts := head_starts(stage, config)) and not stage.is_done(config):
                 due = {other.name for other in STAGES if _is_due(other, config)}
-                ahead.begin([start for start in starts if start.stage in due], config)
+                ahead.begin([start for start in starts if start.stage in due], sized)
             stage.run(config, callbacks, ahead)
+            if stage.name == "collect":
+                sized = _checked(config, callbacks)
     told = report.run(config, callbacks)
     fingerprint.note(config)
     return told
+
+
+def _checked(config: Config, callbacks: Sequence[Callback]) -> Config:
+    """The config with sizes that fit the episodes, told in a line each and written down.
+
+    Raises:
+        PhasebError: where a stage to come would fail, before anything is trained.
+    """
+    from phaseb.pipeline.requirements import preflight, tell
+    from phaseb.pipeline.sizes import read_facts
+
+    store = Store.at(config.run.dir)
+    found = preflight(config, read_facts(store))
+    tell(callbacks, found.lines())
+    store.write_json({"lines": found.lines(), **found.to_json()}, "preflight.json")
+    found.require()
+    return found.config
 
 
 def _is_due(stage: "Stage", config: Config) -> bool:

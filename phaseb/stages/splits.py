@@ -2,6 +2,7 @@
 
 from phaseb.config.dynamics import GRUConfig
 from phaseb.config.root import Config
+from phaseb.config.trust import DISCRIMINATOR_SHARE
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.trust.splits import deal_episodes
 
@@ -24,6 +25,6 @@ def gate_episodes(config: Config, train: Trajectories) -> Trajectories:
 def _dealt(config: Config, train: Trajectories) -> tuple[Trajectories | None, Trajectories]:
     if "gru" not in config.generators or not has_discriminator(config.dynamics.gru):
         return None, train
-    own, gate = deal_episodes(train.ids, config.trust.critic.episode_share, config.run.seed)
+    own, gate = deal_episodes(train.ids, DISCRIMINATOR_SHARE, config.run.seed)
     sides = [[i for i, name in enumerate(train.ids) if name in side] for side in (own, gate)]
     return train.select(sides[0]), train.select(sides[1])

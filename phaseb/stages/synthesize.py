@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from phaseb.config.dynamics import SynthesisConfig
 from phaseb.config.root import Config
-from phaseb.config.synthesis import SynthesisConfig
 from phaseb.dynamics.protocol import DynamicsModel, load_generator
 from phaseb.dynamics.rollout import Policy
 from phaseb.episodes.shards import clear_shards, shard_name, write_shard
@@ -24,6 +24,11 @@ from phaseb.runtime.storage import Store
 from phaseb.stages.latent_actions import latent_actions
 from phaseb.stages.map_shards import over_shards
 from phaseb.stages.sample import fit_sample
+
+PERTURBATION_CORRELATION = 0.7
+"""Correlation of the noise on perturbed actions from one step to the next."""
+BATCH_SIZE = 64
+"""Rollouts in one task."""
 
 ROLLOUTS_AT_ONCE = 4096  # of a plan, held while it is drawn
 
@@ -62,7 +67,7 @@ def work(context: StageContext) -> dict[str, Any]:
 def write_plan(target: Store, real: Trajectories, config: SynthesisConfig, seed: int) -> None:
     """A plan of any length in shards of `batch_size`, drawn block by block: `make_plan` draws the only one of a short
     plan, and each of a long one's."""
-    size, total = config.batch_size, -(-config.num_episodes // config.batch_size)
+    size, total = BATCH_SIZE, -(-config.num_episodes // BATCH_SIZE)
     block = max(1, ROLLOUTS_AT_ONCE // size) * size
     clear_shards(target, keep=[shard_name(i, total) for i in range(total)])
     for first in range(0, config.num_episodes, block):
@@ -128,7 +133,7 @@ def roll_out(
 
 def _correlated_noise(rng: np.random.Generator, shape: tuple[int, ...], config: SynthesisConfig) -> NDArray[np.float64]:
     """AR(1) noise of the configured σ along axis 1: hands tremble smoothly, they do not jump."""
-    fresh, rho = rng.normal(size=shape), config.perturbation_correlation
+    fresh, rho = rng.normal(size=shape), PERTURBATION_CORRELATION
     noise = np.empty(shape)
     noise[:, 0] = fresh[:, 0]
     for t in range(1, shape[1]):

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from phaseb.config.job import ClusterShape, JobConfig
+from phaseb.config.cluster import ClusterShape, JobConfig
 from phaseb.config.load import dump_config
 from phaseb.config.root import Config
 from phaseb.errors import ConfigError

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 import phaseb
-from phaseb.config.job import JobConfig, job_config, load_job
+from phaseb.config.cluster import JobConfig, job_config, load_job
 from phaseb.config.load import dump_config, read_yaml
 from phaseb.config.root import Config
 from phaseb.errors import ConfigError

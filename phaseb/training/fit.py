@@ -12,8 +12,7 @@ import torch
 from ray.train import FailureConfig, RunConfig, TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from phaseb.config.resources import ResourcesConfig
-from phaseb.config.run import TrainingConfig
+from phaseb.config.run import ResourcesConfig, TrainingConfig
 from phaseb.errors import ClusterError, PhasebError
 from phaseb.nn.data_parallel import LearnerContext
 from phaseb.runtime import logs, signals

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from phaseb.config.trust import TrustConfig
 from phaseb.trust.calibration import balanced_weights, expected_calibration_error, fit_calibrator
 from phaseb.trust.dataset import CORRUPTED, REAL, ROLLOUT, Material
+from phaseb.trust.gate import PASS_QUANTILE
 from phaseb.trust.metrics import roc_auc, trust_gap, val_accuracy
 from phaseb.trust.model import Thresholds, TrustBundle, episode_scores
 from phaseb.trust.networks import TrustNetworks
@@ -65,8 +66,8 @@ def _thresholds(config: TrustConfig, material: Material, fused: Floats, transiti
     real = material.group == REAL
     lowest = np.where(material.mask, transition, 1.0).min(1)
     return Thresholds(
-        passing=float(np.quantile(fused[real & material.whole], config.gate.pass_quantile)),
-        segment=float(np.quantile(fused[real], config.gate.pass_quantile)),
+        passing=float(np.quantile(fused[real & material.whole], PASS_QUANTILE)),
+        segment=float(np.quantile(fused[real], PASS_QUANTILE)),
         cut=float(np.quantile(lowest[real & material.whole], config.gate.cut_quantile)),
     )
 

@@ -17,6 +17,13 @@ from phaseb.trust.corruptions import Kind, graded
 from phaseb.trust.gate_features import episode_inputs, transition_inputs
 from phaseb.trust.one_step_residuals import LocalPredictor, fit_local_predictor
 
+NUM_CROPS = 3
+"""Random segments of each real episode to learn from, beside the whole."""
+MIN_SEGMENT_STEPS = 8
+"""Fewest steps of a segment."""
+NUM_PREDICTOR_FEATURES = 512
+"""Random features of the local one-step predictor."""
+
 REAL, CORRUPTED, ROLLOUT = 0, 1, 2
 _Part = tuple[Trajectories, int, NDArray[np.float32] | None, bool]
 
@@ -74,7 +81,7 @@ def prepare(
     check_finite(negatives, "rollout")
     rng = numpy_generator(seed, "trust", "folds")
     folds = rng.permutation(len(real)) % config.num_folds
-    predictor = fit_local_predictor(real, folds, config.predictor_features, derive_seed(seed, "trust"))
+    predictor = fit_local_predictor(real, folds, NUM_PREDICTOR_FEATURES, derive_seed(seed, "trust"))
     by_name = dict(zip(real.ids, folds.tolist(), strict=True))
     parts = _parts(config, real, negatives, seed)
     everything = concatenate([part for part, *_ in parts])
@@ -119,7 +126,7 @@ def _parts(
     """Sets with their group, labels where they are not the same at every step, and whether they are uncut."""
     rng = numpy_generator(seed, "trust", "crops")
     whole = crop(real, np.zeros(len(real), dtype=np.int64), real.lengths)
-    segments = [random_crops(real, config.min_crop, rng) for _ in range(config.num_crops)]
+    segments = [random_crops(real, MIN_SEGMENT_STEPS, rng) for _ in range(NUM_CROPS)]
     parts: list[_Part] = [(whole, REAL, None, True)]
     parts += [(segment, REAL, None, False) for segment in segments]
     # Half of the faults lie in whole episodes, half in segments: neither length nor place may give them away.
@@ -130,7 +137,7 @@ def _parts(
     if len(negatives):
         rollouts = crop(negatives, np.zeros(len(negatives), dtype=np.int64), negatives.lengths)
         parts += [(rollouts, ROLLOUT, None, True)]
-        parts += [(random_crops(negatives, config.min_crop, rng), ROLLOUT, None, False)]
+        parts += [(random_crops(negatives, MIN_SEGMENT_STEPS, rng), ROLLOUT, None, False)]
     return parts
 
 

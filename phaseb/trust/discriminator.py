@@ -19,6 +19,21 @@ from phaseb.nn.data_parallel import LearnerContext
 from phaseb.runtime.seeding import derive_seed, numpy_generator, torch_generator
 from phaseb.trust.features import report_features
 
+LAGS = (1, 2, 4, 8)
+"""Steps between the observations of a window."""
+WINDOW_STEPS = 4
+"""Observations in a window."""
+UNITS = 64
+"""Hidden units of a lag's network, or of the report's."""
+STEEPNESS = 4.0
+"""Largest slope of the windows' log-odds, by the spectral norm."""
+INSTANCE_NOISE = 0.1
+"""Standard deviation σ of the noise added to both sides in the critic's training."""
+LEARNING_RATE = 5e-4
+"""Learning rate of Adam."""
+LABEL_SMOOTHING = 0.05
+"""How far real labels stay from one."""
+
 
 class WindowNetwork(nn.Module):
     """One small spectrally normalised network a lag k, over (z_t, z_{t+k}, z_{t+2k}, …) and their differences.
@@ -29,24 +44,23 @@ class WindowNetwork(nn.Module):
 
     def __init__(self, config: CriticConfig, num_dims: int) -> None:
         super().__init__()
-        self.lags, self.window, self.steepness = config.lags, config.window_steps, config.steepness
-        width = (2 * config.window_steps - 1) * num_dims
+        width = (2 * WINDOW_STEPS - 1) * num_dims
         self.hidden = nn.ModuleList(
             nn.Sequential(
-                spectral_norm(nn.Linear(width, config.units)), nn.LeakyReLU(0.2),
-                spectral_norm(nn.Linear(config.units, config.units)), nn.LeakyReLU(0.2),
+                spectral_norm(nn.Linear(width, UNITS)), nn.LeakyReLU(0.2),
+                spectral_norm(nn.Linear(UNITS, UNITS)), nn.LeakyReLU(0.2),
             )
-            for _ in config.lags
+            for _ in LAGS
         )  # fmt: skip
-        self.readout = nn.ModuleList(spectral_norm(nn.Linear(config.units, 1)) for _ in config.lags)
+        self.readout = nn.ModuleList(spectral_norm(nn.Linear(UNITS, 1)) for _ in LAGS)
         # Differences are small beside levels: measured in their real size at each lag, they weigh as much.
-        self.register_buffer("pace", torch.ones(len(config.lags)))
+        self.register_buffer("pace", torch.ones(len(LAGS)))
         self.pace: Tensor
 
     @torch.no_grad()
     def follow(self, z_real: Tensor, momentum: float) -> None:
         """Move the size of real differences at each lag towards that of z_real (B, T, D); momentum 1 sets it."""
-        for i, lag in enumerate(self.lags):
+        for i, lag in enumerate(LAGS):
             if lag < z_real.shape[1]:
                 size = (z_real[:, lag:] - z_real[:, :-lag]).square().mean().sqrt().clamp(min=1e-3)
                 self.pace[i] += momentum * (size - self.pace[i])
@@ -54,10 +68,10 @@ class WindowNetwork(nn.Module):
     def states(self, z: Tensor) -> list[Tensor]:
         """Hidden states (B, W, units) of every lag whose window fits into T; the others are left out."""
         found = []
-        for lag, network, pace in zip(self.lags, self.hidden, self.pace, strict=True):
-            count = z.shape[1] - lag * (self.window - 1)
+        for lag, network, pace in zip(LAGS, self.hidden, self.pace, strict=True):
+            count = z.shape[1] - lag * (WINDOW_STEPS - 1)
             if count > 0:
-                cut = torch.stack([z[:, lag * i : lag * i + count] for i in range(self.window)], dim=2)
+                cut = torch.stack([z[:, lag * i : lag * i + count] for i in range(WINDOW_STEPS)], dim=2)
                 change = cut.diff(dim=2) / pace
                 found.append(network(torch.cat([cut.flatten(2), change.flatten(2)], dim=-1)))
         if not found:
@@ -68,7 +82,7 @@ class WindowNetwork(nn.Module):
         """Log-odds of being real, (B, all windows)."""
         states = self.states(z)
         odds = torch.cat([read(h)[..., 0] for read, h in zip(self.readout, states, strict=False)], dim=1)
-        return self.steepness * odds
+        return STEEPNESS * odds
 
     def features(self, z: Tensor) -> Tensor:
         """Mean hidden state of every lag, (B, lags · units)."""
@@ -81,8 +95,8 @@ class ReportNetwork(nn.Module):
     def __init__(self, config: CriticConfig, num_dims: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(6 * num_dims, config.units), nn.ReLU(), nn.Linear(config.units, config.units), nn.ReLU(),
-            nn.Linear(config.units, 1),
+            nn.Linear(6 * num_dims, UNITS), nn.ReLU(), nn.Linear(UNITS, UNITS), nn.ReLU(),
+            nn.Linear(UNITS, 1),
         )  # fmt: skip
 
     def forward(self, z: Tensor) -> Tensor:
@@ -112,7 +126,7 @@ class Critic:
             torch.manual_seed(derive_seed(context.seed, "critic", "init"))
             network = WindowNetwork if config.form == "windows" else ReportNetwork
             self.network: WindowNetwork | ReportNetwork = network(config, num_dims).to(context.device)
-        self.optimizer = torch.optim.Adam(self.network.parameters(), config.learning_rate, betas=(0.5, 0.9))
+        self.optimizer = torch.optim.Adam(self.network.parameters(), LEARNING_RATE, betas=(0.5, 0.9))
 
     def module(self) -> nn.Module:
         return self.network
@@ -150,7 +164,7 @@ class Critic:
         if isinstance(self.network, WindowNetwork):
             self.network.follow(z_real, 1.0 if self.num_updates == 0 else 0.02)
         real, syn = (self.network(self._with_noise(z, generator)) for z in (z_real, z_syn.detach()))
-        wanted = torch.full_like(real, 1 - self.config.label_smoothing)
+        wanted = torch.full_like(real, 1 - LABEL_SMOOTHING)
         loss = binary_cross_entropy_with_logits(real, wanted)
         loss = loss + binary_cross_entropy_with_logits(syn, torch.zeros_like(syn))
         if not torch.isfinite(loss):
@@ -189,4 +203,4 @@ class Critic:
 
     def _with_noise(self, z: Tensor, generator: torch.Generator) -> Tensor:
         noise = torch.randn(z.shape, generator=generator).to(z.device, z.dtype)
-        return z + self.config.instance_noise * noise
+        return z + INSTANCE_NOISE * noise

@@ -13,6 +13,11 @@ from numpy.typing import NDArray
 
 from phaseb.config.trust import GateConfig
 
+PASS_QUANTILE = 0.05
+"""An episode passes at this quantile of held-out real trust or above."""
+MIN_WEIGHT = 0.02
+"""Weights below this become zero."""
+
 Floats = NDArray[np.floating]
 LOOK_BACK = 4
 
@@ -77,7 +82,7 @@ def gate_weights(
     # A rollout that was cut must leave enough to judge; one that was made short is judged as it is.
     whole = (cuts >= np.minimum(config.min_steps, lengths)) & (episode_trust >= segment_threshold)
     weights = np.clip(ratio, 0, config.max_weight) * left * kept * whole[:, None]
-    return np.where(weights < config.min_weight, 0, weights).astype(np.float32)
+    return np.where(weights < MIN_WEIGHT, 0, weights).astype(np.float32)
 
 
 def effective_contribution(synthetic_weights: Floats, num_real: int) -> float:

@@ -13,12 +13,33 @@ from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 from torch import Tensor, nn
 
-from phaseb.config.judge import Family, JudgeConfig
+from phaseb.config.trust import Family, JudgeConfig
 from phaseb.errors import DataError
 from phaseb.runtime.plugins import load_named
 from phaseb.runtime.seeding import derive_seed, torch_generator
 from phaseb.trust.batched import StackedGRU, StackedLinear
 from phaseb.trust.features import judge_features, windows
+
+WINDOW_ROUNDS = 50
+"""Boosting rounds on windows."""
+MAX_LEAVES = 15
+"""Leaves a tree."""
+TREE_LEARNING_RATE = 0.12
+"""Shrinkage of the boosted trees."""
+FEATURE_SHARE = 0.3
+"""Share of the features that a split may choose from."""
+WINDOW_STEPS = 8
+"""Observations in a window."""
+WINDOW_STRIDE = 4
+"""Steps between the starts of neighbouring windows."""
+GRU_UNITS = 24
+"""Hidden units of the recurrent judge."""
+GRU_PAIRS = 32
+"""Pairs in a batch of the recurrent judge."""
+GRU_LEARNING_RATE = 0.01
+"""Peak learning rate of the recurrent judge (one cycle)."""
+GRU_WEIGHT_DECAY = 0.01
+"""Weight decay of the recurrent judge."""
 
 Scores = tuple[NDArray[np.float64], NDArray[np.float64]]
 
@@ -67,9 +88,9 @@ def _episode_trees(evidence: Evidence, config: JudgeConfig, seed: int) -> Scores
 
 
 def _window_trees(evidence: Evidence, config: JudgeConfig, seed: int) -> Scores:
-    real = windows(evidence.real, config.window_steps, config.window_stride)
-    synthetic = windows(evidence.synthetic, config.window_steps, config.window_stride)
-    return _trees(real, synthetic, evidence.folds, config.window_rounds, config, derive_seed(seed, "window_trees"))
+    real = windows(evidence.real, WINDOW_STEPS, WINDOW_STRIDE)
+    synthetic = windows(evidence.synthetic, WINDOW_STEPS, WINDOW_STRIDE)
+    return _trees(real, synthetic, evidence.folds, WINDOW_ROUNDS, config, derive_seed(seed, "window_trees"))
 
 
 def _trees(
@@ -82,8 +103,8 @@ def _trees(
         inside = folds != fold
         rows = [side[inside].reshape(-1, side.shape[-1]) for side in (real, synthetic)]
         model = HistGradientBoostingClassifier(
-            max_iter=rounds, learning_rate=config.tree_learning_rate, max_leaf_nodes=config.max_leaves,
-            max_features=config.feature_share, max_bins=63, min_samples_leaf=10, early_stopping=False,
+            max_iter=rounds, learning_rate=TREE_LEARNING_RATE, max_leaf_nodes=MAX_LEAVES,
+            max_features=FEATURE_SHARE, max_bins=63, min_samples_leaf=10, early_stopping=False,
             random_state=derive_seed(seed, int(fold)) % 2**32,
         )  # fmt: skip
         model.fit(np.concatenate(rows), np.repeat([1, 0], [len(rows[0]), len(rows[1])]))
@@ -116,7 +137,7 @@ def _gru(evidence: Evidence, config: JudgeConfig, seed: int) -> Scores:
     sides = (sides - sides.mean((0, 1, 2))) / sides.std((0, 1, 2)).clamp(min=1e-6)
     labels, folds = np.unique(evidence.folds, return_inverse=True)
     generator = torch_generator(seed, "gru")
-    judges = _RecurrentJudges(len(labels), sides.shape[-1], config.gru_units, generator)
+    judges = _RecurrentJudges(len(labels), sides.shape[-1], GRU_UNITS, generator)
     _train(judges, sides, [np.flatnonzero(folds != f) for f in range(len(labels))], config, generator)
     scores = np.zeros((2, len(folds)))
     with torch.no_grad():
@@ -130,12 +151,12 @@ def _train(
     judges: _RecurrentJudges, sides: Tensor, training: list[NDArray[np.int64]], config: JudgeConfig,
     generator: torch.Generator,
 ) -> None:  # fmt: skip
-    batch = min(config.gru_pairs, *(len(rows) for rows in training))
+    batch = min(GRU_PAIRS, *(len(rows) for rows in training))
     pools = [torch.from_numpy(rows) for rows in training]
     target = torch.cat([torch.ones(batch), torch.zeros(batch)]).expand(len(pools), -1)
-    optimizer = torch.optim.AdamW(judges.parameters(), config.gru_learning_rate, weight_decay=config.gru_weight_decay)
+    optimizer = torch.optim.AdamW(judges.parameters(), GRU_LEARNING_RATE, weight_decay=GRU_WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, config.gru_learning_rate, total_steps=config.gru_steps + 1, pct_start=0.2
+        optimizer, GRU_LEARNING_RATE, total_steps=config.gru_steps + 1, pct_start=0.2
     )
     for _ in range(config.gru_steps):
         rows = torch.stack([pool[torch.randperm(len(pool), generator=generator)[:batch]] for pool in pools])

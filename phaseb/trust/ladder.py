@@ -10,10 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseb.config.judge import JudgeConfig
+from phaseb.config.trust import JudgeConfig
 from phaseb.errors import DataError
 from phaseb.runtime.seeding import derive_seed, numpy_generator
 from phaseb.trust.two_sample import JudgeResult, judge
+
+JUMP_AUC = 0.05
+"""Rise of the worst judge's AUC that names a leaking rung."""
+JUMP_P_VALUE = 0.01
+"""A rung leaks only where chance is less likely than this."""
 
 Floats = NDArray[np.floating]
 Rollout = Callable[[Floats, Floats], Floats]
@@ -76,7 +81,7 @@ def judge_rung(name: str, pairs: Pairs, config: JudgeConfig, seed: int) -> Judge
 
 
 def summarise(results: Mapping[str, JudgeResult], config: JudgeConfig) -> Ladder:
-    """Name the first rung that jumps: its worst judge exceeds every rung before it by `judge.jump_auc`, and chance.
+    """Name the first rung that jumps: its worst judge exceeds every rung before it by JUMP_AUC, and chance.
 
     A floor compares real with real: it cannot leak, it only raises what counts as a jump above it. Rungs that stand
     aside do neither.
@@ -87,8 +92,8 @@ def summarise(results: Mapping[str, JudgeResult], config: JudgeConfig) -> Ladder
         if name in ASIDE:
             continue
         worst = result.worst(sigma)
-        beyond_chance = name not in FLOORS and result.p_values[sigma] <= config.jump_p_value
-        if beyond_chance and worst.auc >= highest + config.jump_auc:
+        beyond_chance = name not in FLOORS and result.p_values[sigma] <= JUMP_P_VALUE
+        if beyond_chance and worst.auc >= highest + JUMP_AUC:
             return Ladder(ordered, name, _leak_sentence(name, result, sigma, before, highest))
         if worst.auc >= highest:
             highest, before = worst.auc, name
@@ -102,7 +107,7 @@ def summarise(results: Mapping[str, JudgeResult], config: JudgeConfig) -> Ladder
 
 
 def open_loop_pairs(z: Floats, actions: Floats, lengths: NDArray[np.integer], steps: int, roll: Rollout,
-                    config: JudgeConfig, seed: int) -> Pairs:  # fmt: skip
+                    config: JudgeConfig, seed: int, groups: NDArray[np.integer] | None = None) -> Pairs:  # fmt: skip
     """A rung of open-loop segments: real ones of `steps` steps, and rollouts from their first states.
 
     Args:
@@ -113,6 +118,7 @@ def open_loop_pairs(z: Floats, actions: Floats, lengths: NDArray[np.integer], st
         roll: (n, D) start states and (n, L, A) actions → (n, L+1, D), one fresh rollout each.
         config: `num_pairs` segments are drawn, as evenly from the episodes as can be, never two that overlap.
         seed: of the starts.
+        groups: (N,) what each belongs to, where several are windows of one episode.
 
     Raises:
         DataError: where no episode is long enough.
@@ -124,14 +130,26 @@ def open_loop_pairs(z: Floats, actions: Floats, lengths: NDArray[np.integer], st
     rows, starts = _deal_segments(np.asarray(lengths), steps, config.num_pairs, rng)
     span = starts[:, None] + np.arange(steps + 1)
     real, taken = z[rows[:, None], span], actions[rows[:, None], span[:, :-1]]
-    return Pairs(real, np.asarray(roll(real[:, 0], taken)), taken, groups=rows)
+    return Pairs(real, np.asarray(roll(real[:, 0], taken)), taken, groups=rows if groups is None else groups[rows])
 
 
-def floor_pairs(z: Floats, actions: Floats, seed: int) -> Pairs:
-    """The rung `real`: one half of the real episodes (N, T+1, D) against the other; an odd one is left out."""
-    order = numpy_generator(seed, "floor").permutation(len(z))[: len(z) // 2 * 2]
-    one, other = order[::2], order[1::2]
-    return Pairs(z[one], z[other], actions[one], actions[other])
+def floor_pairs(z: Floats, actions: Floats, seed: int, groups: NDArray[np.integer] | None = None) -> Pairs:
+    """The rung `real`: one half of the real episodes (N, T+1, D) against the other; an odd one is left out.
+
+    Where `groups` (N,) says which windows are of one episode, episodes are paired, and their windows one by one.
+    """
+    names, group = np.unique(np.arange(len(z)) if groups is None else groups, return_inverse=True)
+    order = numpy_generator(seed, "floor").permutation(len(names))[: len(names) // 2 * 2]
+    one: list[int] = []
+    other: list[int] = []
+    pair: list[int] = []
+    for number, (left, right) in enumerate(zip(order[::2], order[1::2], strict=True)):
+        mine, theirs = np.flatnonzero(group == left), np.flatnonzero(group == right)
+        both = min(len(mine), len(theirs))
+        one += mine[:both].tolist()
+        other += theirs[:both].tolist()
+        pair += [number] * both
+    return Pairs(z[one], z[other], actions[one], actions[other], np.array(pair, dtype=np.int64))
 
 
 def _deal_segments(

@@ -24,6 +24,24 @@ from phaseb.trust.metrics import roc_auc
 from phaseb.trust.model import TrustBundle
 from phaseb.trust.networks import TrustNetworks, TrustSpec
 
+LOG_EVERY = 25
+"""Steps between two rows of metrics."""
+
+WEIGHT_DECAY = 0.02
+"""Weight decay of AdamW."""
+INPUT_NOISE = 0.1
+"""Standard deviation σ of the noise on the standardised inputs while training."""
+MLP_UNITS = 64
+"""Hidden units of the episode network."""
+GRU_UNITS = 32
+"""Hidden units of the temporal network, half for each way in time."""
+CONTEXT_STEPS = 2
+"""Steps to both sides that the temporal network sees around a transition."""
+ONSET_WEIGHT = 8.0
+"""Weight in training of the steps around the onset of a fault."""
+ROLLOUT_SHARE = 0.5
+"""Share of the negatives that are model rollouts."""
+
 WARMUP_STEPS = 20
 AT_ONCE = 128
 
@@ -43,8 +61,8 @@ class TrustLearner:
         self.material, self.predictor = prepare(config, real, negatives, context.seed)
         m = self.material
         spec = TrustSpec(
-            config.num_folds, m.episodes.shape[1], m.transitions.shape[2], config.mlp_units, config.gru_units,
-            config.reach,
+            config.num_folds, m.episodes.shape[1], m.transitions.shape[2], MLP_UNITS, GRU_UNITS,
+            CONTEXT_STEPS,
         )  # fmt: skip
         networks = TrustNetworks(spec, torch_generator(context.seed, "trust", "init"))
         self._fit_inputs(networks)
@@ -57,7 +75,7 @@ class TrustLearner:
         self._groups = [self._rows_by_fold(group) for group in (REAL, CORRUPTED, ROLLOUT)]
         self._step_weights = torch.from_numpy(step_weights(config, m)).to(context.device)
         self.optimizer = torch.optim.AdamW(
-            self.networks.parameters(), config.learning_rate, weight_decay=config.weight_decay
+            self.networks.parameters(), config.learning_rate, weight_decay=WEIGHT_DECAY
         )
 
     def step(self, step: int) -> dict[str, float]:
@@ -73,7 +91,7 @@ class TrustLearner:
         self.context.average_gradients(self.networks.parameters())
         nn.utils.clip_grad_norm_(self.networks.parameters(), 5.0)
         self.optimizer.step()
-        if step % self.config.log_every and step != self.num_steps - 1:
+        if step % LOG_EVERY and step != self.num_steps - 1:
             return {}
         means = {name: self.context.average(loss.detach()) / self.config.num_folds for name, loss in losses.items()}
         return {f"trust/loss/{name}": float(mean) for name, mean in means.items()}
@@ -126,7 +144,7 @@ class TrustLearner:
         drawn = []
         for real, corrupted, rollouts in zip(*self._groups, strict=True):
             wanted = size // 2
-            num_rollouts = round(self.config.rollout_share * wanted) if len(rollouts) else 0
+            num_rollouts = round(ROLLOUT_SHARE * wanted) if len(rollouts) else 0
             rows = [rng.choice(real, size - wanted), rng.choice(corrupted, wanted - num_rollouts)]
             rows += [rng.choice(rollouts, num_rollouts)] if num_rollouts else []
             drawn.append(rng.permutation(np.concatenate(rows)))
@@ -153,7 +171,7 @@ class TrustLearner:
         generator = torch_generator(self.context.seed, "trust", name, step)
         rows = torch.from_numpy(self.context.share(np.arange(size)))
         noise = torch.randn((size, *shape), generator=generator)[rows]
-        return (self.config.input_noise * noise).to(self.context.device)
+        return (INPUT_NOISE * noise).to(self.context.device)
 
     def _fit_inputs(self, networks: TrustNetworks) -> None:
         """Standardise by the real entries alone."""
@@ -194,8 +212,8 @@ def step_weights(config: TrustConfig, material: Material) -> NDArray[np.float32]
     near = np.zeros_like(bad)
     for row, step in zip(*np.nonzero(onset), strict=True):
         near[row, max(step - 2, 0) : step + 3] = True  # three good steps and two bad ones
-    emphasis = np.where(near, config.onset_emphasis, 1.0)
-    share = config.rollout_share if (material.group == ROLLOUT).any() else 0.0
+    emphasis = np.where(near, ONSET_WEIGHT, 1.0)
+    share = ROLLOUT_SHARE if (material.group == ROLLOUT).any() else 0.0
     parts = {REAL: 0.5, CORRUPTED: 0.5 * (1 - share), ROLLOUT: 0.5 * share}
     weights = np.zeros(material.labels.shape, dtype=np.float32)
     for side in (good, bad):

@@ -23,6 +23,9 @@ from phaseb.trust.gate_features import episode_inputs, num_transition_inputs, tr
 from phaseb.trust.networks import TrustNetworks, TrustSpec
 from phaseb.trust.one_step_residuals import LocalPredictor
 
+UNCERTAINTY_QUANTILE = 0.95
+"""Uncertainty up to this quantile of the reference costs no weight."""
+
 AT_ONCE = 256
 LEVELS = ("episode", "temporal", "fused", "transition")
 
@@ -165,7 +168,7 @@ class TrustBundle:
     def _scale(self, data: Trajectories, given: float | None) -> float:
         if given is not None or data.uncertainty is None or not data.mask.any():
             return 1.0 if given is None else given
-        return float(np.quantile(data.uncertainty[data.mask], self.gate.uncertainty_quantile))
+        return float(np.quantile(data.uncertainty[data.mask], UNCERTAINTY_QUANTILE))
 
     def _check_sizes(self, data: Trajectories) -> None:
         if len(data) == 0:

@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseb.config.judge import Family, JudgeConfig
+from phaseb.config.trust import Family, JudgeConfig
 from phaseb.errors import DataError
 from phaseb.runtime.seeding import numpy_generator
 from phaseb.trust.judges import Evidence, cross_fit
 from phaseb.trust.paired_auc import folded, paired_auc, paired_interval, permuted_aucs
+
+CONFIDENCE = 0.95
+"""Confidence of the intervals."""
 
 Floats = NDArray[np.floating]
 
@@ -124,7 +127,7 @@ def _judge_level(
     found = []
     for family, (real, synthetic), chance in zip(config.families, sides, null, strict=True):
         auc = paired_auc(real, synthetic, folds)
-        low, high = paired_interval(real, synthetic, folds, config.confidence)
+        low, high = paired_interval(real, synthetic, folds, CONFIDENCE)
         if auc < 0.5:
             auc, low, high = 1 - auc, 1 - high, 1 - low
         found.append(JudgeScore(family, sigma, auc, low, high, _p_value(auc, chance)))

@@ -45,6 +45,17 @@ class StudyResult:
     importance: dict[str, float] = field(default_factory=dict)
     front: list[dict[str, Any]] = field(default_factory=list)
 
+    @property
+    def verdict(self) -> str:
+        """One sentence: whether a better point than the base config's own values was found, and what it is worth."""
+        value = self.searched if self.confirmed is None else self.confirmed
+        found = f"{self.metric} {_text(value)}"
+        if not self.best:
+            return f"Nothing beat the base config's own values ({found})."
+        base = "" if self.base is None else f", the base config's own values have {_text(self.base)}"
+        seeds = "in the search, not run again on fresh seeds" if self.confirmed is None else "on fresh seeds"
+        return f"A better point was found: {found} {seeds}{base}. best.yaml has it."
+
     def summary(self) -> dict[str, Any]:
         """As plain JSON."""
         return dict(strict(self.__dict__))

@@ -15,7 +15,8 @@ def open_study(checked: CheckedStudy, store: Store, resume: bool) -> None:
     """Make the study's folder, or see that what is there is this very study.
 
     Raises:
-        ConfigError: where the study exists and no resume was asked for, or was started with other settings.
+        ConfigError: where the study exists and no resume was asked for, or was started with other settings; where
+            a resume was asked for and there is none.
     """
     tree = strict(checked.study.model_dump(mode="json") | {"base": checked.config.model_dump(mode="json")})
     for movable in ("resources", "run", "report"):
@@ -33,6 +34,11 @@ def open_study(checked: CheckedStudy, store: Store, resume: bool) -> None:
                 f"study {checked.name} in {store.root} was started with other settings, so its trials do not compare: "
                 + "; ".join(changes)
             )
+    elif resume:
+        raise ConfigError(
+            f"there is no study {checked.name} in {store.root} to go on with; start it without --resume, or set "
+            "run.dir of its base config to where it was started"
+        )
     store.write_json(tree, "study.json")
 
 

@@ -11,9 +11,10 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import ConcurrencyLimiter, Searcher
 
-from phaseb.config.resources import ResourcesConfig
+from phaseb.config.run import ResourcesConfig
 from phaseb.errors import PhasebError
 from phaseb.runtime.ray_session import ray_session
+from phaseb.runtime.run_lock import run_lock
 from phaseb.runtime.seeding import derive_seed
 from phaseb.runtime.storage import Store
 from phaseb.trials import Record, Records, pareto_front, ranked, trial_key
@@ -52,7 +53,7 @@ def run_study(path: str, resume: bool = False, watch: bool = False) -> StudyResu
     checked = load_study(path)
     store = Store.at(checked.base.run.dir).folder("studies", checked.name)
     open_study(checked, store, resume)
-    with ray_session(_session(checked), _wanted(checked)):
+    with run_lock(store), ray_session(_session(checked), _wanted(checked)):
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are in the records, with their reasons
         return _Study(checked, store, watch).run()
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from phaseb.config.job import check_file
+from phaseb.config.cluster import check_file
 from phaseb.config.load import dotted_paths, load_config, merge, nearest
 from phaseb.config.root import Config
 from phaseb.config.tuning import Parameter, StudyConfig, study_name
@@ -42,7 +42,7 @@ def load_study(path: str | Path) -> CheckedStudy:
         ConfigError: naming every fault at once.
     """
     study = check_file(StudyConfig, path)
-    base = load_config(Path(path).parent / study.config if study.config else None)
+    base = load_config(Path(path).expanduser().parent / study.config if study.config else None)
     objective = find_objective(study.job)
     faults = [*_override_faults(study, base), *_space_faults(study, base, objective)]
     faults += [*_metric_faults(study, base, objective), *missing(study)]

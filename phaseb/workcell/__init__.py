@@ -1,6 +1,6 @@
 """The built-in gantry cell: physics, economics, camera, operators. The rest of phaseb knows it by these names only."""
 
-from phaseb.config.environment import EnvironmentConfig
+from phaseb.config.data import EnvironmentConfig
 from phaseb.workcell.batch import BatchedCell
 from phaseb.workcell.cell import GantryCell, register
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseb.config.environment import WorkcellConfig
+from phaseb.config.data import WorkcellConfig
 from phaseb.episodes.environment import Observation, Step
 from phaseb.runtime.seeding import numpy_generator
 from phaseb.workcell.camera import FRAME_SIZE, Camera

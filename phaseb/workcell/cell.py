@@ -7,7 +7,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from phaseb.config.environment import WorkcellConfig
+from phaseb.config.data import WorkcellConfig
 from phaseb.workcell.batch import BatchedCell
 from phaseb.workcell.camera import FRAME_SIZE
 from phaseb.workcell.physics import CONTROL_STEP_S

@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseb.config.environment import WorkcellConfig
+from phaseb.config.data import WorkcellConfig
 from phaseb.runtime.seeding import numpy_generator
 
 Floats = NDArray[np.float64]

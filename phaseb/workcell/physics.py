@@ -11,7 +11,7 @@ import numpy as np
 from mujoco import rollout
 from numpy.typing import NDArray
 
-from phaseb.config.environment import WorkcellConfig
+from phaseb.config.data import WorkcellConfig
 
 Floats = NDArray[np.float64]
 

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from linear import LinearLearner, problem
 
-from phaseb.config.resources import ResourcesConfig
-from phaseb.config.run import TrainingConfig
+from phaseb.config.run import ResourcesConfig, TrainingConfig
 from phaseb.runtime.storage import Store
 from phaseb.training.fit import FitResult, fit
 

@@ -12,7 +12,7 @@ from episode_strategies import make_episode
 from nodes import Machines, strike, wait_for, workers
 from strikes import NUM_STEPS, same, train
 
-from phaseb.config.resources import ResourcesConfig
+from phaseb.config.run import ResourcesConfig
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.pipeline import map_shards
 from phaseb.episodes.shards import read_trajectories, shard_names, write_episodes

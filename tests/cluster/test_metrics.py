@@ -11,8 +11,8 @@ from episode_strategies import make_episode
 from nodes import Machines, wait_for
 from strikes import TRAINING, train
 
-from phaseb.config.replay import ReplayConfig
-from phaseb.config.resources import ResourcesConfig
+from phaseb.config.policy import ReplayConfig
+from phaseb.config.run import ResourcesConfig
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.pipeline import map_shards
 from phaseb.episodes.shards import write_episodes

@@ -11,7 +11,7 @@ import pytest
 from program import phaseb, write_config
 
 from phaseb.cli.main import main
-from phaseb.config.resources import ResourcesConfig
+from phaseb.config.run import ResourcesConfig
 from phaseb.runtime.ray_session import ray_session
 
 

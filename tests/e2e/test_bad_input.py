@@ -117,9 +117,15 @@ def test_an_npz_that_is_not_there(command, ray_up, tmp_path):
     refused(command(*importing(tmp_path / "none.npz", tmp_path / "run")), "no such file", tmp_path / "run")
 
 
-def test_episodes_shorter_than_the_horizon(command, ray_up, tmp_path):
+def test_episodes_that_later_stages_cannot_use_are_refused_before_anything_is_trained(command, ray_up, tmp_path):
+    """The horizon follows short episodes; the three that are left for the sealed test are too few."""
     np.savez(tmp_path / "short.npz", **arrays(steps=9))
-    refused(command(*importing(tmp_path / "short.npz", tmp_path / "run")), "import longer episodes", tmp_path / "run")
+    told = command(*importing(tmp_path / "short.npz", tmp_path / "run"))
+    assert told.code == 3, told.err
+    (line,) = told.complaint
+    assert "judge needs 4 windows of 9 steps in the sealed test (synthesis.horizon) and finds 3" in line
+    assert "note: synthesis.horizon is 9, not 20: 0 of 7 training and 0 of 3 test episodes have 20 steps" in told.err
+    assert [name for name, stage in lineage(tmp_path / "run")["stages"].items()] == ["collect"]
 
 
 def refused(told, message: str, run: Path) -> None:
@@ -190,6 +196,11 @@ class Mounted:
 def test_a_full_disk(small_disk, tmp_path, command, ray_up):
     config = write_config(tmp_path)
     told = command("run", "--config", config, f"run.dir={small_disk / 'run'}")
+    assert told.code == 4
+    (line,) = told.complaint  # said before anything is trained
+    assert "of disk for the whole run (synthesis.num_episodes) and finds " in line
+    assert "free space, set run.dir to another disk, or lower synthesis.num_episodes" in line
+    told = command("encode", "--config", config, f"run.dir={small_disk / 'run'}")
     assert told.code == 1
     (line,) = told.complaint
     assert line.startswith(f"phaseb: cannot write {small_disk}/run/")

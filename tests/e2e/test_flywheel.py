@@ -14,7 +14,7 @@ from moody_cell import BROKEN
 from program import PATIENCE_S, PROGRAM, environment, leftovers, strict_json, tiny
 
 from phaseb.collection.deployed_policy import Crew, collect_by_policy
-from phaseb.config.environment import EnvironmentConfig
+from phaseb.config.data import EnvironmentConfig
 from phaseb.episodes.shards import read_episodes, read_trajectories, write_episodes
 from phaseb.runtime.storage import Store
 from phaseb.workcell.collect import collect_episodes

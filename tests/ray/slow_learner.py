@@ -8,7 +8,7 @@ from phaseb.stages.policy import make_learner
 
 STEPS, BATCH = FEW_STEPS, 32  # enough for other processes to take part
 POLICY = PolicyConfig(
-    num_steps=STEPS, batch_size=BATCH, width=32, num_layers=1, runs_together=2, prefetch=10,
+    num_steps=STEPS, batch_size=BATCH, width=32, runs_together=2, prefetch=10,
     augmentation=AugmentationConfig(enabled=False), offline=OfflineConfig(algorithm="sac", clone_share=0),
 )  # fmt: skip
 

@@ -12,8 +12,7 @@ import pytest
 import torch
 from processes import descendants
 
-from phaseb.config.resources import ResourcesConfig
-from phaseb.config.run import TrainingConfig
+from phaseb.config.run import ResourcesConfig, TrainingConfig
 from phaseb.errors import DivergenceError
 from phaseb.runtime.storage import Store
 from phaseb.training.fit import fit

@@ -8,8 +8,8 @@ import pytest
 import ray
 from episode_strategies import make_episode
 
-from phaseb.config.episodes import EpisodesConfig
-from phaseb.config.resources import ResourcesConfig
+from phaseb.config.data import EpisodesConfig
+from phaseb.config.run import ResourcesConfig
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.formats.npz import write_npz
 from phaseb.episodes.importer import import_episodes

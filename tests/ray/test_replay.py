@@ -1,26 +1,20 @@
 """The buffer in Ray actors: the same batches as in-process, and what happens when a shard is killed with SIGKILL."""
 
-import dataclasses
 import os
 import signal
-import threading
 import time
 
 import numpy as np
 import pytest
 import ray
 
-from phaseb.config.replay import ReplayConfig
-from phaseb.episodes.pipeline import dataset
-from phaseb.episodes.shards import write_trajectories
+from phaseb.config.policy import ReplayConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
 from phaseb.replay.client import ReplayClient
 from phaseb.replay.local import LocalReplay
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.spec import SampleSpec
-from phaseb.replay.writers import Inserter
-from phaseb.runtime.storage import Store
 
 SCHEMA = TransitionSchema(latent_size=3, action_size=2)
 SPECS = [
@@ -46,7 +40,7 @@ def clients():
     started: list[ReplayClient] = []
 
     def start(folder=None, **settings) -> ReplayClient:
-        defaults = {"capacity": 6000, "retry_interval_s": 0.1, "call_timeout_s": 120.0}
+        defaults = {"capacity": 6000}
         started.append(ReplayClient.start(SCHEMA, ReplayConfig(**(defaults | settings)), folder))
         return started[-1]
 
@@ -123,54 +117,9 @@ def test_a_killed_shard_comes_back_with_all_it_acknowledged_and_learners_go_on(c
         np.testing.assert_array_equal(after[name], before[name], err_msg=name)
 
 
-@pytest.mark.nightly
-def test_without_a_journal_what_came_after_the_snapshot_is_lost_and_told(clients, tmp_path):
-    remote = clients(str(tmp_path), num_shards=1, journal=False, snapshot_interval_s=3600)
-    remote.insert(episodes(10), "real")
-    remote.snapshot()
-    remote.insert(episodes(5, "later"), "real")
-    kill(remote, 0)
-    wait_for(lambda: remote.status()[0]["lost"] == 100)
-    assert remote.status()[0]["num_transitions"] == 200
-    assert remote.insert(episodes(5, "later"), "real").inserted == 100  # the writer can send it again
-
-
-def test_snapshots_are_taken_by_the_clock(clients, tmp_path):
-    remote = clients(str(tmp_path), num_shards=1, journal=False, snapshot_interval_s=0.2)
-    remote.insert(episodes(10), "real")
-    wait_for(lambda: list(tmp_path.glob("shard-000/snapshots/*/manifest.json")))
-    kill(remote, 0)
-    wait_for(lambda: remote.status()[0]["num_transitions"] == 200)
-
-
-def test_more_shards_and_fewer_hold_the_same(clients, tmp_path):
-    remote = clients(str(tmp_path / "a"), num_shards=2)
-    fill(remote)
-    fewer = remote.resize(1, str(tmp_path / "b"))
-    more = fewer.resize(3, str(tmp_path / "c"))
-    assert more.num_transitions == 2000
-    assert len({s["num_transitions"] for s in more.status()}) > 1
-    batch = more.source([SampleSpec("a", 3)], 64, 0.99).sample(0, 200)
-    assert len(np.unique(batch["reward"])) == 1200  # every real transition turns up
-    more.close()
-
-
-def test_the_limiter_holds_sampling_back_until_there_is_news(clients):
-    remote = clients(num_shards=1, samples_per_insert=1.0, limiter_tolerance=100, prefetch_depth=0)
-    remote.insert(episodes(10), "real")
-    source = remote.source([SampleSpec("a", 0)], 50, 0.99)
-    for step in range(6):  # 200 inserted + 100 of tolerance = 6 batches of 50
-        source.sample(step, 1)
-    late = threading.Timer(0.5, lambda: remote.insert(episodes(5, "late"), "real"))
-    late.start()
-    begin = time.monotonic()
-    source.sample(6, 1)
-    assert time.monotonic() - begin > 0.4
-    late.join()
-
-
-def test_a_source_sees_what_its_own_client_inserted_at_once(clients):
-    remote = clients(num_shards=1, refresh_interval_s=3600, prefetch_depth=2)
+def test_a_source_sees_what_its_own_client_inserted_at_once(clients, monkeypatch):
+    monkeypatch.setattr("phaseb.replay.remote_source.REFRESH_INTERVAL_S", 3600.0)
+    remote = clients(num_shards=1, prefetch_depth=2)
     remote.insert(episodes(10), "real")
     source = remote.source([SampleSpec("a", 0, 0.5, "weight", "sampling", when_short="real")], 32, 0.99)
     assert not source.sample(0, 2)["is_synthetic"].any()
@@ -179,42 +128,6 @@ def test_a_source_sees_what_its_own_client_inserted_at_once(clients):
     np.testing.assert_array_equal(source.sample(2, 2)["is_synthetic"].sum(-1), 16)
     assert remote.set_weights("weight", synthetic, "synthetic", np.zeros((10, 20), np.float32)) == 200
     assert not source.sample(4, 2)["is_synthetic"].any()
-
-
-def test_storage_of_three_shards_is_restored_into_two(clients, tmp_path):
-    local = LocalReplay(SCHEMA, ReplayConfig(capacity=6000, num_shards=3))
-    fill(local)
-    local.save(Store.at(tmp_path / "old"))
-    remote = clients(str(tmp_path / "new"), num_shards=2)
-    remote.restore(str(tmp_path / "old"))
-    assert remote.num_transitions == 2000
-    part = next((tmp_path / "old").glob("shard-002/snapshots/*/part-0000.bin"))
-    part.write_bytes(part.read_bytes()[:-1])
-    with pytest.raises(DataError, match="nothing was restored"):
-        remote.restore(str(tmp_path / "old"))
-    assert remote.num_transitions == 2000
-
-
-def test_sequences_come_over_the_wire(clients):
-    remote, local = clients(num_shards=2), LocalReplay(SCHEMA, ReplayConfig(capacity=6000, num_shards=2))
-    fill(remote)
-    fill(local)
-    specs = [SampleSpec("a", 0, 0.25, "weight", "sampling", length=5)]
-    expected, found = (r.source(specs, 32, 0.99).sample(0, 3) for r in (local, remote))
-    for name in expected:
-        np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
-
-
-def test_priorities_that_a_learner_sends_back_change_what_it_draws(clients):
-    remote = clients(num_shards=2, priority_exponent=1.0, refresh_interval_s=0.01, prefetch_depth=0)
-    fill(remote)
-    source = remote.source([SampleSpec("p", 0, weighting="priority")], 64, 0.99)
-    for step in range(60):
-        batch = source.sample(step, 1)
-        wanted = (batch["reward"] > 1.5).astype(np.float32) + 1e-6
-        source.set_priorities(batch["shard"].ravel(), batch["number"].ravel(), wanted.ravel())
-    source.refresh()
-    assert (source.sample(60, 4)["reward"] > 1.5).mean() > 3 * (episodes(60).rewards > 1.5).mean()
 
 
 def test_writers_on_the_cluster_insert_overlapping_parts_once(clients):
@@ -227,22 +140,9 @@ def test_writers_on_the_cluster_insert_overlapping_parts_once(clients):
     assert sum(status["num_real"] for status in remote.status()) == 600
 
 
-def test_a_ray_data_pipeline_writes_in_bulk_and_once(clients, tmp_path):
-    remote, alone = clients(num_shards=2), LocalReplay(SCHEMA, ReplayConfig(capacity=6000, num_shards=2))
-    made = dataclasses.replace(episodes(30, "s"), lineage={"model": ("m",) * 30})
-    write_trajectories(Store.at(tmp_path), made, rows_per_shard=8)
-    alone.insert(made, "synthetic")
-    insert = Inserter(remote, "synthetic")
-    for inserted in (600, 0):
-        counts = dataset(Store.at(tmp_path)).map_batches(insert, batch_size=8, batch_format="numpy", num_cpus=0.5)
-        assert counts.sum("inserted") == inserted
-    specs = [SampleSpec("a", 0, 1.0)]  # all alike, so that every transition turns up
-    reward, expected = (np.unique(r.source(specs, 64, 0.9).sample(0, 200)["reward"]) for r in (remote, alone))
-    np.testing.assert_array_equal(reward, expected)
-
-
-def test_a_look_from_before_an_insert_changes_no_batch_after_it(clients):
-    remote = clients(None, num_shards=2, refresh_interval_s=1e-4)
+def test_a_look_from_before_an_insert_changes_no_batch_after_it(clients, monkeypatch):
+    monkeypatch.setattr("phaseb.replay.remote_source.REFRESH_INTERVAL_S", 1e-4)
+    remote = clients(None, num_shards=2)
     remote.insert(episodes(4, "first"), "real")
     source = remote.source([SampleSpec("a", 3)], 16, 0.99)
     for step in range(0, 60, 3):

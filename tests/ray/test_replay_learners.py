@@ -13,9 +13,8 @@ import pytest
 import torch
 from processes import descendants
 
-from phaseb.config.replay import ReplayConfig
-from phaseb.config.resources import ResourcesConfig
-from phaseb.config.run import TrainingConfig
+from phaseb.config.policy import ReplayConfig
+from phaseb.config.run import ResourcesConfig, TrainingConfig
 from phaseb.errors import ClusterError
 from phaseb.policy.batches import RunSpec
 from phaseb.replay.client import ReplayClient

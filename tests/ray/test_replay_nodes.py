@@ -11,7 +11,7 @@ SCRIPT = """
 import sys, time
 import numpy as np, ray
 from ray.cluster_utils import Cluster
-from phaseb.config.replay import ReplayConfig
+from phaseb.config.policy import ReplayConfig
 from phaseb.replay.client import ReplayClient
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.spec import SampleSpec
@@ -21,7 +21,7 @@ cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_
 ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
 second = cluster.add_node(num_cpus=1)
 cluster.wait_for_nodes()
-config = ReplayConfig(capacity=6000, num_shards=2, shard_cpus=0.5, retry_interval_s=0.2, call_timeout_s=120)
+config = ReplayConfig(capacity=6000, num_shards=2, shard_cpus=0.5)
 client = ReplayClient.start(SCHEMA, config, sys.argv[1])
 fill(client)
 before = client.status()

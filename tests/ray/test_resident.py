@@ -13,8 +13,7 @@ import ray
 import torch
 from processes import descendants
 
-from phaseb.config.resources import ResourcesConfig
-from phaseb.config.run import TrainingConfig
+from phaseb.config.run import ResourcesConfig, TrainingConfig
 from phaseb.errors import ClusterError, DivergenceError
 from phaseb.runtime.storage import Store
 from phaseb.training.fit import FitResult, fit

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from phaseb.config.resources import ResourcesConfig
+from phaseb.config.run import ResourcesConfig
 from phaseb.errors import ClusterError
 from phaseb.runtime.ray_session import joins_cluster, machine_cpus, ray_session, scaling_config, training_request
 
@@ -25,13 +25,29 @@ def in_fresh_process(code: str, **environment: str) -> subprocess.CompletedProce
     )
 
 
+def test_a_session_has_the_gpus_and_shows_the_prints_that_are_asked_for():
+    code = """
+        import time, ray
+        from phaseb.config.run import ResourcesConfig
+        from phaseb.runtime.ray_session import ray_session
+        with ray_session(ResourcesConfig(num_cpus=1, num_gpus=2, worker_logs={shown})):
+            assert ray.cluster_resources()["GPU"] == 2
+            ray.get(ray.remote(lambda: print("a worker's word", flush=True)).remote())
+            time.sleep(3)  # the driver reads its workers' logs a few times a second
+        """
+    shown, hidden = (in_fresh_process(code.format(shown=shown)) for shown in (True, False))
+    assert (shown.returncode, hidden.returncode) == (0, 0), (shown.stderr, hidden.stderr)
+    assert "a worker's word" in shown.stderr
+    assert "a worker's word" not in hidden.stderr + hidden.stdout
+
+
 def test_a_session_is_quiet_closed_to_strangers_and_leaves_nothing_behind(tmp_path):
     (tmp_path / "home").mkdir()
     short = tempfile.mkdtemp(dir="/tmp")
     done = in_fresh_process(
         """
         import os, subprocess, sys, tempfile
-        from phaseb.config.resources import ResourcesConfig
+        from phaseb.config.run import ResourcesConfig
         from phaseb.runtime.ray_session import ray_session
         with ray_session(ResourcesConfig(num_cpus=1)):
             print("not a result")
@@ -64,7 +80,7 @@ def test_too_much_for_this_machine_is_said_before_ray_starts():
     wanted = machine_cpus() + 1
     done = in_fresh_process(
         f"""
-        from phaseb.config.resources import ResourcesConfig
+        from phaseb.config.run import ResourcesConfig
         from phaseb.runtime.ray_session import ray_session
         with ray_session(ResourcesConfig(num_workers={wanted})):
             pass
@@ -92,7 +108,7 @@ def test_a_gpu_for_rollouts_that_is_not_there_is_said_before_any_work():
 def test_an_address_where_no_cluster_listens_is_one_clear_error():
     done = in_fresh_process(
         """
-        from phaseb.config.resources import ResourcesConfig
+        from phaseb.config.run import ResourcesConfig
         from phaseb.runtime.ray_session import ray_session
         with ray_session(ResourcesConfig(address="127.0.0.1:9")):
             pass

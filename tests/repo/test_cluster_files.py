@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from phaseb.cli.main import main
-from phaseb.config.job import job_config, load_job
+from phaseb.config.cluster import job_config, load_job
 from phaseb.config.load import load_config
 
 ROOT = Path(__file__).parents[2]

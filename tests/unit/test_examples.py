@@ -5,8 +5,8 @@ import pytest
 from pydantic import ValidationError
 
 import phaseb
-from phaseb.config.episodes import EpisodesConfig
-from phaseb.config.judge import JudgeConfig
+from phaseb.config.data import EpisodesConfig
+from phaseb.config.trust import JudgeConfig
 from phaseb.episodes.importer import import_episodes
 from phaseb.episodes.shards import read_episodes
 from phaseb.errors import ConfigError, DataError
@@ -58,7 +58,7 @@ def broken_judge(evidence: Evidence, config: JudgeConfig, seed: int) -> tuple[np
 
 @pytest.mark.parametrize(
     ("name", "error", "message"),
-    [("nowhere:judge", ConfigError, "cannot import nowhere:judge"), ("linear_judge:nothing", ConfigError, "nothing"),
+    [("nowhere:judge", ConfigError, "there is no module nowhere"), ("linear_judge:nothing", ConfigError, "nothing"),
      (f"{__name__}:broken_judge", DataError, r"gave \(3,\), wanted \(40,\)")],
 )  # fmt: skip
 def test_a_judge_that_is_none_is_refused(name, error, message):

@@ -28,6 +28,16 @@ from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
 from phaseb.runtime.storage import Store
 
+RARE_SHARE = 0.15
+"""Share of all steps below which what happened is rare: its reward then counts as the worst of its kind wherever
+its examples do not say otherwise."""
+MIN_EXAMPLES = 8
+"""With fewer examples of what happened, rollouts are cut before it."""
+NUM_DIRECTION_STARTS = 2
+"""Searches for reward directions, of which the likeliest counts."""
+MARGIN = 0.1
+"""Share of its range by which a latent may leave what was seen."""
+
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
@@ -230,7 +240,7 @@ class _Fit:
         directions = {int(level): self._directions(int(level)) for level in np.unique(s.level(self.situation))}
         return GPDynamics(
             config, (structure.mean, structure.whiten, structure.unwhiten), s,
-            (low - config.margin * (high - low), high + config.margin * (high - low)), float(self.rewards.min()),
+            (low - MARGIN * (high - low), high + MARGIN * (high - low)), float(self.rewards.min()),
             process, directions, *self._events(directions), self.z.shape[-1], self.actions.shape[-1],
         )  # fmt: skip
 
@@ -250,9 +260,9 @@ class _Fit:
             )
             for outcome in map(int, np.unique(self.outcome[here])):
                 rows = here & (self.outcome == outcome)
-                if rows.sum() < self.config.min_examples:
+                if rows.sum() < MIN_EXAMPLES:
                     continue
-                rare = bool(rows.mean() < self.config.rare_share)
+                rare = bool(rows.mean() < RARE_SHARE)
                 rewards[code, outcome] = RewardGP.fit(
                     inputs, self.z[rows], self.actions[rows], self.rewards[rows], rare, self._plan, self.seed
                 )
@@ -267,6 +277,6 @@ class _Fit:
         values, counts = np.unique(self.situation[still], return_counts=True)
         rows = still & (self.situation == values[counts.argmax()])
         c = self.config
-        plan = SearchPlan(c.num_directions, c.num_hyperparameter_points, starts=c.direction_starts)
+        plan = SearchPlan(c.num_directions, c.num_hyperparameter_points, starts=NUM_DIRECTION_STARTS)
         steps = self.z[rows], self.actions[rows], self.after[rows], self.rewards[rows]
         return find_directions(*steps, plan, self.seed)

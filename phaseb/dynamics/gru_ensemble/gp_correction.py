@@ -26,6 +26,9 @@ from phaseb.dynamics.gp.gaussian_process import FitPlan, GaussianMean, GaussianP
 from phaseb.dynamics.gru_ensemble.network import LatentDynamics
 from phaseb.runtime.seeding import derive_seed, numpy_generator
 
+MAX_DISAGREEMENT = 10.0
+"""How many times their usual distance apart both may land to be taken for the same happening."""
+
 MAD = 1.4826  # of a normal distribution: its standard deviation over its median absolute deviation
 OUTLIERS = 6.0  # times the usual distance beyond which a step is of another kind than those it was counted among
 PASSES, FEW = 2, 700  # fits that look for those, and transitions that suffice for it
@@ -204,7 +207,7 @@ class EventGPFitter:
             errors = [(x - truth).abs().flatten(0, -2).median(0).values for x in (landed, of_networks)]
             apart = MAD * (of_networks - landed).abs().flatten(0, 1).median(0).values
             if (errors[0] / errors[1].clamp(min=1e-9)).log().mean() < 0:
-                tolerance = (self.config.max_disagreement * apart).clamp(min=FINEST)
+                tolerance = (MAX_DISAGREEMENT * apart).clamp(min=FINEST)
                 made.append(EventGP(_numbers(kind[0]), _numbers(kind[1]), process.mean(), tolerance))
         return GPCorrection(made, self.directions, self.events)
 

@@ -118,7 +118,7 @@ class EnsembleLearner:
         if drawn.rollouts is not None:
             rollouts = drawn.rollouts
             y, target = rollouts.z[:, :, :-1], rollouts.z[:, :, 1:]
-            run = open_loop(self.model, y, rollouts.actions, target, drawn.forced, self.config.horizon.truncate_every)
+            run = open_loop(self.model, y, rollouts.actions, target, drawn.forced)
             recon["rollout"] = self._latent_error(run, rollouts)
             pairs.append((run, rollouts))
             extra |= self._distribution_terms(step, progress, rollouts, run, logs)
@@ -191,8 +191,7 @@ class EnsembleLearner:
             return terms
         whole = (rollouts.mask.amin(dim=-1) > 0).flatten()
         real, syn = z_real.flatten(0, 1)[whole], z_syn.flatten(0, 1)[whole]
-        if step % self.config.discriminator_every == 0:
-            logs |= {f"discriminator/{name}": value for name, value in self.critic.update(real, syn.detach()).items()}
+        logs |= {f"discriminator/{name}": value for name, value in self.critic.update(real, syn.detach()).items()}
         with frozen(self.critic.module()):
             if weights.trust > 0:
                 terms["trust"] = self.critic.loss(syn)

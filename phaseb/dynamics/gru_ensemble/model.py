@@ -176,7 +176,7 @@ class EnsembleDynamics:
             added = self.residuals.gather(1, index[..., None].expand(k, n, d))
         else:
             added = torch.randn((k, n, d), generator=generator).to(device)
-        return Noise(uniform, self.config.noise_scale * added)
+        return Noise(uniform, added)
 
     @torch.no_grad()
     def members_rollout(self, z0: Tensor, actions: Tensor) -> Tensor:

@@ -19,6 +19,11 @@ from phaseb.dynamics.gru_ensemble.layers import MemberBlock, MemberLinear
 from phaseb.dynamics.structure import LatentStructure, empty_structure
 from phaseb.nn.precision import product
 
+MODE_FLOOR = 0.1
+"""Alternatives less likely than this are never drawn."""
+SIGHTED_FLOOR = 0.35
+"""The floor where actions are read ahead: they tell what happened, and doubts are mostly mistakes."""
+
 
 @dataclass(frozen=True)
 class Unrolled:
@@ -66,7 +71,7 @@ class LatentDynamics(nn.Module):
         self.num_modes, self.input_sizes = config.num_modes, [3 * h, u]
         self.residual, self.clamped = config.residual, config.clamp_quantile > 0
         self.bounded = config.bound_latents
-        self.mode_floor, self.mode_floor_with_lookahead = config.mode_floor, config.mode_floor_with_lookahead
+        self.mode_floor, self.mode_floor_with_lookahead = MODE_FLOOR, SIGHTED_FLOOR
         self.num_events, self.num_levels = len(structure.event_dims), structure.levels.shape[1]
         self.extra_sizes = [
             latent_size if config.noise == "heteroscedastic" else 0, self.num_modes * self.num_events * self.num_levels,

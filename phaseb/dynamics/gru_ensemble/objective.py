@@ -14,6 +14,15 @@ from phaseb.config.dynamics import GRUConfig, VarianceConfig
 from phaseb.config.section import Section
 from phaseb.dynamics.gru_ensemble.network import LatentDynamics, Unrolled
 
+MODE_TEMPERATURE = 0.02
+"""Difference of errors at which alternatives are told apart."""
+EVENT_WEIGHT = 0.15
+"""Of the cross-entropy of what jumps, beside the error of the other dimensions."""
+SMOOTH_L1_BETA = 0.1
+"""Error in σ below which smooth-L1 is quadratic."""
+GROWTH_LIMIT = 1.5
+"""Growth beyond which the hinge bites."""
+
 LAGS = (1, 2, 5, 10)
 
 
@@ -59,15 +68,15 @@ def latent_error(
     if config.loss == "mse":
         error = off.square()
     else:
-        error = smooth_l1_loss(off, torch.zeros_like(off), beta=config.smooth_l1_beta, reduction="none")
+        error = smooth_l1_loss(off, torch.zeros_like(off), beta=SMOOTH_L1_BETA, reduction="none")
     dims = model.continuous
     each = (error * dims).sum(-1) / dims.sum().clamp(min=1)
     if model.num_events:
-        each = each + config.event_weight * level_error(model, run.extras, target)
+        each = each + EVENT_WEIGHT * level_error(model, run.extras, target)
     if model.num_modes == 1:
         return masked_mean(each.squeeze(-1), mask)
-    scaled = model.mode_logits(run.extras) - each / config.mode_temperature
-    return masked_mean(-config.mode_temperature * scaled.logsumexp(-1), mask)
+    scaled = model.mode_logits(run.extras) - each / MODE_TEMPERATURE
+    return masked_mean(-MODE_TEMPERATURE * scaled.logsumexp(-1), mask)
 
 
 def level_error(model: LatentDynamics, extras: Tensor, target: Tensor) -> Tensor:
@@ -107,7 +116,7 @@ def variance_error(z_real: Tensor, z_syn: Tensor, config: VarianceConfig) -> Ten
     if config.form == "growth":
         edge = max(1, min(10, z_syn.shape[2] // 2))
         first, last = (z_syn[:, :, part].var(dim=(1, 2)) for part in (slice(None, edge), slice(-edge, None)))
-        return torch.relu((last + 1e-6) / (first + 1e-6) - config.growth_limit).mean()
+        return torch.relu((last + 1e-6) / (first + 1e-6) - GROWTH_LIMIT).mean()
     terms = []
     for lag in LAGS:
         if lag < z_syn.shape[2]:

@@ -10,6 +10,13 @@ from torch import Tensor, nn
 from phaseb.config.dynamics import GRUConfig
 from phaseb.nn.data_parallel import LearnerContext
 
+FINAL_RATE_SHARE = 0.02
+"""Share of the learning rate that is left at the end of training."""
+WEIGHT_DECAY = 1e-4
+"""Weight decay of AdamW."""
+MAX_GRAD_NORM = 1.0
+"""Largest gradient norm of a member."""
+
 WARM_UP = 0.02  # share of training with a rising learning rate
 
 
@@ -20,7 +27,7 @@ class MemberOptimizer:
         self.config, self.context = config, context
         self.parameters = dict(model.named_parameters())
         self.adam = torch.optim.AdamW(
-            list(self.parameters.values()), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+            list(self.parameters.values()), lr=config.learning_rate, weight_decay=WEIGHT_DECAY, fused=True
         )
         self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
 
@@ -38,7 +45,7 @@ class MemberOptimizer:
         """Descend by the gradients there; returns the gradient norm of each member before clipping, (K,)."""
         parameters = list(self.parameters.values())
         self.context.average_gradients(parameters)
-        norms = clip_members(parameters, self.config.max_grad_norm)
+        norms = clip_members(parameters, MAX_GRAD_NORM)
         for group in self.adam.param_groups:
             group["lr"] = learning_rate(self.config, progress)
         self.adam.step()
@@ -78,4 +85,4 @@ def learning_rate(config: GRUConfig, progress: float) -> float:
     if progress < WARM_UP:
         return config.learning_rate * max(progress / WARM_UP, 0.01)
     cosine = 0.5 * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP)))
-    return config.learning_rate * (config.final_learning_rate + (1 - config.final_learning_rate) * cosine)
+    return config.learning_rate * (FINAL_RATE_SHARE + (1 - FINAL_RATE_SHARE) * cosine)

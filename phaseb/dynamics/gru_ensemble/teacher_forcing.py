@@ -4,6 +4,9 @@ import math
 
 from phaseb.config.dynamics import HorizonConfig, TeacherForcingConfig
 
+STEEPNESS = 10.0
+"""Of the exponential and inverse-sigmoid schedules: how fast the probability falls."""
+
 
 def forcing_probability(config: TeacherForcingConfig, progress: float) -> float:
     """Probability that a step of the training rollout starts from the real latent (Bengio et al. 2015).
@@ -15,19 +18,19 @@ def forcing_probability(config: TeacherForcingConfig, progress: float) -> float:
     share = min(max(progress / config.until, 0.0), 1.0)
     if config.schedule == "constant":
         return config.start
-    return config.end + (config.start - config.end) * _falling(config.schedule, share, config.steepness)
+    return config.end + (config.start - config.end) * _falling(config.schedule, share)
 
 
-def _falling(schedule: str, share: float, steepness: float) -> float:
+def _falling(schedule: str, share: float) -> float:
     """A curve from 1 at share 0 to 0 at share 1."""
     if schedule == "linear":
         return 1.0 - share
     if schedule == "exponential":
-        low = math.exp(-steepness)
-        return (math.exp(-steepness * share) - low) / (1.0 - low)
+        low = math.exp(-STEEPNESS)
+        return (math.exp(-STEEPNESS * share) - low) / (1.0 - low)
 
     def sigmoid(x: float) -> float:
-        return 1.0 / (1.0 + math.exp(steepness * (x - 0.5)))
+        return 1.0 / (1.0 + math.exp(STEEPNESS * (x - 0.5)))
 
     return (sigmoid(share) - sigmoid(1.0)) / (sigmoid(0.0) - sigmoid(1.0))
 

@@ -17,6 +17,9 @@ from phaseb.episodes.trajectories import Floats, Trajectories
 from phaseb.nn.data_parallel import LearnerContext
 from phaseb.runtime.seeding import numpy_generator
 
+BLIND_SHARE = 0.25
+"""Share of training windows in which none is read ahead."""
+
 
 @dataclass(frozen=True)
 class Windows:
@@ -64,7 +67,7 @@ class WindowSampler:
         rows = self.context.share(np.arange(batch_size))
         episodes, starts = self._locate(uniform[rows], width)
         found = self._gather(episodes.T, starts.T, width)
-        blind = torch.as_tensor(self.config.lookahead_dropout > sighted[rows].T, device=found.actions.device)
+        blind = torch.as_tensor(BLIND_SHARE > sighted[rows].T, device=found.actions.device)
         found.actions[..., self.num_actions :].masked_fill_(blind[:, :, None, None], 0.0)
         return found
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseb.config.episodes import EpisodesConfig
+from phaseb.config.data import EpisodesConfig
 from phaseb.episodes.formats.episode_builder import Layout
 from phaseb.episodes.formats.hdf5_file import GroupColumns
 from phaseb.episodes.inventory import Inventory, LeftOut

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseb.config.episodes import EpisodesConfig
+from phaseb.config.data import EpisodesConfig
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.formats.economics import attempt_economics
 from phaseb.episodes.formats.images import check_frames, decode_images, resize
@@ -116,14 +116,14 @@ def _observed(
 
 
 def _actions(columns: Columns, names: tuple[str, ...]) -> NDArray[np.float32]:
-    for name in names:
-        array = _column(columns, name)
+    arrays = [_numbers(columns, name) for name in names]
+    for name, array in zip(names, arrays, strict=True):
         if array.dtype.kind in "iub":
             raise DataError(f"actions {name!r} are of type {array.dtype}, so they are discrete, which is not supported:"
                             " use continuous ones; whole numbers that are continuous, save as float32")  # fmt: skip
         if array.ndim > 2:
             raise DataError(f"actions {name!r} have shape {array.shape[1:]} a row, wanted one vector: save them flat")
-    return _side_by_side(names, [_floats(columns, name) for name in names])
+    return _side_by_side(names, [_as_floats(array) for array in arrays])
 
 
 def _rewards(columns: Columns, name: str) -> NDArray[np.float32]:
@@ -182,7 +182,10 @@ def _numbers(columns: Columns, name: str) -> NDArray[Any]:
 
 
 def _floats(columns: Columns, name: str) -> NDArray[np.float32]:
-    array = _numbers(columns, name)
+    return _as_floats(_numbers(columns, name))
+
+
+def _as_floats(array: NDArray[Any]) -> NDArray[np.float32]:
     if array.dtype == np.float32:
         return np.ascontiguousarray(array)
     with np.errstate(over="ignore"):
@@ -193,7 +196,7 @@ def _side_by_side(names: tuple[str, ...], parts: list[NDArray[np.float32]]) -> N
     if len({len(part) for part in parts}) > 1:
         lengths = ", ".join(f"{name} {len(part)}" for name, part in zip(names, parts, strict=True))
         raise DataError(f"columns differ in length: {lengths}; choose columns of one length in episodes.columns")
-    flat = [part.reshape(len(part), -1) for part in parts]
+    flat = [part.reshape(len(part), math.prod(part.shape[1:])) for part in parts]
     return flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1)
 
 

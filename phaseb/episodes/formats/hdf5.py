@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import h5py
 
-from phaseb.config.episodes import EpisodesConfig
+from phaseb.config.data import EpisodesConfig
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.formats.d4rl import cut_flat, flat_layout
 from phaseb.episodes.formats.episode_builder import Layout, make_episode
@@ -88,7 +88,9 @@ class Source:
                 continue
             demo = self._demo(name)
             action = (self._config.columns.action or ("actions",))[0]
-            if demo.rows(action) == 1 and not self._has_successor(demo, _demo_layout(demo)):
+            if action in demo and demo.rows(action) == 0:
+                self._short.append(LeftOut(f"{name}, of no rows", 1))
+            elif demo.rows(action) == 1 and not self._has_successor(demo, _demo_layout(demo)):
                 reward = self._config.columns.reward or "rewards"
                 lost = float(demo[reward].sum()) if reward in demo else 0.0
                 self._short.append(LeftOut(f"{name}, of one row that no observation follows", 1, 1, lost))

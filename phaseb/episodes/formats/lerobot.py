@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from phaseb.config.episodes import EpisodesConfig
+from phaseb.config.data import EpisodesConfig
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.formats.episode_builder import Layout, make_episode
 from phaseb.episodes.formats.lerobot_rows import EpisodeRows, entry_names, picture_size
@@ -56,9 +56,9 @@ class Source:
         self._episodes, self._short = self._list(), list[dict[str, Any]]()
         with naming(self._store, "meta/info.json"):
             self._layout = self._choose_layout()
-        if not self._layout.follows(config):
-            self._short = [row for row in self._episodes if int(row["length"]) == 1]
-            self._episodes = [row for row in self._episodes if int(row["length"]) > 1]
+        least = 1 if self._layout.follows(config) else 2
+        self._short = [row for row in self._episodes if int(row["length"]) < least]
+        self._episodes = [row for row in self._episodes if int(row["length"]) >= least]
         if not self._episodes:
             raise DataError(f"{config.path} holds no episodes of two rows or more; record some, or set another "
                             "episodes.path")  # fmt: skip
@@ -79,6 +79,9 @@ class Source:
         """What the data set holds by its own count, and what of it is left out."""
         wanted, layout, left, notes = self._config.columns, self._layout, list[LeftOut](), list[str]()
         for row in self._short:
+            if not int(row["length"]):
+                left.append(LeftOut(f"{_name_of(row)}, of no rows", 1))
+                continue
             with naming(self._store, f"episode {row['episode_index']}"):
                 rewards = EpisodeRows(self, row, self._table(row), self._fps)[wanted.reward or layout.reward]
             left.append(LeftOut(f"{_name_of(row)}, of one row that no observation follows", 1, 1, float(rewards.sum())))
@@ -122,11 +125,12 @@ class Source:
         else:
             with naming(self._store, "meta/episodes.jsonl"):
                 text = self._store.read_text("meta", "episodes.jsonl")
-                rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+                rows = [json.loads(line) for line in text.split("\n") if line.strip()]
         with naming(self._store, "meta/episodes"):
             rows.sort(key=lambda row: int(row["episode_index"]))
-            if not rows or any(int(row["length"]) < 1 for row in rows):
-                raise DataError("lists no episodes, or some of no length; record some, or write the data set again")
+            if not rows or any(int(row["length"]) < 0 for row in rows):
+                raise DataError("lists no episodes, or some of negative length; record some, or write the data set "
+                                "again")  # fmt: skip
             for row, following in itertools.pairwise(rows):
                 if int(row["episode_index"]) == int(following["episode_index"]):
                     raise DataError(f"lists episode {row['episode_index']} twice; write the data set again")

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseb.config.episodes import ColumnsConfig, EpisodesConfig
+from phaseb.config.data import ColumnsConfig, EpisodesConfig
 from phaseb.episodes.episode import METRICS, Episode
 from phaseb.episodes.formats.economics import attempt_economics
 from phaseb.episodes.formats.images import check_frames, resize
@@ -113,7 +113,7 @@ def _read(path: str, max_bytes: int, columns: ColumnsConfig) -> tuple[list[Episo
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(f"{path} is damaged or no NPZ file ({reason}): copy or write it again") from error
     rows = sum(map(len, episodes)) + sum(part.rows for part in left)
-    return episodes, Inventory(len(episodes), rows, left, unread)
+    return episodes, Inventory(len(episodes) + sum(part.episodes for part in left), rows, left, unread)
 
 
 def _rename(
@@ -172,9 +172,12 @@ def _episodes(
             frames=frames(i), tags={"file": file, **tag},
             metrics=earned(i) | {name: float(values[i]) for name, values in metrics.items()},
         )
-        for i in range(num)
+        for i in np.flatnonzero(lengths).tolist()
     ]  # fmt: skip
-    return episodes, _beyond(floats, lengths)
+    empty = num - len(episodes)
+    if not episodes:
+        raise DataError("holds no episodes: all 'lengths' are 0; save some")
+    return episodes, ((LeftOut("episodes of no rows", empty),) if empty else ()) + _beyond(floats, lengths)
 
 
 def _beyond(floats: Mapping[str, NDArray[np.float32]], lengths: NDArray[np.int64]) -> tuple[LeftOut, ...]:
@@ -236,8 +239,8 @@ def _lengths(arrays: dict[str, NDArray[Any]], num: int, steps: int) -> tuple[NDA
     given = arrays.get("lengths", first)
     with np.errstate(invalid="ignore"):
         lengths = given.astype(np.int64)
-    if (lengths != given).any() or lengths.min() < 1 or lengths.max() > steps:
-        raise DataError(f"array 'lengths' must hold whole numbers from 1 to {steps}")
+    if (lengths != given).any() or lengths.min() < 0 or lengths.max() > steps:
+        raise DataError(f"array 'lengths' must hold whole numbers from 0 to {steps}")
     if ended.ndim == 1:
         return lengths, ended.astype(bool)
     inside = ended.astype(bool) & (np.arange(steps)[None] < lengths[:, None])

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from phaseb.config.episodes import EpisodesConfig
+from phaseb.config.data import EpisodesConfig
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.inventory import Inventory
 from phaseb.episodes.parquet_file import naming, read_table

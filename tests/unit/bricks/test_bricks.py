@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from phaseb.bricks.economics import economic_table
 from phaseb.bricks.features import episode_features
 from phaseb.bricks.manifest import fit_bricks
-from phaseb.config.bricks import BricksConfig
-from phaseb.config.valuation import ValuationConfig
+from phaseb.config.data import ValuationConfig
+from phaseb.config.encoder import BricksConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
 
-CONFIG, VALUATION = BricksConfig(num_bootstrap=200, features=("mean", "std", "step")), ValuationConfig()
+CONFIG, VALUATION = BricksConfig(features=("mean", "std", "step")), ValuationConfig()
 
 
 def trajectories(kinds, seed=0, steps=30, dims=4, splits=None):

@@ -3,10 +3,8 @@
 import numpy as np
 
 from phaseb.bricks.manifest import fit_bricks
-from phaseb.config.bricks import BricksConfig
-from phaseb.config.environment import EnvironmentConfig
-from phaseb.config.latents import LatentsConfig
-from phaseb.config.valuation import ValuationConfig
+from phaseb.config.data import EnvironmentConfig, ValuationConfig
+from phaseb.config.encoder import BricksConfig, LatentsConfig
 from phaseb.latents.fit import fit_bundle
 from phaseb.latents.learner import make_learner
 from phaseb.latents.padding import episode_arrays

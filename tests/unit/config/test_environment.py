@@ -3,8 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from phaseb.config.environment import EnvironmentConfig, WorkcellConfig
-from phaseb.config.valuation import ValuationConfig
+from phaseb.config.data import EnvironmentConfig, ValuationConfig, WorkcellConfig
 
 
 def test_defaults():

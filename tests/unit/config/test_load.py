@@ -86,7 +86,7 @@ def test_merging_keeps_what_is_not_changed(base, change):
         ("seed=3", "run.seed"),
         ("gru_pars=3", "judge.gru_pairs"),
         ("world_model.num_steps=3", "dynamics.gru.num_steps"),  # settings that were renamed
-        ("dynamics.gru.clip_norm=3", "dynamics.gru.max_grad_norm"),
+        ("dynamics.gru.look_ahead=3", "dynamics.gru.action_lookahead"),
         ("policy.transitions.steps=3", "dynamics.gp.steps"),
     ],
 )

@@ -59,7 +59,11 @@ def test_storage_is_tried_out_where_runs_will_be(s3, tmp_path):
         [found] = [f for f in checks.storage(where) if f.name == "storage"]
         assert found.state == "ok", found
         assert "read back" in found.seen
-    assert Store.at(s3.uri("a", "folder")).folders() == []  # nothing stays behind
+    assert not Store.at(s3.uri("a")).exists()  # nothing stays behind, of the folders above it neither
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "mine").mkdir()
+    checks.storage(str(tmp_path / "mine"))
+    assert (tmp_path / "mine").is_dir()  # what was there stays
 
 
 def test_storage_that_cannot_be_written_is_bad_and_says_what_to_look_at(s3, tmp_path, monkeypatch):

@@ -98,7 +98,7 @@ def test_a_step_that_is_wrong_is_named(world, name, message):
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("nowhere:Model", "cannot import nowhere:Model"), ("math:sqrt", "math:sqrt is no class with fit, step"),
+    [("nowhere:Model", "there is no module nowhere"), ("math:sqrt", "math:sqrt is no class with fit, step"),
      ("pathlib:Path", "Path is no class with fit")],
 )  # fmt: skip
 def test_what_is_no_world_model_is_refused(world, name, message):

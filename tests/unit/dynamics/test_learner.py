@@ -77,9 +77,10 @@ def test_resuming_gives_the_same_bits(world, config, context):
         assert torch.equal(tensor.nan_to_num(), same.nan_to_num()), name
 
 
-def test_a_member_alone_trains_as_it_does_among_others(world, config, context):
+def test_a_member_alone_trains_as_it_does_among_others(world, config, context, monkeypatch):
     """Batches are drawn for all members at once, so only what a member computes is compared: one step, same rows."""
-    config = fewer(config, num_steps=1, max_grad_norm=1e-3, explosion=1e30)
+    monkeypatch.setattr("phaseb.dynamics.gru_ensemble.optimizer.MAX_GRAD_NORM", 1e-3)
+    config = fewer(config, num_steps=1, explosion=1e30)
     learner = make_learner(config, world, context)
     before = {n: p.detach().clone() for n, p in learner.model.named_parameters()}
     learner.step(0)
@@ -116,12 +117,13 @@ def test_windows_are_pieces_of_episodes_and_masks_cover_their_steps(config, cont
 
 
 @pytest.mark.parametrize("ahead", [0, 3, 30])
-def test_windows_know_what_the_whole_episodes_would_tell(config, context, ahead):
+def test_windows_know_what_the_whole_episodes_would_tell(config, context, ahead, monkeypatch):
     data = make_world(4, lengths=[20, 9, 14, 20])
     data = replace(data, z=data.z * 3 + 1)
     rng = np.random.default_rng(0)
     mean, whiten = data.z.mean((0, 1)), rng.normal(size=(data.z.shape[-1],) * 2).astype(np.float32)
-    settings = fewer(config, action_lookahead=ahead, lookahead_dropout=0.0)
+    monkeypatch.setattr("phaseb.dynamics.gru_ensemble.windows.BLIND_SHARE", 0.0)
+    settings = fewer(config, action_lookahead=ahead)
     sampler = WindowSampler(data, settings, context, mean, whiten)
     drawn = sampler.draw("one_step", 3, 16, 6)
     inner = (data.z - mean) @ whiten

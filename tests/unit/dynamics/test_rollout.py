@@ -102,10 +102,10 @@ def test_altered_actions_are_not_read_ahead(config, world):
 
 
 def test_a_share_of_training_reads_nothing_ahead(config, world):
-    learner = make_learner(config.model_copy(update={"lookahead_dropout": 0.3}), world, LearnerContext(seed=1))
+    learner = make_learner(config, world, LearnerContext(seed=1))
     ahead = learner.sampler.draw("one_step", 0, 500, 6).actions[..., 2:]
     blind = (ahead == 0).all(dim=-1).all(dim=-1).float().mean()
-    assert 0.25 < blind < 0.35
+    assert 0.2 < blind < 0.3
 
 
 def test_uncertainty_is_the_spread_of_the_members(config, world):

@@ -40,8 +40,8 @@ def test_padding_beyond_the_end_is_not_looked_at(world):
 
 def test_clamp_is_a_quantile_of_real_steps():
     steps = np.linspace(-1, 1, 2001)[:, None].astype(np.float32) * np.array([1, 10], dtype=np.float32)
-    bound = step_bound(steps, GRUConfig(clamp_quantile=0.9, clamp_margin=2.0))
-    assert bound == pytest.approx([1.8, 18.0], rel=1e-3)
+    bound = step_bound(steps, GRUConfig(clamp_quantile=0.9))
+    assert bound == pytest.approx([0.9, 9.0], rel=1e-3)
     assert np.isinf(step_bound(steps, GRUConfig(clamp_quantile=0))).all()
 
 

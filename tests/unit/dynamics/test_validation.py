@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from phaseb.config.policy import AugmentationConfig
-from phaseb.dynamics.validation import ForecastSkill, trusted_horizon
+from phaseb.dynamics.validation import SKILL_TOLERANCE, ForecastSkill, trusted_horizon
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.policy.augmentation import accepted_steps
 from phaseb.runtime.seeding import numpy_generator
@@ -51,7 +51,7 @@ def model(turn=TURN, sign=1.0, scale=1.0, frozen=None, bias=0.0):
 
 
 def steps(imagine, recorded):
-    return trusted_horizon(CONFIG, ForecastSkill(imagine, recorded, CONFIG.horizon, 0).skills(CONFIG.skill_tolerance))
+    return trusted_horizon(CONFIG, ForecastSkill(imagine, recorded, CONFIG.horizon, 0).skills(SKILL_TOLERANCE))
 
 
 def test_a_true_model_is_followed_all_the_way(recorded):
@@ -150,7 +150,7 @@ def test_a_model_that_tells_the_first_reward_badly_is_not_followed_at_all():
         return {"mean": np.full(4, 0.9), "worst": np.full(4, 0.5), "reward": np.array([0.4, 0.2, 0.15, 0.05]),
                 "reward_surely": np.array([first, 0.1, 0.1, 0.0])}  # fmt: skip
 
-    config = CONFIG.model_copy(update={"min_reward_skill": 0.1, "first_reward_factor": 3.0})
+    config = CONFIG.model_copy(update={"min_reward_skill": 0.1})
     assert trusted_horizon(config, told(0.25)) == 0
     assert trusted_horizon(config, told(float("nan"))) == 0
     assert trusted_horizon(config, told(0.35)) == 3

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from phaseb.config.episodes import EpisodesConfig
+from phaseb.config.data import EpisodesConfig
 
 
 def test_the_defaults_collect_in_the_built_in_cell() -> None:

@@ -78,3 +78,12 @@ def test_what_fits_passes():
 def test_what_does_not_fit_is_named(columns, message):
     with pytest.raises(DataError, match=message):
         check_fit(Countdown(), episode(**columns))
+
+
+def test_named_parts_in_another_order_are_refused():
+    environment = Countdown()
+    environment.state_names = (("x", 1), ("v", 1))
+    columns = {"state": np.zeros((3, 2), dtype=np.float32), "actions": np.zeros((2, 1), dtype=np.float32)}
+    check_fit(environment, episode(**columns, tags={"state_columns": '[["x", 1], ["v", 1]]'}))
+    with pytest.raises(DataError, match=r"that of environment countdown is x \(1\), v \(1\): 'v' lies elsewhere"):
+        check_fit(environment, episode(**columns, tags={"state_columns": '[["v", 1], ["x", 1]]'}))

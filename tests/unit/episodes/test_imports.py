@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from episode_strategies import make_episode
 
-from phaseb.config.episodes import EpisodesConfig
+from phaseb.config.data import EpisodesConfig
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.formats.npz import write_npz
 from phaseb.episodes.importer import import_episodes

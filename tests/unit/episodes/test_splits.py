@@ -6,9 +6,9 @@ from episode_strategies import make_episode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phaseb.config.episodes import EpisodesConfig
+from phaseb.config.data import EpisodesConfig
 from phaseb.episodes.episode import Episode
-from phaseb.episodes.splits import choose_splits, require_steps
+from phaseb.episodes.splits import choose_splits
 from phaseb.errors import DataError
 
 
@@ -75,10 +75,3 @@ def test_too_few_episodes_are_said(number: int) -> None:
 def test_repeated_ids_are_refused() -> None:
     with pytest.raises(DataError, match="'e1' repeats"):
         assign_splits([*some(3), make_episode("e1", 5)], imported(), 0)
-
-
-def test_episodes_shorter_than_the_horizon_are_said() -> None:
-    lengths = [5, 9]
-    with pytest.raises(DataError, match="1 of 2 training episodes have 6 steps, the longest has 9"):
-        require_steps(lengths, 6)
-    require_steps(lengths, 5)

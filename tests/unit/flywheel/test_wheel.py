@@ -2,7 +2,7 @@
 
 import pytest
 
-from phaseb.config.environment import EnvironmentConfig
+from phaseb.config.data import EnvironmentConfig
 from phaseb.config.load import load_config
 from phaseb.episodes.shards import read_episodes, write_episodes
 from phaseb.errors import ConfigError, DataError

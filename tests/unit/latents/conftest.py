@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from phaseb.config.latents import LatentActionsConfig, LatentsConfig
+from phaseb.config.encoder import LatentActionsConfig, LatentsConfig
 from phaseb.episodes.episode import Episode
 
 STEPS, SIDE, DT = 40, 32, 0.25
@@ -77,7 +77,6 @@ def episodes(simulated: list[tuple[Episode, dict[str, np.ndarray]]]) -> list[Epi
 def small_config() -> LatentsConfig:
     """A few steps of a small encoder: for tests of plumbing, not of quality."""
     return LatentsConfig(
-        num_dims=6, hidden=16, frame_channels=8, frame_features=8, num_steps=4, num_groups=2, num_segments=3,
-        segment_steps=8, horizons=(1, 4), decoder_hidden=16, decoder_steps=5, log_every=1,
-        latent_actions=LatentActionsConfig(hidden=16, num_steps=10),
+        num_dims=6, hidden=16, num_steps=4, num_groups=2, num_segments=3, segment_steps=10, decoder_steps=5,
+        latent_actions=LatentActionsConfig(num_steps=10),
     )  # fmt: skip

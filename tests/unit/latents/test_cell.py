@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from phaseb.config.environment import EnvironmentConfig
-from phaseb.config.latents import LatentsConfig
+from phaseb.config.data import EnvironmentConfig
+from phaseb.config.encoder import LatentsConfig
 from phaseb.latents.fit import fit_bundle
 from phaseb.latents.learner import make_learner
 from phaseb.latents.padding import episode_arrays

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from phaseb.config.latents import LatentActionsConfig
+from phaseb.config.encoder import LatentActionsConfig
 from phaseb.latents import latent_action_bank, latent_actions
 from phaseb.latents.latent_action_bank import CodeBank, Following
 from phaseb.latents.latent_actions import fit_latent_actions, unexplained_dims
@@ -93,7 +93,7 @@ def test_new_episodes_of_a_switching_plan_are_alike_and_no_copies():
             push = torch.stack([moves[t], -moves[t], moves[t]]) + 0.1 * torch.randn(3, generator=g)
             walk[t + 1] = 0.5 * walk[t] + push
         z.append(walk)
-    config = LatentActionsConfig(num_dims=2, hidden=32, num_steps=600)
+    config = LatentActionsConfig(num_dims=2, num_steps=600)
     model = fit_latent_actions(config, z, [None] * 40, seed=0)
 
     def runs(act):

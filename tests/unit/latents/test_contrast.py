@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from phaseb.latents.info_nce import Predictor, Segments, contrast, spread, weigh
+from phaseb.latents.info_nce import Predictor, Segments, contrast, spread
 
 
 class Still(torch.nn.Module):
@@ -93,12 +93,6 @@ def test_spread_is_the_mean_squared_correlation():
     expected = np.mean([np.square(np.corrcoef(x.T)[~np.eye(3, dtype=bool)]).mean() for x in z])
     got = spread(torch.from_numpy(z).float(), torch.ones(2, 200).bool())
     assert float(got) == pytest.approx(expected, rel=1e-4)
-
-
-def test_loss_names_are_the_weights_names():
-    with pytest.raises(AssertionError, match="do not match"):
-        weigh({"a": torch.ones(())}, {"b": 1.0})
-    assert float(weigh({"a": torch.ones(()), "b": 2 * torch.ones(())}, {"a": 3.0, "b": 0.5})) == 4.0
 
 
 def test_predictor_has_a_map_and_a_precision_for_every_horizon():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from phaseb.config.latents import LatentActionsConfig
+from phaseb.config.encoder import LatentActionsConfig
 from phaseb.latents.latent_actions import fit_latent_actions
 from phaseb.runtime.seeding import torch_generator
 
@@ -30,7 +30,7 @@ def data():
     return [z for z, _ in pairs], [a for _, a in pairs]
 
 
-CONFIG = LatentActionsConfig(num_dims=2, hidden=32, num_steps=600)
+CONFIG = LatentActionsConfig(num_dims=2, num_steps=600)
 
 
 @pytest.fixture(scope="module")
@@ -62,11 +62,12 @@ def test_without_the_code_the_step_is_not_explained(data, codes_only):
     assert r_squared(after - now, codes_only.predict(now, shuffled) - now) < 0.7
 
 
-def test_a_tighter_bottleneck_lets_less_through(data):
+def test_a_tighter_bottleneck_lets_less_through(data, monkeypatch):
     now, after, _ = held_out(data)
     leaks = []
     for weight in (0.001, 5.0):
-        config = CONFIG.model_copy(update={"free_bottleneck": weight, "num_steps": 300})
+        monkeypatch.setattr("phaseb.latents.latent_actions.FREE_BOTTLENECK", weight)
+        config = CONFIG.model_copy(update={"num_steps": 300})
         model = fit_latent_actions(config, data[0][:18], [None] * 18, seed=0)
         code = torch.tanh(model.infer(now, after)[0])
         leaks.append(r_squared(after - now, model.predict(now, code) - now))

@@ -33,7 +33,8 @@ def test_same_seed_same_weights_other_seed_others(small_config, episodes, observ
     assert not torch.allclose(a, c)
 
 
-def test_training_lowers_the_loss(small_config, episodes):
+def test_training_lowers_the_loss(small_config, episodes, monkeypatch):
+    monkeypatch.setattr("phaseb.latents.learner.HORIZONS", (1, 4))
     config = small_config.model_copy(update={"num_steps": 150, "hidden": 32})
     learner = make_learner(config, episode_arrays(episodes[:20], None, "state"), LearnerContext(0))
     rows = [learner.step(step) for step in range(150)]

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from phaseb.config.policy import AugmentationConfig
-from phaseb.config.replay import ReplayConfig
+from phaseb.config.policy import AugmentationConfig, ReplayConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.policy.actor import Actor
 from phaseb.policy.async_augmentation import RolloutsBeside
@@ -174,13 +173,6 @@ def test_a_resumed_learner_finds_its_rollouts_again(tmp_path):
     hook.generate(20, actors())
     again.generate(20, actors())
     np.testing.assert_array_equal(sink.held[1][-1].z, fresh.held[1][-1].z)
-
-
-def test_mean_actions_where_asked():
-    sink = Sink()
-    branched(sink, config=CONFIG.model_copy(update={"deterministic_share": 1.0})).generate(0, actors())
-    rollouts = sink.held[2][0]
-    np.testing.assert_allclose(actors()[2].act(rollouts.z[:, 0]), rollouts.actions[:, 0], rtol=1e-5, atol=1e-6)
 
 
 def test_a_model_without_skill_makes_no_rollouts():

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from phaseb.config.policy import PolicyConfig
-from phaseb.config.replay import ReplayConfig
+from phaseb.config.policy import PolicyConfig, ReplayConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.nn.data_parallel import LearnerContext
 from phaseb.policy.async_augmentation import RolloutsBeside

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from phaseb.config.valuation import ValuationConfig
+from phaseb.config.data import ValuationConfig
 from phaseb.episodes.environment import VectorEnvironment
 from phaseb.errors import ConfigError, DataError
 from phaseb.policy.checked_environment import check_spaces

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from phaseb.config.environment import EnvironmentConfig
+from phaseb.config.data import EnvironmentConfig
 from phaseb.episodes.environment import VectorEnvironment
 from phaseb.errors import ConfigError, DataError
 from phaseb.policy.gym_environment import GymVector, make

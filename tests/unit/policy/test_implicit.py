@@ -16,7 +16,7 @@ SPECS = [
     RunSpec("b", 5, {"iql_expectile": 0.9, "iql_temperature": 1.5, "iql_synthetic_weight": 0.5}),
 ]
 CONFIG = PolicyConfig(
-    width=16, num_critics=3, batch_size=32, num_steps=10, actor_every=1,
+    width=16, num_critics=3, batch_size=32, num_steps=10,
     offline=OfflineConfig(algorithm="iql", clone_share=0, value_share=0, cut_spread_weight=0.7),
 )  # fmt: skip
 
@@ -28,7 +28,7 @@ def step(random_source, synthetic_share=0.4):
             parameter.mul_(3)
     before = copy.deepcopy(learner)
     source = random_source([3, 5], synthetic_share=synthetic_share, weight=0.3)
-    batch = to_batches(source.sample(0, 1), CONTEXT, True)[0]
+    batch = to_batches(source.sample(0, 1), CONTEXT)[0]
     metrics = learner.update(batch, NoiseStream([3, 5], 32, 2, 3, 0).at(0, CONTEXT), 0)
     return before, learner, batch, metrics
 
@@ -64,7 +64,7 @@ def test_no_action_of_a_rollout_is_cloned_where_it_has_no_weight(random_source):
         learner = ImplicitQ(CONFIG, SPECS, 5, 2, CONTEXT)
         arrays = random_source([3, 5], synthetic_share=0.5).sample(0, 1)
         arrays["action"] = np.where(arrays["is_synthetic"][..., None], flip * arrays["action"], arrays["action"])
-        batch = to_batches(arrays, CONTEXT, True)[0]
+        batch = to_batches(arrays, CONTEXT)[0]
         learner.update(batch, NoiseStream([3, 5], 32, 2, 3, 0).at(0, CONTEXT), 0)
         learners.append(learner)
     pairs = list(zip(learners[0].actor.parameters(), learners[1].actor.parameters(), strict=True))

@@ -20,7 +20,7 @@ SPECS = [RunSpec("real_only", 3), RunSpec("trust_weighted", 3), RunSpec("real_on
 def config(**kwargs):
     small = PolicyConfig(
         offline=OfflineConfig(algorithm="sac", clone_share=0.2, value_share=0),
-        width=16, num_critics=3, batch_size=32, num_steps=12, prefetch=5, runs_together=2, log_every=4
+        width=16, num_critics=3, batch_size=32, num_steps=12, prefetch=5, runs_together=2
     )
     return small.model_copy(update=kwargs)
 
@@ -178,7 +178,8 @@ def test_runs_that_follow_rollouts_learn_in_their_own_way_beside_the_others_and_
         assert all(torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
-def test_metrics_name_the_run_and_come_at_their_steps(random_source):
+def test_metrics_name_the_run_and_come_at_their_steps(random_source, monkeypatch):
+    monkeypatch.setattr("phaseb.policy.learner.LOG_EVERY", 4)
     one = learner(random_source)
     rows = [one.step(step) for step in range(6)]
     assert [bool(r) for r in rows] == [True, False, False, False, True, False]
@@ -186,7 +187,8 @@ def test_metrics_name_the_run_and_come_at_their_steps(random_source):
     assert "policy/behaviour/real_only/5" in rows[0], "the first steps clone"
 
 
-def test_divergence_is_named(random_source):
+def test_divergence_is_named(random_source, monkeypatch):
+    monkeypatch.setattr("phaseb.policy.learner.LOG_EVERY", 4)
     source = random_source([s.seed for s in SPECS])
     sound = source._rows
 
@@ -218,8 +220,8 @@ def test_two_workers_make_the_update_of_one(random_source, monkeypatch):
 
     monkeypatch.setattr(LearnerContext, "average_gradients", gather)
     monkeypatch.setattr(LearnerContext, "average", lambda self, value: torch.full_like(value, 0.6))
-    offline = OfflineConfig(algorithm="sac", normalise_value=False, clone_share=0, value_share=0)
-    settings = config(runs_together=3, actor_every=2, offline=offline)
+    offline = OfflineConfig(algorithm="sac", normalise_value=False, clone_share=0, value_share=0.5)
+    settings = config(runs_together=3, offline=offline)
     for rank, size in ((0, 1), (0, 2), (1, 2)):
         part = slice(rank * 32 // size, (rank + 1) * 32 // size)
         context = LearnerContext(0, rank, size)
@@ -233,8 +235,8 @@ def test_two_workers_make_the_update_of_one(random_source, monkeypatch):
 def test_it_finds_the_best_policy_of_a_linear_quadratic_task(linear_quadratic):
     task = linear_quadratic(2)
     settings = PolicyConfig(
-        num_steps=1500, width=48, num_critics=2, batch_size=128, discount=0.95, actor_every=1, critic_lr=1e-3,
-        actor_lr=1e-3, target_rate=0.02, target_entropy=-3.0, actor_average_rate=0.02, final_lr_factor=1.0,
+        num_steps=1500, width=48, num_critics=2, batch_size=128, discount=0.95, critic_lr=1e-3,
+        actor_lr=1e-3, target_rate=0.02, target_entropy=-3.0, actor_average_rate=0.02,
         offline=OfflineConfig(
             algorithm="sac", behaviour_weight=0.0, normalise_value=False, clone_share=0, value_share=0
         ),
@@ -264,7 +266,7 @@ def test_actions_of_a_run_do_not_depend_on_its_group(random_source):
 
 def test_what_acts_is_the_average_over_the_last_steps(random_source):
     """With a rate of a half: half of the last policy and half of the average before."""
-    one = learner(random_source, config(actor_lr=0.01, actor_average_rate=0.5, actor_every=1))
+    one = learner(random_source, config(actor_lr=0.01, actor_average_rate=0.5))
     for step in range(6):
         before = one.actors()[0].state_dict()
         one.step(step)

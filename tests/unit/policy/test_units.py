@@ -5,8 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from phaseb.config.policy import AugmentationConfig, OfflineConfig, PolicyConfig
-from phaseb.config.replay import ReplayConfig
+from phaseb.config.policy import AugmentationConfig, OfflineConfig, PolicyConfig, ReplayConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.nn.data_parallel import LearnerContext
 from phaseb.policy.batches import Noise, RunSpec

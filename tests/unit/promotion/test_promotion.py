@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from phaseb.config.promotion import PromotionConfig
-from phaseb.config.valuation import ValuationConfig
+from phaseb.config.data import ValuationConfig
+from phaseb.config.evaluation import PromotionConfig
 from phaseb.promotion.decision import Estimate, decide, decide_by_estimate, decide_without_candidate
 from phaseb.promotion.explain import told
 from phaseb.promotion.paired import Evidence, PairedTest, rate, scale_of, unit_of, verdict

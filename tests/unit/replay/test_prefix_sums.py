@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phaseb.replay.prefix_sums import PrefixSums
+from phaseb.replay.stratum import PrefixSums
 
 change = st.tuples(st.integers(0, 2000), st.integers(1, 400), st.sampled_from([0.0, 0.25, 1.0, 3.0]))
 

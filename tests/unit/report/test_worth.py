@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from phaseb.config.worth import WorthConfig
+from phaseb.config.evaluation import WorthConfig
 from phaseb.report.attribution import worth_section
 from phaseb.stages.learning_curve import told
 

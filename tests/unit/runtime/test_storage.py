@@ -65,7 +65,7 @@ def test_a_password_in_a_uri_is_refused_and_not_repeated() -> None:
     assert "s3://bucket/runs" in str(refused.value)
     assert "hidden" not in str(refused.value)
     assert redact("hdfs://user@host:9000/a@b") == "hdfs://host:9000/a@b"
-    with pytest.raises(DataError, match="cannot open storage"):
+    with pytest.raises(ConfigError, match="nosuch:// is no storage that can be opened"):
         Store.at("nosuch://user@host/x")
 
 

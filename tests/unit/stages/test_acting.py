@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from phaseb.collection.gymnasium import act_episodes
-from phaseb.config.environment import EnvironmentConfig
+from phaseb.config.data import EnvironmentConfig
 from phaseb.errors import ConfigError
 
 PENDULUM = EnvironmentConfig(id="Pendulum-v1", max_steps=12)

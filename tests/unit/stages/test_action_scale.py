@@ -7,8 +7,8 @@ import pytest
 from episode_strategies import make_episode
 
 from phaseb.errors import DataError
+from phaseb.pipeline.dataset_stats import Census
 from phaseb.stages.collect import choose_action_scale
-from phaseb.stages.dataset_stats import Census
 
 
 def seen(actions, low, high):

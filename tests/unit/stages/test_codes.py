@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from phaseb.config.dynamics import PluginConfig
-from phaseb.config.judge import JudgeConfig
-from phaseb.config.latents import LatentActionsConfig
-from phaseb.config.synthesis import SynthesisConfig
+from phaseb.config.dynamics import PluginConfig, SynthesisConfig
+from phaseb.config.encoder import LatentActionsConfig
+from phaseb.config.trust import JudgeConfig
 from phaseb.dynamics.custom import CustomDynamics, Step
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.latents.latent_actions import fit_latent_actions

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from phaseb.config.environment import EnvironmentConfig
-from phaseb.config.latents import LatentsConfig
+from phaseb.config.data import EnvironmentConfig
+from phaseb.config.encoder import LatentsConfig
 from phaseb.episodes.actions import ActionScale
 from phaseb.export.module import DeployedPolicy, FrameMemory
 from phaseb.latents.fit import fit_bundle
@@ -17,7 +17,7 @@ from phaseb.policy.networks import make_stack
 from phaseb.workcell.collect import collect_episodes
 
 CONFIG = LatentsConfig(
-    num_dims=6, hidden=16, num_steps=1, num_groups=1, num_segments=2, segment_steps=8, decoder_hidden=8, decoder_steps=1
+    num_dims=6, hidden=16, num_steps=1, num_groups=1, num_segments=2, segment_steps=10, decoder_steps=1
 )
 SCALE = ActionScale(np.array([-3.0, -1.0], np.float32), np.array([5.0, 1.0], np.float32))
 LEVELS = torch.tensor([[0.0, 0.0], [-1.0, 1.0]])

@@ -14,6 +14,7 @@ from phaseb.episodes.trajectories import Trajectories
 from phaseb.nn.data_parallel import LearnerContext
 from phaseb.stages.dynamics import uncertainty_scale
 from phaseb.trust.gate import uncertainty_discount
+from phaseb.trust.model import UNCERTAINTY_QUANTILE
 
 F = np.float32
 
@@ -56,11 +57,10 @@ def test_the_scale_is_in_the_generator_s_own_unit(use):
     scales = [uncertainty_scale(plugin(x), episodes(), episodes(seed=1), settings) for x in (1.0, 40.0)]
     assert scales[1] == pytest.approx(40 * scales[0], rel=1e-5)
     actions = np.linalg.norm(episodes(seed=1).actions, axis=-1)
-    quantile = settings.trust.gate.uncertainty_quantile
     if use == "stored":
-        assert scales[0] == pytest.approx(np.quantile(actions[:, :10], quantile), rel=1e-5)
+        assert scales[0] == pytest.approx(np.quantile(actions[:, :10], UNCERTAINTY_QUANTILE), rel=1e-5)
     else:  # windows of 4 steps from every state: actions inside an episode are in four of them
-        assert scales[0] == pytest.approx(np.quantile(actions, quantile), rel=0.05)
+        assert scales[0] == pytest.approx(np.quantile(actions, UNCERTAINTY_QUANTILE), rel=0.05)
     mask = np.ones(actions.shape, bool)
     one, other = (uncertainty_discount(x * actions, mask, s) for x, s in zip((1.0, 40.0), scales, strict=True))
     np.testing.assert_allclose(one, other, rtol=1e-4)

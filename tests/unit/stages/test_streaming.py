@@ -8,15 +8,15 @@ import pytest
 from episode_strategies import make_episode, make_trajectories, same
 
 from phaseb.bricks.manifest import fit_bricks
-from phaseb.config.bricks import BricksConfig
-from phaseb.config.environment import EnvironmentConfig
-from phaseb.config.replay import ReplayConfig
+from phaseb.config.data import EnvironmentConfig, ValuationConfig
+from phaseb.config.dynamics import SynthesisConfig
+from phaseb.config.encoder import BricksConfig
+from phaseb.config.policy import ReplayConfig
 from phaseb.config.root import Config
-from phaseb.config.synthesis import SynthesisConfig
-from phaseb.config.valuation import ValuationConfig
 from phaseb.episodes.shards import read_episodes, read_trajectories, shard_names, write_trajectories
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
+from phaseb.pipeline.dataset_stats import Census
 from phaseb.policy.batches import RunSpec
 from phaseb.replay.local import LocalReplay
 from phaseb.replay.spec import SampleSpec
@@ -24,7 +24,6 @@ from phaseb.runtime.storage import Store
 from phaseb.stages import synthesize
 from phaseb.stages.bricks import brick_of_episodes, sort_episodes
 from phaseb.stages.collect import record_shard
-from phaseb.stages.dataset_stats import Census
 from phaseb.stages.gate import gate_side
 from phaseb.stages.policy import every_episode, insert_all, schema_of
 from phaseb.stages.splits import discriminator_episodes
@@ -61,9 +60,9 @@ def test_more_than_the_replay_holds_is_thinned_evenly_not_pushed_out(tmp_path: P
     write_trajectories(store.folder("latents"), real, 5)
     write_trajectories(store.folder("synthetic", "gru"), made_of(real), 5)
     roomy, tight = (Config.model_validate({"replay": {"capacity": size}}) for size in (400, 100))
-    whole = [sum(map(len, stream)) for stream in every_episode(roomy, store, real)]
+    whole = [sum(map(len, stream)) for stream in every_episode(roomy, store)]
     assert whole == [60, 60]
-    (part,), _ = ([*stream] for stream in every_episode(tight, store, real))
+    (part,), _ = ([*stream] for stream in every_episode(tight, store))
     assert 10 <= len(part) <= 30  # about 20 of 60 have room
     assert np.ptp([int(name[1:]) for name in part.ids]) > 40
 
@@ -71,7 +70,8 @@ def test_more_than_the_replay_holds_is_thinned_evenly_not_pushed_out(tmp_path: P
 def test_a_short_plan_is_one_block_and_a_long_one_uses_every_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, config = make_trajectories([6] * 5), SynthesisConfig(num_episodes=23, horizon=6, batch_size=4)
+    real, config = make_trajectories([6] * 5), SynthesisConfig(num_episodes=23, horizon=6)
+    monkeypatch.setattr(synthesize, "BATCH_SIZE", 4)
     store = Store.at(tmp_path)
     write_plan(store.folder("short"), real, config, seed=3)
     short, whole = read_trajectories(store.folder("short")), make_plan(real, config, 3)

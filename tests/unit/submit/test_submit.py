@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from phaseb.config.job import JobConfig, load_job
+from phaseb.config.cluster import JobConfig, load_job
 from phaseb.config.load import load_config
 from phaseb.errors import ClusterError, ConfigError
 from phaseb.submit import retry_entrypoint

@@ -10,9 +10,8 @@ import torch
 from episode_strategies import make_episode
 
 from phaseb.config.dynamics import GRUConfig
-from phaseb.config.latents import LatentsConfig
-from phaseb.config.policy import PolicyConfig
-from phaseb.config.replay import ReplayConfig
+from phaseb.config.encoder import LatentsConfig
+from phaseb.config.policy import PolicyConfig, ReplayConfig
 from phaseb.config.run import TrainingConfig
 from phaseb.config.trust import TrustConfig
 from phaseb.dynamics.gru_ensemble import learner as world_model
@@ -52,7 +51,7 @@ def of_the_world_model():
 
 def of_a_policy(algorithm):
     config = PolicyConfig.model_validate({
-        "num_steps": NUM_STEPS, "batch_size": 16, "width": 16, "log_every": 1, "augmentation": {"enabled": False},
+        "num_steps": NUM_STEPS, "batch_size": 16, "width": 16, "augmentation": {"enabled": False},
         "offline": {"algorithm": algorithm, "clone_share": 0.0, "value_share": 0.0},
     })  # fmt: skip
     replay = LocalReplay(TransitionSchema(4, 2), ReplayConfig(capacity=1000))
@@ -62,15 +61,13 @@ def of_a_policy(algorithm):
 
 
 def of_the_encoder():
-    config = LatentsConfig(num_dims=4, hidden=16, num_steps=NUM_STEPS, num_groups=2, num_segments=3, segment_steps=8,
-                           horizons=(1, 4), log_every=1)  # fmt: skip
+    config = LatentsConfig(num_dims=4, hidden=16, num_steps=NUM_STEPS, num_groups=2, num_segments=3, segment_steps=10)
     episodes = [make_episode(f"e{i}", 12, seed=i) for i in range(6)]
     return latents.make_learner(config, episode_arrays(episodes, None, "state"), CONTEXT)
 
 
 def of_the_gate():
-    config = TrustConfig(num_folds=2, num_steps=NUM_STEPS, batch_size=8, mlp_units=8, gru_units=8, num_corruptions=8,
-                         predictor_features=16, log_every=1)  # fmt: skip
+    config = TrustConfig(num_folds=2, num_steps=NUM_STEPS, batch_size=8, num_corruptions=8)
     return trust.make_learner(config, trajectories(), trajectories(4, seed=1), CONTEXT)
 
 
@@ -78,6 +75,12 @@ LEARNERS = {
     "world model": of_the_world_model, "iql": lambda: of_a_policy("iql"), "sac": lambda: of_a_policy("sac"),
     "encoder": of_the_encoder, "gate": of_the_gate,
 }  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def every_step_has_metrics(monkeypatch):
+    for learner in ("latents.learner", "trust.learner", "policy.learner"):
+        monkeypatch.setattr(f"phaseb.{learner}.LOG_EVERY", 1)
 
 
 def losses(make, **settings):

@@ -9,11 +9,9 @@ import torch
 from test_acceleration import LEARNERS, trajectories
 
 from phaseb.config.dynamics import GRUConfig
-from phaseb.config.replay import ReplayConfig
 from phaseb.config.run import TrainingConfig
 from phaseb.dynamics.gru_ensemble import learner as world_model
 from phaseb.nn.data_parallel import LearnerContext
-from phaseb.replay.tensors import to_tensors
 from phaseb.training import compile
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -75,13 +73,3 @@ def test_rollouts_by_graphs_are_those_of_the_processor(changes):
         close = [torch.isclose(a, b.cpu(), rtol=1e-3, atol=1e-3).flatten(1).all(1)
                  for a, b in ((here.z, there.z), (here.rewards, there.rewards), (here.uncertainty, there.uncertainty))]
         assert (torch.stack(close).all(0)).float().mean() >= 0.95
-
-
-def test_batches_come_through_pinned_memory_whole():
-    rng = np.random.default_rng(0)
-    arrays = {"z": rng.normal(size=(64, 256, 32)).astype(np.float32)[:, ::2], "mask": rng.random((64, 128)) < 0.5}
-    for pin in ("auto", "never"):
-        there = to_tensors(arrays, GPU, ReplayConfig(pin_memory=pin))
-        for name, array in arrays.items():
-            assert there[name].device.type == "cuda"
-            np.testing.assert_array_equal(there[name].cpu().numpy(), array)

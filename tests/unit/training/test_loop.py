@@ -5,8 +5,7 @@ import pytest
 import torch
 from linear import LinearLearner, problem
 
-from phaseb.config.resources import ResourcesConfig
-from phaseb.config.run import TrainingConfig
+from phaseb.config.run import ResourcesConfig, TrainingConfig
 from phaseb.errors import DataError, DivergenceError
 from phaseb.nn.data_parallel import LearnerContext
 from phaseb.runtime.storage import Store
@@ -29,6 +28,15 @@ def test_it_finds_the_least_squares_solution(tmp_path):
     solution = np.linalg.lstsq(data["x"], data["y"], rcond=None)[0]
     np.testing.assert_allclose(result.state["weight"].numpy(), solution, atol=1e-3)
     assert result.last["step"] == 400
+
+
+def test_it_computes_with_the_threads_that_are_asked_for(tmp_path):
+    before = torch.get_num_threads()
+    try:
+        here(problem(2), Store.at(tmp_path), torch_threads=before + 1)
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_killed_training_goes_on_to_the_same_end_to_the_bit(tmp_path):

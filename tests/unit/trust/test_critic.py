@@ -14,9 +14,9 @@ def batches(oscillators, noise: float, seed: int) -> torch.Tensor:  # type: igno
 
 
 @pytest.mark.parametrize("form", ["windows", "report"])
-def test_the_critic_learns_and_its_loss_falls_where_rollouts_look_real(oscillators, form) -> None:  # type: ignore[no-untyped-def]
-    config = CriticConfig(form=form, instance_noise=0.02, learning_rate=5e-3, units=32)
-    critic = Critic(config, 4, LearnerContext(0))
+def test_the_critic_learns_and_its_loss_falls_where_rollouts_look_real(oscillators, form, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr("phaseb.trust.discriminator.LEARNING_RATE", 5e-3)
+    critic = Critic(CriticConfig(form=form), 4, LearnerContext(0))
     for i in range(60):
         metrics = critic.update(batches(oscillators, 0.02, i), batches(oscillators, 0.5, 10_000 + i))
     assert metrics["trust_real"] > 0.6 > 0.4 > metrics["trust_syn"]
@@ -39,7 +39,7 @@ def test_features_of_equals_match_and_of_a_wider_rollout_do_not(oscillators) -> 
 
 
 def test_every_layer_of_the_window_critic_is_bounded() -> None:
-    critic = Critic(CriticConfig(units=16), 3, LearnerContext(0))
+    critic = Critic(CriticConfig(), 3, LearnerContext(0))
     assert isinstance(critic.network, WindowNetwork)
     for i in range(60):
         generator = torch.Generator().manual_seed(i)
@@ -80,13 +80,13 @@ def test_scoring_leaves_the_critic_as_it_was(oscillators) -> None:  # type: igno
 def test_a_critic_with_episodes_of_its_own_never_learns_from_others(trajectories) -> None:  # type: ignore[no-untyped-def]
     own = trajectories(6, seed=0, num_steps=20)
     own.z[:] = np.arange(6)[:, None, None] + np.arange(21)[None, :, None] / 100  # each value names episode and step
-    critic = Critic(CriticConfig(units=8), 4, LearnerContext(0), own)
+    critic = Critic(CriticConfig(), 4, LearnerContext(0), own)
     drawn = critic._own_episodes(own, 200, 15).numpy()
     assert drawn.shape == (200, 15, 4)
     assert np.allclose(np.diff(drawn, axis=1), 0.01, atol=1e-5)
     assert set(np.floor(drawn[:, 0, 0] + 1e-4)) == set(range(6))
     assert (drawn[:, 0, 0] % 1 > 0.005).all()  # never the start state
-    others = [Critic(CriticConfig(units=8), 4, LearnerContext(0), own) for _ in range(2)]
+    others = [Critic(CriticConfig(), 4, LearnerContext(0), own) for _ in range(2)]
     syn = torch.zeros(4, 15, 4)
     for other, real in zip(others, (torch.zeros(4, 15, 4), torch.full((4, 15, 4), 7.0)), strict=True):
         other.update(real, syn)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from phaseb.config.judge import JudgeConfig
+from phaseb.config.trust import JudgeConfig
 from phaseb.errors import DataError
 from phaseb.trust.ladder import Pairs, floor_pairs, ladder, open_loop_pairs, summarise
 from phaseb.trust.two_sample import JudgeResult, JudgeScore

@@ -16,9 +16,8 @@ from phaseb.trust.learner import TrustLearner, make_learner
 from phaseb.trust.model import LEVELS, TrustBundle
 
 SMALL = TrustConfig(
-    num_folds=3, num_steps=150, batch_size=24, num_corruptions=150, num_crops=2, predictor_features=32, gru_units=12,
-    mlp_units=16, learning_rate=1e-2, log_every=10,
-)  # fmt: skip
+    num_folds=3, num_steps=150, batch_size=24, num_corruptions=150, learning_rate=1e-2
+)
 
 
 def train(learner: TrustLearner, start: int = 0, stop: int | None = None) -> TrustLearner:

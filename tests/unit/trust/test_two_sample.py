@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from phaseb.config.judge import JudgeConfig
+from phaseb.config.trust import JudgeConfig
 from phaseb.errors import DataError
 from phaseb.trust.two_sample import judge
 
 ACTIONS = np.zeros((200, 60, 2), np.float32)
-QUICK = JudgeConfig(episode_rounds=20, window_rounds=10, gru_steps=10, num_permutations=99, sigmas=(0.0,))
+QUICK = JudgeConfig(episode_rounds=20, gru_steps=10, num_permutations=99, sigmas=(0.0,))
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from phaseb.config.environment import EnvironmentConfig, WorkcellConfig
+from phaseb.config.data import EnvironmentConfig, WorkcellConfig
 from phaseb.episodes.environment import VectorEnvironment
 from phaseb.episodes.episode import METRICS
 from phaseb.workcell import BatchedCell, make

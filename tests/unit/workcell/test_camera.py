@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from phaseb.config.environment import EnvironmentConfig, WorkcellConfig
+from phaseb.config.data import EnvironmentConfig, WorkcellConfig
 from phaseb.workcell import BatchedCell
 from phaseb.workcell.camera import CART, FRAME_SIZE, HOOK, INFEED, OUTFEED, PART, VIEW_M
 from phaseb.workcell.collect import collect_episodes

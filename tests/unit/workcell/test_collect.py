@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from phaseb.config.environment import EnvironmentConfig, WorkcellConfig
+from phaseb.config.data import EnvironmentConfig, WorkcellConfig
 from phaseb.episodes.episode import METRICS
 from phaseb.errors import DataError
 from phaseb.workcell.collect import collect_episodes, replay_episodes

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from phaseb.config.environment import EnvironmentConfig, WorkcellConfig
-from phaseb.config.valuation import ValuationConfig
+from phaseb.config.data import EnvironmentConfig, ValuationConfig, WorkcellConfig
 from phaseb.episodes.environment import record
 from phaseb.runtime.seeding import derive_seed
 from phaseb.workcell import BatchedCell

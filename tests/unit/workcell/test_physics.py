@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
-from phaseb.config.environment import WorkcellConfig
+from phaseb.config.data import WorkcellConfig
 from phaseb.workcell.physics import CONTROL_STEP_S, GRAVITY_M_S2, HOOK_BODY, RAIL_END_M, Cranes, build_model
 
 CONFIG = WorkcellConfig()

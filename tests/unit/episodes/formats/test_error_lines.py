@@ -18,7 +18,7 @@ from gymnasium import spaces
 from lerobot_writer import write_lerobot
 from minari_writer import write_minari
 
-from phaseb.config.episodes import EpisodesConfig
+from phaseb.config.data import EpisodesConfig
 from phaseb.episodes.shards import write_episodes
 from phaseb.episodes.sources import open_source
 from phaseb.errors import DataError

@@ -5,7 +5,7 @@ import h5py
 import numpy as np
 import pytest
 
-from phaseb.config.episodes import EpisodesConfig
+from phaseb.config.data import EpisodesConfig
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.sources import open_source
 from phaseb.errors import DataError

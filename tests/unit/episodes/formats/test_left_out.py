@@ -13,7 +13,7 @@ import pytest
 from episode_strategies import make_episode
 from lerobot_writer import write_lerobot
 
-from phaseb.config.episodes import EpisodesConfig
+from phaseb.config.data import EpisodesConfig
 from phaseb.config.root import Config
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.formats.npz import write_npz
@@ -114,6 +114,16 @@ def test_robomimic_demonstrations_add_up(tmp_path: Path, following: bool) -> Non
     assert (single in line) != following
 
 
+def test_an_aborted_demonstration_of_no_rows_is_counted(tmp_path: Path) -> None:
+    config = demos(tmp_path / "d.hdf5", True)
+    with h5py.File(tmp_path / "d.hdf5", "a") as file:
+        del file["data/failed_3"]
+        for name, width in {"obs/pose": [2], "next_obs/pose": [2], "actions": [1], "rewards": [], "dones": []}.items():
+            file[f"data/demo_7/{name}"] = np.zeros((0, *width))
+        reward = sum(float(file[f"data/demo_{i}/rewards"][:].sum()) for i in range(3))
+    assert "demo_7, of no rows (1 episodes)" in check_sums(config, 4, 9, reward)
+
+
 def lerobot(folder: Path, *lengths: int, **columns: Callable[[int, int], Any]) -> EpisodesConfig:
     """Episodes of a pose, what surrounds it, and columns that follow from (number, rows)."""
     made = []
@@ -137,6 +147,12 @@ def test_lerobots_one_row_episodes_are_left_out_and_counted(tmp_path: Path) -> N
     line = check_sums(config, 3, 8, sum(rewards))
     assert f"episode-000001, of one row that no observation follows (1 episodes, 1 rows, reward {rewards[1]:g})" in line
     assert "next.done is taken as a time limit nowhere, elsewhere as an end" in line
+
+
+def test_lerobots_episodes_of_no_rows_are_counted(tmp_path: Path) -> None:
+    config = lerobot(tmp_path / "d", 4, 0, 3, next_done=last)
+    line = check_sums(config, 3, 7, sum(_reward(tmp_path / "d")))
+    assert "episode-000001, of no rows (1 episodes)" in line
 
 
 def test_the_surroundings_are_part_of_a_state_and_other_columns_are_listed(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from phaseb.config.episodes import EpisodesConfig
+from phaseb.config.data import EpisodesConfig
 from phaseb.episodes.sources import open_source
 from phaseb.errors import DataError
 
@@ -148,3 +148,13 @@ def test_a_video_of_more_frames_than_rows_is_read_at_the_times_of_the_rows(tmp_p
         container.mux(stream.encode())
     frames = decode_video(Store.at(tmp_path), "film.mp4", 0.0, 8, 10, 0, 10**7)
     np.testing.assert_allclose(frames.mean((1, 2, 3)), 30 * np.arange(8), atol=6)
+
+
+def test_a_line_of_json_ends_at_a_line_feed_only(tmp_path: Path) -> None:
+    """Task names may hold characters that are line ends elsewhere, such as U+2028."""
+    copy = Path(shutil.copytree(FIXTURES / "lerobot-v21", tmp_path / "d"))
+    file = copy / "meta" / "episodes.jsonl"
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
+    named = [json.dumps(row | {"tasks": ["pick\u2028place\x85it\x0b"]}, ensure_ascii=False) for row in rows]
+    file.write_text("\r\n".join(named), encoding="utf-8")
+    assert len(open_source(config(copy)).entries()) == len(STEPS)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from episode_strategies import make_episode
 
-from phaseb.config.episodes import EpisodesConfig
+from phaseb.config.data import EpisodesConfig
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.formats.export import Exported
 from phaseb.episodes.formats.lerobot_export import CAMERA, write_lerobot

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from phaseb.config.episodes import EpisodesConfig
+from phaseb.config.data import EpisodesConfig
 from phaseb.episodes.sources import open_source
 from phaseb.errors import ConfigError, DataError
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from episode_strategies import make_episode
 
-from phaseb.config.episodes import EpisodesConfig
+from phaseb.config.data import EpisodesConfig
 from phaseb.episodes.formats.export import Exported
 from phaseb.episodes.formats.minari_export import write_minari
 from phaseb.episodes.sources import open_source

@@ -5,7 +5,7 @@ import pytest
 from episode_strategies import make_episode
 from pydantic import ValidationError
 
-from phaseb.config.episodes import EpisodesConfig
+from phaseb.config.data import EpisodesConfig
 from phaseb.episodes.formats.npz import write_npz
 from phaseb.episodes.shards import read_episodes, write_episodes
 from phaseb.episodes.sources import fingerprints, open_source

@@ -11,9 +11,10 @@ from episode_strategies import make_episode, same
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phaseb.config.episodes import ColumnsConfig
+from phaseb.config.data import ColumnsConfig, EpisodesConfig
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.formats.npz import read_npz, write_npz
+from phaseb.episodes.sources import inventory_of, open_source
 from phaseb.errors import DataError
 from phaseb.runtime.storage import Store
 
@@ -106,6 +107,17 @@ def test_arrays_of_other_names_are_mapped_and_economics_worked_out(tmp_path: Pat
         read_npz(str(tmp_path / "x.npz"), LIMIT, ColumnsConfig(reward="payoff"))
 
 
+def test_episodes_of_no_rows_are_left_out_and_counted(tmp_path: Path) -> None:
+    path = save(tmp_path / "x.npz", arrays() | {"lengths": np.array([1, 2, 0, 3])})
+    source = open_source(EpisodesConfig(source="npz", path=path))
+    assert [len(e) for e in source.read(range(len(source.entries())))] == [1, 2, 3]
+    inventory = inventory_of(source)
+    assert inventory.episodes == 4
+    assert (inventory.left_out[0].what, inventory.left_out[0].episodes) == ("episodes of no rows", 1)
+    with pytest.raises(DataError, match="holds no episodes: all 'lengths' are 0"):
+        read_npz(save(tmp_path / "x.npz", arrays() | {"lengths": np.zeros(4)}), LIMIT)
+
+
 def test_a_storage_address_is_read(tmp_path: Path) -> None:
     save(tmp_path / "x.npz", arrays())
     assert len(read_npz(f"file://{tmp_path}/x.npz", LIMIT)) == 4
@@ -128,7 +140,6 @@ BAD: dict[str, tuple[Callable[[Arrays], Any], str]] = {
     "zero episodes": (lambda a: [a.update({k: v[:0]}) for k, v in list(a.items())], "holds no episodes"),
     "zero steps": (lambda a: a.update(rewards=np.ones((4, 0))), "holds no episodes"),
     "lengths beyond": (lambda a: a.update(lengths=np.array([1, 2, 3, 7])), "'lengths' must hold whole numbers"),
-    "length zero": (lambda a: a.update(lengths=np.array([1, 2, 3, 0])), "'lengths' must hold whole numbers"),
     "broken lengths": (lambda a: a.update(lengths=np.array([1, 2, 3, np.nan])), "'lengths' must hold whole numbers"),
     "shape of lengths": (lambda a: a.update(lengths=np.ones(3)), r"'lengths' has shape \(3,\)"),
     "shape of terminals": (lambda a: a.update(terminals=np.ones((4, 7))), r"'terminals' has shape \(4, 7\)"),

@@ -12,16 +12,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from minari_writer import write_minari
 
-from phaseb.config.episodes import EpisodesConfig
+from phaseb.config.data import EpisodesConfig
 from phaseb.config.root import Config
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.inventory import summarise
 from phaseb.episodes.sources import inventory_of, open_source
-from phaseb.episodes.state_columns import from_tag
+from phaseb.episodes.state_columns import check_order, from_tag
 from phaseb.errors import ConfigError, DataError
+from phaseb.pipeline.dataset_stats import Census
 from phaseb.policy.gym_observation import ObservationLayout
-from phaseb.stages.collect import _action_scale
-from phaseb.stages.dataset_stats import Census
+from phaseb.stages.collect import environment_spec
 
 FIXTURES = Path(__file__).parents[3] / "fixtures"
 FORMATS = ("hdf5", "arrow", "parquet")
@@ -178,12 +178,13 @@ def test_columns_in_another_order_than_the_environments_are_refused(tmp_path: Pa
             file["data/demo_0/dones"] = np.arange(4) == 3
     else:
         np.savez(path, actions=actions[None], rewards=rewards[None], **{n: v[None] for n, v in pose.items()})
+    (_, offered), name = environment_spec(config), f"environment {config.environment.id}"
     right, wrong = ([f"{prefix}{name}" for name in names] for names in (pose, reversed(pose)))
     for names in (right, wrong):
         episodes = [Episode(**vars(e) | {"split": "train"}) for e in read(path, source, observation=names)]
         seen = Census.of(episodes)
         if names == right:
-            assert _action_scale(config, seen) is not None
+            check_order(seen.state_columns, offered, name)
         else:
-            with pytest.raises(DataError, match=r"'position' lies elsewhere; list the columns in that order"):
-                _action_scale(config, seen)
+            with pytest.raises(DataError, match=r"that of environment .*'position' lies elsewhere; list the"):
+                check_order(seen.state_columns, offered, name)

@@ -1,12 +1,52 @@
-"""Where episodes come from, how many, and how they are split."""
+"""Settings of the data: the environment, the episodes, what they are worth and how many are held in memory."""
 
 from pathlib import PurePath
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from phaseb.config.own import is_own
-from phaseb.config.section import Section
+from phaseb.config.paths import PathText
+from phaseb.config.section import Section, is_own
+
+
+class WorkcellConfig(Section):
+    """The built-in gantry cell: a cart on a rail, a part swinging from it, a gripper. Used where `id` is `workcell`."""
+
+    cart_mass_kg: float = Field(1.0, gt=0, le=100, description="Mass of the cart on the rail")
+    hook_mass_kg: float = Field(0.15, gt=0, le=10, description="Mass of the empty hook at the rope's end")
+    rope_length_m: float = Field(1.0, gt=0.1, le=5, description="Length of the (rigid, massless) rope")
+    max_force_n: float = Field(10.0, gt=0, le=1000, description="Force on the cart at full drive")
+    part_mass_min_kg: float = Field(0.3, gt=0, le=50, description="Lightest part; each episode draws one mass")
+    part_mass_max_kg: float = Field(0.9, gt=0, le=50, description="Heaviest part; each episode draws one mass")
+    sensor_noise: float = Field(1.0, ge=0, le=100, description="Factor on the sensors' noise; 0 reads exactly")
+    skilled_share: float = Field(0.3, ge=0, le=1, description="Share of recorded episodes by skilled operators")
+    hasty_share: float = Field(0.3, ge=0, le=1, description="Share by hasty operators; the rest are average")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.part_mass_min_kg > self.part_mass_max_kg:
+            raise ValueError(
+                f"part_mass_min_kg={self.part_mass_min_kg} is above part_mass_max_kg={self.part_mass_max_kg}"
+            )
+        if self.skilled_share + self.hasty_share > 1:
+            raise ValueError(f"skilled_share + hasty_share is {self.skilled_share + self.hasty_share:g}, more than 1")
+        return self
+
+
+class EnvironmentConfig(Section):
+    """The environment that judges policies by physics."""
+
+    id: str = Field(
+        "workcell",
+        min_length=1,
+        description="workcell (built in), none (policies are judged without physics), a Gymnasium id, or module:Class",
+    )
+    max_steps: int = Field(60, ge=1, le=100_000, description="Steps after which an episode is cut off")
+    observation: Literal["both", "state", "frames"] = Field(
+        "both", description="What the built-in cell shows: camera frames, a state vector, or both"
+    )
+    workcell: WorkcellConfig = Field(default_factory=WorkcellConfig, description="The built-in cell's physics")
+
 
 COLLECTED = ("workcell", "gymnasium")
 """Sources that make their episodes by acting in an environment."""
@@ -39,7 +79,7 @@ class PartConfig(Section):
     """One of several sources that are mixed."""
 
     source: str = Field(description=f"a file format ({', '.join(IMPORTED)}), or module:Class of your own")
-    path: str = Field("", description="file, folder or storage URI that it reads")
+    path: PathText = Field("", description="file, folder or storage URI that it reads")
     columns: ColumnsConfig = Field(default_factory=ColumnsConfig, description="what its columns mean")
     weight: float = Field(1.0, gt=0, description="its share of the episodes taken, relative to the others'")
 
@@ -65,7 +105,7 @@ class EpisodesConfig(Section):
         "random", description="who acts where source is gymnasium: random, or module:Class, made with the environment"
     )
     parts: tuple[PartConfig, ...] = Field((), description="what source=mixed takes from, each {source, path, weight}")
-    path: str = Field("", description="file, folder or storage URI that a file source reads")
+    path: PathText = Field("", description="file, folder or storage URI that a file source reads")
     columns: ColumnsConfig = Field(default_factory=ColumnsConfig, description="what imported columns mean")
     num_train: int = Field(50, ge=2, description="training episodes to collect; N of the learning curves counts all")
     num_dev: int = Field(50, ge=1, description="further episodes to collect for choosing and promoting")
@@ -102,3 +142,27 @@ class EpisodesConfig(Section):
         if self.dev_fraction + self.test_fraction >= 1:
             raise ValueError("dev_fraction + test_fraction must leave something to train on (be below 1)")
         return self
+
+
+class ValuationConfig(Section):
+    """Prices, in $: they turn measured economics into net value an hour."""
+
+    price_per_unit: float = Field(1.0, ge=0, description="$ earned by a good unit")
+    cost_per_error: float = Field(1.0, ge=0, description="$ lost by an error")
+    price_per_kwh: float = Field(0.15, ge=0, description="$ paid for a kilowatt-hour of energy")
+
+
+class MemoryConfig(Section):
+    """Most episodes that a fit holds: of more, an even sample is drawn by `run.seed`. What only passes through
+    (encoding, rollouts, scoring, the filling of the replay) goes through all of them all the same."""
+
+    fit_episodes: int = Field(
+        4096, ge=2, description="of each split: what bricks and the world model are fitted to, rollouts start from and "
+        "numbers are measured on",
+    )  # fmt: skip
+    encoder_episodes: int = Field(
+        512, ge=2, description="of each split, with their frames: what the encoder is trained and measured on"
+    )
+    gate_episodes: int = Field(
+        512, ge=2, description="of those for fits, what the gate learns from; it keeps several copies of each"
+    )

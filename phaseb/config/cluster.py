@@ -8,6 +8,7 @@ from typing import Annotated, Any, Self, TypeVar
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from phaseb.config.load import load_config, nearest, read_yaml
+from phaseb.config.paths import PathText
 from phaseb.config.registry import JOBS
 from phaseb.config.root import Config
 from phaseb.config.section import Section
@@ -43,11 +44,13 @@ class JobConfig(Section):
 
     name: str = Field(pattern=r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$", description="lower-case letters, digits, hyphens")
     job: str = Field("run", description="a job of the command line, or tune")
-    config: str | None = Field(None, description="config file, relative to the job file; null: the schema's defaults")
-    study: str | None = Field(None, description="study file of a tune job, relative to the job file")
+    config: PathText | None = Field(
+        None, description="config file, relative to the job file; null: the schema's defaults"
+    )
+    study: PathText | None = Field(None, description="study file of a tune job, relative to the job file")
     overrides: dict[str, Any] = Field({}, description="dotted path: value, laid over the config")
     resources: dict[str, Any] = Field({}, description="settings of the section resources, laid over the config's")
-    storage: str | None = Field(None, description="where all nodes can write: run.dir becomes <storage>/<name>")
+    storage: PathText | None = Field(None, description="where all nodes can write: run.dir becomes <storage>/<name>")
     retries: int = Field(0, ge=0, le=100, description="starts after a failure that is not the user's; a run resumes")
     environment: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str] = Field(
         {}, description="environment variables of the job; never secrets, which belong to the cluster"
@@ -97,7 +100,7 @@ def job_config(job: JobConfig, path: str | Path, words: Sequence[str] = ()) -> C
     settings += [f"resources.{name}={json.dumps(value)}" for name, value in job.resources.items()]
     if job.storage:
         settings.append(f"run.dir={job.storage.rstrip('/')}/{job.name}")
-    return load_config(folder / job.config if job.config else None, [*settings, *words])
+    return load_config(folder.expanduser() / job.config if job.config else None, [*settings, *words])
 
 
 def check_file(model: type[SectionT], path: str | Path) -> SectionT:

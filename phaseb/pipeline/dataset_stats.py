@@ -1,0 +1,169 @@
+"""What is remembered of every episode of a data set while they pass: a few numbers each, never the episode."""
+
+import math
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phaseb.episodes.actions import ActionScale, ActionStatistics
+from phaseb.episodes.episode import Episode
+from phaseb.episodes.state_columns import from_tag
+from phaseb.errors import DataError
+
+COUNTED = ("good_units", "errors", "duration_h")
+Bounds = tuple[NDArray[np.float32], NDArray[np.float32]]
+SPLITS = ("train", "dev", "test")
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What later stages need to know of the episodes before they begin.
+
+    Attributes:
+        lengths: by split, the steps of each episode, ascending.
+        action_size: A; 0 where no episode carries actions.
+        state_size: S; 0 where some episode has no state.
+        frame_shape: (H, W, C); None where some episode has no frames, or they were not looked at.
+        reward_low, reward_high: least and greatest reward of a training step; NaN where that is not known.
+        num_terminated: training episodes that ended by themselves.
+        environment: `state_size`, `frame_shape` and `action_size` of the environment; None where there is none.
+        assumed: whether lengths are what collecting would give at most, not what was seen.
+    """
+
+    lengths: Mapping[str, NDArray[np.int64]]
+    action_size: int = 0
+    state_size: int = 0
+    frame_shape: tuple[int, ...] | None = None
+    reward_low: float = math.nan
+    reward_high: float = math.nan
+    num_terminated: int = 0
+    environment: Mapping[str, Any] | None = None
+    assumed: bool = False
+
+    def count(self, split: str, steps: int = 0) -> int:
+        """Episodes of a split that have at least so many steps."""
+        return int((self.lengths[split] >= steps).sum())
+
+    def longest(self, *splits: str) -> int:
+        """Steps of the longest episode of some splits (all of them where none is named)."""
+        return max((int(self.lengths[s].max(initial=0)) for s in splits or SPLITS), default=0)
+
+    @property
+    def values_can_be_learned(self) -> bool:
+        """Whether returns can differ: rewards do, or episodes of a constant reward end by themselves."""
+        if math.isnan(self.reward_low):
+            return True
+        return self.reward_high > self.reward_low or (self.reward_low != 0 and self.num_terminated > 0)
+
+    def to_json(self) -> dict[str, Any]:
+        """Lengths as {steps: number of episodes}, so that a large data set stays a small file."""
+        counted = {s: {str(n): c for n, c in sorted(Counter(self.lengths[s].tolist()).items())} for s in SPLITS}
+        return {
+            "lengths": counted, "action_size": self.action_size, "state_size": self.state_size,
+            "frame_shape": self.frame_shape, "reward_low": self.reward_low, "reward_high": self.reward_high,
+            "num_terminated": self.num_terminated, "environment": self.environment,
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, tree: Mapping[str, Any]) -> "DataFacts":
+        lengths = {
+            split: np.repeat(np.array([int(n) for n in counts], dtype=np.int64), list(counts.values()))
+            for split, counts in tree["lengths"].items()
+        }
+        low, high = (math.nan if tree[name] is None else float(tree[name]) for name in ("reward_low", "reward_high"))
+        shown = tree["environment"]
+        return cls(
+            lengths, int(tree["action_size"]), int(tree["state_size"]), _shape(tree["frame_shape"]), low, high,
+            int(tree["num_terminated"]), shown and shown | {"frame_shape": _shape(shown["frame_shape"])},
+        )  # fmt: skip
+
+
+def _shape(sides: Any) -> tuple[int, ...] | None:
+    return None if sides is None else tuple(sides)
+
+
+class Census:
+    """Lengths of all episodes by split, and of the training ones economics and the range of actions.
+
+    Attributes:
+        lengths: steps of each episode, by split.
+        action_sizes: every number of action dimensions that was seen.
+        state_columns: name and width of what the first episode's state is made of; empty where it is not known.
+        actions: the range of the training episodes' actions, and those of all beyond `bounds` (low, high).
+    """
+
+    def __init__(self, bounds: Bounds | None = None) -> None:
+        self.lengths = {split: array("l") for split in SPLITS}
+        self.action_sizes: set[int] = set()
+        self.state_columns: list[tuple[str, int]] = []
+        self._metrics = {name: array("d") for name in COUNTED}
+        self.actions = ActionStatistics(*(bounds or (None, None)))
+        self._state_sizes: set[int] = set()
+        self._frame_shapes: set[tuple[int, ...] | None] = set()
+        self._reward_low, self._reward_high, self._num_terminated = math.inf, -math.inf, 0
+
+    @classmethod
+    def of(cls, episodes: Iterable[Episode], bounds: Bounds | None = None) -> "Census":
+        seen = cls(bounds)
+        for episode in episodes:
+            seen.add(episode)
+        return seen
+
+    def add(self, episode: Episode) -> None:
+        if not any(self.lengths.values()):
+            self.state_columns = from_tag(episode.tags)
+        self.lengths[episode.split].append(len(episode))
+        if episode.actions is not None:
+            self.action_sizes.add(episode.actions.shape[1])
+            self.actions.count(episode.actions)
+        self._state_sizes.add(0 if episode.state is None else episode.state.shape[1])
+        self._frame_shapes.add(None if episode.frames is None else episode.frames.shape[1:])
+        if episode.split != "train":
+            return
+        self._reward_low = min(self._reward_low, float(episode.rewards.min()))
+        self._reward_high = max(self._reward_high, float(episode.rewards.max()))
+        self._num_terminated += bool(episode.terminated)
+        for name, values in self._metrics.items():
+            values.append(episode.metrics.get(name, math.nan))
+        if episode.actions is not None and len(self.action_sizes) == 1:
+            self.actions.add(episode.actions)
+
+    def facts(self) -> DataFacts:
+        """What later stages need to know."""
+        known = math.isfinite(self._reward_low)
+        shape = next(iter(self._frame_shapes)) if len(self._frame_shapes) == 1 else None
+        return DataFacts(
+            {split: np.sort(np.array(lengths, dtype=np.int64)) for split, lengths in self.lengths.items()},
+            max(self.action_sizes, default=0), min(self._state_sizes, default=0), shape,
+            self._reward_low if known else math.nan, self._reward_high if known else math.nan, self._num_terminated,
+        )  # fmt: skip
+
+    def action_range(self) -> ActionScale:
+        """The range of the training episodes' actions, but for outliers.
+
+        Raises:
+            DataError: where none of them carries actions, or they differ in size.
+        """
+        if len(self.action_sizes) > 1:
+            raise DataError(f"the episodes' actions have {sorted(self.action_sizes)} dimensions; import them apart")
+        return self.actions.range()
+
+    def economics(self) -> dict[str, Any]:
+        """Counts of all episodes, and what the training ones made."""
+
+        def total(name: str) -> float:
+            return float(np.sum(np.asarray(self._metrics[name])))
+
+        attempts, hours = total("good_units") + total("errors"), total("duration_h")
+        return {
+            "episodes": sum(len(lengths) for lengths in self.lengths.values()),
+            "steps": sum(sum(lengths) for lengths in self.lengths.values()),
+            **{f"num_{split}": len(lengths) for split, lengths in self.lengths.items()},
+            "mpl": total("good_units") / hours if hours > 0 else math.nan,
+            "error_rate": total("errors") / attempts if attempts > 0 else math.nan,
+        }
