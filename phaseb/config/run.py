@@ -99,12 +99,12 @@ class ResourcesConfig(Section):
 class ReuseConfig(Section):
     """Run directories whose frozen parts are taken over. Empty: trained here.
 
-    A world model or gate was trained on its encoder's latents and on scaled actions: both must be this run's too.
+    Generators and gate were trained on its encoder's latents and on scaled actions: both must be this run's too.
     """
 
     encoder: PathText = Field("", description="run directory whose encoder encodes this run's episodes")
-    world_model: PathText = Field(
-        "", description="run directory whose world model is rolled out; needs the same encoder"
+    dynamics: PathText = Field(
+        "", description="run directory whose generators are taken over; needs the same encoder"
     )
     trust: PathText = Field(
         "", description="run directory whose gate weighs this run's rollouts; needs the same encoder"

@@ -59,9 +59,9 @@ def memory_needs(config: Config, facts: DataFacts) -> Iterator[Need]:
     yield Need("encode", "memory.encoder_episodes", config.memory.encoder_episodes, COPIES * held * steps * seen)
     held = sum(min(config.memory.fit_episodes, facts.count(split)) for split in ("train", "dev"))
     latent = FLOAT * (dims + actions + 2)
-    yield Need("world-model", "memory.fit_episodes", config.memory.fit_episodes, COPIES * held * steps * latent)
+    yield Need("dynamics", "memory.fit_episodes", config.memory.fit_episodes, COPIES * held * steps * latent)
     own = min(config.memory.gate_episodes, facts.count("train"))
-    entries = own * (1 + NUM_CROPS) + config.trust.num_corruptions + 2 * config.generators.num_episodes
+    entries = own * (1 + NUM_CROPS) + config.trust.num_corruptions + 2 * config.negatives.num_episodes
     entry = FLOAT * (num_transition_inputs(dims, actions) + dims + actions + 2) * config.synthesis.horizon
     yield Need("trust", "memory.gate_episodes", config.memory.gate_episodes, COPIES * entries * entry)
     yield Need("policy", "replay.capacity", config.replay.capacity, replay_bytes(config, facts))

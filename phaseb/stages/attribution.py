@@ -33,6 +33,7 @@ from phaseb.runtime.ray_tasks import get_result
 from phaseb.runtime.seeding import derive_seed
 from phaseb.runtime.storage import Store
 from phaseb.stages.bricks import brick_of_episodes
+from phaseb.stages.dynamics import refit_branched
 from phaseb.stages.evaluate import CONFIDENCE, play
 from phaseb.stages.learning_curve import learning_curve
 from phaseb.stages.policy import every_episode, train_arms
@@ -141,7 +142,8 @@ def _left_out(
     alone = config.model_copy(update={"arms": config.arms.model_copy(update={"names": (arm,)})})
     folder = store.folder(FOLDER, name)
     train_arms(
-        replace(context, config=alone), folder, left, (kept(part, part.ids) for part in every_real), every_made
+        replace(context, config=alone), folder, left, (kept(part, part.ids) for part in every_real), every_made,
+        refit_branched(alone, store, left, folder),
     )
     measure = _by_estimate if config.environment.id == "none" else _in_physics
     return {"loss": measure(context, arm, folder), "left": sum(brick != name for brick in brick_of.values())}

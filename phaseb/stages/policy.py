@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from phaseb.config.policy import PolicyConfig
 from phaseb.config.root import Config
-from phaseb.dynamics.custom import load_world_model
+from phaseb.dynamics.protocol import load_generator
 from phaseb.dynamics.statistics import within_bounds
 from phaseb.episodes.streaming import batches, lengths_of
 from phaseb.episodes.trajectories import Trajectories
@@ -34,7 +34,6 @@ from phaseb.replay.spec import SampleSpec
 from phaseb.runtime.metrics import write_metrics
 from phaseb.runtime.storage import Store
 from phaseb.stages.augmentation import FOLLOWING_ARM, following, foreseen, own_column
-from phaseb.stages.gate import uncertainty_reference
 from phaseb.stages.sample import fit_sample
 from phaseb.training.fit import FitResult, fit, fit_groups, merge_rows
 
@@ -51,7 +50,7 @@ class PolicyData:
     real: Trajectories
     held_out: Trajectories
     store: Store
-    uncertainty_reference: float | None
+    generators: Store
 
 
 class ArmsLearner(SACLearner):
@@ -94,18 +93,13 @@ def execute(context: StageContext) -> dict[str, Any]:
     return train_arms(context, store.folder("policy"), real, *every_episode(config, store))
 
 
-def needs_gp(config: Config) -> bool:
-    """Whether an arm branches in the short-range model."""
-    plan = config.policy.augmentation
-    return FOLLOWING_ARM in config.arms.names and plan.enabled and plan.model == "transitions"
-
-
 def every_episode(config: Config, store: Store) -> tuple[Iterable[Trajectories], Iterable[Trajectories]]:
     """All real training episodes and all synthetic ones of a run, batch by batch; of more than the replay shards have
     room for, an even share: whatever were inserted last would push the rest out."""
     room = rows_per_shard(config.replay) * config.replay.num_shards
     found = []
-    for folder, splits in ((store.folder("latents"), ("train",)), (store.folder("synthetic"), ())):
+    made = store.folder("synthetic", config.synthesis.generator)
+    for folder, splits in ((store.folder("latents"), ("train",)), (made, ())):
         rows = int((lengths_of(folder, splits) + 1).sum())
         found.append(batches(folder, splits, share=min(1.0, room / rows), seed=config.run.seed))
     return found[0], found[1]
@@ -123,7 +117,7 @@ class ArmsJob:
         held_out: dev episodes.
         every_real: all real episodes, in parts; they go into the replay.
         every_synthetic: likewise the synthetic ones.
-        uncertainty_reference: see `TrustBundle.score`.
+        generators: folder of the generators that policies branch in.
         key: of the stage.
     """
 
@@ -134,7 +128,7 @@ class ArmsJob:
     held_out: Trajectories
     every_real: Iterable[Trajectories]
     every_synthetic: Iterable[Trajectories]
-    uncertainty_reference: float | None
+    generators: Store
     key: str
 
 
@@ -149,7 +143,7 @@ class TrainedRuns:
 
 def train_arms(
     context: StageContext, home: Store, real: Trajectories, every_real: Iterable[Trajectories],
-    every_synthetic: Iterable[Trajectories],
+    every_synthetic: Iterable[Trajectories], generators: Store | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Train the config's arms and seeds into `home` on some real and synthetic episodes of the run.
 
@@ -158,6 +152,7 @@ def train_arms(
     Args:
         context: of the stage.
         home, real, every_real, every_synthetic: see `ArmsJob`.
+        generators: folder of the generators that policies branch in; the run's own where None.
 
     Returns:
         metrics of the end of the training.
@@ -168,8 +163,8 @@ def train_arms(
     if FOLLOWING_ARM in config.arms.names and not config.policy.augmentation.enabled:
         known = held_out if len(held_out) else real
         every_synthetic = (_foretold(config, store, known, part) for part in every_synthetic if len(part))
-    reference = uncertainty_reference(store, held_out, config)
-    job = ArmsJob(config, store, home, real, held_out, every_real, every_synthetic, reference, context.key)
+    generators = generators or store.folder("dynamics")
+    job = ArmsJob(config, store, home, real, held_out, every_real, every_synthetic, generators, context.key)
     if config.resources.num_workers:
         trained = [train_runs(job, range(len(arms)), home.folder("progress"), context.progress)]
     else:
@@ -213,7 +208,7 @@ def train_runs(job: ArmsJob, runs: Sequence[int], progress: Store, report: Repor
     begin_s = time.monotonic()
     insert_all(replay, job.real, job.every_real, job.every_synthetic)
     filled = {"inserted": replay.num_transitions, "insert_s": time.monotonic() - begin_s}
-    data = PolicyData(replay, arms, streams, job.real, job.held_out, job.store, job.uncertainty_reference)
+    data = PolicyData(replay, arms, streams, job.real, job.held_out, job.store, job.generators)
     try:
         result = fit(
             functools.partial(make_learner, config.policy), data, seed=config.run.seed, key=job.key, store=progress,
@@ -240,7 +235,7 @@ def _replay_statistics(trained: Sequence[TrainedRuns]) -> dict[str, Any]:
 def _foretold(config: Config, store: Store, held_out: Trajectories, synthetic: Trajectories) -> Trajectories:
     """Stored rollouts without the weights of steps beyond those that the run's model is known to foretell."""
     assert synthetic.weights is not None
-    imagine = load_world_model(store.folder("world_model")).rollout
+    imagine = load_generator(store.folder("dynamics", config.synthesis.generator)).rollout
     known = foreseen(config.policy.augmentation, imagine, held_out, synthetic, config.run.seed)
     return replace(synthetic, weights=synthetic.weights * known)
 
@@ -316,7 +311,7 @@ def make_learner(config: PolicyConfig, data: PolicyData, context: LearnerContext
     hook, arms = None, data.arms
     if config.augmentation.enabled and any(spec.arm == FOLLOWING_ARM for spec in data.arms):
         hook = following(
-            config, data.store, data.replay, data.arms, data.real, data.held_out, data.uncertainty_reference,
+            config.augmentation, data.generators, data.store, data.replay, data.arms, data.real, data.held_out,
             source, context,
         )  # fmt: skip
         arms = tuple(replace(spec, follows=run in hook.followed) for run, spec in enumerate(data.arms))

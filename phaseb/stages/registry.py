@@ -24,6 +24,21 @@ def _reused(part: str) -> Callable[[Config], Any]:
     return digest
 
 
+def _uses(config: Config) -> dict[str, Any]:
+    """Which generators are used, and how: other sections name them."""
+    return {
+        "stored": config.stored_generators, "branched": config.branched_generators,
+        "branched_horizon": config.policy.augmentation.horizon,
+    }  # fmt: skip
+
+
+def _generators(config: Config) -> dict[str, Any]:
+    """Which generators are fitted and for what use, and the digests of those that are taken over."""
+    path = config.reuse.dynamics
+    taken = {name: reused_digest(path, f"dynamics/{name}") for name in config.generators} if path else None
+    return {**_uses(config), "all": config.generators, "taken": taken}
+
+
 STAGES: tuple[Stage, ...] = (
     Stage(
         "collect", ("episodes", "environment"), (), ("episodes",), LazyFunction("phaseb.stages.collect"),
@@ -34,11 +49,11 @@ STAGES: tuple[Stage, ...] = (
         trains=True, external_inputs=_reused("encoder"),
     ),
     Stage(
-        "world-model", ("world_model", "trust", "synthesis", "memory"), ("encode",), ("world_model",),
-        LazyFunction("phaseb.stages.dynamics"), computes=True, trains=True, external_inputs=_reused("world_model"),
+        "dynamics", ("dynamics", "trust", "synthesis", "memory"), ("encode",), ("dynamics",),
+        LazyFunction("phaseb.stages.dynamics"), computes=True, trains=True, external_inputs=_generators,
     ),
     Stage(
-        "negatives", ("world_model", "generators", "synthesis", "memory"), ("encode",), ("negatives",),
+        "negatives", ("dynamics", "negatives", "synthesis", "memory"), ("encode",), ("negatives",),
         LazyFunction("phaseb.stages.negatives"), job="trust", computes=True, external_inputs=_reused("trust"),
     ),
     Stage(
@@ -46,20 +61,20 @@ STAGES: tuple[Stage, ...] = (
         computes=True,
     ),
     Stage(
-        "synthesize", ("synthesis", "memory"), ("encode", "world-model"), ("rollouts/plan", "rollouts/made"),
+        "synthesize", ("synthesis", "memory"), ("encode", "dynamics"), ("rollouts/plan", "rollouts/made"),
         LazyFunction("phaseb.stages.synthesize"),
     ),
     Stage(
-        "trust", ("trust", "generators", "synthesis", "memory"), ("encode", "negatives", "world-model", "synthesize"),
+        "trust", ("trust", "negatives", "synthesis", "memory"), ("encode", "negatives", "dynamics", "synthesize"),
         ("trust", "synthetic"), LazyFunction("phaseb.stages.gate"), trains=True, external_inputs=_reused("trust"),
     ),
     Stage(
-        "policy", ("arms", "policy", "replay", "memory"), ("encode", "world-model", "trust"), ("policy",),
+        "policy", ("arms", "policy", "replay", "memory"), ("encode", "dynamics", "trust"), ("policy",),
         LazyFunction("phaseb.stages.policy"), trains=True,
     ),
     Stage(
-        "judge", ("judge", "synthesis", "memory"), ("collect", "encode", "world-model"), ("judges.json",),
-        LazyFunction("phaseb.stages.judge"),
+        "judge", ("judge", "synthesis", "memory"), ("collect", "encode", "dynamics"), ("judges.json",),
+        LazyFunction("phaseb.stages.judge"), external_inputs=_uses,
     ),
     Stage(
         "evaluate", ("environment", "evaluation", "promotion", "valuation", "memory"), ("collect", "encode", "policy"),
@@ -70,7 +85,7 @@ STAGES: tuple[Stage, ...] = (
 
 ATTRIBUTION = Stage(
     "worth", ("worth", "environment", "evaluation", "valuation", "memory"),
-    ("collect", "encode", "bricks", "world-model", "trust", "policy", "evaluate"), ("worth",),
+    ("collect", "encode", "bricks", "dynamics", "trust", "policy", "evaluate"), ("worth",),
     LazyFunction("phaseb.stages.attribution"),
 )  # fmt: skip
 """Runs on its own (`phaseb worth`), after a run."""

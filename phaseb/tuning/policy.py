@@ -20,7 +20,6 @@ from phaseb.policy.behavior_metrics import action_mse
 from phaseb.policy.evaluation import EVALUATED, aggregate, evaluate
 from phaseb.policy.fqe import fitted_q_evaluation
 from phaseb.runtime.storage import Store
-from phaseb.stages.gate import uncertainty_reference
 from phaseb.stages.policy import ArmsLearner, PolicyData, fill_replay, make_learner, runs_of
 from phaseb.stages.registry import STAGES
 
@@ -39,7 +38,6 @@ class PolicyInputs:
     held_out: Trajectories
     synthetic: Trajectories
     store: Store
-    uncertainty_reference: float | None
     scale: ActionScale | None
 
 
@@ -64,10 +62,9 @@ class PolicyObjective:
         run_graph([stage for stage in STAGES if stage.name not in UNREAD], config, callbacks)
         store = Store.at(config.run.dir)
         latents = read_trajectories(store.folder("latents"), ("train", "dev"))
-        reference = uncertainty_reference(store, latents.split("dev"), config)
-        synthetic = read_trajectories(store.folder("synthetic"))
+        synthetic = read_trajectories(store.folder("synthetic", config.synthesis.generator))
         return PolicyInputs(
-            latents.split("train"), latents.split("dev"), synthetic, store, reference, read_action_scale(store)
+            latents.split("train"), latents.split("dev"), synthetic, store, read_action_scale(store)
         )
 
     def make_learner(self, config: Config, data: PolicyInputs, context: LearnerContext) -> ArmsLearner:
@@ -76,7 +73,7 @@ class PolicyObjective:
         arms, streams = runs_of(here.model_copy(update={"run": run}))
         replay = fill_replay(data.real, data.synthetic, arms, here, None)
         inputs = PolicyData(
-            replay, arms, streams, data.real, data.held_out, data.store, data.uncertainty_reference
+            replay, arms, streams, data.real, data.held_out, data.store, data.store.folder("dynamics")
         )
         return make_learner(config.policy, inputs, context)
 

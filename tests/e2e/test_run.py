@@ -52,6 +52,17 @@ def test_gates_passes_are_shares(results):
         assert 0 <= results["numbers"][name] <= 1, name
 
 
+def test_every_generator_is_saved_and_judged_the_way_it_is_used(finished, results):
+    for name in ("gru", "gp"):
+        saved = json.loads((finished.folder / "dynamics" / name / "meta.json").read_text())
+        assert results["generators"][name]["digest"] == saved["digest"]
+        assert saved["meta"]["uncertainty_scale"] == results["generators"][name]["uncertainty_scale"] > 0
+    assert 0 <= results["generators"]["gru"]["judge_auc"] <= 1
+    assert "judge_auc" not in results["generators"]["gp"], "no rollout of a whole episode is made of it"
+    assert 0 <= results["generators"]["gp"]["branched"]["judge_auc"] <= 1
+    assert set(results["judges"]["gp"]["branched"]["results"]) == {"cloned", "recorded"}
+
+
 def test_contributions_are_shares_of_one(results):
     numbers = results["numbers"]
     assert numbers["real_contribution"] + numbers["effective_contribution"] == pytest.approx(1)

@@ -7,13 +7,14 @@ import torch
 from phaseb.config.policy import AugmentationConfig, ReplayConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.policy.actor import Actor
-from phaseb.policy.augmentation import BranchedRollouts, accepted_steps
+from phaseb.policy.augmentation import accepted_steps
 from phaseb.policy.batches import RunSpec
 from phaseb.policy.networks import ActorStack, make_stack
 from phaseb.replay.local import LocalReplay
 from phaseb.replay.schema import TransitionSchema
 from phaseb.runtime.checkpoint import flatten, load_checkpoint, save_checkpoint, unflatten
 from phaseb.runtime.storage import Store
+from phaseb.stages.augmentation import validated_rollouts
 
 PATIENCE_S = 30
 SPECS = (RunSpec("real_only", 0), RunSpec("trust_weighted", 0), RunSpec("trust_weighted", 1))
@@ -41,7 +42,8 @@ def imagine(z0, actions, horizon, generator):
         doubt.append(action.norm(dim=1))
     z, taken = torch.stack(z, 1), torch.stack(taken, 1)
     ends = (z[:, 1:, 2] > 0.9).float()
-    return SimpleNamespace(z=z, actions=taken, rewards=z[:, 1:, 0], terminals=ends, uncertainty=torch.stack(doubt, 1))
+    return SimpleNamespace(z=z, actions=taken, rewards=z[:, 1:, 0], terminals=ends, uncertainty=torch.stack(doubt, 1),
+                           reward_std=None)
 
 
 class Sink:
@@ -61,7 +63,7 @@ def actors():
 
 
 def branched(sink, weigh=None, config=CONFIG):
-    return BranchedRollouts(config, imagine, real(), SPECS, ("trust_weighted",), weigh, sink, seed=3, model="abc")
+    return validated_rollouts(config, imagine, real(), SPECS, ("trust_weighted",), weigh, sink, seed=3, model="abc")
 
 
 def test_rollouts_end_before_what_nothing_is_known_of_and_enter_a_replay():
@@ -72,7 +74,7 @@ def test_rollouts_end_before_what_nothing_is_known_of_and_enter_a_replay():
         return rolled
 
     plan, sink = CONFIG.model_copy(update={"cut_quantile": 1.0}), Sink()
-    BranchedRollouts(plan, lost, real(), SPECS, ("trust_weighted",), None, sink, seed=3).generate(0, actors())
+    validated_rollouts(plan, lost, real(), SPECS, ("trust_weighted",), None, sink, seed=3).generate(0, actors())
     (made,) = sink.held[1]
     assert len(made) == CONFIG.starts
     assert (made.lengths[::3] <= 2).all()
@@ -115,11 +117,11 @@ def test_rewards_pay_for_disagreement():
 def test_rewards_pay_for_a_model_s_own_doubt_and_never_below_what_was_ever_paid():
     def doubting(*args):
         rolled = imagine(*args)
-        rolled.reward_doubt = 0.5 + rolled.z[:, 1:, 1].abs()
+        rolled.reward_std = 0.5 + rolled.z[:, 1:, 1].abs()
         return rolled
 
     sink, config = Sink(), CONFIG.model_copy(update={"penalty": 0.0, "reward_pessimism": 1.5})
-    hook = BranchedRollouts(config, doubting, real(), SPECS, ("trust_weighted",), None, sink, seed=3)
+    hook = validated_rollouts(config, doubting, real(), SPECS, ("trust_weighted",), None, sink, seed=3)
     hook.generate(0, actors())
     rollouts = sink.held[1][0]
     doubt = 0.5 + np.abs(rollouts.z[:, 1:, 1])

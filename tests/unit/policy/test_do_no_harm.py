@@ -13,14 +13,13 @@ import torch
 from phaseb.config.policy import PolicyConfig, ReplayConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.nn.data_parallel import LearnerContext
-from phaseb.policy.augmentation import BranchedRollouts
 from phaseb.policy.batches import RunSpec
 from phaseb.policy.learner import make_learner
 from phaseb.replay.local import LocalReplay
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.spec import SampleSpec
 from phaseb.runtime.seeding import numpy_generator
-from phaseb.stages.augmentation import ReplaySink, foreseen, own_column
+from phaseb.stages.augmentation import ReplaySink, foreseen, own_column, validated_rollouts
 
 PATIENCE_S = 30
 TURN = np.array([[0.9, 0.3, 0.0], [-0.3, 0.9, 0.0], [0.0, 0.0, 1.0]], np.float32)
@@ -58,7 +57,8 @@ def model(turn=TURN, push=PUSH, sign=1.0, bend=lambda z0, z, t: z):
         z = torch.stack(z, 1)
         nothing = torch.zeros(len(z0), horizon)
         return SimpleNamespace(
-            z=z, actions=torch.stack(taken, 1), rewards=sign * z[:, 1:, 0], terminals=nothing, uncertainty=nothing
+            z=z, actions=torch.stack(taken, 1), rewards=sign * z[:, 1:, 0], terminals=nothing, uncertainty=nothing,
+            reward_std=None,
         )
 
     return imagine
@@ -86,7 +86,7 @@ def trained(imagine, weigh=None, config=CONFIG):
     real = recorded("train")
     replay = LocalReplay(TransitionSchema(3, 1, ("weight", own_column("trust_weighted/0"))), ReplayConfig())
     replay.insert(real, "real")
-    hook = BranchedRollouts(
+    hook = validated_rollouts(
         config.augmentation, imagine, real, SPECS, ("trust_weighted",), weigh, ReplaySink(replay, SPECS), 0,
         held_out=recorded("held out"),
     )  # fmt: skip

@@ -40,13 +40,13 @@ def test_the_default_config_needs_nothing_changed():
 CHOSEN = [
     # setting, what is chosen, the episodes, the words of the config
     ("synthesis.horizon", 40, facts((40,) * 20, (40,) * 5, (40,) * 20), ()),
-    ("world_model.horizon.steps", 40, facts((40,) * 20, (40,) * 5, (40,) * 20), ()),
-    ("world_model.horizon.steps", 80, facts((80,) * 20, (80,) * 5, (80,) * 20), ("world_model.horizon.steps=100",)),
+    ("dynamics.gru.horizon.steps", 40, facts((40,) * 20, (40,) * 5, (40,) * 20), ()),
+    ("dynamics.gru.horizon.steps", 80, facts((80,) * 20, (80,) * 5, (80,) * 20), ("dynamics.gru.horizon.steps=100",)),
     ("judge.num_folds", 3, facts(test=(60,) * 12), ()),
     ("judge.num_folds", 2, facts(test=(60,) * 5), ()),
     ("judge.rungs", ("simulator", "encode_decode", "one_step", "5", "15", "30", "60"), facts(test=(60,) * 5), ()),
     ("trust.num_folds", 3, facts((60,) * 3), ()),
-    ("trust.num_folds", 4, facts((60,) * 8), ("world_model.weights.trust=0.1",)),
+    ("trust.num_folds", 4, facts((60,) * 8), ("dynamics.gru.weights.trust=0.1",)),
     ("policy.batch_size", 64, facts((60,) * 2), ()),
     ("policy.batch_size", 63, facts((60,) * 2), ("resources.num_workers=3", "policy.batch_size=126")),
     ("latents.segment_steps", 10, facts((9,) * 20, (9,) * 5, (9,) * 20), ()),
@@ -78,7 +78,7 @@ def test_episodes_of_any_length_either_fit_or_are_refused_before_training(longes
         found.require()
     fit = found.config
     assert 2 <= fit.synthesis.horizon <= max(longest, 2)
-    assert fit.world_model.horizon.steps <= longest
+    assert fit.dynamics.gru.horizon.steps <= longest
     assert fit.latents.segment_steps <= longest + 1
     type(fit).model_validate(fit.model_dump())
 
@@ -100,11 +100,11 @@ def test_a_few_long_episodes_are_judged_on_blocks_and_it_is_said():
 
 UNMET = [
     # stage, what the line says, the episodes, the words
-    ("world-model", "2 training episodes of 60 steps (synthesis.horizon) and finds 0 of 5; the longest has 1",
+    ("dynamics", "2 training episodes of 60 steps (synthesis.horizon) and finds 0 of 5; the longest has 1",
      facts((1,) * 5, (1,), (1,) * 9), ()),
     ("judge", "4 windows of 60 steps in the sealed test (synthesis.horizon) and finds 2", facts(test=(60,) * 2), ()),
     ("trust", "2 training episodes of 60 steps for the gate (trust.num_folds) and finds 1",
-     facts((60,) * 2), ("world_model.weights.trust=0.1",)),
+     facts((60,) * 2), ("dynamics.gru.weights.trust=0.1",)),
     ("policy", "128 training steps (policy.batch_size) and finds 1", facts((1,)), ()),
     ("policy", "room for 61 rows", facts(), ("replay.capacity=50",)),
     ("encode", "frames (latents.observation) and finds state", facts(), ("latents.observation=frames",)),
