@@ -118,10 +118,11 @@ def _explain(fault: Mapping[str, Any], source: str, places: Mapping[str, str]) -
     word = next((w for p, w in places.items() if p == path or f"{p}.".startswith(f"{path}.")), None)
     word = word or next((w for p, w in places.items() if path.startswith(f"{p}.")), None)
     where = f"command line ({word})" if word else source
-    if fault["type"] == "extra_forbidden":
+    if fault["type"] == "extra_forbidden" or (fault["type"] == "model_type" and parts[-1] not in _names_at(parts[:-1])):
         return f"{where}: unknown key {path}{_suggestion(parts, (word or '').partition('=')[0])}"
     shown = "" if isinstance(fault["input"], Mapping) else f" = {fault['input']!r}"
-    return f"{where}: {path}{shown}: {fault['msg'].removeprefix('Value error, ')}"
+    said = fault["msg"].removeprefix("Value error, ")
+    return f"{where}: {path}{shown}: {said}" if path else f"{where}: {said}"
 
 
 def _suggestion(parts: Sequence[str], typed: str) -> str:

@@ -1,22 +1,21 @@
 """Settings of the policy: the learner, what keeps it honest offline, and the rollouts that follow it."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from phaseb.config.section import Section
+from phaseb.config.section import Section, with_defaults
 from phaseb.config.transitions import TransitionsConfig
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Algorithm = Literal["iql", "sac", "bc"]
 
 
 class OfflineConfig(Section):
     """What keeps a learner that cannot try its actions from believing in them. The options add up."""
 
-    algorithm: Literal["iql", "sac"] = Field(
-        "iql",
-        description="implicit Q-learning, which asks for no value of an action that nobody took, or soft actor-critic",
-    )
+    algorithm: Algorithm = Field("iql", description="algorithm of a learner of your own that names none")
     behaviour_weight: float = Field(
         0.3, ge=0, description="weight of |policy mean - recorded action|^2 on real rows (TD3+BC-like); 0 is off"
     )
@@ -52,20 +51,9 @@ class OfflineConfig(Section):
 class AugmentationConfig(Section):
     """Short rollouts that branch from real states under the current policy, made again as it improves."""
 
-    enabled: bool = Field(True, description="whether rollouts follow the policy; else only stored ones are used")
-    model: Literal["transitions", "world_model"] = Field(
-        "transitions",
-        description="what policies branch in: the short-range model of policy.transitions, fitted to these episodes, "
-        "or the world model of the run",
-    )
     refresh_steps: int = Field(250, ge=1, description="learner steps between two generations of rollouts")
     first_step: int = Field(
         0, ge=0, description="learner step of the first generation, or the end of cloning if that is later"
-    )
-    asynchronous: bool = Field(
-        False,
-        description="make rollouts in a thread while the learner goes on: they come in a refresh late, or at the next "
-        "that finds them made, and a run equals its repetition within the spread of seeds only, no longer to the bit",
     )
     starts: int = Field(500, ge=1, description="real states that each generation branches from, a run")
     horizon: int = Field(8, ge=1, description="most steps of a rollout")
@@ -91,23 +79,56 @@ class AugmentationConfig(Section):
     deterministic_share: Share = Field(0.0, description="share of rollouts that follow the policy's mean action")
 
 
-class FollowingConfig(Section):
-    """How a policy learns that has rollouts of its own: they answer what offline data leaves open, so that a learner
-    may ask what no operator did. Without rollouts that may be followed, it learns as all others do."""
+class LearnerConfig(Section):
+    """How one learner differs from policy.* and policy.offline.*; null: not at all."""
 
-    algorithm: Literal["iql", "sac"] = Field("sac", description="see offline.algorithm")
-    switches: bool = Field(
-        True,
-        description="an action that was recorded at two levels only, such as a gripper's, is a choice of the two, and "
-        "a learner weighs both: for algorithm=sac",
+    algorithm: Algorithm | None = Field(
+        None,
+        description="iql: implicit Q-learning, which asks for no value of an action that nobody took; sac: soft "
+        "actor-critic; bc: behaviour cloning alone",
     )
-    num_critics: int = Field(3, ge=2, description="critics of the ensemble")
-    behaviour_weight: float = Field(0.3, ge=0, description="see offline.behaviour_weight")
-    diversity_weight: float = Field(0.0, ge=0, description="see offline.diversity_weight")
-    cql_weight: float = Field(0.0, ge=0, description="see offline.cql_weight")
-    clone_share: float = Field(0.2, ge=0, lt=1, description="see offline.clone_share")
-    value_share: float = Field(0.1, ge=0, lt=1, description="see offline.value_share")
-    final_lr_factor: float = Field(1.0, ge=0, le=1, description="see policy.final_lr_factor")
+    switches: bool | None = Field(None, description="see policy.switches")
+    num_critics: int | None = Field(None, ge=2, description="see policy.num_critics")
+    final_lr_factor: float | None = Field(None, ge=0, le=1, description="see policy.final_lr_factor")
+    behaviour_weight: float | None = Field(None, ge=0, description="see offline.behaviour_weight")
+    diversity_weight: float | None = Field(None, ge=0, description="see offline.diversity_weight")
+    cql_weight: float | None = Field(None, ge=0, description="see offline.cql_weight")
+    clone_share: float | None = Field(None, ge=0, lt=1, description="see offline.clone_share")
+    value_share: float | None = Field(None, ge=0, lt=1, description="see offline.value_share")
+
+
+DEFAULT_LEARNERS: dict[str, dict[str, Any]] = {
+    "iql": {"algorithm": "iql", "diversity_weight": 0.0, "cql_weight": 0.0},
+    "sac": {"algorithm": "sac", "switches": True, "num_critics": 3, "final_lr_factor": 1.0, "behaviour_weight": 0.3,
+            "diversity_weight": 0.0, "cql_weight": 0.0, "clone_share": 0.2, "value_share": 0.1},
+    "edac": {"algorithm": "sac", "switches": True, "num_critics": 5, "behaviour_weight": 1.0, "diversity_weight": 1.0},
+    "bc": {"algorithm": "bc"},
+}  # fmt: skip
+
+
+def _default(name: str, about: str) -> Any:
+    return Field(LearnerConfig(**DEFAULT_LEARNERS[name]), description=about)
+
+
+class LearnersConfig(Section):
+    """The learners that arms name. Any further key is a learner of that name."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+    __pydantic_extra__: dict[str, LearnerConfig]
+
+    iql: LearnerConfig = _default("iql", "implicit Q-learning (Kostrikov et al. 2022)")
+    sac: LearnerConfig = _default("sac", "soft actor-critic beside a behaviour term")
+    edac: LearnerConfig = _default("edac", "soft actor-critic whose critics are kept apart (An et al. 2021)")
+    bc: LearnerConfig = _default("bc", "behaviour cloning: the floor")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lay_over_defaults(cls, given: Any) -> Any:
+        return with_defaults(DEFAULT_LEARNERS, given)
+
+    @property
+    def defined(self) -> Mapping[str, LearnerConfig]:
+        return {name: getattr(self, name) for name in DEFAULT_LEARNERS} | dict(self.__pydantic_extra__ or {})
 
 
 class PolicyConfig(Section):
@@ -151,27 +172,30 @@ class PolicyConfig(Section):
     runs_together: int = Field(3, ge=1, description="runs whose networks are one batched product: speed, not results")
     offline: OfflineConfig = Field(default_factory=OfflineConfig)
     augmentation: AugmentationConfig = Field(default_factory=AugmentationConfig)
-    following: FollowingConfig = Field(default_factory=FollowingConfig)
+    learners: LearnersConfig = Field(default_factory=LearnersConfig)
     transitions: TransitionsConfig = Field(default_factory=TransitionsConfig)
 
     @property
     def clone_until(self) -> int:
         """The first step that does more than clone."""
-        return round(self.offline.clone_share * self.num_steps)
+        return self.num_steps if self.offline.algorithm == "bc" else round(self.offline.clone_share * self.num_steps)
 
-    def where_followed(self) -> "PolicyConfig":
-        """The same learner for the runs that have rollouts of their own."""
-        own = self.following
-        names = ("algorithm", "behaviour_weight", "diversity_weight", "cql_weight", "clone_share", "value_share")
-        offline = self.offline.model_copy(update={name: getattr(own, name) for name in names})
-        return self.model_copy(
-            update={"offline": offline, "switches": own.switches, "num_critics": own.num_critics,
-                    "final_lr_factor": own.final_lr_factor}
-        )  # fmt: skip
+    def of_learner(self, name: str) -> "PolicyConfig":
+        """The settings of the learner of that name; of an empty one, `policy.*` as it stands.
+
+        Raises:
+            KeyError: for an unknown name.
+        """
+        if not name:
+            return self
+        own = self.learners.defined[name].model_dump(exclude_none=True)
+        shared = {key: own.pop(key) for key in list(own) if key in type(self).model_fields}
+        return self.model_copy(update={**shared, "offline": self.offline.model_copy(update=own)})
 
     @model_validator(mode="after")
-    def _implicit_q_has_no_conservative_penalty(self) -> "PolicyConfig":
-        for name, own in (("offline", self.offline), ("following", self.following)):
-            if own.algorithm == "iql" and (own.cql_weight or own.diversity_weight):
-                raise ValueError(f"{name}.algorithm=iql asks no unseen action: cql_weight, diversity_weight need sac")
+    def _iql_asks_no_unseen_action(self) -> "PolicyConfig":
+        for name in ("", *self.learners.defined):
+            offline, path = self.of_learner(name).offline, f"learners.{name}" if name else "offline"
+            if offline.algorithm == "iql" and (offline.cql_weight or offline.diversity_weight):
+                raise ValueError(f"{path}.algorithm=iql asks no unseen action: cql_weight, diversity_weight need sac")
         return self

@@ -1,6 +1,8 @@
 """The whole configuration: one section a concern. All defaults live in the sections."""
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from phaseb.config.arms import ArmsConfig
 from phaseb.config.bricks import BricksConfig
@@ -52,3 +54,46 @@ class Config(Section):
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     resources: ResourcesConfig = Field(default_factory=ResourcesConfig)
     report: ReportConfig = Field(default_factory=ReportConfig)
+
+    @property
+    def stored_generators(self) -> tuple[str, ...]:
+        """Generators whose rollouts are made once: those that arms draw, else the GRU, which the judges look at."""
+        return self._generators("stored") or ("gru",)
+
+    @property
+    def branched_generators(self) -> tuple[str, ...]:
+        """Generators in which policies branch while they learn."""
+        return self._generators("branched")
+
+    def _generators(self, rollouts: str) -> tuple[str, ...]:
+        used = (arm.config for arm in self.arms.trained if arm.is_synthetic)
+        return tuple(dict.fromkeys(c.generator for c in used if c.rollouts == rollouts and c.generator))
+
+    @model_validator(mode="after")
+    def _learners_are_known(self) -> Self:
+        for arm in self.arms.trained:
+            name, known = arm.config.learner, self.policy.learners.defined
+            if name not in known:
+                raise ValueError(f"arms.{arm.name}.learner: no learner is called {name!r}; there are "
+                                 f"{', '.join(known)} (define your own as policy.learners.{name})")  # fmt: skip
+            algorithm = self.policy.of_learner(name).offline.algorithm
+            if arm.config.uses_rollouts and algorithm == "bc":
+                raise ValueError(f"arms.{arm.name}: behaviour cloning copies recorded actions and draws no rollouts; "
+                                 "take another learner, or rollouts=none")  # fmt: skip
+        return self
+
+    @model_validator(mode="after")
+    def _the_decision_can_be_made(self) -> Self:
+        known = {arm.name: arm for arm in self.arms.trained}
+        candidates = [known[name] for name in self.promotion.candidates if name in known]
+        most, arms = self.promotion.max_episodes, len(self.arms.real_arms) + 2 * len(candidates)
+        if most is not None and candidates and most < arms:
+            raise ValueError(f"promotion.max_episodes={most}: the decision compares {arms} arms and needs an episode of "
+                             "each; allow more, or name fewer arms in arms.names")  # fmt: skip
+        if not self.arms.real_arms:
+            raise ValueError("arms: no arm learns from real episodes alone, so that nothing could ship where rollouts do "
+                             "not help; add real_only to arms.names")  # fmt: skip
+        for arm in candidates:
+            if not arm.is_synthetic:
+                raise ValueError(f"promotion.candidates: {arm.name} uses no rollouts; it is a control and may ship anyhow")
+        return self

@@ -21,8 +21,8 @@ class WorthConfig(Section):
     candidates: int = Field(64, ge=2, description="starts that are looked at for what to collect next")
     curve: tuple[float, ...] = Field(
         (),
-        description="shares of the training episodes, ascending to 1, such as 0.25, 0.5, 1, that real_only is trained "
-        "on, beside trust_weighted on the first: how many real episodes synthetic data is worth there; empty: unasked",
+        description="shares of the training episodes, ascending to 1, such as 0.25, 0.5, 1, that the best control is "
+        "trained on, beside the candidate on the first: how many real episodes synthetic data is worth there; empty: unasked",
     )
 
     @model_validator(mode="after")

@@ -4,7 +4,7 @@ pay for what it half knows, and are made again as the policy improves (MBPO, Jan
 Shapes: R runs, N rollouts, T steps, D latent dimensions, A action dimensions.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, Protocol
@@ -94,8 +94,13 @@ class BranchedRollouts:
         weights = self._gated(rehearsed, names, np.array(steps), "rehearsal").weights
         return bool(weights is not None and weights.any())
 
-    def generate(self, step: int, actors: Sequence[Actor]) -> dict[str, float]:
-        """One generation of rollouts under the policies as they are; the oldest beyond `keep_generations` go."""
+    def generate(self, step: int, actors: Sequence[Actor], due: Collection[int] | None = None) -> dict[str, float]:
+        """One generation of rollouts under the policies as they are; the oldest beyond `keep_generations` go.
+
+        Does nothing where none of its runs is due; None: they are.
+        """
+        if due is not None and not set(due) & set(self.runs):
+            return {}
         return self.put(self.make(step, actors)) if self.horizon else {"horizon": 0.0}
 
     def make(self, step: int, actors: Sequence[Actor], mark: str = "") -> Generation:

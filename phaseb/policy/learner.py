@@ -1,6 +1,6 @@
 """The learner of many policies: reads batches by step, updates every run, lets rollouts follow the policies."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -19,11 +19,26 @@ Made = TypeVar("Made")
 
 
 class AugmentationHook(Protocol):
-    """What the learner calls at fixed steps so that new rollouts enter the replay."""
+    """What the learner calls at fixed steps so that new rollouts enter the replay.
 
-    def generate(self, step: int, actors: Sequence[Actor]) -> Mapping[str, float]:
-        """Make rollouts under the policies as they are at `step` (one actor a run, in the runs' order) and insert
-        them where the batches of `step` and later come from. Returns metrics."""
+    Attributes:
+        runs: the runs that draw rollouts, by their place among the learner's.
+    """
+
+    @property
+    def runs(self) -> Sequence[int]: ...
+
+    def generate(self, step: int, actors: Sequence[Actor], due: Collection[int]) -> Mapping[str, float]:
+        """Make rollouts of the runs that are due, and insert them where the batches of `step` and later come from.
+
+        Args:
+            step: of the learner.
+            actors: the policies as they are, one a run, in the runs' order.
+            due: runs whose rollouts are to be made again at this step.
+
+        Returns:
+            metrics.
+        """
         ...
 
     def state_dict(self) -> dict[str, Any]:
@@ -56,7 +71,7 @@ class SACLearner:
         if config.batch_size % context.world_size:
             raise ConfigError(f"policy.batch_size={config.batch_size} does not divide by {context.world_size} workers")
         self.config, self.source, self.specs, self.context = config, source, tuple(specs), context
-        self.hook = hook if config.augmentation.enabled else None
+        self.hook = hook
         self.held_out = held_out
         self.num_steps = config.num_steps
         first = source.sample(0, 1)
@@ -77,9 +92,10 @@ class SACLearner:
     def step(self, step: int) -> dict[str, float]:
         """One optimiser step of every run; metrics on every `log_every`-th step, else empty."""
         metrics: dict[str, float] = {}
-        if self.hook is not None and self._refreshes(step):
+        if self.hook is not None and (due := self._due(step)):
             self._fed = range(0)
-            metrics |= {f"policy/augmentation/{k}": v for k, v in self.hook.generate(step, self.actors()).items()}
+            made = self.hook.generate(step, self.actors(), due)
+            metrics |= {f"policy/augmentation/{name}": value for name, value in made.items()}
         if step not in self._fed:
             self._feed(step)
         for share in reversed(self.shares):  # those elsewhere are only begun, then this process does its own
@@ -126,19 +142,21 @@ class SACLearner:
                  for g, one in zip(groups, own, strict=True)}  # fmt: skip
         return [(group, found[g]) for g, group in enumerate(self.groups)]
 
-    def _refreshes(self, step: int) -> bool:
+    def _due(self, step: int) -> tuple[int, ...]:
+        """Runs whose rollouts are made again at this step: at none while they only clone."""
         plan = self.config.augmentation
-        # A policy that only clones has no use for rollouts.
-        served = self.config.where_followed() if any(spec.follows for spec in self.specs) else self.config
-        first = max(plan.first_step, served.clone_until)
-        return step >= first and (step - first) % plan.refresh_steps == 0
+
+        def refreshes(run: int) -> bool:
+            first = max(plan.first_step, self.config.of_learner(self.specs[run].learner).clone_until)
+            return step >= first and (step - first) % plan.refresh_steps == 0
+
+        return tuple(run for run in (self.hook.runs if self.hook is not None else ()) if refreshes(run))
 
     def _feed(self, step: int) -> None:
         """Batches from a step on; several are asked for at once, but none beyond the next generation of rollouts."""
         count = min(self.config.prefetch, max(1, self.num_steps - step))
         if self.hook is not None:
-            ahead = (i for i in range(1, count) if self._refreshes(step + i))
-            count = next(ahead, count)
+            count = next((i for i in range(1, count) if self._due(step + i)), count)
         batches = to_batches(self.source.sample(step, count), self.context, self.config.normalise_weights)
         for share, groups in zip(self.shares, self.dealt, strict=True):
             rows = [rows_of(self.groups[g]) for g in groups]

@@ -19,8 +19,8 @@ from phaseb.policy.iql import ImplicitQ
 from phaseb.policy.sac import Metrics, SoftActorCritic
 
 Levels = NDArray[np.floating]
-FOLLOWING_COST = 1.8
-"""Time of an update of runs that follow rollouts (soft actor-critic over choices) / of others (implicit Q-learning)."""
+SAC_COST = 1.8
+"""Time of an update of soft actor-critic over choices / of implicit Q-learning."""
 
 
 class Trained(Protocol):
@@ -91,7 +91,7 @@ def make_update(
     levels: Levels | None,
 ) -> SoftActorCritic:  # fmt: skip
     """The networks of a group of runs, which all learn in the same way."""
-    config = config.where_followed() if specs[0].follows else config
+    config = config.of_learner(specs[0].learner)
     kind = ImplicitQ if config.offline.algorithm == "iql" else SoftActorCritic
     known = levels if config.switches else None
     switches = None if known is None else torch.as_tensor(known, dtype=torch.float32)
@@ -113,9 +113,8 @@ def groups_of(specs: Sequence[RunSpec], size: int) -> list[list[int]]:
     that paired runs of two arms, fed the same batches, end in one policy only at the same place of groups alike.
     """
     groups: list[list[int]] = []
-    kinds = {(spec.follows, spec.arm): None for spec in sorted(specs, key=lambda spec: spec.follows)}
-    for kind in kinds:
-        alike = [run for run, spec in enumerate(specs) if (spec.follows, spec.arm) == kind]
+    for kind in dict.fromkeys((spec.learner, spec.arm) for spec in specs):
+        alike = [run for run, spec in enumerate(specs) if (spec.learner, spec.arm) == kind]
         groups += [alike[i : i + size] for i in range(0, len(alike), size)]
     return groups
 
@@ -123,7 +122,7 @@ def groups_of(specs: Sequence[RunSpec], size: int) -> list[list[int]]:
 def deal(groups: Sequence[Sequence[RunSpec]], num_shares: int) -> list[list[int]]:
     """Numbers of groups by share, the costly first to whichever has least. No share is empty; the first, which its
     process feeds and rolls out beside, is the lightest."""
-    cost = [sum(FOLLOWING_COST if spec.follows else 1.0 for spec in group) for group in groups]
+    cost = [sum(SAC_COST if spec.learner not in ("", "iql", "bc") else 1.0 for spec in group) for group in groups]
     shares: list[list[int]] = [[] for _ in range(min(num_shares, len(groups)))]
     for group in sorted(range(len(groups)), key=lambda g: -cost[g]):
         min(shares, key=lambda share: sum(cost[g] for g in share)).append(group)

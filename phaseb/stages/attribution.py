@@ -133,7 +133,7 @@ def _left_out(
     every_real, made = every_episode(config, store, train)
     every_made = (kept(part, part.lineage["start_episode"]) for part in made)
     left = kept(train, train.ids)
-    alone = config.model_copy(update={"arms": config.arms.model_copy(update={"names": (arm,)})})
+    alone = config.model_copy(update={"arms": config.arms.only(arm)})
     folder = store.folder(FOLDER, name)
     train_arms(
         replace(context, config=alone), folder, left, (kept(part, part.ids) for part in every_real), every_made
