@@ -113,8 +113,8 @@ def learners(device: torch.device, options: argparse.Namespace) -> dict[str, dic
     return rates
 
 
-def without_graphs(model: Any, landings: Any = None) -> Imagination:
-    return Imagination(model, landings, graphs=False)
+def without_graphs(model: Any, gp_correction: Any = None) -> Imagination:
+    return Imagination(model, gp_correction, graphs=False)
 
 
 def rollouts(device: torch.device, rows: int, repeats: int, cpu: bool) -> dict[str, float]:

@@ -90,7 +90,7 @@ def _trajectories() -> Any:
 
 
 def _world_model() -> Any:
-    return world_model.make_learner(load_config().world_model, _trajectories(), LearnerContext(0))
+    return world_model.make_learner(load_config().dynamics.gru, _trajectories(), LearnerContext(0))
 
 
 def _policy() -> Any:

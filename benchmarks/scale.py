@@ -51,7 +51,7 @@ from phaseb.workcell.collect import collect_episodes
 ROWS = 50  # divides the sizes, so that a smaller set is the first files of a larger one
 SETTINGS = (
     "episodes.source=parquet", "environment.observation=state", "latents.num_steps=20", "latents.decoder_steps=20",
-    "trust.num_steps=20", "generators.num_steps=20", "resources.num_workers=0",
+    "trust.num_steps=20", "negatives.num_steps=20", "resources.num_workers=0",
 )  # fmt: skip
 
 
@@ -67,7 +67,7 @@ def record(home: Store, first: int, last: int, total: int) -> None:
 def prepare(home: Store, config: Config) -> None:
     """Before synthesis and trust: a world model as it is made, and the other generators' rollouts."""
     train = sample_trajectories(home.folder("latents"), ("train",), 300, 0)
-    make_learner(config.world_model, train, LearnerContext(0)).bundle().save(home.folder("world_model"))
+    make_learner(config.dynamics.gru, train, LearnerContext(0)).bundle().save(home.folder("dynamics", "gru"))
     write_trajectories(home.folder("trust", "negatives"), other_rollouts(config, train))
 
 

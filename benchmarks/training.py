@@ -25,10 +25,10 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).parent))
 from paired import ratio, show, timed, told
 
+from phaseb.config.dynamics import GRUConfig
 from phaseb.config.policy import PolicyConfig
-from phaseb.config.world_model import WorldModelConfig
 from phaseb.dynamics.gru_ensemble import learner as world_model_learner
-from phaseb.dynamics.gru_ensemble.learner import WorldModelLearner, make_learner
+from phaseb.dynamics.gru_ensemble.learner import EnsembleLearner, make_learner
 from phaseb.dynamics.gru_ensemble.unroll import free_run, recorded_run
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.nn.data_parallel import LearnerContext
@@ -52,11 +52,11 @@ def made_up(episodes: int) -> Trajectories:
     )  # fmt: skip
 
 
-def world_model(context: LearnerContext | None = None, **changes: Any) -> WorldModelLearner:
-    return make_learner(WorldModelConfig.model_validate(changes), made_up(50), context or LearnerContext(0))
+def world_model(context: LearnerContext | None = None, **changes: Any) -> EnsembleLearner:
+    return make_learner(GRUConfig.model_validate(changes), made_up(50), context or LearnerContext(0))
 
 
-def stepping(learner: WorldModelLearner, run: Callable[..., Any], step: int, times: int) -> Callable[[], None]:
+def stepping(learner: EnsembleLearner, run: Callable[..., Any], step: int, times: int) -> Callable[[], None]:
     """`times` steps with the free run done by `run`."""
 
     def go() -> None:

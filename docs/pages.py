@@ -10,7 +10,7 @@ from phaseb.config.reference import section_titles, settings
 CONTENTS = {
     "Start": ["index", "own-data", "concepts", "library", "notebook"],
     "Guides": ["searches", "large-searches", "clusters", "replay", "extending", "config"],
-    "How it works": ["architecture", "world-model", "trust", "policy", "reliability", "security"],
+    "How it works": ["architecture", "dynamics", "trust", "policy", "reliability", "security"],
     "Measured": ["results", "performance", "scale"],
 }
 """The order of the pages; one that is not named here comes last, one that is not there is left out."""

@@ -1,6 +1,6 @@
 """A world model of one's own, the simplest there is: ridge regression of the next latent and of the reward.
 
-phaseb run --config configs/dev.yaml world_model.model=ridge_model:RidgeModel run.dir=runs/ridge
+phaseb run --config configs/dev.yaml dynamics.gru.model=ridge_model:RidgeModel run.dir=runs/ridge
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from phaseb.config.world_model import WorldModelConfig
+from phaseb.config.dynamics import GRUConfig
 from phaseb.dynamics.custom import Step
 from phaseb.episodes.trajectories import Trajectories
 
@@ -17,7 +17,7 @@ from phaseb.episodes.trajectories import Trajectories
 class RidgeModel:
     """(z' - z, r) = [z, a, 1] W + noise, fitted in closed form; noise is drawn from what the fit left over."""
 
-    def __init__(self, config: WorldModelConfig, latent_size: int, action_size: int) -> None:
+    def __init__(self, config: GRUConfig, latent_size: int, action_size: int) -> None:
         self.weights = torch.zeros(latent_size + action_size + 1, latent_size + 1)
         self.spread = torch.zeros(latent_size)
 

@@ -18,8 +18,8 @@ class ArmConfig(Section):
     learner: str = Field("iql", min_length=1, description="how it learns: a name under policy.learners")
     rollouts: Literal["none", "stored", "branched"] = Field(
         "none",
-        description="stored: made once for whole episodes; branched: short ones under the current policy, made again as "
-        "it improves",
+        description="stored: made once for whole episodes; branched: short ones under the current policy, made again "
+        "as it improves",
     )
     generator: str | None = Field(None, description="what makes the rollouts: gru, gp or a generator of your own")
     weight: Literal["trust", "uniform", "bounds"] = Field(

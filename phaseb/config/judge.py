@@ -23,6 +23,7 @@ Family = Annotated[str, AfterValidator(_known)]
 class JudgeConfig(Section):
     """How many pairs are judged, at which rungs and noise levels, by which families of classifiers."""
 
+    generators: tuple[str, ...] = Field((), description="generators that are judged; empty: all that arms use")
     num_pairs: int = Field(200, ge=10, description="matched pairs a rung is judged on; fewer where fewer exist")
     rungs: tuple[str, ...] = Field(
         ("simulator", "real", "encode_decode", "one_step", "5", "15", "30", "60"),
@@ -41,6 +42,7 @@ class JudgeConfig(Section):
         min_length=1,
         description=f"families of classifiers ({', '.join(FAMILIES)}, or module:function); the worst counts",
     )
+    clone_steps: int = Field(1000, ge=1, description="optimiser steps of the cloned operator of branched rollouts")
     num_folds: int = Field(5, ge=2, le=20, description="folds of the cross-fit; a matched pair is always in one fold")
     num_permutations: int = Field(1000, ge=19, description="label swaps within pairs that make the null distribution")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="confidence of the intervals")

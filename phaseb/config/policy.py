@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, model_validator
 
 from phaseb.config.section import Section, with_defaults
-from phaseb.config.transitions import TransitionsConfig
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Algorithm = Literal["iql", "sac", "bc"]
@@ -173,7 +172,6 @@ class PolicyConfig(Section):
     offline: OfflineConfig = Field(default_factory=OfflineConfig)
     augmentation: AugmentationConfig = Field(default_factory=AugmentationConfig)
     learners: LearnersConfig = Field(default_factory=LearnersConfig)
-    transitions: TransitionsConfig = Field(default_factory=TransitionsConfig)
 
     @property
     def clone_until(self) -> int:

@@ -8,8 +8,10 @@ from phaseb.config.section import Section
 
 
 class PromotionConfig(Section):
-    """Do no harm, as a decision: a candidate ships only where paired tests show it better than every arm that learns from
-    real episodes alone. Else the best of those ships."""
+    """Do no harm, as a decision: a candidate ships only where paired tests show it better than every control.
+
+    Controls are the arms that learn from real episodes alone. Else the best of them ships.
+    """
 
     candidates: tuple[str, ...] = Field(
         ("trust_weighted",), description="arms that may be promoted; the error is shared between them"

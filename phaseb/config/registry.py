@@ -6,7 +6,7 @@ JOBS: dict[str, tuple[str, str]] = {
     "import": ("phaseb.stages.collect", "read real episodes from files"),
     "encode": ("phaseb.stages.encode", "train the encoder; episodes to latents"),
     "bricks": ("phaseb.stages.bricks", "cluster the episodes and value the clusters"),
-    "world-model": ("phaseb.stages.dynamics", "train the latent dynamics"),
+    "dynamics": ("phaseb.stages.dynamics", "train the latent dynamics"),
     "synthesize": ("phaseb.stages.synthesize", "roll the world model out"),
     "trust": ("phaseb.stages.gate", "train the trust networks; weigh every synthetic transition"),
     "judge": ("phaseb.stages.judge", "ask fresh classifiers whether synthetic data is real"),

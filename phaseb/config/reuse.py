@@ -8,9 +8,9 @@ from phaseb.config.section import Section
 class ReuseConfig(Section):
     """Run directories whose frozen parts are taken over. Empty: trained here.
 
-    A world model or gate was trained on its encoder's latents and on scaled actions: both must be this run's too.
+    Generators and gate were trained on its encoder's latents and on scaled actions: both must be this run's too.
     """
 
     encoder: str = Field("", description="run directory whose encoder encodes this run's episodes")
-    world_model: str = Field("", description="run directory whose world model is rolled out; needs the same encoder")
+    dynamics: str = Field("", description="run directory whose generators are taken over; needs the same encoder")
     trust: str = Field("", description="run directory whose gate weighs this run's rollouts; needs the same encoder")

@@ -6,14 +6,15 @@ from pydantic import Field, model_validator
 
 from phaseb.config.arms import ArmsConfig
 from phaseb.config.bricks import BricksConfig
+from phaseb.config.dynamics import DynamicsConfig
 from phaseb.config.environment import EnvironmentConfig
 from phaseb.config.episodes import EpisodesConfig
 from phaseb.config.evaluation import EvaluationConfig
 from phaseb.config.flywheel import FlywheelConfig
-from phaseb.config.generators import GeneratorsConfig
 from phaseb.config.judge import JudgeConfig
 from phaseb.config.latents import LatentsConfig
 from phaseb.config.memory import MemoryConfig
+from phaseb.config.negatives import NegativesConfig
 from phaseb.config.policy import PolicyConfig
 from phaseb.config.promotion import PromotionConfig
 from phaseb.config.replay import ReplayConfig
@@ -24,7 +25,6 @@ from phaseb.config.section import Section
 from phaseb.config.synthesis import SynthesisConfig
 from phaseb.config.trust import TrustConfig
 from phaseb.config.valuation import ValuationConfig
-from phaseb.config.world_model import WorldModelConfig
 from phaseb.config.worth import WorthConfig
 
 
@@ -38,9 +38,9 @@ class Config(Section):
     memory: MemoryConfig = Field(default_factory=MemoryConfig)
     latents: LatentsConfig = Field(default_factory=LatentsConfig)
     bricks: BricksConfig = Field(default_factory=BricksConfig)
-    world_model: WorldModelConfig = Field(default_factory=WorldModelConfig)
+    dynamics: DynamicsConfig = Field(default_factory=DynamicsConfig)
     synthesis: SynthesisConfig = Field(default_factory=SynthesisConfig)
-    generators: GeneratorsConfig = Field(default_factory=GeneratorsConfig)
+    negatives: NegativesConfig = Field(default_factory=NegativesConfig)
     trust: TrustConfig = Field(default_factory=TrustConfig)
     judge: JudgeConfig = Field(default_factory=JudgeConfig)
     replay: ReplayConfig = Field(default_factory=ReplayConfig)
@@ -58,12 +58,34 @@ class Config(Section):
     @property
     def stored_generators(self) -> tuple[str, ...]:
         """Generators whose rollouts are made once: those that arms draw, else the GRU, which the judges look at."""
-        return self._generators("stored") or ("gru",)
+        return self.drawn_generators or ("gru",)
+
+    @property
+    def drawn_generators(self) -> tuple[str, ...]:
+        """Generators whose stored rollouts some arm draws."""
+        return self._generators("stored")
 
     @property
     def branched_generators(self) -> tuple[str, ...]:
         """Generators in which policies branch while they learn."""
         return self._generators("branched")
+
+    @property
+    def generators(self) -> tuple[str, ...]:
+        """Generators that the run fits: those that arms use, then those that only the judges ask for."""
+        used = (*self.stored_generators, *self.branched_generators, *self.judged_generators)
+        return tuple(dict.fromkeys(used))
+
+    @property
+    def judged_generators(self) -> tuple[str, ...]:
+        """Generators that are judged: `judge.generators`, or all that arms use where it is empty."""
+        used = (*self.stored_generators, *self.branched_generators)
+        return tuple(dict.fromkeys(self.judge.generators or used))
+
+    def generator_of(self, arm: str) -> str | None:
+        """The generator that an arm learns from; None where it learns from recorded data alone."""
+        known = {one.name: one for one in self.arms.trained}.get(arm)
+        return known.config.generator if known is not None and known.is_synthetic else None
 
     def _generators(self, rollouts: str) -> tuple[str, ...]:
         used = (arm.config for arm in self.arms.trained if arm.is_synthetic)
@@ -88,12 +110,20 @@ class Config(Section):
         candidates = [known[name] for name in self.promotion.candidates if name in known]
         most, arms = self.promotion.max_episodes, len(self.arms.real_arms) + 2 * len(candidates)
         if most is not None and candidates and most < arms:
-            raise ValueError(f"promotion.max_episodes={most}: the decision compares {arms} arms and needs an episode of "
-                             "each; allow more, or name fewer arms in arms.names")  # fmt: skip
+            raise ValueError(f"promotion.max_episodes={most}: the decision compares {arms} arms and needs an episode "
+                             "of each; allow more, or name fewer arms in arms.names")  # fmt: skip
         if not self.arms.real_arms:
-            raise ValueError("arms: no arm learns from real episodes alone, so that nothing could ship where rollouts do "
+            raise ValueError("arms: no arm learns from real episodes alone, so nothing could ship where rollouts do "
                              "not help; add real_only to arms.names")  # fmt: skip
         for arm in candidates:
             if not arm.is_synthetic:
-                raise ValueError(f"promotion.candidates: {arm.name} uses no rollouts; it is a control and may ship anyhow")
+                raise ValueError(f"promotion.candidates: {arm.name} uses no rollouts of a generator; name arms that do")
+        return self
+
+    @model_validator(mode="after")
+    def _generators_are_known(self) -> Self:
+        for name in self.generators:
+            if name not in self.dynamics.names:
+                raise ValueError(f"no generator is called {name!r}; there are {', '.join(self.dynamics.names)} "
+                                 "(name your own under dynamics.plugins)")  # fmt: skip
         return self

@@ -20,7 +20,7 @@ class ActionSources(Section):
 
 
 class SynthesisConfig(Section):
-    """Rollouts of the world model from real starts."""
+    """Rollouts of generators from real starts: of those whose stored rollouts an arm draws."""
 
     num_episodes: int = Field(200, ge=1, description="synthetic episodes to make")
     horizon: int = Field(60, ge=1, description="steps of each; recorded actions must reach that far")

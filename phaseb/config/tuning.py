@@ -117,7 +117,7 @@ class StudyConfig(Section):
     """One search."""
 
     name: str = Field("", pattern=r"^([a-z][-a-z0-9_]*)?$", description="empty: the name of the file")
-    job: str = Field("world-model", description="the job searched, or module:Class of an objective of your own")
+    job: str = Field("dynamics", description="the job searched, or module:Class of an objective of your own")
     config: str | None = Field(None, description="base config, relative to the study file; null: the schema's defaults")
     overrides: dict[str, Any] = Field({}, description="dotted path: value, laid over the base config for trials alone")
     metrics: Annotated[list[Metric], BeforeValidator(_as_metrics)] = Field(

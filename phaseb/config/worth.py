@@ -22,7 +22,8 @@ class WorthConfig(Section):
     curve: tuple[float, ...] = Field(
         (),
         description="shares of the training episodes, ascending to 1, such as 0.25, 0.5, 1, that the best control is "
-        "trained on, beside the candidate on the first: how many real episodes synthetic data is worth there; empty: unasked",
+        "trained on, beside the candidate on the first: how many real episodes synthetic data is worth there; "
+        "empty: unasked",
     )
 
     @model_validator(mode="after")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseb.config.world_model import WorldModelConfig
+from phaseb.config.dynamics import GRUConfig
 from phaseb.dynamics.binary_directions import complement, find_switches
 from phaseb.dynamics.discrete_levels import MAX_LEVELS, find_levels
 
@@ -61,7 +61,7 @@ class LatentStructure:
     reward_scale: Floats
 
 
-def find_structure(z: Floats, rewards: Floats, mask: NDArray[np.bool_], config: WorldModelConfig) -> LatentStructure:
+def find_structure(z: Floats, rewards: Floats, mask: NDArray[np.bool_], config: GRUConfig) -> LatentStructure:
     """Look at real latents z (N, T+1, D) and rewards (N, T), of which the steps in mask (N, T) were taken.
 
     Of a large set evenly spaced episodes are looked at, about MAX_LATENTS: what is found holds for all.
@@ -93,7 +93,7 @@ def find_structure(z: Floats, rewards: Floats, mask: NDArray[np.bool_], config: 
 
 
 def find_special(
-    z: Floats, mask: NDArray[np.bool_], config: WorldModelConfig
+    z: Floats, mask: NDArray[np.bool_], config: GRUConfig
 ) -> tuple[NDArray[np.bool_], dict[int, Floats]]:
     """Which dimensions move (D,), and the levels of those among them that jump between a few."""
     moving = ~find_constants(z, mask) if config.hold_constants else np.ones(z.shape[-1], dtype=bool)
@@ -162,7 +162,7 @@ def identity_basis(size: int) -> tuple[Floats, Floats, Floats]:
     return np.zeros(size, np.float32), np.eye(size, dtype=np.float32), np.eye(size, dtype=np.float32)
 
 
-def step_bound(steps: Floats, config: WorldModelConfig) -> Floats:
+def step_bound(steps: Floats, config: GRUConfig) -> Floats:
     """Per-dimension clamp (D,): a quantile of real |Δz| over steps (M, D), times a margin; inf where it is off."""
     if config.clamp_quantile == 0:
         return np.full(steps.shape[-1], np.inf, dtype=np.float32)

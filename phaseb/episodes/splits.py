@@ -49,7 +49,7 @@ def require_steps(lengths: Sequence[int], horizon: int) -> None:
         raise DataError(
             f"{enough} of {len(lengths)} training episodes have {horizon} steps, the longest has "
             f"{max(lengths, default=0)}; import longer episodes, or lower synthesis.horizon "
-            "and world_model.horizon.steps"
+            "and dynamics.gru.horizon.steps"
         )
 
 

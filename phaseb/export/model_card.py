@@ -41,7 +41,7 @@ def card_of(
         },
         "promotion": {k: promotion.get(k) for k in ("promoted", "rule", "reason", "method", "budget")},
         "trust": {k: stages.get("trust", {}).get("metrics", {}).get(k) for k in TRUST}
-        | {"judge_auc": stages.get("judge", {}).get("metrics", {}).get("judge_auc")},
+        | {"judge_auc": {n: m.get("judge_auc") for n, m in stages.get("judge", {}).get("metrics", {}).items()}},
         "limits": _limits(summary, stages, arm),
         "config": {name: config[name] for name in SECTIONS},
     }  # fmt: skip

@@ -53,7 +53,7 @@ def make_plan(config: Config, ledger: Ledger, number: int) -> dict[str, Any]:
             return [e for n in later for e in read_episodes(ledger.batch_of(n), ("train", "dev"))]
 
         tests = find_drift(config.flywheel.drift, homes, unseen)
-        again = retrained(tests, _scale_changed(config, homes["world_model"], batches, ledger))
+        again = retrained(tests, _scale_changed(config, homes["dynamics"], batches, ledger))
         plan = {"homes": {p: number if p in again else home for p, home in last["homes"].items()},
                 "retrained": again, "tests": told(tests)}  # fmt: skip
     plan |= {"data": data, "batches": batches}

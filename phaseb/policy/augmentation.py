@@ -4,9 +4,9 @@ pay for what it half knows, and are made again as the policy improves (MBPO, Jan
 Shapes: R runs, N rollouts, T steps, D latent dimensions, A action dimensions.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,13 +18,36 @@ from phaseb.config.policy import AugmentationConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.policy.actor import Actor
 from phaseb.policy.batches import RunSpec
-from phaseb.policy.skill import Forecasts, Imagine, Imagined, followed_steps
 from phaseb.runtime.seeding import numpy_generator, torch_generator
 
-REHEARSED = 500  # forecasts that the gate is shown before a policy is asked
 Weigh = Callable[[Trajectories], NDArray[np.floating]]
 Generation = dict[int, Trajectories]
 """The rollouts made at one moment, by run."""
+
+
+class ModelRollout(Protocol):
+    """Rollouts as a generator makes them: latents (N, T+1, D), actions (N, T, A), the others (N, T)."""
+
+    @property
+    def z(self) -> Tensor: ...
+    @property
+    def actions(self) -> Tensor: ...
+    @property
+    def rewards(self) -> Tensor: ...
+    @property
+    def reward_std(self) -> Tensor | None: ...
+    @property
+    def terminals(self) -> Tensor: ...
+    @property
+    def uncertainty(self) -> Tensor: ...
+
+
+class RolloutFn(Protocol):
+    """A generator: starts (N, D), a policy called with (latents, step), steps, randomness -> rollouts."""
+
+    def __call__(
+        self, z0: Tensor, actions: Callable[[Tensor, int], Tensor], horizon: int, generator: torch.Generator, /
+    ) -> ModelRollout: ...
 
 
 class RolloutSink(Protocol):
@@ -37,62 +60,31 @@ class RolloutSink(Protocol):
         ...
 
 
-class BranchedRollouts:
-    """Makes rollouts for the runs that want them; the learner calls `generate` at fixed steps.
+class RolloutGenerations(ABC):
+    """The learner's hook: makes rows for the runs of some arms at fixed steps, and keeps the last generations in use.
 
     Args:
-        config: lengths, cuts, penalty.
-        imagine: the world model's `rollout`.
-        real: the episodes whose states are branched from.
+        config: how many rollouts, how long, and how many generations stay.
+        real: the episodes whose states are started from.
         specs: all runs of the learner, in its order.
-        arms: those of them whose rollouts follow the policy.
-        weigh: the gate: weights (N, T) of rollouts; ones where None.
-        sink: where the rollouts go.
-        seed: of the starts, the actions and the model's noise.
-        model: digest for the lineage.
-        held_out: episodes that the model did not train on: its skill and its usual disagreement are measured on them
-            (on `real` where there are none).
-
-    Attributes:
-        skills: forecast skill after each step, by name.
-        horizon: steps that the model may be followed, at most the configured ones; 0 makes no rollouts at all.
-        limits: (T,) disagreement at which a rollout is cut.
+        arms: those of them that are served.
+        sink: where the rows go.
+        seed: of the starts, and of what else is drawn.
+        horizon: most steps of a rollout; 0 makes none at all.
     """
 
     def __init__(
-        self, config: AugmentationConfig, imagine: Imagine, real: Trajectories, specs: Sequence[RunSpec],
-        arms: Sequence[str], weigh: Weigh | None, sink: RolloutSink, seed: int, model: str = "",
-        held_out: Trajectories | None = None,
+        self, config: AugmentationConfig, real: Trajectories, specs: Sequence[RunSpec], arms: Sequence[str],
+        sink: RolloutSink, seed: int, horizon: int,
     ) -> None:  # fmt: skip
-        self.config, self.imagine, self.real, self.specs = config, imagine, real, tuple(specs)
+        self.config, self.real, self.specs = config, real, tuple(specs)
         self.runs = [i for i, spec in enumerate(specs) if spec.arm in arms]
-        self.weigh, self.sink, self.seed, self.model = weigh, sink, seed, model
-        measured_on = real if held_out is None or not len(held_out) else held_out
-        forecasts = Forecasts(imagine, measured_on, config.horizon, seed)
-        self.limits = forecasts.disagreement_limits(config.cut_quantile)
-        self.skills = forecasts.skills(config.skill_tolerance, self.limits)
-        self.horizon = followed_steps(config, self.skills)
-        paid = real.rewards[real.mask]
-        self.reward_spread, self.least_reward = float(paid.std()), float(paid.min())
+        self.sink, self.seed, self.horizon = sink, seed, horizon
         self._kept: list[Generation] = []
-        if self.horizon and not self._passes(forecasts):
-            self.horizon = 0
 
-    @property
-    def followed(self) -> list[int]:
-        """The runs that get rollouts: all that want them, or none where the model may not be followed."""
-        return self.runs if self.horizon else []
-
-    def _passes(self, forecasts: Forecasts) -> bool:
-        """Whether the gate lets anything of a rehearsal through: the model's forecasts under recorded actions."""
-        if self.weigh is None:
-            return True
-        few = min(REHEARSED, len(forecasts.starts))
-        columns = {name: getattr(forecasts.rolled, name)[:few] for name in ("z", "actions", "rewards", "terminals")}
-        rehearsed = SimpleNamespace(**columns, uncertainty=forecasts.rolled.uncertainty[:few])
-        names, steps = zip(*forecasts.starts[:few], strict=True)
-        weights = self._gated(rehearsed, names, np.array(steps), "rehearsal").weights
-        return bool(weights is not None and weights.any())
+    @abstractmethod
+    def branch(self, run: int, step: int, actor: Actor) -> Trajectories:
+        """The rows of one run at a step, with weights. Changes nothing here."""
 
     def generate(self, step: int, actors: Sequence[Actor], due: Collection[int] | None = None) -> dict[str, float]:
         """One generation of rollouts under the policies as they are; the oldest beyond `keep_generations` go.
@@ -101,78 +93,34 @@ class BranchedRollouts:
         """
         if due is not None and not set(due) & set(self.runs):
             return {}
-        return self.put(self.make(step, actors)) if self.horizon else {"horizon": 0.0}
+        if not self.horizon:
+            return {f"horizon/{self.specs[run].name}": 0.0 for run in self.runs}
+        return self._commit({run: self.branch(run, step, actors[run]) for run in self.runs})
 
-    def make(self, step: int, actors: Sequence[Actor], mark: str = "") -> Generation:
-        """Rollouts of every run that wants them, drawn by `step`; `mark` ends their names. Changes nothing here."""
-        return {run: self._branch(run, step, actors[run], mark) for run in self.runs}
-
-    def put(self, made: Generation) -> dict[str, float]:
-        """Hand a generation to the sink, take the oldest out of it, and tell what it is like."""
+    def _commit(self, made: Generation) -> dict[str, float]:
+        """Hand a generation to the sink and take the oldest out of it. Returns metrics."""
         for run, rollouts in made.items():
             self.sink.add(run, rollouts)
         self._kept.append(made)
         while len(self._kept) > self.config.keep_generations:
             for run, old in self._kept.pop(0).items():
                 self.sink.drop(run, old)
-        metrics = {"horizon": float(self.horizon)}
+        metrics = {}
         for run, rollouts in made.items():
             name = self.specs[run].name
             weights = rollouts.weights if rollouts.weights is not None else rollouts.mask
+            metrics[f"horizon/{name}"] = float(self.horizon)
             metrics[f"mean_steps/{name}"] = float(rollouts.lengths.mean()) if len(rollouts) else 0.0
             metrics[f"started/{name}"] = len(rollouts) / self.config.starts
             metrics[f"mean_weight/{name}"] = float(weights[rollouts.mask].mean()) if len(rollouts) else 0.0
         return metrics
 
-    @property
-    def num_kept(self) -> int:
-        """Generations that are in use."""
-        return len(self._kept)
-
-    def _branch(self, run: int, step: int, actor: Actor, mark: str) -> Trajectories:
-        own = self.specs[run].drawn(self.seed)
-        g = numpy_generator(own, "branch", step)
+    def _starts(self, run: int, step: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Episodes and steps of the real states that a run starts from."""
+        g = numpy_generator(self.specs[run].drawn(self.seed), "branch", step)
         episodes, steps = np.nonzero(self.real.mask)
         chosen = g.integers(len(episodes), size=self.config.starts)
-        starts = torch.from_numpy(self.real.z[episodes[chosen], steps[chosen]])
-        plain = round(self.config.deterministic_share * self.config.starts)
-        noise = torch_generator(own, "branch actions", step)
-
-        def act(z: Tensor, t: int) -> Tensor:
-            drawn = actor.sample(z, noise)
-            drawn[:plain] = actor(z[:plain])
-            return drawn
-
-        rolled = self.imagine(starts, act, self.horizon, torch_generator(own, "branch model", step))
-        names = tuple(self.real.ids[e] for e in episodes[chosen])
-        return self._gated(rolled, names, steps[chosen], f"{self.specs[run].name}/{step}{mark}")
-
-    def _gated(
-        self, rolled: Imagined, starts: Sequence[str], steps: NDArray[np.int64], name: str
-    ) -> Trajectories:
-        """Rollouts up to where the model's disagreement passes its limit, rewards less its price, and weights."""
-        uncertainty, terminals = _array(rolled.uncertainty), _array(rolled.terminals)
-        lengths = accepted_steps(uncertainty, terminals, self.limits)
-        rewards = self._lower(rolled, uncertainty)
-        kept = np.flatnonzero(lengths)
-        ids = tuple(f"{name}/{i}" for i in kept)
-        start = tuple(starts[int(i)] for i in kept)
-        rollouts = Trajectories(
-            z=_array(rolled.z)[kept], actions=_array(rolled.actions)[kept], rewards=rewards[kept].astype(np.float32),
-            terminals=terminals[kept], lengths=lengths[kept], ids=ids, splits=("train",) * len(kept),
-            lineage=_lineage(start, (self.model,) * len(kept)),
-            start_step=steps[kept], uncertainty=uncertainty[kept],
-        )  # fmt: skip
-        return weighted(rollouts, self.weigh)
-
-    def _lower(self, rolled: Imagined, uncertainty: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(N, T) rewards less the price of what is not known; where a model says how sure it is of its rewards, less
-        that, and never less than was ever paid for."""
-        priced = _array(rolled.rewards)
-        doubt = getattr(rolled, "reward_doubt", None)
-        if doubt is not None:
-            priced = np.maximum(priced - self.config.reward_pessimism * _array(doubt), self.least_reward)
-        return priced - self.config.penalty * self.reward_spread * np.nan_to_num(uncertainty, posinf=0.0)
+        return episodes[chosen], steps[chosen]
 
     def state_dict(self) -> dict[str, Any]:
         """The rollouts that are still in use: a resumed learner reads the same batches."""
@@ -189,6 +137,116 @@ class BranchedRollouts:
         for made in self._kept:
             for run, rollouts in made.items():
                 self.sink.add(run, rollouts)
+
+
+class BranchedRollouts(RolloutGenerations):
+    """Short rollouts of a generator under each run's own policy.
+
+    Args:
+        config: lengths, cuts, penalty.
+        rollout: of the generator.
+        real: the episodes whose states are branched from.
+        specs: all runs of the learner, in its order.
+        arms: those of them that branch in this generator.
+        weigh: the gate: weights (N, T) of rollouts; ones where None.
+        sink: where the rollouts go.
+        seed: of the starts, the actions and the model's noise.
+        model: digest for the lineage.
+        horizon: steps that the generator is trusted for; 0 makes no rollouts at all.
+        limits: (T,) uncertainty at which a rollout is cut; none is where None.
+    """
+
+    def __init__(
+        self, config: AugmentationConfig, rollout: RolloutFn, real: Trajectories, specs: Sequence[RunSpec],
+        arms: Sequence[str], weigh: Weigh | None, sink: RolloutSink, seed: int, model: str, horizon: int,
+        limits: NDArray[np.floating] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(config, real, specs, arms, sink, seed, horizon)
+        self.rollout, self.weigh, self.model = rollout, weigh, model
+        self.limits = np.full(horizon, np.inf) if limits is None else limits
+        paid = real.rewards[real.mask]
+        self.reward_spread, self.least_reward = float(paid.std()), float(paid.min())
+
+    def probe_gate(self, rolled: ModelRollout, episodes: Sequence[str], steps: NDArray[np.int64]) -> None:
+        """Make no rollouts at all where the gate gives no weight to any of these: forecasts under recorded actions.
+
+        Args:
+            rolled: rollouts of the generator from recorded states.
+            episodes, steps: (N,) where they start.
+        """
+        if self.horizon and self.weigh is not None:
+            weights = self._gated(rolled, episodes, steps, "probe").weights
+            self.horizon = self.horizon if weights is not None and weights.any() else 0
+
+    def branch(self, run: int, step: int, actor: Actor) -> Trajectories:
+        own = self.specs[run].drawn(self.seed)
+        episodes, steps = self._starts(run, step)
+        starts = torch.from_numpy(self.real.z[episodes, steps])
+        plain = round(self.config.deterministic_share * self.config.starts)
+        noise = torch_generator(own, "branch actions", step)
+
+        def act(z: Tensor, t: int) -> Tensor:
+            drawn = actor.sample(z, noise)
+            drawn[:plain] = actor(z[:plain])
+            return drawn
+
+        rolled = self.rollout(starts, act, self.horizon, torch_generator(own, "branch model", step))
+        names = tuple(self.real.ids[e] for e in episodes)
+        return self._gated(rolled, names, steps, f"{self.specs[run].name}/{step}")
+
+    def _gated(
+        self, rolled: ModelRollout, starts: Sequence[str], steps: NDArray[np.int64], name: str
+    ) -> Trajectories:
+        """Rollouts up to where the model's disagreement passes its limit, rewards less its price, and weights."""
+        uncertainty, terminals = _array(rolled.uncertainty), _array(rolled.terminals)
+        lengths = accepted_steps(uncertainty, terminals, self.limits)
+        rewards = self._lower(rolled, uncertainty)
+        kept = np.flatnonzero(lengths)
+        ids = tuple(f"{name}/{i}" for i in kept)
+        start = tuple(starts[int(i)] for i in kept)
+        rollouts = Trajectories(
+            z=_array(rolled.z)[kept], actions=_array(rolled.actions)[kept], rewards=rewards[kept].astype(np.float32),
+            terminals=terminals[kept], lengths=lengths[kept], ids=ids, splits=("train",) * len(kept),
+            lineage=_lineage(start, (self.model,) * len(kept)),
+            start_step=steps[kept], uncertainty=uncertainty[kept],
+        )  # fmt: skip
+        return weighted(rollouts, self.weigh)
+
+    def _lower(self, rolled: ModelRollout, uncertainty: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(N, T) rewards less the price of uncertainty and less their standard deviation where there is one: the latter
+        never takes a reward below the least recorded one."""
+        priced = _array(rolled.rewards)
+        if rolled.reward_std is not None:
+            priced = np.maximum(priced - self.config.reward_pessimism * _array(rolled.reward_std), self.least_reward)
+        return priced - self.config.penalty * self.reward_spread * np.nan_to_num(uncertainty, posinf=0.0)
+
+
+class RecordedSegments(RolloutGenerations):
+    """The placebo: as many rows as branched rollouts would be, from the same starts, and all of them recorded.
+
+    Segments of `config.horizon` steps, shorter at the ends of episodes, each with weight 1.
+    """
+
+    def __init__(
+        self, config: AugmentationConfig, real: Trajectories, specs: Sequence[RunSpec], arms: Sequence[str],
+        sink: RolloutSink, seed: int,
+    ) -> None:  # fmt: skip
+        super().__init__(config, real, specs, arms, sink, seed, config.horizon)
+
+    def branch(self, run: int, step: int, actor: Actor) -> Trajectories:
+        real, (episodes, steps) = self.real, self._starts(run, step)
+        lengths = np.minimum(self.horizon, real.lengths[episodes] - steps)
+        window = steps[:, None] + np.arange(self.horizon + 1)
+        inside = (episodes[:, None], np.minimum(window, real.z.shape[1] - 1))
+        taken = (episodes[:, None], np.minimum(window[:, :-1], real.actions.shape[1] - 1))
+        count, names = len(episodes), tuple(real.ids[e] for e in episodes)
+        made = Trajectories(
+            z=real.z[inside], actions=real.actions[taken], rewards=real.rewards[taken], terminals=real.terminals[taken],
+            lengths=lengths, ids=tuple(f"{self.specs[run].name}/{step}/{i}" for i in range(count)),
+            splits=("train",) * count, lineage=_lineage(names, ("recorded",) * count), start_step=steps,
+            uncertainty=np.zeros((count, self.horizon), np.float32),
+        )  # fmt: skip
+        return weighted(made, None)
 
 
 def accepted_steps(

@@ -12,7 +12,7 @@ from phaseb.nn.data_parallel import LearnerContext
 from phaseb.policy.actor import Actor
 from phaseb.policy.batches import BatchSource, RunSpec, to_batches
 from phaseb.policy.behavior_metrics import action_mse
-from phaseb.policy.learner_group import Levels, Share, Start, deal, groups_of, rows_of
+from phaseb.policy.learner_group import Levels, Share, Start, deal, groups_of, make_update, rows_of
 from phaseb.policy.sac import SoftActorCritic
 
 Made = TypeVar("Made")
@@ -170,6 +170,25 @@ class SACLearner:
             if "loss" in name and not abs(value) < float("inf"):
                 raise DivergenceError(f"{name} is {value} at step {step}; lower policy.critic_lr or policy.actor_lr")
         return rows
+
+
+def trained_actors(
+    config: PolicyConfig, specs: Sequence[RunSpec], sizes: tuple[int, int], state: Mapping[str, Any], seed: int,
+    levels: Levels | None = None,
+) -> list[Actor]:  # fmt: skip
+    """The policies in a learner's state, in the order of the runs.
+
+    Args:
+        sizes: of latents and actions.
+        seed: that the learner was made with.
+        levels: as `SACLearner` was given them.
+    """
+    found: dict[int, Actor] = {}
+    for i, group in enumerate(groups_of(specs, config.runs_together)):
+        update = make_update(config, [specs[run] for run in group], sizes, LearnerContext(seed), levels)
+        update.load_state_dict(state["groups"][f"group{i}"])
+        found |= {run: Actor.of_run(update.average, place) for place, run in enumerate(group)}
+    return [found[run] for run in range(len(specs))]
 
 
 def make_learner(

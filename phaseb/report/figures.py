@@ -21,7 +21,8 @@ DRAWN = 4096  # episodes of a kind that figures are drawn from; of more, an even
 def figures(store: Store, results: Mapping[str, Any], num_plotted: int) -> list[Figure]:
     """All figures, in the order of the page."""
     real = sample_trajectories(store.folder("latents"), ("test",), DRAWN, seed=0)
-    made = sample_trajectories(store.folder("synthetic"), (), DRAWN, seed=0)
+    stored = next(name for name, found in results["judges"].items() if "ladder" in found)
+    made = sample_trajectories(store.folder("synthetic", stored), (), DRAWN, seed=0)
     steps = min(real.z.shape[1], made.z.shape[1])
     chosen = real.select(real.lengths >= steps - 1).select(
         range(min(num_plotted, int((real.lengths >= steps - 1).sum())))
@@ -29,8 +30,8 @@ def figures(store: Store, results: Mapping[str, Any], num_plotted: int) -> list[
     drawn = [
         _arms(results),
         _cloud(chosen.z, made.z[:num_plotted], steps),
-        _drift(results),
-        _ladder(results["judges"]),
+        _drift(results["judges"][stored]),
+        *(_ladder(name, found) for name, found in results["judges"].items()),
         rollout_trust(made),
         _trust_along(made.trust, made.weights, made.ids),
         _trust_histogram(made),
@@ -75,9 +76,9 @@ def _cloud(real: NDArray[np.float32], made: NDArray[np.float32], steps: int) -> 
     )  # fmt: skip
 
 
-def _drift(results: Mapping[str, Any]) -> Figure | None:
-    drift = {int(k.split("_")[1]): v for k, v in results["judges"]["numbers"].items() if k.startswith("drift_")}
-    rmse = results["judges"].get("rmse_by_step") or []
+def _drift(judges: Mapping[str, Any]) -> Figure | None:
+    drift = {int(k.split("_")[1]): v for k, v in judges["numbers"].items() if k.startswith("drift_")}
+    rmse = judges.get("rmse_by_step") or []
     if not drift:
         return None
     chart = Chart("drift", "step of the rollout", "σ units", y_from_zero=True)
@@ -89,8 +90,12 @@ def _drift(results: Mapping[str, Any]) -> Figure | None:
     )
 
 
-def _ladder(judges: Mapping[str, Any]) -> Figure | None:
-    rungs = judges["ladder"]["rungs"]
+def _ladder(generator: str, judges: Mapping[str, Any]) -> Figure | None:
+    """The judges of a generator: the ladder of its stored rollouts, and its branched ones."""
+    rungs = dict(judges["ladder"]["rungs"]) if "ladder" in judges else {}
+    if "branched" in judges:
+        steps = judges["branched"]["horizon"]
+        rungs |= {f"{steps}, {name}": found for name, found in judges["branched"]["results"].items()}
     if not rungs:
         return None
     names = list(rungs)
@@ -103,7 +108,10 @@ def _ladder(judges: Mapping[str, Any]) -> Figure | None:
         ]
         chart.line(range(len(names)), values, f"noise σ = {sigma:g}", color)
     chart.level(0.5, "chance")
-    return Figure("Can a fresh judge tell?", chart.svg(), judges["ladder"]["sentence"])
+    said = judges["ladder"]["sentence"] if "ladder" in judges else ""
+    if "branched" in judges:
+        said += f" Branched rollouts of {steps} steps: under a cloned operator, and under recorded actions."
+    return Figure(f"Can a fresh judge tell the rollouts of {generator} from recorded ones?", chart.svg(), said.strip())
 
 
 def _trust_along(
@@ -169,7 +177,7 @@ def _curves(store: Store) -> list[Figure]:
     drawn = []
     for title, folder, keys in (
         ("Training of the encoder", "encoder", ("latents/loss/contrast", "latents/validation/contrast")),
-        ("Training of the world model", "world_model", ("world_model/loss/recon", "world_model/validation/rmse")),
+        ("Training of the ensemble", "dynamics/gru", ("dynamics/gru/loss/recon", "dynamics/gru/validation/rmse")),
         ("Training of the trust networks", "trust", ("trust/loss",)),
         ("Training of the policies", "policy", ("policy/loss/actor",)),
     ):

@@ -20,7 +20,7 @@ KEY_METRICS = {
     "import": ("episodes", "mpl", "error_rate"),
     "encode": ("probe_r2", "decode_r2"),
     "bricks": ("num_bricks",),
-    "world-model": ("std_ratio", "rmse_60"),
+    "dynamics": ("std_ratio", "rmse_60"),
     "synthesize": ("episodes",),
     "trust": ("roc_auc", "pass_rate", "effective_contribution"),
     "judge": ("judge_auc",),
@@ -55,7 +55,11 @@ class StageView:
 
     def on_stage_end(self, stage: str, metrics: Mapping[str, Any], seconds: float, skipped: bool) -> None:
         self.close()
-        shown = {name: metrics[name] for name in KEY_METRICS.get(stage.rpartition(" ")[2], ()) if name in metrics}
+        wanted = KEY_METRICS.get(stage.rpartition(" ")[2], ())
+        shown = {name: metrics[name] for name in wanted if name in metrics}
+        for part, own in metrics.items():  # numbers of one generator
+            if isinstance(own, Mapping):
+                shown |= {f"{part}/{name}": own[name] for name in wanted if name in own}
         how = "up to date" if skipped else f"{seconds:.0f} s"
         self._console.print(f"{stage:<12} {how:>10}   {_brief(shown)}", markup=False, soft_wrap=True)
 

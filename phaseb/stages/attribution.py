@@ -33,6 +33,7 @@ from phaseb.runtime.ray_tasks import get_result
 from phaseb.runtime.seeding import derive_seed
 from phaseb.runtime.storage import Store
 from phaseb.stages.bricks import brick_of_episodes
+from phaseb.stages.dynamics import refit_branched
 from phaseb.stages.evaluate import play
 from phaseb.stages.learning_curve import learning_curve
 from phaseb.stages.policy import every_episode, train_arms
@@ -131,12 +132,13 @@ def _left_out(
         return data.select(np.array([brick_of.get(origin) != name for origin in origins], dtype=bool))
 
     every_real, made = every_episode(config, store, train)
-    every_made = (kept(part, part.lineage["start_episode"]) for part in made)
+    every_made = {n: (kept(part, part.lineage["start_episode"]) for part in parts) for n, parts in made.items()}
     left = kept(train, train.ids)
     alone = config.model_copy(update={"arms": config.arms.only(arm)})
     folder = store.folder(FOLDER, name)
     train_arms(
-        replace(context, config=alone), folder, left, (kept(part, part.ids) for part in every_real), every_made
+        replace(context, config=alone), folder, left, (kept(part, part.ids) for part in every_real), every_made,
+        refit_branched(alone, store, left, folder),
     )
     measure = _by_estimate if config.environment.id == "none" else _in_physics
     return {"loss": measure(context, arm, folder), "left": sum(brick != name for brick in brick_of.values())}
@@ -199,7 +201,7 @@ def _economics(manifest: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 STAGE = Stage(
     "worth", ("worth", "environment", "evaluation", "valuation", "memory"),
-    ("collect", "encode", "bricks", "world-model", "trust", "policy", "evaluate"), (FOLDER,), work,
+    ("collect", "encode", "bricks", "dynamics", "trust", "policy", "evaluate"), (FOLDER,), work,
 )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Rollouts that follow the policies, composed: the world model imagines, the gate weighs, the replay shards keep."""
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,28 +9,44 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from phaseb.config.policy import AugmentationConfig, PolicyConfig
-from phaseb.dynamics.custom import load_world_model
-from phaseb.dynamics.gp.model import TransitionModel
+from phaseb.config.arms import Arm
+from phaseb.config.policy import AugmentationConfig
+from phaseb.dynamics.protocol import load_generator
+from phaseb.dynamics.rollout import Rollout
+from phaseb.dynamics.validation import ForecastSkill, validate
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.nn.data_parallel import LearnerContext
 from phaseb.policy.actor import Actor
-from phaseb.policy.async_augmentation import RolloutsBeside
-from phaseb.policy.augmentation import BranchedRollouts
+from phaseb.policy.augmentation import (
+    BranchedRollouts,
+    RecordedSegments,
+    RolloutFn,
+    RolloutGenerations,
+    RolloutSink,
+    Weigh,
+)
 from phaseb.policy.batches import RunSpec
-from phaseb.policy.skill import Forecasts, Imagine, followed_steps
 from phaseb.replay.client import ReplayClient
 from phaseb.replay.local import LocalReplay
 from phaseb.runtime.checkpoint import checkpoint_digest
 from phaseb.runtime.storage import Store
 from phaseb.trust.model import TrustBundle
 
-FOLLOWING_ARM = "trust_weighted"
+RECORDED = "recorded"
+"""Names the source of placebo rows, in columns and in the lineage."""
+NUM_GATE_PROBES = 500  # forecasts that the gate is shown before policies branch
 
 
-def own_column(run: str) -> str:
-    """The weight column of a run's own rollouts: no other run ever draws them."""
-    return f"rollouts:{run}"
+def weight_column(arm: Arm, run: str) -> str | None:
+    """The weight column of the replay by which a run of an arm draws synthetic rows; None where it draws none.
+
+    Branched rows have a column for each run: no other run ever draws them.
+    """
+    if arm.config.rollouts == "branched":
+        return f"rollouts:{run}"
+    if arm.config.rollouts == "stored":
+        return f"stored:{RECORDED}" if arm.placebo_of else f"stored:{arm.config.generator}:{arm.config.weight}"
+    return None
 
 
 @dataclass(frozen=True)
@@ -43,85 +60,117 @@ class ReplaySink:
         if len(rollouts) == 0:
             return
         assert rollouts.weights is not None
-        column = own_column(self.specs[run].name)
-        hidden = np.zeros_like(rollouts.weights)  # from the arms that draw what is stored
-        self.replay.insert(rollouts, "synthetic", {column: rollouts.weights, "weight": hidden})
+        column = f"rollouts:{self.specs[run].name}"
+        self.replay.insert(rollouts, "synthetic", {column: rollouts.weights})
         # Rows that a resumed run puts back may be held already, dropped: their weight counts anew.
         self.replay.set_weights(column, rollouts, "synthetic", rollouts.weights)
 
     def drop(self, run: int, rollouts: Trajectories) -> None:
         if len(rollouts):
-            column = own_column(self.specs[run].name)
+            column = f"rollouts:{self.specs[run].name}"
             self.replay.set_weights(column, rollouts, "synthetic", np.zeros_like(rollouts.rewards))
 
 
-class FollowingRollouts:
-    """The learner's hook on any number of workers: the first makes the rollouts, all wait until they are there."""
+class Augmenter:
+    """The learner's hook on any number of workers: the first makes the rollouts of all arms, all wait for them."""
 
-    def __init__(self, inner: BranchedRollouts | RolloutsBeside, source: Any, context: LearnerContext) -> None:
-        self._inner, self._source, self._context = inner, source, context
-        self.followed = inner.followed
+    def __init__(self, parts: Mapping[str, RolloutGenerations], source: Any, context: LearnerContext) -> None:
+        self.parts, self._source, self._context = dict(parts), source, context
+        self.runs = sorted(run for part in parts.values() for run in part.runs)
 
-    def generate(self, step: int, actors: Sequence[Actor]) -> Mapping[str, float]:
-        metrics = self._inner.generate(step, actors) if self._context.rank == 0 else {}
+    def generate(self, step: int, actors: Sequence[Actor], due: Collection[int]) -> Mapping[str, float]:
+        metrics: dict[str, float] = {}
+        if self._context.rank == 0:
+            for part in self.parts.values():
+                metrics |= part.generate(step, actors, due)
         self._context.average(torch.zeros((), device=self._context.device))  # a barrier
         if hasattr(self._source, "refresh"):
             self._source.refresh()
         return metrics
 
     def state_dict(self) -> dict[str, Any]:
-        return self._inner.state_dict()
+        return {arm: part.state_dict() for arm, part in self.parts.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         if self._context.rank == 0:
-            self._inner.load_state_dict(state)
+            for arm, part in self.parts.items():
+                part.load_state_dict(state.get(arm, {}))
         self._context.average(torch.zeros((), device=self._context.device))
 
 
-def following(
-    policy: PolicyConfig, store: Store, replay: LocalReplay | ReplayClient, specs: tuple[RunSpec, ...],
-    real: Trajectories, held_out: Trajectories, uncertainty_reference: float | None, source: Any,
-    context: LearnerContext, transitions: TransitionModel | None = None,
-) -> FollowingRollouts:  # fmt: skip
-    """The hook for the runs of `trust_weighted`.
+def make_augmenter(
+    config: AugmentationConfig, arms: Sequence[Arm], generators: Store, store: Store,
+    replay: LocalReplay | ReplayClient, specs: tuple[RunSpec, ...], real: Trajectories, held_out: Trajectories,
+    source: Any, context: LearnerContext,
+) -> Augmenter | None:  # fmt: skip
+    """The hook of the arms that branch; None where none does.
 
     Args:
-        policy: says which model is followed, and how.
-        store: of the run directory, with the world model and the gate.
+        config: how policies branch.
+        arms: of the run, any.
+        generators: folder of the generators.
+        store: of the run directory, with the gate.
         real: training episodes, whose states are branched from.
-        held_out: dev episodes, on which the model's skill is measured.
-        uncertainty_reference: see `TrustBundle.score`.
+        held_out: dev episodes, on which the generators are validated.
         source: of this worker's batches.
-        transitions: the short-range model, where it is fitted already.
     """
-    config, gate = policy.augmentation, TrustBundle.load(store.folder("trust"))
-    imagine: Imagine
-    if config.model == "transitions":
-        # The same on every worker: fitted to the same episodes with the same seed.
-        imagine = (transitions or TransitionModel(policy.transitions, real, context.seed)).rollout
-        digest = f"transitions of {len(real)} episodes, seed {context.seed}"
-    else:
-        imagine = load_world_model(store.folder("world_model")).rollout
-        digest = checkpoint_digest(store.folder("world_model"))
+    sink, gate = ReplaySink(replay, specs), None
+    parts: dict[str, RolloutGenerations] = {}
+    for arm in (arm for arm in arms if arm.config.rollouts == "branched"):
+        if arm.placebo_of:
+            parts[arm.name] = RecordedSegments(config, real, specs, (arm.name,), sink, context.seed)
+            continue
+        home = generators.folder(str(arm.config.generator))
+        generator, weigh = load_generator(home), None
+        if arm.config.weight == "trust":
+            gate = gate or TrustBundle.load(store.folder("trust"))
+            weigh = functools.partial(gate_weights, gate, generator.uncertainty_scale)
+        parts[arm.name] = validated_rollouts(
+            config, generator.rollout, real, specs, (arm.name,), weigh, sink, context.seed, checkpoint_digest(home),
+            held_out,
+        )  # fmt: skip
+    return Augmenter(parts, source, context) if parts else None
 
-    def weigh(rollouts: Trajectories) -> NDArray[np.floating]:
-        weights = gate.score(rollouts, uncertainty_reference).weights
-        assert weights is not None
-        return weights
 
+def gate_weights(gate: TrustBundle, uncertainty_scale: float, rollouts: Trajectories) -> NDArray[np.floating]:
+    """(N, T) the gate's weights of rollouts."""
+    weights = gate.score(rollouts, uncertainty_scale).weights
+    assert weights is not None
+    return weights
+
+
+def validated_rollouts(
+    config: AugmentationConfig, rollout: RolloutFn, real: Trajectories, specs: Sequence[RunSpec], arms: Sequence[str],
+    weigh: Weigh | None, sink: RolloutSink, seed: int, model: str = "", held_out: Trajectories | None = None,
+) -> BranchedRollouts:  # fmt: skip
+    """Branched rollouts as far as the generator is trusted on episodes that it was not fitted to.
+
+    Args:
+        held_out: those episodes; `real` where there are none.
+    """
+    measured_on = real if held_out is None or not len(held_out) else held_out
+    found = validate(rollout, measured_on, config, config.horizon, seed)
     inner = BranchedRollouts(
-        config, imagine, real, specs, (FOLLOWING_ARM,), weigh, ReplaySink(replay, specs), context.seed, digest,
-        held_out,
+        config, rollout, real, specs, arms, weigh, sink, seed, model, found.horizon, found.limits
+    )
+    inner.probe_gate(*_first(found.forecasts, NUM_GATE_PROBES))
+    return inner
+
+
+def _first(forecasts: ForecastSkill, count: int) -> tuple[Rollout, tuple[str, ...], NDArray[np.int64]]:
+    """The first forecasts, and the episodes and steps that they start from."""
+    few, rolled = min(count, len(forecasts.starts)), forecasts.rolled
+    episodes, steps = zip(*forecasts.starts[:few], strict=True)
+    std = rolled.reward_std
+    part = Rollout(
+        rolled.z[:few], rolled.actions[:few], rolled.rewards[:few], rolled.terminals[:few], rolled.uncertainty[:few],
+        None if std is None else std[:few],
     )  # fmt: skip
-    return FollowingRollouts(RolloutsBeside(inner) if config.asynchronous else inner, source, context)
+    return part, episodes, np.array(steps)
 
 
-def foreseen(config: AugmentationConfig, imagine: Imagine, held_out: Trajectories, stored: Trajectories,
-             seed: int) -> NDArray[np.bool_]:  # fmt: skip
-    """(N, T) which steps of stored rollouts their model foretells well enough to be used: up to the step at which its
-    skill on held-out episodes is too low, as for rollouts that follow a policy; none of a model without skill."""
-    steps = stored.rewards.shape[1]
-    forecasts = Forecasts(imagine, held_out, steps, seed)
-    limits = forecasts.disagreement_limits(config.cut_quantile)
-    most = followed_steps(config, forecasts.skills(config.skill_tolerance, limits))
-    return np.broadcast_to(np.arange(steps) < most, stored.rewards.shape)
+def trusted_steps(
+    config: AugmentationConfig, rollout: RolloutFn, held_out: Trajectories, steps: int, seed: int
+) -> int:
+    """Steps that stored rollouts of a generator are trusted for, as branched ones are; 0 of one without skill."""
+    return validate(rollout, held_out, config, steps, seed).horizon

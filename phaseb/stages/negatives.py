@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import torch
 
+from phaseb.config.dynamics import GRUConfig
 from phaseb.config.root import Config
-from phaseb.config.world_model import BUILT_IN, WorldModelConfig
 from phaseb.dynamics.gru_ensemble.learner import make_learner
 from phaseb.episodes.trajectories import Trajectories, concatenate
 from phaseb.nn.data_parallel import LearnerContext
@@ -16,17 +16,17 @@ from phaseb.runtime.seeding import derive_seed, torch_generator
 from phaseb.stages.synthesize import make_plan, roll_out
 
 
-def report_model(config: WorldModelConfig, num_steps: int) -> WorldModelConfig:
+def report_model(config: GRUConfig, num_steps: int) -> GRUConfig:
     """The founding report's recipe in a config's own sizes: one member, MSE on ten teacher-forced steps, no remedy."""
     plain = {"one_step": 1.0, "rollout": 0.0, "noise": 0.0}
-    return WorldModelConfig.model_validate(
+    return GRUConfig.model_validate(
         config.model_dump()
         | {
-            "model": BUILT_IN, "num_members": 1, "num_steps": num_steps, "loss": "mse", "clamp_quantile": 0.0,
-            "landings": {"enabled": False},
+            "num_members": 1, "num_steps": num_steps, "loss": "mse", "clamp_quantile": 0.0,
+            "gp_correction": {"enabled": False},
             "noise": "none",
             "hold_constants": False, "find_events": False, "layer_norm": False, "ema_decay": 0.0, "input_noise": 0.0,
-            "decorrelate": False, "look_ahead": 0, "bound_latents": False, "num_modes": 1, "num_blocks": 0,
+            "decorrelate": False, "action_lookahead": 0, "bound_latents": False, "num_modes": 1, "num_blocks": 0,
             "one_step_window": min(10, config.horizon.steps),
             "weights": {"recon": 1.0, "trust": 0.0, "feat": 0.0, "var": 0.0},
             "recon": config.recon.model_dump() | plain,
@@ -37,8 +37,8 @@ def report_model(config: WorldModelConfig, num_steps: int) -> WorldModelConfig:
 def other_rollouts(config: Config, train: Trajectories) -> Trajectories:
     """Rollouts of the report's model at several moments of its training; `lineage["model"]` says which."""
     torch.set_num_threads(1)
-    plan, seed = config.generators, derive_seed(config.run.seed, "generators")
-    recipe = report_model(config.world_model, plan.num_steps)
+    plan, seed = config.negatives, derive_seed(config.run.seed, "generators")
+    recipe = report_model(config.dynamics.gru, plan.num_steps)
     learner = make_learner(recipe, train, LearnerContext(seed), None)
     moments = sorted({max(1, round(share * plan.num_steps)) for share in plan.snapshots})
     each = max(2, plan.num_episodes // len(moments))

@@ -10,22 +10,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from phaseb.config.arms import Arm
 from phaseb.config.policy import PolicyConfig
 from phaseb.config.resources import ResourcesConfig
 from phaseb.config.root import Config
-from phaseb.dynamics.custom import load_world_model
-from phaseb.dynamics.gp.model import TransitionModel
+from phaseb.dynamics.protocol import load_generator
 from phaseb.dynamics.statistics import within_bounds
 from phaseb.episodes.streaming import batches, lengths_of
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.nn.data_parallel import LearnerContext
-from phaseb.pipeline.ahead import made
 from phaseb.pipeline.result import Callback, RunResult
 from phaseb.pipeline.stage import Stage, StageContext
-from phaseb.policy.actor import Actor
 from phaseb.policy.batches import RunSpec
 from phaseb.policy.behavior_metrics import action_levels
-from phaseb.policy.learner import SACLearner
+from phaseb.policy.learner import SACLearner, trained_actors
 from phaseb.replay.accounting import Accounting
 from phaseb.replay.client import ReplayClient
 from phaseb.replay.local import LocalReplay
@@ -34,13 +32,13 @@ from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.spec import SampleSpec
 from phaseb.runtime.metrics import write_metrics
 from phaseb.runtime.storage import Store
-from phaseb.stages.augmentation import FOLLOWING_ARM, following, foreseen, own_column
+from phaseb.stages.augmentation import RECORDED, make_augmenter, trusted_steps, weight_column
 from phaseb.stages.elsewhere import places
-from phaseb.stages.gate import uncertainty_reference
 from phaseb.stages.sample import fit_sample
 from phaseb.training.fit import FitResult, fit
 
 Replay = LocalReplay | ReplayClient
+PLACEBO_COLUMN = f"stored:{RECORDED}"
 
 
 @dataclass(frozen=True)
@@ -48,14 +46,14 @@ class PolicyData:
     """What a learner's worker is given: where the batches come from, held-out episodes, and what it may use."""
 
     replay: Replay
-    arms: tuple[RunSpec, ...]
+    arms: tuple[Arm, ...]
+    runs: tuple[RunSpec, ...]
     streams: tuple[SampleSpec, ...]
     real: Trajectories
     held_out: Trajectories
     store: Store
-    uncertainty_reference: float | None
+    generators: Store
     resources: ResourcesConfig | None = None
-    transitions: Any = None  # a reference to the short-range model, where it was begun ahead
 
 
 class ArmsLearner(SACLearner):
@@ -77,9 +75,8 @@ class ArmsLearner(SACLearner):
 
     def state_dict(self) -> dict[str, Any]:
         """With the books as they are at this step (not with batches that were fetched and are still to be used), so
-        that a resumed run's tell of each batch once, and which runs had rollouts."""
-        books = torch.from_numpy(self._accounting.as_of(self._used_until))
-        return super().state_dict() | {"books": books, "follows": torch.tensor([s.follows for s in self.specs])}
+        that a resumed run's tell of each batch once."""
+        return super().state_dict() | {"books": torch.from_numpy(self._accounting.as_of(self._used_until))}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
@@ -94,38 +91,30 @@ class ArmsLearner(SACLearner):
 def work(context: StageContext) -> dict[str, Any]:
     config, store = context.config, context.store
     real = fit_sample(config, store, "train")
-    parts, ahead = every_episode(config, store, real), context.ahead.reference("transitions")
-    return train_arms(context, store.folder("policy"), real, *parts, ahead)
-
-
-def short_range_model(config: Config, store: Store) -> TransitionModel:
-    """The short-range model that policies branch in, as soon as there are latents."""
-    return TransitionModel(config.policy.transitions, fit_sample(config, store, "train"), config.run.seed)
-
-
-def needs_transitions(config: Config) -> bool:
-    """Whether the stage will ask for it."""
-    plan = config.policy.augmentation
-    return FOLLOWING_ARM in config.arms.names and plan.enabled and plan.model == "transitions"
+    return train_arms(context, store.folder("policy"), real, *every_episode(config, store, real))
 
 
 def every_episode(
     config: Config, store: Store, real: Trajectories
-) -> tuple[Iterable[Trajectories], Iterable[Trajectories]]:
-    """All real training episodes and all synthetic ones of a run, batch by batch; of more than the replay shards have
-    room for, an even share: whatever were inserted last would push the rest out."""
-    schema = schema_of(real, runs_of(config)[0])
-    room = rows_per_shard(schema, config.replay) * config.replay.num_shards
-    found = []
-    for folder, splits in ((store.folder("latents"), ("train",)), (store.folder("synthetic"), ())):
-        rows = int((lengths_of(folder, splits) + 1).sum())
-        found.append(batches(folder, splits, share=min(1.0, room / rows), seed=config.run.seed))
-    return found[0], found[1]
+) -> tuple[Iterable[Trajectories], dict[str, Iterable[Trajectories]]]:
+    """All real training episodes, and by generator all stored rollouts that arms draw, batch by batch.
+
+    Of more than the replay shards have room for, an even share: whatever were inserted last would push the rest out.
+    """
+    latents = store.folder("latents")
+    made = {name: store.folder("synthetic", name) for name in config.drawn_generators}
+    recorded = int((lengths_of(latents, ("train",)) + 1).sum())
+    stored = sum(int((lengths_of(folder, ()) + 1).sum()) for folder in made.values())
+    stored += recorded * any(weight_column(arm, "") == PLACEBO_COLUMN for arm in config.arms.trained)
+    room = rows_per_shard(schema_of(real, config), config.replay) * config.replay.num_shards
+    seed = config.run.seed
+    synthetic = {n: batches(f, (), share=min(1.0, room / stored), seed=seed) for n, f in made.items()}
+    return batches(latents, ("train",), share=min(1.0, room / recorded), seed=seed), synthetic
 
 
 def train_arms(
     context: StageContext, home: Store, real: Trajectories, every_real: Iterable[Trajectories],
-    every_synthetic: Iterable[Trajectories], transitions: Any = None,
+    every_synthetic: Mapping[str, Iterable[Trajectories]], generators: Store | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Train the config's arms and seeds into `home` on some real and synthetic episodes of the run.
 
@@ -134,34 +123,36 @@ def train_arms(
         home: the folder of the policies.
         real: real episodes (a sample of them) that rollouts branch from, bounds and levels of actions are taken from.
         every_real: all of them, in parts; they go into the replay.
-        every_synthetic: likewise the synthetic ones.
-        transitions: reference to the short-range model of `real`, where it was begun ahead.
+        every_synthetic: likewise the stored rollouts, by generator.
+        generators: folder of the generators that policies branch in; the run's own where None.
 
     Returns:
         metrics of the end of the training.
     """
     config, store = context.config, context.store
     held_out = fit_sample(config, store, "dev")
-    arms, streams = runs_of(config)
-    if FOLLOWING_ARM in config.arms.names and not config.policy.augmentation.enabled:
-        known = held_out if len(held_out) else real
-        every_synthetic = (_foretold(config, store, known, part) for part in every_synthetic if len(part))
     # Shards write down what they are given, so that one that is killed comes back whole. What a killed run left is
     # dropped: a resumed one fills its buffer anew, and so draws what an uninterrupted one would.
     home.delete("replay")
-    replay = start_replay(real, arms, config, home.folder("replay"))
+    replay = start_replay(real, config, home.folder("replay"))
     begin_s = time.monotonic()
-    insert_all(replay, real, every_real, every_synthetic)
+    trusted = trusted_horizons(config, store, held_out if len(held_out) else real)
+    means = insert_all(replay, config, real, every_real, every_synthetic, trusted)
     filled = {"inserted": replay.num_transitions, "insert_s": time.monotonic() - begin_s}
-    reference = uncertainty_reference(store, held_out, config)
-    data = PolicyData(replay, arms, streams, real, held_out, store, reference, config.resources, transitions)
+    runs, generators = runs_of(config), generators or store.folder("dynamics")
+    streams = streams_of(config, runs, means)
+    data = PolicyData(
+        replay, config.arms.trained, runs, streams, real, held_out, store, generators, config.resources
+    )
     try:
         result = fit(
             functools.partial(make_learner, config.policy), data, seed=config.run.seed, key=context.key,
             store=home.folder("progress"), training=config.training, resources=config.resources,
             name="policy", on_progress=context.progress,
         )  # fmt: skip
-        for spec, actor in zip(arms, _actors(config.policy, data, result.state, config.run.seed), strict=True):
+        sizes = real.z.shape[-1], real.actions.shape[-1]
+        actors = trained_actors(config.policy, runs, sizes, result.state, config.run.seed, action_levels(real))
+        for spec, actor in zip(runs, actors, strict=True):
             actor.save(home.folder(spec.arm, str(spec.seed)), {"arm": spec.arm, "seed": spec.seed})
         books = _books(streams, result) | filled | {"shards": replay.status()}
     finally:
@@ -171,15 +162,23 @@ def train_arms(
     write_metrics(home, "metrics.parquet", result.rows)
     home.write_json(books, "replay.json")
     last = {k: v for k, v in result.last.items() if k.startswith("policy/")}
-    return {"runs": len(arms), "updates_per_s": config.policy.num_steps * len(arms) / max(result.seconds, 1e-9), **last}
+    return {"runs": len(runs), "updates_per_s": config.policy.num_steps * len(runs) / max(result.seconds, 1e-9), **last}
 
 
-def _foretold(config: Config, store: Store, held_out: Trajectories, synthetic: Trajectories) -> Trajectories:
-    """Stored rollouts without the weights of steps beyond those that the run's model is known to foretell."""
-    assert synthetic.weights is not None
-    imagine = load_world_model(store.folder("world_model")).rollout
-    known = foreseen(config.policy.augmentation, imagine, held_out, synthetic, config.run.seed)
-    return replace(synthetic, weights=synthetic.weights * known)
+def trusted_horizons(config: Config, store: Store, held_out: Trajectories) -> dict[str, int]:
+    """Steps that each generator is trusted for whose stored rollouts are drawn by their trust."""
+    drawn = {a.config.generator for a in config.arms.trained if a.is_synthetic and _draws_by_trust(a)}
+    steps, seed = config.synthesis.horizon, config.run.seed
+    return {
+        name: trusted_steps(
+            config.policy.augmentation, load_generator(store.folder("dynamics", name)).rollout, held_out, steps, seed
+        )
+        for name in config.drawn_generators if name in drawn
+    }  # fmt: skip
+
+
+def _draws_by_trust(arm: Arm) -> bool:
+    return arm.config.rollouts == "stored" and arm.config.weight == "trust"
 
 
 def _books(streams: Sequence[SampleSpec], result: FitResult) -> dict[str, Any]:
@@ -190,75 +189,114 @@ def _books(streams: Sequence[SampleSpec], result: FitResult) -> dict[str, Any]:
     return {"streams": told, "sampled_per_s": drawn / max(result.seconds, 1e-9), **fed}
 
 
-def fill_replay(real: Trajectories, synthetic: Trajectories, arms: Sequence[RunSpec], config: Config,
-                folder: Store | None) -> Replay:  # fmt: skip
-    """A buffer with all real and synthetic transitions: on Ray shards that write into `folder`, or in this process."""
-    replay = start_replay(real, arms, config, folder)
-    insert_all(replay, real, [real], [synthetic])
-    return replay
+def fill_replay(
+    real: Trajectories, synthetic: Mapping[str, Trajectories], config: Config, folder: Store | None,
+    trusted: Mapping[str, int],
+) -> tuple[Replay, dict[str, float]]:  # fmt: skip
+    """A buffer with all transitions that the arms draw: on Ray shards that write into `folder`, or in this process.
+
+    The rest as of `insert_all`.
+    """
+    replay = start_replay(real, config, folder)
+    parts = {name: [part] for name, part in synthetic.items()}
+    return replay, insert_all(replay, config, real, [real], parts, trusted)
 
 
-def start_replay(real: Trajectories, arms: Sequence[RunSpec], config: Config, folder: Store | None) -> Replay:
+def start_replay(real: Trajectories, config: Config, folder: Store | None) -> Replay:
     """The same, still empty."""
-    schema = schema_of(real, arms)
+    schema = schema_of(real, config)
     if config.resources.num_workers == 0:
         return LocalReplay(schema, config.replay)
     return ReplayClient.start(schema, config.replay, folder)
 
 
-def schema_of(real: Trajectories, arms: Sequence[RunSpec]) -> TransitionSchema:
+def schema_of(real: Trajectories, config: Config) -> TransitionSchema:
     """What a transition of these episodes holds: a weight column for each way that an arm draws synthetic ones."""
-    own = tuple(own_column(spec.name) for spec in arms if spec.arm == FOLLOWING_ARM)
-    return TransitionSchema(real.z.shape[-1], real.actions.shape[-1], ("weight", "stored", "bounds", *own))
+    columns = (weight_column(config.arms.arm(spec.arm), spec.name) for spec in runs_of(config))
+    known = tuple(dict.fromkeys(column for column in columns if column is not None))
+    return TransitionSchema(real.z.shape[-1], real.actions.shape[-1], known)
 
 
 def insert_all(
-    replay: Replay, real: Trajectories, every_real: Iterable[Trajectories], every_synthetic: Iterable[Trajectories]
-) -> None:
-    """Insert all transitions, the synthetic ones with the weights by which the arms draw them (see `train_arms`)."""
+    replay: Replay, config: Config, real: Trajectories, every_real: Iterable[Trajectories],
+    every_synthetic: Mapping[str, Iterable[Trajectories]], trusted: Mapping[str, int],
+) -> dict[str, float]:  # fmt: skip
+    """Insert all transitions, the stored rollouts with the weights by which the arms draw them.
+
+    Args:
+        trusted: by generator, steps of its rollouts that may have a weight by trust.
+
+    Returns:
+        by column, the mean weight of the stored rollouts.
+    """
+    columns, sums = replay.schema.weights, dict[str, float]()
     for part in every_real:
         if len(part):
             replay.insert(part, "real")
-    for part in (part for part in every_synthetic if len(part)):
-        weights = part.weights if part.weights is not None else np.zeros_like(part.rewards)
-        columns = {"weight": weights, "stored": np.ones_like(weights), "bounds": _in_bounds(real, part)}
-        replay.insert(part, "synthetic", columns)
+            if PLACEBO_COLUMN in columns:
+                again = replace(part, ids=tuple(f"{RECORDED}/{name}" for name in part.ids), weights=None)
+                replay.insert(again, "synthetic", {PLACEBO_COLUMN: part.mask})
+    num_steps: dict[str, int] = {}
+    for generator, parts in every_synthetic.items():
+        for part in (part for part in parts if len(part)):
+            wanted = {f"stored:{generator}:{weight}": weight for weight in ("trust", "uniform", "bounds")}
+            horizon = trusted.get(generator, 0)
+            own = {c: _stored_weights(w, real, part, horizon) for c, w in wanted.items() if c in columns}
+            replay.insert(part, "synthetic", own)
+            for column, weights in own.items():
+                sums[column] = sums.get(column, 0.0) + float(weights[part.mask].sum())
+                num_steps[column] = num_steps.get(column, 0) + int(part.mask.sum())
+    return {column: total / max(1, num_steps[column]) for column, total in sums.items()}
 
 
-def runs_of(config: Config) -> tuple[tuple[RunSpec, ...], tuple[SampleSpec, ...]]:
-    """The runs, arm by arm, and the stream of batches of each. Arms of one seed share weights, noise and real rows."""
-    arms = config.arms
-    laws: dict[str, dict[str, Any]] = {
-        "real_only": {},
-        "fixed_weight": {"synthetic_share": arms.fixed_share, "weight_column": "stored", "weighting": "sampling"},
-        "bounds_filter": {"synthetic_share": arms.bounds_share, "weight_column": "bounds", "weighting": "sampling"},
-        "trust_weighted": {"synthetic_share": arms.trusted_share, "weight_column": "weight",
-                           "weighting": arms.weighting, "share_follows_weight": arms.share_follows_trust},
-    }  # fmt: skip
-    runs, streams = [], []
-    for arm in arms.names:
-        for number in range(arms.num_seeds):
-            run = RunSpec(arm, number)
-            law = laws[arm]
-            if arm == FOLLOWING_ARM and config.policy.augmentation.enabled:
-                law = law | {"weight_column": own_column(run.name), "share_follows_weight": False}
-            runs.append(run)
-            # A gate that trusts little or nothing leaves the places to real data: it must not end the run.
-            streams.append(SampleSpec(run.name, run.drawn(config.run.seed), when_short="real", **law))
-    return tuple(runs), tuple(streams)
+def _stored_weights(weight: str, real: Trajectories, part: Trajectories, trusted: int) -> NDArray[np.floating]:
+    """(N, T) weights of stored rollouts, in one of the ways that an arm draws them."""
+    if weight == "uniform":
+        return np.ones_like(part.rewards)
+    if weight == "bounds":
+        return _in_bounds(real, part)
+    weights = np.zeros_like(part.rewards) if part.weights is None else part.weights
+    return np.where(np.arange(weights.shape[1]) < trusted, weights, 0.0)
+
+
+def runs_of(config: Config) -> tuple[RunSpec, ...]:
+    """The runs, arm by arm. Those of one seed share initial weights, noise and real rows."""
+    seeds = range(config.arms.num_seeds)
+    return tuple(RunSpec(arm.name, seed, learner=arm.config.learner) for arm in config.arms.trained for seed in seeds)
+
+
+def streams_of(
+    config: Config, runs: Sequence[RunSpec], means: Mapping[str, float] | None = None
+) -> tuple[SampleSpec, ...]:
+    """The stream of batches of each run.
+
+    Args:
+        means: by column, the mean weight of the stored rollouts (see `insert_all`).
+    """
+    streams = []
+    for run in runs:
+        arm = config.arms.arm(run.arm)
+        law: dict[str, Any] = {}
+        if (column := weight_column(arm, run.name)) is not None:
+            share = arm.config.share
+            if _draws_by_trust(arm) and arm.config.share_follows_trust:
+                # A placebo draws as much as its arm does.
+                own = f"stored:{arm.config.generator}:trust"
+                share *= min(1.0, (means or {}).get(own, 1.0))
+            law = {"synthetic_share": share, "weight_column": column, "weighting": arm.config.weighting}
+        # A gate that trusts little or nothing leaves the places to real data: it must not end the run.
+        streams.append(SampleSpec(run.name, run.drawn(config.run.seed), when_short="real", **law))
+    return tuple(streams)
 
 
 def make_learner(config: PolicyConfig, data: PolicyData, context: LearnerContext) -> ArmsLearner:
     source = data.replay.source(data.streams, config.batch_size, config.discount, context.rank, context.world_size)
-    hook, arms = None, data.arms
-    if config.augmentation.enabled and any(spec.arm == FOLLOWING_ARM for spec in data.arms):
-        hook = following(
-            config, data.store, data.replay, data.arms, data.real, data.held_out, data.uncertainty_reference,
-            source, context, made(data.transitions),
-        )  # fmt: skip
-        arms = tuple(replace(spec, follows=run in hook.followed) for run, spec in enumerate(data.arms))
+    hook = make_augmenter(
+        config.augmentation, data.arms, data.generators, data.store, data.replay, data.runs, data.real, data.held_out,
+        source, context,
+    )  # fmt: skip
     levels, elsewhere = action_levels(data.real), places(data.resources, context, config.num_steps)
-    learner = ArmsLearner(config, source, arms, context, hook, data.held_out, levels, elsewhere)
+    learner = ArmsLearner(config, source, data.runs, context, hook, data.held_out, levels, elsewhere)
     source.accounting.start_from(np.zeros_like(source.accounting.books))  # a look at the shapes is no training
     if context.world_size > 1:
         source.accounting.sum_over_workers = functools.partial(_sum, context)
@@ -269,16 +307,6 @@ def _sum(context: LearnerContext, values: NDArray[np.float64]) -> NDArray[np.flo
     return context.total(torch.from_numpy(values).to(context.device)).cpu().numpy()
 
 
-def _actors(config: PolicyConfig, data: PolicyData, state: dict[str, Any], seed: int) -> list[Actor]:
-    """The trained policies, out of the learner's last state."""
-    source = data.replay.source(data.streams, config.batch_size, config.discount)
-    follows = state["follows"].tolist()
-    arms = [replace(spec, follows=bool(own)) for spec, own in zip(data.arms, follows, strict=True)]
-    learner = ArmsLearner(config, source, arms, LearnerContext(seed), levels=action_levels(data.real))
-    learner.load_state_dict(state)
-    return learner.actors()
-
-
 def _in_bounds(real: Trajectories, synthetic: Trajectories) -> NDArray[np.float32]:
     """(N, T) 1 on the transitions of synthetic episodes that pass the report's distribution filter."""
     steps = synthetic.rewards.shape[1]
@@ -286,7 +314,7 @@ def _in_bounds(real: Trajectories, synthetic: Trajectories) -> NDArray[np.float3
     return np.repeat(passed[:, None], steps, 1).astype(np.float32)
 
 
-STAGE = Stage("policy", ("arms", "policy", "replay", "memory"), ("encode", "world-model", "trust"), ("policy",), work)
+STAGE = Stage("policy", ("arms", "policy", "replay", "memory"), ("encode", "dynamics", "trust"), ("policy",), work)
 
 
 def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:

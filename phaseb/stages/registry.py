@@ -11,10 +11,9 @@ STAGES: tuple[Stage, ...] = (
 )  # fmt: skip
 
 HEAD_STARTS: dict[str, tuple[HeadStart, ...]] = {
-    "world-model": (
-        HeadStart("landings", "world-model", dynamics.landing_processes, dynamics.needs_landings),
+    "dynamics": (
+        HeadStart("event_gps", "dynamics", dynamics.event_gp_fitter, dynamics.needs_event_gps),
         HeadStart("negatives", "trust", gate.negatives, lambda config: not config.reuse.trust),
-        HeadStart("transitions", "policy", policy.short_range_model, policy.needs_transitions),
     ),
     "trust": (HeadStart("judge", "judge", judge.judged),),
 }  # fmt: skip
@@ -23,5 +22,5 @@ HEAD_STARTS: dict[str, tuple[HeadStart, ...]] = {
 
 def head_starts(stage: Stage, config: Config) -> tuple[HeadStart, ...]:
     """What is begun beside a stage: nothing where its training is over before another process has come."""
-    steps = {"world-model": config.world_model.num_steps, "trust": config.trust.num_steps}
+    steps = {"dynamics": config.dynamics.gru.num_steps, "trust": config.trust.num_steps}
     return HEAD_STARTS.get(stage.name, ()) if steps.get(stage.name, 0) >= FEW_STEPS else ()

@@ -15,7 +15,7 @@ from phaseb.pipeline.result import Callback, RunResult
 if TYPE_CHECKING:
     from phaseb.pipeline.stage import Stage
 
-STAGE_NAMES = ("collect", "encode", "bricks", "world-model", "synthesize", "trust", "judge", "policy", "evaluate")
+STAGE_NAMES = ("collect", "encode", "bricks", "dynamics", "synthesize", "trust", "judge", "policy", "evaluate")
 
 
 def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:

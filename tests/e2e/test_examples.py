@@ -13,12 +13,12 @@ import phaseb as library
 def test_a_world_model_of_ones_own_takes_the_place_of_the_built_in_one(pytestconfig, monkeypatch, finished, copied):
     examples = str(pytestconfig.rootpath / "docs" / "examples")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([examples, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep))
-    own = ("world_model.model=ridge_model:RidgeModel", f"run.dir={copied}", "run.on_change=redo")
+    own = ("dynamics.gru.model=ridge_model:RidgeModel", f"run.dir={copied}", "run.on_change=redo")
     done = phaseb("run", "--config", finished.config, *own, "--json", cwd=copied.parent)
     assert done.returncode == 0, done.stderr
     before, after = lineage(finished.folder)["stages"], lineage(copied)["stages"]
     changed = {name for name in STAGES if after[name]["key"] != before[name]["key"]}
-    assert changed >= {"world-model", "synthesize", "judge"}
+    assert changed >= {"dynamics", "synthesize", "judge"}
     assert after["encode"] == before["encode"]
     judged = strict_json((copied / "judges.json").read_text())["numbers"]
     assert np.isfinite([judged["judge_auc"], judged["rmse"], judged["std_ratio"]]).all()

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from program import PATIENCE_S, PROGRAM, environment, leftovers, lineage, phaseb, strict_json, write_config
 
-TRAINING = {"encode": "encoder", "world-model": "world_model", "trust": "trust", "policy": "policy"}
+TRAINING = {"encode": "encoder", "dynamics": "dynamics/gru", "trust": "trust", "policy": "policy"}
 """Stages that train, and the folders in which their checkpoints lie."""
-WORKERS = {"collect": 0, "encode": 1, "world-model": 0, "trust": 0, "policy": 1, "evaluate": 1}
+WORKERS = {"collect": 0, "encode": 1, "dynamics": 0, "trust": 0, "policy": 1, "evaluate": 1}
 """Stages in which the program is killed, and the Ray Train workers that it then has; 0 trains in its own process."""
 
 BUSY_TRIES = 3  # Ray gives up starting on a machine that is too busy for it

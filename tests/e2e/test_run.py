@@ -107,7 +107,9 @@ def test_workers_processes_beside_them_and_head_starts_make_what_one_process_mak
     folders = []
     for name, resources in (("alone", {}), ("spread", {"num_workers": 1, "num_tasks": 2})):
         folders.append(tmp_path / name)
-        long_enough = {name: {**TINY[name], "num_steps": FEW_STEPS} for name in ("world_model", "trust", "policy")}
+        long_enough = {name: {**TINY[name], "num_steps": FEW_STEPS} for name in ("trust", "policy")}
+        gru = {**TINY["dynamics"]["gru"], "num_steps": FEW_STEPS}
+        long_enough["dynamics"] = {**TINY["dynamics"], "gru": gru}
         config = write_config(tmp_path, name, run={"dir": str(folders[-1])}, resources=resources, **long_enough)
         told = phaseb("run", "--config", config, cwd=tmp_path)
         assert told.returncode == 0, told.stderr

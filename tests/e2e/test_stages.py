@@ -12,7 +12,7 @@ def test_one_by_one_they_make_the_same_run(finished, tmp_path, command, ray_up):
     told = command("report", "--config", config, f"run.dir={run}", "--json")
     assert told.code == 0, told.err
     whole, apart = lineage(finished.folder)["stages"], lineage(run)["stages"]
-    for stage in ("collect", "encode", "bricks", "world-model", "synthesize"):
+    for stage in ("collect", "encode", "bricks", "dynamics", "synthesize"):
         assert apart[stage]["outputs"].keys() == whole[stage]["outputs"].keys()
     first, second = strict_json(finished.process.stdout), strict_json(told.out)
     assert second["arms"] == first["arms"]

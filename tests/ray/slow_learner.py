@@ -2,14 +2,14 @@
 
 import time
 
-from phaseb.config.policy import AugmentationConfig, OfflineConfig, PolicyConfig
+from phaseb.config.policy import OfflineConfig, PolicyConfig
 from phaseb.pipeline.ahead import FEW_STEPS
 from phaseb.stages.policy import make_learner
 
 STEPS, BATCH = FEW_STEPS, 32  # enough for other processes to take part
 POLICY = PolicyConfig(
     num_steps=STEPS, batch_size=BATCH, width=32, num_layers=1, runs_together=2, prefetch=10,
-    augmentation=AugmentationConfig(enabled=False), offline=OfflineConfig(algorithm="sac", clone_share=0),
+    offline=OfflineConfig(algorithm="sac", clone_share=0),
 )  # fmt: skip
 
 

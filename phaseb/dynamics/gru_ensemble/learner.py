@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from phaseb.config.world_model import WorldModelConfig
+from phaseb.config.dynamics import GRUConfig
 from phaseb.dynamics.gru_ensemble import objective
-from phaseb.dynamics.gru_ensemble.gp_correction import Processes, Transitions
-from phaseb.dynamics.gru_ensemble.model import WorldModelBundle
+from phaseb.dynamics.gru_ensemble.gp_correction import EventGPFitter, Transitions
+from phaseb.dynamics.gru_ensemble.model import EnsembleDynamics
 from phaseb.dynamics.gru_ensemble.network import LatentDynamics, Unrolled
 from phaseb.dynamics.gru_ensemble.objective import CriticTerm
 from phaseb.dynamics.gru_ensemble.optimizer import MemberOptimizer
@@ -30,7 +30,7 @@ from phaseb.nn.data_parallel import LearnerContext
 from phaseb.runtime.seeding import torch_generator
 
 LANDING_STEPS = 2**15
-"""Most training steps that landings are looked for among."""
+"""Most training transitions that the correction is fitted to."""
 
 
 class Drawn(NamedTuple):
@@ -62,11 +62,11 @@ class Losses(NamedTuple):
     gradients: tuple[Tensor | None, ...] = ()
 
 
-class WorldModelLearner:
+class EnsembleLearner:
     """Implements the training protocol (`num_steps`, `step`, `validate`, `state_dict`, `load_state_dict`)."""
 
     def __init__(
-        self, config: WorldModelConfig, data: Trajectories, context: LearnerContext, critic: CriticTerm | None = None
+        self, config: GRUConfig, data: Trajectories, context: LearnerContext, critic: CriticTerm | None = None
     ) -> None:
         train = data.split("train", "")
         check_data(config, train, critic)
@@ -78,7 +78,7 @@ class WorldModelLearner:
         self.model = LatentDynamics(config, *sizes, structure, context.seed).to(context.device)
         self.sampler = WindowSampler(train, config, context, structure.centre, structure.into)
         self.optimizer = MemberOptimizer(self.model, config, context)
-        self._processes: Processes | None = None
+        self._fitter: EventGPFitter | None = None
         self._replayed = Replayed(self._with_gradients, on=True)
 
     def step(self, step: int) -> dict[str, float]:
@@ -94,8 +94,8 @@ class WorldModelLearner:
         value = float(self.context.average(losses.total.detach()))
         if not value <= self.config.explosion:
             raise DivergenceError(
-                f"world model diverged at step {step}: loss {value:.4g}; lower world_model.learning_rate or "
-                "the weights under world_model.weights, or set world_model.clamp_quantile"
+                f"world model diverged at step {step}: loss {value:.4g}; lower dynamics.gru.learning_rate or "
+                "the weights under dynamics.gru.weights, or set dynamics.gru.clamp_quantile"
             )
         if losses.gradients:
             self.optimizer.set_gradients(losses.gradients)
@@ -105,7 +105,7 @@ class WorldModelLearner:
         logs |= {f"recon/{name}": float(term.detach()) for name, term in losses.recon.items()}
         logs |= {f"loss/{name}": float(term.detach()) for name, term in losses.terms.items()}
         logs |= {"loss/total": value, "gradient_norm": float(norms.max())}
-        return {f"world_model/{name}": number for name, number in logs.items()}
+        return {f"dynamics/gru/{name}": number for name, number in logs.items()}
 
     def _losses(self, drawn: Drawn, step: int, progress: float, logs: dict[str, float]) -> Losses:
         windows = drawn.windows
@@ -187,12 +187,12 @@ class WorldModelLearner:
         z_real, z_syn = self.model.outer(rollouts.z[:, :, 1:]), self.model.outer(run.y)
         if weights.var > 0:
             terms["var"] = objective.variance_error(z_real, z_syn, self.config.variance)
-        if self.critic is None or progress < self.config.critic_from or not (weights.trust or weights.feat):
+        if self.critic is None or progress < self.config.discriminator_from or not (weights.trust or weights.feat):
             return terms
         whole = (rollouts.mask.amin(dim=-1) > 0).flatten()
         real, syn = z_real.flatten(0, 1)[whole], z_syn.flatten(0, 1)[whole]
-        if step % self.config.critic_every == 0:
-            logs |= {f"critic/{name}": value for name, value in self.critic.update(real, syn.detach()).items()}
+        if step % self.config.discriminator_every == 0:
+            logs |= {f"discriminator/{name}": value for name, value in self.critic.update(real, syn.detach()).items()}
         with frozen(self.critic.module()):
             if weights.trust > 0:
                 terms["trust"] = self.critic.loss(syn)
@@ -208,38 +208,38 @@ class WorldModelLearner:
         z = self._networks().mean_rollout(torch.from_numpy(data.z[:, 0]), torch.from_numpy(data.actions)).cpu().numpy()
         rmse = open_loop_rmse(data.z[:, 1:], z[:, 1:])
         return {
-            "world_model/validation/rmse_end": float(rmse[-1]),
-            "world_model/validation/std_ratio": std_ratio(data.z[:, 1:], z[:, 1:]),
+            "dynamics/gru/validation/rmse_end": float(rmse[-1]),
+            "dynamics/gru/validation/std_ratio": std_ratio(data.z[:, 1:], z[:, 1:]),
         }
 
-    def bundle(self) -> WorldModelBundle:
-        """The model as it would be used now: averaged weights, and landings where the config asks for them."""
+    def bundle(self) -> EnsembleDynamics:
+        """The model as it would be used now: averaged weights, and the correction where the config asks for it."""
         networks = self._networks()
-        if not has_landings(self.config):
+        if not uses_gp_correction(self.config):
             return networks
         y, _, seen, mask = self.sampler.whole(LANDING_STEPS)
         said = networks.nearest(y, seen)[:, mask].cpu()
-        return networks.landing(self.landing_processes(), said)
+        return networks.with_gp_correction(self.event_gp_fitter(), said)
 
-    def landing_processes(self) -> Processes:
+    def event_gp_fitter(self) -> EventGPFitter:
         """Where steps land, as far as it follows from the data alone: the same before training and after."""
-        if self._processes is None:
+        if self._fitter is None:
             y, actions, _, mask = self.sampler.whole(LANDING_STEPS)
             known = Transitions(*(x.cpu() for x in (y[:, :-1][mask], actions[mask], y[:, 1:][mask])))
-            self._processes = Processes(self.config.landings, self.model, known, self.context.seed)
-        return self._processes
+            self._fitter = EventGPFitter(self.config.gp_correction, self.model, known, self.context.seed)
+        return self._fitter
 
-    def take_processes(self, processes: Processes) -> None:
-        """Those that `landing_processes` of another learner of the same data and seed gave: it saves the time."""
-        self._processes = processes
+    def take_event_gp_fitter(self, processes: EventGPFitter) -> None:
+        """Those that `event_gp_fitter` of another learner of the same data and seed gave: it saves the time."""
+        self._fitter = processes
 
-    def _networks(self) -> WorldModelBundle:
+    def _networks(self) -> EnsembleDynamics:
         model = LatentDynamics.like(self.model, self.config)
         state = self.model.state_dict()
         if self.config.ema_decay:
             state |= self.optimizer.average
         model.load_state_dict(state)
-        return WorldModelBundle.fitted(self.config, model, self.sampler)
+        return EnsembleDynamics.fitted(self.config, model, self.sampler)
 
     def hot_paths(self) -> list[tuple[Any, str]]:
         """What every step of a rollout repeats."""
@@ -258,9 +258,9 @@ class WorldModelLearner:
             load_critic_state(self.critic, state["critic"])
 
 
-def has_landings(config: WorldModelConfig) -> bool:
-    """Whether a model is given landings. Noise is what the networks leave, and landings leave less."""
-    return config.landings.enabled and config.noise == "none"
+def uses_gp_correction(config: GRUConfig) -> bool:
+    """Whether a model is corrected. Not where noise is drawn: residuals are measured without the correction."""
+    return config.gp_correction.enabled and config.noise == "none"
 
 
 def critic_state(critic: CriticTerm) -> dict[str, Any]:
@@ -289,7 +289,7 @@ def frozen(module: nn.Module) -> Iterator[None]:
             p.requires_grad_(wanted)
 
 
-def check_data(config: WorldModelConfig, train: Trajectories, critic: CriticTerm | None) -> None:
+def check_data(config: GRUConfig, train: Trajectories, critic: CriticTerm | None) -> None:
     """Refuse what cannot be trained on, each with what to do about it."""
     if not len(train):
         raise DataError("no training episodes for the world model; check the splits under episodes")
@@ -297,7 +297,7 @@ def check_data(config: WorldModelConfig, train: Trajectories, critic: CriticTerm
     if longest < horizon:
         raise DataError(
             f"the longest of {len(train)} training episodes has {longest} steps, fewer than "
-            f"world_model.horizon.steps={horizon}; set it and synthesis.horizon to {longest} or less"
+            f"dynamics.gru.horizon.steps={horizon}; set it and synthesis.horizon to {longest} or less"
         )
     for name, array in (("z", train.z), ("actions", train.actions), ("rewards", train.rewards)):
         if array.size and not np.isfinite([array.min(), array.max()]).all():  # no mask as long as the data
@@ -307,7 +307,7 @@ def check_data(config: WorldModelConfig, train: Trajectories, critic: CriticTerm
 
 
 def make_learner(
-    config: WorldModelConfig, data: Trajectories, context: LearnerContext, critic: CriticTerm | None = None
-) -> WorldModelLearner:
+    config: GRUConfig, data: Trajectories, context: LearnerContext, critic: CriticTerm | None = None
+) -> EnsembleLearner:
     """The learner of the world model, for in-process training or for one worker of many."""
-    return WorldModelLearner(config, data, context, critic)
+    return EnsembleLearner(config, data, context, critic)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, smooth_l1_loss
 
+from phaseb.config.dynamics import GRUConfig, VarianceConfig
 from phaseb.config.section import Section
-from phaseb.config.world_model import VarianceConfig, WorldModelConfig
 from phaseb.dynamics.gru_ensemble.network import LatentDynamics, Unrolled
 
 LAGS = (1, 2, 5, 10)
@@ -46,7 +46,7 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def latent_error(
-    model: LatentDynamics, run: Unrolled, target: Tensor, mask: Tensor, config: WorldModelConfig
+    model: LatentDynamics, run: Unrolled, target: Tensor, mask: Tensor, config: GRUConfig
 ) -> Tensor:
     """Mean error of a step over the steps in mask (K, B, T).
 

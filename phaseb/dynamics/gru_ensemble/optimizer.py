@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from phaseb.config.world_model import WorldModelConfig
+from phaseb.config.dynamics import GRUConfig
 from phaseb.nn.data_parallel import LearnerContext
 
 WARM_UP = 0.02  # share of training with a rising learning rate
@@ -16,7 +16,7 @@ WARM_UP = 0.02  # share of training with a rising learning rate
 class MemberOptimizer:
     """AdamW (Loshchilov & Hutter 2019) whose clipping never couples members, and an average of the weights."""
 
-    def __init__(self, model: nn.Module, config: WorldModelConfig, context: LearnerContext) -> None:
+    def __init__(self, model: nn.Module, config: GRUConfig, context: LearnerContext) -> None:
         self.config, self.context = config, context
         self.parameters = dict(model.named_parameters())
         self.adam = torch.optim.AdamW(
@@ -38,7 +38,7 @@ class MemberOptimizer:
         """Descend by the gradients there; returns the gradient norm of each member before clipping, (K,)."""
         parameters = list(self.parameters.values())
         self.context.average_gradients(parameters)
-        norms = clip_members(parameters, self.config.clip_norm)
+        norms = clip_members(parameters, self.config.max_grad_norm)
         for group in self.adam.param_groups:
             group["lr"] = learning_rate(self.config, progress)
         self.adam.step()
@@ -73,7 +73,7 @@ def clip_members(parameters: list[nn.Parameter], limit: float) -> Tensor:
     return norms
 
 
-def learning_rate(config: WorldModelConfig, progress: float) -> float:
+def learning_rate(config: GRUConfig, progress: float) -> float:
     """Linear warm-up, then a cosine down to the final share."""
     if progress < WARM_UP:
         return config.learning_rate * max(progress / WARM_UP, 0.01)

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from phaseb.dynamics.gru_ensemble.action_lookahead import can_see
+from phaseb.dynamics.gru_ensemble.action_lookahead import future_known
 from phaseb.dynamics.gru_ensemble.fused_step import Facts, Weights, advance, facts, fold
-from phaseb.dynamics.gru_ensemble.gp_correction import Landings
+from phaseb.dynamics.gru_ensemble.gp_correction import GPCorrection
 from phaseb.dynamics.gru_ensemble.network import LatentDynamics, pick
 from phaseb.nn.cuda_graphs import Replayed
 
@@ -51,8 +51,8 @@ class Noise:
 class Imagination:
     """A model's weights as they are now, made ready for many steps of the same rows."""
 
-    def __init__(self, model: LatentDynamics, landings: Landings | None = None, graphs: bool = True) -> None:
-        self.model, self.landings = model, landings
+    def __init__(self, model: LatentDynamics, gp_correction: GPCorrection | None = None, graphs: bool = True) -> None:
+        self.model, self.gp_correction = model, gp_correction
         self.weights: Weights = fold(model)
         self.facts: Facts = facts(model)
         self._replayed = Replayed(self._of_tensors, on=graphs and model.step_scale.device.type == "cuda")
@@ -79,8 +79,8 @@ class Imagination:
         made = advance(w, self.facts, y, hidden, projected)
         extras = made.outputs[..., self.facts.modes * y.shape[-1] :]
         after = pick(made.candidates, self._chosen(extras, noise, seen))
-        if self.landings is not None:
-            after = self.landings.refine(y, seen[..., : model.action_size], after)
+        if self.gp_correction is not None:
+            after = self.gp_correction.apply(y, seen[..., : model.action_size], after)
             after = torch.clamp(after, model.low, model.high) if model.bounded else after
         if noise.added is not None:
             after = after + self._texture(noise.added, extras)
@@ -99,8 +99,8 @@ class Imagination:
         if noise.uniform is None:
             return weights.argmax(-1)
         weights = weights.exp()
-        sighted = can_see(seen, model.action_size, model.num_ahead)
-        floor = torch.where(sighted, model.sighted_floor, model.mode_floor)[..., None]
+        sighted = future_known(seen, model.action_size, model.num_ahead)
+        floor = torch.where(sighted, model.mode_floor_with_lookahead, model.mode_floor)[..., None]
         weights = weights * ((weights >= floor) | (weights >= weights.amax(-1, keepdim=True)))
         share = weights.cumsum(-1) / weights.sum(-1, keepdim=True)
         return (share[..., :-1] < noise.uniform[..., None]).sum(-1)

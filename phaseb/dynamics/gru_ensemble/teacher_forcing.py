@@ -2,7 +2,7 @@
 
 import math
 
-from phaseb.config.world_model import HorizonConfig, TeacherForcingConfig
+from phaseb.config.dynamics import HorizonConfig, TeacherForcingConfig
 
 
 def forcing_probability(config: TeacherForcingConfig, progress: float) -> float:

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from phaseb.config.world_model import WorldModelConfig
-from phaseb.dynamics.gru_ensemble.action_lookahead import look_ahead
+from phaseb.config.dynamics import GRUConfig
+from phaseb.dynamics.gru_ensemble.action_lookahead import append_future_actions
 from phaseb.episodes.trajectories import Floats, Trajectories
 from phaseb.nn.data_parallel import LearnerContext
 from phaseb.runtime.seeding import numpy_generator
@@ -43,7 +43,7 @@ class WindowSampler:
         centre, into: (D,), (D, D) from z to the inner coordinates in which windows are given; None leaves z as it is.
     """
 
-    def __init__(self, data: Trajectories, config: WorldModelConfig, context: LearnerContext,
+    def __init__(self, data: Trajectories, config: GRUConfig, context: LearnerContext,
                  centre: Floats | None = None, into: Floats | None = None) -> None:  # fmt: skip
         num_members = config.num_members
         self.context, self.config, self.lengths = context, config, data.lengths
@@ -64,7 +64,7 @@ class WindowSampler:
         rows = self.context.share(np.arange(batch_size))
         episodes, starts = self._locate(uniform[rows], width)
         found = self._gather(episodes.T, starts.T, width)
-        blind = torch.as_tensor(self.config.blind_share > sighted[rows].T, device=found.actions.device)
+        blind = torch.as_tensor(self.config.lookahead_dropout > sighted[rows].T, device=found.actions.device)
         found.actions[..., self.num_actions :].masked_fill_(blind[:, :, None, None], 0.0)
         return found
 
@@ -74,7 +74,7 @@ class WindowSampler:
         every = max(1, -(-self.arrays[1].shape[0] * self.arrays[1].shape[1] // most_steps))
         z, actions = (x[::every] for x in self.arrays[:2])
         mask = torch.from_numpy(np.arange(actions.shape[1]) < self.lengths[::every, None]).to(z.device)
-        return self._inner(z), actions, look_ahead(actions, self.config.look_ahead, mask.float()), mask
+        return self._inner(z), actions, append_future_actions(actions, self.config.action_lookahead, mask.float()), mask
 
     def _locate(self, uniform: NDArray[np.float64], width: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         episodes, starts = [], []
@@ -89,13 +89,13 @@ class WindowSampler:
 
     def _gather(self, episodes: NDArray[np.int64], starts: NDArray[np.int64], width: int) -> Windows:
         z, actions, rewards, terminals = self.arrays
-        steps = starts[..., None] + np.arange(width + max(1, self.config.look_ahead))
+        steps = starts[..., None] + np.arange(width + max(1, self.config.action_lookahead))
         mask = steps < self.lengths[episodes][..., None]
         rows = torch.as_tensor(episodes, device=z.device)[..., None]
         index = torch.as_tensor(np.minimum(steps[..., : width + 1], z.shape[1] - 1), device=z.device)
         taken = torch.as_tensor(np.minimum(steps, actions.shape[1] - 1), device=z.device)
         weight = torch.as_tensor(mask, dtype=torch.float32, device=z.device)
-        seen = look_ahead(actions[rows, taken], self.config.look_ahead, weight)[..., :width, :]
+        seen = append_future_actions(actions[rows, taken], self.config.action_lookahead, weight)[..., :width, :]
         taken, weight = taken[..., :width], weight[..., :width]
         return Windows(self._inner(z[rows, index]), seen, rewards[rows, taken], terminals[rows, taken], weight)
 

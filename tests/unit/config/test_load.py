@@ -46,8 +46,8 @@ def test_a_base_is_read_first_and_overridden_however_deep(tmp_path):
 
 
 def test_a_word_may_hold_a_section_or_a_list():
-    config = load_config(None, ["world_model.weights={trust: 0.1, var: 0.2}", "arms.names=[real_only]"])
-    assert (config.world_model.weights.trust, config.world_model.weights.recon) == (0.1, 1.0)
+    config = load_config(None, ["dynamics.gru.weights={trust: 0.1, var: 0.2}", "arms.names=[real_only]"])
+    assert (config.dynamics.gru.weights.trust, config.dynamics.gru.weights.recon) == (0.1, 1.0)
     assert config.arms.names == ("real_only",)
 
 
@@ -80,8 +80,8 @@ def test_merging_keeps_what_is_not_changed(base, change):
 @pytest.mark.parametrize(
     ("word", "suggestion"),
     [
-        ("world_model.num_stps=3", "world_model.num_steps"),
-        ("wrld_model.num_steps=3", "world_model.num_steps"),
+        ("dynamics.gru.num_stps=3", "dynamics.gru.num_steps"),
+        ("wrld_model.num_steps=3", "dynamics.gru.num_steps"),
         ("policy.offlin.cql_weight=1", "policy.offline.cql_weight"),
         ("seed=3", "run.seed"),
         ("gru_pars=3", "judge.gru_pairs"),

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from phaseb.config.world_model import WorldModelConfig
+from phaseb.config.dynamics import GRUConfig
 from phaseb.dynamics.gru_ensemble.fused_rollout import fused_free_run
 from phaseb.dynamics.gru_ensemble.learner import make_learner
 from phaseb.dynamics.gru_ensemble.unroll import recorded_run
@@ -13,7 +13,7 @@ PARTS = ("y", "inputs", "features", "extras", "candidates")
 
 
 def learner_of(config, world, changes):
-    config = WorldModelConfig.model_validate(config.model_dump() | changes)
+    config = GRUConfig.model_validate(config.model_dump() | changes)
     learner = make_learner(config, world, LearnerContext(seed=1))
     noise = torch.Generator().manual_seed(1)
     for parameter in learner.model.parameters():  # no gain of one and no shift of zero that would hide a mistake

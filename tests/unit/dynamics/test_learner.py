@@ -5,17 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tests.unit.dynamics.conftest import make_world
 
-from phaseb.dynamics.gru_ensemble.action_lookahead import look_ahead
+from phaseb.dynamics.gru_ensemble.action_lookahead import append_future_actions
 from phaseb.dynamics.gru_ensemble.learner import make_learner
-from phaseb.dynamics.gru_ensemble.model import WorldModelBundle
 from phaseb.dynamics.gru_ensemble.windows import WindowSampler
+from phaseb.dynamics.protocol import load_generator
 from phaseb.dynamics.statistics import latent_statistics, open_loop_rmse
 from phaseb.errors import DataError, DivergenceError
 from phaseb.nn.data_parallel import LearnerContext
 from phaseb.runtime.checkpoint import flatten, unflatten
 from phaseb.runtime.storage import Store
+from tests.unit.dynamics.conftest import make_world
 
 
 def train(learner, start=0, stop=None):
@@ -28,9 +28,9 @@ def fewer(config, **changes):
 
 @pytest.fixture(scope="module")
 def trained():
-    from phaseb.config.world_model import WorldModelConfig
+    from phaseb.config.dynamics import GRUConfig
 
-    config = WorldModelConfig.model_validate({
+    config = GRUConfig.model_validate({
         "num_members": 2, "hidden_size": 32, "head_size": 32, "num_steps": 400, "batch_size": 32,
         "rollout_batch_size": 16, "one_step_window": 6, "horizon": {"steps": 20, "start": 4}, "learning_rate": 5e-3,
     })  # fmt: skip
@@ -48,7 +48,7 @@ def test_it_learns_the_world_and_holds_what_is_constant(trained):
     assert (np.abs(z[:, 1:, 3] - test.z[:, 1:, 3]) < 0.5).mean() > 0.9
     statistics = latent_statistics(test.z[:, 1:], z[:, 1:])
     assert 0.9 < statistics["std_ratio"] < 1.1
-    assert logs[-1]["world_model/loss/total"] < 0.3 * logs[0]["world_model/loss/total"]
+    assert logs[-1]["dynamics/gru/loss/total"] < 0.3 * logs[0]["dynamics/gru/loss/total"]
 
 
 def test_rewards_come_back_in_their_own_units(trained):
@@ -79,7 +79,7 @@ def test_resuming_gives_the_same_bits(world, config, context):
 
 def test_a_member_alone_trains_as_it_does_among_others(world, config, context):
     """Batches are drawn for all members at once, so only what a member computes is compared: one step, same rows."""
-    config = fewer(config, num_steps=1, clip_norm=1e-3, explosion=1e30)
+    config = fewer(config, num_steps=1, max_grad_norm=1e-3, explosion=1e30)
     learner = make_learner(config, world, context)
     before = {n: p.detach().clone() for n, p in learner.model.named_parameters()}
     learner.step(0)
@@ -121,11 +121,11 @@ def test_windows_know_what_the_whole_episodes_would_tell(config, context, ahead)
     data = replace(data, z=data.z * 3 + 1)
     rng = np.random.default_rng(0)
     centre, into = data.z.mean((0, 1)), rng.normal(size=(data.z.shape[-1],) * 2).astype(np.float32)
-    settings = fewer(config, look_ahead=ahead, blind_share=0.0)
+    settings = fewer(config, action_lookahead=ahead, lookahead_dropout=0.0)
     sampler = WindowSampler(data, settings, context, centre, into)
     drawn = sampler.draw("one_step", 3, 16, 6)
     inner = (data.z - centre) @ into
-    seen = look_ahead(torch.from_numpy(data.actions), ahead, torch.from_numpy(data.mask)).numpy()
+    seen = append_future_actions(torch.from_numpy(data.actions), ahead, torch.from_numpy(data.mask)).numpy()
     for z, actions, mask in zip(drawn.z.flatten(0, 1), drawn.actions.flatten(0, 1), drawn.mask.flatten(0, 1),
                                 strict=True):  # fmt: skip
         gaps = [(np.abs(inner[n, t : t + 7] - z.numpy()).max(), n, t) for n in range(4) for t in range(15)]
@@ -146,12 +146,12 @@ def test_what_lies_beyond_an_episodes_end_does_not_matter(config, context):
     short.z[:] = clean_z
     logs = [train(make_learner(config, data, context)) for data in (short, garbled)]
     for a, b in zip(*logs, strict=True):
-        assert a["world_model/recon/one_step"] == pytest.approx(b["world_model/recon/one_step"], rel=1e-5)
-        assert a["world_model/recon/reward"] == pytest.approx(b["world_model/recon/reward"], rel=1e-5)
+        assert a["dynamics/gru/recon/one_step"] == pytest.approx(b["dynamics/gru/recon/one_step"], rel=1e-5)
+        assert a["dynamics/gru/recon/reward"] == pytest.approx(b["dynamics/gru/recon/reward"], rel=1e-5)
 
 
 def test_short_episodes_are_refused_with_the_remedy(config, context):
-    with pytest.raises(DataError, match=r"has 12 steps, fewer than world_model.horizon.steps=20.*to 12 or less"):
+    with pytest.raises(DataError, match=r"has 12 steps, fewer than dynamics.gru.horizon.steps=20.*to 12 or less"):
         make_learner(config, make_world(steps=12), context)
 
 
@@ -205,7 +205,7 @@ def test_save_and_load_give_the_same_rollouts(trained, tmp_path):
     bundle = learner.bundle()
     store = Store.at(tmp_path / "wm")
     bundle.save(store)
-    back = WorldModelBundle.load(store)
+    back = load_generator(store)
     world = make_world(10, seed=4)
     z0, actions = torch.from_numpy(world.z[:, 0]), torch.from_numpy(world.actions)
     a, b = (m.rollout(z0, actions, 20, torch.Generator().manual_seed(1)) for m in (bundle, back))
@@ -224,4 +224,4 @@ def test_loading_another_version_is_a_data_error(trained, tmp_path):
     meta["config"]["hidden_size"] = 64
     save_checkpoint(store, tensors, meta)
     with pytest.raises(DataError, match="another version"):
-        WorldModelBundle.load(store)
+        load_generator(store)

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from phaseb.config.world_model import WorldModelConfig
+from phaseb.config.dynamics import GRUConfig
 from phaseb.dynamics.structure import find_basis, find_constants, find_levels, find_structure, step_bound
 
 
 def test_constant_and_event_dimensions_are_found(world):
-    structure = find_structure(world.z, world.rewards, world.mask, WorldModelConfig())
+    structure = find_structure(world.z, world.rewards, world.mask, GRUConfig())
     assert structure.moving.tolist() == [1, 1, 0, 1]
     assert structure.event_dims.tolist() == [3]
     assert structure.levels[0, :2].tolist() == pytest.approx([-1, 1])
@@ -16,7 +16,7 @@ def test_constant_and_event_dimensions_are_found(world):
 
 
 def test_options_switch_them_off(world):
-    config = WorldModelConfig(hold_constants=False, find_events=False)
+    config = GRUConfig(hold_constants=False, find_events=False)
     structure = find_structure(world.z, world.rewards, world.mask, config)
     assert structure.moving.all()
     assert not len(structure.event_dims)
@@ -40,13 +40,13 @@ def test_padding_beyond_the_end_is_not_looked_at(world):
 
 def test_clamp_is_a_quantile_of_real_steps():
     steps = np.linspace(-1, 1, 2001)[:, None].astype(np.float32) * np.array([1, 10], dtype=np.float32)
-    bound = step_bound(steps, WorldModelConfig(clamp_quantile=0.9, clamp_margin=2.0))
+    bound = step_bound(steps, GRUConfig(clamp_quantile=0.9, clamp_margin=2.0))
     assert bound == pytest.approx([1.8, 18.0], rel=1e-3)
-    assert np.isinf(step_bound(steps, WorldModelConfig(clamp_quantile=0))).all()
+    assert np.isinf(step_bound(steps, GRUConfig(clamp_quantile=0))).all()
 
 
 def test_rewards_that_never_vary_keep_a_unit_scale(world):
-    structure = find_structure(world.z, np.zeros_like(world.rewards), world.mask, WorldModelConfig())
+    structure = find_structure(world.z, np.zeros_like(world.rewards), world.mask, GRUConfig())
     assert structure.reward_scale == 1
 
 
@@ -62,7 +62,7 @@ def test_inner_coordinates_are_white_and_lead_back(world):
 
 
 def test_constants_and_events_stay_out_of_the_blend(world):
-    structure = find_structure(world.z, world.rewards, world.mask, WorldModelConfig())
+    structure = find_structure(world.z, world.rewards, world.mask, GRUConfig())
     inner = (world.z - structure.centre) @ structure.into
     assert np.array_equal(inner[..., 2:], world.z[..., 2:])
 
@@ -77,12 +77,12 @@ def test_repeated_dimensions_do_not_blow_up():
 
 
 def test_bounds_are_the_range_seen_and_leave_constants_and_events_free(world):
-    structure = find_structure(world.z, world.rewards, world.mask, WorldModelConfig(decorrelate=False))
+    structure = find_structure(world.z, world.rewards, world.mask, GRUConfig(decorrelate=False))
     assert structure.high[:2] == pytest.approx(
         world.z.max(axis=(0, 1))[:2] + 0.05 * np.ptp(world.z, axis=(0, 1))[:2], rel=1e-4
     )
     assert np.isinf(structure.low[2:]).all()
-    free = find_structure(world.z, world.rewards, world.mask, WorldModelConfig(bound_latents=False))
+    free = find_structure(world.z, world.rewards, world.mask, GRUConfig(bound_latents=False))
     assert np.isinf(free.high).all()
 
 
@@ -91,7 +91,7 @@ def test_slow_directions_come_first_and_their_errors_count_more():
     slow = rng.normal(size=(40, 1, 2)) + 0.1 * rng.normal(size=(40, 31, 2))
     fast = rng.normal(size=(40, 31, 2))
     z = (np.concatenate([slow, fast], axis=-1) @ rng.normal(size=(4, 4))).astype(np.float32)
-    structure = find_structure(z, np.zeros((40, 30), np.float32), np.ones((40, 30), dtype=bool), WorldModelConfig())
+    structure = find_structure(z, np.zeros((40, 30), np.float32), np.ones((40, 30), dtype=bool), GRUConfig())
     assert structure.spread[:2] == pytest.approx([0.1, 0.1], abs=0.04)
     assert structure.spread[2:] == pytest.approx([1, 1], abs=0.1)
     assert structure.step_scale[0] < 0.3 < structure.step_scale[3]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from phaseb.config.world_model import WorldModelConfig
+from phaseb.config.dynamics import GRUConfig
 from phaseb.dynamics.binary_directions import complement, find_switches
 from phaseb.dynamics.discrete_levels import find_levels
 from phaseb.dynamics.structure import find_structure
@@ -58,7 +58,7 @@ def test_structure_gives_turned_flags_and_constants_dimensions_of_their_own():
     z = (x @ rng.normal(size=(4, 4))).astype(np.float32)
     mask, rewards = np.ones((40, 30), dtype=bool), np.zeros((40, 30), np.float32)
     assert not find_levels(z, mask)
-    structure = find_structure(z, rewards, mask, WorldModelConfig())
+    structure = find_structure(z, rewards, mask, GRUConfig())
     assert len(structure.event_dims) == 1
     assert structure.moving.sum() == 3
     inner = (z - structure.centre) @ structure.into
@@ -66,5 +66,5 @@ def test_structure_gives_turned_flags_and_constants_dimensions_of_their_own():
     event = inner[..., structure.event_dims[0]]
     nearest = np.abs(event[..., None] - structure.levels[0, :2]).min(-1)
     assert nearest.max() < 1e-3
-    off = find_structure(z, rewards, mask, WorldModelConfig(find_events=False))
+    off = find_structure(z, rewards, mask, GRUConfig(find_events=False))
     assert not len(off.event_dims)

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from phaseb.config.world_model import HorizonConfig, TeacherForcingConfig
+from phaseb.config.dynamics import HorizonConfig, TeacherForcingConfig
 from phaseb.dynamics.gru_ensemble.teacher_forcing import forcing_probability, training_horizon
 
 FALLING = ("linear", "exponential", "inverse_sigmoid")

@@ -1,4 +1,3 @@
-import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,16 +8,15 @@ from phaseb.config.policy import AugmentationConfig
 from phaseb.config.replay import ReplayConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.policy.actor import Actor
-from phaseb.policy.async_augmentation import RolloutsBeside
-from phaseb.policy.augmentation import BranchedRollouts, accepted_steps
+from phaseb.policy.augmentation import RecordedSegments, accepted_steps
 from phaseb.policy.batches import RunSpec
 from phaseb.policy.networks import ActorStack, make_stack
 from phaseb.replay.local import LocalReplay
 from phaseb.replay.schema import TransitionSchema
 from phaseb.runtime.checkpoint import flatten, load_checkpoint, save_checkpoint, unflatten
 from phaseb.runtime.storage import Store
+from phaseb.stages.augmentation import validated_rollouts
 
-PATIENCE_S = 30
 SPECS = (RunSpec("real_only", 0), RunSpec("trust_weighted", 0), RunSpec("trust_weighted", 1))
 ANY_MODEL = {"min_skill": -1e9, "min_worst_skill": -1e9, "min_reward_skill": -1e9}
 CONFIG = AugmentationConfig(starts=40, horizon=4, cut_quantile=0.9, penalty=2.0, keep_generations=2, **ANY_MODEL)
@@ -44,7 +42,8 @@ def imagine(z0, actions, horizon, generator):
         doubt.append(action.norm(dim=1))
     z, taken = torch.stack(z, 1), torch.stack(taken, 1)
     ends = (z[:, 1:, 2] > 0.9).float()
-    return SimpleNamespace(z=z, actions=taken, rewards=z[:, 1:, 0], terminals=ends, uncertainty=torch.stack(doubt, 1))
+    return SimpleNamespace(z=z, actions=taken, rewards=z[:, 1:, 0], terminals=ends, uncertainty=torch.stack(doubt, 1),
+                           reward_std=None)
 
 
 class Sink:
@@ -64,7 +63,7 @@ def actors():
 
 
 def branched(sink, weigh=None, config=CONFIG):
-    return BranchedRollouts(config, imagine, real(), SPECS, ("trust_weighted",), weigh, sink, seed=3, model="abc")
+    return validated_rollouts(config, imagine, real(), SPECS, ("trust_weighted",), weigh, sink, seed=3, model="abc")
 
 
 def test_rollouts_end_before_what_nothing_is_known_of_and_enter_a_replay():
@@ -75,7 +74,7 @@ def test_rollouts_end_before_what_nothing_is_known_of_and_enter_a_replay():
         return rolled
 
     plan, sink = CONFIG.model_copy(update={"cut_quantile": 1.0}), Sink()
-    BranchedRollouts(plan, lost, real(), SPECS, ("trust_weighted",), None, sink, seed=3).generate(0, actors())
+    validated_rollouts(plan, lost, real(), SPECS, ("trust_weighted",), None, sink, seed=3).generate(0, actors())
     (made,) = sink.held[1]
     assert len(made) == CONFIG.starts
     assert (made.lengths[::3] <= 2).all()
@@ -118,11 +117,11 @@ def test_rewards_pay_for_disagreement():
 def test_rewards_pay_for_a_model_s_own_doubt_and_never_below_what_was_ever_paid():
     def doubting(*args):
         rolled = imagine(*args)
-        rolled.reward_doubt = 0.5 + rolled.z[:, 1:, 1].abs()
+        rolled.reward_std = 0.5 + rolled.z[:, 1:, 1].abs()
         return rolled
 
     sink, config = Sink(), CONFIG.model_copy(update={"penalty": 0.0, "reward_pessimism": 1.5})
-    hook = BranchedRollouts(config, doubting, real(), SPECS, ("trust_weighted",), None, sink, seed=3)
+    hook = validated_rollouts(config, doubting, real(), SPECS, ("trust_weighted",), None, sink, seed=3)
     hook.generate(0, actors())
     rollouts = sink.held[1][0]
     doubt = 0.5 + np.abs(rollouts.z[:, 1:, 1])
@@ -131,10 +130,11 @@ def test_rewards_pay_for_a_model_s_own_doubt_and_never_below_what_was_ever_paid(
 
 
 def test_a_gate_that_takes_nothing_of_a_rehearsal_is_asked_no_further():
-    assert branched(Sink()).followed == [1, 2]
-    hook = branched(Sink(), weigh=lambda r: np.zeros(r.rewards.shape))
-    assert hook.followed == []
-    assert hook.generate(0, actors()) == {"horizon": 0.0}
+    assert branched(Sink()).horizon == CONFIG.horizon
+    sink = Sink()
+    hook = branched(sink, weigh=lambda r: np.zeros(r.rewards.shape))
+    assert hook.generate(0, actors()) == {"horizon/trust_weighted/0": 0.0, "horizon/trust_weighted/1": 0.0}
+    assert not sink.held
 
 
 def test_the_gate_weighs_every_transition_and_an_empty_gate_lets_nothing_pass():
@@ -185,92 +185,46 @@ def test_a_model_without_skill_makes_no_rollouts():
     """It foresees nothing (the toy's truth is random), so nothing reaches the sink and batches stay all real."""
     sink = Sink()
     hook = branched(sink, config=CONFIG.model_copy(update={"min_skill": 0.5}))
-    assert hook.generate(0, actors()) == {"horizon": 0.0}
+    assert set(hook.generate(0, actors()).values()) == {0.0}
     assert not sink.held
 
 
-# In a thread beside the learner
-
-class Slow:
-    """The toy's model, which waits for a sign before it answers anybody but the first."""
-
-    def __init__(self):
-        self.may_go, self.fails = threading.Event(), False
-
-    def __call__(self, *args):
-        if threading.current_thread() is not threading.main_thread():
-            assert self.may_go.wait(PATIENCE_S)
-            if self.fails:
-                raise FloatingPointError("the model broke")
-        return imagine(*args)
+def test_it_makes_nothing_for_runs_that_are_not_due():
+    sink = Sink()
+    assert branched(sink).generate(0, actors(), due=(0,)) == {}
+    assert not sink.held
+    branched(sink).generate(0, actors(), due=(2,))
+    assert sorted(sink.held) == [1, 2]
 
 
-def beside(model, sink):
-    arms = ("trust_weighted",)
-    return RolloutsBeside(BranchedRollouts(CONFIG, model, real(), SPECS, arms, None, sink, seed=3))
+def recorded_segments(sink, config=CONFIG):
+    return RecordedSegments(config, real(), SPECS, ("trust_weighted",), sink, seed=3)
 
 
-def test_the_first_is_waited_for_and_no_later_one():
-    model, sink = Slow(), Sink()
-    hook = beside(model, sink)
-    assert hook.generate(0, actors())["horizon"] == 4
-    assert len(sink.held[1]) == 1
-    for step in (10, 20):
-        assert hook.generate(step, actors()) == {}, "nothing is ready, and the learner goes on"
-    assert len(sink.held[1]) == 1
-    model.may_go.set()
-    hook.wait(PATIENCE_S)
-    assert hook.generate(30, actors())["behind"] == 20, "asked for at 10; at 20 it was still being made"
-    assert [r.ids[0].split("/")[2].split("~")[0] for r in sink.held[1]] == ["0", "10"]
+def test_a_placebo_is_recorded_rows_from_the_very_starts_of_the_rollouts():
+    sink, rollouts, data = Sink(), Sink(), real()
+    recorded_segments(sink).generate(500, actors())
+    branched(rollouts, config=CONFIG.model_copy(update={"cut_quantile": 1.0})).generate(500, actors())
+    placebo, made = sink.held[1][0], rollouts.held[1][0]
+    assert len(placebo) == CONFIG.starts
+    assert set(zip(made.lineage["start_episode"], made.start_step, strict=True)) <= set(
+        zip(placebo.lineage["start_episode"], placebo.start_step, strict=True)
+    )
+    assert set(placebo.lineage["model"]) == {"recorded"}
+    for i in range(len(placebo)):
+        episode, t, n = int(placebo.lineage["start_episode"][i][1:]), placebo.start_step[i], placebo.lengths[i]
+        assert n == min(CONFIG.horizon, 12 - t)
+        np.testing.assert_array_equal(placebo.z[i, : n + 1], data.z[episode, t : t + n + 1])
+        np.testing.assert_array_equal(placebo.actions[i, :n], data.actions[episode, t : t + n])
+        np.testing.assert_array_equal(placebo.rewards[i, :n], data.rewards[episode, t : t + n])
+    assert (placebo.weights[placebo.mask] == 1).all()
+    assert (placebo.weights[~placebo.mask] == 0).all()
 
 
-def test_what_comes_in_is_what_would_have_been_made_without_a_thread():
-    model, sink, plain = Slow(), Sink(), Sink()
-    model.may_go.set()
-    hook, waiting = beside(model, sink), branched(plain)
+def test_a_resumed_placebo_draws_its_rows_again(tmp_path):
+    sink, fresh = Sink(), Sink()
+    hook = recorded_segments(sink)
     hook.generate(0, actors())
-    hook.generate(10, actors())
-    hook.wait(PATIENCE_S)
-    hook.generate(20, actors())
-    for step in (0, 10):
-        waiting.generate(step, actors())
-    for run in (1, 2):
-        for one, other in zip(sink.held[run], plain.held[run], strict=True):
-            np.testing.assert_array_equal(one.z, other.z)
-            np.testing.assert_array_equal(one.rewards, other.rewards)
-
-
-def test_what_breaks_there_stops_the_learner_here():
-    model = Slow()
-    model.fails = True
-    hook = beside(model, Sink())
-    hook.generate(0, actors())
-    hook.generate(10, actors())
-    model.may_go.set()
-    hook.wait(PATIENCE_S)
-    with pytest.raises(FloatingPointError, match="the model broke"):
-        hook.generate(20, actors())
-
-
-def test_a_checkpoint_holds_what_is_in_use_and_a_resumed_learner_asks_anew(tmp_path):
-    model, sink, fresh = Slow(), Sink(), Sink()
-    hook, again = beside(model, sink), beside(Slow(), fresh)
-    hook.generate(0, actors())
-    hook.generate(10, actors())
     save_checkpoint(Store.at(tmp_path), *flatten(hook.state_dict()))
-    model.may_go.set()
-    again.load_state_dict(unflatten(*load_checkpoint(Store.at(tmp_path))))
-    assert [r.ids for r in fresh.held[1]] == [sink.held[1][0].ids]
-    assert again.generate(20, actors()) == {}
-    again._inner.imagine.may_go.set()
-    again.wait(PATIENCE_S)
-    assert again.generate(30, actors())["behind"] == 10
-
-
-def test_a_model_that_may_not_be_followed_is_never_asked():
-    sink, config = Sink(), CONFIG.model_copy(update={"min_skill": 0.5})
-    hook = RolloutsBeside(branched(sink, config=config))
-    assert hook.followed == []
-    for step in (0, 10, 20):
-        assert hook.generate(step, actors()) == {"horizon": 0.0}
-    assert not sink.held
+    recorded_segments(fresh).load_state_dict(unflatten(*load_checkpoint(Store.at(tmp_path))))
+    np.testing.assert_array_equal(sink.held[2][0].z, fresh.held[2][0].z)

@@ -269,7 +269,8 @@ def test_estimates_ask_for_every_control_and_ship_the_best_of_them():
 
 def test_nothing_to_test_ships_the_default_without_an_episode():
     run = measure(0.0)
-    decision = decide(PromotionConfig(), Contest((), ("real_only",)), VALUATION, run, [0], 50, refused="it took nothing")
+    alone = Contest((), ("real_only",))
+    decision = decide(PromotionConfig(), alone, VALUATION, run, [0], 50, refused="it took nothing")
     assert decision["shipped"] == "real_only"
     assert decision["reason"] == "real_only is shipped: it took nothing"
     assert run.calls == []

@@ -14,8 +14,8 @@ from phaseb.runtime.storage import Store, strict
 from phaseb.stages.report import retell
 
 SPACE = {
-    "world_model.learning_rate": {"loguniform": [1e-4, 1.0]},
-    "world_model.loss": {"choice": ["mse", "huber", "l1"]},
+    "dynamics.gru.learning_rate": {"loguniform": [1e-4, 1.0]},
+    "dynamics.gru.loss": {"choice": ["mse", "huber", "l1"]},
 }
 
 
@@ -25,8 +25,8 @@ def trial(number, value, state="done", steps=10, other=0.0, **point):
         {"height": value, "other": other, "steps": float(steps)},
     ]
     settings = {
-        "world_model.learning_rate": 10.0 ** -(1 + number % 4),
-        "world_model.loss": ["mse", "huber", "l1"][number % 3],
+        "dynamics.gru.learning_rate": 10.0 ** -(1 + number % 4),
+        "dynamics.gru.loss": ["mse", "huber", "l1"][number % 3],
     }
     return {"key": f"{number:016x}", "point": settings | point, "seed": 0, "number": number, "state": state,
             "seconds": 2.0 + number, "rows": [] if math.isnan(value) else rows,
@@ -35,10 +35,10 @@ def trial(number, value, state="done", steps=10, other=0.0, **point):
 
 TRIALS = [trial(0, 3.0), trial(1, 1.0, other=5.0), trial(2, 2.0, other=9.0), trial(3, 0.1, "stopped", steps=5),
           trial(4, math.nan, "failed"), trial(5, 4.0, other=1.0)]  # fmt: skip
-RESULT = {"name": "s", "metric": "height", "best": {"world_model.learning_rate": 0.01}, "searched": 1.0,
+RESULT = {"name": "s", "metric": "height", "best": {"dynamics.gru.learning_rate": 0.01}, "searched": 1.0,
           "confirmed": 1.25, "base": 3.5, "sealed": 1.5, "num_trials": {},
           "seconds": 9.0, "path": "best.yaml", "ended_by": "patience",
-          "importance": {"world_model.loss": 0.9, "world_model.learning_rate": 0.1}, "front": []}  # fmt: skip
+          "importance": {"dynamics.gru.loss": 0.9, "dynamics.gru.learning_rate": 0.1}, "front": []}  # fmt: skip
 
 
 def write(folder, metrics=({"name": "height", "mode": "min"},), trials=TRIALS, result=RESULT):

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from phaseb.config.dynamics import PluginConfig
 from phaseb.config.judge import JudgeConfig
 from phaseb.config.latents import LatentActionsConfig
 from phaseb.config.synthesis import SynthesisConfig
-from phaseb.config.world_model import WorldModelConfig
-from phaseb.dynamics.custom import OwnWorldModel, Step
+from phaseb.dynamics.custom import CustomDynamics, Step
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.latents.latent_actions import fit_latent_actions
 from phaseb.latents.model import EncoderBundle
@@ -29,7 +29,7 @@ class Adds:
         return Step(z + action, zeros, zeros, zeros)
 
 
-MODEL = OwnWorldModel(WorldModelConfig(), Adds(), 2, 2)
+MODEL = CustomDynamics("adds", PluginConfig(model="a:Adds"), Adds(), 2, 2)
 
 
 @pytest.fixture

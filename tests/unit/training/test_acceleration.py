@@ -9,12 +9,12 @@ import pytest
 import torch
 from episode_strategies import make_episode
 
+from phaseb.config.dynamics import GRUConfig
 from phaseb.config.latents import LatentsConfig
 from phaseb.config.policy import PolicyConfig
 from phaseb.config.replay import ReplayConfig
 from phaseb.config.run import TrainingConfig
 from phaseb.config.trust import TrustConfig
-from phaseb.config.world_model import WorldModelConfig
 from phaseb.dynamics.gru_ensemble import learner as world_model
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.latents import learner as latents
@@ -43,7 +43,7 @@ def trajectories(num=12, steps=12, seed=0):
 
 
 def of_the_world_model():
-    config = WorldModelConfig.model_validate({
+    config = GRUConfig.model_validate({
         "num_members": 2, "hidden_size": 16, "head_size": 16, "num_steps": NUM_STEPS, "batch_size": 8,
         "rollout_batch_size": 4, "one_step_window": 4, "horizon": {"steps": 6, "start": 3},
     })  # fmt: skip
@@ -52,7 +52,7 @@ def of_the_world_model():
 
 def of_a_policy(algorithm):
     config = PolicyConfig.model_validate({
-        "num_steps": NUM_STEPS, "batch_size": 16, "width": 16, "log_every": 1, "augmentation": {"enabled": False},
+        "num_steps": NUM_STEPS, "batch_size": 16, "width": 16, "log_every": 1,
         "offline": {"algorithm": algorithm, "clone_share": 0.0, "value_share": 0.0},
     })  # fmt: skip
     replay = LocalReplay(TransitionSchema(4, 2), ReplayConfig(capacity=1000))

@@ -11,7 +11,7 @@ from phaseb.trust.gate import (
     first_bad_step,
     gate_weights,
     pass_rate,
-    remaining,
+    uncertainty_discount,
 )
 
 
@@ -64,9 +64,9 @@ def test_a_short_remainder_or_a_doubtful_one_is_dropped_whole_but_a_short_rollou
 
 def test_uncertainty_costs_nothing_below_the_reference_and_is_not_forgotten() -> None:
     mask = np.ones((1, 4), dtype=bool)
-    left = remaining(np.array([[0.5, 1.0, 2.0, 0.1]]), mask, reference=1.0)
+    left = uncertainty_discount(np.array([[0.5, 1.0, 2.0, 0.1]]), mask, reference=1.0)
     assert left[0] == pytest.approx([1, 1, np.exp(-1), np.exp(-1)])
-    assert (remaining(None, mask, 1.0) == 1).all()
+    assert (uncertainty_discount(None, mask, 1.0) == 1).all()
 
 
 @settings(max_examples=60, deadline=None)

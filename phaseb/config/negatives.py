@@ -5,7 +5,7 @@ from pydantic import Field
 from phaseb.config.section import Section
 
 
-class GeneratorsConfig(Section):
+class NegativesConfig(Section):
     """A model trained as the founding report trained its own (ten teacher-forced steps, mean squared error, no clamp),
     and its early checkpoints."""
 

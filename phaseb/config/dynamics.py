@@ -1,4 +1,4 @@
-"""The world model: its network, its objective with every remedy of the report, and how it is trained."""
+"""Generators: the GRU ensemble, the Gaussian processes and plug-ins, and how each is fitted."""
 
 import functools
 from typing import Any, Literal, Self
@@ -8,14 +8,14 @@ from pydantic import Field, field_validator, model_validator
 from phaseb.config.own import is_own
 from phaseb.config.section import Section
 
-BUILT_IN = "gru"
-"""The world model that is built in."""
+BUILT_IN = ("gru", "gp")
+"""Names of the generators that are built in."""
 
 
 class LossWeights(Section):
     """L = recon·L_recon + trust·L_trust + feat·L_feat + var·L_var (the report's λ). Zero leaves a term out."""
 
-    recon: float = Field(1.0, ge=0, description="weight of L_recon, the sum of the terms under world_model.recon")
+    recon: float = Field(1.0, ge=0, description="weight of L_recon, the sum of the terms under dynamics.gru.recon")
     trust: float = Field(0.0, ge=0, description="λ_trust: the critic takes free-running rollouts for real")
     feat: float = Field(0.0, ge=0, description="λ_feat: the critic's mean features of rollouts match real ones")
     var: float = Field(0.0, ge=0, description="λ_var: the variance of rollouts neither grows nor shrinks")
@@ -72,25 +72,26 @@ class VarianceConfig(Section):
 
 CHANGEABLE = (
     "weights.", "recon.", "teacher_forcing.", "horizon.", "variance.", "loss", "smooth_l1_beta", "learning_rate",
-    "final_learning_rate", "weight_decay", "clip_norm", "ema_decay", "input_noise", "blind_share", "mode_temperature",
-    "batch_size", "rollout_batch_size", "one_step_window", "critic_from", "critic_every", "noise_scale",
+    "final_learning_rate", "weight_decay", "max_grad_norm", "ema_decay", "input_noise", "lookahead_dropout",
+    "mode_temperature",
+    "batch_size", "rollout_batch_size", "one_step_window", "discriminator_from", "discriminator_every", "noise_scale",
 )  # fmt: skip
 """Settings, or groups of them, that may change while a model trains: none shapes the network or its inputs."""
 
 
-class LandingsConfig(Section):
-    """Gaussian processes that say where a step lands, once the networks have said what happens."""
+class GPCorrectionConfig(Section):
+    """Gaussian processes that correct the networks' next latent, one per kind of event."""
 
     enabled: bool = Field(
-        True, description="take continuous directions from them where they agree with the networks; not with noise"
+        True, description="take continuous dimensions from the processes where both agree; off where noise is drawn"
     )
-    rows: int = Field(1500, ge=10, description="most training transitions that one kind of event is known by")
-    fitted: int = Field(300, ge=10, description="transitions that length scales are found on")
-    steps: int = Field(60, ge=1, description="steps of Adam that find them")
-    least: int = Field(40, ge=10, description="transitions of a kind below which it is left to the networks")
-    agreement: float = Field(
+    max_transitions: int = Field(1500, ge=10, description="most transitions that a process is conditioned on")
+    num_hyperparameter_points: int = Field(300, ge=10, description="transitions that hyperparameters are fitted to")
+    steps: int = Field(60, ge=1, description="steps of Adam that fit the hyperparameters")
+    min_transitions: int = Field(40, ge=10, description="transitions of a kind below which no process is fitted")
+    max_disagreement: float = Field(
         10.0, gt=0,
-        description="how many times their usual distance apart both may land to be taken for the same happening",
+        description="largest distance of process and network, in units of the usual one, at which the process is used",
     )  # fmt: skip
 
 
@@ -98,7 +99,7 @@ class Change(Section):
     """Other settings from some point of the training on."""
 
     at: float = Field(gt=0, lt=1, description="share of training from which these hold")
-    set: dict[str, Any] = Field(description="setting of world_model by its dotted name: value")
+    set: dict[str, Any] = Field(description="setting of dynamics.gru by its dotted name: value")
 
     @field_validator("set")
     @classmethod
@@ -109,14 +110,9 @@ class Change(Section):
         return settings
 
 
-class WorldModelConfig(Section):
+class GRUConfig(Section):
     """GRU dynamics in latent space with reward and end-of-episode heads, K members trained at once."""
 
-    model: str = Field(
-        BUILT_IN,
-        description=f"{BUILT_IN}: the built-in ensemble, or module:Class of your own (phaseb.dynamics.custom), which "
-        "makes of the other settings here what it likes",
-    )
     num_members: int = Field(3, ge=1, description="ensemble members; disagreement between them is the uncertainty")
     bootstrap: bool = Field(False, description="each member trains on its own resampling of the episodes")
     hidden_size: int = Field(64, ge=1, description="units of the GRU")
@@ -126,17 +122,17 @@ class WorldModelConfig(Section):
                            "happen or not is never averaged")  # fmt: skip
     mode_temperature: float = Field(0.02, gt=0, description="difference of errors at which alternatives are told apart")
     mode_floor: float = Field(0.1, ge=0, lt=1, description="alternatives less likely than this are never drawn")
-    sighted_floor: float = Field(
+    mode_floor_with_lookahead: float = Field(
         0.35, ge=0, lt=1,
         description="the same where actions are read ahead: they tell what happened, and doubts are mostly mistakes",
     )  # fmt: skip
     bound_latents: bool = Field(True, description="keep rollouts within the range of the latents seen, and 5 % more")
-    look_ahead: int = Field(
+    action_lookahead: int = Field(
         8, ge=0,
         description="recorded actions ahead of a step that its prediction reads: they answer to what the step did. "
         "0: none; a policy's own and altered actions are never read ahead",
     )  # fmt: skip
-    blind_share: float = Field(0.25, ge=0, le=1, description="share of training windows in which none is read ahead")
+    lookahead_dropout: float = Field(0.25, ge=0, le=1, description="share of training windows without lookahead")
     decorrelate: bool = Field(True, description="model principal directions at unit variance instead of dimensions")
     layer_norm: bool = Field(True, description="layer normalisation in every block")
     residual: bool = Field(True, description="predict z_{t+1} - z_t instead of z_{t+1}")
@@ -164,30 +160,23 @@ class WorldModelConfig(Section):
         description="noise on latents fed in on teacher-forced steps, in σ within an episode: pulls rollouts back",
     )  # fmt: skip
     teacher_forcing: TeacherForcingConfig = Field(TeacherForcingConfig(), description="schedule of the rollout")
-    landings: LandingsConfig = Field(LandingsConfig(), description="where a step lands, by Gaussian processes")
+    gp_correction: GPCorrectionConfig = Field(GPCorrectionConfig(), description="processes beside the networks")
     horizon: HorizonConfig = Field(HorizonConfig(), description="length of the rollout in training")
     variance: VarianceConfig = Field(VarianceConfig(), description="form of L_var")
-    critic_from: float = Field(0.5, ge=0, le=1, description="share of training after which the critic joins")
-    critic_every: int = Field(1, ge=1, description="train the critic once in so many steps")
+    discriminator_from: float = Field(0.5, ge=0, le=1, description="share of training after which the critic joins")
+    discriminator_every: int = Field(1, ge=1, description="train the critic once in so many steps")
     num_steps: int = Field(1500, ge=1, description="optimiser steps")
     batch_size: int = Field(64, ge=1, description="windows a member in each step, over all workers")
     rollout_batch_size: int = Field(16, ge=1, description="rollouts a member in each step, over all workers")
     learning_rate: float = Field(2e-3, gt=0, description="of AdamW, after warm-up, before the cosine decay")
     final_learning_rate: float = Field(0.02, ge=0, le=1, description="share of the learning rate left at the end")
     weight_decay: float = Field(1e-4, ge=0, description="of AdamW")
-    clip_norm: float = Field(1.0, gt=0, description="largest gradient norm of a member")
+    max_grad_norm: float = Field(1.0, gt=0, description="largest gradient norm of a member")
     ema_decay: float = Field(0.99, ge=0, lt=1, description="moving average of the weights that is kept; 0: none")
     explosion: float = Field(1e4, gt=0, description="a loss above this counts as divergence")
     changes: tuple[Change, ...] = Field(
         (), description="other settings from some share of training on, in order: what population-based training finds"
     )
-
-    @field_validator("model")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        if name != BUILT_IN and not is_own(name):
-            raise ValueError(f"is neither {BUILT_IN} nor module:Class of your own")
-        return name
 
     @model_validator(mode="after")
     def _changes_in_order(self) -> Self:
@@ -211,3 +200,58 @@ class WorldModelConfig(Section):
                 group[leaf] = value
             found.append((change.at, type(self).model_validate(tree)))
         return found
+
+
+class GPConfig(Section):
+    """Gaussian processes of one step: discrete outcome, next latent and reward. They need few transitions."""
+
+    max_transitions: int = Field(700, ge=50, description="most transitions that a prediction is conditioned on")
+    num_hyperparameter_points: int = Field(250, ge=20, description="transitions that hyperparameters are fitted to")
+    steps: int = Field(60, ge=1, description="steps of Adam that fit the hyperparameters")
+    rare_share: float = Field(
+        0.15, gt=0, le=1,
+        description="share of all steps below which an outcome is rare; the prior mean of its reward is the least one",
+    )  # fmt: skip
+    min_examples: int = Field(8, ge=2, description="examples of an outcome below which rollouts end before it")
+    num_directions: int = Field(3, ge=0, description="latent directions that explain frequent rewards; 0: none")
+    direction_starts: int = Field(2, ge=1, description="random starts of the search for these directions")
+    margin: float = Field(0.1, ge=0, description="share of its range by which a latent may leave the recorded range")
+    sample: Literal["mean", "predictive"] = Field(
+        "mean", description="next latent of a rollout: the predicted mean, or a draw that includes the fitted noise"
+    )
+
+
+class PluginConfig(Section):
+    """A generator of your own."""
+
+    model: str = Field(description="module:Class, see phaseb.dynamics.custom.OneStepDynamics")
+    settings: dict[str, Any] = Field({}, description="settings that the class is called with")
+
+    @field_validator("model")
+    @classmethod
+    def _importable(cls, name: str) -> str:
+        if not is_own(name):
+            raise ValueError("is not of the form module:Class")
+        return name
+
+
+class DynamicsConfig(Section):
+    """The generators. A run fits those that its arms and judges name."""
+
+    gru: GRUConfig = Field(GRUConfig(), description="the ensemble of recurrent networks, made for whole episodes")
+    gp: GPConfig = Field(GPConfig(), description="the Gaussian processes, made for a few steps from few data")
+    plugins: dict[str, PluginConfig] = Field({}, description="generators of your own, by the name that arms use")
+
+    @field_validator("plugins")
+    @classmethod
+    def _named(cls, plugins: dict[str, PluginConfig]) -> dict[str, PluginConfig]:
+        for name in plugins:
+            if name in BUILT_IN or not name.isidentifier():
+                raise ValueError(f"{name!r} is no name for a plug-in: use letters, digits and _, and none of "
+                                 f"{', '.join(BUILT_IN)}")  # fmt: skip
+        return plugins
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all generators that can be fitted."""
+        return (*BUILT_IN, *self.plugins)
