@@ -2,8 +2,8 @@
 
 A model is called as `(starts (N, D), policy(latents, step), steps, generator)` and gives rollouts (see
 `phaseb.policy.augmentation.RolloutFn`). Two can be relied on: a trained ensemble, and the physics itself behind
-the latents' standardisation, which never disagrees with itself. What is broken is broken *inside* the rollout: the policy sees the
-broken latents and acts on them, and no disagreement betrays it.
+the latents' standardisation, which never disagrees with itself. What is broken is broken *inside* the rollout: the
+policy sees the broken latents and acts on them, and no disagreement betrays it.
 """
 
 from collections.abc import Callable, Mapping

@@ -83,7 +83,7 @@ def steps_to(target: float, config: StudyConfig, seed: int, data: Any, most: int
         trial, network = SimpleNamespace(trial_id=name), Network(point, seed * 100_003 + number)
         scheduler.on_trial_add(None, trial)
         for at in range(STEPS // REPORTS, STEPS + 1, STEPS // REPORTS):
-            network.train(*data[0], STEPS // REPORTS)
+            network.train(*data[0], STEPS // REPORTS)  # type: ignore[call-arg]
             spent += STEPS // REPORTS
             result = {"steps": at, "loss": network.loss(*data[1])}
             searcher.on_trial_result(name, result)
@@ -101,7 +101,7 @@ def pool(size: int, data: Any) -> np.ndarray:
     searcher, losses = OptunaPoints(study("random", "none", 99), 99, [], [], [], None), []
     for number in range(size):
         network = Network(searcher.suggest(str(number)), 7_000_000 + number)
-        network.train(*data[0], STEPS)
+        network.train(*data[0], STEPS)  # type: ignore[call-arg]
         losses.append(network.loss(*data[1]))
         searcher.on_trial_complete(str(number), {"loss": losses[-1], "steps": STEPS})
     return np.array(losses)

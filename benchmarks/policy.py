@@ -29,7 +29,7 @@ from phaseb.runtime.metrics import mean_interval
 
 FIXED = {"min_skill": -1e9, "min_worst_skill": -1e9, "min_reward_skill": -1e9, "cut_quantile": 1.0}
 SHARP = {"iql_temperature": 10.0}  # won the search; the schema's default, milder, is better at fifty episodes
-EDAC = {"algorithm": "sac", "diversity_weight": 1.0, "behaviour_weight": 1.0}
+EDAC = {"algorithm": "sac", "diversity_weight": 1.0, "behaviour_weight": 10.0}
 BASELINES = ("real_only", "real_only_milder", "real_only_edac")
 ARMS = {
     "real_only": Arm("real", scalars=SHARP),

@@ -29,7 +29,7 @@ from phaseb.config.dynamics import GRUConfig
 from phaseb.config.policy import PolicyConfig
 from phaseb.dynamics.gru_ensemble import learner as world_model_learner
 from phaseb.dynamics.gru_ensemble.learner import EnsembleLearner, make_learner
-from phaseb.dynamics.gru_ensemble.unroll import free_run, recorded_run
+from phaseb.dynamics.gru_ensemble.unroll import open_loop, open_loop_autograd
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.nn.data_parallel import LearnerContext
 from phaseb.policy.batches import RunSpec
@@ -60,10 +60,10 @@ def stepping(learner: EnsembleLearner, run: Callable[..., Any], step: int, times
     """`times` steps with the free run done by `run`."""
 
     def go() -> None:
-        world_model_learner.free_run = run
+        world_model_learner.open_loop = run
         for _ in range(times):
             learner.step(step)
-        world_model_learner.free_run = free_run
+        world_model_learner.open_loop = open_loop
 
     return go
 
@@ -210,7 +210,8 @@ def main() -> None:
     for name, step in (("at horizon 10", 0), ("half-way", 975), ("at horizon 60", 1499)):
         learner = world_model()
         seconds = timed({
-            "plain": stepping(learner, recorded_run, step, times), "phaseb": stepping(learner, free_run, step, times),
+            "plain": stepping(learner, open_loop_autograd, step, times),
+            "phaseb": stepping(learner, open_loop, step, times),
         }, repeats)  # fmt: skip
         result[f"world_model {name}"] = found = ratio(seconds, "plain", "phaseb")
         rows.append((f"world model steps/s, {name}, / plain loop", told(found), "≥ 0.95"))

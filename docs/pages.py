@@ -8,9 +8,19 @@ from mkdocs.structure.files import File, Files
 from phaseb.config.reference import section_titles, settings
 
 CONTENTS = {
-    "Start": ["index", "own-data", "concepts", "library", "notebook"],
+    "Start": ["index", "own-data", "concepts", "glossary", "library", "notebook"],
     "Guides": ["searches", "large-searches", "clusters", "replay", "extending", "config"],
-    "How it works": ["architecture", "dynamics", "trust", "policy", "reliability", "security"],
+    "How it works": [
+        "architecture",
+        "world-model",
+        "short-range",
+        "trust",
+        "policies",
+        "do-no-harm",
+        "flywheel",
+        "reliability",
+        "security",
+    ],
     "Measured": ["results", "performance", "scale"],
 }
 """The order of the pages; one that is not named here comes last, one that is not there is left out."""

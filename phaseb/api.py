@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import yaml
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from torch import Tensor
 
 from phaseb.config.episodes import IMPORTED, EpisodesConfig
@@ -253,8 +254,16 @@ class WorldModel:
 
 
 def _used_generator(store: Store, fitted: Sequence[str]) -> str:
-    """The generator that the shipped arm learned from; the first that the run names where there is none."""
-    config = Config.model_validate(yaml.safe_load(store.read_text("config.yaml")))
+    """The generator that the shipped arm learned from; the first that the run names where there is none.
+
+    Raises:
+        DataError: where the run's config is of another version.
+    """
+    try:
+        config = Config.model_validate(yaml.safe_load(store.read_text("config.yaml")))
+    except ValidationError as error:
+        raise DataError(f"{store.root} was made by another version of phaseb; name the generator, one of "
+                        f"{', '.join(fitted)}") from error  # fmt: skip
     shipped = store.read_json("promotion.json")["shipped"] if store.exists("promotion.json") else ""
     used = config.generator_of(shipped)
     return used if used in fitted else next((name for name in config.generators if name in fitted), fitted[0])
@@ -285,7 +294,7 @@ class TrustGate:
         >>> import phaseb
         >>> gate = phaseb.TrustGate.load("runs/demo")
         >>> real = phaseb.load_latents("runs/demo", "dev")
-        >>> made = phaseb.WorldModel.load("runs/demo").rollout(real.z[:, 0], real.actions, recorded=True)
+        >>> made = phaseb.WorldModel.load("runs/demo", "gru").rollout(real.z[:, 0], real.actions, recorded=True)
         >>> scored = gate.score(made)
         >>> scored.trust.shape == scored.weights.shape == made.rewards.shape
         True

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 PROGRAM = str(Path(sys.executable).with_name("phaseb"))
@@ -91,3 +92,16 @@ def lineage(run: Path) -> dict[str, Any]:
 def leftovers(folder: Path) -> list[Path]:
     """Temporary files that a write left behind."""
     return [path for path in folder.rglob("*") if path.name.endswith(".tmp")]
+
+
+def agree(one: object, other: object, where: str = "results") -> None:
+    """Equal to float tolerance, all the way down; what is unknown on one side is unknown on the other."""
+    if isinstance(other, dict):
+        assert isinstance(one, dict), where
+        assert one.keys() == other.keys(), where
+        for name in other:
+            agree(one[name], other[name], f"{where}.{name}")
+    elif isinstance(other, float):
+        assert one == pytest.approx(other, rel=1e-4, abs=1e-9), where
+    else:
+        assert one == other, where

@@ -10,9 +10,10 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import silhouette_score
 
 from phaseb.config.bricks import BricksConfig
+from phaseb.episodes.resolution import is_constant
 from phaseb.runtime.seeding import derive_seed
 
-SAME = 1e-9  # features that differ by less are of the same episode twice, or of a dimension that never moves
+SAME = 1e-9  # standardised features that differ by less are of the same episode twice
 
 SCORED_ROWS = 5000  # of more, a sample is scored: the silhouette compares every row with every other
 SCORING_MB = 32  # of distances held at once meanwhile
@@ -51,8 +52,8 @@ class Clusters:
 
 def fit_clusters(config: BricksConfig, features: NDArray[np.float64], seed: int) -> Clusters:
     """Group (N, F) features; the number of groups is the config's, at most that of different episodes."""
-    mean, std = features.mean(0), features.std(0)
-    scale = np.where(std > SAME, std, 1.0)
+    mean = features.mean(0)
+    scale = np.where(is_constant(features.astype(np.float32)), 1.0, features.std(0))
     standardised = (features - mean) / scale
     distinct = len(np.unique(np.round(standardised / SAME), axis=0))
     if distinct == 1:

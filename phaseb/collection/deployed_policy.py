@@ -94,7 +94,9 @@ def _record(config: EnvironmentConfig, crew: Crew, seed: int, part: Sequence[tup
     environment = make_environment(config, len(part))
     if environment is None:
         raise ConfigError("a policy collects in an environment: set environment.id, or flywheel.source=folder")
-    scale = read_action_scale(crew.store) or ActionScale(environment.action_low, environment.action_high)
+    scale = read_action_scale(crew.store) or ActionScale.of_environment(
+        environment.action_low, environment.action_high, environment.name
+    )
     tags = [{"policy": f"{crew.arm}/{seed}", "seed": str(start)} for _, start in part]
     names, starts = [name for name, _ in part], [start for _, start in part]
     try:

@@ -16,7 +16,7 @@ class OfflineConfig(Section):
 
     algorithm: Algorithm = Field("iql", description="algorithm of a learner of your own that names none")
     behaviour_weight: float = Field(
-        0.3, ge=0, description="weight of |policy mean - recorded action|^2 on real rows (TD3+BC-like); 0 is off"
+        3.0, ge=0, description="weight of |policy mean - recorded action|^2 on real rows (TD3+BC-like); 0 is off"
     )
     clone_share: float = Field(
         0.4, ge=0, lt=1, description="share of the steps, the first, that only clone: cheap; values start near data"
@@ -26,7 +26,7 @@ class OfflineConfig(Section):
         0.2, ge=0, lt=1, description="share of the steps, the next, in which values are learned while the policy waits"
     )
     normalise_value: bool = Field(
-        True, description="divide the actor's value term by the batch's mean |Q|, so that weights keep their meaning"
+        True, description="divide the actor's value term by the batch's mean absolute deviation of Q from its mean"
     )
     pessimism: Literal["min", "spread", "pair"] = Field(
         "min",
@@ -98,9 +98,9 @@ class LearnerConfig(Section):
 
 DEFAULT_LEARNERS: dict[str, dict[str, Any]] = {
     "iql": {"algorithm": "iql", "diversity_weight": 0.0, "cql_weight": 0.0},
-    "sac": {"algorithm": "sac", "switches": True, "num_critics": 3, "final_lr_factor": 1.0, "behaviour_weight": 0.3,
+    "sac": {"algorithm": "sac", "switches": True, "num_critics": 3, "final_lr_factor": 1.0, "behaviour_weight": 3.0,
             "diversity_weight": 0.0, "cql_weight": 0.0, "clone_share": 0.2, "value_share": 0.1},
-    "edac": {"algorithm": "sac", "switches": True, "num_critics": 5, "behaviour_weight": 1.0, "diversity_weight": 1.0},
+    "edac": {"algorithm": "sac", "switches": True, "num_critics": 5, "behaviour_weight": 10.0, "diversity_weight": 1.0},
     "bc": {"algorithm": "bc"},
 }  # fmt: skip
 
@@ -159,7 +159,9 @@ class PolicyConfig(Section):
     )
     learn_temperature: bool = Field(True, description="whether the temperature is learned")
     gradient_limit: float = Field(10.0, gt=0, description="largest norm of a run's gradient, a network")
-    reward_scale: float = Field(1.0, gt=0, description="factor on rewards")
+    reward_std: float = Field(
+        0.23, gt=0, description="standard deviation that rewards are scaled to; values are learned less their mean"
+    )
     normalise_weights: bool = Field(True, description="divide weighted losses by the batch's mean weight")
     switches: bool = Field(
         False,

@@ -10,11 +10,10 @@ class ActionSources(Section):
 
     recorded: float = Field(0.5, ge=0, description="the recorded actions of the start's episode")
     perturbed: float = Field(0.5, ge=0, description="recorded actions with noise added")
-    policy: float = Field(0.0, ge=0, description="a policy acting on the rollout's own latents")
 
     @model_validator(mode="after")
     def _some(self) -> "ActionSources":
-        if self.recorded + self.perturbed + self.policy <= 0:
+        if self.recorded + self.perturbed <= 0:
             raise ValueError("at least one action source needs a share above zero")
         return self
 

@@ -8,7 +8,7 @@ from phaseb.config.section import Section
 
 
 class CriticConfig(Section):
-    """The trust network that takes part in world-model training; it never gates and never judges."""
+    """The trust network that takes part in the ensemble's training; it never gates and never judges."""
 
     form: Literal["windows", "report"] = Field(
         "windows",
@@ -69,4 +69,4 @@ class TrustConfig(Section):
     calibration: Literal["temperature", "isotonic"] = Field("temperature", description="from scores to probabilities")
     log_every: int = Field(25, ge=1, description="steps between two rows of metrics")
     gate: GateConfig = Field(GateConfig(), description="from trust to weights")
-    critic: CriticConfig = Field(CriticConfig(), description="the critic inside world-model training")
+    critic: CriticConfig = Field(CriticConfig(), description="the critic inside the ensemble's training")

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseb.config.dynamics import GRUConfig
-from phaseb.dynamics.binary_directions import complement, find_switches
+from phaseb.dynamics.binary_directions import complement, find_binary_directions
 from phaseb.dynamics.discrete_levels import MAX_LEVELS, find_levels
+from phaseb.episodes.resolution import is_constant
 
 Floats = NDArray[np.float32]
 Array = NDArray[np.float64]
@@ -68,15 +69,15 @@ def find_structure(z: Floats, rewards: Floats, mask: NDArray[np.bool_], config: 
     """
     every = max(1, z.shape[0] * z.shape[1] // MAX_LATENTS)
     z, rewards, mask = z[::every], rewards[::every], mask[::every]
-    moving, events = find_special(z, mask, config)
+    moving, events = find_discrete(z, mask, config)
     blended = moving & ~np.isin(np.arange(z.shape[-1]), list(events))
     basis = find_basis(z, mask, blended, config.find_events) if config.decorrelate else identity_basis(z.shape[-1])
     inner = ((z - basis[0]) @ basis[1]).astype(np.float32)
-    moving, events = find_special(inner, mask, config)
+    moving, events = find_discrete(inner, mask, config)
     blended = moving & ~np.isin(np.arange(z.shape[-1]), list(events))
     steps = (inner[:, 1:] - inner[:, :-1])[mask]
     scale = np.maximum(steps.std(axis=0), 1e-3)
-    reward_std = rewards[mask].std()
+    reward_std = 1.0 if is_constant(rewards[mask][:, None])[0] else rewards[mask].std()
     padded = [np.pad(v, (0, MAX_LEVELS - len(v)), constant_values=np.nan) for v in events.values()]
     return LatentStructure(
         *basis,
@@ -88,11 +89,11 @@ def find_structure(z: Floats, rewards: Floats, mask: NDArray[np.bool_], config: 
         event_dims=np.array(list(events), dtype=np.int64),
         levels=np.array(padded, dtype=np.float32).reshape(-1, MAX_LEVELS),
         reward_mean=np.array(rewards[mask].mean(), dtype=np.float32),
-        reward_scale=np.array(reward_std if reward_std > 1e-6 else 1.0, dtype=np.float32),
+        reward_scale=np.array(reward_std, dtype=np.float32),
     )
 
 
-def find_special(
+def find_discrete(
     z: Floats, mask: NDArray[np.bool_], config: GRUConfig
 ) -> tuple[NDArray[np.bool_], dict[int, Floats]]:
     """Which dimensions move (D,), and the levels of those among them that jump between a few."""
@@ -134,7 +135,7 @@ def _apart(y: Array, steps: Array, find_events: bool) -> Array:
     """
     speed, slow_first = np.linalg.eigh(steps.T @ steps / len(steps))
     still = slow_first[:, speed < STILL_STEPS]
-    switches = find_switches(y) if find_events else np.zeros((y.shape[1], 0))
+    switches = find_binary_directions(y) if find_events else np.zeros((y.shape[1], 0))
     switches = switches[:, np.square(steps @ switches).mean(axis=0) > STILL_STEPS]
     others = complement(np.linalg.qr(np.concatenate([still, switches], axis=1))[0])
     _, order = np.linalg.eigh(others.T @ steps.T @ steps @ others)
@@ -174,8 +175,7 @@ def find_constants(z: Floats, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """(D,) true where no episode moves the dimension by more than a thousandth of its spread over all episodes."""
     seen = np.concatenate([mask[:, :1], mask], axis=1)[..., None]
     moved = np.abs(np.where(seen, z - z[:, :1], 0)).max(axis=(0, 1))
-    spread = np.maximum(z.std(axis=(0, 1)), 1e-6)
-    return np.asarray(moved <= STILL * spread)
+    return np.asarray((moved <= STILL * z.std(axis=(0, 1))) | is_constant(z[seen[..., 0]]))
 
 
 def empty_structure(latent_size: int, num_events: int) -> LatentStructure:

@@ -19,6 +19,7 @@ from phaseb.episodes.trajectories import Trajectories
 from phaseb.runtime.seeding import numpy_generator, torch_generator
 
 MOST_WINDOWS = 4000
+LEAST_SPREAD = 1e-12  # variance of rewards, relative to their mean square: less is none
 RESAMPLES = 200
 
 
@@ -87,10 +88,14 @@ class ForecastSkill:
         predicted = self.rolled.rewards.detach().cpu().numpy().astype(np.float64)
         naive = self.rewards[counted].mean() if counted.any() else 0.0
         error, spread = np.square(predicted - self.rewards), np.square(self.rewards - naive)
-        skill = 1 - _mean(error, counted) / np.maximum(_mean(spread, counted), 1e-12)
-        return np.asarray(skill), self._lower_bound(np.where(counted, error, 0.0), np.where(counted, spread, 0.0))
+        least = LEAST_SPREAD * float(np.square(self.rewards.astype(np.float64)).mean()) + np.finfo(np.float64).tiny
+        skill = 1 - _mean(error, counted) / np.maximum(_mean(spread, counted), least)
+        error, spread = (np.where(counted, x, 0.0) for x in (error, spread))
+        return np.asarray(skill), self._lower_bound(error, spread, least)
 
-    def _lower_bound(self, error: NDArray[np.float64], spread: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _lower_bound(
+        self, error: NDArray[np.float64], spread: NDArray[np.float64], least: float
+    ) -> NDArray[np.float64]:
         """(T,) the 5 % quantile of the skill over resamples of the episodes, of errors and spreads (N, T)."""
         _, of = np.unique(self.episodes, return_inverse=True)
         sums = np.zeros((2, of.max() + 1 if len(of) else 1, error.shape[1]))
@@ -99,7 +104,7 @@ class ForecastSkill:
         count, g = sums.shape[1], numpy_generator(self.seed, "resampled episodes")
         drawn = g.multinomial(count, np.full(count, 1 / count), RESAMPLES)
         errors, spreads = drawn @ sums
-        return np.asarray(np.quantile(1 - errors / np.maximum(spreads, 1e-12), 0.05, axis=0))
+        return np.asarray(np.quantile(1 - errors / np.maximum(spreads, least), 0.05, axis=0))
 
     def _uncut(self, limits: NDArray[np.floating]) -> NDArray[np.bool_]:
         """(N, T) true up to the step at which disagreement first passes its limit."""

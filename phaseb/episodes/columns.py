@@ -12,25 +12,30 @@ from numpy.typing import NDArray
 from phaseb.errors import DataError
 
 Floats = NDArray[np.float32]
+TYPES = {pa.float32(): np.float32, pa.float64(): np.float64}
 
 
-def join_ragged(flat: Floats, lengths: NDArray[np.int64], missing: NDArray[np.bool_] | None = None) -> pa.Array:
+def join_ragged(
+    flat: NDArray[np.floating], lengths: NDArray[np.int64], missing: NDArray[np.bool_] | None = None,
+    kind: pa.DataType = pa.float32(),  # noqa: B008 (immutable)
+) -> pa.Array:  # fmt: skip
     """A column of rows of `lengths` steps out of all their steps one after another.
 
     Args:
         flat: (sum of lengths, size), or (sum of lengths,) for one number a step.
         lengths: (N,), zero where the row is missing.
         missing: (N,) true where the row is null.
+        kind: of the numbers: float32 or float64.
     """
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     if offsets[-1] > np.iinfo(np.int32).max:
         raise DataError(f"{offsets[-1]} steps do not fit one shard; lower episodes.rows_per_shard")
-    values = pa.array(np.ascontiguousarray(flat, np.float32).reshape(-1))
+    values = pa.array(np.ascontiguousarray(flat, TYPES[kind]).reshape(-1))
     if flat.ndim == 2:
         if flat.shape[1] == 0:
             raise DataError("vectors of no values cannot be written")
         steps = pa.FixedSizeListArray.from_arrays(values, flat.shape[1])
-        values = pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(pa.float32(), [flat.shape[1]]), steps)
+        values = pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(kind, [flat.shape[1]]), steps)
     mask = None if missing is None else pa.array(missing)
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values, mask=mask)
 
@@ -51,7 +56,7 @@ def flatten_ragged(column: pa.Array) -> tuple[Floats, NDArray[np.int64]]:
         if values.storage.null_count:
             raise DataError("a column of tensors has empty steps")
         values = values.storage.flatten()
-    if values.null_count or values.type != pa.float32():
+    if values.null_count or values.type not in TYPES:
         raise DataError(f"a column of tensors holds {values.type} with {values.null_count} empty values, wanted float")
     flat = values.to_numpy(zero_copy_only=True)
     return (flat if size is None else flat.reshape(-1, size)), offsets

@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseb.episodes.episode import METRICS, Episode
+from phaseb.episodes.resolution import compact
+from phaseb.episodes.state_columns import check_order, from_tag
 from phaseb.errors import DataError
 
 Observation = dict[str, NDArray[Any]]
-"""One observation of every episode: "state" (N, S) float32 and / or "frames" (N, H, W, C) uint8."""
+"""One observation of every episode: "state" (N, S) float32 or float64, and / or "frames" (N, H, W, C) uint8."""
 
 Step = tuple[Observation, NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, NDArray[Any]]]
 """Observation, rewards (N,), terminated (N,), truncated (N,), infos by name (each (N, …))."""
@@ -33,6 +35,9 @@ class VectorEnvironment(Protocol):
         action_low, action_high: (A,) float32, the actions' own units; actions outside are clipped.
         state_size: S, or 0 where there is no state.
         frame_shape: (H, W, C), or None where there are no frames.
+
+    An environment may also have `state_names`, ((name, width), …) of the parts of its state in order: recorded columns
+    of the same names are then compared.
     """
 
     name: str
@@ -107,7 +112,7 @@ def record(
             terminated=bool(terminated[i]),
             metrics={name: float(economics[name][i]) for name in METRICS if name in economics},
             tags=dict(tags[i]) if tags else {},
-            state=columns["state"][i, : steps + 1] if "state" in columns else None,
+            state=compact(columns["state"][i, : steps + 1]) if "state" in columns else None,
             frames=columns["frames"][i, : steps + 1] if "frames" in columns else None,
         )
         for i, steps in enumerate(lengths.tolist())
@@ -115,7 +120,7 @@ def record(
 
 
 def check_fit(environment: VectorEnvironment, episode: Episode) -> None:
-    """See that a policy made from episodes like this one can act in the environment.
+    """See that a policy made from episodes like this one can act in the environment: sizes, and order of named parts.
 
     Raises:
         DataError: naming what differs.
@@ -137,3 +142,4 @@ def check_fit(environment: VectorEnvironment, episode: Episode) -> None:
                 f"episode {episode.id} has {name} of shape {shape}, environment {environment.name} has {there}: "
                 f"give the environment that the episodes come from, or environment.id=none"
             )
+    check_order(from_tag(episode.tags), getattr(environment, "state_names", ()), environment.name)

@@ -19,7 +19,7 @@ class Episode:
 
     Attributes:
         id: unique in its data set.
-        state: (T+1, D) float32, or None where the episode has frames only.
+        state: (T+1, D) float32, or float64 where single precision cannot hold it; None where there are only frames.
         frames: (T+1, H, W, C) uint8, or None where it has a state only.
         actions: (T, A) float32 in the environment's own units, or None (video without actions).
         rewards: (T,) float32.
@@ -33,7 +33,7 @@ class Episode:
 
     id: str
     rewards: NDArray[np.float32]
-    state: NDArray[np.float32] | None = None
+    state: NDArray[np.float32] | NDArray[np.float64] | None = None
     frames: NDArray[np.uint8] | None = None
     actions: NDArray[np.float32] | None = None
     terminated: bool = False
@@ -45,10 +45,10 @@ class Episode:
     def __post_init__(self) -> None:
         steps = len(self)
         if steps < 1:
-            raise DataError(f"episode {self.id} has no steps")
+            raise DataError(f"episode {self.id} has no steps; leave it out")
         if self.state is None and self.frames is None:
-            raise DataError(f"episode {self.id} has neither state nor frames")
-        _check(self.id, "state", self.state, steps + 1, 2, np.float32)
+            raise DataError(f"episode {self.id} has neither state nor frames; record either")
+        _check(self.id, "state", self.state, steps + 1, 2, np.float32, np.float64)
         _check(self.id, "frames", self.frames, steps + 1, 4, np.uint8)
         _check(self.id, "actions", self.actions, steps, 2, np.float32)
         _check(self.id, "rewards", self.rewards, steps, 1, np.float32)
@@ -58,12 +58,12 @@ class Episode:
         return len(self.rewards)
 
 
-def _check(episode: str, name: str, array: NDArray[np.generic] | None, rows: int, ndim: int, dtype: type) -> None:
+def _check(episode: str, name: str, array: NDArray[np.generic] | None, rows: int, ndim: int, *dtypes: type) -> None:
     if array is None:
         return
-    if array.dtype != dtype or array.ndim != ndim or len(array) != rows or 0 in array.shape:
-        wanted = f"{rows} rows, {ndim} dimensions, {np.dtype(dtype).name}"
+    if array.dtype not in dtypes or array.ndim != ndim or len(array) != rows or 0 in array.shape:
+        wanted = f"{rows} rows, {ndim} dimensions, {np.dtype(dtypes[0]).name}"
         raise DataError(f"episode {episode}: {name} is {array.dtype.name}{array.shape}, wanted {wanted}")
-    if dtype is np.float32 and not np.isfinite(array).all():
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         raise DataError(f"episode {episode}: {name} has NaN or Inf, first at {where}; clean or drop the episode")

@@ -7,9 +7,10 @@ from phaseb.config.episodes import EpisodesConfig
 from phaseb.config.resources import ResourcesConfig
 from phaseb.episodes.actor_pool import run_pool
 from phaseb.episodes.episode import Split
+from phaseb.episodes.inventory import Inventory
 from phaseb.episodes.parquet_file import read_stamp
 from phaseb.episodes.shards import clear_shards, shard_name, write_shard
-from phaseb.episodes.sources import fingerprints, open_source
+from phaseb.episodes.sources import fingerprints, inventory_of, open_source
 from phaseb.episodes.splits import choose_splits
 from phaseb.errors import DataError
 from phaseb.runtime.seeding import derive_seed
@@ -18,7 +19,7 @@ from phaseb.runtime.storage import Store
 
 def import_episodes(
     config: EpisodesConfig, target: Store, seed: int, resources: ResourcesConfig | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None, counted: Callable[[Inventory], None] | None = None,
 ) -> list[str]:  # fmt: skip
     """Read all episodes of `config.source` into shards of `config.rows_per_shard`, each with its split.
 
@@ -31,6 +32,7 @@ def import_episodes(
         seed: of the splits.
         resources: actors that read, as for `map_shards`.
         progress: called with (shards done, all shards) after each.
+        counted: called with what the source holds and leaves out.
 
     Returns:
         the names of the shards.
@@ -38,7 +40,8 @@ def import_episodes(
     Raises:
         DataError: for whatever is wrong with the data, naming file and episode.
     """
-    roles = choose_splits(open_source(config).entries(), config, seed)
+    source = open_source(config)
+    roles = choose_splits(source.entries(), config, seed)
     total = -(-len(roles) // config.rows_per_shard)
     names = [shard_name(i, total) for i in range(total)]
     stamp = f"{derive_seed(seed, config.model_dump_json()):x}-{fingerprints(config)}"
@@ -49,6 +52,8 @@ def import_episodes(
         for done, _ in enumerate(finished, start=total - len(todo) + 1):
             if progress is not None:
                 progress(done, total)
+        if counted is not None:
+            counted(inventory_of(source))
     except DataError:
         clear_shards(target)
         raise

@@ -49,7 +49,7 @@ def read_table(
         groups = range(parquet.metadata.num_row_groups)
         size = sum(parquet.metadata.row_group(i).total_byte_size for i in groups)
         if max_bytes is not None and size > max_bytes:
-            raise DataError(f"unpacks to {size} bytes, more than episodes.max_bytes={max_bytes}")
+            raise DataError(f"unpacks to {size} bytes, more than episodes.max_bytes={max_bytes}: raise it")
         return parquet.read([column for column in parquet.schema_arrow.names if wanted(column)])
 
 
@@ -76,7 +76,8 @@ def naming(store: Store, name: str) -> Iterator[None]:
         raise DataError(f"{path}: {error}") from error
     except BROKEN as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise DataError(f"{path} is damaged or not of phaseb: {reason}") from error
+        raise DataError(f"{path} is damaged or of another layout ({reason}): copy or write it again, or set another "
+                        "episodes.source") from error  # fmt: skip
 
 
 @contextmanager

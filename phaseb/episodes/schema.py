@@ -5,7 +5,7 @@
 | id, source, split | string | |
 | num_steps | int32 | T |
 | terminated | bool | |
-| state | list<tensor[D]> | T+1 steps; absent where no episode has one |
+| state | list<tensor[D]> | T+1 steps, float32 or float64; absent where no episode has one |
 | actions | list<tensor[A]> | T steps; likewise |
 | rewards | list<float> | T |
 | frames | large_binary | (T+1, H, W, C) uint8, zstd; absent where no episode has them |
@@ -18,6 +18,7 @@ The schema's metadata says `phaseb.kind` and `phaseb.version`.
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -44,10 +45,11 @@ def check_kind(table_schema: pa.Schema, kind: bytes) -> None:
     metadata = table_schema.metadata or {}
     if metadata.get(KIND) != kind:
         found = metadata.get(KIND, b"foreign data").decode(errors="replace")
-        raise DataError(f"holds {found}, not phaseb {kind.decode()}")
+        raise DataError(f"holds {found}, not phaseb {kind.decode()}; set another path or episodes.source")
     version = metadata.get(b"phaseb.version", b"")
     if version != str(VERSION).encode():
-        raise DataError(f"has schema version {version.decode(errors='replace')!r}, this phaseb reads {VERSION}")
+        found_version = version.decode(errors="replace")
+        raise DataError(f"has schema version {found_version!r}, this phaseb reads {VERSION}: write it again")
 
 
 def hash_row(parts: Mapping[str, Any]) -> bytes:
@@ -79,6 +81,7 @@ def episodes_to_table(episodes: Sequence[Episode]) -> pa.Table:
     Raises:
         DataError: where two of them differ in their number of state or action dimensions.
     """
+    episodes = _alike(episodes)
     columns: dict[str, Any] = {
         "id": pa.array([e.id for e in episodes], pa.string()),
         "source": pa.array([e.source for e in episodes], pa.string()),
@@ -124,7 +127,7 @@ def table_to_episodes(table: pa.Table, max_bytes: int | None = None) -> list[Epi
     for i, row in enumerate(plain):
         reward = rewards[i]
         if reward is None:
-            raise DataError(f"episode {row['id']} has no rewards")
+            raise DataError(f"episode {row['id']} has no rewards; import or collect it again")
         episode = Episode(
             id=row["id"], rewards=reward, state=state[i], frames=frames[i], actions=actions[i],
             terminated=row["terminated"], source=row["source"], split=row["split"],
@@ -148,14 +151,22 @@ def episode_digest(episode: Episode) -> bytes:
     )  # fmt: skip
 
 
-def _ragged(name: str, rows: Sequence[NDArray[np.float32] | None], ndim: int) -> pa.Array:
+def _alike(episodes: Sequence[Episode]) -> Sequence[Episode]:
+    """All states in double precision where one is: a column has one type."""
+    if not any(e.state is not None and e.state.dtype == np.float64 for e in episodes):
+        return episodes
+    return [e if e.state is None else replace(e, state=e.state.astype(np.float64)) for e in episodes]
+
+
+def _ragged(name: str, rows: Sequence[NDArray[np.floating] | None], ndim: int) -> pa.Array:
     present = [row for row in rows if row is not None]
     sizes = {row.shape[1:] for row in present}
     if len(sizes) > 1:
         raise DataError(f"episodes differ in their {name} dimensions: {sorted(s[0] for s in sizes)}; import them apart")
     flat = np.concatenate(present) if present else np.zeros((0,) * (ndim + 1), np.float32)
     lengths = np.array([0 if row is None else len(row) for row in rows], np.int64)
-    return join_ragged(flat, lengths, np.array([row is None for row in rows], bool))
+    kind = pa.float64() if flat.dtype == np.float64 else pa.float32()
+    return join_ragged(flat, lengths, np.array([row is None for row in rows], bool), kind)
 
 
 def _rows(table: pa.Table, name: str) -> list[NDArray[np.float32] | None]:
@@ -175,9 +186,9 @@ def _decompress(table: pa.Table, max_bytes: int | None) -> list[NDArray[np.uint8
     wanted = [None if s is None else (n + 1, *s) for s, n in zip(shapes, steps, strict=True)]
     total = sum(int(np.prod(shape, dtype=object)) for shape in wanted if shape is not None)
     if any(shape is not None and (len(shape) != 4 or min(shape) < 1) for shape in wanted):
-        raise DataError("has frames of an impossible shape")
+        raise DataError("has frames of an impossible shape; import or collect them again")
     if max_bytes is not None and total > max_bytes:
-        raise DataError(f"frames unpack to {total} bytes, more than episodes.max_bytes={max_bytes}")
+        raise DataError(f"frames unpack to {total} bytes, more than episodes.max_bytes={max_bytes}: raise it")
     codec = pa.Codec("zstd")
     frames: list[NDArray[np.uint8] | None] = []
     for blob, shape in zip(table["frames"], wanted, strict=True):

@@ -9,6 +9,7 @@ import pyarrow.fs as pafs
 
 from phaseb.config.episodes import IMPORTED, MIXED, EpisodesConfig
 from phaseb.episodes.episode import Episode, Split
+from phaseb.episodes.inventory import Inventory
 from phaseb.errors import ConfigError, DataError
 from phaseb.runtime.storage import Store
 
@@ -17,7 +18,10 @@ Entry = tuple[str, Split]
 
 
 class EpisodeSource(Protocol):
-    """What `module:Class` names; made with the `EpisodesConfig` of the run, on every actor that reads."""
+    """What `module:Class` names; made with the `EpisodesConfig` of the run, on every actor that reads.
+
+    It may also have `inventory()`, an `Inventory` of what it leaves out, which an import then says.
+    """
 
     def entries(self) -> Sequence[Entry]:
         """Every episode there is, always in the same order."""
@@ -63,6 +67,12 @@ def open_source(config: EpisodesConfig) -> EpisodeSource:
         raise ConfigError(f"episodes.source={config.source}: module {module} has no {name}") from error
     source = found(config)
     return source if hasattr(source, "entries") else Listed(source)
+
+
+def inventory_of(source: EpisodeSource) -> Inventory:
+    """What a source holds by its own count; all that it lists where it does not count."""
+    counted: Callable[[], Inventory] | None = getattr(source, "inventory", None)
+    return Inventory(len(source.entries()), None) if counted is None else counted()
 
 
 def fingerprints(config: EpisodesConfig) -> str:

@@ -1,6 +1,7 @@
 """The episodes that a generation brings: collected by the shipped policy, or files that appeared in a folder."""
 
 import hashlib
+import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -15,11 +16,14 @@ from phaseb.collection.deployed_policy import Crew, collect_by_policy
 from phaseb.config.flywheel import FlywheelConfig
 from phaseb.config.root import Config
 from phaseb.episodes.episode import Episode, Split
+from phaseb.episodes.inventory import summarise
 from phaseb.episodes.shards import digest, iter_episodes, write_episodes
-from phaseb.episodes.sources import open_source
+from phaseb.episodes.sources import inventory_of, open_source
 from phaseb.episodes.splits import choose_splits
+from phaseb.episodes.state_columns import check_order, from_tag
 from phaseb.errors import DataError, PhasebError
 from phaseb.flywheel.history import Ledger
+from phaseb.runtime import logs
 from phaseb.runtime.ray_tasks import get_result
 from phaseb.runtime.seeding import derive_seed
 from phaseb.runtime.storage import Store
@@ -110,6 +114,9 @@ def _read(config: Config, ledger: Ledger, items: Mapping[str, str]) -> tuple[lis
             source = open_source(part)
             found = list(source.read(range(len(source.entries()))))
             _check_alike(ledger, found)
+            held = inventory_of(source)
+            level = logging.INFO if held.is_whole else logging.WARNING
+            logs.event(summarise(held, len(found), sum(map(len, found))), level, file=name)
         except PhasebError as error:
             ledger.rejected.append({"name": name, "print": print_, "reason": str(error).splitlines()[0]})
             ledger.save()
@@ -128,10 +135,12 @@ def _check_alike(ledger: Ledger, found: Sequence[Episode]) -> None:
     """
     if not has_batch(ledger, 0) or not found:
         return
-    known = _shapes(next(iter_episodes(ledger.batch_of(0))))
+    first = next(iter_episodes(ledger.batch_of(0)))
+    known, order = _shapes(first), from_tag(first.tags)
     for episode in found:
         if _shapes(episode) != known:
             raise DataError(f"episode {episode.id} is of shapes {_shapes(episode)}, the others of {known}")
+        check_order(from_tag(episode.tags), order, "earlier generations")
 
 
 def _shapes(episode: Episode) -> dict[str, tuple[int, ...] | None]:

@@ -16,6 +16,7 @@ from phaseb.config.flywheel import DriftConfig
 from phaseb.dynamics.protocol import DynamicsModel, load_generator
 from phaseb.episodes.actions import read_action_scale
 from phaseb.episodes.episode import Episode
+from phaseb.episodes.resolution import spread_of
 from phaseb.episodes.shards import read_episodes
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.latents.model import EncoderBundle
@@ -93,8 +94,8 @@ def _encoder(config: DriftConfig, home: Store, sides: _Sides) -> list[DriftTest]
     """Latents further out than standardised ones ought to be, and states that are no longer read back."""
     tests = [_worse(config, "encoder", "surprise", *(_surprise(side) for side in sides.latents))]
     if sides.bundle.decoder is not None and all(e.state is not None for side in sides.episodes for e in side):
-        spread = np.concatenate([e.state for e in sides.episodes[0] if e.state is not None]).std(0)
-        errors = [_decoding(sides.bundle, side, np.maximum(spread, 1e-6)) for side in sides.episodes]
+        spread = spread_of(np.concatenate([e.state for e in sides.episodes[0] if e.state is not None]))
+        errors = [_decoding(sides.bundle, side, spread) for side in sides.episodes]
         tests.append(_worse(config, "encoder", "decoding", *errors))
     return tests
 

@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from phaseb.config.root import Config
-from phaseb.episodes.actions import ActionScale, read_action_scale
+from phaseb.episodes.actions import read_action_scale
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.shards import read_episodes
 from phaseb.flywheel.collection import MARK, has_batch
@@ -14,6 +16,8 @@ from phaseb.flywheel.history import Ledger
 from phaseb.pipeline.result import Callback
 from phaseb.runtime.storage import Store
 from phaseb.stages import attribution, report
+from phaseb.stages.collect import choose_action_scale, environment_spec
+from phaseb.stages.dataset_stats import Census
 from phaseb.stages.registry import STAGES
 
 PLAN = "plan.json"
@@ -109,11 +113,12 @@ def _data(ledger: Ledger, number: int) -> tuple[list[str], list[int]]:
 
 def _scale_changed(config: Config, home: Store, batches: Sequence[int], ledger: Ledger) -> bool:
     """Whether actions go beyond the range that a world model knows, where that range is the data's."""
-    if config.environment.id != "none":
-        return False
-    known = read_action_scale(home)
-    train = [e for n in batches for e in read_episodes(ledger.batch_of(n), ("train",), frames=False)]
-    return known is not None and ActionScale.fit(train).to_json() != known.to_json()
+    known, bounds = read_action_scale(home), environment_spec(config)[0]
+    if known is None or (bounds is not None and np.array_equal([known.low, known.high], bounds)):
+        return False  # bounds that were not too wide for fewer episodes never are for more
+    every = (e for n in batches for e in read_episodes(ledger.batch_of(n), ("train",), frames=False))
+    scale, _ = choose_action_scale(config.environment.id, bounds, Census.of(every, bounds))
+    return scale is not None and scale.to_json() != known.to_json()
 
 
 def _episodes(stages: Mapping[str, Any], ledger: Ledger, number: int, spent: int) -> dict[str, int]:

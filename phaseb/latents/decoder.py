@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from phaseb.latents.standardise import Standardizer
 from phaseb.runtime.seeding import derive_seed, torch_generator
 
-STD_FLOOR = 1e-3  # relative; a sensor that never moves is decoded as its constant
 BATCH = 512
 
 
@@ -20,7 +19,7 @@ class StateDecoder(nn.Module):
 
     def __init__(self, num_dims: int, state_size: int, hidden: int) -> None:
         super().__init__()
-        self.outputs = Standardizer(state_size)
+        self.outputs = Standardizer(state_size, torch.float64)  # a sensor that never moves is decoded as its constant
         self.linear = nn.Linear(num_dims, state_size)
         self.mlp = nn.Sequential(
             nn.Linear(num_dims, hidden), nn.LayerNorm(hidden), nn.SiLU(),
@@ -42,7 +41,7 @@ def fit_decoder(z: Tensor, state: Tensor, hidden: int, num_steps: int, seed: int
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "decoder", "init"))
         decoder = StateDecoder(z.shape[1], state.shape[1], hidden).to(z.device)
-    decoder.outputs.fit(state, STD_FLOOR)
+    decoder.outputs.fit_units(state)
     target = decoder.outputs(state).float()
     solve_linear(decoder.linear, z, target)
     optimizer = torch.optim.AdamW(decoder.parameters(), lr=2e-3, weight_decay=1e-3)

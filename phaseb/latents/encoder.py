@@ -12,6 +12,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from phaseb.episodes.resolution import is_constant
 from phaseb.nn.precision import layers
 
 LARGEST_SIDE = 32  # larger frames are averaged down first: the CNN's cost must not grow with the camera
@@ -107,8 +108,9 @@ class Encoder(nn.Module):
     def __init__(self, spec: EncoderSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.register_buffer("state_mean", torch.zeros(spec.state_size))
-        self.register_buffer("state_scale", torch.ones(spec.state_size))
+        # In double precision: an offset (a clock, a far coordinate) comes off before the cast to single.
+        self.register_buffer("state_mean", torch.zeros(spec.state_size, dtype=torch.float64))
+        self.register_buffer("state_scale", torch.ones(spec.state_size, dtype=torch.float64))
         inputs = spec.state_size
         if spec.frame_shape is not None:
             self.frames = FrameNetwork(spec.frame_shape, spec.frame_channels, spec.frame_features)
@@ -129,12 +131,15 @@ class Encoder(nn.Module):
         )  # fmt: skip
 
     def fit_inputs(self, states: Tensor | None, frames: Tensor | None) -> None:
-        """Freeze the statistics of the inputs from training observations (M, S) and (M, H, W, C)."""
+        """Freeze the statistics of the inputs from training observations (M, S) and (M, H, W, C).
+
+        A sensor that never changed is not seen: its scale is 0, so that it cannot explode when it does.
+        """
         if states is not None:
             std, mean = torch.std_mean(states.double(), dim=0, correction=0)
-            constant = std <= 1e-6 * (1.0 + mean.abs())  # a sensor that never moved must not explode when it does
+            constant = torch.from_numpy(is_constant(states.cpu().numpy())).to(std.device)
             self.state_mean.copy_(mean)
-            self.state_scale.copy_(torch.where(constant, torch.ones_like(std), std).reciprocal())
+            self.state_scale.copy_(torch.where(constant, torch.inf, std).reciprocal())
         if frames is not None:
             pixels = self.frames.pixels(frames)
             self.frames.mean.copy_(pixels.mean(0))
@@ -164,8 +169,8 @@ class Encoder(nn.Module):
         return cast(Tensor, self.frames(frames))
 
     def normalise(self, state: Tensor) -> Tensor:
-        """States (..., S) in standard deviations of the training data."""
-        return (state - self.state_mean) * self.state_scale
+        """States (..., S) of single or double precision in standard deviations of the training data, single."""
+        return ((state.double() - self.state_mean) * self.state_scale).float()
 
     def fuse(self, state: Tensor | None, stacked: Tensor | None, looks: Tensor | None = None) -> Tensor:
         """Normalised states (M, S) and stacked frame features (M, K, F), whichever the spec has, to raw z (M, D).

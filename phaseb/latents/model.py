@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from phaseb.episodes.actions import ActionScale
 from phaseb.episodes.episode import Episode
+from phaseb.episodes.resolution import compact
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
 from phaseb.latents.decoder import StateDecoder
@@ -111,8 +112,8 @@ class EncoderBundle:
         """An encoder for `num_envs` environments stepped together; the same numbers as `encode`."""
         return OnlineEncoder(self, num_envs)
 
-    def decode(self, z: NDArray[np.float32] | Tensor) -> NDArray[np.float32]:
-        """States (..., S) of latents (..., D).
+    def decode(self, z: NDArray[np.float32] | Tensor) -> NDArray[np.float32] | NDArray[np.float64]:
+        """States (..., S) of latents (..., D), in double precision where single cannot hold them.
 
         Raises:
             DataError: where the training episodes had no state to decode to.
@@ -121,7 +122,7 @@ class EncoderBundle:
             raise DataError("this encoder has no state decoder: its training episodes carry no state")
         latents = torch.as_tensor(z, dtype=torch.float32, device=self.device)
         with torch.no_grad():
-            return cast(NDArray[np.float32], self.decoder(latents).cpu().numpy())
+            return compact(self.decoder(latents).cpu().numpy())
 
     def save(self, store: Store) -> str:
         """Write the bundle as a checkpoint; returns its digest."""
@@ -185,11 +186,11 @@ class EncoderBundle:
         return torch.cat([self.encoder.features(part) for part in parts])
 
     @torch.no_grad()
-    def _candidates(self, state: NDArray[np.float32] | None, stacked: Tensor | None) -> Tensor:
+    def _candidates(self, state: NDArray[np.floating] | None, stacked: Tensor | None) -> Tensor:
         """States (M, S) and stacked features (M, K, F') to normalised sensors and learned latents, (M, S + E)."""
         if state is None:
             return self.encoder.fuse(None, stacked)
-        normalised = self.encoder.normalise(torch.tensor(state, dtype=torch.float32, device=self.device))
+        normalised = self.encoder.normalise(torch.tensor(state, device=self.device))
         return torch.cat([normalised, self.encoder.fuse(normalised, stacked)], dim=-1)
 
     def _recover(
@@ -245,6 +246,6 @@ class OnlineEncoder:
         return self._bundle._features(frames)
 
     def _encode(self, observations: Observations) -> NDArray[np.float32]:
-        state = cast(NDArray[np.float32], observations["state"]) if self._bundle.spec.state_size else None
+        state = cast(NDArray[np.floating], observations["state"]) if self._bundle.spec.state_size else None
         found = self._bundle.readout(self._bundle._candidates(state, self._stacked))
         return cast(NDArray[np.float32], self._bundle.standardizer(found).cpu().numpy())

@@ -107,7 +107,7 @@ def _pad(episodes: Sequence[Episode], name: str, rows: int) -> NDArray[np.generi
                 f"episode {episode.id}: {name} has shape {part.shape[1:]} a step, {episodes[0].id} has "
                 f"{parts[0].shape[1:]}; import them as separate data sets"
             )
-    out = np.empty((len(parts), rows, *parts[0].shape[1:]), dtype=parts[0].dtype)
+    out = np.empty((len(parts), rows, *parts[0].shape[1:]), dtype=np.result_type(*{part.dtype for part in parts}))
     for i, part in enumerate(parts):
         out[i, : len(part)] = part
         out[i, len(part) :] = part[-1]

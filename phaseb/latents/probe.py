@@ -26,8 +26,9 @@ def linear_probe(
     scaler = StandardScaler().fit(train_z)
     x, held_out = scaler.transform(train_z), scaler.transform(test_z)
     scores = {}
-    for name, y in train_targets.items():
-        values, truth = np.unique(y), test_targets[name]
+    for name, target in train_targets.items():
+        y, truth = target.astype(np.float64), test_targets[name].astype(np.float64)  # squares of small units underflow
+        values = np.unique(y)
         if len(values) < 2 or len(truth) < 2:
             scores[name] = float("nan")
         elif len(values) == 2:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from phaseb.nn.data_parallel import LearnerContext
+from phaseb.policy.rewards import RewardNormalizer
 from phaseb.runtime.seeding import derive_seed, torch_generator
 
 NOISE_BLOCK = 64  # steps whose noise is drawn at once: making a generator costs as much as drawing from it
@@ -81,11 +82,18 @@ class Noise(NamedTuple):
     other: Tensor  # (R, 2, K, B, A) for the conservative penalty: uniform in [-1, 1], and standard normal
 
 
-def to_batches(arrays: Mapping[str, NDArray[Any]], context: LearnerContext, normalise: bool) -> list[Batch]:
-    """Tensors of this worker's rows, one batch a step. Weights are divided by their mean over all workers' rows."""
+def to_batches(
+    arrays: Mapping[str, NDArray[Any]], context: LearnerContext, normalise: bool,
+    rewards: RewardNormalizer | None = None,
+) -> list[Batch]:  # fmt: skip
+    """Tensors of this worker's rows, one batch a step, their rewards normalised.
+
+    With `normalise`, weights are divided by their mean over all workers' rows.
+    """
     synthetic = np.asarray(arrays["is_synthetic"], np.float32)
     columns = {
-        **{name: arrays[name] for name in ("z", "action", "reward", "next_z", "discount", "weight")},
+        **{name: arrays[name] for name in ("z", "action", "next_z", "discount", "weight")},
+        "reward": (rewards or RewardNormalizer())(arrays["reward"], arrays["discount"]),
         "real": 1.0 - synthetic,
         "cut": synthetic * np.asarray(arrays.get("cut", 0.0), np.float32),
     }

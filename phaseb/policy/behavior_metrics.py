@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from phaseb.episodes.resolution import is_constant, spread_of
 from phaseb.episodes.trajectories import Trajectories
 
 Act = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -13,13 +14,18 @@ Act = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 def action_mse(act: Act, held_out: Trajectories) -> float:
     """Mean squared difference of the policy's mean action and the recorded one over real steps and dimensions.
 
-    Actions are scaled to [-1, 1]. NaN where there is no step.
+    Each dimension counts in standard deviations of what was recorded: 1 is what the mean recorded action has. A
+    dimension that was never moved has none, and is left out; NaN where nothing is left.
     """
     mask = held_out.mask
     if not mask.any():
         return float("nan")
     z, recorded = held_out.z[:, :-1][mask], held_out.actions[mask]
-    return float(np.square(act(z).astype(np.float64) - recorded).mean())
+    moved = ~is_constant(recorded)
+    if not moved.any():
+        return float("nan")
+    error = (act(z).astype(np.float64) - recorded)[:, moved] / spread_of(recorded)[moved]
+    return float(np.square(error).mean())
 
 
 def action_levels(recorded: Trajectories) -> NDArray[np.float32]:

@@ -23,6 +23,7 @@ from sklearn.ensemble import ExtraTreesRegressor
 from torch import Tensor
 
 from phaseb.config.evaluation import FqeConfig
+from phaseb.episodes.resolution import spread_of
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.runtime.seeding import derive_seed, numpy_generator
 
@@ -104,7 +105,7 @@ class _Forest:
         self._weight, self._reward = weight[self._drawn], rows.reward[self._drawn]
         self._alive = config.discount * (1 - rows.terminal[self._drawn])
         moves = rows.moves[self._drawn]
-        spread = max(float(self._reward.std()), 1e-6)
+        spread = float(spread_of(self._reward[:, None])[0])
         told = np.column_stack([
             REWARD_EMPHASIS * (self._reward - self._reward.mean()) / spread, moves / np.maximum(moves.std(0), 1e-3)
         ])  # fmt: skip

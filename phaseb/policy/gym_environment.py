@@ -73,11 +73,12 @@ class GymVector:
         actions, observations = self._envs[0].action_space, self._envs[0].observation_space
         if not isinstance(actions, spaces.Box) or len(actions.shape) != 1:
             raise ConfigError(f"environment.id={self.name}: actions are {actions}; a Box of one dimension is needed")
+        self._actions = actions
         self.action_low = actions.low.astype(np.float32)
         self.action_high = actions.high.astype(np.float32)
-        self._action_dtype = actions.dtype
         self._layout = ObservationLayout(self.name, observations)
         self.state_size, self.frame_shape = self._layout.state_size, self._layout.frame_shape
+        self.state_names = self._layout.state_names
         self._begun = False
 
     def reset(self, seeds: Sequence[int]) -> Observation:
@@ -108,7 +109,7 @@ class GymVector:
             raise ValueError(f"{self.name}: wanted finite actions {(self.num_envs, *self.action_low.shape)}: {actions}")
         if not self._begun:
             raise ValueError(f"{self.name}: call reset first")
-        clipped = np.clip(actions, self.action_low, self.action_high).astype(self._action_dtype)
+        clipped = self._in_bounds(actions)
         rewards = np.zeros(self.num_envs, dtype=np.float32)
         for i in np.flatnonzero(~(self._terminated | self._truncated)):
             rewards[i] = self._step_one(int(i), clipped[i])
@@ -167,6 +168,12 @@ class GymVector:
         if isinstance(economics, Mapping):
             self._economics[i] = economics
         return reward
+
+    def _in_bounds(self, actions: NDArray[np.floating]) -> NDArray[Any]:
+        """Actions in the space's own type, clipped last: a bound rounded to single precision may lie outside it."""
+        whole = np.issubdtype(self._actions.dtype, np.integer)
+        limited = np.clip(np.rint(actions) if whole else actions, self._actions.low, self._actions.high)
+        return np.clip(limited.astype(self._actions.dtype), self._actions.low, self._actions.high)
 
     def _observation(self) -> Observation:
         observation: Observation = {}

@@ -1,6 +1,7 @@
 """What a Gymnasium observation holds for us: one picture, and everything else as one flat state vector."""
 
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,15 +14,17 @@ from phaseb.errors import ConfigError, DataError
 class ObservationLayout:
     """Where in an environment's observations picture and state are.
 
-    A uint8 Box (H, W, 1, 3 or 4) is a picture, alone or as one entry of a Dict; the rest is flattened in Gymnasium's
-    order.
+    A uint8 Box (H, W, 1, 3 or 4) is a picture, alone or as one entry of a Dict; the rest is flattened in the space's
+    own order.
 
     Attributes:
         state_size: S, or 0 where the picture is all.
+        state_names: name and width of each part of a state that a Dict or Tuple makes up, in order; else empty.
         frame_shape: (H, W, C), or None where there is no picture.
 
     Raises:
-        ConfigError: several pictures, or observations that are not a fixed set of numbers.
+        ConfigError: several pictures, boxes of three dimensions or more that are none, or observations that are not a
+            fixed set of numbers.
     """
 
     def __init__(self, name: str, space: spaces.Space[Any]) -> None:
@@ -32,6 +35,9 @@ class ObservationLayout:
         if isinstance(picture, spaces.Box) and _is_picture(picture):
             self.frame_shape = (picture.shape[0], picture.shape[1], picture.shape[2])
         self.state_size = 0 if self._rest is None else spaces.flatdim(self._rest)
+        self.state_names: tuple[tuple[str, int], ...] = ()
+        if isinstance(self._rest, spaces.Dict | spaces.Tuple):
+            self.state_names = tuple((part, spaces.flatdim(leaf)) for part, leaf in _leaves(self._rest))
 
     def split(self, observation: Any, step: int) -> tuple[NDArray[np.float32] | None, NDArray[np.uint8] | None]:
         """Copies of the state (S,) and of the picture (H, W, C), each None where there is none.
@@ -49,7 +55,8 @@ class ObservationLayout:
         if self._rest is None:
             return None
         try:
-            state = np.array(spaces.flatten(self._rest, observation), dtype=np.float32)
+            flat = np.asarray(spaces.flatten(self._rest, observation))
+            state = flat.astype(np.float64 if flat.dtype == np.float64 else np.float32)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             kind = type(error).__name__
             raise DataError(f"{where}: the observation does not fit its space ({kind}): {self._rest}") from error
@@ -83,11 +90,27 @@ def _parts(name: str, space: spaces.Space[Any]) -> tuple[str | None, spaces.Spac
         raise ConfigError(f"environment.id={name}: several cameras ({', '.join(pictures)}); one at most is understood")
     rest = space
     if pictures and isinstance(space, spaces.Dict):
-        rest = spaces.Dict({key: part for key, part in space.items() if key not in pictures})
+        # Ordered: a Dict made from a plain mapping would sort its keys.
+        rest = spaces.Dict(OrderedDict((key, part) for key, part in space.items() if key not in pictures))
         if not rest.spaces:
             return pictures[0], None
+    for part, leaf in _leaves(rest):
+        if isinstance(leaf, spaces.Box) and len(leaf.shape) > 2:
+            raise ConfigError(f"environment.id={name}: observation {part or 'space'} is {leaf.dtype}{leaf.shape}, no "
+                              "vector and no picture (uint8, height, width, 1, 3 or 4 channels); wrap the environment "
+                              "so that it shows either")  # fmt: skip
     try:
         spaces.flatdim(rest)
     except (NotImplementedError, ValueError) as error:
         raise ConfigError(f"environment.id={name}: observations {space} are not a fixed set of numbers") from error
     return (pictures[0] if pictures else None), rest
+
+
+def _leaves(space: spaces.Space[Any], path: str = "") -> Iterator[tuple[str, spaces.Space[Any]]]:
+    """The parts of nested Dicts and Tuples by their path, in the order in which Gymnasium flattens them."""
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        parts = space.items() if isinstance(space, spaces.Dict) else enumerate(space)
+        for key, part in parts:
+            yield from _leaves(part, f"{path}/{key}" if path else str(key))
+    else:
+        yield path, space

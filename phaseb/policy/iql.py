@@ -58,7 +58,7 @@ class ImplicitQ(SoftActorCritic):
             action = self.actor.likeliest(self.actor(batch.next_z)[0])
             spread = self.targets(batch.next_z, action).std(1, correction=0)
             value = value - batch.cut * self.scalars.cut_spread_weight[:, None] * spread
-        return self.config.reward_scale * batch.reward + batch.discount * value
+        return batch.reward + batch.discount * value
 
     def _clone(self, batch: Batch, advantage: Tensor) -> Metrics:
         """Eq. 7 with squared distance for the likelihood: it keeps the scale of the first phase, and a gripper that is

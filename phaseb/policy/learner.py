@@ -13,6 +13,7 @@ from phaseb.policy.actor import Actor
 from phaseb.policy.batches import BatchSource, RunSpec, to_batches
 from phaseb.policy.behavior_metrics import action_mse
 from phaseb.policy.learner_group import Levels, Share, Start, deal, groups_of, make_update, rows_of
+from phaseb.policy.rewards import RewardNormalizer
 from phaseb.policy.sac import SoftActorCritic
 
 Made = TypeVar("Made")
@@ -61,18 +62,19 @@ class SACLearner:
         levels: those of the actions (see `action_levels`), read where `policy.switches` is set.
         elsewhere: each starts a further share of the runs in another process, on the same machine's other cores. What
             is learned is the same to the bit.
+        rewards: normalises those of the batches; None leaves them as they are.
     """
 
     def __init__(
         self, config: PolicyConfig, source: BatchSource, specs: Sequence[RunSpec], context: LearnerContext,
         hook: AugmentationHook | None = None, held_out: Trajectories | None = None, levels: Levels | None = None,
-        elsewhere: Sequence[Start] = (),
+        elsewhere: Sequence[Start] = (), rewards: RewardNormalizer | None = None,
     ) -> None:  # fmt: skip
         if config.batch_size % context.world_size:
             raise ConfigError(f"policy.batch_size={config.batch_size} does not divide by {context.world_size} workers")
         self.config, self.source, self.specs, self.context = config, source, tuple(specs), context
         self.hook = hook
-        self.held_out = held_out
+        self.held_out, self.rewards = held_out, rewards
         self.num_steps = config.num_steps
         first = source.sample(0, 1)
         sizes = first["z"].shape[-1], first["action"].shape[-1]
@@ -157,7 +159,8 @@ class SACLearner:
         count = min(self.config.prefetch, max(1, self.num_steps - step))
         if self.hook is not None:
             count = next((i for i in range(1, count) if self._due(step + i)), count)
-        batches = to_batches(self.source.sample(step, count), self.context, self.config.normalise_weights)
+        arrays = self.source.sample(step, count)
+        batches = to_batches(arrays, self.context, self.config.normalise_weights, self.rewards)
         for share, groups in zip(self.shares, self.dealt, strict=True):
             rows = [rows_of(self.groups[g]) for g in groups]
             share.feed(step, [[batch.runs(part) for batch in batches] for part in rows])
@@ -194,6 +197,7 @@ def trained_actors(
 def make_learner(
     config: PolicyConfig, source: BatchSource, specs: Sequence[RunSpec], context: LearnerContext,
     hook: AugmentationHook | None = None, held_out: Trajectories | None = None, levels: Levels | None = None,
+    rewards: RewardNormalizer | None = None,
 ) -> SACLearner:  # fmt: skip
     """The learner of `specs`, fed by `source`, all in this process; the rest as `SACLearner` takes it."""
-    return SACLearner(config, source, specs, context, hook, held_out, levels)
+    return SACLearner(config, source, specs, context, hook, held_out, levels, rewards=rewards)

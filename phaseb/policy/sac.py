@@ -119,7 +119,7 @@ class SoftActorCritic:
             cut = batch.cut * self.scalars.cut_spread_weight[:, None]
             pessimistic = pessimistic - cut[:, None] * values.std(1, correction=0)
         value = (choices.share * pessimistic).sum(1)
-        return self.config.reward_scale * batch.reward + batch.discount * value
+        return batch.reward + batch.discount * value
 
     def _update_critics(self, batch: Batch, target: Tensor, noise: Noise) -> Metrics:
         values = self.critics(batch.z, batch.action)
@@ -146,8 +146,7 @@ class SoftActorCritic:
         soft = (choices.share * (temperature[..., None] * choices.log_density - values)).sum(1)
         log_density = (choices.share * choices.log_density).sum(1)
         if self.config.offline.normalise_value:
-            size = (choices.share * values.abs()).sum(1).detach().mean(-1)
-            soft = soft / self.context.average(size).clamp(min=1e-3)[:, None]
+            soft = soft / self._value_deviation(values.detach(), choices.share.detach())[:, None]
         distance = self.actor.clone_distance(mean, batch.action) * batch.real
         rows = soft + self.scalars.behaviour_weight[:, None] * distance
         loss = (batch.weight * rows).mean(-1)
@@ -160,6 +159,13 @@ class SoftActorCritic:
             "actor_loss": loss.detach(), "actor_gradient": norms, "entropy": entropy,
             "temperature": temperature[:, 0], "behaviour": distance.detach().mean(-1),
         }  # fmt: skip
+
+    def _value_deviation(self, values: Tensor, share: Tensor) -> Tensor:
+        """(R,) mean absolute deviation of values (R, G, B) from their mean over the batch: where zero lies is no
+        matter."""
+        mean = self.context.average((share * values).sum(1).mean(-1))
+        deviation = (share * (values - mean[:, None, None]).abs()).sum(1).mean(-1)
+        return self.context.average(deviation).clamp(min=1e-3)
 
     def _values(self, critics: CriticStack, z_RBD: Tensor, choices: Choices) -> Tensor:
         """Values (R, C, G, B) of every choice."""

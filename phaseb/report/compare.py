@@ -146,11 +146,11 @@ def _drift_figure(pair: Sequence[Told]) -> Figure | None:
 
 def _stored(run: Told) -> Mapping[str, Any]:
     """The judges of the first generator with stored rollouts."""
-    return next(found for found in run.results["judges"].values() if "ladder" in found)
+    return next((found for found in run.results["judges"].values() if "ladder" in found), {})
 
 
 def _ladder_figure(pair: Sequence[Told]) -> Figure | None:
-    ladders = [_stored(run)["ladder"]["rungs"] for run in pair]
+    ladders = [_stored(run).get("ladder", {}).get("rungs", {}) for run in pair]
     names = [name for name in ladders[0] if name in ladders[1]]
     if not names:
         return None

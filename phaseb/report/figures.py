@@ -20,26 +20,32 @@ DRAWN = 4096  # episodes of a kind that figures are drawn from; of more, an even
 
 def figures(store: Store, results: Mapping[str, Any], num_plotted: int) -> list[Figure]:
     """All figures, in the order of the page."""
-    real = sample_trajectories(store.folder("latents"), ("test",), DRAWN, seed=0)
-    stored = next(name for name, found in results["judges"].items() if "ladder" in found)
-    made = sample_trajectories(store.folder("synthetic", stored), (), DRAWN, seed=0)
-    steps = min(real.z.shape[1], made.z.shape[1])
-    chosen = real.select(real.lengths >= steps - 1).select(
-        range(min(num_plotted, int((real.lengths >= steps - 1).sum())))
-    )
+    stored = [_stored(store, name, num_plotted) for name in store.folders("synthetic")]
     drawn = [
         _arms(results),
-        _cloud(chosen.z, made.z[:num_plotted], steps),
-        _drift(results["judges"][stored]),
+        *(found[0] for found in stored),
+        *(_drift(found) for found in results["judges"].values() if "numbers" in found),
         *(_ladder(name, found) for name, found in results["judges"].items()),
-        rollout_trust(made),
-        _trust_along(made.trust, made.weights, made.ids),
-        _trust_histogram(made),
+        *(figure for found in stored for figure in found[1:]),
         _bricks(store.read_json("bricks", "manifest.json")),
         drawn_figure(store),
         *_curves(store),
     ]
     return [figure for figure in drawn if figure is not None]
+
+
+def _stored(store: Store, generator: str, num_plotted: int) -> list[Figure | None]:
+    """Figures of a generator's stored rollouts: beside real latents, and under the gate."""
+    real = sample_trajectories(store.folder("latents"), ("test",), DRAWN, seed=0)
+    made = sample_trajectories(store.folder("synthetic", generator), (), DRAWN, seed=0)
+    steps = min(real.z.shape[1], made.z.shape[1])
+    chosen = real.select(real.lengths >= steps - 1).select(
+        range(min(num_plotted, int((real.lengths >= steps - 1).sum())))
+    )
+    return [
+        _cloud(chosen.z, made.z[:num_plotted], steps), rollout_trust(made),
+        _trust_along(made.trust, made.weights, made.ids), _trust_histogram(made),
+    ]  # fmt: skip
 
 
 def _arms(results: Mapping[str, Any]) -> Figure | None:

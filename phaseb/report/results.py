@@ -81,8 +81,9 @@ def _numbers(
     stages: Mapping[str, Any], judges: Mapping[str, Any], summary: Mapping[str, Any], promotion: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The gate's numbers, the first stored generator's, and those of the arms."""
-    stored = next(name for name, found in judges.items() if "numbers" in found)
-    found = stages["trust"]["metrics"] | _of_generator(stored, stages, judges[stored])
+    found = dict(stages["trust"]["metrics"])
+    if stored := next((name for name, judged in judges.items() if "numbers" in judged), None):
+        found |= _of_generator(stored, stages, judges[stored])
     numbers = {name: found[name] for name in FOUNDING if name in found}
     return numbers | _arm_numbers(summary["arms"], promotion)
 

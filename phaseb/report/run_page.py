@@ -28,7 +28,7 @@ MEANINGS = {
     "trust_gap": "mean trust of real less mean trust of synthetic episodes",
     "real_contribution": "share of the training weight that is real",
     "effective_contribution": "share of the training weight that is synthetic and trusted",
-    "action_mse": "distance from the operators' actions, control → candidate; reported, never a goal",
+    "action_mse": "squared distance from the operators' actions in their own σ, control → candidate; reported, never a goal",
     "actor_loss": "at the end of training, control → candidate",
 }
 """What the numbers say, in words; the definitions are in the code that computes them."""

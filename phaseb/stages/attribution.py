@@ -18,6 +18,7 @@ from phaseb.collection.active_selection import disagreement, first_latents
 from phaseb.collection.deployed_policy import Crew, collect_by_policy
 from phaseb.config.root import Config
 from phaseb.episodes.actions import read_action_scale
+from phaseb.episodes.resolution import spread_of
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
 from phaseb.latents.model import EncoderBundle
@@ -92,7 +93,7 @@ def recommendation(
     told["starts"] = {"doubt": float(doubt[most].mean()), "doubt_of_all": float(doubt.mean())}
     if bundle.decoder is not None:
         wanted, so_far = bundle.decode(z[most]), bundle.decode(known)
-        spread = np.maximum(so_far.std(0), 1e-6)
+        spread = spread_of(so_far)
         told["starts"]["shift"] = ((wanted.mean(0) - so_far.mean(0)) / spread).tolist()  # of each sensor, in spreads
     return told
 

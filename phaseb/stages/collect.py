@@ -3,11 +3,14 @@
 Either way they go into shards as they come: this process holds none, only some numbers of each.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import ray
+from numpy.typing import NDArray
 
 from phaseb.collection.environments import make_environment
 from phaseb.config.episodes import COLLECTED
@@ -15,27 +18,37 @@ from phaseb.config.root import Config
 from phaseb.episodes.actions import SCALE, ActionScale
 from phaseb.episodes.episode import Split
 from phaseb.episodes.importer import import_episodes
+from phaseb.episodes.inventory import Inventory, summarise
 from phaseb.episodes.parquet_file import read_stamp
 from phaseb.episodes.shards import clear_shards, iter_episodes, shard_name, write_shard
 from phaseb.episodes.sources import fingerprints
 from phaseb.episodes.splits import choose_splits, require_steps
+from phaseb.episodes.state_columns import check_order
 from phaseb.errors import DataError
 from phaseb.pipeline.result import Callback, RunResult
 from phaseb.pipeline.stage import Stage, StageContext
+from phaseb.runtime import logs
 from phaseb.runtime.ray_tasks import get_result
 from phaseb.runtime.storage import Store
-from phaseb.stages.dataset_stats import Census
+from phaseb.stages.dataset_stats import Bounds, Census
 
 
 def work(context: StageContext) -> dict[str, Any]:
     config, store = context.config, context.store
+    inventory: Inventory | None = None
     if config.episodes.source in COLLECTED:
         _record(context)
     else:
-        _import(context)
-    seen = Census.of(iter_episodes(store.folder("episodes"), frames=False))
+        inventory = _import(context)
+    bounds, state_names = environment_spec(config)
+    seen = Census.of(iter_episodes(store.folder("episodes"), frames=False), bounds)
+    check_order(seen.state_columns, state_names, config.environment.id)
+    if inventory is not None:
+        _say(inventory, seen)
     require_steps(seen.lengths["train"], config.synthesis.horizon)
-    scale = _action_scale(config, seen)
+    scale, notices = choose_action_scale(config.environment.id, bounds, seen)
+    for notice in notices:
+        logs.event(notice, logging.WARNING)
     store.write_json(scale.to_json() if scale else None, *SCALE)
     return seen.economics()
 
@@ -77,34 +90,86 @@ def record_shard(
     return len(made)
 
 
-def _import(context: StageContext) -> None:
-    """Episodes of files, streamed into shards by actors."""
+def _import(context: StageContext) -> Inventory:
+    """Episodes of files, streamed into shards by actors; returns what the files hold and what is left out."""
     config, target = context.config, context.store.folder("episodes")
+    found: list[Inventory] = []
     import_episodes(
         config.episodes, target, config.run.seed, config.resources,
-        lambda done, total: context.progress({"shards": float(done)}),
+        lambda done, total: context.progress({"shards": float(done)}), found.append,
     )  # fmt: skip
+    return found[0]
+
+
+def _say(inventory: Inventory, seen: Census) -> None:
+    """One line on what came in; a warning where anything did not."""
+    lengths = [steps for split in seen.lengths.values() for steps in split]
+    line = summarise(inventory, len(lengths), sum(lengths))
+    is_whole = inventory.is_whole and len(lengths) == inventory.episodes
+    logs.event(line, logging.INFO if is_whole and inventory.rows in (None, sum(lengths)) else logging.WARNING)
 
 
 def _wanted(config: Config) -> int:
     return config.episodes.num_train + config.episodes.num_dev + config.episodes.num_test
 
 
-def _action_scale(config: Config, seen: Census) -> ActionScale | None:
-    """The environment's bounds where there is an environment, else the range of the training episodes' actions."""
-    if not seen.action_sizes:
-        return None
+def environment_spec(config: Config) -> tuple[Bounds | None, Sequence[str]]:
+    """The environment's own bounds of actions and the names of its state; None and empty without an environment."""
     environment = make_environment(config.environment, 1)
     if environment is None:
-        return seen.action_range()
-    low, high = environment.action_low, environment.action_high
-    environment.close()
+        return None, ()
+    try:
+        bounds = environment.action_low, environment.action_high
+        return bounds, tuple(getattr(environment, "state_names", ()))
+    finally:
+        environment.close()
+
+
+def choose_action_scale(
+    environment: str, bounds: Bounds | None, seen: Census
+) -> tuple[ActionScale | None, list[str]]:
+    """The scale of a run's actions, and a line on each thing about it that a person ought to know.
+
+    It is the environment's bounds; where these are infinite or much wider than what the training episodes hold, and
+    without an environment, it is what they hold. None where no episode carries actions.
+
+    Raises:
+        DataError: where the episodes' actions differ in size, from each other or from the environment's.
+    """
+    if not seen.action_sizes:
+        return None, []
+    if bounds is None:
+        return seen.action_range(), []
+    low, high = bounds
     if seen.action_sizes != {len(low)}:
         raise DataError(
-            f"the episodes' actions have {sorted(seen.action_sizes)} dimensions, environment {config.environment.id} "
+            f"the episodes' actions have {sorted(seen.action_sizes)} dimensions, environment {environment} "
             f"takes {len(low)}; set environment.id=none or to the environment that they come from"
         )
-    return ActionScale(low, high)
+    if seen.actions.is_empty:
+        return ActionScale.of_environment(low, high, environment), []
+    recorded = seen.action_range()
+    scale, wide = recorded.within(low, high)
+    notices = []
+    if seen.actions.beyond:
+        share = f"{seen.actions.beyond} of {seen.actions.steps} recorded actions"
+        notices.append(
+            f"{share} lie beyond the bounds of environment {environment} ({_ranges(low, high)}; recorded "
+            f"{_ranges(recorded.low, recorded.high)}): they are clipped, as the environment clips them"
+        )
+    if wide.any():
+        notices.append(
+            f"the action bounds of environment {environment} ({_ranges(low[wide], high[wide])}) are far wider than "
+            f"what was recorded: dimensions {', '.join(map(str, np.flatnonzero(wide)))} are scaled by the recorded "
+            f"range ({_ranges(scale.low[wide], scale.high[wide])}), which policies do not leave"
+        )
+    return scale, notices
+
+
+def _ranges(low: NDArray[np.float32], high: NDArray[np.float32]) -> str:
+    """The ranges of at most four dimensions as text."""
+    parts = [f"{a:.4g} to {b:.4g}" for a, b in zip(low[:4], high[:4], strict=True)]
+    return ", ".join(parts) + (", …" if len(low) > 4 else "")
 
 
 def _files(config: Config) -> str | None:

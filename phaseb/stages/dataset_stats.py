@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseb.episodes.actions import ActionScale
+from phaseb.episodes.actions import ActionScale, ActionStatistics
 from phaseb.episodes.episode import Episode
+from phaseb.episodes.state_columns import from_tag
 from phaseb.errors import DataError
 
 COUNTED = ("good_units", "errors", "duration_h")
+Bounds = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 class Census:
@@ -21,46 +23,47 @@ class Census:
     Attributes:
         lengths: steps of each episode, by split.
         action_sizes: every number of action dimensions that was seen.
+        state_columns: name and width of what the first episode's state is made of; empty where it is not known.
+        actions: the range of the training episodes' actions, and those of all beyond `bounds` (low, high).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, bounds: Bounds | None = None) -> None:
         self.lengths = {split: array("l") for split in ("train", "dev", "test")}
         self.action_sizes: set[int] = set()
+        self.state_columns: list[tuple[str, int]] = []
         self._metrics = {name: array("d") for name in COUNTED}
-        self._low: NDArray[np.float32] | None = None
-        self._high: NDArray[np.float32] | None = None
+        self.actions = ActionStatistics(*(bounds or (None, None)))
 
     @classmethod
-    def of(cls, episodes: Iterable[Episode]) -> "Census":
-        seen = cls()
+    def of(cls, episodes: Iterable[Episode], bounds: Bounds | None = None) -> "Census":
+        seen = cls(bounds)
         for episode in episodes:
             seen.add(episode)
         return seen
 
     def add(self, episode: Episode) -> None:
+        if not any(self.lengths.values()):
+            self.state_columns = from_tag(episode.tags)
         self.lengths[episode.split].append(len(episode))
         if episode.actions is not None:
             self.action_sizes.add(episode.actions.shape[1])
+            self.actions.count(episode.actions)
         if episode.split != "train":
             return
         for name, values in self._metrics.items():
             values.append(episode.metrics.get(name, math.nan))
         if episode.actions is not None and len(self.action_sizes) == 1:
-            low, high = episode.actions.min(axis=0), episode.actions.max(axis=0)
-            self._low = low if self._low is None else np.minimum(self._low, low)
-            self._high = high if self._high is None else np.maximum(self._high, high)
+            self.actions.add(episode.actions)
 
     def action_range(self) -> ActionScale:
-        """The range of the training episodes' actions.
+        """The range of the training episodes' actions, but for outliers.
 
         Raises:
             DataError: where none of them carries actions, or they differ in size.
         """
         if len(self.action_sizes) > 1:
             raise DataError(f"the episodes' actions have {sorted(self.action_sizes)} dimensions; import them apart")
-        if self._low is None or self._high is None:
-            raise DataError("no episode carries actions, so their range is unknown")
-        return ActionScale(self._low, self._high)
+        return self.actions.range()
 
     def economics(self) -> dict[str, Any]:
         """Counts of all episodes, and what the training ones made."""

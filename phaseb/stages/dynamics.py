@@ -23,6 +23,7 @@ from phaseb.dynamics.gru_ensemble.learner import EnsembleLearner, make_learner, 
 from phaseb.dynamics.gru_ensemble.model import EnsembleDynamics
 from phaseb.dynamics.gru_ensemble.scheduled_learner import ScheduledLearner
 from phaseb.dynamics.protocol import DynamicsModel
+from phaseb.dynamics.rollout import Policy
 from phaseb.dynamics.statistics import latent_statistics, open_loop_rmse
 from phaseb.dynamics.validation import branched_uncertainty_scale, stored_uncertainty_scale
 from phaseb.episodes.trajectories import Trajectories
@@ -52,7 +53,8 @@ def work(context: StageContext) -> dict[str, Any]:
         start = time.monotonic()
         model = begun[name]() if name in begun else _take_or_fit(context, data, name)
         if not config.reuse.dynamics:
-            model.uncertainty_scale = uncertainty_scale(model, store, data.split("train"), data.split("dev"), config)
+            parts = data.split("train"), data.split("dev")
+            model.uncertainty_scale = uncertainty_scale(model, *parts, config, _codes(config, store))
             model.save(store.folder("dynamics", name))
         seconds = time.monotonic() - start
         quality = open_loop_quality(model, data.split("dev"), config.synthesis.horizon, config.run.seed)
@@ -98,7 +100,7 @@ def refit_branched(config: Config, store: Store, train: Trajectories, home: Stor
             copy_checkpoint(store.folder("dynamics", name), target.folder(name))
             continue
         model = _fit_one(config, train, name)
-        model.uncertainty_scale = uncertainty_scale(model, store, train, dev, config)
+        model.uncertainty_scale = uncertainty_scale(model, train, dev, config, _codes(config, store))
         model.save(target.folder(name))
     return target
 
@@ -155,22 +157,26 @@ def _learner_of_stage(
 
 
 def uncertainty_scale(
-    model: DynamicsModel, store: Store, train: Trajectories, dev: Trajectories, config: Config
+    model: DynamicsModel, train: Trajectories, dev: Trajectories, config: Config, codes: Policy | None = None
 ) -> float:
     """The uncertainty of an ordinary rollout of a generator, at the horizon that the run uses it at.
 
-    It is measured on dev episodes, or on training episodes where no dev episode is there or long enough.
+    It is measured on dev episodes, or on training episodes where no dev episode is there or long enough; under `codes`
+    where actions are latent.
     """
     quantile, seed = config.trust.gate.uncertainty_quantile, config.run.seed
     if model.name in config.stored_generators:
         horizon = config.synthesis.horizon
         long = next((x for x in (dev.at_least(horizon), train.at_least(horizon)) if len(x)), None)
         if long is not None:
-            starts, recorded = torch.from_numpy(long.z[:, 0]), torch.from_numpy(long.actions)
-            actions = followed_codes(store, torch_generator(seed, "reference", "codes")) or recorded
+            starts, actions = torch.from_numpy(long.z[:, 0]), codes or torch.from_numpy(long.actions)
             return stored_uncertainty_scale(model.rollout, starts, actions, horizon, quantile, seed)
     measured_on = dev if len(dev) else train
     return branched_uncertainty_scale(model.rollout, measured_on, config.policy.augmentation.horizon, quantile, seed)
+
+
+def _codes(config: Config, store: Store) -> Policy | None:
+    return followed_codes(store, torch_generator(config.run.seed, "reference", "codes"))
 
 
 def _scale_metrics(model: DynamicsModel) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Train the encoder on the training episodes, freeze it, and turn every episode into latents."""
 
 import functools
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,11 +17,13 @@ from phaseb.episodes.trajectories import Trajectories
 from phaseb.latents.fit import fit_bundle
 from phaseb.latents.learner import EncoderLearner, make_learner
 from phaseb.latents.model import EncoderBundle
+from phaseb.latents.observations import examine_observations
 from phaseb.latents.padding import Arrays, episode_arrays
 from phaseb.latents.probe import linear_probe
 from phaseb.nn.data_parallel import LearnerContext
 from phaseb.pipeline.result import Callback, RunResult
 from phaseb.pipeline.stage import Stage, StageContext
+from phaseb.runtime import logs
 from phaseb.runtime.metrics import write_metrics
 from phaseb.runtime.storage import Store
 from phaseb.stages.map_shards import over_shards
@@ -45,6 +48,8 @@ def work(context: StageContext) -> dict[str, Any]:
     episodes = sample_episodes(
         store.folder("episodes"), ("train", "dev"), config.memory.encoder_episodes, config.run.seed
     )
+    for notice in examine_observations([e for e in episodes if e.split == "train"], config.latents.observation):
+        logs.event(notice, logging.WARNING)
     if config.reuse.encoder:
         seconds, bundle = 0.0, take_encoder(config, store)
     else:

@@ -189,7 +189,9 @@ def _last(rows: Sequence[Mapping[str, Any]], *names: str) -> float:
 
 
 def _scale(store: Store, environment: Any) -> ActionScale:
-    return read_action_scale(store) or ActionScale(environment.action_low, environment.action_high)
+    return read_action_scale(store) or ActionScale.of_environment(
+        environment.action_low, environment.action_high, environment.name
+    )
 
 
 class _Film:
@@ -214,8 +216,8 @@ class _Film:
 
 
 STAGE = Stage(
-    "evaluate", ("arms", "environment", "evaluation", "promotion", "valuation", "memory"), ("collect", "encode", "policy"),
-    ("evaluation", "promotion.json"), work,
+    "evaluate", ("arms", "environment", "evaluation", "promotion", "valuation", "memory"),
+    ("collect", "encode", "policy"), ("evaluation", "promotion.json"), work,
 )  # fmt: skip
 
 

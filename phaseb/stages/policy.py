@@ -24,6 +24,7 @@ from phaseb.pipeline.stage import Stage, StageContext
 from phaseb.policy.batches import RunSpec
 from phaseb.policy.behavior_metrics import action_levels
 from phaseb.policy.learner import SACLearner, trained_actors
+from phaseb.policy.rewards import RewardNormalizer
 from phaseb.replay.accounting import Accounting
 from phaseb.replay.client import ReplayClient
 from phaseb.replay.local import LocalReplay
@@ -46,7 +47,6 @@ class PolicyData:
     """What a learner's worker is given: where the batches come from, held-out episodes, and what it may use."""
 
     replay: Replay
-    arms: tuple[Arm, ...]
     runs: tuple[RunSpec, ...]
     streams: tuple[SampleSpec, ...]
     real: Trajectories
@@ -54,6 +54,7 @@ class PolicyData:
     store: Store
     generators: Store
     resources: ResourcesConfig | None = None
+    arms: tuple[Arm, ...] = ()
 
 
 class ArmsLearner(SACLearner):
@@ -142,7 +143,7 @@ def train_arms(
     runs, generators = runs_of(config), generators or store.folder("dynamics")
     streams = streams_of(config, runs, means)
     data = PolicyData(
-        replay, config.arms.trained, runs, streams, real, held_out, store, generators, config.resources
+        replay, runs, streams, real, held_out, store, generators, config.resources, config.arms.trained
     )
     try:
         result = fit(
@@ -296,7 +297,8 @@ def make_learner(config: PolicyConfig, data: PolicyData, context: LearnerContext
         source, context,
     )  # fmt: skip
     levels, elsewhere = action_levels(data.real), places(data.resources, context, config.num_steps)
-    learner = ArmsLearner(config, source, data.runs, context, hook, data.held_out, levels, elsewhere)
+    rewards = RewardNormalizer.fit(data.real, config.discount, config.reward_std)
+    learner = ArmsLearner(config, source, data.runs, context, hook, data.held_out, levels, elsewhere, rewards)
     source.accounting.start_from(np.zeros_like(source.accounting.books))  # a look at the shapes is no training
     if context.world_size > 1:
         source.accounting.sum_over_workers = functools.partial(_sum, context)

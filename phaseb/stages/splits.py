@@ -3,7 +3,7 @@
 from phaseb.config.dynamics import GRUConfig
 from phaseb.config.root import Config
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.trust.splits import EpisodeLedger, deal_episodes
+from phaseb.trust.splits import deal_episodes
 
 
 def has_discriminator(config: GRUConfig) -> bool:
@@ -22,13 +22,8 @@ def gate_episodes(config: Config, train: Trajectories) -> Trajectories:
 
 
 def _dealt(config: Config, train: Trajectories) -> tuple[Trajectories | None, Trajectories]:
-    if not has_discriminator(config.dynamics.gru):
+    if "gru" not in config.generators or not has_discriminator(config.dynamics.gru):
         return None, train
-    dealt = deal_episodes(train.ids, config.trust.critic.episode_share, config.run.seed)
-    ledger = EpisodeLedger()
-    for role, ids in dealt.items():
-        ledger.claim(role, ids)
-    critic, gate = ([name in set(ledger.ids(role)) for name in train.ids] for role in ("critic", "gate"))
-    return train.select([i for i, mine in enumerate(critic) if mine]), train.select(
-        [i for i, mine in enumerate(gate) if mine]
-    )
+    own, gate = deal_episodes(train.ids, config.trust.critic.episode_share, config.run.seed)
+    sides = [[i for i, name in enumerate(train.ids) if name in side] for side in (own, gate)]
+    return train.select(sides[0]), train.select(sides[1])

@@ -95,7 +95,7 @@ def make_plan(real: Trajectories, config: SynthesisConfig, seed: int, first: int
     starts = np.concatenate([rng.permutation(len(full)) for _ in range(-(-config.num_episodes // len(full)))])
     plan = full.select(starts[: config.num_episodes])
     perturbed = rng.random(len(plan)) >= config.action_sources.recorded / (
-        config.action_sources.recorded + config.action_sources.perturbed or 1.0
+        config.action_sources.recorded + config.action_sources.perturbed
     )
     noise = perturbed[:, None, None] * _correlated_noise(rng, plan.actions.shape, config)
     return replace(

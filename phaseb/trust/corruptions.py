@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from phaseb.episodes.resolution import is_constant, spread_of
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.runtime.seeding import numpy_generator
 
@@ -56,9 +57,9 @@ class _Draft:
 def applicable_kinds(real: Trajectories) -> tuple[Kind, ...]:
     """The kinds that change anything here: no wrong reward where there is none, no splice from a single episode."""
     unfit = set()
-    if float(real.rewards[real.mask].std()) < 1e-6:
+    if is_constant(real.rewards[real.mask][:, None])[0]:
         unfit.add("reward")
-    if real.actions.shape[2] == 0 or float(real.actions[real.mask].std()) < 1e-6:
+    if is_constant(real.actions[real.mask]).all():
         unfit.add("action")
     if len(real) < 2:
         unfit |= {"splice", "action"}
@@ -81,7 +82,7 @@ def corrupt(
     z, actions, rewards = real.z.copy(), real.actions.copy(), real.rewards.copy()
     labels = np.where(real.mask, 1.0, np.nan).astype(np.float32)
     begins = np.zeros(len(real), dtype=np.int64)
-    scale = max(float(real.rewards[real.mask].std()), 1e-6)
+    scale = float(spread_of(real.rewards[real.mask][:, None])[0])
     for i, kind in enumerate(kinds):
         rng, length = numpy_generator(seed, "corrupt", i), int(real.lengths[i])
         drawn = int(rng.integers(length // 5, max(length * 4 // 5, length // 5 + 1)))

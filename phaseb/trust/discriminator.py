@@ -1,4 +1,4 @@
-"""The critic: the trust network inside world-model training (L_trust and L_feat). It never gates and never judges.
+"""The discriminator: the trust network inside the ensemble's training (L_trust, L_feat). It never gates or judges.
 
 B rollouts, T steps, D latent dimensions, F features.
 """

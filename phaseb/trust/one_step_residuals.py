@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from phaseb.episodes.resolution import is_constant
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.runtime.seeding import numpy_generator
 
 RIDGES = (0.1, 1.0, 10.0, 100.0)
-SILENT = 1e-6  # a reward that varies less than this carries no evidence
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def fit_local_predictor(real: Trajectories, folds: NDArray[np.int64], num_featur
     step_weights, step_error = _cross_fit(_expand(inputs, random), step, mask, folds, num_folds)
     reward_weights, reward_error = _cross_fit(_expand(wide, reward_random), reward, mask, folds, num_folds)
     spread = float(reward[mask].std())
-    silent = spread < SILENT
+    silent = bool(is_constant(real.rewards[mask][:, None])[0])  # a reward that never changes carries no evidence
     error_scale = np.append(step_error.clip(min=1e-3 * pace), np.inf if silent else max(reward_error[0], 1e-3 * spread))
     scales = (error_scale, pace, np.array(1.0 if silent else spread))
     arrays = (mean, scale, random, step_weights, reward_weights, reward_random, *scales)

@@ -1,4 +1,4 @@
-"""The world-model job as a search sees it: the same learner, judged by full-horizon rollouts on dev episodes."""
+"""The dynamics job as a search sees it: the same learner, judged by full-horizon rollouts on dev episodes."""
 
 import math
 from collections.abc import Mapping, Sequence

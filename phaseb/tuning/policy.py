@@ -85,8 +85,8 @@ class PolicyObjective:
         replay, means = fill_replay(data.real, data.synthetic, here, None, data.trusted)
         runs = runs_of(here)
         inputs = PolicyData(
-            replay, here.arms.trained, runs, streams_of(here, runs, means), data.real, data.held_out, data.store,
-            data.store.folder("dynamics"),
+            replay, runs, streams_of(here, runs, means), data.real, data.held_out, data.store,
+            data.store.folder("dynamics"), arms=here.arms.trained,
         )
         return make_learner(config.policy, inputs, context)
 
@@ -116,7 +116,9 @@ class PolicyObjective:
         if environment is None:
             estimate: Any = fitted_q_evaluation(config.evaluation.fqe, [actor], data.held_out, seed)
             return {"return": float(estimate.interval(0)[0])}
-        scale = data.scale or ActionScale(environment.action_low, environment.action_high)
+        scale = data.scale or ActionScale.of_environment(
+        environment.action_low, environment.action_high, environment.name
+    )
         try:
             encoder = EncoderBundle.load(data.store.folder("encoder")).online(size)
             rows = evaluate(actor.act, encoder, environment, range(first, first + num), scale.denormalise)

@@ -21,7 +21,7 @@ def can_mount() -> bool:
     ).returncode == 0
 
 
-@pytest.mark.skipif(not can_mount(), reason="needs a small disk of its own, and may not mount one")
+@pytest.mark.skipif(not can_mount(), reason="needs to mount a small disk, and may not")
 def test_a_full_disk(calm: dict[str, Any], tmp_path: Path, measured) -> None:
     """A run alone in a mount namespace with a small disk; another process there fills it and, later, frees it."""
     (tmp_path / "tiny.yaml").write_text(json.dumps(tiny(training={"checkpoint_every_s": 0.05})))

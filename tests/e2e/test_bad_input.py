@@ -180,7 +180,7 @@ class Mounted:
     def __enter__(self) -> Path:
         words = ["mount", "-t", "tmpfs", "-o", self.options, "tmpfs", str(self.folder)]
         if os.geteuid() != 0 or subprocess.run(words, capture_output=True, check=False).returncode:
-            pytest.skip("mounting a small disk needs root")
+            pytest.skip("needs root: it mounts a small disk")
         return self.folder
 
     def __exit__(self, *_: object) -> None:
@@ -210,7 +210,7 @@ def test_a_disk_that_only_reads(tmp_path, command):
     ]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+@pytest.mark.skipif(os.geteuid() == 0, reason="needs a user other than root, who may write everywhere")
 def test_a_folder_without_permission(tmp_path, command):
     (tmp_path / "closed").mkdir(mode=0o500)
     told = command("run", "--config", write_config(tmp_path), f"run.dir={tmp_path / 'closed' / 'run'}")

@@ -19,6 +19,8 @@ from phaseb.episodes.shards import read_episodes, read_trajectories, write_episo
 from phaseb.runtime.storage import Store
 from phaseb.workcell.collect import collect_episodes
 
+pytestmark = pytest.mark.nightly
+
 SMALL = {
     "episodes": {"num_test": 10},
     "judge": {"num_pairs": 10, "rungs": ["20"], "num_permutations": 19},

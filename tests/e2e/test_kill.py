@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from program import PATIENCE_S, PROGRAM, environment, leftovers, lineage, phaseb, strict_json, write_config
+from program import PATIENCE_S, PROGRAM, agree, environment, leftovers, lineage, phaseb, strict_json, write_config
 
 TRAINING = {"encode": "encoder", "dynamics": "dynamics/gru", "trust": "trust", "policy": "policy"}
 """Stages that train, and the folders in which their checkpoints lie."""
@@ -16,6 +16,7 @@ WORKERS = {"collect": 0, "encode": 1, "dynamics": 0, "trust": 0, "policy": 1, "e
 BUSY_TRIES = 3  # Ray gives up starting on a machine that is too busy for it
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(1800)
 def test_killed_in_one_stage_after_another_it_ends_with_the_same_results(finished, tmp_path):
     config, run = write_config(tmp_path), tmp_path / "runs" / "tiny"
@@ -26,7 +27,7 @@ def test_killed_in_one_stage_after_another_it_ends_with_the_same_results(finishe
     assert leftovers(run) == []
     killed, whole = strict_json(last.stdout), strict_json(finished.process.stdout)
     for part in ("shipped", "numbers", "arms"):
-        same(killed[part], whole[part], part)
+        agree(killed[part], whole[part], part)
 
 
 def kill_in(stage: str, config: Path, run: Path) -> bool:
@@ -64,16 +65,3 @@ def in_the_middle(stage: str, run: Path) -> bool:
     if lineage(run)["stages"].get(stage, {}).get("state") != "started":
         return False
     return stage not in TRAINING or (run / TRAINING[stage] / "progress" / "meta.json").exists()
-
-
-def same(one: object, other: object, where: str = "results") -> None:
-    """Equal to float tolerance, all the way down; what is unknown on one side is unknown on the other."""
-    if isinstance(other, dict):
-        assert isinstance(one, dict), where
-        assert one.keys() == other.keys(), where
-        for name in other:
-            same(one[name], other[name], f"{where}.{name}")
-    elif isinstance(other, float):
-        assert one == pytest.approx(other, rel=1e-4, abs=1e-9), where
-    else:
-        assert one == other, where

@@ -8,6 +8,8 @@ from phaseb.config.load import load_config
 from phaseb.errors import DataError
 from phaseb.pipeline.ahead import Ahead, HeadStart, made
 
+pytestmark = pytest.mark.nightly
+
 
 def process(config, store):
     return os.getpid(), str(store.root), config.run.seed

@@ -55,6 +55,7 @@ def test_two_workers_do_the_same_but_for_rounding(tmp_path, alone):
     np.testing.assert_allclose([r["loss"] for r in result.rows], [r["loss"] for r in alone.rows], rtol=1e-3)
 
 
+@pytest.mark.nightly
 def test_of_three_workers_where_four_were_wanted_two_share_and_do_the_same(tmp_path, alone):
     """The cluster has room for three: a batch cut for four divides by two, and the third stands by."""
     result = trained(tmp_path, 4, min_workers=1, cpus_per_worker=0.6)
@@ -62,6 +63,7 @@ def test_of_three_workers_where_four_were_wanted_two_share_and_do_the_same(tmp_p
     assert [row["step"] for row in result.rows] == [row["step"] for row in alone.rows]
 
 
+@pytest.mark.nightly
 def test_a_worker_killed_with_kill_9_is_replaced_and_goes_on(tmp_path, alone):
     data, killed = problem(sleep_s=0.05), []
 

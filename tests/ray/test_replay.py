@@ -102,6 +102,7 @@ def test_a_writer_that_repeats_itself_inserts_nothing_twice(clients):
     assert remote.num_transitions == 600
 
 
+@pytest.mark.nightly
 def test_a_killed_shard_comes_back_with_all_it_acknowledged_and_learners_go_on(clients, tmp_path):
     remote = clients(str(tmp_path), num_shards=2, prefetch_depth=2)
     fill(remote)
@@ -122,6 +123,7 @@ def test_a_killed_shard_comes_back_with_all_it_acknowledged_and_learners_go_on(c
         np.testing.assert_array_equal(after[name], before[name], err_msg=name)
 
 
+@pytest.mark.nightly
 def test_without_a_journal_what_came_after_the_snapshot_is_lost_and_told(clients, tmp_path):
     remote = clients(str(tmp_path), num_shards=1, journal=False, snapshot_interval_s=3600)
     remote.insert(episodes(10), "real")

@@ -33,6 +33,8 @@ os.environ["PYTHONPATH"] = os.pathsep.join([sys.path[0], os.environ.get("PYTHONP
 from slow_learner import BATCH, STEPS, SlowLearner
 from test_replay import episodes
 
+pytestmark = pytest.mark.nightly
+
 TRAINING = TrainingConfig(checkpoint_every_s=1e-6, validate_every=12, log_every=12)
 RUNS = (RunSpec("real_only", 0), RunSpec("trust_weighted", 0))
 STREAMS = (SampleSpec("real_only/0", 1), SampleSpec("trust_weighted/0", 1, 0.5, "weight", "sampling"))

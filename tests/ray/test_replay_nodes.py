@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = """
 import sys, time
 import numpy as np, ray
@@ -47,6 +49,7 @@ cluster.shutdown()
 """
 
 
+@pytest.mark.nightly
 def test_a_killed_node_is_survived(tmp_path):
     paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "RAY_USAGE_STATS_ENABLED": "0"}

@@ -26,6 +26,8 @@ os.environ["PYTHONPATH"] = os.pathsep.join([sys.path[0], os.environ.get("PYTHONP
 
 from linear import LinearLearner, problem
 
+pytestmark = pytest.mark.nightly
+
 TRAINING = TrainingConfig(checkpoint_every_s=1e-6, validate_every=10, log_every=5)
 ONE = ResourcesConfig(num_workers=1, max_failures=1)
 SLOW_S = 0.05

@@ -15,8 +15,6 @@ from phaseb.config.resources import ResourcesConfig
 from phaseb.errors import ClusterError
 from phaseb.runtime.ray_session import joins_cluster, machine_cpus, ray_session, scaling_config, training_request
 
-pytestmark = pytest.mark.ray
-
 
 def in_fresh_process(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Ray caches its token for the life of a process, so each of these looks at a fresh one."""

@@ -18,7 +18,6 @@ import pytest
 from phaseb.cli.main import main
 from phaseb.submit.client import Client
 
-pytestmark = pytest.mark.ray
 ROOT = Path(__file__).parents[2]
 TOKEN = "0123456789abcdef" * 4
 

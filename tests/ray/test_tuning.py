@@ -19,7 +19,6 @@ from phaseb.tuning.space import defaults
 from phaseb.tuning.trial import SEED, point_of
 from phaseb.tuning.validation import load_study
 
-pytestmark = pytest.mark.ray
 TESTS, ROOT = str(Path(__file__).parents[1]), str(Path(__file__).parents[2])
 
 STUDY = """
@@ -121,6 +120,7 @@ def test_budgets_end_a_study_and_a_trial_too_large_is_refused(home, capsys):
     assert "64 CPU" in capsys.readouterr().err
 
 
+@pytest.mark.nightly
 def test_a_trial_whose_process_dies_is_started_again(home, capsys):
     study = Path(write(home, "mortal", budget="{trials: 3}", confirm="{top: 0}", var="[0.0]", scheduler="{kind: none}"))
     died = home / "died"
@@ -131,6 +131,7 @@ def test_a_trial_whose_process_dies_is_started_again(home, capsys):
     assert [[row["steps"] for row in t["rows"]] for t in trials(home, "mortal")] == [list(range(3, 28, 3))] * 3
 
 
+@pytest.mark.nightly
 def test_a_killed_study_goes_on_without_repeating_a_trial(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(TESTS)
     study = write(tmp_path, "killed", budget="{trials: 20}", confirm="{top: 0}", var="[0.0]", scheduler="{kind: none}",
@@ -175,6 +176,7 @@ def test_a_killed_study_goes_on_without_repeating_a_trial(tmp_path, monkeypatch)
     assert finished.isdisjoint(runs[started:])
 
 
+@pytest.mark.nightly
 def test_a_population_finds_a_schedule_that_trains_again_to_the_same_end(home, capsys, monkeypatch):
     study = home / "ramp.yaml"
     study.write_text("""

@@ -16,7 +16,7 @@ LEFTOVER = re.compile(r"<<<<<<< |>>>>>>> |breakpoint\(\)|import pdb|os\.environ\
 
 def tracked() -> list[Path]:
     if not (ROOT / ".git").exists():
-        pytest.skip("not a checkout")
+        pytest.skip("needs a git checkout")
     names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     return [ROOT / name for name in names.split("\0") if name and (ROOT / name).is_file()]
 

@@ -47,7 +47,7 @@ def sides(shift=0.0):
 def test_a_judge_of_ones_own_joins_the_others(shift, least, most):
     config = JudgeConfig(families=["episode_trees", "linear_judge:linear_judge"], sigmas=[0.0], num_permutations=19,
                          episode_rounds=5)  # fmt: skip
-    scores = {s.family: s.auc for s in judge(*sides(shift), config, seed=0).scores}
+    scores = {s.family: s.auc for s in judge(*sides(shift), config, seed=0).scores}  # type: ignore[call-arg]
     assert least <= scores["linear_judge:linear_judge"] <= most
     assert set(scores) == set(config.families)
 
@@ -63,7 +63,7 @@ def broken_judge(evidence: Evidence, config: JudgeConfig, seed: int) -> tuple[np
 )  # fmt: skip
 def test_a_judge_that_is_none_is_refused(name, error, message):
     with pytest.raises(error, match=message):
-        judge(*sides(), JudgeConfig(families=[name], sigmas=[0.0], num_permutations=19), seed=0)
+        judge(*sides(), JudgeConfig(families=[name], sigmas=[0.0], num_permutations=19), seed=0)  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize("name", ["trees", "a b:c", ":judge"])

@@ -51,7 +51,9 @@ def test_what_are_no_cycles_is_refused(reader, tmp_path):
         reader.read_cycles(str(tmp_path / "other.parquet"), 8)
 
 
-@pytest.mark.skipif("PHASEB_UR3" not in os.environ, reason="optional data: set PHASEB_UR3 to ur3-cobotops.parquet")
+@pytest.mark.skipif(
+    "PHASEB_UR3" not in os.environ, reason="needs data that is not public: set PHASEB_UR3 to ur3-cobotops.parquet"
+)
 def test_the_real_cycles(reader):
     found = reader.read_cycles(os.environ["PHASEB_UR3"], 20)
     assert len(found) == 247

@@ -21,6 +21,7 @@ from phaseb.runtime.seeding import torch_generator
 Floats = NDArray[np.floating]
 JITTER = 1e-6
 STILL = 1e-3  # an input that varies less than this says nothing
+LEAST_SIZE = 1e-9  # of a residual, relative to its output: less is rounding
 LEAST_NOISE = 1e-3  # of an output's spread: keeps single precision exact enough
 RIDGE = 1e-2
 CACHED_ROWS = 128  # at a time on CPUs: their kernel with a thousand known ones is half a megabyte
@@ -98,7 +99,8 @@ class GaussianProcess:
         rows = (rows - self.shift) * self.scale
         self._set_mean(rows, targets, plan.prior_mean)
         residual = targets - self._mean(rows)
-        self.size = residual.square().mean(0).sqrt().clamp(min=1e-9)
+        least = (LEAST_SIZE * targets.abs().amax(0)).clamp(min=torch.finfo(targets.dtype).tiny)
+        self.size = torch.maximum(residual.square().mean(0).sqrt(), least)
         order = torch.randperm(len(rows), generator=generator)
         few, kept = order[: plan.rows], order[: plan.kept]
         residual = residual / self.size

@@ -60,6 +60,7 @@ class OutcomeGP:
         cls, inputs: list[InputProjection], z: Floats, actions: Floats, outcomes: NDArray[np.int64], unchanged: int,
         plan: Plan, seed: int,
     ) -> "OutcomeGP":  # fmt: skip
+        """Fit to the steps of one situation; `unchanged` is the outcome at which nothing happens."""
         kinds = np.unique(outcomes)
         if len(kinds) == 1:
             return cls(kinds, inputs, [])
@@ -101,6 +102,7 @@ class RewardGP:
         cls, projections: list[InputProjection], z: Floats, actions: Floats, rewards: Floats, rare: bool, plan: Plan,
         seed: int,
     ) -> "RewardGP":  # fmt: skip
+        """Fit to the steps of one outcome of one situation."""
         low, high = float(rewards.min()), float(rewards.max())
         inputs, target = cls.inputs_of(projections, rare), rewards[:, None].astype(np.float64)
         prior = np.array([low]) if rare else None

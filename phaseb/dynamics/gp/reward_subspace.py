@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from phaseb.episodes.resolution import is_constant, spread_of
 from phaseb.runtime.seeding import torch_generator
 
 Floats = NDArray[np.floating]
@@ -47,7 +48,7 @@ def find_directions(
 
     (D, 0) where there are too few steps, or rewards that do not vary.
     """
-    if len(z) < LEAST_ROWS or np.std(rewards) < 1e-9:
+    if len(z) < LEAST_ROWS or is_constant(np.asarray(rewards)[:, None])[0]:
         return np.zeros((z.shape[-1], 0))
     found = []
     for start in range(plan.starts):
@@ -72,8 +73,8 @@ class _Steps:
     def of(cls, z: Floats, actions: Floats, after: Floats, rewards: Floats) -> "_Steps":
         before, then, taken, paid = (torch.as_tensor(x, dtype=torch.float64) for x in (z, after, actions, rewards))
         moved = then - before
-        moved = moved / moved.std(0, correction=0).clamp(min=1e-6)
-        paid = (paid - paid.mean()) / paid.std(correction=0).clamp(min=1e-9)
+        moved = moved / torch.from_numpy(spread_of(moved.numpy()))
+        paid = (paid - paid.mean()) / float(spread_of(paid[:, None].numpy())[0])
         return cls(before, then, torch.cat([moved, taken], 1), paid)
 
 

@@ -16,10 +16,10 @@ from phaseb.dynamics.gru_ensemble import objective
 from phaseb.dynamics.gru_ensemble.gp_correction import EventGPFitter, Transitions
 from phaseb.dynamics.gru_ensemble.model import EnsembleDynamics
 from phaseb.dynamics.gru_ensemble.network import LatentDynamics, Unrolled
-from phaseb.dynamics.gru_ensemble.objective import CriticTerm
+from phaseb.dynamics.gru_ensemble.objective import DiscriminatorTerm
 from phaseb.dynamics.gru_ensemble.optimizer import MemberOptimizer
 from phaseb.dynamics.gru_ensemble.teacher_forcing import forcing_probability, training_horizon
-from phaseb.dynamics.gru_ensemble.unroll import follow, free_run
+from phaseb.dynamics.gru_ensemble.unroll import open_loop, teacher_forced
 from phaseb.dynamics.gru_ensemble.windows import Windows, WindowSampler
 from phaseb.dynamics.statistics import open_loop_rmse, std_ratio
 from phaseb.dynamics.structure import find_structure
@@ -33,7 +33,7 @@ LANDING_STEPS = 2**15
 """Most training transitions that the correction is fitted to."""
 
 
-class Drawn(NamedTuple):
+class TrainingBatch(NamedTuple):
     """What one optimiser step learns from: windows with their (noised) inputs, and rollouts where a loss reads any."""
 
     windows: Windows
@@ -46,7 +46,7 @@ class Drawn(NamedTuple):
         return (*self.windows.tensors(), self.inputs, self.forced, *of_rollouts)
 
     @classmethod
-    def of(cls, *tensors: Tensor | None) -> "Drawn":
+    def of(cls, *tensors: Tensor | None) -> "TrainingBatch":
         """Undoes `tensors`."""
         windows, (inputs, forced), rest = tensors[:5], tensors[5:7], tensors[7:]
         assert inputs is not None
@@ -66,7 +66,7 @@ class EnsembleLearner:
     """Implements the training protocol (`num_steps`, `step`, `validate`, `state_dict`, `load_state_dict`)."""
 
     def __init__(
-        self, config: GRUConfig, data: Trajectories, context: LearnerContext, critic: CriticTerm | None = None
+        self, config: GRUConfig, data: Trajectories, context: LearnerContext, critic: DiscriminatorTerm | None = None
     ) -> None:
         train = data.split("train", "")
         check_data(config, train, critic)
@@ -107,9 +107,9 @@ class EnsembleLearner:
         logs |= {"loss/total": value, "gradient_norm": float(norms.max())}
         return {f"dynamics/gru/{name}": number for name, number in logs.items()}
 
-    def _losses(self, drawn: Drawn, step: int, progress: float, logs: dict[str, float]) -> Losses:
+    def _losses(self, drawn: TrainingBatch, step: int, progress: float, logs: dict[str, float]) -> Losses:
         windows = drawn.windows
-        forced_run = follow(self.model, drawn.inputs, windows.actions, windows.z[:, :, 1:])
+        forced_run = teacher_forced(self.model, drawn.inputs, windows.actions, windows.z[:, :, 1:])
         recon = {"one_step": self._latent_error(forced_run, windows)}
         pairs = [(forced_run, windows)]
         zero = windows.z.new_zeros(())
@@ -118,7 +118,7 @@ class EnsembleLearner:
         if drawn.rollouts is not None:
             rollouts = drawn.rollouts
             y, target = rollouts.z[:, :, :-1], rollouts.z[:, :, 1:]
-            run = free_run(self.model, y, rollouts.actions, target, drawn.forced, self.config.horizon.truncate_every)
+            run = open_loop(self.model, y, rollouts.actions, target, drawn.forced, self.config.horizon.truncate_every)
             recon["rollout"] = self._latent_error(run, rollouts)
             pairs.append((run, rollouts))
             extra |= self._distribution_terms(step, progress, rollouts, run, logs)
@@ -132,8 +132,8 @@ class EnsembleLearner:
         return self.context.captures and (self.critic is None or not (weights.trust or weights.feat))
 
     def _with_gradients(self, *tensors: Tensor | None) -> Losses:
-        """`_losses` and their gradients, of `Drawn.tensors`."""
-        losses, parameters = self._losses(Drawn.of(*tensors), 0, 0.0, {}), list(self.model.parameters())
+        """`_losses` and their gradients, of `TrainingBatch.tensors`."""
+        losses, parameters = self._losses(TrainingBatch.of(*tensors), 0, 0.0, {}), list(self.model.parameters())
         found = torch.autograd.grad(losses.total * self.config.num_members, parameters, allow_unused=True)
         gradients = tuple(None if g is None else g.contiguous() for g in found)
         terms, recon = ({name: x.detach() for name, x in part.items()} for part in (losses.terms, losses.recon))
@@ -143,7 +143,7 @@ class EnsembleLearner:
         w = self.config.weights
         return self.config.recon.rollout > 0 or w.trust > 0 or w.feat > 0 or w.var > 0
 
-    def _draw(self, step: int, progress: float, horizon: int) -> Drawn:
+    def _draw(self, step: int, progress: float, horizon: int) -> TrainingBatch:
         c = self.config
         windows = self.sampler.draw("one_step", step, c.batch_size, c.one_step_window)
         inputs = windows.z[:, :, :-1]
@@ -151,13 +151,13 @@ class EnsembleLearner:
             noise = self._noise("input", step, c.batch_size, inputs)
             inputs = inputs + c.input_noise * self.model.spread * self.model.moving * noise
         if not self._needs_rollout():
-            return Drawn(windows, inputs, None, None)
+            return TrainingBatch(windows, inputs, None, None)
         rollouts, forced = self.sampler.draw("rollout", step, c.rollout_batch_size, horizon), None
         probability = forcing_probability(c.teacher_forcing, progress)
         if probability > 0:
             draws = self._noise("forcing", step, c.rollout_batch_size, rollouts.mask)
             forced = torch.special.ndtr(draws) < probability
-        return Drawn(windows, inputs, rollouts, forced)
+        return TrainingBatch(windows, inputs, rollouts, forced)
 
     def _noise(self, name: str, step: int, batch_size: int, like: Tensor) -> Tensor:
         """Standard normal noise (K, B, …) for the global batch, cut to this worker's share."""
@@ -263,13 +263,13 @@ def uses_gp_correction(config: GRUConfig) -> bool:
     return config.gp_correction.enabled and config.noise == "none"
 
 
-def critic_state(critic: CriticTerm) -> dict[str, Any]:
+def critic_state(critic: DiscriminatorTerm) -> dict[str, Any]:
     """All that a critic goes on from: its own state where it has one (optimiser included), else its parameters."""
     own = getattr(critic, "state_dict", None)
     return dict(own()) if callable(own) else dict(critic.module().state_dict())
 
 
-def load_critic_state(critic: CriticTerm, state: dict[str, Any]) -> None:
+def load_critic_state(critic: DiscriminatorTerm, state: dict[str, Any]) -> None:
     own = getattr(critic, "load_state_dict", None)
     if callable(own):
         own(state)
@@ -289,7 +289,7 @@ def frozen(module: nn.Module) -> Iterator[None]:
             p.requires_grad_(wanted)
 
 
-def check_data(config: GRUConfig, train: Trajectories, critic: CriticTerm | None) -> None:
+def check_data(config: GRUConfig, train: Trajectories, critic: DiscriminatorTerm | None) -> None:
     """Refuse what cannot be trained on, each with what to do about it."""
     if not len(train):
         raise DataError("no training episodes for the world model; check the splits under episodes")
@@ -307,7 +307,7 @@ def check_data(config: GRUConfig, train: Trajectories, critic: CriticTerm | None
 
 
 def make_learner(
-    config: GRUConfig, data: Trajectories, context: LearnerContext, critic: CriticTerm | None = None
+    config: GRUConfig, data: Trajectories, context: LearnerContext, critic: DiscriminatorTerm | None = None
 ) -> EnsembleLearner:
     """The learner of the world model, for in-process training or for one worker of many."""
     return EnsembleLearner(config, data, context, critic)

@@ -14,8 +14,8 @@ from phaseb.config.dynamics import GRUConfig
 from phaseb.dynamics.gru_ensemble.action_lookahead import append_future_actions, pad_future_actions
 from phaseb.dynamics.gru_ensemble.gp_correction import EventGPFitter, GPCorrection
 from phaseb.dynamics.gru_ensemble.network import LatentDynamics
-from phaseb.dynamics.gru_ensemble.rollout import Imagination, Noise, Taken, Walk, rows_of_members
-from phaseb.dynamics.gru_ensemble.unroll import follow
+from phaseb.dynamics.gru_ensemble.rollout import Noise, RolloutEngine, RolloutState, StepOutput, rows_of_members
+from phaseb.dynamics.gru_ensemble.unroll import teacher_forced
 from phaseb.dynamics.gru_ensemble.windows import WindowSampler
 from phaseb.dynamics.rollout import Policy, Rollout, as_policy
 from phaseb.dynamics.structure import empty_structure
@@ -65,7 +65,7 @@ class EnsembleDynamics:
     def _measure_residuals(self, sampler: WindowSampler) -> Tensor:
         windows = sampler.draw("residuals", 0, 256 * sampler.context.world_size, self.config.one_step_window)
         target = windows.z[:, :, 1:]
-        residual = (target - follow(self.model, windows.z[:, :, :-1], windows.actions, target).y).flatten(1, 2)
+        residual = (target - teacher_forced(self.model, windows.z[:, :, :-1], windows.actions, target).y).flatten(1, 2)
         kept = [r[m > 0][:NUM_RESIDUALS] for r, m in zip(residual, windows.mask.flatten(1), strict=True)]
         size = min(len(r) for r in kept)
         return torch.stack([r[:size] - r[:size].mean(dim=0) for r in kept])
@@ -126,8 +126,8 @@ class EnsembleDynamics:
         everyone = table is None
         table = torch.arange(n, device=z0.device).expand(k, n) if table is None else table
         starts = model.inner(z0)[table]
-        walk = Walk(Imagination(model, self.gp_correction), starts)
-        others = Walk(Imagination(model), starts) if everyone and self.gp_correction is not None else None
+        walk = RolloutState(RolloutEngine(model, self.gp_correction), starts)
+        others = RolloutState(RolloutEngine(model), starts) if everyone and self.gp_correction is not None else None
         out, actions = _empty(z0, horizon, chosen), []
         out.z[:, 0] = model.outer(model.inner(z0))
         for t in range(horizon):
@@ -148,7 +148,7 @@ class EnsembleDynamics:
 
     @staticmethod
     def _opinions(
-        made: Taken, ends: Tensor, others: Walk | None, seen: Tensor, noise: Noise
+        made: StepOutput, ends: Tensor, others: RolloutState | None, seen: Tensor, noise: Noise
     ) -> tuple[Tensor, Tensor]:
         """Latents (K or 2K, N, D) and ends (K or 2K, N) that the spread is of.
 
@@ -183,7 +183,7 @@ class EnsembleDynamics:
         """Every member's own likeliest rollout without noise from z0 (N, D), actions (N, T, A): (K, N, T+1, D)."""
         model = self.model
         seen, y = self._seen(actions), self._for_all(model.inner(z0.to(model.step_scale.device)))
-        walk, z = Walk(Imagination(model, self.gp_correction), y), [model.outer(y)]
+        walk, z = RolloutState(RolloutEngine(model, self.gp_correction), y), [model.outer(y)]
         for t in range(actions.shape[1]):
             z.append(walk.step(self._for_all(seen[:, t]), Noise()).z.clone())  # a graph writes over it
         return torch.stack(z, 2)
@@ -199,7 +199,7 @@ class EnsembleDynamics:
     def teacher_forced(self, z: Tensor, actions: Tensor, member: int | None = None) -> Tensor:
         """One-step predictions (N, T, D) of z[:, 1:] along real z (N, T+1, D); the ensemble's mean where no member."""
         y, seen = self.model.inner(self._for_all(z[:, :-1])), self._for_all(self._seen(actions))
-        after = follow(self.model, y, seen).y
+        after = teacher_forced(self.model, y, seen).y
         if self.gp_correction is not None:
             flat = (x.flatten(1, 2) for x in (y, seen[..., : self.action_size], after))
             after = self.gp_correction.apply(*flat).view(after.shape)
@@ -210,7 +210,7 @@ class EnsembleDynamics:
         """(K, N, T, D) of each network's alternatives for the steps along inner coordinates y (N, T+1, D), under what
         is seen of actions (N, T, ·), the one nearest to what followed."""
         along = self._for_all(y)
-        return follow(self.model, along[:, :, :-1], self._for_all(seen), along[:, :, 1:]).y
+        return teacher_forced(self.model, along[:, :, :-1], self._for_all(seen), along[:, :, 1:]).y
 
     def to(self, device: torch.device | str) -> "EnsembleDynamics":
         """The same on a device; the model itself is moved, as modules are."""

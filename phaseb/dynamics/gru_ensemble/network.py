@@ -190,7 +190,7 @@ class LatentDynamics(nn.Module):
         return after, h, u, extras
 
 
-def pick(candidates: Tensor, chosen: Tensor) -> Tensor:
+def gather_mode(candidates: Tensor, chosen: Tensor) -> Tensor:
     """The chosen (…,) of the alternatives (…, M, D): (…, D)."""
     if candidates.shape[-2] == 1:
         return candidates.squeeze(-2)

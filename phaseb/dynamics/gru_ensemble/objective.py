@@ -17,7 +17,7 @@ from phaseb.dynamics.gru_ensemble.network import LatentDynamics, Unrolled
 LAGS = (1, 2, 5, 10)
 
 
-class CriticTerm(Protocol):
+class DiscriminatorTerm(Protocol):
     """A trust network that takes part in training. It never gates or judges."""
 
     def module(self) -> nn.Module:
@@ -116,7 +116,7 @@ def variance_error(z_real: Tensor, z_syn: Tensor, config: VarianceConfig) -> Ten
     return torch.stack(terms).mean() if terms else z_syn.new_zeros(())
 
 
-def feature_error(critic: CriticTerm, z_real: Tensor, z_syn: Tensor) -> Tensor:
+def feature_error(critic: DiscriminatorTerm, z_real: Tensor, z_syn: Tensor) -> Tensor:
     """L_feat = ‖mean F(z_real) − mean F(z_syn)‖² (feature matching, Salimans et al. 2016), z (B, T, D)."""
     with torch.no_grad():
         real = critic.features(z_real).mean(dim=0)

@@ -1,7 +1,8 @@
 """From the columns of one recorded episode, whatever file they lie in, to an Episode."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,16 +11,23 @@ from numpy.typing import NDArray
 from phaseb.config.episodes import EpisodesConfig
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.formats.economics import attempt_economics
-from phaseb.episodes.formats.images import decode_images, resize
+from phaseb.episodes.formats.images import check_frames, decode_images, resize
+from phaseb.episodes.state_columns import to_tag
 from phaseb.errors import DataError
 
 Columns = Mapping[str, NDArray[Any]]
 """Columns by name, loaded when they are asked for; compressed images are arrays of `bytes` objects."""
+_PREFIXES = ("observations/", "obs/", "observation.")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a format calls its columns (used where the configuration says nothing) and how long a step is, s."""
+    """How a format calls its columns (used where the configuration says nothing) and how long a step is, s.
+
+    `terminal` marks the end of the task. Where a format marks every end by one flag, it is `done` instead: an end is a
+    time limit where `truncated` says so, where `success` stays 0, or after `limit` rows. `entries` names the numbers of
+    single columns.
+    """
 
     observation: tuple[str, ...]
     action: tuple[str, ...]
@@ -28,6 +36,14 @@ class Layout:
     next_observation: tuple[str, ...] = ()
     success: str = ""
     step_s: float = 0.0
+    done: str = ""
+    truncated: str = ""
+    limit: int = 0
+    entries: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def follows(self, config: EpisodesConfig) -> bool:
+        """Whether the observation after the last action is recorded and used."""
+        return bool(self.next_observation) and not config.columns.observation and not config.columns.image
 
 
 def make_episode(name: str, columns: Columns, layout: Layout, config: EpisodesConfig, file: str) -> Episode:
@@ -40,32 +56,115 @@ def make_episode(name: str, columns: Columns, layout: Layout, config: EpisodesCo
         DataError: for columns that are missing, of other lengths, not numbers, or not finite.
     """
     wanted = config.columns
-    names = wanted.observation or layout.observation
-    state = _vectors(columns, names) if names else None
+    names = tuple(n for n in wanted.observation or layout.observation if n != wanted.image)
+    state, tag = _observed(columns, names, layout) if names else (None, {})
     frames = _frames(columns, config) if wanted.image else None
-    actions = _vectors(columns, wanted.action or layout.action)
-    reward_name = wanted.reward or layout.reward
-    if not reward_name:
-        raise DataError(f"has no rewards; set episodes.columns.reward to one of {', '.join(columns)}")
-    rewards = _floats(columns, reward_name).reshape(-1).copy()
-    terminal = wanted.terminal or layout.terminal
-    terminated = bool(terminal and np.asarray(_column(columns, terminal)).reshape(-1)[-1:].any())
+    if state is None and frames is None:
+        raise DataError(f"has no vectors to observe; it has {', '.join(columns)}; set episodes.columns.image or "
+                        "episodes.columns.observation")  # fmt: skip
+    actions = _actions(columns, wanted.action or layout.action)
+    rewards = _rewards(columns, wanted.reward or layout.reward)
+    terminated = _terminated(columns, layout, config, len(actions))
+    _check_lengths(actions, rewards, state, frames)
     rows = len(state) if state is not None else len(frames) if frames is not None else 0
-    if rows == len(actions) and not wanted.observation and layout.next_observation and frames is None:
+    if rows == len(actions) and layout.follows(config):
         assert state is not None
-        state = np.concatenate([state, _vectors(columns, layout.next_observation)[-1:]])
-    elif rows == len(actions) > 1:
+        after, _ = _observed(columns, layout.next_observation, layout)
+        if len(after) != rows:
+            raise DataError(f"columns differ in length: {names[0]} {rows}, {layout.next_observation[0]} {len(after)}; "
+                            "write rows of one length")  # fmt: skip
+        state = np.concatenate([state, after[-1:]])
+    elif rows == len(actions):
+        if rows < 2:
+            raise DataError("has one row and no observation after it, so no step; leave the episode out")
         rewards[-2] += rewards[-1]
         actions, rewards = actions[:-1], rewards[:-1]
     success = wanted.success or layout.success
     return Episode(
         id=name, state=state, frames=frames, actions=actions, rewards=rewards, terminated=terminated,
         metrics=attempt_economics(
-            len(actions), wanted.step_s or layout.step_s, _column(columns, success) if success else None,
+            len(actions), wanted.step_s or layout.step_s, _numbers(columns, success) if success else None,
             _floats(columns, wanted.power_w).reshape(-1) if wanted.power_w else None,
         ),
-        tags={"file": file},
+        tags={"file": file, **tag},
     )  # fmt: skip
+
+
+def short_name(column: str) -> str:
+    """A column of observations as an environment's Dict calls it."""
+    for prefix in _PREFIXES:
+        if column.startswith(prefix):
+            return column.removeprefix(prefix)
+    return column
+
+
+def _observed(
+    columns: Columns, names: tuple[str, ...], layout: Layout
+) -> tuple[NDArray[np.float32], dict[str, str]]:
+    """Columns (R, …) side by side as (R, D), each flattened as Gymnasium does, and the tag that names them."""
+    parts = [_floats(columns, name) for name in names]
+    for name, part in zip(names, parts, strict=True):
+        if part.ndim > 3:
+            raise DataError(f"column {name!r} has {part.ndim - 1} dimensions a row {part.shape[1:]}, so it is no vector"
+                            ": read it with episodes.columns.image if it is a camera, or choose others with "
+                            "episodes.columns.observation")  # fmt: skip
+    named: list[tuple[str, int]] = []
+    for name, part in zip(names, parts, strict=True):
+        width, entries = math.prod(part.shape[1:]), layout.entries.get(name, ())
+        named += [(entry, 1) for entry in entries] if len(entries) == width else [(short_name(name), width)]
+    return _side_by_side(names, parts), to_tag(named)
+
+
+def _actions(columns: Columns, names: tuple[str, ...]) -> NDArray[np.float32]:
+    for name in names:
+        array = _column(columns, name)
+        if array.dtype.kind in "iub":
+            raise DataError(f"actions {name!r} are of type {array.dtype}, so they are discrete, which is not supported:"
+                            " use continuous ones; whole numbers that are continuous, save as float32")  # fmt: skip
+        if array.ndim > 2:
+            raise DataError(f"actions {name!r} have shape {array.shape[1:]} a row, wanted one vector: save them flat")
+    return _side_by_side(names, [_floats(columns, name) for name in names])
+
+
+def _rewards(columns: Columns, name: str) -> NDArray[np.float32]:
+    if not name:
+        raise DataError(f"has no rewards; set episodes.columns.reward to one of {', '.join(columns)}")
+    rewards = _floats(columns, name)
+    if rewards.size != len(rewards):
+        raise DataError(f"rewards {name!r} have shape {rewards.shape[1:]} a row, wanted one number: set "
+                        "episodes.columns.reward to another column")  # fmt: skip
+    return rewards.reshape(-1).copy()
+
+
+def _terminated(columns: Columns, layout: Layout, config: EpisodesConfig, rows: int) -> bool:
+    """Whether the task ended with the last row; a time limit is no end."""
+    named = config.columns.terminal or layout.terminal
+    if named:
+        return _last(columns, named)
+    if not layout.done or not _last(columns, layout.done):
+        return False
+    if layout.truncated:
+        return not _last(columns, layout.truncated)
+    success = config.columns.success or layout.success
+    if success:
+        return bool(_numbers(columns, success).any())
+    return rows != layout.limit
+
+
+def _last(columns: Columns, name: str) -> bool:
+    return bool(_numbers(columns, name).reshape(-1)[-1:].any())
+
+
+def _check_lengths(
+    actions: NDArray[Any], rewards: NDArray[Any], state: NDArray[Any] | None, frames: NDArray[Any] | None
+) -> None:
+    seen = {"actions": len(actions), "rewards": len(rewards)}
+    seen |= {name: len(a) for name, a in (("observations", state), ("pictures", frames)) if a is not None}
+    rows = {size for name, size in seen.items() if name in ("observations", "pictures")}
+    if seen["actions"] != seen["rewards"] or len(rows) > 1 or not rows <= {len(actions), len(actions) + 1}:
+        lengths = ", ".join(f"{name} {size}" for name, size in seen.items())
+        raise DataError(f"columns differ in length: {lengths}; write a reward a row, and one observation more or as "
+                        "many")  # fmt: skip
 
 
 def _column(columns: Columns, name: str) -> NDArray[Any]:
@@ -74,22 +173,26 @@ def _column(columns: Columns, name: str) -> NDArray[Any]:
     return columns[name]
 
 
-def _floats(columns: Columns, name: str) -> NDArray[np.float32]:
+def _numbers(columns: Columns, name: str) -> NDArray[Any]:
     array = np.asarray(_column(columns, name))
-    if array.dtype.kind not in "fiub":
-        raise DataError(f"column {name!r} is of type {array.dtype}, wanted numbers")
+    if array.dtype.kind not in "fiub" or not array.ndim:
+        raise DataError(f"column {name!r} is of type {array.dtype}{array.shape}, wanted numbers, rows first; "
+                        "set episodes.columns")  # fmt: skip
+    return array
+
+
+def _floats(columns: Columns, name: str) -> NDArray[np.float32]:
+    array = _numbers(columns, name)
     if array.dtype == np.float32:
         return np.ascontiguousarray(array)
     with np.errstate(over="ignore"):
         return np.ascontiguousarray(array, np.float32)
 
 
-def _vectors(columns: Columns, names: tuple[str, ...]) -> NDArray[np.float32]:
-    """Columns (R, …) side by side as (R, D)."""
-    parts = [_floats(columns, name) for name in names]
+def _side_by_side(names: tuple[str, ...], parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:
     if len({len(part) for part in parts}) > 1:
         lengths = ", ".join(f"{name} {len(part)}" for name, part in zip(names, parts, strict=True))
-        raise DataError(f"columns differ in length: {lengths}")
+        raise DataError(f"columns differ in length: {lengths}; choose columns of one length in episodes.columns")
     flat = [part.reshape(len(part), -1) for part in parts]
     return flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1)
 
@@ -99,7 +202,4 @@ def _frames(columns: Columns, config: EpisodesConfig) -> NDArray[np.uint8]:
     array = _column(columns, name)
     if array.dtype == object:
         return decode_images(list(array), size, config.max_bytes)
-    if array.dtype != np.uint8 or array.ndim != 4:
-        raise DataError(f"camera {name!r} is {array.dtype}{array.shape}, wanted uint8 (rows, height, width, channels)")
-    channels_first = array.shape[1] in (1, 3, 4) and array.shape[3] not in (1, 3, 4)
-    return resize(array.transpose(0, 2, 3, 1) if channels_first else array, size)
+    return resize(check_frames(f"camera {name!r}", array), size)

@@ -1,25 +1,25 @@
 """HDF5 data sets of two layouts, told apart by what the file holds.
 
 - D4RL: `observations`, `actions`, `rewards`, `terminals` (M, …) one after another, cut at terminals and `timeouts`;
-  `next_observations` where it has them.
+  `next_observations` where it has them. See `d4rl`.
 - robomimic: groups `data/demo_*` of `actions`, `rewards`, `dones`, `obs/*` and maybe `next_obs/*`.
 """
 
-import itertools
 import re
 from collections.abc import Iterator, Sequence
 
 import h5py
-import numpy as np
 
 from phaseb.config.episodes import EpisodesConfig
 from phaseb.episodes.episode import Episode
+from phaseb.episodes.formats.d4rl import cut_flat, flat_layout
 from phaseb.episodes.formats.episode_builder import Layout, make_episode
 from phaseb.episodes.formats.hdf5_file import GroupColumns, child, naming, open_file
+from phaseb.episodes.inventory import Inventory, LeftOut, listed
 from phaseb.episodes.sources import Entry
 from phaseb.errors import DataError
 
-_FLAT = Layout(("observations",), ("actions",), "rewards", "terminals")
+_NO_SUCCESSOR = "the last action of each episode: no observation follows it, so its reward is added to the step before"
 
 
 class Source:
@@ -30,15 +30,18 @@ class Source:
         with naming(config.path):
             self._file = open_file(config.path)
             demos = child(self._file, "data")
+            self._is_flat = False
             if isinstance(demos, h5py.Group):
-                names = sorted((name for name in demos if name.startswith("demo")), key=_natural)
-                self._spans: list[tuple[str, int, int | None]] = [(name, 0, None) for name in names]
+                self._list_demos(demos)
             elif isinstance(child(self._file, "actions"), h5py.Dataset):
-                self._spans = self._cut_flat()
+                self._is_flat = True
+                self._flat = cut_flat(GroupColumns(self._file, config.max_bytes), config)
+                self._spans = self._flat.spans
             else:
-                raise DataError(f"is neither of D4RL's layout nor of robomimic's; it holds {sorted(self._file)[:9]}")
+                raise DataError(f"is neither of D4RL's layout nor of robomimic's; it holds {sorted(self._file)[:9]}: "
+                                "write one of them, or choose another episodes.source")  # fmt: skip
             if not self._spans:
-                raise DataError("holds no episodes")
+                raise DataError("holds no episodes of two rows or more; record some, or set another episodes.path")
 
     def entries(self) -> Sequence[Entry]:
         return [(name, "") for name, _, _ in self._spans]
@@ -49,27 +52,61 @@ class Source:
             with naming(self._config.path):
                 group = self._file if last is not None else child(self._file, f"data/{name}")
                 columns = GroupColumns(group, self._config.max_bytes, first, last)
-                layout = _flat_layout(columns) if last is not None else _demo_layout(columns)
+                layout = flat_layout(columns) if last is not None else _demo_layout(columns)
                 episode = make_episode(name, columns, layout, self._config, self._config.path.rpartition("/")[2])
             yield episode
 
-    def _cut_flat(self) -> list[tuple[str, int, int | None]]:
-        columns = GroupColumns(self._file, self._config.max_bytes)
-        ends = np.zeros(len(columns["rewards"]), bool)
-        for name in (self._config.columns.terminal or "terminals", "timeouts"):
-            if name in columns:
-                ends |= columns[name].reshape(-1).astype(bool)
-        bounds = [0, *(np.flatnonzero(ends) + 1).tolist()]
-        if bounds[-1] < len(ends):
-            bounds.append(len(ends))
-        least = 1 if "next_observations" in columns else 2  # a lone row without a successor is no step
-        spans = [(first, last) for first, last in itertools.pairwise(bounds) if last - first >= least]
-        return [(f"episode-{i:06d}", first, last) for i, (first, last) in enumerate(spans)]
+    def inventory(self) -> Inventory:
+        """What the file holds, and what of it is left out."""
+        with naming(self._config.path):
+            if self._is_flat:
+                return self._flat.inventory(self._config)
+            left, rows, columns = list(self._short), sum(part.rows for part in self._short), set[str]()
+            without = 0
+            for name, _, _ in self._spans:
+                demo = self._demo(name)
+                layout = _demo_layout(demo)
+                used = {*(self._config.columns.observation or layout.observation), *layout.action, layout.reward,
+                        layout.terminal, *layout.next_observation, self._config.columns.image}  # fmt: skip
+                columns |= set(demo) - used
+                steps = demo.rows("actions")
+                rows += steps
+                without += not self._has_successor(demo, layout)
+            if without:
+                left.append(LeftOut(_NO_SUCCESSOR, rows=without))
+            if self._others:
+                left.append(LeftOut(f"groups data/{listed(self._others)}, not called demo_*"))
+            short = sum(part.episodes for part in self._short)
+            return Inventory(len(self._spans) + short, rows, tuple(left), tuple(sorted(columns)))
 
+    def _list_demos(self, demos: h5py.Group) -> None:
+        names = sorted(demos, key=_natural)
+        self._others = [name for name in names if not name.startswith("demo")]
+        self._spans, self._short = [], list[LeftOut]()
+        for name in names:
+            if not name.startswith("demo"):
+                continue
+            demo = self._demo(name)
+            action = (self._config.columns.action or ("actions",))[0]
+            if demo.rows(action) == 1 and not self._has_successor(demo, _demo_layout(demo)):
+                reward = self._config.columns.reward or "rewards"
+                lost = float(demo[reward].sum()) if reward in demo else 0.0
+                self._short.append(LeftOut(f"{name}, of one row that no observation follows", 1, 1, lost))
+            else:
+                self._spans.append((name, 0, None))
 
-def _flat_layout(columns: GroupColumns) -> Layout:
-    after = ("next_observations",) if "next_observations" in columns else ()
-    return Layout(_FLAT.observation, _FLAT.action, _FLAT.reward, _FLAT.terminal, after)
+    def _demo(self, name: str) -> GroupColumns:
+        group = child(self._file, f"data/{name}")
+        if not isinstance(group, h5py.Group):
+            raise DataError(f"data/{name} is no group of columns; write the demonstration again")
+        return GroupColumns(group, self._config.max_bytes)
+
+    def _has_successor(self, demo: GroupColumns, layout: Layout) -> bool:
+        """Whether an observation follows a demonstration's last action."""
+        seen = (*(self._config.columns.observation or layout.observation), self._config.columns.image)
+        names = [name for name in seen if name in demo]
+        action = (self._config.columns.action or ("actions",))[0]
+        return layout.follows(self._config) or any(demo.rows(name) > demo.rows(action) for name in names)
 
 
 def _demo_layout(columns: GroupColumns) -> Layout:

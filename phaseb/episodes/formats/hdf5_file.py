@@ -27,7 +27,8 @@ def naming(path: str) -> Iterator[None]:
         raise error if path in str(error) else DataError(f"{path}: {error}") from error
     except BROKEN as error:
         reason = " ".join(str(error).split())[:200]
-        raise DataError(f"{path} is damaged or not of this layout: {reason}") from error
+        raise DataError(f"{path} is damaged or of another layout ({reason}): copy or write it again, or set another "
+                        "episodes.source") from error  # fmt: skip
 
 
 def open_file(path: str) -> h5py.File:
@@ -35,7 +36,7 @@ def open_file(path: str) -> h5py.File:
     folder, _, name = path.rpartition("/")
     store = Store.at(folder or ".")
     if not store.exists(name):
-        raise DataError(f"no such file: {path}")
+        raise DataError(f"no such file: {path}; set episodes.path")
     full = store.path(name)
     return h5py.File(full if store.is_local else store.filesystem.open_input_file(full), "r")
 
@@ -73,13 +74,15 @@ class GroupColumns(Mapping[str, NDArray[Any]]):
             raise KeyError(name)
         dataset, shape, kind, dtype = stored
         if _elsewhere(dataset, shape):
-            raise DataError(f"{name!r} keeps its data in another file, which is not followed")
+            raise DataError(f"{name!r} keeps its data in another file, which is not followed: copy them into one file "
+                            "(h5repack)")  # fmt: skip
         if dtype.hasobject and h5py.check_vlen_dtype(dtype) != np.dtype("uint8"):
-            raise DataError(f"{name!r} is of type {dtype}, wanted numbers")
+            raise DataError(f"{name!r} is of type {dtype}, wanted numbers; choose another in episodes.columns")
         rows = len(range(*self._rows.indices(shape[0]))) if shape else 1
         size = rows * math.prod(shape[1:]) * dtype.itemsize
         if size > self._max_bytes:
-            raise DataError(f"{name!r} unpacks to {size} bytes, more than episodes.max_bytes={self._max_bytes}")
+            raise DataError(f"{name!r} unpacks to {size} bytes, more than episodes.max_bytes={self._max_bytes}: "
+                            "raise it, or write smaller files")  # fmt: skip
         if dtype.hasobject:
             blobs = np.empty(rows, object)
             blobs[:] = [np.asarray(blob, np.uint8).tobytes() for blob in h5py.Dataset(dataset)[self._rows]]
@@ -91,14 +94,20 @@ class GroupColumns(Mapping[str, NDArray[Any]]):
             dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, values, kind)
         return values
 
+    def rows(self, name: str) -> int:
+        """The rows of a column, of which nothing is read; 0 where it is absent."""
+        stored = self._stored(name)
+        return len(range(*self._rows.indices(stored.shape[0]))) if stored is not None and stored.shape else 0
+
     def vectors(self, below: str) -> list[str]:
-        """The columns of one value or vector of numbers a row that are, or lie below, a name."""
+        """The columns that are, or lie below, a name: a number, vector or matrix (but no picture) a row."""
         node = _open(self._group, below)
         if isinstance(node, h5py.h5d.DatasetID):
             self._found[below] = _look(node)
         names = [f"{below}/{n}" for n in _datasets(node)] if isinstance(node, h5py.h5g.GroupID) else [below]
         found = [(name, self._stored(name)) for name in names]
-        return [n for n, s in found if s is not None and 1 <= len(s.shape) <= 2 and s.dtype.kind in "fiub"]
+        numbers = [(n, s) for n, s in found if s is not None and s.dtype.kind in "fiub"]
+        return [n for n, s in numbers if len(s.shape) in (1, 2) or (len(s.shape) == 3 and s.dtype != np.uint8)]
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self._stored(name) is not None
@@ -153,7 +162,7 @@ def _open(node: Any, path: str) -> Any:
                 raise
             return None
         if link.type == h5py.h5l.TYPE_EXTERNAL:
-            raise DataError(f"{path!r} links to another file, which is not followed")
+            raise DataError(f"{path!r} links to another file, which is not followed: copy its data into this one")
         node = h5py.h5o.open(node, part)
     return node
 
@@ -161,7 +170,7 @@ def _open(node: Any, path: str) -> Any:
 def _datasets(group: Any, prefix: str = "", depth: int = 0) -> Iterator[str]:
     """The paths of the datasets below a group, sorted; links to other files are passed over."""
     if depth > MAX_DEPTH:
-        raise DataError("groups are nested too deeply")
+        raise DataError(f"groups are nested more than {MAX_DEPTH} deep; write the data flat")
     for name in sorted(group):
         if group.links.get_info(name).type == h5py.h5l.TYPE_EXTERNAL:
             continue

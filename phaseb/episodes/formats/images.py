@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,13 +32,35 @@ def decode_images(blobs: Sequence[bytes], size: int, max_bytes: int) -> Frames:
             with av.open(io.BytesIO(blob), "r") as container:
                 stream = container.streams.video[0]
                 check_budget(len(blobs), stream.width, stream.height, max_bytes)
-                picture = np.asarray(next(container.decode(stream)).to_ndarray(format="rgb24"), np.uint8)
-        except (av.FFmpegError, StopIteration, IndexError, ValueError) as error:
-            raise DataError(f"an image cannot be decoded: {error}") from error
+                decoded = next(container.decode(stream))
+                check_depth(decoded.format)
+                picture = np.asarray(decoded.to_ndarray(format="rgb24"), np.uint8)
+        except (av.FFmpegError, StopIteration, IndexError, ValueError, TypeError) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise DataError(f"an image cannot be decoded ({reason}): record it again, or choose another "
+                            "episodes.columns.image") from error  # fmt: skip
         frames.append(resize(picture[None], size)[0])
     if len({frame.shape for frame in frames}) > 1:
         raise DataError("images of one episode differ in size; set episodes.columns.image_size")
     return np.stack(frames)
+
+
+def check_frames(what: str, array: NDArray[Any]) -> Frames:
+    """Frames (N, H, W, C) of 1, 3 or 4 channels, put last where they are recorded first.
+
+    Raises:
+        DataError: naming `what`, for anything but uint8 pictures.
+    """
+    channels = (1, 3, 4)
+    if array.dtype != np.uint8 or array.ndim != 4:
+        raise DataError(f"{what} is {array.dtype}{array.shape}, wanted uint8 (rows, height, width, channels); save "
+                        "8-bit pictures, or choose another episodes.columns.image")  # fmt: skip
+    if array.shape[3] in channels:
+        return array
+    if array.shape[1] in channels:
+        return array.transpose(0, 2, 3, 1)
+    raise DataError(f"{what} has shape {array.shape}, so no 1, 3 or 4 channels, first or last; save each picture of a "
+                    "stack apart, or choose another episodes.columns.image")  # fmt: skip
 
 
 def resize(frames: Frames, size: int) -> Frames:
@@ -49,8 +72,21 @@ def resize(frames: Frames, size: int) -> Frames:
     return np.ascontiguousarray(small.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy())
 
 
+def check_depth(pixels: Any) -> None:
+    """Refuse one channel of more than 8 bits: such pictures measure something, which 8 bits would lose.
+
+    Args:
+        pixels: `av.VideoFormat` of a decoded picture.
+    """
+    bits = max(component.bits for component in pixels.components)
+    if bits > 8 and len(pixels.components) == 1:
+        raise DataError(f"pictures of one channel of {bits} bits ({pixels.name}), such as depth, are not read: "
+                        "choose another episodes.columns.image")  # fmt: skip
+
+
 def check_budget(num_frames: int, width: int, height: int, max_bytes: int) -> None:
     """Refuse frames that would take more than `max_bytes`."""
     size = num_frames * width * height * 3
     if size > max_bytes:
-        raise DataError(f"{num_frames} frames of {width}x{height} unpack to {size} bytes, more than {max_bytes}")
+        raise DataError(f"{num_frames} frames of {width}x{height} unpack to {size} bytes, more than {max_bytes}; raise "
+                        "episodes.max_bytes, or set episodes.columns.image_size")  # fmt: skip

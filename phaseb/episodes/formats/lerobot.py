@@ -1,5 +1,6 @@
 """LeRobot data sets, layouts v3.0 and v2.1: Parquet rows, MP4 cameras, and `meta/` that says where each episode is."""
 
+import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,9 +12,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from phaseb.config.episodes import EpisodesConfig
-from phaseb.episodes.columns import whole_column
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.formats.episode_builder import Layout, make_episode
+from phaseb.episodes.formats.lerobot_rows import EpisodeRows, entry_names, picture_size
+from phaseb.episodes.formats.metadata import read_metadata
+from phaseb.episodes.inventory import Inventory, LeftOut
 from phaseb.episodes.parquet_file import naming, read_table
 from phaseb.episodes.sources import Entry
 from phaseb.errors import DataError
@@ -21,52 +24,90 @@ from phaseb.runtime.storage import Store
 
 _TEMPLATE = re.compile(r"([\w./-]|\{\w+(:0\d{1,2}d)?\})+")
 _VERSIONS = ("v2.0", "v2.1", "v3.0")
+_STATE = ("observation.state", "observation.environment_state")
+_MARKS = ("next.reward", "next.terminated", "next.truncated", "next.done", "next.success")
+_BOOKKEEPING = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 
 
 class Source:
-    """The episodes of one data set (`episodes.path` is the folder that holds `meta`)."""
+    """The episodes of one data set (`episodes.path` is the folder that holds `meta`).
+
+    A state is made of `observation.state` and `observation.environment_state`, in the order of `meta/info.json`; where
+    there is neither, of all vectors called `observation.*`. `next.terminated` marks an end. Where only `next.done` is
+    recorded, it is a time limit where `next.truncated` says so, where `next.success` is recorded and never set, or
+    after as many rows as the longest episodes have.
+    """
 
     def __init__(self, config: EpisodesConfig) -> None:
         self._config, self._store = config, Store.at(config.path)
         self._name = self._store.root.rpartition("/")[2]
         with naming(self._store, "meta/info.json"):
-            info = self._store.read_json("meta", "info.json")
-            self._features: dict[str, Any] = dict(info["features"])
+            info = read_metadata(self._store, "LeRobot", "meta", "info.json")
+            self.features: Mapping[str, Any] = dict(info["features"])
             self._fps, self._version = float(info["fps"]), str(info["codebase_version"])
             self._paths = {kind: info.get(f"{kind}_path") or "" for kind in ("data", "video")}
             self._chunk = int(info.get("chunks_size", 1000))
+            self._counted = int(info.get("total_episodes") or 0), int(info.get("total_frames") or 0)
             if self._version not in _VERSIONS:
                 raise DataError(f"is of version {self._version}; read are {', '.join(_VERSIONS)}: convert it first")
-            if self._fps <= 0 or not all(_TEMPLATE.fullmatch(path) for path in self._paths.values() if path):
-                raise DataError("has an impossible frame rate or path")
-        self._episodes = self._list()
-        self._layout = self._choose_layout()
+            given = [path for path in self._paths.values() if path]
+            if self._fps <= 0 or not self._paths["data"] or not all(map(_TEMPLATE.fullmatch, given)):
+                raise DataError("has an impossible frame rate or path; write the data set again with LeRobot")
+        self._episodes, self._short = self._list(), list[dict[str, Any]]()
+        with naming(self._store, "meta/info.json"):
+            self._layout = self._choose_layout()
+        if not self._layout.follows(config):
+            self._short = [row for row in self._episodes if int(row["length"]) == 1]
+            self._episodes = [row for row in self._episodes if int(row["length"]) > 1]
+        if not self._episodes:
+            raise DataError(f"{config.path} holds no episodes of two rows or more; record some, or set another "
+                            "episodes.path")  # fmt: skip
         self._open: tuple[str, pa.Table | None] = ("", None)
 
     def entries(self) -> Sequence[Entry]:
-        return [(f"episode-{int(row['episode_index']):06d}", "") for row in self._episodes]
+        return [(_name_of(row), "") for row in self._episodes]
 
     def read(self, indices: Sequence[int]) -> Iterator[Episode]:
         for index in indices:
             row = self._episodes[index]
             with naming(self._store, f"episode {row['episode_index']}"):
-                columns = _Rows(self, row, self._table(row))
-                name = f"episode-{int(row['episode_index']):06d}"
-                episode = make_episode(name, columns, self._layout, self._config, self._name)
+                columns = EpisodeRows(self, row, self._table(row), self._fps)
+                episode = make_episode(_name_of(row), columns, self._layout, self._config, self._name)
             yield episode
 
-    def frames(self, camera: str, row: Mapping[str, Any]) -> NDArray[np.uint8]:
-        """The video of one camera over one episode."""
-        from phaseb.episodes.formats.video import decode_video
-
-        start = float(row.get(f"videos/{camera}/from_timestamp", 0.0))
-        return decode_video(
-            self._store, self._path("video", row, camera), start, int(row["length"]), self._fps,
-            self._config.columns.image_size, self._config.max_bytes,
+    def inventory(self) -> Inventory:
+        """What the data set holds by its own count, and what of it is left out."""
+        wanted, layout, left, notes = self._config.columns, self._layout, list[LeftOut](), list[str]()
+        for row in self._short:
+            with naming(self._store, f"episode {row['episode_index']}"):
+                rewards = EpisodeRows(self, row, self._table(row), self._fps)[wanted.reward or layout.reward]
+            left.append(LeftOut(f"{_name_of(row)}, of one row that no observation follows", 1, 1, float(rewards.sum())))
+        if not layout.follows(self._config):
+            left.append(LeftOut("the last action of each episode: no observation follows it, so its reward is added to "
+                                "the step before", rows=len(self._episodes)))  # fmt: skip
+        if layout.done and not wanted.terminal:
+            notes.append(self._on_done())
+        used = {*(wanted.observation or layout.observation), *(wanted.action or layout.action), wanted.image,
+                wanted.reward or layout.reward, wanted.success or layout.success, wanted.power_w, *_BOOKKEEPING,
+                wanted.terminal or layout.terminal or layout.done, layout.truncated,
+                *layout.next_observation}  # fmt: skip
+        listed = len(self._episodes) + len(self._short)
+        rows = sum(int(row["length"]) for row in (*self._episodes, *self._short))
+        return Inventory(
+            max(listed, self._counted[0]), max(rows, self._counted[1]), tuple(left),
+            tuple(name for name in self.features if name not in used), tuple(notes),
         )  # fmt: skip
 
-    def is_video(self, name: str) -> bool:
-        return self._features.get(name, {}).get("dtype") == "video"
+    def frames(self, camera: str, row: Mapping[str, Any], first_s: float) -> NDArray[np.uint8]:
+        """The video of one camera over one episode whose first row is at `first_s` of it."""
+        from phaseb.episodes.formats.video import decode_video
+
+        start = float(row.get(f"videos/{camera}/from_timestamp", 0.0)) + first_s
+        return decode_video(
+            self._store, self._path("video", row, camera), start, int(row["length"]), self._fps,
+            self._config.columns.image_size, self._config.max_bytes, picture_size(camera, self.features[camera]),
+            alone=self._version != "v3.0",
+        )  # fmt: skip
 
     def _list(self) -> list[dict[str, Any]]:
         if self._version == "v3.0":
@@ -85,30 +126,56 @@ class Source:
         with naming(self._store, "meta/episodes"):
             rows.sort(key=lambda row: int(row["episode_index"]))
             if not rows or any(int(row["length"]) < 1 for row in rows):
-                raise DataError("lists no episodes, or some of no length")
+                raise DataError("lists no episodes, or some of no length; record some, or write the data set again")
+            for row, following in itertools.pairwise(rows):
+                if int(row["episode_index"]) == int(following["episode_index"]):
+                    raise DataError(f"lists episode {row['episode_index']} twice; write the data set again")
         return rows
 
+    def _on_done(self) -> str:
+        """How ends are told from time limits, in words."""
+        layout = self._layout
+        if layout.truncated:
+            limits = f"where {layout.truncated} is set"
+        elif self._config.columns.success or layout.success:
+            limits = f"where {self._config.columns.success or layout.success} is never set"
+        elif layout.limit:
+            limits = f"after {layout.limit} rows, the most of any episode"
+        else:
+            limits = "nowhere"
+        return (f"{layout.done} is taken as a time limit {limits}, elsewhere as an end "
+                f"(episodes.columns.terminal={layout.done} takes all as ends)")  # fmt: skip
+
     def _choose_layout(self) -> Layout:
-        plain = [name for name, feature in self._features.items() if feature.get("dtype") not in ("video", "image")]
-        state = [name for name in plain if name == "observation.state"] or [
-            name for name in plain if name.startswith("observation.") and len(self._features[name]["shape"]) == 1
-        ]
-        found = {name: name if name in plain else "" for name in ("next.reward", "next.done", "next.success")}
+        plain = [name for name, feature in self.features.items() if feature.get("dtype") not in ("video", "image")]
+        state = [name for name in plain if name in _STATE] or [
+            name for name in plain if name.startswith("observation.") and len(self.features[name]["shape"]) == 1
+            and self.features[name]["dtype"] != "string"
+        ]  # fmt: skip
+        found = {name: name if name in plain else "" for name in _MARKS}
         after = tuple(f"next.{name}" for name in state)
         return Layout(
-            tuple(state), ("action",), found["next.reward"] or found["next.success"], found["next.done"],
+            tuple(state), ("action",), found["next.reward"] or found["next.success"], found["next.terminated"],
             after if all(name in plain for name in after) else (), success=found["next.success"], step_s=1 / self._fps,
+            entries={name: entry_names(self.features[name]) for name in state},
+            done=found["next.done"], truncated=found["next.truncated"], limit=_time_limit(self._episodes),
         )  # fmt: skip
 
     def _table(self, row: Mapping[str, Any]) -> pa.Table:
         name = self._path("data", row)
         if self._open[0] != name:
             self._open = (name, read_table(self._store, name, max_bytes=self._config.max_bytes))
+            known = pa.array([int(one["episode_index"]) for one in (*self._episodes, *self._short)], pa.int64())
+            rows = self._open[1]["episode_index"]
+            unlisted = rows.filter(pc.invert(pc.is_in(rows.cast(pa.int64()), known)))
+            if len(unlisted):
+                raise DataError(f"{name} has {len(unlisted)} rows of episode {unlisted[0]}, which meta does not list: "
+                                "list it or delete the rows")  # fmt: skip
         table = self._open[1]
         assert table is not None
         table = table.filter(pc.equal(table["episode_index"], int(row["episode_index"])))
         if table.num_rows != int(row["length"]):
-            raise DataError(f"{name} has {table.num_rows} rows of it, meta says {row['length']}")
+            raise DataError(f"{name} has {table.num_rows} rows of it, meta says {row['length']}; write it again")
         return table
 
     def _path(self, kind: str, row: Mapping[str, Any], camera: str = "") -> str:
@@ -123,30 +190,12 @@ class Source:
         )  # fmt: skip
 
 
-class _Rows(Mapping[str, NDArray[Any]]):
-    """The columns of one episode: of its Parquet rows, and of its cameras' videos."""
+def _name_of(row: Mapping[str, Any]) -> str:
+    return f"episode-{int(row['episode_index']):06d}"
 
-    def __init__(self, source: Source, row: Mapping[str, Any], table: pa.Table) -> None:
-        self._source, self._row, self._table = source, row, table
-        self._names = [*table.column_names, *(n for n in source._features if source.is_video(n))]
 
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        if self._source.is_video(name):
-            return self._source.frames(name, self._row)
-        array = whole_column(self._table[name])
-        if pa.types.is_struct(array.type):  # an image kept as a file within the row
-            blobs = np.empty(len(array), object)
-            blobs[:] = [cell["bytes"] for cell in array.to_pylist()]
-            return blobs
-        if pa.types.is_list(array.type) or pa.types.is_fixed_size_list(array.type):
-            return np.array(array.to_pylist())
-        return np.asarray(array.to_numpy(zero_copy_only=False))
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._names
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
+def _time_limit(rows: Sequence[Mapping[str, Any]]) -> int:
+    """The length that the longest episodes share; 0 where one alone is the longest."""
+    lengths = [int(row["length"]) for row in rows]
+    longest = max(lengths)
+    return longest if lengths.count(longest) > 1 else 0

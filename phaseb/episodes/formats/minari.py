@@ -1,7 +1,8 @@
 """Minari data sets: a folder with `data/`, in HDF5, Arrow or Parquet, as the library writes them."""
 
-import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,39 +13,108 @@ from numpy.typing import NDArray
 from phaseb.config.episodes import EpisodesConfig
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.formats.episode_builder import Layout, make_episode
+from phaseb.episodes.formats.metadata import read_metadata
+from phaseb.episodes.formats.minari_space import Leaf, check_actions, leaves
+from phaseb.episodes.formats.minari_table import TableColumns
+from phaseb.episodes.inventory import Inventory, LeftOut
 from phaseb.episodes.parquet_file import naming
 from phaseb.episodes.sources import Entry
+from phaseb.episodes.state_columns import TAG
 from phaseb.errors import DataError
 from phaseb.runtime.storage import Store
 
 
 class Source:
-    """The episodes of one data set (`episodes.path` is the folder that holds `data`)."""
+    """The episodes of one data set (`episodes.path` is the folder that holds `data`).
+
+    A state is made of the recorded space's columns, in its order and flattened as Gymnasium does, so that it is what
+    the environment shows to a policy.
+    """
 
     def __init__(self, config: EpisodesConfig) -> None:
         self._config, self._store = config, Store.at(config.path)
         self._name = self._store.root.rpartition("/")[2]
-        meta = self._store.read_json("data", "metadata.json")
-        if not isinstance(meta, dict) or not isinstance(meta.get("total_episodes"), int):
-            raise DataError(f"{self._store.path('data', 'metadata.json')} is not of Minari")
-        self._total, self._format = meta["total_episodes"], meta.get("data_format", "hdf5")
-        if self._format not in ("hdf5", "arrow", "parquet"):
-            raise DataError(f"{config.path}: Minari's format {self._format!r} is not read")
-        if self._total < 1:
-            raise DataError(f"{config.path} holds no episodes")
-        self._shapes = dict(_shapes("observations", _space(meta.get("observation_space"))))
+        meta = read_metadata(self._store, "Minari", "data", "metadata.json")
+        with naming(self._store, "data/metadata.json"):
+            if not isinstance(meta, dict) or not isinstance(meta.get("total_episodes"), int):
+                raise DataError("is not of Minari; set episodes.path to the folder that holds Minari's data")
+            self._total, self._format = meta["total_episodes"], meta.get("data_format", "hdf5")
+            if self._format not in ("hdf5", "arrow", "parquet"):
+                raise DataError(f"is of Minari's format {self._format!r}, which is not read; write it as hdf5, "
+                                "arrow or parquet")  # fmt: skip
+            if self._total < 1:
+                raise DataError("counts no episodes; record some, or set another episodes.path")
+            index = "_index_{}" if self._format == "hdf5" else "{}"
+            self._leaves = {leaf.column: leaf for leaf in leaves(meta.get("observation_space"), "observations", index)}
+            if not config.columns.action:
+                check_actions(leaves(meta.get("action_space"), "actions", index))
+            self._state = self._choose_state()
+        self._steps = meta.get("total_steps")
         self._file: Any = None
 
     def entries(self) -> Sequence[Entry]:
         return [(f"episode-{i:06d}", "") for i in range(self._total)]
 
     def read(self, indices: Sequence[int]) -> Iterator[Episode]:
+        layout = Layout(self._state, ("actions",), "rewards", "terminations")
         for index in indices:
-            columns = self._hdf5(index) if self._format == "hdf5" else self._arrow(index)
+            columns = self._columns(index)
             with naming(self._store, f"data/episode {index}"):
-                layout = Layout(tuple(sorted(columns.vectors("observations"))), ("actions",), "rewards", "terminations")
-                episode = make_episode(f"episode-{index:06d}", columns, layout, self._config, self._name)
+                flat = _Flattened(columns, self._leaves)
+                episode = make_episode(f"episode-{index:06d}", flat, layout, self._config, self._name)
+                episode = _named_by_the_environment(episode, self._format)
             yield episode
+
+    def inventory(self) -> Inventory:
+        """What the folder holds, and what of it is left out."""
+        left, found = list[LeftOut](), self._found()
+        extra = sorted(found - set(range(self._total)))
+        if extra:
+            columns = [self._columns(index) for index in extra]
+            rewards = [np.asarray(one[self._config.columns.reward or "rewards"]) for one in columns]
+            left.append(LeftOut("episodes beyond total_episodes of metadata.json", len(extra), sum(map(len, rewards)),
+                                float(sum(reward.sum() for reward in rewards))))  # fmt: skip
+        wanted, rows = self._config.columns, sum(part.rows for part in left)
+        used = {*(wanted.observation or self._state), *(wanted.action or ("actions",)), wanted.image, wanted.success,
+                wanted.reward or "rewards", wanted.terminal or "terminations", "truncations", "episode_id",
+                wanted.power_w}  # fmt: skip
+        first = self._columns(0)
+        steps = self._steps if isinstance(self._steps, int) else None
+        return Inventory(
+            self._total + len(extra), None if steps is None else steps + rows, tuple(left),
+            tuple(self._described(name) for name in sorted(set(first) - used)),
+        )  # fmt: skip
+
+    def _described(self, column: str) -> str:
+        leaf = self._leaves.get(column)
+        return f"{column} (a picture: episodes.columns.image reads it)" if leaf and leaf.is_picture else column
+
+    def _found(self) -> set[int]:
+        """The numbers of the episodes that there are, whatever metadata.json says."""
+        if self._format == "hdf5":
+            self._columns(0)
+            names = [str(name).removeprefix("episode_") for name in self._file]
+        else:
+            names = self._store.folders("data")
+        return {int(name) for name in names if name.isdigit()}
+
+    def _choose_state(self) -> tuple[str, ...]:
+        """The columns of the state where the configuration names none."""
+        if self._config.columns.observation:
+            return self._config.columns.observation
+        if not self._leaves:
+            raise DataError("names no observation_space, so the order of a state is unknown: set "
+                            "episodes.columns.observation, in the environment's order")  # fmt: skip
+        seen = [leaf for leaf in self._leaves.values() if not leaf.is_picture]
+        for leaf in seen:
+            if not leaf.is_vector and leaf.column != self._config.columns.image:
+                what = f"a {leaf.kind} of shape {leaf.shape} {leaf.dtype}" if leaf.shape else f"a {leaf.kind}"
+                raise DataError(f"{leaf.column!r} is {what}, which is no vector, matrix or picture of uint8: choose "
+                                "others in episodes.columns.observation")  # fmt: skip
+        return tuple(leaf.column for leaf in seen if leaf.is_vector)
+
+    def _columns(self, index: int) -> Any:
+        return self._hdf5(index) if self._format == "hdf5" else self._arrow(index)
 
     def _hdf5(self, index: int) -> Any:
         from phaseb.episodes.formats import hdf5_file
@@ -55,7 +125,7 @@ class Source:
                 self._file = hdf5_file.open_file(path)
             group = hdf5_file.child(self._file, f"episode_{index}")
             if group is None:
-                raise DataError(f"lacks episode_{index} of {self._total}")
+                raise DataError(f"lacks episode_{index} of {self._total}; copy the data set again")
             return hdf5_file.GroupColumns(group, self._config.max_bytes)
 
     def _arrow(self, index: int) -> Any:
@@ -63,13 +133,13 @@ class Source:
         with naming(self._store, folder):
             names = self._store.names(folder, suffix=f".{self._format}")
             if not names:
-                raise DataError(f"lacks its .{self._format} file")
+                raise DataError(f"lacks its .{self._format} file; copy the data set again")
             tables = [self._table(f"{folder}/{name}") for name in names]
             table = tables[0] if len(tables) == 1 else pa.concat_tables(tables)
             size, limit = table.nbytes, self._config.max_bytes
             if size > limit:
-                raise DataError(f"unpacks to {size} bytes, more than episodes.max_bytes={limit}")
-            return _TableColumns(table, self._shapes)
+                raise DataError(f"unpacks to {size} bytes, more than episodes.max_bytes={limit}: raise it")
+            return TableColumns(table, {name: leaf.shape for name, leaf in self._leaves.items()})
 
     def _table(self, name: str) -> pa.Table:
         """One file, read in this thread: episodes are small, and starting threads costs more than it gives."""
@@ -80,68 +150,33 @@ class Source:
                 groups = range(parquet.metadata.num_row_groups)
                 size = sum(parquet.metadata.row_group(i).total_byte_size for i in groups)
                 if size > self._config.max_bytes:
-                    raise DataError(f"unpacks to {size} bytes, more than episodes.max_bytes={self._config.max_bytes}")
+                    raise DataError(f"unpacks to {size} bytes, more than episodes.max_bytes={self._config.max_bytes}"
+                                    ": raise it")  # fmt: skip
                 return parquet.read(use_threads=False)
 
 
-class _TableColumns(Mapping[str, NDArray[Any]]):
-    """Minari's Arrow columns: structs by path, and steps without the row that pads them to the observations."""
+class _Flattened(Mapping[str, NDArray[Any]]):
+    """Columns of one episode, those of the recorded space flattened as Gymnasium does."""
 
-    def __init__(self, table: pa.Table, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        self._shapes = shapes
-        self._arrays: dict[str, pa.Array] = {}
-        for name in table.column_names:
-            self._flatten(name, table[name].combine_chunks())
-
-    def _flatten(self, name: str, array: pa.Array) -> None:
-        if pa.types.is_struct(array.type):
-            for i in range(array.type.num_fields):
-                self._flatten(f"{name}/{array.type.field(i).name}", array.field(i))
-        else:
-            self._arrays[name] = array
+    def __init__(self, columns: Mapping[str, NDArray[Any]], spaces: Mapping[str, Leaf]) -> None:
+        self._columns, self._spaces = columns, spaces
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        array = self._arrays[name]
-        if pa.types.is_binary(array.type):
-            blobs = np.empty(len(array), object)
-            blobs[:] = array.to_pylist()
-            return blobs
-        width = array.type.list_size if pa.types.is_fixed_size_list(array.type) else None
-        values = (array.flatten() if width else array).to_numpy(zero_copy_only=False)
-        rows = values.reshape(-1, *self._shapes.get(name, (width,))) if width else values
-        return rows if name.split("/")[0] in ("observations", "infos") else rows[:-1]
+        rows, leaf = self._columns[name], self._spaces.get(name)
+        return leaf.flatten(rows) if leaf is not None and leaf.is_vector else rows
 
     def __contains__(self, name: object) -> bool:
-        return name in self._arrays  # a Mapping's own way would build the column to see whether it is there
-
-    def vectors(self, below: str) -> list[str]:
-        """The columns of one value or vector of numbers a row that are, or lie below, a name."""
-        kinds = {name: getattr(array.type, "value_type", array.type) for name, array in self._arrays.items()
-                 if name.split("/")[0] == below}  # fmt: skip
-        numbers = [n for n, kind in kinds.items() if pa.types.is_floating(kind) or pa.types.is_integer(kind)]
-        return [name for name in numbers if len(self._shapes.get(name, ())) <= 1]
+        return name in self._columns
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._arrays)
+        return iter(self._columns)
 
     def __len__(self) -> int:
-        return len(self._arrays)
+        return len(self._columns)
 
 
-def _space(text: object) -> dict[str, Any]:
-    """The description of a Gymnasium space, which Minari keeps as JSON within JSON."""
-    try:
-        space = json.loads(text) if isinstance(text, str) else {}
-    except json.JSONDecodeError:
-        return {}
-    return space if isinstance(space, dict) else {}
-
-
-def _shapes(name: str, space: dict[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """The shapes of the boxes in a space, by the path of their column."""
-    parts = space.get("subspaces")
-    if isinstance(parts, dict):
-        for key, part in parts.items():
-            yield from _shapes(f"{name}/{key}", part)
-    elif isinstance(space.get("shape"), list):
-        yield name, tuple(int(side) for side in space["shape"])
+def _named_by_the_environment(episode: Episode, data_format: str) -> Episode:
+    """The entries of a Tuple are `_index_3` in HDF5, 3 in the environment and elsewhere."""
+    if data_format != "hdf5" or "_index_" not in episode.tags.get(TAG, ""):
+        return episode
+    return replace(episode, tags={**episode.tags, TAG: re.sub(r"\b_index_(\d+)", r"\1", episode.tags[TAG])})

@@ -7,7 +7,9 @@ from typing import Any
 
 from phaseb.config.episodes import EpisodesConfig
 from phaseb.episodes.episode import Episode
-from phaseb.episodes.sources import Entry, open_source
+from phaseb.episodes.inventory import Inventory, LeftOut
+from phaseb.episodes.sources import Entry, inventory_of, open_source
+from phaseb.episodes.state_columns import check_order, from_tag
 from phaseb.errors import DataError
 from phaseb.runtime.seeding import derive_seed
 
@@ -27,7 +29,7 @@ class Source:
         listed = [list(source.entries()) for source in self._sources]
         for name, entries in zip(self._names, listed, strict=True):
             if not entries:
-                raise DataError(f"{name} holds no episodes to mix")
+                raise DataError(f"{name} holds no episodes to mix; take it out of episodes.parts")
         whole = min(len(entries) / part.weight for entries, part in zip(listed, config.parts, strict=True))
         counts = [max(1, int(whole * part.weight + 1e-9)) for part in config.parts]
         self._chosen = [
@@ -51,12 +53,27 @@ class Source:
                 self._check(episode, part)
                 yield replace(episode, id=self._entries[index][0], tags={**episode.tags, "part": self._names[part]})
 
+    def inventory(self) -> Inventory:
+        """What the parts hold, and what of it is left out. Rows are not counted: only chosen episodes are read."""
+        found = [inventory_of(source) for source in self._sources]
+        left = [
+            replace(part, what=f"{name}: {part.what}")
+            for name, one in zip(self._names, found, strict=True) for part in one.left_out if part.episodes
+        ]  # fmt: skip
+        total = sum(one.episodes for one in found)
+        untaken = total - len(self._chosen) - sum(part.episodes for part in left)
+        if untaken:
+            left.append(LeftOut("what the weights of episodes.parts do not take", untaken))
+        columns = [f"{name}: {column}" for name, one in zip(self._names, found, strict=True) for column in one.columns]
+        notes = [f"{name}: {note}" for name, one in zip(self._names, found, strict=True) for note in one.notes]
+        return Inventory(total, None, tuple(left), tuple(columns), tuple(notes))
+
     def _check(self, episode: Episode, part: int) -> None:
         """See that all parts' episodes have the same kinds and sizes of columns."""
         if self._first is None:
             number, inner = self._chosen[0]
             (first,) = self._sources[number].read([inner])
-            self._first = _sizes(first)
+            self._first, self._order = _sizes(first), from_tag(first.tags)
         differing = [name for name, size in _sizes(episode).items() if size != self._first[name]]
         if differing:
             name = differing[0]
@@ -64,6 +81,7 @@ class Source:
                 f"{self._names[part]}: episode {episode.id} has {name} of size {_sizes(episode)[name]}, "
                 f"{self._names[0]} has {self._first[name]}; map the columns of episodes.parts so that they agree"
             )
+        check_order(from_tag(episode.tags), self._order, self._names[0])
 
 
 def _drawn(part: int, entries: Sequence[Entry], count: int) -> list[int]:

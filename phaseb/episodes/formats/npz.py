@@ -14,7 +14,7 @@
 import io
 import math
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,9 +23,12 @@ from numpy.typing import NDArray
 from phaseb.config.episodes import ColumnsConfig, EpisodesConfig
 from phaseb.episodes.episode import METRICS, Episode
 from phaseb.episodes.formats.economics import attempt_economics
-from phaseb.episodes.formats.images import resize
+from phaseb.episodes.formats.images import check_frames, resize
 from phaseb.episodes.formats.npz_file import BROKEN, read_arrays
+from phaseb.episodes.inventory import Inventory, LeftOut
+from phaseb.episodes.resolution import compact
 from phaseb.episodes.sources import Listed
+from phaseb.episodes.state_columns import to_tag
 from phaseb.errors import DataError
 from phaseb.runtime.storage import Store
 
@@ -36,7 +39,12 @@ class Source(Listed):
     """The episodes of one file."""
 
     def __init__(self, config: EpisodesConfig) -> None:
-        super().__init__(read_npz(config.path, config.max_bytes, config.columns))
+        episodes, self._inventory = _read(config.path, config.max_bytes, config.columns)
+        super().__init__(episodes)
+
+    def inventory(self) -> Inventory:
+        """What the file holds, and what of it is left out."""
+        return self._inventory
 
 
 def read_npz(path: str, max_bytes: int, columns: ColumnsConfig | None = None) -> list[Episode]:
@@ -50,18 +58,7 @@ def read_npz(path: str, max_bytes: int, columns: ColumnsConfig | None = None) ->
     Raises:
         DataError: naming file, array and reason, for whatever is wrong with it. Pickled arrays are refused.
     """
-    folder, _, name = path.rpartition("/")
-    store = Store.at(folder or ".")
-    try:
-        with store.filesystem.open_input_file(store.path(name)) as file, zipfile.ZipFile(file) as archive:
-            arrays = _rename(archive, columns or ColumnsConfig(), max_bytes)
-        return _episodes(arrays, name, columns or ColumnsConfig())
-    except FileNotFoundError as error:
-        raise DataError(f"no such file: {path}") from error
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
-    except BROKEN as error:
-        raise DataError(f"{path} is damaged or no NPZ file: {' '.join(str(error).split())[:200]}") from error
+    return _read(path, max_bytes, columns or ColumnsConfig())[0]
 
 
 def write_npz(store: Store, name: str, episodes: Sequence[Episode]) -> None:
@@ -101,8 +98,28 @@ def pack_episodes(episodes: Sequence[Episode]) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def _rename(archive: zipfile.ZipFile, columns: ColumnsConfig, max_bytes: int) -> dict[str, NDArray[Any]]:
-    """The arrays of a file under the format's own names."""
+def _read(path: str, max_bytes: int, columns: ColumnsConfig) -> tuple[list[Episode], Inventory]:
+    folder, _, name = path.rpartition("/")
+    store = Store.at(folder or ".")
+    try:
+        with store.filesystem.open_input_file(store.path(name)) as file, zipfile.ZipFile(file) as archive:
+            arrays, unread, widths = _rename(archive, columns, max_bytes)
+        episodes, left = _episodes(arrays, name, columns, to_tag(widths))
+    except FileNotFoundError as error:
+        raise DataError(f"no such file: {path}; set episodes.path") from error
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+    except BROKEN as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise DataError(f"{path} is damaged or no NPZ file ({reason}): copy or write it again") from error
+    rows = sum(map(len, episodes)) + sum(part.rows for part in left)
+    return episodes, Inventory(len(episodes), rows, left, unread)
+
+
+def _rename(
+    archive: zipfile.ZipFile, columns: ColumnsConfig, max_bytes: int
+) -> tuple[dict[str, NDArray[Any]], tuple[str, ...], list[tuple[str, int]]]:
+    """The arrays of a file under the format's own names, those not read, and name and width of a state's parts."""
     names: dict[str, tuple[str, ...]] = {name: (name,) for name in _READ}
     given = {"observations": columns.observation, "actions": columns.action}
     single = {"rewards": columns.reward, "terminals": columns.terminal, "frames": columns.image,
@@ -112,50 +129,79 @@ def _rename(archive: zipfile.ZipFile, columns: ColumnsConfig, max_bytes: int) ->
     read = read_arrays(archive, [array for found in names.values() for array in found], max_bytes)
     absent = [array for name in (*given, *single) for array in names.get(name, ()) if name != array not in read]
     if absent:
-        raise DataError(f"lacks the array {absent[0]!r} that episodes.columns names; it has {archive.namelist()}")
+        raise DataError(f"lacks the array {absent[0]!r} that episodes.columns names; it has {archive.namelist()}; "
+                        "mend episodes.columns")  # fmt: skip
+    unread = tuple(sorted({member.removesuffix(".npy") for member in archive.namelist()} - set(read)))
+    widths = [(name, read[name].shape[-1]) for name in columns.observation if read[name].ndim > 2]
     whole = {name: found for name, found in names.items() if all(array in read for array in found)}
-    return {name: np.concatenate([read[a] for a in found], axis=-1) if len(found) > 1 else read[found[0]]
-            for name, found in whole.items()}  # fmt: skip
+    arrays = {name: np.concatenate([read[a] for a in found], axis=-1) if len(found) > 1 else read[found[0]]
+              for name, found in whole.items()}  # fmt: skip
+    return arrays, unread, widths
 
 
-def _episodes(arrays: dict[str, NDArray[Any]], file: str, columns: ColumnsConfig) -> list[Episode]:
+def _episodes(
+    arrays: dict[str, NDArray[Any]], file: str, columns: ColumnsConfig, tag: dict[str, str]
+) -> tuple[list[Episode], tuple[LeftOut, ...]]:
     num, steps = _check_shapes(arrays)
     lengths, ended = _lengths(arrays, num, steps)
     metrics = {name: arrays[name].astype(np.float64) for name in METRICS if name in arrays}
     ids = arrays.get("ids", np.array([f"{file.removesuffix('.npz')}-{i:06d}" for i in range(num)]))
-    floats = {n: _floats(n, arrays[n]) for n in ("observations", "actions", "rewards") if n in arrays}
+    floats: dict[str, NDArray[Any]] = {n: _floats(n, arrays[n]) for n in ("actions", "rewards") if n in arrays}
+    if "observations" in arrays:
+        rows = arrays["observations"]
+        inside = np.arange(rows.shape[1]) <= lengths[:, None]
+        floats["observations"] = rows.astype(compact(rows[inside]).dtype)
 
-    def cut(name: str, i: int, extra: int = 0) -> NDArray[np.float32] | None:
+    def cut(name: str, i: int, extra: int = 0) -> NDArray[Any] | None:
         return floats[name][i, : lengths[i] + extra] if name in floats else None
+
+    def frames(i: int) -> NDArray[np.uint8] | None:
+        if "frames" not in arrays:
+            return None
+        return resize(check_frames("array 'frames'", arrays["frames"][i, : lengths[i] + 1]), columns.image_size)
 
     def earned(i: int) -> dict[str, float]:
         steps = int(lengths[i])
         success, power = (arrays[n][i] if n in arrays else None for n in ("success", "power_w"))
         return attempt_economics(steps, columns.step_s, success, power)
 
-    return [
+    episodes = [
         Episode(
             id=str(ids[i]), state=cut("observations", i, 1), actions=cut("actions", i), terminated=bool(ended[i]),
             rewards=floats["rewards"][i, : lengths[i]],
-            frames=resize(arrays["frames"][i, : lengths[i] + 1], columns.image_size) if "frames" in arrays else None,
-            metrics=earned(i) | {name: float(values[i]) for name, values in metrics.items()}, tags={"file": file},
+            frames=frames(i), tags={"file": file, **tag},
+            metrics=earned(i) | {name: float(values[i]) for name, values in metrics.items()},
         )
         for i in range(num)
     ]  # fmt: skip
+    return episodes, _beyond(floats, lengths)
+
+
+def _beyond(floats: Mapping[str, NDArray[np.float32]], lengths: NDArray[np.int64]) -> tuple[LeftOut, ...]:
+    """Rows behind the ends of their episodes that are more than padding: an action or a reward is not 0."""
+    rewards, actions = floats["rewards"], floats["actions"]
+    behind = np.arange(rewards.shape[1])[None] >= lengths[:, None]
+    told = behind & ((np.nan_to_num(rewards) != 0) | (np.nan_to_num(actions) != 0).any(axis=2))
+    if not told.any():
+        return ()
+    what = "rows behind an episode's end ('lengths', or its first terminal) that are not 0"
+    return (LeftOut(what, rows=int(told.sum()), reward=float(np.nansum(rewards[told], dtype=np.float64))),)
 
 
 def _check_shapes(arrays: dict[str, NDArray[Any]]) -> tuple[int, int]:
     """The number of episodes and of steps that all arrays agree on."""
     if "observations" not in arrays and "frames" not in arrays:
-        raise DataError(f"lacks the array 'observations' (N, T+1, D); it has {sorted(arrays) or 'none of ours'}")
+        raise DataError(f"lacks the array 'observations' (N, T+1, D); it has {sorted(arrays) or 'none of ours'}: "
+                        "save it, or set episodes.columns.observation")  # fmt: skip
     for name in ("actions", "rewards"):
         if name not in arrays:
-            raise DataError(f"lacks the array {name!r}; it has {sorted(arrays)}")
+            raise DataError(f"lacks the array {name!r}; it has {sorted(arrays)}: save it, or set "
+                            "episodes.columns")  # fmt: skip
     if arrays["rewards"].ndim != 2:
         raise DataError(f"array 'rewards' has shape {arrays['rewards'].shape}, wanted (N, T)")
     num, steps = arrays["rewards"].shape
     if not num or not steps:
-        raise DataError(f"holds no episodes: 'rewards' has shape {(num, steps)}")
+        raise DataError(f"holds no episodes: 'rewards' has shape {(num, steps)}; save some")
     shapes: dict[str, tuple[tuple[int, ...], int]]
     shapes = {"observations": ((num, steps + 1), 3), "frames": ((num, steps + 1), 5), "actions": ((num, steps), 3)}
     shapes |= {"power_w": ((num, steps), 2), "success": ((num,), arrays["success"].ndim if "success" in arrays else 1)}
@@ -174,6 +220,9 @@ def _check_types(arrays: dict[str, NDArray[Any]]) -> None:
     for name, array in arrays.items():
         if (array.dtype.kind == "U") != (name == "ids"):
             raise DataError(f"array {name!r} is of type {array.dtype}, wanted {'text' if name == 'ids' else 'numbers'}")
+        if name == "actions" and array.dtype.kind in "iub":
+            raise DataError(f"array 'actions' is of type {array.dtype}, so they are discrete, which is not supported: "
+                            "use continuous ones; whole numbers that are continuous, save as float32")  # fmt: skip
         if name in METRICS and np.isinf(array).any():
             raise DataError(f"array {name!r} has Inf; write NaN where a metric is unknown")
 

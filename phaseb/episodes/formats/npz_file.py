@@ -32,7 +32,7 @@ def read_arrays(archive: zipfile.ZipFile, names: Sequence[str], max_bytes: int) 
     wanted = {name: members[name] for name in names if name in members}
     size = sum(info.file_size for info in wanted.values())
     if size > max_bytes:
-        raise DataError(f"unpacks to {size} bytes, more than episodes.max_bytes={max_bytes}")
+        raise DataError(f"unpacks to {size} bytes, more than episodes.max_bytes={max_bytes}: raise it")
     arrays = {}
     for name, info in wanted.items():
         with archive.open(info) as member:
@@ -45,13 +45,14 @@ def _read_array(name: str, member: IO[bytes], size: int) -> NDArray[Any]:
     version = npy.read_magic(member)
     read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
     if read_header is None:
-        raise DataError(f"array {name!r} is of npy version {version}, which is not read")
+        raise DataError(f"array {name!r} is of npy version {version}, which is not read: save it with numpy.savez")
     shape, fortran, dtype = read_header(member)
     if dtype.hasobject:
         raise DataError(f"array {name!r} holds Python objects (pickle), which are never loaded; save plain numbers")
     if dtype.kind not in "fiubU" or dtype.names is not None:
         raise DataError(f"array {name!r} is of type {dtype}, wanted numbers")
     if math.prod(shape) * dtype.itemsize != size - member.tell():
-        raise DataError(f"array {name!r} is truncated: {shape} {dtype} does not fit its {size} bytes")
+        raise DataError(f"array {name!r} is truncated: {shape} {dtype} does not fit its {size} bytes; copy or write "
+                        "the file again")  # fmt: skip
     flat = np.frombuffer(member.read(), dtype)
     return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from phaseb.config.episodes import EpisodesConfig
 from phaseb.episodes.episode import Episode
+from phaseb.episodes.inventory import Inventory
 from phaseb.episodes.parquet_file import naming, read_table
 from phaseb.episodes.schema import EPISODES, check_kind, table_to_episodes
 from phaseb.episodes.shards import shard_names
@@ -17,13 +18,17 @@ class Source:
 
     def __init__(self, config: EpisodesConfig) -> None:
         self._max_bytes = config.max_bytes
-        self._entries: list[Entry] = []
+        self._num_steps, self._entries = 0, list[Entry]()
         self._where: list[tuple[Store, str, int]] = []
         for store, name in _files(config.path):
             self._list(store, name)
 
     def entries(self) -> Sequence[Entry]:
         return self._entries
+
+    def inventory(self) -> Inventory:
+        """What the files hold, all of which is read."""
+        return Inventory(len(self._entries), self._num_steps)
 
     def read(self, indices: Sequence[int]) -> Iterator[Episode]:
         loaded, episodes = "", list[Episode]()
@@ -37,10 +42,11 @@ class Source:
 
     def _list(self, store: Store, name: str) -> None:
         with naming(store, name):
-            table = read_table(store, name, lambda column: column in ("id", "split"), self._max_bytes)
+            table = read_table(store, name, lambda column: column in ("id", "split", "num_steps"), self._max_bytes)
             check_kind(table.schema, EPISODES)
             rows = table.to_pylist()
             self._entries += [(row["id"], row["split"]) for row in rows]
+            self._num_steps += sum(row["num_steps"] for row in rows)
             self._where += [(store, name, i) for i in range(len(rows))]
 
 
@@ -54,5 +60,5 @@ def _files(path: str) -> list[tuple[Store, str]]:
         return [(store, shard) for shard in shard_names(store)]
     folders = Store.at(folder or ".").read_json(name)
     if not isinstance(folders, list) or not all(isinstance(one, str) for one in folders):
-        raise DataError(f"{path} must hold a list of folders of shards")
+        raise DataError(f"{path} must hold a JSON list of folders of shards; list them")
     return [found for one in folders for found in _files(one)]

@@ -9,12 +9,14 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from phaseb.episodes.formats.images import check_budget
+from phaseb.episodes.formats.lerobot_rows import TOLERANCE
 from phaseb.errors import DataError
 from phaseb.runtime.storage import Store
 
 
 def decode_video(
-    store: Store, name: str, start_s: float, num_frames: int, fps: float, size: int, max_bytes: int
+    store: Store, name: str, start_s: float, num_frames: int, fps: float, size: int, max_bytes: int,
+    recorded: tuple[int, int] | None = None, alone: bool = False,
 ) -> NDArray[np.uint8]:
     """Frames at start_s + k / fps for k below `num_frames`, as (num_frames, H, W, 3).
 
@@ -22,29 +24,41 @@ def decode_video(
         store, name: the file.
         size: side to bring them to, 0 to keep theirs.
         max_bytes: refuse more than this, before anything is decoded.
+        recorded: height and width that the pictures must have; None where that is unknown.
+        alone: whether the file holds these frames and no others.
 
     Raises:
-        DataError: where the file is damaged or lacks one of the frames.
+        DataError: where the file is damaged, of another size, lacks one of the frames, or has more of them.
     """
     path = store.path(name)
     try:
         with store.filesystem.open_input_file(path) as file, av.open(file, "r") as container:
             stream = container.streams.video[0]
             check_budget(num_frames, size or stream.width, size or stream.height, max_bytes)
-            frames, seen = _collect(container, stream, start_s, num_frames, fps, size)
+            if recorded not in (None, (stream.height, stream.width)):
+                raise DataError(f"{path} has pictures of {stream.height}x{stream.width}, recorded were "
+                                f"{recorded}: write the video again, or mend the shape in meta/info.json")  # fmt: skip
+            frames, seen, more = _collect(container, stream, start_s, num_frames, fps, size, alone)
     except FileNotFoundError as error:
-        raise DataError(f"no such file: {path}") from error
+        raise DataError(f"no such file: {path}; copy the videos, or unset episodes.columns.image") from error
     except (av.FFmpegError, OSError, ValueError, IndexError, TypeError, MemoryError) as error:
-        raise DataError(f"{path} cannot be decoded: {error}") from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{path} cannot be decoded ({reason}): copy or record it again, or unset "
+                        "episodes.columns.image") from error  # fmt: skip
     if frames is None or not seen.all():
-        raise DataError(f"{path} has no frame at {start_s + int(np.flatnonzero(~seen)[0]) / fps:.3f} s")
+        missing_s = start_s + int(np.flatnonzero(~seen)[0]) / fps
+        raise DataError(f"{path} has no frame at {missing_s:.3f} s, where the rows have one: its times are not theirs; "
+                        "record it again, or unset episodes.columns.image")  # fmt: skip
+    if alone and more:
+        raise DataError(f"{path} goes on after its {num_frames} rows, so its frames are not theirs: record it again, "
+                        "or unset episodes.columns.image")  # fmt: skip
     return frames
 
 
 def _collect(
-    container: Any, stream: Any, start_s: float, num_frames: int, fps: float, size: int
-) -> tuple[NDArray[np.uint8] | None, NDArray[np.bool_]]:
-    """The frames found, and which of them were."""
+    container: Any, stream: Any, start_s: float, num_frames: int, fps: float, size: int, alone: bool
+) -> tuple[NDArray[np.uint8] | None, NDArray[np.bool_], bool]:
+    """The frames found, which of them were, and whether later ones were seen (looked for where `alone`)."""
     stream.thread_type = "AUTO"
     # One reformatter for all frames: a frame's own methods set the conversion up anew each time, at twice the cost.
     convert = VideoReformatter()
@@ -54,16 +68,17 @@ def _collect(
     frames: NDArray[np.uint8] | None = None
     seen = np.zeros(num_frames, bool)
     for picture in container.decode(stream):
-        at = round((picture.time - start_s) * fps)
+        exact = (picture.time - start_s) * fps
+        at = round(exact)
         if at >= num_frames:
-            break
-        if at < 0:
-            continue
+            return frames, seen, True
+        if at < 0 or abs(exact - at) > TOLERANCE:
+            continue  # between two rows, as where a video has more frames than there are rows
         image = convert.reformat(picture, format="rgb24", **options).to_ndarray()
         if frames is None:
             frames = np.empty((num_frames, *image.shape), np.uint8)
         frames[at] = image
         seen[at] = True
-        if seen.all():
+        if seen.all() and not alone:
             break
-    return frames, seen
+    return frames, seen, False

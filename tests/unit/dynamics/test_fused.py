@@ -6,7 +6,7 @@ import torch
 from phaseb.config.dynamics import GRUConfig
 from phaseb.dynamics.gru_ensemble.fused_rollout import fused_free_run
 from phaseb.dynamics.gru_ensemble.learner import make_learner
-from phaseb.dynamics.gru_ensemble.unroll import recorded_run
+from phaseb.dynamics.gru_ensemble.unroll import open_loop_autograd
 from phaseb.nn.data_parallel import LearnerContext
 
 PARTS = ("y", "inputs", "features", "extras", "candidates")
@@ -51,7 +51,7 @@ def test_the_fused_run_is_the_recorded_one(config, world, changes, forcing, with
     learner = learner_of(config, world, changes)
     forced = torch.rand(2, 8, 12, generator=torch.Generator().manual_seed(3)) < 0.3 if forcing else None
     (parts, gradients), (fused_parts, fused_gradients) = (
-        run_and_gradients(run, learner, forced, with_target, every) for run in (recorded_run, fused_free_run)
+        run_and_gradients(run, learner, forced, with_target, every) for run in (open_loop_autograd, fused_free_run)
     )
     for name, part, fused in zip(PARTS, parts, fused_parts, strict=True):
         assert torch.allclose(part, fused, atol=2e-5), name

@@ -9,9 +9,9 @@ import torch
 from phaseb.config.dynamics import GRUConfig
 from phaseb.dynamics.gru_ensemble.action_lookahead import append_future_actions, future_known, pad_future_actions
 from phaseb.dynamics.gru_ensemble.learner import make_learner
-from phaseb.dynamics.gru_ensemble.network import pick
-from phaseb.dynamics.gru_ensemble.rollout import Imagination, Noise
-from phaseb.dynamics.gru_ensemble.unroll import free_run
+from phaseb.dynamics.gru_ensemble.network import gather_mode
+from phaseb.dynamics.gru_ensemble.rollout import Noise, RolloutEngine
+from phaseb.dynamics.gru_ensemble.unroll import open_loop
 from phaseb.nn.data_parallel import LearnerContext
 from tests.unit.dynamics.conftest import make_world
 
@@ -47,7 +47,7 @@ def test_teacher_forced_steps_equal_free_running_ones_forced_back(config, world)
     actions = append_future_actions(torch.from_numpy(world.actions), 8).expand(2, -1, -1, -1)
     forced = torch.ones(2, 24, 20, dtype=torch.bool)
     with torch.no_grad():
-        run = free_run(bundle.model, bundle.model.inner(z[:, :, :-1]), actions, forced=forced)
+        run = open_loop(bundle.model, bundle.model.inner(z[:, :, :-1]), actions, forced=forced)
         predicted = bundle.model.outer(run.y)
     one_step = bundle.teacher_forced(torch.from_numpy(world.z), torch.from_numpy(world.actions), member=1)
     assert torch.allclose(predicted[1], one_step, atol=1e-5)
@@ -157,7 +157,7 @@ def test_truncation_cuts_the_gradient(config, world):
     actions = torch.from_numpy(world.actions[:2]).expand(2, -1, -1, -1)
     actions = append_future_actions(actions, 8)
     for every, reaches in ((0, True), (5, False)):
-        run = free_run(learner.model, z[:, :, :-1], actions, truncate_every=every)
+        run = open_loop(learner.model, z[:, :, :-1], actions, truncate_every=every)
         (gradient,) = torch.autograd.grad(run.y[:, :, -1].sum(), z, allow_unused=True)
         assert bool((gradient is not None) and gradient.abs().sum() > 0) is reaches
 
@@ -209,11 +209,11 @@ def test_alternatives_are_drawn_by_their_weights_and_never_averaged():
 
 def test_an_alternative_near_the_target_is_taken_in_training():
     candidates = torch.tensor([[[[0.0, 0.0], [1.0, 1.0]]]])
-    assert torch.equal(pick(candidates, torch.tensor([[1]])), torch.tensor([[[1.0, 1.0]]]))
+    assert torch.equal(gather_mode(candidates, torch.tensor([[1]])), torch.tensor([[[1.0, 1.0]]]))
 
 
 def test_where_actions_are_read_ahead_only_what_is_likely_is_drawn(config, world):
-    """Weights of 0.75 and 0.25: a blind rollout takes the second a quarter of the time, a sighted one never."""
+    """FoldedWeights of 0.75 and 0.25: a blind rollout takes the second a quarter of the time, a sighted one never."""
     bundle = bundle_of(config, world, 1, num_modes=2)
     bundle.model.mode_floor_with_lookahead = 0.3
     extras = torch.zeros(2, 400, sum(bundle.model.extra_sizes))
@@ -221,7 +221,7 @@ def test_where_actions_are_read_ahead_only_what_is_likely_is_drawn(config, world
     sighted = torch.arange(400) < 200
     seen = append_future_actions(torch.zeros(400, 2, 2), 8, sighted[:, None].expand(400, 2))[:, 0]
     noise = Noise(torch.rand(400, generator=generator()))
-    drawn = Imagination(bundle.model)._chosen(extras, noise, seen)
+    drawn = RolloutEngine(bundle.model)._chosen(extras, noise, seen)
     assert not drawn[:, sighted].any()
     assert 0.15 < drawn[:, ~sighted].float().mean() < 0.35
 

@@ -50,6 +50,12 @@ def test_rewards_that_never_vary_keep_a_unit_scale(world):
     assert structure.reward_scale == 1
 
 
+def test_rewards_in_a_small_unit_are_scaled_too(world):
+    rewards = (1e-9 * world.rewards).astype(np.float32)
+    structure = find_structure(world.z, rewards, world.mask, GRUConfig())
+    assert structure.reward_scale == pytest.approx(rewards[world.mask].std(), rel=1e-4)
+
+
 def test_inner_coordinates_are_white_and_lead_back(world):
     rng = np.random.default_rng(0)
     mix = rng.normal(size=(3, 5))

@@ -170,3 +170,14 @@ def test_few_episodes_are_not_sure_of_a_skill(recorded):
     many = ForecastSkill(wavering, recorded.select(np.tile(np.arange(8), 5)), 1, 0).skills(0.1)
     assert many["reward"] == pytest.approx(few["reward"], rel=1e-5)
     assert 0 < many["reward"] - many["reward_surely"] < 0.6 * (few["reward"] - few["reward_surely"])
+
+
+def test_the_unit_of_rewards_is_no_skill(recorded):
+    skills = []
+    for unit in (1.0, 1e-8):
+        paid = replace(recorded, rewards=(unit * recorded.rewards).astype(np.float32))
+        forecasts = ForecastSkill(model(sign=unit, bias=0.05), paid, 6, 0)
+        skills.append(forecasts.skills(0.1))
+    for name in ("reward", "reward_surely"):
+        np.testing.assert_allclose(skills[0][name], skills[1][name], rtol=1e-4)
+    assert 0.5 < skills[0]["reward"][0] < 1

@@ -4,7 +4,7 @@ from episode_strategies import make_episode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phaseb.episodes.actions import ActionScale
+from phaseb.episodes.actions import ActionScale, ActionStatistics
 from phaseb.errors import DataError
 
 
@@ -46,3 +46,43 @@ def test_no_actions_and_impossible_bounds_are_said() -> None:
     for low, high in (([1.0], [0.0]), ([0.0], [np.inf]), ([0.0], [1.0, 2.0])):
         with pytest.raises(DataError, match="action bounds"):
             ActionScale(np.array(low), np.array(high))
+
+
+def test_bounds_far_wider_than_what_was_recorded_are_not_what_actions_are_scaled_by() -> None:
+    recorded = ActionScale(np.array([-0.1, -0.9, -3.0, 0.2]), np.array([0.1, 0.8, 3.0, 0.2]))
+    low, high = np.float32([-100, -1, -1, -1]), np.float32([100, 1, 1, np.inf])
+    scale, wide = recorded.within(low, high)
+    assert wide.tolist() == [True, False, False, True]
+    np.testing.assert_allclose([scale.low, scale.high], [[-0.1, -1, -1, 0.2], [0.1, 1, 1, 0.2]], rtol=1e-6)
+
+
+def test_an_outlier_does_not_set_the_range_and_a_rare_switch_does() -> None:
+    g, seen = np.random.default_rng(0), ActionStatistics()
+    for i in range(50):
+        actions = g.uniform(-0.1, 0.1, (40, 2)).astype(np.float32)
+        actions[:, 1] = 0.0
+        if i == 7:
+            actions[3] = 1e4, 1.0
+        seen.add(actions)
+    scale = seen.range()
+    assert 0.1 < scale.high[0] < 0.5
+    assert scale.high[1] == 1.0, "used once, and yet no outlier: all others are the same"
+
+
+def test_actions_beyond_the_bounds_are_counted_but_not_roundings() -> None:
+    seen = ActionStatistics(np.float32([-0.1]), np.float32([0.1]))
+    seen.count(np.float32([[0.1], [np.nextafter(np.float32(0.1), np.float32(1))], [0.2], [-5.0]]))
+    assert (seen.beyond, seen.steps) == (2, 4)
+
+
+def test_the_range_of_many_actions_takes_bounded_memory() -> None:
+    seen = ActionStatistics()
+    for i in range(40):
+        seen.add(np.full((5000, 1), i, np.float32))
+    assert sum(len(part) for part in seen._sample) <= 2**16 + 5000
+    assert (seen.range().low[0], seen.range().high[0]) == (0, 39)
+
+
+def test_infinite_bounds_and_no_recorded_action_name_the_environment() -> None:
+    with pytest.raises(DataError, match="environment Far-v0 has infinite action bounds"):
+        ActionScale.of_environment(np.float32([-np.inf]), np.float32([np.inf]), "Far-v0")

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -87,8 +89,22 @@ def test_action_mse_counts_recorded_steps_only():
         lengths=np.array([3, 2]), ids=("a", "b"), splits=("dev", "dev"),
     )  # fmt: skip
     mse = action_mse(lambda rows: np.full((len(rows), 2), 0.5, np.float32), held_out)
-    assert mse == pytest.approx(0.25)
+    assert mse == pytest.approx(0.25 / 0.16), "in recorded standard deviations; what never moved is left out"
     assert np.isnan(action_mse(lambda rows: rows, held_out.select([])))
+
+
+def test_action_mse_does_not_mind_the_range_that_actions_are_scaled_by():
+    """Bounds a thousand times as wide as what was recorded: a policy of zeros is as bad as it is."""
+    z, g = np.zeros((1, 51, 3), np.float32), np.random.default_rng(0)
+    actions = g.standard_normal((1, 50, 2)).astype(np.float32)
+    held_out = Trajectories(
+        z=z, actions=actions, rewards=np.zeros((1, 50), np.float32), terminals=np.zeros((1, 50), np.float32),
+        lengths=np.array([50]), ids=("a",), splits=("dev",),
+    )  # fmt: skip
+    for factor in (1.0, 1e-3):
+        told = replace(held_out, actions=(factor * actions).astype(np.float32))
+        mse = action_mse(lambda rows: np.zeros((len(rows), 2), np.float32), told)
+        assert mse == pytest.approx(1.0, abs=0.05)
 
 
 def test_a_switch_is_put_to_the_nearer_of_its_levels_and_nothing_else_is_touched():

@@ -264,3 +264,35 @@ def test_pictures_alone_are_frames():
     environment = GymVector("eye", 1, 9, make_one=Eye)
     assert (environment.state_size, environment.frame_shape) == (0, (4, 5, 3))
     assert set(environment.reset([0])) == {"frames"}
+
+
+class Fine(Counter):
+    """Bounds that single precision rounds to the outside."""
+
+    action_space = spaces.Box(-0.1, 0.1, (1,), np.float64)
+
+
+class Whole(Counter):
+    action_space = spaces.Box(-3, 3, (1,), np.int32)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "wanted"), [(Fine, 7.0, 0.1), (Fine, -7.0, -0.1), (Whole, 1.7, 2), (Whole, 9.0, 3)]
+)
+def test_actions_are_clipped_last_in_the_type_of_the_space(kind, given, wanted):
+    """`Counter` asserts that its space contains every action."""
+    environment = GymVector("test", 1, 10, make_one=kind)
+    environment.reset([0])
+    given = np.clip(np.float32([[given]]), environment.action_low, environment.action_high)
+    _, rewards, *_ = environment.step(given)
+    assert rewards[0] == np.float32(wanted)
+
+
+def test_a_state_in_double_precision_stays_so():
+    class Clock(Counter):
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            return np.array([1.7e9 + 0.25, 0.0]), {}
+
+    environment = GymVector("test", 1, 10, make_one=Clock)
+    assert environment.reset([0])["state"][0, 0] == 1.7e9 + 0.25

@@ -98,7 +98,7 @@ class Alone:
             q2 = self.value(self.targets, z2, a2)
             v2 = self.pessimism(q2, noise.pair[r]) - self.log_alpha.exp() * logp2
             v2 = v2 - cut * self.scalars["cut_spread_weight"] * q2.std(0, unbiased=False)
-            y = self.c.reward_scale * rew + disc * v2
+            y = rew + disc * v2
         q = self.value(self.critics, z, a)
         loss = (w * (q - y) ** 2).mean(1).sum()
         if self.o.cql_weight:
@@ -120,7 +120,7 @@ class Alone:
         q = self.pessimism(self.value(self.critics, z, action), noise.pair[self.run])
         soft = self.log_alpha.exp().detach() * logp - q
         if self.o.normalise_value:
-            soft = soft / q.detach().abs().mean()
+            soft = soft / (q.detach() - q.detach().mean()).abs().mean()
         distance = real * ((mean - a) ** 2).mean(-1)
         loss = (w * (soft + self.scalars["behaviour_weight"] * distance)).mean()
         self.actor_adam.zero_grad()

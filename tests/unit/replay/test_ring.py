@@ -144,7 +144,7 @@ def test_another_schema_and_too_long_an_episode_are_refused():
     ring = new_ring(20)
     other = TransitionSchema(latent_size=2, action_size=1, weights=("weight", "more"))
     numbers = (np.array([k]) for k in (1, 0, 0))
-    foreign = Segments(other, np.zeros((2, other.width), "f4"), *numbers, np.zeros(1, "u1"))
+    foreign = Segments(other, np.zeros((2, other.width), "f4"), *numbers, np.zeros(1, "u1"))  # type: ignore[call-arg]
     with pytest.raises(DataError, match="weights"):
         ring.insert(foreign)
     with pytest.raises(DataError, match="20 steps is larger than a shard of 20 rows"):

@@ -115,7 +115,7 @@ def test_nothing_outside_the_file_is_followed(tmp_path: Path) -> None:
     for i, (message, make) in enumerate(makers.items()):
         path = tmp_path / f"{i}.hdf5"
         with h5py.File(path, "w") as file:
-            file["actions"], file["rewards"] = np.ones((4, 2)), np.ones(4)
+            file["actions"], file["rewards"], file["timeouts"] = np.ones((4, 2)), np.ones(4), np.arange(4) == 3
             make(file)
         with pytest.raises(DataError, match=message):
             read(path)

@@ -46,7 +46,7 @@ def test_what_lerobot_wrote_is_read(version: str) -> None:
         np.testing.assert_array_equal(episode.actions, expected[f"action-{i}"][:-1])
         np.testing.assert_array_equal(episode.rewards[:-1], rewards[:-2])
         np.testing.assert_allclose(episode.rewards[-1], rewards[-2] + rewards[-1], rtol=1e-6)
-        assert episode.terminated
+        assert episode.terminated == (i % 2 == 0)  # next.done without next.success is a time limit
         assert (episode.metrics["good_units"], episode.metrics["errors"]) == ((1, 0) if i % 2 == 0 else (0, 1))
         assert episode.metrics["duration_h"] == pytest.approx((STEPS[i] - 1) / 10 / 3600)
         assert episode.frames is not None
@@ -122,3 +122,29 @@ def test_an_episode_larger_than_allowed_is_refused(copy: Path) -> None:
     limited = config(copy, image=CAMERA).model_copy(update={"max_bytes": 25_000})
     with pytest.raises(DataError, match="unpack to 36864 bytes, more than 25000"):
         list(open_source(limited).read([4]))
+
+
+def test_names_within_a_vector_are_kept_for_the_environment(copy: Path) -> None:
+    (episode,) = open_source(config(copy)).read([0])
+    assert json.loads(episode.tags["state_columns"]) == [["x", 1], ["y", 1], ["angle", 1]]
+
+
+def test_a_video_of_more_frames_than_rows_is_read_at_the_times_of_the_rows(tmp_path: Path) -> None:
+    """Frames between two rows are passed over: they took the place of a row's own."""
+    from fractions import Fraction
+
+    import av
+
+    from phaseb.episodes.formats.video import decode_video
+    from phaseb.runtime.storage import Store
+
+    with av.open(str(tmp_path / "film.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        for i in range(24):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 10 * i, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = i, Fraction(1, 30)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    frames = decode_video(Store.at(tmp_path), "film.mp4", 0.0, 8, 10, 0, 10**7)
+    np.testing.assert_allclose(frames.mean((1, 2, 3)), 30 * np.arange(8), atol=6)

@@ -1,0 +1,120 @@
+"""The columns of one LeRobot episode: its Parquet rows, its cameras' videos, and whether their times are right."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from phaseb.episodes.columns import whole_column
+from phaseb.errors import DataError
+
+TOLERANCE = 0.1
+"""Of a step, by which a row's or a frame's time may be off."""
+_DEPTH = ("video.is_depth_map", "is_depth_map")
+
+
+class Cameras(Protocol):
+    """What decodes the video of a camera over one episode."""
+
+    features: Mapping[str, Any]
+
+    def frames(self, camera: str, row: Mapping[str, Any], first_s: float) -> NDArray[np.uint8]: ...
+
+
+class EpisodeRows(Mapping[str, NDArray[Any]]):
+    """Columns by name, read when they are asked for.
+
+    Args:
+        cameras: the data set.
+        row: of the episode in `meta/episodes`.
+        table: its rows.
+        fps: rows a second.
+
+    Raises:
+        DataError: where rows are not in order, or not a step apart.
+    """
+
+    def __init__(self, cameras: Cameras, row: Mapping[str, Any], table: pa.Table, fps: float) -> None:
+        self._cameras, self._row, self._table = cameras, row, table
+        self._names = [*table.column_names, *(n for n, feature in cameras.features.items() if is_video(feature))]
+        self._first_s = _check_times(table, fps)
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        if is_video(self._cameras.features.get(name, {})):
+            return self._cameras.frames(name, self._row, self._first_s)
+        array = whole_column(self._table[name])
+        if pa.types.is_struct(array.type):  # an image kept as a file within the row
+            cells = [cell["bytes"] if cell else None for cell in array.to_pylist()]
+            if any(cell is None for cell in cells):
+                raise DataError(f"camera {name!r} keeps pictures in files of their own, which are not read: write the "
+                                "data set with videos or pictures within the rows")  # fmt: skip
+            blobs = np.empty(len(array), object)
+            blobs[:] = cells
+            return blobs
+        if array.null_count:
+            raise DataError(f"column {name!r} has {array.null_count} empty rows; fill or drop them")
+        if pa.types.is_list(array.type) or pa.types.is_fixed_size_list(array.type):
+            return np.array(array.to_pylist())
+        return np.asarray(array.to_numpy(zero_copy_only=False))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def is_video(feature: Mapping[str, Any]) -> bool:
+    """Whether a feature is kept as videos."""
+    return feature.get("dtype") == "video"
+
+
+def entry_names(feature: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the numbers of a vector are called in `meta/info.json`; empty where it does not say."""
+    names: Any = feature.get("names")
+    while isinstance(names, dict) and len(names) == 1:
+        (names,) = names.values()
+    return tuple(str(name) for name in names) if isinstance(names, list) else ()
+
+
+def picture_size(name: str, feature: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Height and width of a camera's pictures as `meta/info.json` says; None where it does not.
+
+    Raises:
+        DataError: for a depth camera.
+    """
+    info = {**feature, **(feature.get("info") or {}), **(feature.get("video_info") or {})}
+    if any(info.get(key) for key in _DEPTH):
+        raise DataError(f"camera {name!r} records depth, which is not read as a picture: choose another "
+                        "episodes.columns.image")  # fmt: skip
+    shape, names = list(feature.get("shape") or ()), feature.get("names")
+    if len(shape) != 3:
+        return None
+    given = [str(part) for part in names] if isinstance(names, list) and len(names) == 3 else []
+    channels = [i for i, part in enumerate(given) if part.startswith("channel")] or [2 if shape[2] in (1, 3, 4) else 0]
+    height, width = (int(side) for i, side in enumerate(shape) if i != channels[0])
+    return height, width
+
+
+def _check_times(table: pa.Table, fps: float) -> float:
+    """The time of the first row, s."""
+    steps = np.arange(table.num_rows)
+    if "frame_index" in table.column_names:
+        index = table["frame_index"].to_numpy()
+        at = int(np.argmax(index != steps))
+        if index[at] != at:
+            raise DataError(f"has frame_index {index[at]} in row {at}: rows are lost or not in order; write it again")
+    if "timestamp" not in table.column_names:
+        return 0.0
+    times = table["timestamp"].to_numpy().astype(np.float64).reshape(-1)
+    late = np.abs((times - times[0]) * fps - steps)
+    if not late.max() <= TOLERANCE:
+        at = int(np.argmax(~(late <= TOLERANCE)))
+        raise DataError(f"has row {at} at {times[at] - times[0]:.4g} s, where fps={fps:g} of meta/info.json says "
+                        f"{at / fps:.4g} s: set fps to what was recorded, or resample it")  # fmt: skip
+    return float(times[0])

@@ -1,0 +1,78 @@
+"""What ought to be known of observations before an encoder is trained on them: what never changes, angles that wrap."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phaseb.episodes.episode import Episode
+from phaseb.episodes.resolution import is_constant
+from phaseb.errors import DataError
+from phaseb.latents.padding import Observation, resolve_observation
+
+PERIODS = {2 * np.pi: "2π", 360.0: "360"}
+JUMP = 0.75  # share of a period that a step over the seam takes, at least; other steps take less than SLOW of it
+SLOW = 0.5
+MOST_SHOWN = 8
+
+
+def examine_observations(episodes: Sequence[Episode], observation: Observation = "auto") -> list[str]:
+    """A line on each thing that a person ought to know of training episodes' observations.
+
+    Raises:
+        DataError: where nothing that is observed ever changes, naming the columns.
+    """
+    if not episodes:
+        return []
+    seen = resolve_observation(episodes, observation)
+    frames_change = seen != "state" and _frames_change(episodes)
+    if seen == "frames":
+        if not frames_change:
+            raise DataError(f"the frames never change in all {len(episodes)} training episodes; record what moves")
+        return []
+    states = [e.state for e in episodes if e.state is not None]
+    constant = is_constant(np.concatenate(states))
+    if constant.all() and not frames_change:
+        raise DataError(
+            f"observations never change: state {_columns(constant)} (the first is {states[0][0, 0]:g}) in all "
+            f"{len(episodes)} training episodes; set episodes.columns.observation to columns that do"
+        )
+    notices = []
+    if constant.any():
+        notices.append(f"state {_columns(constant)} never change in the training episodes: policies do not see them")
+    notices += [
+        f"state column {column} jumps by about {PERIODS[period]}, as an angle that wraps: what lies side by side is "
+        f"far apart there; give its sine and cosine instead"
+        for column, period in wrapping_angles(states).items()
+    ]
+    return notices
+
+
+def wrapping_angles(states: Sequence[NDArray[np.floating]]) -> dict[int, float]:
+    """The columns of states (T+1, S) of some episodes that are angles cut at a seam, and the period of each.
+
+    Such a column stays within one period; its steps are small, or nearly a whole period.
+    """
+    rows = np.concatenate(states).astype(np.float64)
+    span = np.ptp(rows, axis=0)
+    steps = np.abs(np.concatenate([np.diff(s.astype(np.float64), axis=0) for s in states]))
+    found: dict[int, float] = {}
+    for period in PERIODS:
+        jumps = steps >= JUMP * period
+        smooth = np.where(jumps, 0.0, steps).max(axis=0)
+        wraps = jumps.any(axis=0) & (smooth > 0) & (smooth < SLOW * period)
+        wraps &= (span <= (1 + 1e-3) * period) & (jumps.mean(axis=0) < SLOW)
+        found |= {int(column): period for column in np.flatnonzero(wraps)}
+    return found
+
+
+def _frames_change(episodes: Sequence[Episode]) -> bool:
+    first = episodes[0].frames
+    return first is not None and any(e.frames is not None and (e.frames != first[0]).any() for e in episodes)
+
+
+def _columns(chosen: NDArray[np.bool_]) -> str:
+    """Columns by their numbers, the first few."""
+    numbers = np.flatnonzero(chosen)
+    shown = ", ".join(map(str, numbers[:MOST_SHOWN])) + (", …" if len(numbers) > MOST_SHOWN else "")
+    return f"column {shown}" if len(numbers) == 1 else f"columns {shown}"

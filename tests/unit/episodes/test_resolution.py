@@ -1,0 +1,63 @@
+"""Constancy is free of scale, and single precision is used where it holds what was recorded."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from phaseb.episodes.episode import Episode
+from phaseb.episodes.resolution import compact, is_constant, spread_of
+from phaseb.episodes.schema import episodes_to_table, table_to_episodes
+
+
+def rows(*columns):
+    return np.stack(columns, axis=1)
+
+
+def test_a_clock_and_a_sensor_in_small_units_move_and_a_flicker_does_not():
+    g = np.random.default_rng(0)
+    clock = 1.7e9 + np.arange(50.0)
+    small = 1e-9 * g.standard_normal(50)
+    flicker = np.where(g.random(50) < 0.5, np.float32(0.3), np.nextafter(np.float32(0.3), np.float32(1)))
+    assert is_constant(rows(clock, small, np.full(50, 0.1))).tolist() == [False, False, True]
+    assert is_constant(rows(small.astype(np.float32), flicker, np.zeros(50, np.float32))).tolist() == [
+        False, True, True,
+    ]  # fmt: skip
+    assert is_constant(np.array([[2**40], [2**40 + 1]])).tolist() == [False], "whole numbers are exact"
+
+
+@settings(deadline=None)
+@given(st.floats(1e-20, 1e20), st.integers(0, 5))
+def test_the_unit_of_a_column_never_makes_it_constant(unit, seed):
+    values = np.random.default_rng(seed).standard_normal((30, 2))
+    values[:, 1] = 0.5
+    assert is_constant(unit * values).tolist() == [False, True]
+    np.testing.assert_allclose(spread_of(unit * values), [unit * values[:, 0].std(), 1.0])
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        (np.random.default_rng(0).standard_normal((40, 3)), np.float32),
+        (1.7e9 + np.arange(40.0)[:, None], np.float64),
+        (1e7 + 1e-3 * np.random.default_rng(0).standard_normal((40, 2)), np.float64),
+        (1e-60 * np.random.default_rng(0).standard_normal((40, 2)), np.float64),
+        (np.full((40, 1), 0.1), np.float32),
+        (np.arange(40, dtype=np.int64)[:, None], np.float32),
+        (np.full((2, 1), 1e300) * [[1], [2]], np.float32),  # beyond single precision: refused as infinite
+    ],
+)
+def test_double_precision_is_kept_where_single_cannot_hold_a_column(values, dtype):
+    assert compact(values).dtype == dtype
+
+
+def test_states_in_double_precision_survive_a_shard_beside_others():
+    far = 1e7 + 1e-3 * np.random.default_rng(0).standard_normal((4, 2))
+    rewards = np.zeros(3, np.float32)
+    episodes = [
+        Episode(id="a", rewards=rewards, state=far), Episode(id="b", rewards=rewards, state=far.astype(np.float32)),
+    ]  # fmt: skip
+    a, b = table_to_episodes(episodes_to_table(episodes))
+    np.testing.assert_array_equal(a.state, far)
+    np.testing.assert_array_equal(b.state, far.astype(np.float32))
+    assert {a.state.dtype, b.state.dtype} == {np.dtype(np.float64)}
