@@ -81,11 +81,11 @@ def plain_rollout(members: list[PlainMember], z0: Tensor, seen: Tensor) -> Tenso
     """(K, N, T + 1, D)."""
     made = []
     for member in members:
-        y, h = member.model.inner(z0), torch.zeros(len(z0), member.model.hidden_size)
+        y, h = member.model.to_model_space(z0), torch.zeros(len(z0), member.model.hidden_size)
         states = [z0]
         for t in range(seen.shape[1]):
             y, h, _ = member(y, seen[:, t], h)
-            states.append(member.model.outer(y))
+            states.append(member.model.from_model_space(y))
         made.append(torch.stack(states, 1))
     return torch.stack(made)
 

@@ -266,7 +266,9 @@ def _used_generator(store: Store, fitted: Sequence[str]) -> str:
                         f"{', '.join(fitted)}") from error  # fmt: skip
     shipped = store.read_json("promotion.json")["shipped"] if store.exists("promotion.json") else ""
     used = config.generator_of(shipped)
-    return used if used in fitted else next((name for name in config.generators if name in fitted), fitted[0])
+    if used is not None and used in fitted:
+        return used
+    return next((name for name in config.generators if name in fitted), fitted[0])
 
 
 def _tensor_policy(policy: ActionFn, shape: tuple[int, int]) -> Policy:

@@ -13,6 +13,20 @@ from pydantic import BaseModel, ValidationError
 from phaseb.config.root import Config
 from phaseb.errors import ConfigError
 
+RENAMED = {
+    "world_model": "dynamics.gru", "generators": "negatives", "reuse.world_model": "reuse.dynamics",
+    "policy.transitions": "dynamics.gp", "policy.augmentation.model": "policy.augmentation.generator",
+    "dynamics.gru.landings": "dynamics.gru.gp_correction", "dynamics.gru.look_ahead": "dynamics.gru.action_lookahead",
+    "dynamics.gru.blind_share": "dynamics.gru.lookahead_dropout",
+    "dynamics.gru.clip_norm": "dynamics.gru.max_grad_norm",
+    "dynamics.gru.sighted_floor": "dynamics.gru.mode_floor_with_lookahead",
+    "dynamics.gru.critic_from": "dynamics.gru.discriminator_from",
+    "dynamics.gru.critic_every": "dynamics.gru.discriminator_every",
+    "dynamics.gp.kept": "dynamics.gp.max_transitions", "dynamics.gp.fitted": "dynamics.gp.num_hyperparameter_points",
+    "dynamics.gp.least_examples": "dynamics.gp.min_examples",
+}  # fmt: skip
+"""Old names of settings: they are errors that name the new one."""
+
 
 def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
     """The resolved configuration: schema defaults < YAML file < `key.path=value` words.
@@ -128,9 +142,11 @@ def _explain(fault: Mapping[str, Any], source: str, places: Mapping[str, str]) -
 def _suggestion(parts: Sequence[str], typed: str) -> str:
     """The setting that was meant, by its whole dotted path: a sibling's name, or the same name in another section."""
     *parents, leaf = parts
-    whole = dotted_paths()
-    if match := difflib.get_close_matches(leaf, _names_at(parents), n=1, cutoff=0.6):
-        meant = ".".join([*parents, match[0]])
+    whole, above = dotted_paths(), "".join(f"{name}." for name in parents)
+    known = {name: f"{above}{name}" for name in _names_at(parents)}
+    known |= {old.removeprefix(above): new for old, new in RENAMED.items() if old.rpartition(".")[0] == above[:-1]}
+    if match := difflib.get_close_matches(leaf, known, n=1, cutoff=0.6):
+        meant = known[match[0]]
         rest = typed.removeprefix(".".join(parts))
         return f"; did you mean {meant + rest if meant + rest in whole else meant!r}?"
     leaves = {path.rsplit(".", 1)[-1]: path for path in reversed(whole)}

@@ -125,5 +125,5 @@ class Config(Section):
         for name in self.generators:
             if name not in self.dynamics.names:
                 raise ValueError(f"no generator is called {name!r}; there are {', '.join(self.dynamics.names)} "
-                                 "(name your own under dynamics.plugins)")  # fmt: skip
+                                 f"(define your own as dynamics.plugins.{name})")  # fmt: skip
         return self

@@ -1,7 +1,7 @@
 """What the training latents themselves say: the basis to model them in, scale of a step, constants, jumping dimensions.
 
 Nothing here knows what a dimension means: constants and events are found in the data, also where they are directions
-that no single dimension shows. The dynamics work on *inner* coordinates y = (z − centre) · into: directions of unit
+that no single dimension shows. The dynamics work on *inner* coordinates y = (z − mean) · whiten: directions of unit
 variance, those of continuous motion from the slowest to the fastest (slow feature analysis, Wiskott & Sejnowski 2002).
 A latent that a network spread over more dimensions than the system has degrees of freedom holds directions of little
 variance, and directions that an episode hardly moves along; errors there are small in z and yet leave the manifold of
@@ -34,9 +34,9 @@ class LatentStructure:
     """Frozen facts about the training latents; all but the basis are in inner coordinates.
 
     Attributes:
-        centre: (D,) origin of the inner coordinates.
-        into: (D, D) from z to inner coordinates.
-        out_of: (D, D) its inverse.
+        mean: (D,) origin of the inner coordinates.
+        whiten: (D, D) from z to inner coordinates.
+        unwhiten: (D, D) its inverse.
         spread: (D,) std within an episode: the unit in which errors are counted.
         low, high: (D,) bounds of the latents seen, widened by a margin.
         step_scale: (D,) std of real one-step differences, floored.
@@ -47,9 +47,9 @@ class LatentStructure:
         reward_mean, reward_scale: () of the training rewards; a scale of one where they never vary.
     """
 
-    centre: Floats
-    into: Floats
-    out_of: Floats
+    mean: Floats
+    whiten: Floats
+    unwhiten: Floats
     spread: Floats
     low: Floats
     high: Floats
@@ -105,26 +105,26 @@ def find_discrete(
 def find_basis(
     z: Floats, mask: NDArray[np.bool_], blended: NDArray[np.bool_], find_events: bool = True
 ) -> tuple[Floats, Floats, Floats]:
-    """Centre (D,), map into the inner coordinates (D, D) and back; dimensions that are not `blended` stay as they are.
+    """Mean (D,), map into the inner coordinates (D, D) and back; dimensions that are not `blended` stay as they are.
 
     Whitening first; then directions that are constant or have two values apart, and the others sorted by the variance
     of their steps. None is stretched by more than 1 / √VARIANCE_FLOOR: below that there is nothing to model.
     """
-    centre, into, out_of = identity_basis(z.shape[-1])
+    mean, whiten, unwhiten = identity_basis(z.shape[-1])
     seen = np.concatenate([mask[:, :1], mask], axis=1)
     dims = np.flatnonzero(blended)
     if len(dims) < 2 or seen.sum() < 2:
-        return centre, into, out_of
+        return mean, whiten, unwhiten
     rows = z[seen][:, dims].astype(np.float64)
     variance, directions = np.linalg.eigh(np.cov(rows.T))
     spread = np.sqrt(np.maximum(variance, VARIANCE_FLOOR * variance.max()))
     whitening = directions / spread
     steps = (z[:, 1:] - z[:, :-1])[mask][:, dims].astype(np.float64) @ whitening
     turn = _apart((rows - rows.mean(axis=0)) @ whitening, steps - steps.mean(axis=0), find_events)
-    centre[dims] = rows.mean(axis=0)
-    into[np.ix_(dims, dims)] = whitening @ turn
-    out_of[np.ix_(dims, dims)] = np.linalg.inv(turn) @ (directions * spread).T
-    return centre, into, out_of
+    mean[dims] = rows.mean(axis=0)
+    whiten[np.ix_(dims, dims)] = whitening @ turn
+    unwhiten[np.ix_(dims, dims)] = np.linalg.inv(turn) @ (directions * spread).T
+    return mean, whiten, unwhiten
 
 
 def _apart(y: Array, steps: Array, find_events: bool) -> Array:

@@ -143,7 +143,7 @@ def _trust(config: DriftConfig, home: Store, sides: _Sides) -> list[DriftTest]:
 
 
 def _worse(
-    config: DriftConfig, part: str, name: str, held_out: Floats, new: Floats, num_tests: int = 1
+    config: DriftConfig, part: str, name: str, held_out: Floats, new: Floats, *, num_tests: int = 1
 ) -> DriftTest:
     """One-sided Mann-Whitney test that new values are larger, and by the tolerance at least in the median; one of
     `num_tests` that share a part's error."""

@@ -64,7 +64,7 @@ def clone_operator(
     for _ in range(num_steps):
         rows = torch.randint(len(inputs), (min(BATCH, len(inputs)),), generator=generator)
         optimiser.zero_grad()
-        _negative_log_likelihood(clone, inputs[rows], targets[rows]).backward()
+        _negative_log_likelihood(clone, inputs[rows], targets[rows]).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
     return clone

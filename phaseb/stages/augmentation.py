@@ -12,19 +12,12 @@ from numpy.typing import NDArray
 from phaseb.config.arms import Arm
 from phaseb.config.policy import AugmentationConfig
 from phaseb.dynamics.protocol import load_generator
-from phaseb.dynamics.rollout import Rollout
+from phaseb.dynamics.rollout import Rollout, RolloutFn
 from phaseb.dynamics.validation import ForecastSkill, validate
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.nn.data_parallel import LearnerContext
 from phaseb.policy.actor import Actor
-from phaseb.policy.augmentation import (
-    BranchedRollouts,
-    RecordedSegments,
-    RolloutFn,
-    RolloutGenerations,
-    RolloutSink,
-    Weigh,
-)
+from phaseb.policy.augmentation import BranchedRollouts, RecordedSegments, RolloutGenerations, RolloutSink, Weigh
 from phaseb.policy.batches import RunSpec
 from phaseb.replay.client import ReplayClient
 from phaseb.replay.local import LocalReplay

@@ -50,7 +50,7 @@ def parts(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> dict[str, A
     directions = {level: arrays[f"directions/{level}"] for level in meta["directions"]}
     return {
         "config": GPConfig.model_validate(meta["config"]),
-        "basis": tuple(arrays[f"basis/{name}"] for name in ("mean", "into", "out_of")),
+        "basis": tuple(arrays[f"basis/{name}"] for name in ("mean", "whiten", "unwhiten")),
         "states": states, "bounds": (arrays["bounds/low"], arrays["bounds/high"]),
         "least_reward": float(meta["least_reward"]), "moves": _process(laid, "moves") if meta["continuous"] else None,
         "directions": directions, "outcomes": _outcomes(laid, meta, states, directions),
@@ -61,7 +61,7 @@ def parts(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> dict[str, A
 
 
 def _tensors(model: "GPDynamics") -> dict[str, Tensor]:
-    arrays = dict(zip(("basis/mean", "basis/into", "basis/out_of"), model.basis, strict=True))
+    arrays = dict(zip(("basis/mean", "basis/whiten", "basis/unwhiten"), model.basis, strict=True))
     arrays |= dict(zip(("bounds/low", "bounds/high"), model.bounds, strict=True))
     arrays |= {f"levels/{d}": levels for d, levels in model.states.levels.items()}
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}

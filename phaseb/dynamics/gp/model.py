@@ -88,13 +88,13 @@ class GPDynamics:
 
     def to_model_space(self, z: Floats) -> Floats:
         """Latents (..., D) in the model's coordinates."""
-        mean, into, _ = self.basis
-        return ((z - mean) @ into).astype(np.float32)
+        mean, whiten, _ = self.basis
+        return ((z - mean) @ whiten).astype(np.float32)
 
     def from_model_space(self, y: Floats) -> Floats:
         """The inverse of `to_model_space`."""
-        mean, _, out_of = self.basis
-        return (y @ out_of + mean).astype(np.float32)
+        mean, _, unwhiten = self.basis
+        return (y @ unwhiten + mean).astype(np.float32)
 
     def step(
         self, z: Floats, actions: Floats, uniform: NDArray[np.float64] | None, noise: NDArray[np.float64] | None = None
@@ -212,7 +212,7 @@ class _Fit:
     def __init__(self, config: GPConfig, real: Trajectories, seed: int) -> None:
         self.config, self.seed, self.mask = config, seed, real.mask
         self.structure = structure = plain_structure(real)
-        z = ((real.z - structure.centre) @ structure.into).astype(np.float32)
+        z = ((real.z - structure.mean) @ structure.whiten).astype(np.float32)
         self.real = replace(real, z=z)
         self.z, self.after, self.actions = z[:, :-1][self.mask], z[:, 1:][self.mask], real.actions[self.mask]
         self.rewards = real.rewards[self.mask]
@@ -229,7 +229,7 @@ class _Fit:
             process = GaussianProcess(s.inputs(self.z, self.actions, self.outcome), moves, self._plan(), self.seed)
         directions = {int(level): self._directions(int(level)) for level in np.unique(s.level(self.situation))}
         return GPDynamics(
-            config, (structure.centre, structure.into, structure.out_of), s,
+            config, (structure.mean, structure.whiten, structure.unwhiten), s,
             (low - config.margin * (high - low), high + config.margin * (high - low)), float(self.rewards.min()),
             process, directions, *self._events(directions), self.z.shape[-1], self.actions.shape[-1],
         )  # fmt: skip

@@ -76,7 +76,7 @@ class EnsembleLearner:
         structure = find_structure(train.z, train.rewards, train.mask, config)
         sizes = (train.z.shape[-1], train.actions.shape[-1])
         self.model = LatentDynamics(config, *sizes, structure, context.seed).to(context.device)
-        self.sampler = WindowSampler(train, config, context, structure.centre, structure.into)
+        self.sampler = WindowSampler(train, config, context, structure.mean, structure.whiten)
         self.optimizer = MemberOptimizer(self.model, config, context)
         self._fitter: EventGPFitter | None = None
         self._replayed = Replayed(self._with_gradients, on=True)
@@ -184,7 +184,7 @@ class EnsembleLearner:
     ) -> dict[str, Tensor]:
         """L_trust, L_feat and L_var of the rollout; rows that end early are left out."""
         weights, terms = self.config.weights, {}
-        z_real, z_syn = self.model.outer(rollouts.z[:, :, 1:]), self.model.outer(run.y)
+        z_real, z_syn = self.model.from_model_space(rollouts.z[:, :, 1:]), self.model.from_model_space(run.y)
         if weights.var > 0:
             terms["var"] = objective.variance_error(z_real, z_syn, self.config.variance)
         if self.critic is None or progress < self.config.discriminator_from or not (weights.trust or weights.feat):

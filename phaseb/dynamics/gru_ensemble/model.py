@@ -125,11 +125,11 @@ class EnsembleDynamics:
         model, n, k = self.model, len(z0), self.num_members
         everyone = table is None
         table = torch.arange(n, device=z0.device).expand(k, n) if table is None else table
-        starts = model.inner(z0)[table]
+        starts = model.to_model_space(z0)[table]
         walk = RolloutState(RolloutEngine(model, self.gp_correction), starts)
         others = RolloutState(RolloutEngine(model), starts) if everyone and self.gp_correction is not None else None
         out, actions = _empty(z0, horizon, chosen), []
-        out.z[:, 0] = model.outer(model.inner(z0))
+        out.z[:, 0] = model.from_model_space(model.to_model_space(z0))
         for t in range(horizon):
             actions.append(policy(z0 if t == 0 else out.z[:, t], t).to(out.z))
             known = pad_future_actions(actions[-1], model.num_ahead) if seen is None else seen[:, t]
@@ -182,8 +182,8 @@ class EnsembleDynamics:
     def members_rollout(self, z0: Tensor, actions: Tensor) -> Tensor:
         """Every member's own likeliest rollout without noise from z0 (N, D), actions (N, T, A): (K, N, T+1, D)."""
         model = self.model
-        seen, y = self._seen(actions), self._for_all(model.inner(z0.to(model.step_scale.device)))
-        walk, z = RolloutState(RolloutEngine(model, self.gp_correction), y), [model.outer(y)]
+        seen, y = self._seen(actions), self._for_all(model.to_model_space(z0.to(model.step_scale.device)))
+        walk, z = RolloutState(RolloutEngine(model, self.gp_correction), y), [model.from_model_space(y)]
         for t in range(actions.shape[1]):
             z.append(walk.step(self._for_all(seen[:, t]), Noise()).z.clone())  # a graph writes over it
         return torch.stack(z, 2)
@@ -198,12 +198,12 @@ class EnsembleDynamics:
     @torch.no_grad()
     def teacher_forced(self, z: Tensor, actions: Tensor, member: int | None = None) -> Tensor:
         """One-step predictions (N, T, D) of z[:, 1:] along real z (N, T+1, D); the ensemble's mean where no member."""
-        y, seen = self.model.inner(self._for_all(z[:, :-1])), self._for_all(self._seen(actions))
+        y, seen = self.model.to_model_space(self._for_all(z[:, :-1])), self._for_all(self._seen(actions))
         after = teacher_forced(self.model, y, seen).y
         if self.gp_correction is not None:
             flat = (x.flatten(1, 2) for x in (y, seen[..., : self.action_size], after))
             after = self.gp_correction.apply(*flat).view(after.shape)
-        return self.model.outer(after.mean(dim=0) if member is None else after[member])
+        return self.model.from_model_space(after.mean(dim=0) if member is None else after[member])
 
     @torch.no_grad()
     def nearest(self, y: Tensor, seen: Tensor) -> Tensor:

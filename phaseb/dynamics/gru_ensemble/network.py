@@ -42,9 +42,9 @@ class Unrolled:
 class LatentDynamics(nn.Module):
     """K recurrent models of y_{t+1} given y_{≤t}, a_{≤t}; reward and end-of-episode heads read the same features."""
 
-    centre: Tensor
-    into: Tensor
-    out_of: Tensor
+    mean: Tensor
+    whiten: Tensor
+    unwhiten: Tensor
     spread: Tensor
     low: Tensor
     high: Tensor
@@ -97,13 +97,13 @@ class LatentDynamics(nn.Module):
         structure = empty_structure(other.latent_size, other.num_events)
         return cls(config, other.latent_size, other.action_size, structure, 0).to(other.step_scale.device)
 
-    def inner(self, z: Tensor) -> Tensor:
+    def to_model_space(self, z: Tensor) -> Tensor:
         """Inner coordinates of latents (…, D)."""
-        return (z - self.centre) @ self.into
+        return (z - self.mean) @ self.whiten
 
-    def outer(self, y: Tensor) -> Tensor:
+    def from_model_space(self, y: Tensor) -> Tensor:
         """Latents of inner coordinates (…, D)."""
-        return y @ self.out_of + self.centre
+        return y @ self.unwhiten + self.mean
 
     def project_actions(self, actions: Tensor) -> Tensor:
         """The part of gates and stream of actions with what is known ahead: (K, B, T, ·) -> (K, B, T, 3H + U)."""

@@ -91,7 +91,7 @@ class RolloutEngine:
         if noise.added is not None:
             after = after + self._scaled_noise(noise.added, extras)
         reward, logit = model.outcome(made.features[:, :, None], y[:, :, None], after[:, :, None])
-        return StepOutput(after, model.outer(after), made.hidden, reward[..., 0], logit[..., 0])
+        return StepOutput(after, model.from_model_space(after), made.hidden, reward[..., 0], logit[..., 0])
 
     def _chosen(self, extras: Tensor, noise: Noise, seen: Tensor) -> Tensor:
         """(K, n) alternatives: drawn by their weights, those below the floor never; else the likeliest.

@@ -40,15 +40,15 @@ class WindowSampler:
     they lie: in memory that many trials share, for one.
 
     Args:
-        centre, into: (D,), (D, D) from z to the inner coordinates in which windows are given; None leaves z as it is.
+        mean, whiten: (D,), (D, D) from z to the inner coordinates in which windows are given; None leaves z as it is.
     """
 
     def __init__(self, data: Trajectories, config: GRUConfig, context: LearnerContext,
-                 centre: Floats | None = None, into: Floats | None = None) -> None:  # fmt: skip
+                 mean: Floats | None = None, whiten: Floats | None = None) -> None:  # fmt: skip
         num_members = config.num_members
         self.context, self.config, self.lengths = context, config, data.lengths
         self.arrays = [_tensor(a, context) for a in (data.z, data.actions, data.rewards, data.terminals)]
-        self.basis = None if centre is None or into is None else (_tensor(centre, context), _tensor(into, context))
+        self.basis = None if mean is None or whiten is None else (_tensor(mean, context), _tensor(whiten, context))
         self.num_actions = data.actions.shape[-1]
         n = len(data)
         self.pools = np.tile(np.arange(n), (num_members, 1))

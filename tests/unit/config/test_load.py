@@ -85,6 +85,9 @@ def test_merging_keeps_what_is_not_changed(base, change):
         ("policy.offlin.cql_weight=1", "policy.offline.cql_weight"),
         ("seed=3", "run.seed"),
         ("gru_pars=3", "judge.gru_pairs"),
+        ("world_model.num_steps=3", "dynamics.gru.num_steps"),  # settings that were renamed
+        ("dynamics.gru.clip_norm=3", "dynamics.gru.max_grad_norm"),
+        ("policy.transitions.steps=3", "dynamics.gp.steps"),
     ],
 )
 def test_an_unknown_key_is_told_with_the_whole_path_of_the_nearest(word, suggestion):
@@ -151,3 +154,12 @@ def test_every_shipped_config_is_valid(path):
 def test_every_setting_is_described():
     undescribed = [path for path, field in dotted_paths().items() if not field.description]
     assert undescribed == []
+
+
+def test_generators_that_nobody_defined_are_named():
+    (line,) = faults("synthesis.generator=lstm")
+    assert "no generator is called 'lstm'; there are gru, gp" in line
+    config = load_config(None, ["dynamics.plugins.own.model=a:B", "policy.augmentation.generator=own"])
+    assert (config.stored_generators, config.branched_generators) == (("gru",), ("own",))
+    assert config.generators == ("gru", "own")
+    assert load_config(None, ["judge.generators=[gp]", "arms.names=[real_only]"]).generators == ("gru", "gp")

@@ -92,7 +92,7 @@ def test_steps_land_nearer_to_the_truth(bundle):
 
 
 def test_where_they_disagree_on_what_happens_the_networks_are_believed(bundle):
-    y = bundle.model.inner(torch.from_numpy(switching().z[:, 3]))[None]
+    y = bundle.model.to_model_space(torch.from_numpy(switching().z[:, 3]))[None]
     actions = torch.from_numpy(switching().actions[:, 3])[None]
     far = y + 50.0
     assert torch.equal(bundle.gp_correction.apply(y, actions, far), far)
@@ -103,7 +103,7 @@ def test_where_they_disagree_on_what_happens_the_networks_are_believed(bundle):
 def test_work_on_every_row_lands_the_same_rows(bundle, monkeypatch):
     """As on a GPU, where nothing may wait to be told which rows are of a kind."""
     data = switching(seed=4)
-    y, after = (bundle.model.inner(torch.from_numpy(z))[None] for z in (data.z[:, 5], data.z[:, 6]))
+    y, after = (bundle.model.to_model_space(torch.from_numpy(z))[None] for z in (data.z[:, 5], data.z[:, 6]))
     actions = torch.from_numpy(data.actions[:, 5])[None]
     some = bundle.gp_correction.apply(y, actions, after)
     monkeypatch.setattr(GPCorrection, "_apply_some", GPCorrection._apply_any)
@@ -173,7 +173,6 @@ def test_the_config_limits_what_they_are_known_by():
     learner = learned(gp_correction=SETTINGS["gp_correction"] | {"max_transitions": 50})
     correction = learner.bundle().gp_correction
     assert all(event.mean.known.shape[-1] <= 50 for event in correction.kinds)
-    assert GPCorrectionConfig().rows == 1500
 
 
 @pytest.mark.parametrize("few", [40, 60, 700])
@@ -188,8 +187,9 @@ def test_what_is_of_a_kind_that_no_event_tells_is_left_out(few, monkeypatch):
     after[odd, 0] -= 2.5
     model = learned().model
     known = Transitions(*(torch.from_numpy(x).float() for x in (y, actions, after)))
-    low = Transitions(model.inner(known.y), known.actions, model.inner(known.after))
-    ((_, _, index),) = EventGPFitter(GPCorrectionConfig(least=12, fitted=40, steps=30), model, low, 0).found
+    low = Transitions(model.to_model_space(known.y), known.actions, model.to_model_space(known.after))
+    config = GPCorrectionConfig(min_transitions=12, num_hyperparameter_points=40, steps=30)
+    ((_, _, index),) = EventGPFitter(config, model, low, 0).found
     assert set(index.tolist()) == set(np.flatnonzero(~odd).tolist())
 
 

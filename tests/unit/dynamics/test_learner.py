@@ -120,11 +120,11 @@ def test_windows_know_what_the_whole_episodes_would_tell(config, context, ahead)
     data = make_world(4, lengths=[20, 9, 14, 20])
     data = replace(data, z=data.z * 3 + 1)
     rng = np.random.default_rng(0)
-    centre, into = data.z.mean((0, 1)), rng.normal(size=(data.z.shape[-1],) * 2).astype(np.float32)
+    mean, whiten = data.z.mean((0, 1)), rng.normal(size=(data.z.shape[-1],) * 2).astype(np.float32)
     settings = fewer(config, action_lookahead=ahead, lookahead_dropout=0.0)
-    sampler = WindowSampler(data, settings, context, centre, into)
+    sampler = WindowSampler(data, settings, context, mean, whiten)
     drawn = sampler.draw("one_step", 3, 16, 6)
-    inner = (data.z - centre) @ into
+    inner = (data.z - mean) @ whiten
     seen = append_future_actions(torch.from_numpy(data.actions), ahead, torch.from_numpy(data.mask)).numpy()
     for z, actions, mask in zip(drawn.z.flatten(0, 1), drawn.actions.flatten(0, 1), drawn.mask.flatten(0, 1),
                                 strict=True):  # fmt: skip

@@ -61,25 +61,25 @@ def test_inner_coordinates_are_white_and_lead_back(world):
     mix = rng.normal(size=(3, 5))
     z = (rng.normal(size=(40, 21, 3)) @ mix + 0.05 * rng.normal(size=(40, 21, 5)) + 2).astype(np.float32)
     mask = np.ones((40, 20), dtype=bool)
-    centre, into, out_of = find_basis(z, mask, np.ones(5, dtype=bool))
-    inner = (z - centre) @ into
+    mean, whiten, unwhiten = find_basis(z, mask, np.ones(5, dtype=bool))
+    inner = (z - mean) @ whiten
     assert np.cov(inner.reshape(-1, 5).T) == pytest.approx(np.eye(5), abs=1e-3)
-    assert inner @ out_of + centre == pytest.approx(z, abs=1e-4)
+    assert inner @ unwhiten + mean == pytest.approx(z, abs=1e-4)
 
 
 def test_constants_and_events_stay_out_of_the_blend(world):
     structure = find_structure(world.z, world.rewards, world.mask, GRUConfig())
-    inner = (world.z - structure.centre) @ structure.into
+    inner = (world.z - structure.mean) @ structure.whiten
     assert np.array_equal(inner[..., 2:], world.z[..., 2:])
 
 
 def test_repeated_dimensions_do_not_blow_up():
     one = np.random.default_rng(0).normal(size=(30, 11, 1)).astype(np.float32)
     z = np.repeat(one, 3, axis=-1)
-    centre, into, out_of = find_basis(z, np.ones((30, 10), dtype=bool), np.ones(3, dtype=bool))
-    inner = (z - centre) @ into
+    mean, whiten, unwhiten = find_basis(z, np.ones((30, 10), dtype=bool), np.ones(3, dtype=bool))
+    inner = (z - mean) @ whiten
     assert np.abs(inner).max() < 10
-    assert inner @ out_of + centre == pytest.approx(z, abs=1e-3)
+    assert inner @ unwhiten + mean == pytest.approx(z, abs=1e-3)
 
 
 def test_bounds_are_the_range_seen_and_leave_constants_and_events_free(world):

@@ -61,8 +61,8 @@ def test_structure_gives_turned_flags_and_constants_dimensions_of_their_own():
     structure = find_structure(z, rewards, mask, GRUConfig())
     assert len(structure.event_dims) == 1
     assert structure.moving.sum() == 3
-    inner = (z - structure.centre) @ structure.into
-    assert inner @ structure.out_of + structure.centre == pytest.approx(z, abs=1e-3)
+    inner = (z - structure.mean) @ structure.whiten
+    assert inner @ structure.unwhiten + structure.mean == pytest.approx(z, abs=1e-3)
     event = inner[..., structure.event_dims[0]]
     nearest = np.abs(event[..., None] - structure.levels[0, :2]).min(-1)
     assert nearest.max() < 1e-3

@@ -63,7 +63,7 @@ def test_all_faults_at_once(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("job: world-modle\nmetrics: {name: x}\nspace: {a: {choice: [1]}}", "did you mean 'dynamics'"),
+        ("job: dynamisc\nmetrics: {name: x}\nspace: {a: {choice: [1]}}", "did you mean 'dynamics'"),
         ("job: nowhere:Nothing\nmetrics: {name: x}\nspace: {a: {choice: [1]}}", "cannot import nowhere:Nothing"),
         ("metrics: {name: x}\nspace: {}", "space"),
         ("metric: {name: x}\nspace: {a: {choice: [1]}}", "unknown key metric; did you mean 'metrics'"),
