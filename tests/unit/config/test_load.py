@@ -61,7 +61,7 @@ def test_the_run_directory_is_named_after_the_file(tmp_path):
 @given(st.integers(0, 2**31), st.floats(0, 1), st.integers(1, 10**6), st.text("abc/:-é ", min_size=1))
 def test_a_dumped_config_reads_back_as_itself(seed, share, steps, folder):
     config = Config.model_validate(
-        {"run": {"seed": seed, "dir": folder}, "arms": {"fixed_share": share}, "policy": {"num_steps": steps}}
+        {"run": {"seed": seed, "dir": folder}, "arms": {"fixed_weight": {"share": share}}, "policy": {"num_steps": steps}}
     )
     assert Config.model_validate(yaml.safe_load(dump_config(config))) == config
 
