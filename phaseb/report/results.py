@@ -91,7 +91,7 @@ def _numbers(
 def _arm_numbers(arms: Mapping[str, Any], promotion: Mapping[str, Any]) -> dict[str, Any]:
     """Of the candidate, and of the control that it is held against."""
     numbers: dict[str, Any] = {}
-    pair = [arms.get(promotion.get(role), {}).get("summary", {}) for role in ("control", "candidate")]
+    pair = [arms.get(str(promotion.get(role)), {}).get("summary", {}) for role in ("control", "candidate")]
     for name in ("action_mse", "actor_loss"):
         values = [summary.get(name) for summary in pair]
         if all(_known(v) for v in values):

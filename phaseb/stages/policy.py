@@ -109,7 +109,9 @@ def every_episode(
     stored += recorded * any(weight_column(arm, "") == PLACEBO_COLUMN for arm in config.arms.trained)
     room = rows_per_shard(schema_of(real, config), config.replay) * config.replay.num_shards
     seed = config.run.seed
-    synthetic = {n: batches(f, (), share=min(1.0, room / stored), seed=seed) for n, f in made.items()}
+    synthetic: dict[str, Iterable[Trajectories]] = {
+        name: batches(folder, (), share=min(1.0, room / stored), seed=seed) for name, folder in made.items()
+    }
     return batches(latents, ("train",), share=min(1.0, room / recorded), seed=seed), synthetic
 
 

@@ -49,7 +49,9 @@ def test_each_brick_is_left_out_once(told, command):
     page = command("report", root, "--json")
     assert strict_json(page.out)["worth"] == found
     assert "What the data is worth" in (root / "report" / "index.html").read_text()
-    curve, seeds = found["episodes_worth"], len(list((root / "policy" / found["episodes_worth"]["control_arm"]).iterdir()))
+    curve = found["episodes_worth"]
+    control = curve["control_arm"]
+    seeds = len(list((root / "policy" / control).iterdir()))
     assert said["episodes_worth"] == curve["told"]
     sizes = [point["episodes"] for point in curve["control"]]
     assert sizes == [total // 2, total]
@@ -57,7 +59,7 @@ def test_each_brick_is_left_out_once(told, command):
     assert 1 <= curve["low"] <= curve["value"] <= curve["high"] <= 2
     assert len(list((root / "worth" / "curve" / str(sizes[0]) / curve["candidate_arm"]).iterdir())) == seeds
     again, whole = (
-        load_checkpoint(Store.at(root / home / curve["control_arm"] / "0"))[0] for home in (f"worth/curve/{total}", "policy")
+        load_checkpoint(Store.at(root / home / control / "0"))[0] for home in (f"worth/curve/{total}", "policy")
     )  # the control on all episodes is the run's own policy
     torch.testing.assert_close(again, whole, rtol=1e-4, atol=1e-5)
     assert f"Synthetic data is worth {curve['told']} times" in unescape((root / "report" / "index.html").read_text())
