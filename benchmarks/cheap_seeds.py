@@ -4,7 +4,8 @@ What a benchmark of "do no harm" needs many of. Every seed redraws episodes and 
 rows, weights and noise, as in a run.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -41,14 +42,14 @@ HELD_OUT_FIRST = 10_000
 class Way:
     """How an arm comes by synthetic data: none; `stored` episodes, ungated; or rollouts that `follow` the policy.
 
-    `own_learner`: as a run's arm does whose model may be followed, it learns as `policy.following` says.
+    `learner` is a name under policy.learners, as of a run's arm; empty: as `policy` stands.
     """
 
     share: float = 0.0
     stored: Trajectories | None = None
     follow: RolloutFn | None = None
     weigh: Weigh | None = None
-    own_learner: bool = False
+    learner: str = ""
 
 
 def recorded(
@@ -110,7 +111,7 @@ class CheapSeed(OwnRollouts):
     def prepare(self, ways: Mapping[str, Way], config: PolicyConfig) -> None:
         """Fill the replay for these arms."""
         self.ways = dict(ways)
-        self.specs = [RunSpec(arm, self.seed, follows=way.own_learner) for arm, way in ways.items()]
+        self.specs = [RunSpec(arm, self.seed, learner=way.learner) for arm, way in ways.items()]
         schema = TransitionSchema(self.real.z.shape[-1], self.real.actions.shape[-1], tuple(ways))
         self.replay = LocalReplay(schema, ReplayConfig())
         self.replay.insert(self.real, "real")
@@ -150,12 +151,21 @@ class Together:
         parts = [source.sample(step, num_batches) for source in self.sources]
         return {name: np.concatenate([part[name] for part in parts], 1) for name in parts[0]}
 
-    def generate(self, step: int, actors: Sequence[Actor]) -> dict[str, float]:
-        rest, metrics = iter(actors), {}
+    @property
+    def runs(self) -> list[int]:
+        """Those that branch, by their place among the runs of all seeds."""
+        firsts = itertools.accumulate((len(seed.specs) for seed in self.seeds), initial=0)
+        return [first + run for first, seed in zip(firsts, self.seeds, strict=False)
+                for hook in seed.hooks.values() for run in hook.runs]  # fmt: skip
+
+    def generate(self, step: int, actors: Sequence[Actor], due: Collection[int]) -> dict[str, float]:
+        rest, metrics, first = iter(actors), dict[str, float](), 0
         for seed in self.seeds:
             own = [next(rest) for _ in seed.specs]
+            here = {run - first for run in due}
             for hook in seed.hooks.values():
-                metrics |= hook.generate(step, own)
+                metrics |= hook.generate(step, own, here)
+            first += len(seed.specs)
         return metrics
 
     def state_dict(self) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from phaseb.policy import learner as policy
 from phaseb.replay.local import LocalReplay
 from phaseb.replay.schema import TransitionSchema
 from phaseb.runtime.storage import Store
-from phaseb.stages.policy import runs_of
+from phaseb.stages.policy import runs_of, streams_of
 from phaseb.training import async_checkpointer, loop
 
 TRAIN_S = 12.0
@@ -95,7 +95,9 @@ def _world_model() -> Any:
 
 def _policy() -> Any:
     config, data = load_config(), _trajectories()
-    arms, streams = runs_of(load_config(None, ["policy.augmentation.enabled=false", "arms.names=[real_only]"]))
+    alone = load_config(None, ["arms.names=[real_only]"])
+    arms = runs_of(alone)
+    streams = streams_of(alone, arms)
     replay = LocalReplay(TransitionSchema(data.z.shape[-1], 2), config.replay)
     replay.insert(data, "real")
     source = replay.source(streams, config.policy.batch_size, 0.99)

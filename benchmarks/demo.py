@@ -84,12 +84,14 @@ def of_policies(config: Config, store: Store, here: LearnerContext) -> None:
     """Each kind of runs alone, three seeds of one arm."""
     told("short-range model *", lambda: policy.short_range_model(config, store))
     real, dev = (read_trajectories(store.folder("latents"), (split,)) for split in ("train", "dev"))
-    synthetic, total = read_trajectories(store.folder("synthetic")), config.policy.num_steps
-    for arm, kind in (("real_only", config.policy), ("trust_weighted", config.policy.where_followed())):
-        alone = config.model_copy(update={"arms": config.arms.model_copy(update={"names": (arm,)})})
-        arms, streams = policy.runs_of(alone)
-        replay = policy.fill_replay(real, synthetic, arms, alone, None)
-        data = policy.PolicyData(replay, arms, streams, real, dev, store, None)
+    total = config.policy.num_steps
+    for arm in ("real_only", "trust_weighted"):
+        alone = config.model_copy(update={"arms": config.arms.only(arm)})
+        kind = config.policy.of_learner(config.arms.arm(arm).config.learner)
+        runs = policy.runs_of(alone)
+        replay, means = policy.fill_replay(real, {}, alone, None, {})
+        streams, home = policy.streams_of(alone, runs, means), store.folder("dynamics")
+        data = policy.PolicyData(replay, runs, streams, real, dev, store, home, arms=alone.arms.trained)
         learner = policy.make_learner(alone.policy, data, here)
         value = kind.clone_until + round(kind.offline.value_share * total)
         hook, learner.hook = learner.hook, None
@@ -98,7 +100,7 @@ def of_policies(config: Config, store: Store, here: LearnerContext) -> None:
         steps(f"{arm}, values and policy", learner, value, total)
         if hook is not None:
             times = (total - kind.clone_until) / config.policy.augmentation.refresh_steps
-            told(f"{arm}, rollouts", lambda hook=hook, at=learner: hook.generate(total, at.actors()), times)
+            told(f"{arm}, rollouts", lambda hook=hook, at=learner: hook.generate(total, at.actors(), hook.runs), times)
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ class Bench(OwnRollouts):
         self.seed, self.arms, self.policy = seed, arms, policy
         self.real, self.standard = recorded(seed, episodes)
         self.held_out, _ = recorded(seed, 20, 10_000, self.standard)
-        self.specs = [RunSpec(name, seed, arm.scalars, arm.kind == "rollouts") for name, arm in arms.items()]
+        self.specs = [RunSpec(name, seed, arm.scalars, "sac" * (arm.kind == "rollouts")) for name, arm in arms.items()]
         schema = TransitionSchema(self.real.z.shape[-1], self.real.actions.shape[-1], tuple(arms))
         self.replay = LocalReplay(schema, ReplayConfig())
         self.replay.insert(self.real, "real")
@@ -75,9 +75,10 @@ class Bench(OwnRollouts):
                 noise = arm.kind == "noise"
                 copies = noisy(self.real, seed, arm.noise, name) if noise else mixed(self.real, seed, name)
                 self.replay.insert(copies, "synthetic", {name: copies.mask})
-        if any(spec.follows for spec in self.specs):
+        branching = [spec.arm for spec in self.specs if arms[spec.arm].kind == "rollouts"]
+        if branching:
             model = GPDynamics.fit(GPConfig(), self.real, seed)
-            self.hooks = {s.arm: self._hook(s.arm, model) for s in self.specs if s.follows}
+            self.hooks = {name: self._hook(name, model) for name in branching}
 
     def _hook(self, name: str, model: GPDynamics) -> BranchedRollouts:
         plan = AugmentationConfig.model_validate(self.policy.augmentation.model_dump() | dict(self.arms[name].plan))

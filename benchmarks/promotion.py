@@ -26,10 +26,11 @@ from phaseb.config.data import ValuationConfig
 from phaseb.config.evaluation import FqeConfig, PromotionConfig
 from phaseb.policy.evaluation import Row, aggregate
 from phaseb.policy.fqe import fitted_q_evaluation
+from phaseb.promotion.contest import Contest
 from phaseb.promotion.decision import decide, decide_by_estimate
 from phaseb.runtime.seeding import numpy_generator
-from phaseb.stages.promotion import estimate_of
 
+PAIR = Contest(("trust_weighted",), ("real_only",))
 VALUATION = ValuationConfig()
 GAPS = (0, 100, 200, 300, 2000)
 FINAL = f"real_only@{STEPS}"
@@ -46,10 +47,11 @@ def estimated(pool: Pool, seed: int, config: PromotionConfig) -> tuple[list[Case
     scale = {"return": float(np.abs(pool.train.rewards.sum(1)).mean())}
     cases = []
     for (i, base), (j, new) in itertools.permutations(enumerate(names), 2):
-        decision = decide_by_estimate(config, [estimate_of(result, i, j)], len(pool.train), scale)
+        values, support = ({"real_only": of[[i]], "trust_weighted": of[[j]]} for of in (result.values, result.support))
+        decision = decide_by_estimate(config, PAIR, values, support, len(pool.train), scale)
         told = {name: truth[new][name] - truth[base][name] for name in ("return", "net_value_per_hour")}
         found = {name: decision["evidence"][name] for name in ("difference", "low", "excess_low")}
-        found["departure"] = decision["departure"]
+        found["departure"] = decision["departure"]["trust_weighted"]
         cases.append({"baseline": base, "candidate": new, "promoted": decision["promoted"], **found, **told})
     rank = spearmanr(result.values.mean(1), [truth[name]["return"] for name in names])[0]
     return cases, float(rank), seconds
@@ -67,7 +69,7 @@ def tested(pool: Pool, seed: int, config: PromotionConfig, num_draws: int) -> li
         for equal in (False, True):
             rows = {"real_only": [pool.rows[base][i] for i in order], "trust_weighted": [
                 pool.rows[new][i] | {"good_units": pool.rows[new][i]["good_units"] - equal * gap} for i in order]}
-            decision = decide(config, VALUATION, _measure(rows), [0], len(pool.train))
+            decision = decide(config, PAIR, VALUATION, _measure(rows), [0], len(pool.train))
             hours = np.mean([row["duration_h"] for row in pool.rows[base]])
             cases.append({"equal": equal, "promoted": decision["promoted"], "net_value_per_hour": gap / hours,
                           "spent": decision["budget"]["spent_episodes"]})  # fmt: skip

@@ -38,6 +38,7 @@ from phaseb.nn.data_parallel import LearnerContext
 from phaseb.policy.actor import Actor
 from phaseb.policy.augmentation import RolloutFn
 from phaseb.policy.evaluation import Row, aggregate
+from phaseb.promotion.contest import Contest
 from phaseb.promotion.decision import decide
 from phaseb.promotion.paired import scale_of
 from phaseb.runtime.metrics import mean_interval
@@ -50,6 +51,7 @@ SMALL = GRUConfig.model_validate(
 REPORT_STEPS = 150
 FIXED_SHARE, STORED, PERTURBATION = 0.1, 60, 0.3
 FIRST_EPISODE = 1_000_000
+CONTEST = Contest(("trust_weighted",), ("real_only", "real_only_sac"))
 Result = dict[str, Any]
 
 
@@ -84,8 +86,8 @@ def prepare(seed: CheapSeed, args: argparse.Namespace) -> dict[str, int]:
     seed.prepare(follow, args.policy)
     steps = {kind: seed.hooks[f"trust_weighted/{kind}"].horizon for kind in kinds}
     kept = {kind for kind, followed in steps.items() if followed or args.verify}
-    ways = {"real_only": Way()} | {
-        f"trust_weighted/{kind}": replace(follow[f"trust_weighted/{kind}"], own_learner=steps[kind] > 0)
+    ways = {"real_only": Way(), "real_only_sac": Way(learner="sac")} | {
+        f"trust_weighted/{kind}": replace(follow[f"trust_weighted/{kind}"], learner="sac")
         for kind in kinds if kind in kept
     }  # fmt: skip
     if not args.good and seed.seed < args.first_seed + args.fixed:
@@ -101,14 +103,14 @@ def decided(seed: CheapSeed, actors: Mapping[str, Actor], arm: str, args: argpar
     """The decision on one arm as a run makes it, and what it cost."""
 
     def measure(name: str, policy_seed: int, episodes: Sequence[int]) -> list[Row]:
-        return play(actors["real_only" if name == "real_only" else arm], seed.standard, episodes)
+        return play(actors[name if name in CONTEST.controls else arm], seed.standard, episodes)
 
     real, made = seed.real, []
     earned = {"return": real.rewards.sum(1).astype(float), **real.metrics}
     scale = scale_of([{name: float(v[i]) for name, v in earned.items()} for i in range(len(real))], ValuationConfig())
     for budget in args.budget or [len(real)]:
-        config = PromotionConfig(candidate="trust_weighted", max_episodes=budget)
-        decision = decide(config, ValuationConfig(), measure, [0], len(real), scale)
+        config = PromotionConfig(max_episodes=budget)
+        decision = decide(config, CONTEST, ValuationConfig(), measure, [0], len(real), scale)
         made.append({"shipped": decision["shipped"], "reason": decision["reason"], **decision["budget"]})
     return made[0] | {"budgets": {str(one["max_episodes"]): one["shipped"] for one in made}}
 
@@ -124,7 +126,7 @@ def study(seed: CheapSeed, actors: Mapping[str, Actor], steps: Mapping[str, int]
         arm = f"trust_weighted/{kind}"
         same = not followed
         if arm in actors:
-            same = _bit_identical(actors["real_only"], actors[arm])
+            same = _bit_identical(actors["real_only_sac"], actors[arm])
             assert same or followed, f"{kind}: nothing was followed, and yet the policy is another"
         told = {"shipped": "real_only", "spent_episodes": 0} if same else decided(seed, actors, arm, args)
         row["kinds"][kind] = {"steps": followed, "bit_identical": same, "compared": arm in actors, **told}

@@ -45,7 +45,7 @@ from phaseb.replay.local import LocalReplay
 from phaseb.runtime.storage import Store
 from phaseb.stages import bricks, collect, encode, gate, synthesize
 from phaseb.stages.negatives import other_rollouts
-from phaseb.stages.policy import every_episode, insert_all, runs_of, schema_of
+from phaseb.stages.policy import every_episode, insert_all, runs_of, schema_of, streams_of
 from phaseb.workcell.collect import collect_episodes
 
 ROWS = 50  # divides the sizes, so that a smaller set is the first files of a larger one
@@ -83,9 +83,9 @@ def look(home: Store, config: Config) -> None:
 
 def fill_replay(home: Store, config: Config) -> None:
     real = sample_trajectories(home.folder("latents"), ("train",), config.memory.fit_episodes, config.run.seed)
-    arms, streams = runs_of(config)
-    replay = LocalReplay(schema_of(real, arms), config.replay)
-    insert_all(replay, real, *every_episode(config, home))
+    replay = LocalReplay(schema_of(real, config), config.replay)
+    means = insert_all(replay, config, real, *every_episode(config, home), {})
+    streams = streams_of(config, runs_of(config), means)
     replay.source(streams, config.policy.batch_size, config.policy.discount).sample(0, 16)
 
 

@@ -39,7 +39,7 @@ TINY: dict[str, Any] = {
     "arms": {"num_seeds": 2},
     "policy": {"num_steps": 12, "batch_size": 16, "width": 8,
                "augmentation": {"first_step": 4, "refresh_steps": 4, "starts": 8},
-               "following": {"num_critics": 2}},
+               "learners": {"sac": {"num_critics": 2}}},
     "evaluation": {"num_episodes": 6, "num_envs": 6,
                    "fqe": {"num_members": 2}},
     "promotion": {"max_episodes": 12, "looks": 1},

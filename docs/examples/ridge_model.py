@@ -1,7 +1,7 @@
 """The simplest generator of your own: ridge regression of the next latent and of the reward.
 
 phaseb run --config configs/dev.yaml "dynamics.plugins={ridge: {model: ridge_model:RidgeModel}}" \\
-    synthesis.generator=ridge policy.augmentation.generator=ridge run.dir=runs/ridge
+    arms.trust_weighted.generator=ridge run.dir=runs/ridge
 """
 
 from collections.abc import Mapping

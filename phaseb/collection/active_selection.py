@@ -53,7 +53,7 @@ def first_latents(config: Config, store: Store, seeds: Sequence[int]) -> NDArray
 
 def disagreement(config: Config, store: Store, z: NDArray[np.float32]) -> NDArray[np.float64]:
     """(N,) mean disagreement of the world model along rollouts of the shipped policies from latents (N, D)."""
-    model = load_generator(store.folder("dynamics", config.synthesis.generator))
+    model = load_generator(store.folder("dynamics", config.stored_generators[0]))
     arm = str(store.read_json("promotion.json")["shipped"])
     doubts = []
     for seed in range(config.arms.num_seeds):

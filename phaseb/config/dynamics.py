@@ -240,7 +240,6 @@ class ActionSources(Section):
 class SynthesisConfig(Section):
     """Rollouts of a generator from real starts."""
 
-    generator: str = Field("gru", description="generator that is rolled out: gru, gp or a name of dynamics.plugins")
     num_episodes: int = Field(200, ge=1, description="synthetic episodes to make")
     horizon: int = Field(60, ge=1, description="steps of each; recorded actions must reach that far")
     action_sources: ActionSources = Field(ActionSources(), description="whose actions drive the rollouts")

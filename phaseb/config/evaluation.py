@@ -25,20 +25,27 @@ class EvaluationConfig(Section):
 
 
 class PromotionConfig(Section):
-    """Do no harm, as a decision: the candidate is shipped only where a paired test says so, else the baseline."""
+    """Do no harm, as a decision: a candidate ships only where paired tests show it better than every control.
 
-    baseline: str = Field("real_only", min_length=1, description="arm that is shipped unless the test says otherwise")
-    candidate: str = Field("trust_weighted", min_length=1, description="arm that may be promoted")
+    Controls are the arms that learn from real episodes alone. Else the best of them ships.
+    """
+
+    candidates: tuple[str, ...] = Field(
+        ("trust_weighted",), description="arms that may be promoted; the error is shared between them"
+    )
     rule: Literal["better", "not_worse"] = Field("better", description="what the test has to show of the candidate")
     min_gain: float = Field(
         0.02, ge=0,
-        description="for better: what must be gained, as a share of the baseline's value or, where that is more, of "
+        description="for better: what must be gained, as a share of the control's value or, where that is more, of "
         "what a recorded episode earns or loses on average; below it a gain is called none",
     )  # fmt: skip
-    margin: float = Field(0.05, ge=0, lt=1, description="for not_worse: share of the baseline's value that may be lost")
+    margin: float = Field(0.05, ge=0, lt=1, description="for not_worse: share of the control's value that may be lost")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of the test: 1 - this is the rate of false promotions")
     max_episodes: int | None = Field(
-        None, ge=4, description="physics episodes that the decision may spend; null: as many as there are training ones"
+        None,
+        ge=4,
+        description="physics episodes that the decision may spend, over all arms that it compares; null: for each arm "
+        "half as many as there are training ones",
     )
     looks: int = Field(3, ge=1, le=20, description="times that the sequential test looks at its evidence")
     first_seed: int = Field(2_000_000, ge=0, description="seed of its first episode: none that evaluation reports")
@@ -56,8 +63,9 @@ class WorthConfig(Section):
     candidates: int = Field(64, ge=2, description="starts that are looked at for what to collect next")
     curve: tuple[float, ...] = Field(
         (),
-        description="shares of the training episodes, ascending to 1, such as 0.25, 0.5, 1, that real_only is trained "
-        "on, beside trust_weighted on the first: how many real episodes synthetic data is worth there; empty: unasked",
+        description="shares of the training episodes, ascending to 1, such as 0.25, 0.5, 1, that the best control is "
+        "trained on, beside the candidate on the first: how many real episodes synthetic data is worth there; "
+        "empty: unasked",
     )
 
     @model_validator(mode="after")

@@ -148,7 +148,7 @@ def _explain(fault: Mapping[str, Any], source: str, places: Mapping[str, str]) -
     word = next((w for p, w in places.items() if p == path or f"{p}.".startswith(f"{path}.")), None)
     word = word or next((w for p, w in places.items() if path.startswith(f"{p}.")), None)
     where = f"command line ({word})" if word else source
-    if fault["type"] == "extra_forbidden":
+    if fault["type"] == "extra_forbidden" or (fault["type"] == "model_type" and parts[-1] not in _names_at(parts[:-1])):
         return f"{where}: unknown key {path}{_suggestion(parts, (word or '').partition('=')[0])}"
     shown = "" if isinstance(fault["input"], Mapping) else f" = {fault['input']!r}"
     several = isinstance(fault["loc"][-1], int) and isinstance(fault["input"], str) and "," in fault["input"]

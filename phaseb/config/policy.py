@@ -1,21 +1,20 @@
 """Settings of the policies: the learner, its rollouts, the replay buffer and the arms that are compared."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from phaseb.config.section import Section
+from phaseb.config.section import Section, with_defaults
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Algorithm = Literal["iql", "sac", "bc"]
 
 
 class OfflineConfig(Section):
     """What keeps a learner that cannot try its actions from believing in them. The options add up."""
 
-    algorithm: Literal["iql", "sac"] = Field(
-        "iql",
-        description="implicit Q-learning, which asks for no value of an action that nobody took, or soft actor-critic",
-    )
+    algorithm: Algorithm = Field("iql", description="algorithm of a learner of your own that names none")
     behaviour_weight: float = Field(
         3.0, ge=0, description="weight of |policy mean - recorded action|^2 on real rows (TD3+BC-like); 0 is off"
     )
@@ -49,8 +48,6 @@ class OfflineConfig(Section):
 class AugmentationConfig(Section):
     """Short rollouts that branch from real states under the current policy, made again as it improves."""
 
-    enabled: bool = Field(True, description="whether rollouts follow the policy; else only stored ones are used")
-    generator: str = Field("gp", description="generator that policies branch in: gp, gru or a name of dynamics.plugins")
     refresh_steps: int = Field(250, ge=1, description="learner steps between two generations of rollouts")
     first_step: int = Field(
         0, ge=0, description="learner step of the first generation, or the end of cloning if that is later"
@@ -72,22 +69,55 @@ class AugmentationConfig(Section):
     keep_generations: int = Field(6, ge=1, description="how many generations stay in the replay")
 
 
-class FollowingConfig(Section):
-    """How a policy learns that has rollouts of its own: they answer what offline data leaves open, so that a learner
-    may ask what no operator did. Without rollouts that may be followed, it learns as all others do."""
+class LearnerConfig(Section):
+    """How one learner differs from policy.* and policy.offline.*; null: not at all."""
 
-    algorithm: Literal["iql", "sac"] = Field("sac", description="see offline.algorithm")
-    switches: bool = Field(
-        True,
-        description="an action that was recorded at two levels only, such as a gripper's, is a choice of the two, and "
-        "a learner weighs both: for algorithm=sac",
+    algorithm: Algorithm | None = Field(
+        None,
+        description="iql: implicit Q-learning, which asks for no value of an action that nobody took; sac: soft "
+        "actor-critic; bc: behaviour cloning alone",
     )
-    num_critics: int = Field(3, ge=2, description="critics of the ensemble")
-    behaviour_weight: float = Field(3.0, ge=0, description="see offline.behaviour_weight")
-    diversity_weight: float = Field(0.0, ge=0, description="see offline.diversity_weight")
-    cql_weight: float = Field(0.0, ge=0, description="see offline.cql_weight")
-    clone_share: float = Field(0.2, ge=0, lt=1, description="see offline.clone_share")
-    value_share: float = Field(0.1, ge=0, lt=1, description="see offline.value_share")
+    switches: bool | None = Field(None, description="see policy.switches")
+    num_critics: int | None = Field(None, ge=2, description="see policy.num_critics")
+    behaviour_weight: float | None = Field(None, ge=0, description="see offline.behaviour_weight")
+    diversity_weight: float | None = Field(None, ge=0, description="see offline.diversity_weight")
+    cql_weight: float | None = Field(None, ge=0, description="see offline.cql_weight")
+    clone_share: float | None = Field(None, ge=0, lt=1, description="see offline.clone_share")
+    value_share: float | None = Field(None, ge=0, lt=1, description="see offline.value_share")
+
+
+DEFAULT_LEARNERS: dict[str, dict[str, Any]] = {
+    "iql": {"algorithm": "iql", "diversity_weight": 0.0, "cql_weight": 0.0},
+    "sac": {"algorithm": "sac", "switches": True, "num_critics": 3, "behaviour_weight": 3.0,
+            "diversity_weight": 0.0, "cql_weight": 0.0, "clone_share": 0.2, "value_share": 0.1},
+    "edac": {"algorithm": "sac", "switches": True, "num_critics": 5, "behaviour_weight": 10.0, "diversity_weight": 1.0},
+    "bc": {"algorithm": "bc"},
+}  # fmt: skip
+
+
+def _default(name: str, about: str) -> Any:
+    return Field(LearnerConfig(**DEFAULT_LEARNERS[name]), description=about)
+
+
+class LearnersConfig(Section):
+    """The learners that arms name. Any further key is a learner of that name."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+    __pydantic_extra__: dict[str, LearnerConfig]
+
+    iql: LearnerConfig = _default("iql", "implicit Q-learning (Kostrikov et al. 2022)")
+    sac: LearnerConfig = _default("sac", "soft actor-critic beside a behaviour term")
+    edac: LearnerConfig = _default("edac", "soft actor-critic whose critics are kept apart (An et al. 2021)")
+    bc: LearnerConfig = _default("bc", "behaviour cloning: the floor")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lay_over_defaults(cls, given: Any) -> Any:
+        return with_defaults(DEFAULT_LEARNERS, given)
+
+    @property
+    def defined(self) -> Mapping[str, LearnerConfig]:
+        return {name: getattr(self, name) for name in DEFAULT_LEARNERS} | dict(self.__pydantic_extra__ or {})
 
 
 class PolicyConfig(Section):
@@ -123,27 +153,31 @@ class PolicyConfig(Section):
     runs_together: int = Field(3, ge=1, description="runs whose networks are one batched product: speed, not results")
     offline: OfflineConfig = Field(default_factory=OfflineConfig)
     augmentation: AugmentationConfig = Field(default_factory=AugmentationConfig)
-    following: FollowingConfig = Field(default_factory=FollowingConfig)
+    learners: LearnersConfig = Field(default_factory=LearnersConfig)
 
     @property
     def clone_until(self) -> int:
         """The first step that does more than clone."""
-        return round(self.offline.clone_share * self.num_steps)
+        return self.num_steps if self.offline.algorithm == "bc" else round(self.offline.clone_share * self.num_steps)
 
-    def where_followed(self) -> "PolicyConfig":
-        """The same learner for the runs that have rollouts of their own."""
-        own = self.following
-        names = ("algorithm", "behaviour_weight", "diversity_weight", "cql_weight", "clone_share", "value_share")
-        offline = self.offline.model_copy(update={name: getattr(own, name) for name in names})
-        return self.model_copy(
-            update={"offline": offline, "switches": own.switches, "num_critics": own.num_critics}
-        )
+    def of_learner(self, name: str) -> "PolicyConfig":
+        """The settings of the learner of that name; of an empty one, `policy.*` as it stands.
+
+        Raises:
+            KeyError: for an unknown name.
+        """
+        if not name:
+            return self
+        own = self.learners.defined[name].model_dump(exclude_none=True)
+        shared = {key: own.pop(key) for key in list(own) if key in type(self).model_fields}
+        return self.model_copy(update={**shared, "offline": self.offline.model_copy(update=own)})
 
     @model_validator(mode="after")
-    def _implicit_q_has_no_conservative_penalty(self) -> "PolicyConfig":
-        for name, own in (("offline", self.offline), ("following", self.following)):
-            if own.algorithm == "iql" and (own.cql_weight or own.diversity_weight):
-                raise ValueError(f"{name}.algorithm=iql asks no unseen action: cql_weight, diversity_weight need sac")
+    def _iql_asks_no_unseen_action(self) -> "PolicyConfig":
+        for name in ("", *self.learners.defined):
+            offline, path = self.of_learner(name).offline, f"learners.{name}" if name else "offline"
+            if offline.algorithm == "iql" and (offline.cql_weight or offline.diversity_weight):
+                raise ValueError(f"{path}.algorithm=iql asks no unseen action: cql_weight, diversity_weight need sac")
         return self
 
 
@@ -158,27 +192,3 @@ class ReplayConfig(Section):
     num_shards: int = Field(1, ge=1, le=1024, description="Ray actors that the buffer is spread over.")
     shard_cpus: float = Field(0.0, ge=0, description="CPUs that each shard reserves (0: it shares what there is).")
     prefetch_depth: int = Field(2, ge=0, le=64, description="Calls that a learner keeps in flight ahead of its need.")
-
-
-Arm = Literal["real_only", "fixed_weight", "bounds_filter", "trust_weighted"]
-
-
-class ArmsConfig(Section):
-    """What is compared. Every arm trains with the same settings, seeds and budget; only its batches differ."""
-
-    names: tuple[Arm, ...] = Field(
-        ("real_only", "fixed_weight", "bounds_filter", "trust_weighted"),
-        min_length=1,
-        description="real_only; fixed_weight: ungated rollouts at a fixed share; bounds_filter: those whose mean and "
-        "std lie in real bounds; trust_weighted: those that the gate trusts, as far as it trusts them",
-    )
-    num_seeds: int = Field(3, ge=1, description="seeds an arm; they share the run's data, encoder, model and gate")
-    fixed_share: float = Field(
-        0.1, ge=0, le=1, description="synthetic share of a batch of fixed_weight and of bounds_filter"
-    )
-    trusted_share: float = Field(
-        0.5, ge=0, le=1, description="largest synthetic share of a batch of trust_weighted: what full trust would give"
-    )
-    weighting: Literal["sampling", "loss"] = Field(
-        "sampling", description="where trust_weighted's weights act: in what is drawn, or in the loss; never in both"
-    )

@@ -4,12 +4,13 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from phaseb.config.arms import ArmsConfig
 from phaseb.config.data import EnvironmentConfig, EpisodesConfig, MemoryConfig, ValuationConfig
 from phaseb.config.dynamics import DynamicsConfig, NegativesConfig, SynthesisConfig
 from phaseb.config.encoder import BricksConfig, LatentsConfig
 from phaseb.config.evaluation import EvaluationConfig, PromotionConfig, WorthConfig
 from phaseb.config.flywheel import FlywheelConfig
-from phaseb.config.policy import ArmsConfig, PolicyConfig, ReplayConfig
+from phaseb.config.policy import PolicyConfig, ReplayConfig
 from phaseb.config.run import ReportConfig, ResourcesConfig, ReuseConfig, RunConfig, TrainingConfig
 from phaseb.config.section import Section
 from phaseb.config.trust import JudgeConfig, TrustConfig
@@ -44,14 +45,18 @@ class Config(Section):
 
     @property
     def stored_generators(self) -> tuple[str, ...]:
-        """Generators whose rollouts are made once, from real starts and for `synthesis.horizon` steps."""
-        return (self.synthesis.generator,)
+        """Generators whose rollouts are made once: those that arms draw, else the GRU, which the judges look at."""
+        return self.drawn_generators or ("gru",)
+
+    @property
+    def drawn_generators(self) -> tuple[str, ...]:
+        """Generators whose stored rollouts some arm draws."""
+        return self._generators("stored")
 
     @property
     def branched_generators(self) -> tuple[str, ...]:
         """Generators in which policies branch while they learn."""
-        wanted = self.policy.augmentation.enabled and "trust_weighted" in self.arms.names
-        return (self.policy.augmentation.generator,) if wanted else ()
+        return self._generators("branched")
 
     @property
     def generators(self) -> tuple[str, ...]:
@@ -67,9 +72,41 @@ class Config(Section):
 
     def generator_of(self, arm: str) -> str | None:
         """The generator that an arm learns from; None where it learns from recorded data alone."""
-        if arm == "trust_weighted" and self.policy.augmentation.enabled:
-            return self.policy.augmentation.generator
-        return self.synthesis.generator if arm in ("fixed_weight", "bounds_filter", "trust_weighted") else None
+        known = {one.name: one for one in self.arms.trained}.get(arm)
+        return known.config.generator if known is not None and known.is_synthetic else None
+
+    def _generators(self, rollouts: str) -> tuple[str, ...]:
+        used = (arm.config for arm in self.arms.trained if arm.is_synthetic)
+        return tuple(dict.fromkeys(c.generator for c in used if c.rollouts == rollouts and c.generator))
+
+    @model_validator(mode="after")
+    def _learners_are_known(self) -> Self:
+        for arm in self.arms.trained:
+            name, known = arm.config.learner, self.policy.learners.defined
+            if name not in known:
+                raise ValueError(f"arms.{arm.name}.learner: no learner is called {name!r}; there are "
+                                 f"{', '.join(known)} (define your own as policy.learners.{name})")  # fmt: skip
+            algorithm = self.policy.of_learner(name).offline.algorithm
+            if arm.config.uses_rollouts and algorithm == "bc":
+                raise ValueError(f"arms.{arm.name}: behaviour cloning copies recorded actions and draws no rollouts; "
+                                 "take another learner, or rollouts=none")  # fmt: skip
+        return self
+
+    @model_validator(mode="after")
+    def _the_decision_can_be_made(self) -> Self:
+        known = {arm.name: arm for arm in self.arms.trained}
+        candidates = [known[name] for name in self.promotion.candidates if name in known]
+        most, arms = self.promotion.max_episodes, len(self.arms.real_arms) + 2 * len(candidates)
+        if most is not None and candidates and most < arms:
+            raise ValueError(f"promotion.max_episodes={most}: the decision compares {arms} arms and needs an episode "
+                             "of each; allow more, or name fewer arms in arms.names")  # fmt: skip
+        if not self.arms.real_arms:
+            raise ValueError("arms: no arm learns from real episodes alone, so nothing could ship where rollouts do "
+                             "not help; add real_only to arms.names")  # fmt: skip
+        for arm in candidates:
+            if not arm.is_synthetic:
+                raise ValueError(f"promotion.candidates: {arm.name} uses no rollouts of a generator; name arms that do")
+        return self
 
     @model_validator(mode="after")
     def _generators_are_known(self) -> Self:

@@ -1,6 +1,7 @@
 """The base of every section: frozen, closed to unknown keys, documented field by field."""
 
 import typing
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -34,3 +35,12 @@ def is_own(name: str) -> bool:
     """Whether a name is of the form module:Class or module:function."""
     module, colon, attribute = name.partition(":")
     return bool(colon) and all(part.isidentifier() for part in [*module.split("."), attribute])
+
+
+def with_defaults(defaults: Mapping[str, Mapping[str, Any]], given: Any) -> Any:
+    """A mapping of named sections, each laid over the default section of its name; anything else as it is."""
+    if not isinstance(given, Mapping):
+        return given
+    laid = {name: {**defaults[name], **part} for name, part in given.items()
+            if name in defaults and isinstance(part, Mapping)}  # fmt: skip
+    return {**given, **laid}

@@ -9,7 +9,6 @@ import ray
 import torch
 from numpy.typing import NDArray
 
-from phaseb.config.evaluation import PromotionConfig
 from phaseb.config.root import Config
 from phaseb.episodes.shards import read_episodes, read_trajectories
 from phaseb.episodes.trajectories import Trajectories
@@ -18,14 +17,16 @@ from phaseb.latents.model import EncoderBundle
 from phaseb.policy.actor import Actor
 from phaseb.policy.evaluation import Row
 from phaseb.policy.fqe import fitted_q_evaluation
+from phaseb.promotion.contest import Contest
 from phaseb.promotion.decision import decide, decide_by_estimate
 from phaseb.runtime.ray_tasks import get_result
 from phaseb.runtime.storage import Store
 from phaseb.stages.evaluate import play
-from phaseb.stages.promotion import estimate_of, recorded_scale
+from phaseb.stages.promotion import estimates_by_arm, recorded_scale
 
 DECISION = "decision.json"
 RECORDED = ("train", "dev")  # twice the data tells policies apart better than data that none was trained on
+CONTEST = Contest(candidates=("the new one",), controls=("the shipped policy",))
 APART = 1_000_000  # episode seeds between two generations' decisions: each spends fresh ones
 
 
@@ -49,15 +50,11 @@ def decide_generation(config: Config, own: Config, ledger: Ledger, contender: Ma
     return decision
 
 
-def _names(config: PromotionConfig, **change: Any) -> PromotionConfig:
-    return config.model_copy(update={"baseline": "the shipped policy", "candidate": "the new one", **change})
-
-
 def _in_physics(
     own: Config, ledger: Ledger, shipped: Mapping[str, Any], contender: Mapping[str, Any]
 ) -> dict[str, Any]:
-    plan = _names(own.promotion, first_seed=own.promotion.first_seed + APART // 2)
-    who = {plan.baseline: shipped, plan.candidate: contender}
+    plan = own.promotion.model_copy(update={"first_seed": own.promotion.first_seed + APART // 2})
+    who = dict(zip(CONTEST.arms, (contender, shipped), strict=True))
     task = ray.remote(num_cpus=own.resources.cpus_per_task)(play)
 
     def measure(name: str, seed: int, episodes: Sequence[int]) -> list[Row]:
@@ -68,27 +65,26 @@ def _in_physics(
     store = ledger.run_of(contender["generation"])
     num_train = len(read_trajectories(store.folder("latents"), ("train",)))
     scale = recorded_scale(own, store)
-    return decide(plan, own.valuation, measure, range(own.arms.num_seeds), num_train, scale)
+    return decide(plan, CONTEST, own.valuation, measure, range(own.arms.num_seeds), num_train, scale)
 
 
 def _by_estimate(
     own: Config, ledger: Ledger, shipped: Mapping[str, Any], contender: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Fitted Q evaluation of both on training and dev episodes, each acting on the latents of its own encoder."""
-    plan, stores = _names(own.promotion), [ledger.run_of(who["generation"]) for who in (shipped, contender)]
-    recorded = read_trajectories(stores[1].folder("latents"), RECORDED)
-    latents = [_latents(recorded, stores[1], store) for store in stores]
+    both = (contender, shipped)
+    stores = [ledger.run_of(who["generation"]) for who in both]
+    recorded = read_trajectories(stores[0].folder("latents"), RECORDED)
+    latents = [_latents(recorded, stores[0], store) for store in stores]
     sizes = [z.shape[-1] for z in latents]
-    both = replace(recorded, z=np.concatenate(latents, axis=-1))
+    beside = replace(recorded, z=np.concatenate(latents, axis=-1))
     actors, seeds = [], range(own.arms.num_seeds)
-    for store, who, part in zip(
-        stores, (shipped, contender), (slice(0, sizes[0]), slice(sizes[0], sum(sizes))), strict=True
-    ):
+    for store, who, part in zip(stores, both, (slice(0, sizes[0]), slice(sizes[0], sum(sizes))), strict=True):
         actors += [_PartActor(Actor.load(store.folder("policy", who["arm"], str(s))), part) for s in seeds]
-    result = fitted_q_evaluation(own.evaluation.fqe, actors, both, own.run.seed)
-    estimates = [estimate_of(result, s, len(seeds) + s, s) for s in seeds]
+    result = fitted_q_evaluation(own.evaluation.fqe, actors, beside, own.run.seed)
+    estimates = estimates_by_arm(result, [(name, s) for name in CONTEST.arms for s in seeds])
     num_train = sum(split == "train" for split in recorded.splits)
-    return decide_by_estimate(plan, estimates, num_train, recorded_scale(own, stores[1]))
+    return decide_by_estimate(own.promotion, CONTEST, *estimates, num_train, recorded_scale(own, stores[0]))
 
 
 def _latents(kept: Trajectories, data: Store, encoder: Store) -> NDArray[np.float32]:

@@ -168,7 +168,9 @@ def _rewards(fitting: _Fitting, facts: DataFacts) -> None:
     """Nothing is gained by rollouts that follow a policy towards values that cannot be learned."""
     if not facts.values_can_be_learned:
         why = f"every training reward is {facts.reward_low:g}, so there are no values that a policy could follow"
-        fitting.choose("policy.augmentation.enabled", False, why)
+        for name in fitting.config.arms.names:
+            if fitting.config.arms.arm(name).config.rollouts == "branched":
+                fitting.choose(f"arms.{name}.share", 0.0, why)
 
 
 def total_steps(facts: DataFacts, *splits: str) -> int:

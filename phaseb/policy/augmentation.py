@@ -4,7 +4,8 @@ pay for what it half knows, and are made again as the policy improves (MBPO, Jan
 Shapes: R runs, N rollouts, T steps, D latent dimensions, A action dimensions.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -59,15 +60,94 @@ class RolloutSink(Protocol):
         ...
 
 
-class BranchedRollouts:
-    """Makes rollouts for the runs that want them; the learner calls `generate` at fixed steps.
+class RolloutGenerations(ABC):
+    """The learner's hook: makes rows for the runs of some arms at fixed steps, and keeps the last generations in use.
+
+    Args:
+        config: how many rollouts, how long, and how many generations stay.
+        real: the episodes whose states are started from.
+        specs: all runs of the learner, in its order.
+        arms: those of them that are served.
+        sink: where the rows go.
+        seed: of the starts, and of what else is drawn.
+        horizon: most steps of a rollout; 0 makes none at all.
+    """
+
+    def __init__(
+        self, config: AugmentationConfig, real: Trajectories, specs: Sequence[RunSpec], arms: Sequence[str],
+        sink: RolloutSink, seed: int, horizon: int,
+    ) -> None:  # fmt: skip
+        self.config, self.real, self.specs = config, real, tuple(specs)
+        self.runs = [i for i, spec in enumerate(specs) if spec.arm in arms]
+        self.sink, self.seed, self.horizon = sink, seed, horizon
+        self._kept: list[Generation] = []
+
+    @abstractmethod
+    def branch(self, run: int, step: int, actor: Actor) -> Trajectories:
+        """The rows of one run at a step, with weights. Changes nothing here."""
+
+    def generate(self, step: int, actors: Sequence[Actor], due: Collection[int] | None = None) -> dict[str, float]:
+        """One generation of rollouts under the policies as they are; the oldest beyond `keep_generations` go.
+
+        Does nothing where none of its runs is due; None: they are.
+        """
+        if due is not None and not set(due) & set(self.runs):
+            return {}
+        if not self.horizon:
+            return {f"horizon/{self.specs[run].name}": 0.0 for run in self.runs}
+        return self._commit({run: self.branch(run, step, actors[run]) for run in self.runs})
+
+    def _commit(self, made: Generation) -> dict[str, float]:
+        """Hand a generation to the sink and take the oldest out of it. Returns metrics."""
+        for run, rollouts in made.items():
+            self.sink.add(run, rollouts)
+        self._kept.append(made)
+        while len(self._kept) > self.config.keep_generations:
+            for run, old in self._kept.pop(0).items():
+                self.sink.drop(run, old)
+        metrics = {}
+        for run, rollouts in made.items():
+            name = self.specs[run].name
+            weights = rollouts.weights if rollouts.weights is not None else rollouts.mask
+            metrics[f"horizon/{name}"] = float(self.horizon)
+            metrics[f"mean_steps/{name}"] = float(rollouts.lengths.mean()) if len(rollouts) else 0.0
+            metrics[f"started/{name}"] = len(rollouts) / self.config.starts
+            metrics[f"mean_weight/{name}"] = float(weights[rollouts.mask].mean()) if len(rollouts) else 0.0
+        return metrics
+
+    def _starts(self, run: int, step: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Episodes and steps of the real states that a run starts from."""
+        g = numpy_generator(self.specs[run].drawn(self.seed), "branch", step)
+        episodes, steps = np.nonzero(self.real.mask)
+        chosen = g.integers(len(episodes), size=self.config.starts)
+        return episodes[chosen], steps[chosen]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rollouts that are still in use: a resumed learner reads the same batches."""
+        return {
+            f"generation{i}": {f"run{run}": _packed(rollouts) for run, rollouts in made.items()}
+            for i, made in enumerate(self._kept)
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Put the saved rollouts back into the sink."""
+        self._kept = [
+            {run: _unpacked(state[f"generation{i}"][f"run{run}"]) for run in self.runs} for i in range(len(state))
+        ]
+        for made in self._kept:
+            for run, rollouts in made.items():
+                self.sink.add(run, rollouts)
+
+
+class BranchedRollouts(RolloutGenerations):
+    """Short rollouts of a generator under each run's own policy.
 
     Args:
         config: lengths, cuts, penalty.
         rollout: of the generator.
         real: the episodes whose states are branched from.
         specs: all runs of the learner, in its order.
-        arms: those of them whose rollouts follow the policy.
+        arms: those of them that branch in this generator.
         weigh: the gate: weights (N, T) of rollouts; ones where None.
         sink: where the rollouts go.
         seed: of the starts, the actions and the model's noise.
@@ -81,19 +161,11 @@ class BranchedRollouts:
         arms: Sequence[str], weigh: Weigh | None, sink: RolloutSink, seed: int, model: str, horizon: int,
         limits: NDArray[np.floating] | None = None,
     ) -> None:  # fmt: skip
-        self.config, self.rollout, self.real, self.specs = config, rollout, real, tuple(specs)
-        self.runs = [i for i, spec in enumerate(specs) if spec.arm in arms]
-        self.weigh, self.sink, self.seed, self.model = weigh, sink, seed, model
-        self.horizon = horizon
+        super().__init__(config, real, specs, arms, sink, seed, horizon)
+        self.rollout, self.weigh, self.model = rollout, weigh, model
         self.limits = np.full(horizon, np.inf) if limits is None else limits
         paid = real.rewards[real.mask]
         self.reward_spread, self.least_reward = float(paid.std()), float(paid.min())
-        self._kept: list[Generation] = []
-
-    @property
-    def followed(self) -> list[int]:
-        """The runs that get rollouts: all that want them, or none where the model may not be followed."""
-        return self.runs if self.horizon else []
 
     def probe_gate(self, rolled: ModelRollout, episodes: Sequence[str], steps: NDArray[np.int64]) -> None:
         """Make no rollouts at all where the gate gives no weight to any of these: forecasts under recorded actions.
@@ -106,45 +178,18 @@ class BranchedRollouts:
             weights = self._gated(rolled, episodes, steps, "probe").weights
             self.horizon = self.horizon if weights is not None and weights.any() else 0
 
-    def generate(self, step: int, actors: Sequence[Actor]) -> dict[str, float]:
-        """One generation of rollouts under the policies as they are; the oldest beyond `keep_generations` go."""
-        return self.put(self.make(step, actors)) if self.horizon else {"horizon": 0.0}
-
-    def make(self, step: int, actors: Sequence[Actor]) -> Generation:
-        """Rollouts of every run that wants them, drawn by `step`. Changes nothing here."""
-        return {run: self._branch(run, step, actors[run]) for run in self.runs}
-
-    def put(self, made: Generation) -> dict[str, float]:
-        """Hand a generation to the sink, take the oldest out of it, and tell what it is like."""
-        for run, rollouts in made.items():
-            self.sink.add(run, rollouts)
-        self._kept.append(made)
-        while len(self._kept) > self.config.keep_generations:
-            for run, old in self._kept.pop(0).items():
-                self.sink.drop(run, old)
-        metrics = {"horizon": float(self.horizon)}
-        for run, rollouts in made.items():
-            name = self.specs[run].name
-            weights = rollouts.weights if rollouts.weights is not None else rollouts.mask
-            metrics[f"mean_steps/{name}"] = float(rollouts.lengths.mean()) if len(rollouts) else 0.0
-            metrics[f"started/{name}"] = len(rollouts) / self.config.starts
-            metrics[f"mean_weight/{name}"] = float(weights[rollouts.mask].mean()) if len(rollouts) else 0.0
-        return metrics
-
-    def _branch(self, run: int, step: int, actor: Actor) -> Trajectories:
+    def branch(self, run: int, step: int, actor: Actor) -> Trajectories:
         own = self.specs[run].drawn(self.seed)
-        g = numpy_generator(own, "branch", step)
-        episodes, steps = np.nonzero(self.real.mask)
-        chosen = g.integers(len(episodes), size=self.config.starts)
-        starts = torch.from_numpy(self.real.z[episodes[chosen], steps[chosen]])
+        episodes, steps = self._starts(run, step)
+        starts = torch.from_numpy(self.real.z[episodes, steps])
         noise = torch_generator(own, "branch actions", step)
 
         def act(z: Tensor, t: int) -> Tensor:
             return actor.sample(z, noise)
 
         rolled = self.rollout(starts, act, self.horizon, torch_generator(own, "branch model", step))
-        names = tuple(self.real.ids[e] for e in episodes[chosen])
-        return self._gated(rolled, names, steps[chosen], f"{self.specs[run].name}/{step}")
+        names = tuple(self.real.ids[e] for e in episodes)
+        return self._gated(rolled, names, steps, f"{self.specs[run].name}/{step}")
 
     def _gated(
         self, rolled: ModelRollout, starts: Sequence[str], steps: NDArray[np.int64], name: str
@@ -172,21 +217,33 @@ class BranchedRollouts:
             priced = np.maximum(priced - self.config.reward_pessimism * _array(rolled.reward_std), self.least_reward)
         return priced - self.config.penalty * self.reward_spread * np.nan_to_num(uncertainty, posinf=0.0)
 
-    def state_dict(self) -> dict[str, Any]:
-        """The rollouts that are still in use: a resumed learner reads the same batches."""
-        return {
-            f"generation{i}": {f"run{run}": _packed(rollouts) for run, rollouts in made.items()}
-            for i, made in enumerate(self._kept)
-        }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Put the saved rollouts back into the sink."""
-        self._kept = [
-            {run: _unpacked(state[f"generation{i}"][f"run{run}"]) for run in self.runs} for i in range(len(state))
-        ]
-        for made in self._kept:
-            for run, rollouts in made.items():
-                self.sink.add(run, rollouts)
+class RecordedSegments(RolloutGenerations):
+    """The placebo: as many rows as branched rollouts would be, from the same starts, and all of them recorded.
+
+    Segments of `config.horizon` steps, shorter at the ends of episodes, each with weight 1.
+    """
+
+    def __init__(
+        self, config: AugmentationConfig, real: Trajectories, specs: Sequence[RunSpec], arms: Sequence[str],
+        sink: RolloutSink, seed: int,
+    ) -> None:  # fmt: skip
+        super().__init__(config, real, specs, arms, sink, seed, config.horizon)
+
+    def branch(self, run: int, step: int, actor: Actor) -> Trajectories:
+        real, (episodes, steps) = self.real, self._starts(run, step)
+        lengths = np.minimum(self.horizon, real.lengths[episodes] - steps)
+        window = steps[:, None] + np.arange(self.horizon + 1)
+        inside = (episodes[:, None], np.minimum(window, real.z.shape[1] - 1))
+        taken = (episodes[:, None], np.minimum(window[:, :-1], real.actions.shape[1] - 1))
+        count, names = len(episodes), tuple(real.ids[e] for e in episodes)
+        made = Trajectories(
+            z=real.z[inside], actions=real.actions[taken], rewards=real.rewards[taken], terminals=real.terminals[taken],
+            lengths=lengths, ids=tuple(f"{self.specs[run].name}/{step}/{i}" for i in range(count)),
+            splits=("train",) * count, lineage=_lineage(names, ("recorded",) * count), start_step=steps,
+            uncertainty=np.zeros((count, self.horizon), np.float32),
+        )  # fmt: skip
+        return weighted(made, None)
 
 
 def accepted_steps(

@@ -28,13 +28,13 @@ class RunSpec:
         arm: the name of its way to train.
         seed: with the learner's own, draws its weights and its noise; arms that share a seed are paired.
         scalars: settings of `policy.offline` in which this run differs, by name (see `RunScalars`).
-        follows: whether it has rollouts of its own, and so learns as `policy.following` says.
+        learner: how it learns, a name under `policy.learners`; empty: as `policy` stands.
     """
 
     arm: str
     seed: int
     scalars: Mapping[str, float] = field(default_factory=dict)
-    follows: bool = False
+    learner: str = ""
 
     @property
     def name(self) -> str:

@@ -1,6 +1,6 @@
 """The learner of many policies: reads batches by step, updates every run, lets rollouts follow the policies."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -20,11 +20,26 @@ LOG_EVERY = 50
 
 
 class AugmentationHook(Protocol):
-    """What the learner calls at fixed steps so that new rollouts enter the replay."""
+    """What the learner calls at fixed steps so that new rollouts enter the replay.
 
-    def generate(self, step: int, actors: Sequence[Actor]) -> Mapping[str, float]:
-        """Make rollouts under the policies as they are at `step` (one actor a run, in the runs' order) and insert
-        them where the batches of `step` and later come from. Returns metrics."""
+    Attributes:
+        runs: the runs that draw rollouts, by their place among the learner's.
+    """
+
+    @property
+    def runs(self) -> Sequence[int]: ...
+
+    def generate(self, step: int, actors: Sequence[Actor], due: Collection[int]) -> Mapping[str, float]:
+        """Make rollouts of the runs that are due, and insert them where the batches of `step` and later come from.
+
+        Args:
+            step: of the learner.
+            actors: the policies as they are, one a run, in the runs' order.
+            due: runs whose rollouts are to be made again at this step.
+
+        Returns:
+            metrics.
+        """
         ...
 
     def state_dict(self) -> dict[str, Any]:
@@ -56,7 +71,7 @@ class SACLearner:
         if config.batch_size % context.world_size:
             raise ConfigError(f"policy.batch_size={config.batch_size} does not divide by {context.world_size} workers")
         self.config, self.source, self.specs, self.context = config, source, tuple(specs), context
-        self.hook = hook if config.augmentation.enabled else None
+        self.hook = hook
         self.held_out, self.rewards = held_out, rewards
         self.num_steps = config.num_steps
         first = source.sample(0, 1)
@@ -72,9 +87,10 @@ class SACLearner:
     def step(self, step: int) -> dict[str, float]:
         """One optimiser step of every run; metrics on every `log_every`-th step, else empty."""
         metrics: dict[str, float] = {}
-        if self.hook is not None and self._refreshes(step):
+        if self.hook is not None and (due := self._due(step)):
             self._fed = range(0)
-            metrics |= {f"policy/augmentation/{k}": v for k, v in self.hook.generate(step, self.actors()).items()}
+            made = self.hook.generate(step, self.actors(), due)
+            metrics |= {f"policy/augmentation/{name}": value for name, value in made.items()}
         if step not in self._fed:
             self._feed(step)
         logs = step % LOG_EVERY == 0 or step == self.num_steps - 1
@@ -116,18 +132,21 @@ class SACLearner:
             self.hook.load_state_dict(state.get("hook", {}))
         self._fed = range(0)
 
-    def _refreshes(self, step: int) -> bool:
+    def _due(self, step: int) -> tuple[int, ...]:
+        """Runs whose rollouts are made again at this step: at none while they only clone."""
         plan = self.config.augmentation
-        # A policy that only clones has no use for rollouts.
-        served = self.config.where_followed() if any(spec.follows for spec in self.specs) else self.config
-        first = max(plan.first_step, served.clone_until)
-        return step >= first and (step - first) % plan.refresh_steps == 0
+
+        def refreshes(run: int) -> bool:
+            first = max(plan.first_step, self.config.of_learner(self.specs[run].learner).clone_until)
+            return step >= first and (step - first) % plan.refresh_steps == 0
+
+        return tuple(run for run in (self.hook.runs if self.hook is not None else ()) if refreshes(run))
 
     def _feed(self, step: int) -> None:
         """Batches from a step on; several are asked for at once, but none beyond the next generation of rollouts."""
         count = min(self.config.prefetch, max(1, self.num_steps - step))
         if self.hook is not None:
-            count = next((i for i in range(1, count) if self._refreshes(step + i)), count)
+            count = next((i for i in range(1, count) if self._due(step + i)), count)
         batches = to_batches(self.source.sample(step, count), self.context, self.rewards)
         self._batches = [[batch.runs(group_rows(group)) for batch in batches] for group in self.groups]
         self._fed = range(step, step + count)
@@ -139,6 +158,25 @@ class SACLearner:
             if "loss" in name and not abs(value) < float("inf"):
                 raise DivergenceError(f"{name} is {value} at step {step}; lower policy.critic_lr or policy.actor_lr")
         return rows
+
+
+def trained_actors(
+    config: PolicyConfig, specs: Sequence[RunSpec], sizes: tuple[int, int], state: Mapping[str, Any], seed: int,
+    levels: Levels | None = None,
+) -> list[Actor]:  # fmt: skip
+    """The policies in a learner's state, in the order of the runs.
+
+    Args:
+        sizes: of latents and actions.
+        seed: that the learner was made with.
+        levels: as `SACLearner` was given them.
+    """
+    found: dict[int, Actor] = {}
+    for i, group in enumerate(group_runs(specs, config.runs_together)):
+        update = make_update(config, [specs[run] for run in group], sizes, LearnerContext(seed), levels)
+        update.load_state_dict(state["groups"][f"group{i}"])
+        found |= {run: Actor.of_run(update.average, place) for place, run in enumerate(group)}
+    return [found[run] for run in range(len(specs))]
 
 
 def make_learner(

@@ -23,7 +23,7 @@ def make_update(
     levels: Levels | None,
 ) -> SoftActorCritic:  # fmt: skip
     """The networks of a group of runs, which all learn in the same way."""
-    config = config.where_followed() if specs[0].follows else config
+    config = config.of_learner(specs[0].learner)
     kind = ImplicitQ if config.offline.algorithm == "iql" else SoftActorCritic
     known = levels if config.switches else None
     switches = None if known is None else torch.as_tensor(known, dtype=torch.float32)
@@ -46,9 +46,8 @@ def group_runs(specs: Sequence[RunSpec], size: int) -> list[list[int]]:
     that paired runs of two arms, fed the same batches, end in one policy only at the same place of groups alike.
     """
     groups: list[list[int]] = []
-    kinds = {(spec.follows, spec.arm): None for spec in sorted(specs, key=lambda spec: spec.follows)}
-    for kind in kinds:
-        alike = [run for run, spec in enumerate(specs) if (spec.follows, spec.arm) == kind]
+    for kind in dict.fromkeys((spec.learner, spec.arm) for spec in specs):
+        alike = [run for run, spec in enumerate(specs) if (spec.learner, spec.arm) == kind]
         groups += [alike[i : i + size] for i in range(0, len(alike), size)]
     return groups
 

@@ -1,5 +1,6 @@
-"""Do no harm, as a decision: a paired test with a budget, and the arm that is shipped."""
+"""Do no harm, as a decision: paired tests with a budget, and the arm that is shipped."""
 
-from phaseb.promotion.decision import Estimate, decide, decide_by_estimate, decide_without_candidate
+from phaseb.promotion.contest import Contest
+from phaseb.promotion.decision import decide, decide_by_estimate
 
-__all__ = ["Estimate", "decide", "decide_by_estimate", "decide_without_candidate"]
+__all__ = ["Contest", "decide", "decide_by_estimate"]

@@ -1,16 +1,25 @@
-"""Which arm is shipped, and why: the content of promotion.json."""
+"""Which arm is shipped, and why: the content of promotion.json.
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+A candidate is promoted only where a paired test shows it better than *every* control: an intersection-union test
+(Berger 1982). Each part is tested at the full error, for a candidate that is no better than some control passes only if
+it passes that control's own test: the rate of false promotions stays at or below 1 - `confidence`. No control is chosen
+beforehand, so choosing one inflates nothing. The error is divided by the number of candidates (Bonferroni).
+"Synthetic data helped" asks for one part more, the candidate's placebo, and so has the same error.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from phaseb.config.data import ValuationConfig
 from phaseb.config.evaluation import PromotionConfig
-from phaseb.promotion.explain import departed, told
-from phaseb.promotion.paired import Evidence, PairedTest, Row, Scale, asked, verdict
+from phaseb.promotion.contest import Comparison, Contest, comparisons, hardest, placebo_of, promoted
+from phaseb.promotion.explain import departed, placebo_sentence, sentence
+from phaseb.promotion.paired import Evidence, PairedTest, Row, Scale, asked, rate, unit_of
 
 ESTIMATE_PENALTY = 1.0
 """Without physics: spread of the estimators, in standard deviations, held against a gain."""
@@ -22,98 +31,154 @@ Measure = Callable[[str, int, Sequence[int]], list[Row]]
 """(arm, policy seed, episode seeds) -> one row an episode, measured in physics."""
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """What off-policy evaluation says of the candidate less the baseline, for one policy seed.
-
-    Attributes:
-        seed: the policies' seed.
-        baseline: estimated value of the baseline's policy.
-        differences: one a bootstrap member: each fitted on its own resample of the recorded episodes.
-        departure: how much further the candidate's actions are from the recorded ones than the baseline's (ratio of
-            root mean squared distances).
-    """
-
-    seed: int
-    baseline: float
-    differences: tuple[float, ...]
-    departure: float = 1.0
-
-
 def decide(
-    config: PromotionConfig, valuation: ValuationConfig, measure: Measure, seeds: Sequence[int], num_train: int,
-    scale: Scale | None = None,
+    config: PromotionConfig, contest: Contest, valuation: ValuationConfig, measure: Measure, seeds: Sequence[int],
+    num_train: int, scale: Scale | None = None, refused: str = "",
 ) -> dict[str, Any]:  # fmt: skip
-    """Test candidate against baseline in physics, no more episodes than the budget, and say which is shipped.
+    """Test the candidates against the controls in physics, and say which arm is shipped.
 
     Pair i plays episode seed `first_seed + i` with the policies of seed `seeds[i mod S]`, so the decision is about
-    the very policies that would be shipped.
+    the very policies that would be shipped. Where nothing is promoted, the control that earned most ships.
 
     Args:
+        contest: who is compared.
         measure: runs a policy. Its episodes count as real ones; the decision says how many it spent.
-        seeds: policy seeds that both arms were trained with.
-        num_train: training episodes, the budget where `max_episodes` is null.
+        seeds: policy seeds that all arms were trained with.
+        num_train: training episodes; they set the budget where `max_episodes` is null.
         scale: what recorded episodes earn; see `PairedTest`.
+        refused: why there is no candidate, where there is none.
     """
-    budget = config.max_episodes or max(4, num_train)
-    pairs_of_look = np.unique(np.linspace(0, budget // 2, config.looks + 1).round().astype(int))[1:]
-    test = PairedTest(valuation, asked(config), int(pairs_of_look[-1]), 1 - config.confidence, scale)
-    rows: dict[str, list[Row]] = {config.candidate: [], config.baseline: []}
-    trail: list[Evidence] = []
-    for pairs in pairs_of_look:
-        for arm, done in rows.items():
-            done += _measure(measure, arm, seeds, config.first_seed, len(done), int(pairs))
-        trail.append(test.look(rows[config.candidate], rows[config.baseline]))
-        if verdict(trail[-1]) != "open":
+    pairs_of_look = _pairs_of_look(config, contest, num_train)
+    most, found = int(pairs_of_look[-1]), comparisons(contest)
+    alpha = (1 - config.confidence) / max(1, len(contest.candidates))
+    tests = [PairedTest(valuation, asked(config), most, alpha, scale) for _ in found]
+    rows: dict[str, list[Row]] = {arm: [] for arm in contest.arms}
+    for pairs in pairs_of_look if found else [most] * (len(contest.controls) > 1):
+        waiting = [one for one in found if not one.stopped]
+        if found and not waiting:
             break
-    result, spent = verdict(trail[-1]), sum(map(len, rows.values()))
-    return _record(config, result == "promote", told(config, trail[-1], result), seeds) | {
-        "method": "physics", "evidence": asdict(trail[-1]), "looks": [asdict(e) for e in trail],
-        "budget": _budget(budget, spent, num_train),
+        playing = {arm for one in waiting for arm in (one.candidate, one.against)} or set(contest.controls)
+        for arm in (arm for arm in contest.arms if arm in playing):
+            rows[arm] += _measure(measure, arm, seeds, config.first_seed, len(rows[arm]), int(pairs))
+        for one, test in zip(found, tests, strict=True):
+            if not one.stopped:
+                one.look(test, rows)
+        _stop_lost(found)
+    spent = sum(map(len, rows.values()))
+    return _record(config, contest, found, _earned(contest, rows, valuation), seeds, refused) | {
+        "method": "physics" if spent else "none", "budget": _budget(most * len(contest.arms), spent, num_train),
     }  # fmt: skip
 
 
 def decide_by_estimate(
-    config: PromotionConfig, estimates: Sequence[Estimate], num_train: int = 0, scale: Scale | None = None
-) -> dict[str, Any]:
+    config: PromotionConfig, contest: Contest, values: Mapping[str, NDArray[np.floating]],
+    support: Mapping[str, NDArray[np.floating]], num_train: int = 0, scale: Scale | None = None, refused: str = "",
+) -> dict[str, Any]:  # fmt: skip
     """Decide without physics: promote only where the estimators see the gain far beyond what they differ by.
 
-    The bounds lie z + `estimate_penalty` standard deviations of the estimators (their mean over the policies' seeds)
+    The bounds lie z + ESTIMATE_PENALTY standard deviations of the estimators (their mean over the policies' seeds)
     from the mean, z the normal's quantile: what they have wrong in common, resampling episodes cannot show. Nor can
-    it where the candidate leaves the recorded actions much further behind than the baseline does: there nothing is
+    it where a policy leaves the recorded actions much further behind than the first control does: there nothing is
     promoted. How many promotions are false with this, physics tells: benchmarks/promotion.py.
+
+    Args:
+        values: by arm, (S, M) value of each seed's policy by each of M estimators, fitted on resampled episodes.
+        support: by arm, (S,) root mean squared distance of each policy's actions from the recorded ones.
+        refused: why there is no candidate, where there is none.
     """
-    per_member = np.array([e.differences for e in estimates], float).mean(0)
-    value = float(np.mean([e.baseline for e in estimates]))
+    found = comparisons(contest)
+    first = contest.controls[0]
+    departure = {arm: float((support[arm] / np.maximum(support[first], 1e-6)).max()) for arm in contest.arms}
+    for one in found:
+        one.record(_estimated(config, values[one.candidate], values[one.against], scale, len(contest.candidates)))
+        if one.outcome == "promote" and departure[one.candidate] > MAX_DEPARTURE:
+            one.outcome = "open"
+    earned = {arm: _cautious(config, values[arm], values[first], departure[arm]) for arm in contest.controls}
+    return _record(config, contest, found, earned, range(len(values[first])), refused, departure) | {
+        "method": "fqe", "budget": _budget(0, 0, num_train), "departure": departure,
+    }  # fmt: skip
+
+
+def _pairs_of_look(config: PromotionConfig, contest: Contest, num_train: int) -> NDArray[np.int64]:
+    """Episodes an arm at each look: half as many as there are training ones, or an even share of the budget."""
+    whole = config.max_episodes
+    most = max(4, num_train) // 2 if whole is None else whole // max(2, len(contest.arms))
+    return np.unique(np.linspace(0, max(1, most), config.looks + 1).round().astype(int))[1:]
+
+
+def _stop_lost(found: Sequence[Comparison]) -> None:
+    """Spend nothing more on a candidate that some control has held."""
+    lost = {one.candidate for one in found if not one.is_placebo and one.outcome in ("reject", "alike")}
+    for one in found:
+        one.stopped = one.stopped or one.candidate in lost
+
+
+def _earned(contest: Contest, rows: Mapping[str, Sequence[Row]], valuation: ValuationConfig) -> dict[str, float]:
+    """What each control earned in the episodes that all of them played; empty where none did."""
+    common = min(len(rows[arm]) for arm in contest.controls)
+    played = {arm: rows[arm][:common] for arm in contest.controls}
+    unit = unit_of([row for part in played.values() for row in part]) if common else "return"
+    return {arm: rate(part, valuation, unit)[0] for arm, part in played.items()} if common else {}
+
+
+def _estimated(
+    config: PromotionConfig, candidate: NDArray[np.floating], other: NDArray[np.floating], scale: Scale | None,
+    num_candidates: int,
+) -> Evidence:  # fmt: skip
+    """What the estimators say of one policy against another, values (S, M)."""
+    per_member = (np.asarray(candidate, float) - other).mean(0)
+    value, middle = float(np.mean(other)), float(per_member.mean())
     spread = float(per_member.std(ddof=1)) if len(per_member) > 1 else float("inf")
-    middle = float(per_member.mean())
-    half = (float(stats.norm.ppf(config.confidence)) + ESTIMATE_PENALTY) * spread
+    quantile = float(stats.norm.ppf(1 - (1 - config.confidence) / max(1, num_candidates)))
+    half = (quantile + ESTIMATE_PENALTY) * spread
     size = max(abs(value), (scale or {}).get("return", 0.0) if config.rule == "better" else 0.0)
     beyond = middle - asked(config) * size
-    evidence = Evidence(middle, middle - half, middle + half, beyond, beyond - half, beyond + half, value, "return",
-                        len(per_member), 1, not per_member.any())  # fmt: skip
-    result, departure = verdict(evidence), max(e.departure for e in estimates)
-    reason = told(config, evidence, result, True)
-    if result == "promote" and departure > MAX_DEPARTURE:
-        result, reason = "open", departed(config, departure)
-    return _record(config, result == "promote", reason, [e.seed for e in estimates]) | {
-        "method": "fqe", "evidence": asdict(evidence), "looks": [asdict(evidence)],
-        "budget": _budget(0, 0, num_train), "departure": departure,
-    }  # fmt: skip
+    return Evidence(middle, middle - half, middle + half, beyond, beyond - half, beyond + half, value, "return",
+                    len(per_member), 1, not per_member.any())  # fmt: skip
 
 
-def decide_without_candidate(config: PromotionConfig, reason: str, num_train: int = 0) -> dict[str, Any]:
-    """The baseline is shipped because there is nothing to test."""
-    return _record(config, False, f"{config.baseline} is shipped: {reason}", []) | {
-        "method": "none", "evidence": None, "looks": [], "budget": _budget(0, 0, num_train),
-    }  # fmt: skip
+def _cautious(
+    config: PromotionConfig, own: NDArray[np.floating], first: NDArray[np.floating], departure: float
+) -> float:
+    """How much more a control is surely worth than the first: 0 for itself, -inf for one that departs too far."""
+    gain = (np.asarray(own, float) - first).mean(0)
+    if departure > MAX_DEPARTURE:
+        return float("-inf")
+    return float(gain.mean() - ESTIMATE_PENALTY * (gain.std(ddof=1) if len(gain) > 1 else 0.0))
 
 
-def _record(config: PromotionConfig, promoted: bool, reason: str, seeds: Sequence[int]) -> dict[str, Any]:
+def _record(
+    config: PromotionConfig, contest: Contest, found: Sequence[Comparison], earned: Mapping[str, float],
+    seeds: Sequence[int], refused: str, departure: Mapping[str, float] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """The decision, from the outcomes of all comparisons.
+
+    Args:
+        earned: of each control; the first that earned most is the best.
+        departure: without physics, how far each arm departs from the recorded actions.
+    """
+    best = max(contest.controls, key=lambda arm: (earned.get(arm, 0.0), -contest.controls.index(arm)))
+    winners = [name for name in contest.candidates if promoted(found, name)]
+    shown = max(winners or contest.candidates, key=lambda n: hardest(found, n).evidence.difference, default=None)
+    shipped = str(shown) if winners else best
+    one = hardest(found, shown) if shown is not None else None
+    placebo, estimated = None, departure is not None
+    reason = f"{best} is shipped: {refused or 'no arm that uses rollouts was trained'}"
+    if one is not None:
+        reason, placebo = sentence(config, contest, one, shipped, estimated), placebo_of(found, one.candidate)
+        if departure is not None and one.outcome == "open" and one.evidence.excess_low > 0:
+            reason = departed(shipped, one.candidate, departure[one.candidate])
+    beaten = bool(winners) and placebo is not None and placebo.outcome == "promote" and config.rule == "better"
     return {
-        "promoted": promoted, "shipped": config.candidate if promoted else config.baseline,
-        "candidate": config.candidate, "baseline": config.baseline, "rule": config.rule, "margin": config.margin,
+        "promoted": bool(winners), "helped": beaten, "shipped": shipped, "candidate": shown or "",
+        "control": one.against if winners and one is not None else best, "controls": list(contest.controls),
+        "placebo": contest.placebos.get(shown or "", ""), "rule": config.rule, "margin": config.margin,
         "min_gain": config.min_gain, "confidence": config.confidence, "seeds": list(seeds), "reason": reason,
+        "placebo_reason": placebo_sentence(config, placebo, estimated) if winners and placebo is not None else "",
+        "evidence": None if one is None else asdict(one.evidence),
+        "looks": [] if one is None else [asdict(evidence) for evidence in one.trail],
+        "comparisons": [each.to_json() for each in found],
+        "earned": dict(earned),
     }  # fmt: skip
 
 

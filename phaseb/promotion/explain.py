@@ -3,29 +3,53 @@
 import math
 
 from phaseb.config.evaluation import PromotionConfig
-from phaseb.promotion.paired import Evidence, Verdict
+from phaseb.promotion.contest import Comparison, Contest
+from phaseb.promotion.paired import Evidence
 
 
-def told(config: PromotionConfig, e: Evidence, result: Verdict, estimated: bool = False) -> str:
-    """The sentence, without its full stop."""
-    if e.alike and result != "promote":
-        return f"{config.baseline} is shipped: {config.candidate} did just the same{_where(e, estimated)}"
-    if result == "promote":
-        found = f"it {_found(e, estimated)} than {config.baseline}{_where(e, estimated)}"
-        return f"{config.candidate} is shipped: {found}, {_surely(config, e)}"
-    found = f"{config.baseline} is shipped: {config.candidate} {_found(e, estimated)}{_where(e, estimated)}"
-    if result == "open":
+def sentence(config: PromotionConfig, contest: Contest, one: Comparison, shipped: str, estimated: bool = False) -> str:
+    """Why `shipped` ships, without the full stop.
+
+    Args:
+        one: the comparison that decides: the candidate against the control that it has shown least against.
+        estimated: whether off-policy evaluation decides, not physics.
+    """
+    e, candidate = one.evidence, one.candidate
+    if shipped == candidate:
+        return (f"{candidate} is shipped: it {_found(e, estimated)} than {_of(contest, one.against)}"
+                f"{_where(e, estimated)}, {_surely(config, e)}")  # fmt: skip
+    if e.alike:
+        other = "" if one.against == shipped else f" as {one.against}"
+        return f"{shipped} is shipped: {candidate} did just the same{other}{_where(e, estimated)}"
+    than = "" if one.against == shipped else f" than {one.against}"
+    found = f"{shipped} is shipped: {candidate} {_found(e, estimated)}{than}{_where(e, estimated)}"
+    if one.outcome == "open":
         return f"{found}, which {_doubt(config, e)}"
     falls_short = e.difference > 0 or config.rule == "not_worse"
     return f"{found}, {_asked(config)}" if falls_short else found
 
 
-def departed(config: PromotionConfig, departure: float) -> str:
+def placebo_sentence(config: PromotionConfig, one: Comparison, estimated: bool = False) -> str:
+    """What the comparison with the placebo says of the reason for a gain, without the full stop."""
+    e = one.evidence
+    found = f"it {_found(e, estimated)} than {one.against}, its placebo"
+    if one.outcome == "promote":
+        return f"{found}, {_surely(config, e)}"
+    return f"{found}, which {_doubt(config, e)}: the gain may be the learner's" if one.outcome == "open" else (
+        f"{found}: the gain is not the data's")  # fmt: skip
+
+
+def departed(shipped: str, candidate: str, departure: float) -> str:
     """The sentence where off-policy evaluation likes a candidate that it cannot know."""
     return (
-        f"{config.baseline} is shipped: {config.candidate} acts {departure:.2g} times as far from what was recorded, "
+        f"{shipped} is shipped: {candidate} acts {departure:.2g} times as far from what was recorded, "
         "too far for off-policy evaluation to tell"
     )
+
+
+def _of(contest: Contest, control: str) -> str:
+    others = len(contest.controls)
+    return control if others == 1 else f"{control}, the strongest of {others} arms without synthetic data,"
 
 
 def _found(e: Evidence, estimated: bool) -> str:

@@ -50,11 +50,11 @@ def _curve(told: Mapping[str, Any]) -> list[str]:
     curve = told.get("episodes_worth")
     if curve is None:
         return []
-    gated, last = curve["trust_weighted"], curve["real_only"][-1]["episodes"]
+    gated, last = curve["candidate"], curve["control"][-1]["episodes"]
     said = f"Synthetic data is worth {curve['told']} times its real episodes at {gated['episodes']}"
     said += f": more than {last} would be needed, all there are." if curve["beyond"] else "."
-    rows = [["real_only", number(p["episodes"]), interval(p)] for p in curve["real_only"]]
-    rows.append(["trust_weighted", number(gated["episodes"]), interval(gated)])
+    rows = [[curve["control_arm"], number(p["episodes"]), interval(p)] for p in curve["control"]]
+    rows.append([curve["candidate_arm"], number(gated["episodes"]), interval(gated)])
     return [paragraph(said), table(["arm", "training episodes", f"earns ({curve['unit']})"], rows)]
 
 

@@ -10,7 +10,7 @@ import yaml
 
 from phaseb.report.animation import films
 from phaseb.report.html import Figure, Film, cinema, document, gallery, paragraph, section, table
-from phaseb.report.run_page import HEADINGS, MEANINGS
+from phaseb.report.run_page import HEADINGS, MEANINGS, verdict_style
 from phaseb.report.svg import BLUE, GREY, ORANGE, Chart
 from phaseb.runtime.formatting import interval, number, signed
 from phaseb.runtime.storage import Store
@@ -49,7 +49,7 @@ def compare(first: Told, second: Told) -> dict[str, Any]:
     pair = (first, second)
     return {
         "runs": [{"name": run.name, "verdict": run.results["verdict"], "shipped": run.results["shipped"],
-                  "seed": run.results["seed"], "version": run.results["version"]} for run in pair],
+                  "helped": run.results["promotion"]["helped"], "seed": run.results["seed"], "version": run.results["version"]} for run in pair],
         "config": {path: [run.config.get(path) for run in pair] for path in _differing(first.config, second.config)},
         "arms": {arm: {c: _measured(*(run.results["arms"][arm].get(c) for run in pair)) for c in columns} for arm in arms},
         "numbers": {row["name"]: _plain(*(run.results["numbers"].get(row["name"]) for run in pair))
@@ -60,7 +60,10 @@ def compare(first: Told, second: Told) -> dict[str, Any]:
 def comparison_page(first: Told, second: Told, compared: Mapping[str, Any]) -> str:
     """The page of `compare`'s findings."""
     pair = (first, second)
-    verdicts = [f"<h3>{escape(run['name'])}</h3>" + paragraph(run["verdict"], _kind(run)) for run in compared["runs"]]
+    verdicts = [
+        f"<h3>{escape(run['name'])}</h3>" + paragraph(run["verdict"], verdict_style(run["helped"]))
+        for run in compared["runs"]
+    ]
     return document(f"{first.name} and {second.name}", [
         *verdicts,
         section("Arms", paragraph("mean and 95 % interval over seeds; apart: the two intervals do not overlap"),
@@ -185,10 +188,6 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
-
-
-def _kind(run: Mapping[str, Any]) -> str:
-    return "verdict kept" if run["shipped"] == "real_only" else "verdict"
 
 
 def _float(value: Any) -> float:

@@ -10,13 +10,12 @@ from phaseb.episodes.streaming import sample_trajectories
 from phaseb.report.html import Figure
 from phaseb.report.replay import drawn_figure
 from phaseb.report.rollouts import rollout_trust
-from phaseb.report.svg import BLUE, GREEN, GREY, ORANGE, PALETTE, PURPLE, RED, SKY, Chart
+from phaseb.report.svg import ARM_COLORS, BLUE, GREEN, GREY, ORANGE, PALETTE, PURPLE, RED, SKY, Chart
 from phaseb.runtime.metrics import read_metrics
 from phaseb.runtime.storage import Store
 
 REAL, SYNTHETIC = BLUE, ORANGE
 DRAWN = 4096  # episodes of a kind that figures are drawn from; of more, an even sample
-ARM_COLORS = {"real_only": BLUE, "fixed_weight": RED, "bounds_filter": PURPLE, "trust_weighted": GREEN}
 
 
 def figures(store: Store, results: Mapping[str, Any], num_plotted: int) -> list[Figure]:

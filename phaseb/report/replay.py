@@ -6,10 +6,8 @@ from typing import Any
 import numpy as np
 
 from phaseb.report.html import Figure
-from phaseb.report.svg import BLUE, GREEN, GREY, PALETTE, PURPLE, RED, Chart
+from phaseb.report.svg import ARM_COLORS, GREY, PALETTE, Chart
 from phaseb.runtime.storage import Store
-
-COLORS = {"real_only": BLUE, "fixed_weight": RED, "bounds_filter": PURPLE, "trust_weighted": GREEN}
 
 
 def drawn_figure(store: Store) -> Figure | None:
@@ -30,7 +28,7 @@ def drawn_figure(store: Store) -> Figure | None:
         told.append(f"{arm} {drawn:,} transitions, {share:.0%} synthetic, {age:,.0f} inserts old on average")
         if share > 0:
             centres = (np.arange(len(trust)) + 0.5) / len(trust)
-            color = COLORS.get(arm, PALETTE[i] if i < len(PALETTE) else GREY)
+            color = ARM_COLORS.get(arm, PALETTE[i] if i < len(PALETTE) else GREY)
             chart.line(centres.tolist(), (trust / max(1, drawn)).tolist(), arm, color)
     return Figure("What the policies were trained on", chart.svg(), f"{'; '.join(told)}. {_fed(books)}")
 

@@ -49,10 +49,10 @@ def collect_results(store: Store) -> dict[str, Any]:
         raise DataError(f"{store.root} has no results yet: run `phaseb {missing[0]}` first")
     summary, judges = store.read_json("evaluation", "summary.json"), store.read_json("judges.json")
     promotion = store.read_json("promotion.json")
-    numbers = _numbers(stages, judges, summary)
+    numbers = _numbers(stages, judges, summary, promotion)
     arms = {name: arm["summary"] for name, arm in summary["arms"].items()}
     return {
-        "verdict": verdict(arms, promotion, numbers),
+        "verdict": verdict(arms, promotion, summary["settings"], judges),
         "shipped": promotion["shipped"],
         "synthetic": [{"name": k, "value": numbers.get(k), "founding": v} for k, v in FOUNDING.items()],
         "numbers": numbers,
@@ -83,17 +83,26 @@ def _told(stage: Mapping[str, Any]) -> dict[str, Any]:
     return said | {"inputs": list(stage.get("inputs") or ())}
 
 
-def _numbers(stages: Mapping[str, Any], judges: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, Any]:
+def _numbers(
+    stages: Mapping[str, Any], judges: Mapping[str, Any], summary: Mapping[str, Any], promotion: Mapping[str, Any]
+) -> dict[str, Any]:
     """The gate's numbers, the first stored generator's, and those of the arms."""
     found = dict(stages["trust"]["metrics"])
     if stored := next((name for name, judged in judges.items() if "numbers" in judged), None):
         found |= _of_generator(stored, stages, judges[stored])
     numbers = {name: found[name] for name in FOUNDING if name in found}
+    return numbers | _arm_numbers(summary["arms"], promotion)
+
+
+def _arm_numbers(arms: Mapping[str, Any], promotion: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the candidate, and of the control that it is held against."""
+    numbers: dict[str, Any] = {}
+    pair = [arms.get(str(promotion.get(role)), {}).get("summary", {}) for role in ("control", "candidate")]
     for name in ("action_mse", "actor_loss"):
-        values = [summary["arms"].get(arm, {}).get("summary", {}).get(name) for arm in ("real_only", "trust_weighted")]
+        values = [summary.get(name) for summary in pair]
         if all(_known(v) for v in values):
             numbers[name] = " → ".join(f"{v['mean']:.3f}" for v in values if v)
-    gated = summary["arms"].get("trust_weighted", {}).get("summary", {}).get("effective_contribution")
+    gated = pair[1].get("effective_contribution")
     if _known(gated):
         numbers["effective_contribution"] = gated["mean"]
         numbers["real_contribution"] = 1 - gated["mean"]

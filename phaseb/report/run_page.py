@@ -28,8 +28,8 @@ MEANINGS = {
     "trust_gap": "mean trust of real less mean trust of synthetic episodes",
     "real_contribution": "share of the training weight that is real",
     "effective_contribution": "share of the training weight that is synthetic and trusted",
-    "action_mse": "squared distance from the operators' actions in their own σ, real-only → trust-weighted; reported, never a goal",
-    "actor_loss": "at the end of training, real-only → trust-weighted",
+    "action_mse": "squared distance from the operators' actions in their own σ, control → candidate; reported, never a goal",
+    "actor_loss": "at the end of training, control → candidate",
 }
 """What the numbers say, in words; the definitions are in the code that computes them."""
 
@@ -42,7 +42,7 @@ HEADINGS = {
 def render(title: str, results: Mapping[str, Any], figures: Sequence[Figure], films: Sequence[Film]) -> str:
     """The whole page."""
     return document(title, [
-        paragraph(results["verdict"], "verdict kept" if results["shipped"] == "real_only" else "verdict"),
+        paragraph(results["verdict"], verdict_style(results["promotion"]["helped"])),
         *([section("Fitted to these episodes", *map(paragraph, results["notes"]))] if results.get("notes") else []),
         section("Arms", paragraph(results["arms_title"]), arms_table(results)),
         section("In the cell", cinema(films)),
@@ -53,10 +53,25 @@ def render(title: str, results: Mapping[str, Any], figures: Sequence[Figure], fi
     ])  # fmt: skip
 
 
+def verdict_style(helped: bool) -> str:
+    """The class of a verdict's paragraph: marked where synthetic data was shown to help."""
+    return "verdict" if helped else "verdict kept"
+
+
 def arms_table(results: Mapping[str, Any]) -> str:
-    """A column an arm, a row a measure."""
-    columns, arms = results["arm_columns"], results["arms"]
-    return table(["", *arms], [[HEADINGS.get(c, c), *(interval(arm.get(c)) for arm in arms.values())] for c in columns])
+    """A column an arm; first what it learned from, then a row a measure."""
+    columns, arms, settings = results["arm_columns"], results["arms"], results["evaluation"]["settings"]
+    rows = [["learner", *(settings[arm]["learner"] for arm in arms)], ["data", *(_data(settings[arm]) for arm in arms)]]
+    rows += [[HEADINGS.get(c, c), *(interval(arm.get(c)) for arm in arms.values())] for c in columns]
+    return table(["", *arms], rows)
+
+
+def _data(settings: Mapping[str, Any]) -> str:
+    if settings["rollouts"] == "none":
+        return "recorded"
+    if settings["placebo_of"]:
+        return f"recorded, {settings['share']:.0%} drawn again"
+    return f"≤ {settings['share']:.0%} {settings['rollouts']} rollouts of {settings['generator']}, {settings['weight']}"
 
 
 def lineage(results: Mapping[str, Any]) -> str:

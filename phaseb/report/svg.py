@@ -19,6 +19,10 @@ BLUE, ORANGE, GREEN, PURPLE, SKY, RED, GREY = (
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#777777",
 )  # fmt: skip
 PALETTE = (BLUE, ORANGE, GREEN, PURPLE, SKY, RED, GREY)
+ARM_COLORS = {
+    "behaviour_cloning": GREY, "real_only": BLUE, "real_only_sac": SKY, "fixed_weight": RED, "bounds_filter": PURPLE,
+    "trust_weighted": GREEN, "placebo_trust_weighted": ORANGE,
+}  # fmt: skip
 
 Numbers = Sequence[float]
 

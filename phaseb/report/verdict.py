@@ -1,32 +1,72 @@
-"""One sentence that says whether the synthetic data helped, by how much, and what it would have cost to collect."""
+"""A few sentences that say whether the synthetic data helped, by how much, and how real it looks."""
 
 from collections.abc import Mapping
 from typing import Any
 
-BASELINE, GATED = "real_only", "trust_weighted"
+UNITS = (("net_value_per_hour", "$ an hour of net value"), ("return", "of return"))
 
 
-def verdict(arms: Mapping[str, Any], promotion: Mapping[str, Any], numbers: Mapping[str, Any]) -> str:
+def verdict(
+    arms: Mapping[str, Any], promotion: Mapping[str, Any], settings: Mapping[str, Any], judges: Mapping[str, Any]
+) -> str:
     """The verdict on a run.
 
     Args:
         arms: for each arm the intervals of its metrics.
-        promotion: the decision, with `shipped` and `reason`.
-        numbers: of the synthetic data.
+        promotion: the decision, content of promotion.json.
+        settings: for each arm its generator and kind of rollouts.
+        judges: by generator, content of judges.json.
     """
+    told = [f"{_claim(promotion)}: {_reasons(promotion)}.", _compare(arms, promotion), promotion.get("worth") or "",
+            _realism(settings.get(promotion["shipped"], {}), judges)]  # fmt: skip
+    return " ".join(part for part in told if part)
+
+
+def judge_auc(judges: Mapping[str, Any], generator: str | None, rollouts: str) -> float | None:
+    """How well the worst fresh judge tells the rollouts of a generator from recorded ones, at the way they are used.
+
+    None where that generator was not judged in that way.
+    """
+    found = judges.get(generator, {}) if generator else {}
+    numbers = (found.get("branched", {}) if rollouts == "branched" else found).get("numbers", {})
     auc = numbers.get("judge_auc")
-    seen = "" if auc is None else f" The worst fresh judge tells it from real at AUC {auc:.2f} (0.5 is a coin)."
-    helped = (
-        "Synthetic data helped" if promotion["promoted"] else "Synthetic data was not shown to help, so it is not used"
-    )
-    worth = promotion.get("worth")
-    return f"{helped}: {promotion['reason']}.{_compare(arms)}{f' {worth}' if worth else ''}{seen}"
+    return None if auc is None else float(auc)
 
 
-def _compare(arms: Mapping[str, Any]) -> str:
-    for metric, unit in (("net_value_per_hour", "$ an hour of net value"), ("return", "of return")):
-        pair = [arms.get(name, {}).get(metric) for name in (BASELINE, GATED)]
-        if all(isinstance(p, Mapping) and p.get("mean") is not None for p in pair):
-            base, gated = (p["mean"] for p in pair if p)
-            return f" Trust-weighted earns {gated:.4g} {unit}, real-only {base:.4g} (difference {gated - base:+.4g})."
+def _claim(promotion: Mapping[str, Any]) -> str:
+    if promotion["helped"]:
+        return "Synthetic data helped"
+    if promotion["promoted"]:
+        return "An arm with synthetic data is shipped, but the data were not shown to be the reason"
+    return "Synthetic data was not shown to help, so it is not used"
+
+
+def _reasons(promotion: Mapping[str, Any]) -> str:
+    reason, placebo = promotion["reason"], promotion.get("placebo_reason")
+    if promotion["promoted"] and not placebo:
+        placebo = "it was compared with no placebo"
+    return f"{reason}; {placebo}" if placebo else str(reason)
+
+
+def _compare(arms: Mapping[str, Any], promotion: Mapping[str, Any]) -> str:
+    """What the candidate, the best control and the placebo earn in evaluation."""
+    candidate, control, placebo = (str(promotion.get(role) or "") for role in ("candidate", "control", "placebo"))
+    for metric, unit in UNITS:
+        means = {name: arm[metric]["mean"] for name, arm in arms.items()
+                 if isinstance(arm.get(metric), Mapping) and arm[metric].get("mean") is not None}  # fmt: skip
+        if candidate in means and control in means:
+            gain = means[candidate] - means[control]
+            beside = f", its placebo {means[placebo]:.4g}" if placebo in means else ""
+            return (f"In evaluation {candidate} earns {means[candidate]:.4g} {unit}, {control} {means[control]:.4g} "
+                    f"(difference {gain:+.4g}){beside}.")  # fmt: skip
     return ""
+
+
+def _realism(shipped: Mapping[str, Any], judges: Mapping[str, Any]) -> str:
+    """About the rollouts that the shipped arm used, or nothing."""
+    generator, rollouts = shipped.get("generator"), str(shipped.get("rollouts", "none"))
+    auc = judge_auc(judges, generator, rollouts)
+    if auc is None:
+        return ""
+    return (f"The worst fresh judge tells {rollouts} rollouts of {generator} from recorded episodes at AUC {auc:.2f} "
+            "(0.5 is chance).")  # fmt: skip

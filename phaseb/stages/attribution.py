@@ -137,9 +137,9 @@ def _left_out(
         return data.select(np.array([brick_of.get(origin) != name for origin in origins], dtype=bool))
 
     every_real, made = every_episode(config, store)
-    every_made = (kept(part, part.lineage["start_episode"]) for part in made)
+    every_made = {n: (kept(part, part.lineage["start_episode"]) for part in parts) for n, parts in made.items()}
     left = kept(train, train.ids)
-    alone = config.model_copy(update={"arms": config.arms.model_copy(update={"names": (arm,)})})
+    alone = config.model_copy(update={"arms": config.arms.only(arm)})
     folder = store.folder(FOLDER, name)
     train_arms(
         replace(context, config=alone), folder, left, (kept(part, part.ids) for part in every_real), every_made,

@@ -1,6 +1,7 @@
 """Rollouts that follow the policies, composed: the world model imagines, the gate weighs, the replay shards keep."""
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from phaseb.config.arms import Arm
 from phaseb.config.policy import AugmentationConfig
 from phaseb.dynamics.protocol import load_generator
 from phaseb.dynamics.rollout import Rollout, RolloutFn
@@ -15,7 +17,7 @@ from phaseb.dynamics.validation import ForecastSkill, validate
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.nn.data_parallel import LearnerContext
 from phaseb.policy.actor import Actor
-from phaseb.policy.augmentation import BranchedRollouts, RolloutSink, Weigh
+from phaseb.policy.augmentation import BranchedRollouts, RecordedSegments, RolloutGenerations, RolloutSink, Weigh
 from phaseb.policy.batches import RunSpec
 from phaseb.replay.client import ReplayClient
 from phaseb.replay.local import LocalReplay
@@ -23,13 +25,21 @@ from phaseb.runtime.checkpoint import checkpoint_digest
 from phaseb.runtime.storage import Store
 from phaseb.trust.model import TrustBundle
 
-FOLLOWING_ARM = "trust_weighted"
+RECORDED = "recorded"
+"""Names the source of placebo rows, in columns and in the lineage."""
 NUM_GATE_PROBES = 500  # forecasts that the gate is shown before policies branch
 
 
-def own_column(run: str) -> str:
-    """The weight column of a run's own rollouts: no other run ever draws them."""
-    return f"rollouts:{run}"
+def weight_column(arm: Arm, run: str) -> str | None:
+    """The weight column of the replay by which a run of an arm draws synthetic rows; None where it draws none.
+
+    Branched rows have a column for each run: no other run ever draws them.
+    """
+    if arm.config.rollouts == "branched":
+        return f"rollouts:{run}"
+    if arm.config.rollouts == "stored":
+        return f"stored:{RECORDED}" if arm.placebo_of else f"stored:{arm.config.generator}:{arm.config.weight}"
+    return None
 
 
 @dataclass(frozen=True)
@@ -43,68 +53,83 @@ class ReplaySink:
         if len(rollouts) == 0:
             return
         assert rollouts.weights is not None
-        column = own_column(self.specs[run].name)
-        hidden = np.zeros_like(rollouts.weights)  # from the arms that draw what is stored
-        self.replay.insert(rollouts, "synthetic", {column: rollouts.weights, "weight": hidden})
+        column = f"rollouts:{self.specs[run].name}"
+        self.replay.insert(rollouts, "synthetic", {column: rollouts.weights})
         # Rows that a resumed run puts back may be held already, dropped: their weight counts anew.
         self.replay.set_weights(column, rollouts, "synthetic", rollouts.weights)
 
     def drop(self, run: int, rollouts: Trajectories) -> None:
         if len(rollouts):
-            column = own_column(self.specs[run].name)
+            column = f"rollouts:{self.specs[run].name}"
             self.replay.set_weights(column, rollouts, "synthetic", np.zeros_like(rollouts.rewards))
 
 
-class FollowingRollouts:
-    """The learner's hook on any number of workers: the first makes the rollouts, all wait until they are there."""
+class Augmenter:
+    """The learner's hook on any number of workers: the first makes the rollouts of all arms, all wait for them."""
 
-    def __init__(self, inner: BranchedRollouts, source: Any, context: LearnerContext) -> None:
-        self._inner, self._source, self._context = inner, source, context
-        self.followed = inner.followed
+    def __init__(self, parts: Mapping[str, RolloutGenerations], source: Any, context: LearnerContext) -> None:
+        self.parts, self._source, self._context = dict(parts), source, context
+        self.runs = sorted(run for part in parts.values() for run in part.runs)
 
-    def generate(self, step: int, actors: Sequence[Actor]) -> Mapping[str, float]:
-        metrics = self._inner.generate(step, actors) if self._context.rank == 0 else {}
+    def generate(self, step: int, actors: Sequence[Actor], due: Collection[int]) -> Mapping[str, float]:
+        metrics: dict[str, float] = {}
+        if self._context.rank == 0:
+            for part in self.parts.values():
+                metrics |= part.generate(step, actors, due)
         self._context.average(torch.zeros((), device=self._context.device))  # a barrier
         if hasattr(self._source, "refresh"):
             self._source.refresh()
         return metrics
 
     def state_dict(self) -> dict[str, Any]:
-        return self._inner.state_dict()
+        return {arm: part.state_dict() for arm, part in self.parts.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         if self._context.rank == 0:
-            self._inner.load_state_dict(state)
+            for arm, part in self.parts.items():
+                part.load_state_dict(state.get(arm, {}))
         self._context.average(torch.zeros((), device=self._context.device))
 
 
-def following(
-    config: AugmentationConfig, generators: Store, store: Store, replay: LocalReplay | ReplayClient,
-    specs: tuple[RunSpec, ...], real: Trajectories, held_out: Trajectories, source: Any, context: LearnerContext,
-) -> FollowingRollouts:  # fmt: skip
-    """The hook for the runs of `trust_weighted`.
+def make_augmenter(
+    config: AugmentationConfig, arms: Sequence[Arm], generators: Store, store: Store,
+    replay: LocalReplay | ReplayClient, specs: tuple[RunSpec, ...], real: Trajectories, held_out: Trajectories,
+    source: Any, context: LearnerContext,
+) -> Augmenter | None:  # fmt: skip
+    """The hook of the arms that branch; None where none does.
 
     Args:
-        config: which generator policies branch in, and how.
+        config: how policies branch.
+        arms: of the run, any.
         generators: folder of the generators.
         store: of the run directory, with the gate.
         real: training episodes, whose states are branched from.
-        held_out: dev episodes, on which the generator is validated.
+        held_out: dev episodes, on which the generators are validated.
         source: of this worker's batches.
     """
-    home = generators.folder(config.generator)
-    generator, gate = load_generator(home), TrustBundle.load(store.folder("trust"))
+    sink, gate = ReplaySink(replay, specs), None
+    parts: dict[str, RolloutGenerations] = {}
+    for arm in (arm for arm in arms if arm.config.rollouts == "branched"):
+        if arm.placebo_of:
+            parts[arm.name] = RecordedSegments(config, real, specs, (arm.name,), sink, context.seed)
+            continue
+        home = generators.folder(str(arm.config.generator))
+        generator, weigh = load_generator(home), None
+        if arm.config.weight == "trust":
+            gate = gate or TrustBundle.load(store.folder("trust"))
+            weigh = functools.partial(gate_weights, gate, generator.uncertainty_scale)
+        parts[arm.name] = validated_rollouts(
+            config, generator.rollout, real, specs, (arm.name,), weigh, sink, context.seed, checkpoint_digest(home),
+            held_out,
+        )  # fmt: skip
+    return Augmenter(parts, source, context) if parts else None
 
-    def weigh(rollouts: Trajectories) -> NDArray[np.floating]:
-        weights = gate.score(rollouts, generator.uncertainty_scale).weights
-        assert weights is not None
-        return weights
 
-    inner = validated_rollouts(
-        config, generator.rollout, real, specs, (FOLLOWING_ARM,), weigh, ReplaySink(replay, specs), context.seed,
-        checkpoint_digest(home), held_out,
-    )  # fmt: skip
-    return FollowingRollouts(inner, source, context)
+def gate_weights(gate: TrustBundle, uncertainty_scale: float, rollouts: Trajectories) -> NDArray[np.floating]:
+    """(N, T) the gate's weights of rollouts."""
+    weights = gate.score(rollouts, uncertainty_scale).weights
+    assert weights is not None
+    return weights
 
 
 def validated_rollouts(
@@ -137,10 +162,8 @@ def _first(forecasts: ForecastSkill, count: int) -> tuple[Rollout, tuple[str, ..
     return part, episodes, np.array(steps)
 
 
-def foreseen(config: AugmentationConfig, rollout: RolloutFn, held_out: Trajectories, stored: Trajectories,
-             seed: int) -> NDArray[np.bool_]:  # fmt: skip
-    """(N, T) which steps of stored rollouts their generator is trusted for, as for branched rollouts; none of a
-    generator without skill."""
-    steps = stored.rewards.shape[1]
-    trusted = validate(rollout, held_out, config, steps, seed).horizon
-    return np.broadcast_to(np.arange(steps) < trusted, stored.rewards.shape)
+def trusted_steps(
+    config: AugmentationConfig, rollout: RolloutFn, held_out: Trajectories, steps: int, seed: int
+) -> int:
+    """Steps that stored rollouts of a generator are trusted for, as branched ones are; 0 of one without skill."""
+    return validate(rollout, held_out, config, steps, seed).horizon

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from phaseb.collection.environments import make_environment
+from phaseb.config.arms import Arm
 from phaseb.config.root import Config
 from phaseb.episodes.actions import ActionScale, read_action_scale
 from phaseb.errors import ConfigError, PhasebError
@@ -40,7 +41,7 @@ def execute(context: StageContext) -> dict[str, Any]:
         ConfigError, DataError: where a policy could not be measured; what was measured is kept, and not measured again.
     """
     config, store = context.config, context.store
-    runs: Runs = [(arm, seed) for arm in config.arms.names for seed in range(config.arms.num_seeds)]
+    runs: Runs = [(arm.name, seed) for arm in config.arms.trained for seed in range(config.arms.num_seeds)]
     if config.environment.id == "none":
         failure = None
         measured, promotion = by_estimate(context, runs)
@@ -162,7 +163,21 @@ def _summary(
     return {
         "environment": config.environment.id, "num_episodes": config.evaluation.num_episodes if physics else 0,
         "seeds": list(range(config.arms.num_seeds)), "shared_data": True, "arms": arms,
+        "settings": {arm.name: settings_of(arm) for arm in config.arms.trained if arm.name in arms},
     }  # fmt: skip
+
+
+def settings_of(arm: Arm) -> dict[str, Any]:
+    """What an arm learned from, for whoever reads its numbers.
+
+    A placebo names the generator `recorded`: its rows are recorded ones, drawn again.
+    """
+    config = arm.config
+    generator = "recorded" if arm.placebo_of else config.generator
+    known: dict[str, Any] = {"learner": config.learner, "rollouts": config.rollouts, "generator": generator}
+    if config.uses_rollouts:
+        known |= {"share": config.share, "weight": "uniform" if arm.placebo_of else config.weight}
+    return known | {"control": arm.control, "placebo": arm.placebo, "placebo_of": arm.placebo_of}
 
 
 def _last(rows: Sequence[Mapping[str, Any]], *names: str) -> float:

@@ -1,5 +1,5 @@
-"""What synthetic data is worth in real episodes, told by the run's own: `real_only` on growing parts of the training
-episodes, `trust_weighted` on the smallest, and where its earnings stand on the curve of the first.
+"""What synthetic data is worth in real episodes: the best control of the run on growing parts of the training
+episodes, the candidate on the smallest, and where its earnings stand on the curve of the first.
 
 S seeds, L sizes. Encoder, world model and gate are the run's and have seen all training episodes; what learns from the
 part alone are the policies and the short-range model in which they branch.
@@ -28,7 +28,6 @@ from phaseb.stages.evaluate import play
 from phaseb.stages.policy import every_episode, train_arms
 from phaseb.stages.sample import fit_sample
 
-REAL, GATED = "real_only", "trust_weighted"
 NET, RETURN = "$/h", "return"
 MEASURES = {NET: "net_value_per_hour", RETURN: "return"}
 Floats = NDArray[np.floating]
@@ -45,6 +44,8 @@ def learning_curve(context: StageContext, home: Store) -> dict[str, Any]:
     """
     config, store = context.config, context.store
     train = fit_sample(config, store, "train")
+    promotion = store.read_json("promotion.json")
+    control, candidate = str(promotion["control"]), str(promotion["candidate"] or config.promotion.candidates[0])
     sizes = [max(1, round(share * len(train))) for share in config.worth.curve]
     if len(set(sizes)) < len(sizes):
         raise DataError(f"worth.curve makes parts of {sizes} of {len(train)} episodes: set shares further apart")
@@ -52,18 +53,20 @@ def learning_curve(context: StageContext, home: Store) -> dict[str, Any]:
     order = numpy_generator(config.run.seed, "learning curve").permutation(len(train))
     earned = []
     for size in sizes:
-        arms = (REAL, GATED) if size == sizes[0] else (REAL,)
+        arms = (control, candidate) if size == sizes[0] else (control,)
         folder = home.folder(str(size))
         _train(context, folder, train, order[:size], arms)
         earned += [_earned(context, folder, arm) for arm in reversed(arms)]
         context.progress({"step": float(size), "num_steps": float(sizes[-1])})
     unit = NET if all(np.isfinite(one[NET]).all() for one in earned) else RETURN
     gated, *curve = [one[unit] for one in earned]
-    return told(sizes, np.array(curve), gated, unit, config.run.seed)
+    return {"control_arm": control, "candidate_arm": candidate} | worth_of(
+        sizes, np.array(curve), gated, unit, config.run.seed
+    )
 
 
-def told(sizes: list[int], real_only: Floats, gated: Floats, unit: str, seed: int) -> dict[str, Any]:
-    """The curve and what it says, as JSON: earnings of real_only (L, S), of trust_weighted at the first size (S,)."""
+def worth_of(sizes: list[int], real_only: Floats, gated: Floats, unit: str, seed: int) -> dict[str, Any]:
+    """The curve and what it says, as JSON: earnings of the control (L, S), of the candidate at the first size (S,)."""
     worth = episodes_worth(sizes, real_only, gated, seed)
 
     def point(size: int, values: Floats) -> dict[str, Any]:
@@ -71,8 +74,8 @@ def told(sizes: list[int], real_only: Floats, gated: Floats, unit: str, seed: in
         return {"episodes": size, "mean": mean, "low": low, "high": high}
 
     return {
-        "unit": unit, REAL: [point(size, values) for size, values in zip(sizes, real_only, strict=True)],
-        GATED: point(sizes[0], gated), "value": worth.value, "low": worth.low, "high": worth.high,
+        "unit": unit, "control": [point(size, values) for size, values in zip(sizes, real_only, strict=True)],
+        "candidate": point(sizes[0], gated), "value": worth.value, "low": worth.low, "high": worth.high,
         "beyond": worth.beyond, "told": str(worth),
     }  # fmt: skip
 
@@ -81,11 +84,15 @@ def _train(context: StageContext, folder: Store, train: Trajectories, rows: NDAr
            arms: tuple[str, ...]) -> None:  # fmt: skip
     part = train.select(np.sort(rows))
     known = set(part.ids)
-    _, made = every_episode(context.config, context.store)
-    kept = (some.select(np.array([start in known for start in some.lineage["start_episode"]])) for some in made)
-    alone = context.config.model_copy(update={"arms": context.config.arms.model_copy(update={"names": arms})})
+    alone = context.config.model_copy(update={"arms": context.config.arms.only(*arms)})
+    _, made = every_episode(alone, context.store)
+
+    def kept(some: Trajectories) -> Trajectories:
+        return some.select(np.array([start in known for start in some.lineage["start_episode"]]))
+
+    stored = {name: map(kept, parts) for name, parts in made.items()}
     generators = refit_branched(alone, context.store, part, folder)
-    train_arms(replace(context, config=alone), folder, part, [part], kept, generators)
+    train_arms(replace(context, config=alone), folder, part, [part], stored, generators)
 
 
 def _earned(context: StageContext, folder: Store, arm: str) -> dict[str, Floats]:

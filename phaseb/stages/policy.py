@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from phaseb.config.arms import Arm
 from phaseb.config.policy import PolicyConfig
 from phaseb.config.root import Config
 from phaseb.dynamics.protocol import load_generator
@@ -19,10 +20,9 @@ from phaseb.episodes.trajectories import Trajectories
 from phaseb.nn.data_parallel import LearnerContext
 from phaseb.pipeline.result import Report
 from phaseb.pipeline.stage import StageContext
-from phaseb.policy.actor import Actor
 from phaseb.policy.batches import RunSpec
 from phaseb.policy.behavior_metrics import action_levels
-from phaseb.policy.learner import SACLearner
+from phaseb.policy.learner import SACLearner, trained_actors
 from phaseb.policy.learner_group import group_runs
 from phaseb.policy.rewards import RewardNormalizer
 from phaseb.replay.accounting import Accounting
@@ -33,11 +33,12 @@ from phaseb.replay.segments import rows_per_shard
 from phaseb.replay.spec import SampleSpec
 from phaseb.runtime.metrics import write_metrics
 from phaseb.runtime.storage import Store
-from phaseb.stages.augmentation import FOLLOWING_ARM, following, foreseen, own_column
+from phaseb.stages.augmentation import RECORDED, make_augmenter, trusted_steps, weight_column
 from phaseb.stages.sample import fit_sample
 from phaseb.training.fit import FitResult, fit, fit_groups, merge_rows
 
 Replay = LocalReplay | ReplayClient
+PLACEBO_COLUMN = f"stored:{RECORDED}"
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,13 @@ class PolicyData:
     """What a learner's worker is given: where the batches come from, held-out episodes, and what it may use."""
 
     replay: Replay
-    arms: tuple[RunSpec, ...]
+    runs: tuple[RunSpec, ...]
     streams: tuple[SampleSpec, ...]
     real: Trajectories
     held_out: Trajectories
     store: Store
     generators: Store
+    arms: tuple[Arm, ...] = ()
 
 
 class ArmsLearner(SACLearner):
@@ -72,9 +74,8 @@ class ArmsLearner(SACLearner):
 
     def state_dict(self) -> dict[str, Any]:
         """With the books as they are at this step (not with batches that were fetched and are still to be used), so
-        that a resumed run's tell of each batch once, and which runs had rollouts."""
-        books = torch.from_numpy(self._accounting.as_of(self._used_until))
-        return super().state_dict() | {"books": books, "follows": torch.tensor([s.follows for s in self.specs])}
+        that a resumed run's tell of each batch once."""
+        return super().state_dict() | {"books": torch.from_numpy(self._accounting.as_of(self._used_until))}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
@@ -93,16 +94,24 @@ def execute(context: StageContext) -> dict[str, Any]:
     return train_arms(context, store.folder("policy"), real, *every_episode(config, store))
 
 
-def every_episode(config: Config, store: Store) -> tuple[Iterable[Trajectories], Iterable[Trajectories]]:
-    """All real training episodes and all synthetic ones of a run, batch by batch; of more than the replay shards have
-    room for, an even share: whatever were inserted last would push the rest out."""
+def every_episode(
+    config: Config, store: Store
+) -> tuple[Iterable[Trajectories], dict[str, Iterable[Trajectories]]]:
+    """All real training episodes, and by generator all stored rollouts that arms draw, batch by batch.
+
+    Of more than the replay shards have room for, an even share: whatever were inserted last would push the rest out.
+    """
+    latents = store.folder("latents")
+    made = {name: store.folder("synthetic", name) for name in config.drawn_generators}
+    recorded = int((lengths_of(latents, ("train",)) + 1).sum())
+    stored = sum(int((lengths_of(folder, ()) + 1).sum()) for folder in made.values())
+    stored += recorded * any(weight_column(arm, "") == PLACEBO_COLUMN for arm in config.arms.trained)
     room = rows_per_shard(config.replay) * config.replay.num_shards
-    found = []
-    made = store.folder("synthetic", config.synthesis.generator)
-    for folder, splits in ((store.folder("latents"), ("train",)), (made, ())):
-        rows = int((lengths_of(folder, splits) + 1).sum())
-        found.append(batches(folder, splits, share=min(1.0, room / rows), seed=config.run.seed))
-    return found[0], found[1]
+    seed = config.run.seed
+    synthetic: dict[str, Iterable[Trajectories]] = {
+        name: batches(folder, (), share=min(1.0, room / stored), seed=seed) for name, folder in made.items()
+    }
+    return batches(latents, ("train",), share=min(1.0, room / recorded), seed=seed), synthetic
 
 
 @dataclass(frozen=True)
@@ -116,7 +125,8 @@ class ArmsJob:
         real: real episodes (a sample of them) that rollouts branch from, bounds and levels of actions are taken from.
         held_out: dev episodes.
         every_real: all real episodes, in parts; they go into the replay.
-        every_synthetic: likewise the synthetic ones.
+        every_synthetic: likewise the stored rollouts, by generator.
+        trusted: steps of each generator's stored rollouts that may have a weight by trust.
         generators: folder of the generators that policies branch in.
         key: of the stage.
     """
@@ -127,7 +137,8 @@ class ArmsJob:
     real: Trajectories
     held_out: Trajectories
     every_real: Iterable[Trajectories]
-    every_synthetic: Iterable[Trajectories]
+    every_synthetic: Mapping[str, Iterable[Trajectories]]
+    trusted: Mapping[str, int]
     generators: Store
     key: str
 
@@ -143,7 +154,7 @@ class TrainedRuns:
 
 def train_arms(
     context: StageContext, home: Store, real: Trajectories, every_real: Iterable[Trajectories],
-    every_synthetic: Iterable[Trajectories], generators: Store | None = None,
+    every_synthetic: Mapping[str, Iterable[Trajectories]], generators: Store | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Train the config's arms and seeds into `home` on some real and synthetic episodes of the run.
 
@@ -159,19 +170,18 @@ def train_arms(
     """
     config, store = context.config, context.store
     held_out = fit_sample(config, store, "dev")
-    arms, _ = runs_of(config)
-    if FOLLOWING_ARM in config.arms.names and not config.policy.augmentation.enabled:
-        known = held_out if len(held_out) else real
-        every_synthetic = (_foretold(config, store, known, part) for part in every_synthetic if len(part))
+    runs = runs_of(config)
+    trusted = trusted_horizons(config, store, held_out if len(held_out) else real)
     generators = generators or store.folder("dynamics")
-    job = ArmsJob(config, store, home, real, held_out, every_real, every_synthetic, generators, context.key)
+    job = ArmsJob(config, store, home, real, held_out, every_real, every_synthetic, trusted, generators, context.key)
     if config.resources.num_workers:
-        trained = [train_runs(job, range(len(arms)), home.folder("progress"), context.progress)]
+        trained = [train_runs(job, range(len(runs)), home.folder("progress"), context.progress)]
     else:
-        job = replace(job, every_real=list(every_real), every_synthetic=list(every_synthetic))
-        groups = group_runs(arms, config.policy.runs_together)
-        groups.sort(key=lambda group: arms[group[0]].arm != FOLLOWING_ARM)  # the longest first
-        stores = [home.folder("progress", arms[group[0]].name.replace("/", "-")) for group in groups]
+        stored = {name: list(parts) for name, parts in every_synthetic.items()}
+        job = replace(job, every_real=list(every_real), every_synthetic=stored)
+        groups = group_runs(runs, config.policy.runs_together)
+        groups.sort(key=lambda group: runs[group[0]].learner in ("iql", "bc"))  # the longest first
+        stores = [home.folder("progress", runs[group[0]].name.replace("/", "-")) for group in groups]
         train = functools.partial(_train_group, job, groups, stores)
         trained = fit_groups(train, stores, config.resources, context.progress)
     rows = merge_rows([part.rows for part in trained])
@@ -179,7 +189,7 @@ def train_arms(
     home.write_json(_replay_statistics(trained), "replay.json")
     last = {k: v for k, v in rows[-1].items() if k.startswith("policy/")}
     seconds = sum(part.seconds for part in trained)
-    return {"runs": len(arms), "updates_per_s": config.policy.num_steps * len(arms) / max(seconds, 1e-9), **last}
+    return {"runs": len(runs), "updates_per_s": config.policy.num_steps * len(runs) / max(seconds, 1e-9), **last}
 
 
 def _train_group(
@@ -188,33 +198,37 @@ def _train_group(
     return train_runs(job, groups[group], stores[group], report)
 
 
-def train_runs(job: ArmsJob, runs: Sequence[int], progress: Store, report: Report) -> TrainedRuns:
+def train_runs(job: ArmsJob, numbers: Sequence[int], progress: Store, report: Report) -> TrainedRuns:
     """Train some of the config's runs and save their policies.
 
     Args:
         job: of all runs.
-        runs: numbers of those to train.
+        numbers: of the runs to train.
         progress: folder of the checkpoint.
         report: receives metrics.
     """
-    config = job.config
-    every_arm, every_stream = runs_of(config)
-    arms, streams = tuple(every_arm[run] for run in runs), tuple(every_stream[run] for run in runs)
+    config, real = job.config, job.real
+    every_run = runs_of(config)
+    runs = tuple(every_run[number] for number in numbers)
+    arms = tuple(arm for arm in config.arms.trained if arm.name in {run.arm for run in runs})
     # Shards write down what they are given, so that one that is killed comes back whole. What a killed run left is
     # dropped: a resumed one fills its buffer anew, and so draws what an uninterrupted one would.
     shards = progress.folder("replay")
     shards.delete()
-    replay = start_replay(job.real, arms, config, shards)
+    replay = start_replay(real, config, shards)
     begin_s = time.monotonic()
-    insert_all(replay, job.real, job.every_real, job.every_synthetic)
+    means = insert_all(replay, config, real, job.every_real, job.every_synthetic, job.trusted)
     filled = {"inserted": replay.num_transitions, "insert_s": time.monotonic() - begin_s}
-    data = PolicyData(replay, arms, streams, job.real, job.held_out, job.store, job.generators)
+    streams = streams_of(config, runs, means)
+    data = PolicyData(replay, runs, streams, real, job.held_out, job.store, job.generators, arms)
     try:
         result = fit(
             functools.partial(make_learner, config.policy), data, seed=config.run.seed, key=job.key, store=progress,
             training=config.training, resources=config.resources, name="policy", on_progress=report,
         )  # fmt: skip
-        for spec, actor in zip(arms, _actors(config.policy, data, result.state, config.run.seed), strict=True):
+        sizes = real.z.shape[-1], real.actions.shape[-1]
+        actors = trained_actors(config.policy, runs, sizes, result.state, config.run.seed, action_levels(real))
+        for spec, actor in zip(runs, actors, strict=True):
             actor.save(job.home.folder(spec.arm, str(spec.seed)), {"arm": spec.arm, "seed": spec.seed})
         books = _books(streams, result) | filled | {"shards": replay.status()}
     finally:
@@ -232,12 +246,20 @@ def _replay_statistics(trained: Sequence[TrainedRuns]) -> dict[str, Any]:
     return parts[0] | worst | {"streams": streams, "sampled_per_s": sum(part["sampled_per_s"] for part in parts)}
 
 
-def _foretold(config: Config, store: Store, held_out: Trajectories, synthetic: Trajectories) -> Trajectories:
-    """Stored rollouts without the weights of steps beyond those that the run's model is known to foretell."""
-    assert synthetic.weights is not None
-    imagine = load_generator(store.folder("dynamics", config.synthesis.generator)).rollout
-    known = foreseen(config.policy.augmentation, imagine, held_out, synthetic, config.run.seed)
-    return replace(synthetic, weights=synthetic.weights * known)
+def trusted_horizons(config: Config, store: Store, held_out: Trajectories) -> dict[str, int]:
+    """Steps that each generator is trusted for whose stored rollouts are drawn by their trust."""
+    drawn = {a.config.generator for a in config.arms.trained if a.is_synthetic and _draws_by_trust(a)}
+    steps, seed = config.synthesis.horizon, config.run.seed
+    return {
+        name: trusted_steps(
+            config.policy.augmentation, load_generator(store.folder("dynamics", name)).rollout, held_out, steps, seed
+        )
+        for name in config.drawn_generators if name in drawn
+    }  # fmt: skip
+
+
+def _draws_by_trust(arm: Arm) -> bool:
+    return arm.config.rollouts == "stored" and arm.config.weight == "trust"
 
 
 def _books(streams: Sequence[SampleSpec], result: FitResult) -> dict[str, Any]:
@@ -248,76 +270,115 @@ def _books(streams: Sequence[SampleSpec], result: FitResult) -> dict[str, Any]:
     return {"streams": told, "sampled_per_s": drawn / max(result.seconds, 1e-9), **fed}
 
 
-def fill_replay(real: Trajectories, synthetic: Trajectories, arms: Sequence[RunSpec], config: Config,
-                folder: Store | None) -> Replay:  # fmt: skip
-    """A buffer with all real and synthetic transitions: on Ray shards that write into `folder`, or in this process."""
-    replay = start_replay(real, arms, config, folder)
-    insert_all(replay, real, [real], [synthetic])
-    return replay
+def fill_replay(
+    real: Trajectories, synthetic: Mapping[str, Trajectories], config: Config, folder: Store | None,
+    trusted: Mapping[str, int],
+) -> tuple[Replay, dict[str, float]]:  # fmt: skip
+    """A buffer with all transitions that the arms draw: on Ray shards that write into `folder`, or in this process.
+
+    The rest as of `insert_all`.
+    """
+    replay = start_replay(real, config, folder)
+    parts = {name: [part] for name, part in synthetic.items()}
+    return replay, insert_all(replay, config, real, [real], parts, trusted)
 
 
-def start_replay(real: Trajectories, arms: Sequence[RunSpec], config: Config, folder: Store | None) -> Replay:
+def start_replay(real: Trajectories, config: Config, folder: Store | None) -> Replay:
     """The same, still empty."""
-    schema = schema_of(real, arms)
+    schema = schema_of(real, config)
     if config.resources.num_workers == 0:
         return LocalReplay(schema, config.replay)
     return ReplayClient.start(schema, config.replay, folder)
 
 
-def schema_of(real: Trajectories, arms: Sequence[RunSpec]) -> TransitionSchema:
+def schema_of(real: Trajectories, config: Config) -> TransitionSchema:
     """What a transition of these episodes holds: a weight column for each way that an arm draws synthetic ones."""
-    own = tuple(own_column(spec.name) for spec in arms if spec.arm == FOLLOWING_ARM)
-    return TransitionSchema(real.z.shape[-1], real.actions.shape[-1], ("weight", "stored", "bounds", *own))
+    columns = (weight_column(config.arms.arm(spec.arm), spec.name) for spec in runs_of(config))
+    known = tuple(dict.fromkeys(column for column in columns if column is not None))
+    return TransitionSchema(real.z.shape[-1], real.actions.shape[-1], known)
 
 
 def insert_all(
-    replay: Replay, real: Trajectories, every_real: Iterable[Trajectories], every_synthetic: Iterable[Trajectories]
-) -> None:
-    """Insert all transitions, the synthetic ones with the weights by which the arms draw them (see `train_arms`)."""
+    replay: Replay, config: Config, real: Trajectories, every_real: Iterable[Trajectories],
+    every_synthetic: Mapping[str, Iterable[Trajectories]], trusted: Mapping[str, int],
+) -> dict[str, float]:  # fmt: skip
+    """Insert all transitions, the stored rollouts with the weights by which the arms draw them.
+
+    Args:
+        trusted: by generator, steps of its rollouts that may have a weight by trust.
+
+    Returns:
+        by column, the mean weight of the stored rollouts.
+    """
+    columns, sums = replay.schema.weights, dict[str, float]()
     for part in every_real:
         if len(part):
             replay.insert(part, "real")
-    for part in (part for part in every_synthetic if len(part)):
-        weights = part.weights if part.weights is not None else np.zeros_like(part.rewards)
-        columns = {"weight": weights, "stored": np.ones_like(weights), "bounds": _in_bounds(real, part)}
-        replay.insert(part, "synthetic", columns)
+            if PLACEBO_COLUMN in columns:
+                again = replace(part, ids=tuple(f"{RECORDED}/{name}" for name in part.ids), weights=None)
+                replay.insert(again, "synthetic", {PLACEBO_COLUMN: part.mask})
+    num_steps: dict[str, int] = {}
+    for generator, parts in every_synthetic.items():
+        for part in (part for part in parts if len(part)):
+            wanted = {f"stored:{generator}:{weight}": weight for weight in ("trust", "uniform", "bounds")}
+            horizon = trusted.get(generator, 0)
+            own = {c: _stored_weights(w, real, part, horizon) for c, w in wanted.items() if c in columns}
+            replay.insert(part, "synthetic", own)
+            for column, weights in own.items():
+                sums[column] = sums.get(column, 0.0) + float(weights[part.mask].sum())
+                num_steps[column] = num_steps.get(column, 0) + int(part.mask.sum())
+    return {column: total / max(1, num_steps[column]) for column, total in sums.items()}
 
 
-def runs_of(config: Config) -> tuple[tuple[RunSpec, ...], tuple[SampleSpec, ...]]:
-    """The runs, arm by arm, and the stream of batches of each. Arms of one seed share weights, noise and real rows."""
-    arms = config.arms
-    laws: dict[str, dict[str, Any]] = {
-        "real_only": {},
-        "fixed_weight": {"synthetic_share": arms.fixed_share, "weight_column": "stored", "weighting": "sampling"},
-        "bounds_filter": {"synthetic_share": arms.fixed_share, "weight_column": "bounds", "weighting": "sampling"},
-        "trust_weighted": {"synthetic_share": arms.trusted_share, "weight_column": "weight",
-                           "weighting": arms.weighting, "share_follows_weight": True},
-    }  # fmt: skip
-    runs, streams = [], []
-    for arm in arms.names:
-        for number in range(arms.num_seeds):
-            run = RunSpec(arm, number)
-            law = laws[arm]
-            if arm == FOLLOWING_ARM and config.policy.augmentation.enabled:
-                law = law | {"weight_column": own_column(run.name), "share_follows_weight": False}
-            runs.append(run)
-            # A gate that trusts little or nothing leaves the places to real data: it must not end the run.
-            streams.append(SampleSpec(run.name, run.drawn(config.run.seed), when_short="real", **law))
-    return tuple(runs), tuple(streams)
+def _stored_weights(weight: str, real: Trajectories, part: Trajectories, trusted: int) -> NDArray[np.floating]:
+    """(N, T) weights of stored rollouts, in one of the ways that an arm draws them."""
+    if weight == "uniform":
+        return np.ones_like(part.rewards)
+    if weight == "bounds":
+        return _in_bounds(real, part)
+    weights = np.zeros_like(part.rewards) if part.weights is None else part.weights
+    return np.where(np.arange(weights.shape[1]) < trusted, weights, 0.0)
+
+
+def runs_of(config: Config) -> tuple[RunSpec, ...]:
+    """The runs, arm by arm. Those of one seed share initial weights, noise and real rows."""
+    seeds = range(config.arms.num_seeds)
+    return tuple(RunSpec(arm.name, seed, learner=arm.config.learner) for arm in config.arms.trained for seed in seeds)
+
+
+def streams_of(
+    config: Config, runs: Sequence[RunSpec], means: Mapping[str, float] | None = None
+) -> tuple[SampleSpec, ...]:
+    """The stream of batches of each run.
+
+    Args:
+        means: by column, the mean weight of the stored rollouts (see `insert_all`).
+    """
+    streams = []
+    for run in runs:
+        arm = config.arms.arm(run.arm)
+        law: dict[str, Any] = {}
+        if (column := weight_column(arm, run.name)) is not None:
+            share = arm.config.share
+            if _draws_by_trust(arm) and arm.config.share_follows_trust:
+                # A placebo draws as much as its arm does.
+                own = f"stored:{arm.config.generator}:trust"
+                share *= min(1.0, (means or {}).get(own, 1.0))
+            law = {"synthetic_share": share, "weight_column": column, "weighting": arm.config.weighting}
+        # A gate that trusts little or nothing leaves the places to real data: it must not end the run.
+        streams.append(SampleSpec(run.name, run.drawn(config.run.seed), when_short="real", **law))
+    return tuple(streams)
 
 
 def make_learner(config: PolicyConfig, data: PolicyData, context: LearnerContext) -> ArmsLearner:
     source = data.replay.source(data.streams, config.batch_size, config.discount, context.rank, context.world_size)
-    hook, arms = None, data.arms
-    if config.augmentation.enabled and any(spec.arm == FOLLOWING_ARM for spec in data.arms):
-        hook = following(
-            config.augmentation, data.generators, data.store, data.replay, data.arms, data.real, data.held_out,
-            source, context,
-        )  # fmt: skip
-        arms = tuple(replace(spec, follows=run in hook.followed) for run, spec in enumerate(data.arms))
-    rewards = RewardNormalizer.fit(data.real, config.discount, config.reward_std)
+    hook = make_augmenter(
+        config.augmentation, data.arms, data.generators, data.store, data.replay, data.runs, data.real, data.held_out,
+        source, context,
+    )  # fmt: skip
     levels = action_levels(data.real)
-    learner = ArmsLearner(config, source, arms, context, hook, data.held_out, levels, rewards)
+    rewards = RewardNormalizer.fit(data.real, config.discount, config.reward_std)
+    learner = ArmsLearner(config, source, data.runs, context, hook, data.held_out, levels, rewards)
     source.accounting.start_from(np.zeros_like(source.accounting.books))  # a look at the shapes is no training
     if context.world_size > 1:
         source.accounting.sum_over_workers = functools.partial(_sum, context)
@@ -326,16 +387,6 @@ def make_learner(config: PolicyConfig, data: PolicyData, context: LearnerContext
 
 def _sum(context: LearnerContext, values: NDArray[np.float64]) -> NDArray[np.float64]:
     return context.total(torch.from_numpy(values).to(context.device)).cpu().numpy()
-
-
-def _actors(config: PolicyConfig, data: PolicyData, state: dict[str, Any], seed: int) -> list[Actor]:
-    """The trained policies, out of the learner's last state."""
-    source = data.replay.source(data.streams, config.batch_size, config.discount)
-    follows = state["follows"].tolist()
-    arms = [replace(spec, follows=bool(own)) for spec, own in zip(data.arms, follows, strict=True)]
-    learner = ArmsLearner(config, source, arms, LearnerContext(seed), levels=action_levels(data.real))
-    learner.load_state_dict(state)
-    return learner.actors()
 
 
 def _in_bounds(real: Trajectories, synthetic: Trajectories) -> NDArray[np.float32]:

@@ -3,16 +3,19 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from phaseb.config.evaluation import PromotionConfig
+from phaseb.config.arms import Arm
 from phaseb.config.root import Config
 from phaseb.episodes.streaming import lengths_of
 from phaseb.pipeline.sizes import read_facts
 from phaseb.pipeline.stage import StageContext
 from phaseb.policy.actor import Actor
 from phaseb.policy.fqe import FqeResult, fitted_q_evaluation
-from phaseb.promotion.decision import Estimate, Measure, decide, decide_by_estimate, decide_without_candidate
+from phaseb.promotion.contest import Contest
+from phaseb.promotion.decision import Measure, decide, decide_by_estimate
 from phaseb.promotion.paired import ECONOMICS, Scale, scale_of
 from phaseb.runtime.storage import Store
 from phaseb.stages.sample import fit_sample
@@ -23,11 +26,10 @@ NO_VALUES = "no recorded return differs from another, so values cannot be learne
 
 def decide_in_physics(context: StageContext, measure: Measure) -> dict[str, Any]:
     """The decision by paired episodes, none of which evaluation reports."""
-    config, num_train = context.config, _num_train(context.store)
-    if refused := _nothing_to_test(config.promotion, config, context.store):
-        return decide_without_candidate(config.promotion, refused, num_train)
-    scale = recorded_scale(config, context.store)
-    return decide(config.promotion, config.valuation, measure, range(config.arms.num_seeds), num_train, scale)
+    config, store = context.config, context.store
+    contest, refused = contest_of(config, store)
+    seeds, scale = range(config.arms.num_seeds), recorded_scale(config, store)
+    return decide(config.promotion, contest, config.valuation, measure, seeds, _num_train(store), scale, refused)
 
 
 def by_estimate(context: StageContext, runs: Runs) -> tuple[dict[str, dict[int, dict[str, float]]], dict[str, Any]]:
@@ -45,36 +47,54 @@ def by_estimate(context: StageContext, runs: Runs) -> tuple[dict[str, dict[int, 
         nothing = dict.fromkeys(("mpl", "error_rate", "energy_wh_per_unit", "net_value_per_hour"), float("nan"))
         value = result.interval(i)[0] if known else float("nan")
         measured.setdefault(arm, {})[seed] = nothing | {"return": value, "num_episodes": 0.0}
-    num_train = _num_train(store)
-    if refused := ("" if known else NO_VALUES) or _nothing_to_test(config.promotion, config, store):
-        return measured, decide_without_candidate(config.promotion, refused, num_train)
-    estimates = []
-    for seed in range(config.arms.num_seeds):
-        old, new = (runs.index((arm, seed)) for arm in (config.promotion.baseline, config.promotion.candidate))
-        estimates.append(estimate_of(result, old, new, seed))
-    return measured, decide_by_estimate(config.promotion, estimates, num_train, recorded_scale(config, store))
+    contest, refused = contest_of(config, store)
+    return measured, decide_by_estimate(
+        config.promotion, contest, *estimates_by_arm(result, runs), _num_train(store), recorded_scale(config, store),
+        refused if known else NO_VALUES,
+    )
 
 
-def estimate_of(result: FqeResult, baseline: int, candidate: int, seed: int = 0) -> Estimate:
-    """What fitted Q evaluation says of one policy against another, by their places in the result."""
-    old, new = result.values[baseline], result.values[candidate]
-    departure = float(result.support[candidate] / max(result.support[baseline], 1e-6))
-    return Estimate(seed, float(old.mean()), tuple((new - old).tolist()), departure)
+def estimates_by_arm(
+    result: FqeResult, runs: Runs
+) -> tuple[dict[str, NDArray[np.floating]], dict[str, NDArray[np.floating]]]:
+    """By arm, values (S, M) and support (S,) of its policies; `runs` are in the order of the result."""
+    places: dict[str, list[int]] = {}
+    for i, (arm, _) in enumerate(runs):
+        places.setdefault(arm, []).append(i)
+    return ({arm: result.values[own] for arm, own in places.items()},
+            {arm: result.support[own] for arm, own in places.items()})  # fmt: skip
 
 
-def _nothing_to_test(promotion: PromotionConfig, config: Config, store: Store) -> str:
-    """Why there is nothing to test, or an empty text."""
-    missing = [arm for arm in (promotion.baseline, promotion.candidate) if arm not in config.arms.names]
-    if missing:
-        return f"arms.names lacks {' and '.join(missing)}"
-    if all(_same(store, promotion, seed) for seed in range(config.arms.num_seeds)):
-        return f"{promotion.candidate} took nothing of the synthetic data, and is the same policy to the last bit"
-    return ""
+def contest_of(config: Config, store: Store) -> tuple[Contest, str]:
+    """Who is compared, and why there is no candidate where there is none.
+
+    A candidate that took nothing of the synthetic data is the same policy as its control: there is nothing to test.
+    """
+    trained = {arm.name: arm for arm in config.arms.trained}
+    known = [trained[name] for name in config.promotion.candidates if name in trained]
+    placebos = {arm.name: arm.placebo for arm in known if arm.placebo in trained}
+    contest = Contest(tuple(arm.name for arm in known), config.arms.real_arms, placebos)
+    alike = [arm for arm in known if _took_nothing(config, store, arm)]
+    if not known:
+        missing = " and ".join(config.promotion.candidates)
+        return contest, f"arms.names lacks {missing}"
+    refused = "; ".join(took_nothing(arm) for arm in alike) if len(alike) == len(known) else ""
+    return contest.without(*(arm.name for arm in alike)), refused
 
 
-def _same(store: Store, promotion: PromotionConfig, seed: int) -> bool:
-    one, other = (Actor.load(store.folder("policy", arm, str(seed))).state_dict()
-                  for arm in (promotion.baseline, promotion.candidate))  # fmt: skip
+def took_nothing(arm: Arm) -> str:
+    """What is said of an arm whose rollouts were all refused."""
+    return f"{arm.name} took nothing of the synthetic data, and is the same policy as {arm.control} to the last bit"
+
+
+def _took_nothing(config: Config, store: Store, arm: Arm) -> bool:
+    """Whether all policies of an arm are those of its control."""
+    control = next((one.name for one in config.arms.trained if one.name == arm.control), None)
+    return control is not None and all(_same(store, arm.name, control, s) for s in range(config.arms.num_seeds))
+
+
+def _same(store: Store, arm: str, control: str, seed: int) -> bool:
+    one, other = (Actor.load(store.folder("policy", name, str(seed))).state_dict() for name in (arm, control))
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 

@@ -20,7 +20,15 @@ from phaseb.policy.behavior_metrics import action_mse
 from phaseb.policy.evaluation import EVALUATED, aggregate, evaluate
 from phaseb.policy.fqe import fitted_q_evaluation
 from phaseb.runtime.storage import Store
-from phaseb.stages.policy import ArmsLearner, PolicyData, fill_replay, make_learner, runs_of
+from phaseb.stages.policy import (
+    ArmsLearner,
+    PolicyData,
+    fill_replay,
+    make_learner,
+    runs_of,
+    streams_of,
+    trusted_horizons,
+)
 from phaseb.stages.registry import STAGES
 
 FIRST_SEED = 3_000_000
@@ -36,7 +44,8 @@ class PolicyInputs:
 
     real: Trajectories
     held_out: Trajectories
-    synthetic: Trajectories
+    synthetic: Mapping[str, Trajectories]
+    trusted: Mapping[str, int]
     store: Store
     scale: ActionScale | None
 
@@ -54,7 +63,7 @@ class PolicyObjective:
             return {"return": f"fitted Q evaluation of {of}", "action_mse": "distance to the operators (no goal)"}
         return {
             **{name: f"{name} in physics of {of}" for name in EVALUATED},
-            "gain": "return of the candidate arm less that of the baseline arm",
+            "gain": "return of the candidate arm less that of its control",
             "action_mse": "distance to the operators on dev episodes (no goal)",
         }
 
@@ -62,18 +71,21 @@ class PolicyObjective:
         run_graph([stage for stage in STAGES if stage.name not in UNREAD], config, callbacks)
         store = Store.at(config.run.dir)
         latents = read_trajectories(store.folder("latents"), ("train", "dev"))
-        synthetic = read_trajectories(store.folder("synthetic", config.synthesis.generator))
+        synthetic = {n: read_trajectories(store.folder("synthetic", n)) for n in config.drawn_generators}
+        trusted = trusted_horizons(config, store, latents.split("dev"))
         return PolicyInputs(
-            latents.split("train"), latents.split("dev"), synthetic, store, read_action_scale(store)
+            latents.split("train"), latents.split("dev"), synthetic, trusted, store, read_action_scale(store)
         )
 
     def make_learner(self, config: Config, data: PolicyInputs, context: LearnerContext) -> ArmsLearner:
         here = config.model_copy(update={"resources": config.resources.model_copy(update={"num_workers": 0})})
         run = config.run.model_copy(update={"seed": context.seed})
-        arms, streams = runs_of(here.model_copy(update={"run": run}))
-        replay = fill_replay(data.real, data.synthetic, arms, here, None)
+        here = here.model_copy(update={"run": run})
+        replay, means = fill_replay(data.real, data.synthetic, here, None, data.trusted)
+        runs = runs_of(here)
         inputs = PolicyData(
-            replay, arms, streams, data.real, data.held_out, data.store, data.store.folder("dynamics")
+            replay, runs, streams_of(here, runs, means), data.real, data.held_out, data.store,
+            data.store.folder("dynamics"), arms=here.arms.trained,
         )
         return make_learner(config.policy, inputs, context)
 
@@ -84,12 +96,13 @@ class PolicyObjective:
         for spec, actor in zip(learner.specs, learner.actors(), strict=True):
             by_arm.setdefault(spec.arm, []).append(actor)
         names = list(by_arm)
-        candidate = config.promotion.candidate if config.promotion.candidate in by_arm else names[-1]
+        candidate = next((name for name in config.promotion.candidates if name in by_arm), names[-1])
         earned = [self._earn(actor, config, data, seed, split) for actor in by_arm[candidate]]
         found = {name: float(np.mean([row[name] for row in earned])) for name in earned[0]}
         found["action_mse"] = float(np.mean([action_mse(actor.act, data.held_out) for actor in by_arm[candidate]]))
-        if config.promotion.baseline in by_arm and config.environment.id != "none":
-            base = [self._earn(a, config, data, seed, split)["return"] for a in by_arm[config.promotion.baseline]]
+        control = config.arms.arm(candidate).control
+        if control in by_arm and config.environment.id != "none":
+            base = [self._earn(actor, config, data, seed, split)["return"] for actor in by_arm[control]]
             found["gain"] = found["return"] - float(np.mean(base))
         return found
 

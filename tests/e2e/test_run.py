@@ -17,7 +17,8 @@ from phaseb.runtime.storage import Store
 NUMBERS = ("std_ratio", "std_ratio_pooled", "variance_growth", "judge_auc", "pass_rate", "pass_rate_held_out",
            "pass_rate_perturbed", "bounds_pass", "effective_contribution", "action_mse")  # fmt: skip
 MEASURES = ("mpl", "error_rate", "energy_wh_per_unit", "return")
-ARMS = ("real_only", "fixed_weight", "bounds_filter", "trust_weighted")
+ARMS = ("behaviour_cloning", "real_only", "fixed_weight", "bounds_filter", "trust_weighted", "real_only_sac",
+        "placebo_fixed_weight", "placebo_trust_weighted")  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -49,15 +49,17 @@ def test_each_brick_is_left_out_once(told, command):
     page = command("report", root, "--json")
     assert strict_json(page.out)["worth"] == found
     assert "What the data is worth" in (root / "report" / "index.html").read_text()
-    curve, seeds = found["episodes_worth"], len(list((root / "policy" / "real_only").iterdir()))
+    curve = found["episodes_worth"]
+    control = curve["control_arm"]
+    seeds = len(list((root / "policy" / control).iterdir()))
     assert said["episodes_worth"] == curve["told"]
-    sizes = [point["episodes"] for point in curve["real_only"]]
+    sizes = [point["episodes"] for point in curve["control"]]
     assert sizes == [total // 2, total]
-    assert curve["trust_weighted"]["episodes"] == sizes[0]
+    assert curve["candidate"]["episodes"] == sizes[0]
     assert 1 <= curve["low"] <= curve["value"] <= curve["high"] <= 2
-    assert len(list((root / "worth" / "curve" / str(sizes[0]) / "trust_weighted").iterdir())) == seeds
+    assert len(list((root / "worth" / "curve" / str(sizes[0]) / curve["candidate_arm"]).iterdir())) == seeds
     again, whole = (
-        load_checkpoint(Store.at(root / home / "real_only" / "0"))[0] for home in (f"worth/curve/{total}", "policy")
-    )  # real_only on all episodes is the run's own policy
+        load_checkpoint(Store.at(root / home / control / "0"))[0] for home in (f"worth/curve/{total}", "policy")
+    )  # the control on all episodes is the run's own policy
     torch.testing.assert_close(again, whole, rtol=1e-4, atol=1e-5)
     assert f"Synthetic data is worth {curve['told']} times" in unescape((root / "report" / "index.html").read_text())

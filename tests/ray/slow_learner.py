@@ -2,13 +2,13 @@
 
 import time
 
-from phaseb.config.policy import AugmentationConfig, OfflineConfig, PolicyConfig
+from phaseb.config.policy import OfflineConfig, PolicyConfig
 from phaseb.stages.policy import make_learner
 
 STEPS, BATCH = 100, 32
 POLICY = PolicyConfig(
     num_steps=STEPS, batch_size=BATCH, width=32, runs_together=2, prefetch=10,
-    augmentation=AugmentationConfig(enabled=False), offline=OfflineConfig(algorithm="sac", clone_share=0),
+    offline=OfflineConfig(algorithm="sac", clone_share=0),
 )  # fmt: skip
 
 

@@ -60,8 +60,9 @@ def test_the_run_directory_is_named_after_the_file(tmp_path):
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 2**31), st.floats(0, 1), st.integers(1, 10**6), st.text("abc/:-é ", min_size=1))
 def test_a_dumped_config_reads_back_as_itself(seed, share, steps, folder):
+    arms = {"fixed_weight": {"share": share}}
     config = Config.model_validate(
-        {"run": {"seed": seed, "dir": folder}, "arms": {"fixed_share": share}, "policy": {"num_steps": steps}}
+        {"run": {"seed": seed, "dir": folder}, "arms": arms, "policy": {"num_steps": steps}}
     )
     assert Config.model_validate(yaml.safe_load(dump_config(config))) == config
 
@@ -157,9 +158,9 @@ def test_every_setting_is_described():
 
 
 def test_generators_that_nobody_defined_are_named():
-    (line,) = faults("synthesis.generator=lstm")
+    (line,) = faults("arms.trust_weighted.generator=lstm")
     assert "no generator is called 'lstm'; there are gru, gp" in line
-    config = load_config(None, ["dynamics.plugins.own.model=a:B", "policy.augmentation.generator=own"])
+    config = load_config(None, ["dynamics.plugins.own.model=a:B", "arms.trust_weighted.generator=own"])
     assert (config.stored_generators, config.branched_generators) == (("gru",), ("own",))
     assert config.generators == ("gru", "own")
     assert load_config(None, ["judge.generators=[gp]", "arms.names=[real_only]"]).generators == ("gru", "gp")

@@ -7,7 +7,7 @@ import torch
 from phaseb.config.policy import AugmentationConfig, ReplayConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.policy.actor import Actor
-from phaseb.policy.augmentation import accepted_steps
+from phaseb.policy.augmentation import RecordedSegments, accepted_steps
 from phaseb.policy.batches import RunSpec
 from phaseb.policy.networks import ActorStack, make_stack
 from phaseb.replay.local import LocalReplay
@@ -16,7 +16,6 @@ from phaseb.runtime.checkpoint import flatten, load_checkpoint, save_checkpoint,
 from phaseb.runtime.storage import Store
 from phaseb.stages.augmentation import validated_rollouts
 
-PATIENCE_S = 30
 SPECS = (RunSpec("real_only", 0), RunSpec("trust_weighted", 0), RunSpec("trust_weighted", 1))
 ANY_MODEL = {"min_skill": -1e9, "min_worst_skill": -1e9, "min_reward_skill": -1e9}
 CONFIG = AugmentationConfig(starts=40, horizon=4, cut_quantile=0.9, penalty=2.0, keep_generations=2, **ANY_MODEL)
@@ -130,10 +129,11 @@ def test_rewards_pay_for_a_model_s_own_doubt_and_never_below_what_was_ever_paid(
 
 
 def test_a_gate_that_takes_nothing_of_a_rehearsal_is_asked_no_further():
-    assert branched(Sink()).followed == [1, 2]
-    hook = branched(Sink(), weigh=lambda r: np.zeros(r.rewards.shape))
-    assert hook.followed == []
-    assert hook.generate(0, actors()) == {"horizon": 0.0}
+    assert branched(Sink()).horizon == CONFIG.horizon
+    sink = Sink()
+    hook = branched(sink, weigh=lambda r: np.zeros(r.rewards.shape))
+    assert hook.generate(0, actors()) == {"horizon/trust_weighted/0": 0.0, "horizon/trust_weighted/1": 0.0}
+    assert not sink.held
 
 
 def test_the_gate_weighs_every_transition_and_an_empty_gate_lets_nothing_pass():
@@ -177,5 +177,46 @@ def test_a_model_without_skill_makes_no_rollouts():
     """It foresees nothing (the toy's truth is random), so nothing reaches the sink and batches stay all real."""
     sink = Sink()
     hook = branched(sink, config=CONFIG.model_copy(update={"min_skill": 0.5}))
-    assert hook.generate(0, actors()) == {"horizon": 0.0}
+    assert set(hook.generate(0, actors()).values()) == {0.0}
     assert not sink.held
+
+
+def test_it_makes_nothing_for_runs_that_are_not_due():
+    sink = Sink()
+    assert branched(sink).generate(0, actors(), due=(0,)) == {}
+    assert not sink.held
+    branched(sink).generate(0, actors(), due=(2,))
+    assert sorted(sink.held) == [1, 2]
+
+
+def recorded_segments(sink, config=CONFIG):
+    return RecordedSegments(config, real(), SPECS, ("trust_weighted",), sink, seed=3)
+
+
+def test_a_placebo_is_recorded_rows_from_the_very_starts_of_the_rollouts():
+    sink, rollouts, data = Sink(), Sink(), real()
+    recorded_segments(sink).generate(500, actors())
+    branched(rollouts, config=CONFIG.model_copy(update={"cut_quantile": 1.0})).generate(500, actors())
+    placebo, made = sink.held[1][0], rollouts.held[1][0]
+    assert len(placebo) == CONFIG.starts
+    assert set(zip(made.lineage["start_episode"], made.start_step, strict=True)) <= set(
+        zip(placebo.lineage["start_episode"], placebo.start_step, strict=True)
+    )
+    assert set(placebo.lineage["model"]) == {"recorded"}
+    for i in range(len(placebo)):
+        episode, t, n = int(placebo.lineage["start_episode"][i][1:]), placebo.start_step[i], placebo.lengths[i]
+        assert n == min(CONFIG.horizon, 12 - t)
+        np.testing.assert_array_equal(placebo.z[i, : n + 1], data.z[episode, t : t + n + 1])
+        np.testing.assert_array_equal(placebo.actions[i, :n], data.actions[episode, t : t + n])
+        np.testing.assert_array_equal(placebo.rewards[i, :n], data.rewards[episode, t : t + n])
+    assert (placebo.weights[placebo.mask] == 1).all()
+    assert (placebo.weights[~placebo.mask] == 0).all()
+
+
+def test_a_resumed_placebo_draws_its_rows_again(tmp_path):
+    sink, fresh = Sink(), Sink()
+    hook = recorded_segments(sink)
+    hook.generate(0, actors())
+    save_checkpoint(Store.at(tmp_path), *flatten(hook.state_dict()))
+    recorded_segments(fresh).load_state_dict(unflatten(*load_checkpoint(Store.at(tmp_path))))
+    np.testing.assert_array_equal(sink.held[2][0].z, fresh.held[2][0].z)

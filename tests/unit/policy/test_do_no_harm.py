@@ -19,9 +19,8 @@ from phaseb.replay.local import LocalReplay
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.spec import SampleSpec
 from phaseb.runtime.seeding import numpy_generator
-from phaseb.stages.augmentation import ReplaySink, foreseen, own_column, validated_rollouts
+from phaseb.stages.augmentation import ReplaySink, trusted_steps, validated_rollouts
 
-PATIENCE_S = 30
 TURN = np.array([[0.9, 0.3, 0.0], [-0.3, 0.9, 0.0], [0.0, 0.0, 1.0]], np.float32)
 PUSH = np.array([[0.0, 0.4, 0.0]], np.float32)
 OTHER_TURN = np.array([[0.5, 0.8, 0.0], [-0.8, 0.5, 0.0], [0.0, 0.0, 1.0]], np.float32)
@@ -29,7 +28,8 @@ CONFIG = PolicyConfig(
     num_steps=30, batch_size=16, width=16, runs_together=2, prefetch=7,
     offline={"clone_share": 0.0, "value_share": 0.0}, augmentation={"refresh_steps": 10, "starts": 50, "horizon": 4},
 )  # fmt: skip
-SPECS = (RunSpec("real_only", 0), RunSpec("trust_weighted", 0))
+SPECS = (RunSpec("real_only_sac", 0), RunSpec("trust_weighted", 0))
+COLUMN = "rollouts:trust_weighted/0"
 
 
 def recorded(name, count=30, steps=20):
@@ -81,22 +81,21 @@ BROKEN = {
 }
 
 
-def trained(imagine, weigh=None, config=CONFIG):
-    """What was followed, and the policies of both arms, trained together out of one replay."""
-    real = recorded("train")
-    replay = LocalReplay(TransitionSchema(3, 1, ("weight", own_column("trust_weighted/0"))), ReplayConfig())
+def trained(imagine, weigh=None, config=CONFIG, learner="sac"):
+    """The steps that the model is trusted for, and the policies of control and arm, trained out of one replay."""
+    real, specs = recorded("train"), tuple(replace(spec, learner=learner) for spec in SPECS)
+    replay = LocalReplay(TransitionSchema(3, 1, (COLUMN,)), ReplayConfig())
     replay.insert(real, "real")
     hook = validated_rollouts(
-        config.augmentation, imagine, real, SPECS, ("trust_weighted",), weigh, ReplaySink(replay, SPECS), 0,
+        config.augmentation, imagine, real, specs, ("trust_weighted",), weigh, ReplaySink(replay, specs), 0,
         held_out=recorded("held out"),
     )  # fmt: skip
-    own = {"synthetic_share": 0.5, "weight_column": own_column("trust_weighted/0"), "weighting": "sampling"}
+    own = {"synthetic_share": 0.5, "weight_column": COLUMN, "weighting": "sampling"}
     streams = [SampleSpec("real_only/0", 5), SampleSpec("trust_weighted/0", 5, when_short="real", **own)]
-    specs = [replace(spec, follows=run in hook.followed) for run, spec in enumerate(SPECS)]
-    learner = make_learner(config, replay.source(streams, 16, 0.9), specs, LearnerContext(0), hook)
-    for step in range(learner.num_steps):
-        learner.step(step)
-    return hook.horizon, learner.actors()
+    trainee = make_learner(config, replay.source(streams, 16, 0.9), specs, LearnerContext(0), hook)
+    for step in range(trainee.num_steps):
+        trainee.step(step)
+    return hook.horizon, trainee.actors()
 
 
 def bit_identical(one, other):
@@ -128,17 +127,14 @@ def test_with_no_weight_accepted_the_policy_is_real_only_s_bit_for_bit():
     assert bit_identical(real_only, trust_weighted)
 
 
-@pytest.mark.parametrize("algorithm", ["iql", "sac"])
-def test_so_it_is_for_every_learner(algorithm):
-    offline = CONFIG.offline.model_copy(update={"algorithm": algorithm})
-    config = CONFIG.model_copy(update={"offline": offline})
-    _, (real_only, trust_weighted) = trained(model(), lambda r: np.zeros_like(r.rewards), config)
-    assert bit_identical(real_only, trust_weighted)
+@pytest.mark.parametrize("learner", ["iql", "sac", "edac"])
+def test_so_it_is_for_every_learner(learner):
+    _, (control, arm) = trained(model(), lambda r: np.zeros_like(r.rewards), learner=learner)
+    assert bit_identical(control, arm)
 
 
 @pytest.mark.parametrize("kind", BROKEN)
 def test_stored_rollouts_of_a_broken_model_weigh_nothing(kind):
     """The way without rollouts that follow the policy: what is stored is held against the same look at skill."""
-    stored = recorded("stored", 5)
-    assert not foreseen(CONFIG.augmentation, BROKEN[kind], recorded("held out"), stored, 0).any()
-    assert foreseen(CONFIG.augmentation, model(), recorded("held out"), stored, 0).all()
+    assert trusted_steps(CONFIG.augmentation, BROKEN[kind], recorded("held out"), 20, 0) == 0
+    assert trusted_steps(CONFIG.augmentation, model(), recorded("held out"), 20, 0) == 20

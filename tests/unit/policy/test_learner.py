@@ -5,7 +5,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from phaseb.config.policy import AugmentationConfig, FollowingConfig, OfflineConfig, PolicyConfig
+from phaseb.config.policy import AugmentationConfig, LearnersConfig, OfflineConfig, PolicyConfig
 from phaseb.errors import ConfigError, DivergenceError
 from phaseb.nn.data_parallel import LearnerContext
 from phaseb.policy.batches import RunSpec
@@ -33,10 +33,13 @@ def learner(random_source, settings=None, hook=None, context=None, **kwargs):
 class Hook:
     """Counts its calls; its state is what the batches after it depend on."""
 
+    runs = (0, 1, 2)
+
     def __init__(self):
         self.calls, self.first_actions = [], []
 
-    def generate(self, step, actors):
+    def generate(self, step, actors, due):
+        assert due
         self.calls.append(step)
         self.first_actions.append(actors[0].act(np.ones((1, 5), np.float32)))
         return {"accepted": 7.0}
@@ -112,11 +115,37 @@ def test_new_rollouts_are_made_of_the_policy_as_it_is(random_source):
     assert one.state_dict()["hook"]["calls"].tolist() == [2, 6, 10]
 
 
-def test_rollouts_can_be_turned_off(random_source):
-    hook = Hook()
-    one = learner(random_source, config(augmentation=AugmentationConfig(enabled=False, refresh_steps=1)), hook)
-    one.step(0)
-    assert not hook.calls
+def test_each_run_branches_by_its_own_learner_s_schedule_whoever_trains_beside_it(random_source):
+    """Soft actor-critic clones for 4 of 20 steps, EDAC as policy.offline says for 10."""
+    specs = [RunSpec("real_only", 3), RunSpec("a", 3, learner="sac"), RunSpec("b", 3, learner="edac")]
+    seen = []
+
+    class Both(Hook):
+        runs = (1, 2)
+
+        def generate(self, step, actors, due):
+            seen.append((step, due))
+            return {}
+
+    settings = config(num_steps=20, augmentation=AugmentationConfig(refresh_steps=6),
+                      offline=OfflineConfig(algorithm="sac", clone_share=0.5, value_share=0.2))  # fmt: skip
+    one = make_learner(settings, random_source([3, 3, 3]), specs, LearnerContext(0), Both())
+    for step in range(20):
+        one.step(step)
+    assert seen == [(4, (1,)), (10, (1, 2)), (16, (1, 2))]
+
+
+def test_a_clone_only_clones(random_source):
+    """Its critics stay as they were drawn, and its policy is that of a learner that clones for all steps."""
+    specs = [RunSpec("behaviour_cloning", 3, learner="bc")]
+    clone = make_learner(config(), random_source([3]), specs, LearnerContext(0))
+    before = {name: value.clone() for name, value in clone.updates[0].critics.state_dict().items()}
+    for step in range(12):
+        clone.step(step)
+    assert all(torch.equal(before[k], v) for k, v in clone.updates[0].critics.state_dict().items())
+    moved = clone.actors()[0].act(np.ones((1, 5), np.float32))
+    fresh = make_learner(config(), random_source([3]), specs, LearnerContext(0))
+    assert not np.allclose(moved, fresh.actors()[0].act(np.ones((1, 5), np.float32)), atol=1e-4)
 
 
 def test_zero_accepted_is_real_only_to_the_bit(random_source):
@@ -130,12 +159,17 @@ def test_zero_accepted_is_real_only_to_the_bit(random_source):
         assert not all(torch.equal(real[k], other[k]) for k in real)
 
 
-def test_what_real_only_is_given_against_its_own_hopes_is_not_given_to_those_who_follow():
-    edac = {"algorithm": "sac", "diversity_weight": 1.0, "cql_weight": 2.0, "behaviour_weight": 1.0}
-    own = PolicyConfig(num_critics=5, switches=True, offline=edac)
-    assert own.where_followed() == PolicyConfig().where_followed()
-    with pytest.raises(ValidationError, match=r"following.algorithm=iql asks no unseen action"):
-        PolicyConfig(following={"algorithm": "iql", "diversity_weight": 1.0})
+def test_a_learner_differs_from_the_policy_s_settings_in_what_it_names_alone():
+    learners = {"mine": {"algorithm": "sac", "cql_weight": 1.0}, "sac": {"clone_share": 0.1}}
+    offline = {"algorithm": "sac", "clone_share": 0.3, "behaviour_weight": 2.0}
+    own = PolicyConfig(num_critics=7, offline=offline, learners=learners)
+    mine, sac = own.of_learner("mine"), own.of_learner("sac")
+    assert (mine.num_critics, mine.offline.clone_share, mine.offline.cql_weight) == (7, 0.3, 1.0)
+    assert (sac.num_critics, sac.offline.clone_share, sac.offline.behaviour_weight) == (3, 0.1, 0.3)
+    assert own.of_learner("iql").offline.algorithm == "iql"
+    assert own.of_learner("") is own
+    with pytest.raises(ValidationError, match=r"learners.iql.algorithm=iql asks no unseen action"):
+        PolicyConfig(learners={"iql": {"diversity_weight": 1.0}})
 
 
 def test_of_two_seeds_in_groups_of_three_paired_runs_are_one_to_the_bit_at_the_size_of_a_run(random_source):
@@ -153,10 +187,10 @@ def test_of_two_seeds_in_groups_of_three_paired_runs_are_one_to_the_bit_at_the_s
 
 
 def test_runs_that_follow_rollouts_learn_in_their_own_way_beside_the_others_and_each_as_alone(random_source, tmp_path):
-    follower = RunSpec("trust_weighted", 3, follows=True)
+    follower = RunSpec("trust_weighted", 3, learner="sac")
     settings = config(
         offline=OfflineConfig(algorithm="iql", clone_share=0.2, value_share=0),
-        following=FollowingConfig(num_critics=2, clone_share=0.1, value_share=0.0),
+        learners=LearnersConfig.model_validate({"sac": {"num_critics": 2, "clone_share": 0.1, "value_share": 0.0}}),
     )
 
     def trained(*specs):
@@ -275,7 +309,7 @@ def test_what_acts_is_the_average_over_the_last_steps(random_source):
         torch.testing.assert_close(value, 0.5 * before[name] + 0.5 * now[name][:1])
 
 
-MANY = [RunSpec(arm, seed, follows=arm == "trust_weighted")
+MANY = [RunSpec(arm, seed, learner="sac" if arm == "trust_weighted" else "")
         for arm in ("real_only", "fixed_weight", "bounds_filter", "trust_weighted") for seed in range(3)]  # fmt: skip
 
 

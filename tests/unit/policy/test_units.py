@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from phaseb.config.policy import AugmentationConfig, OfflineConfig, PolicyConfig, ReplayConfig
+from phaseb.config.policy import OfflineConfig, PolicyConfig, ReplayConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.nn.data_parallel import LearnerContext
 from phaseb.policy.batches import Noise, RunSpec
@@ -47,7 +47,7 @@ def learned(real: Trajectories, algorithm: str, prepare=lambda learner: None, nu
     """The policy that a run's own learner ends in; `prepare` is called with it before its first step."""
     config = PolicyConfig(
         num_steps=num_steps, width=16, batch_size=64, actor_lr=1e-3, actor_average_rate=0.05, discount=0.9,
-        offline=OfflineConfig(**ALGORITHMS[algorithm]), augmentation=AugmentationConfig(enabled=False),
+        offline=OfflineConfig(**ALGORITHMS[algorithm]),
     )  # fmt: skip
     replay = LocalReplay(TransitionSchema(real.z.shape[-1], real.actions.shape[-1], ("weight",)), ReplayConfig())
     replay.insert(real, "real")

@@ -1,18 +1,20 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from scipy import stats
 
 from phaseb.config.data import ValuationConfig
 from phaseb.config.evaluation import PromotionConfig
-from phaseb.promotion.decision import Estimate, decide, decide_by_estimate, decide_without_candidate
-from phaseb.promotion.explain import told
+from phaseb.promotion.contest import Comparison, Contest
+from phaseb.promotion.decision import decide, decide_by_estimate
+from phaseb.promotion.explain import sentence
 from phaseb.promotion.paired import Evidence, PairedTest, rate, scale_of, unit_of, verdict
 from phaseb.promotion.sequential_permutation_test import SignFlips, spent
 from phaseb.runtime.seeding import numpy_generator
 
 VALUATION = ValuationConfig(price_per_kwh=0)
+PAIR = Contest(("trust_weighted",), ("real_only",))
+FULL = Contest(("trust_weighted",), ("real_only", "real_only_sac", "behaviour_cloning"),
+               {"trust_weighted": "placebo_trust_weighted"})  # fmt: skip
 
 
 def rows(seeds, mean, spread=0.5, luck=1.0, stream=0):
@@ -152,7 +154,7 @@ def test_returns_stand_in_where_economics_are_unknown():
 
 def test_a_clear_gain_is_promoted_before_the_budget_is_spent():
     run = measure(2.0)
-    decision = decide(PromotionConfig(max_episodes=120), VALUATION, run, [0, 1, 2], 50)
+    decision = decide(PromotionConfig(max_episodes=120), PAIR, VALUATION, run, [0, 1, 2], 50)
     assert decision["promoted"]
     assert decision["shipped"] == "trust_weighted"
     assert decision["budget"]["spent_episodes"] < 120
@@ -164,11 +166,11 @@ def test_a_clear_gain_is_promoted_before_the_budget_is_spent():
 
 
 def test_no_gain_ships_the_baseline_within_the_budget():
-    decision = decide(PromotionConfig(), VALUATION, measure(0.0), [0], 50)
+    decision = decide(PromotionConfig(), PAIR, VALUATION, measure(0.0), [0], 50)
     assert decision["shipped"] == "real_only"
     assert decision["budget"] == {"max_episodes": 50, "spent_episodes": 50, "real_episodes": 100}
     assert "which may be chance" in decision["reason"]
-    harm = decide(PromotionConfig(max_episodes=300), VALUATION, measure(-2.0), [0], 50)
+    harm = decide(PromotionConfig(max_episodes=300), PAIR, VALUATION, measure(-2.0), [0], 50)
     assert harm["shipped"] == "real_only"
     assert harm["budget"]["spent_episodes"] < 300, "clear harm ends the test early"
     assert "$/h less in" in harm["reason"]
@@ -176,14 +178,14 @@ def test_no_gain_ships_the_baseline_within_the_budget():
 
 def test_not_worse_promotes_an_equal():
     config = PromotionConfig(rule="not_worse", margin=0.3, max_episodes=200)
-    assert decide(config, VALUATION, measure(0.0), [0], 50)["promoted"]
-    assert not decide(config, VALUATION, measure(-2.0), [0], 50)["promoted"]
+    assert decide(config, PAIR, VALUATION, measure(0.0), [0], 50)["promoted"]
+    assert not decide(config, PAIR, VALUATION, measure(-2.0), [0], 50)["promoted"]
 
 
 def test_false_promotions_keep_to_their_rate():
     """400 decisions about equal policies: at most 5 % plus three standard errors may be promoted."""
     config = PromotionConfig(max_episodes=60)
-    wrong = sum(decide(config, VALUATION, measure(0.0, trial=t), [0], 50)["promoted"] for t in range(400))
+    wrong = sum(decide(config, PAIR, VALUATION, measure(0.0, trial=t), [0], 50)["promoted"] for t in range(400))
     assert wrong / 400 <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 400)
 
 
@@ -191,10 +193,10 @@ def test_policies_that_act_alike_end_the_test_at_once():
     def same(arm, policy_seed, seeds):
         return rows(seeds, 3.0)
 
-    decision = decide(PromotionConfig(), VALUATION, same, [0, 1], 60)
+    decision = decide(PromotionConfig(), PAIR, VALUATION, same, [0, 1], 60)
     assert decision["reason"] == "real_only is shipped: trust_weighted did just the same in 10 paired episodes"
     assert decision["budget"]["spent_episodes"] == 20
-    assert decide(PromotionConfig(rule="not_worse", max_episodes=120), VALUATION, same, [0], 60)["promoted"]
+    assert decide(PromotionConfig(rule="not_worse", max_episodes=120), PAIR, VALUATION, same, [0], 60)["promoted"]
 
 
 def evidence(difference, low, high, excess=None, unit="$/h", alike=False):
@@ -205,7 +207,7 @@ def evidence(difference, low, high, excess=None, unit="$/h", alike=False):
 
 
 @pytest.mark.parametrize(
-    ("change", "found", "sentence"),
+    ("change", "found", "words"),
     [
         ({}, evidence(184, 61, 300), "trust_weighted is shipped: it earned 184 $/h more than real_only in 25 paired "
          "episodes, at 95% at least 61"),
@@ -226,28 +228,130 @@ def evidence(difference, low, high, excess=None, unit="$/h", alike=False):
          "episodes, which may be chance"),
     ],
 )  # fmt: skip
-def test_the_reason_is_one_plain_sentence(change, found, sentence):
-    assert told(PromotionConfig(**change), found, verdict(found)) == sentence
+def test_the_reason_is_one_plain_sentence(change, found, words):
+    one = Comparison("trust_weighted", "real_only", False)
+    one.record(found)
+    shipped = "trust_weighted" if one.outcome == "promote" else "real_only"
+    assert sentence(PromotionConfig(**change), PAIR, one, shipped) == words
+
+
+def estimated(differences, departure=1.0, contest=PAIR, **controls):
+    """A decision on candidates that differ from real_only by so much in each estimator; two policy seeds."""
+    real = np.full((2, len(differences)), 3.0)
+    values = {"real_only": real, "trust_weighted": real + differences, **{n: real + d for n, d in controls.items()}}
+    support = {arm: np.full(2, departure if arm == "trust_weighted" else 1.0) for arm in values}
+    return decide_by_estimate(PromotionConfig(), contest, values, support)
 
 
 def test_estimates_promote_only_what_all_of_them_see():
-    config = PromotionConfig()
-    sure = [Estimate(s, 3.0, tuple(1.0 + 0.05 * i for i in range(10))) for s in (0, 1)]
-    split = [Estimate(s, 3.0, tuple(0.6 * i - 2.0 for i in range(10))) for s in (0, 1)]
-    assert decide_by_estimate(config, sure)["promoted"]
-    refused = decide_by_estimate(config, split)
+    sure = np.array([1.0 + 0.05 * i for i in range(10)])
+    assert estimated(sure)["promoted"]
+    refused = estimated(np.array([0.6 * i - 2.0 for i in range(10)]))
     assert refused["shipped"] == "real_only"
     assert refused["evidence"]["difference"] > 0
     assert refused["method"] == "fqe"
-    assert decide_by_estimate(config, [replace(e, departure=1.2) for e in sure])["promoted"]
-    far = decide_by_estimate(config, [replace(e, departure=1.9) for e in sure])
+    assert refused["reason"].startswith("real_only is shipped: trust_weighted would return 0.7 more an episode by off-")
+    assert estimated(sure, 1.2)["promoted"]
+    far = estimated(sure, 1.9)
     assert not far["promoted"]
     assert far["reason"] == ("real_only is shipped: trust_weighted acts 1.9 times as far from what was recorded, too "
                              "far for off-policy evaluation to tell")  # fmt: skip
-    assert refused["reason"].startswith("real_only is shipped: trust_weighted would return 0.7 more an episode by off-")
 
 
-def test_nothing_to_test_ships_the_baseline():
-    decision = decide_without_candidate(PromotionConfig(), "trust_weighted was not trained")
+def test_estimates_ask_for_every_control_and_ship_the_best_of_them():
+    sure, contest = np.array([1.0 + 0.05 * i for i in range(10)]), Contest(("trust_weighted",), ("real_only", "clone"))
+    assert estimated(sure, contest=contest, clone=0.1 * sure)["promoted"]
+    held = estimated(sure, contest=contest, clone=1.1 * sure)
+    assert (held["promoted"], held["shipped"]) == (False, "clone")
+    unsure = np.array([3.0 * (-1) ** i for i in range(10)])
+    assert estimated(0.0 * sure, contest=contest, clone=unsure)["shipped"] == "real_only", "not on a guess"
+
+
+def test_nothing_to_test_ships_the_default_without_an_episode():
+    run = measure(0.0)
+    alone = Contest((), ("real_only",))
+    decision = decide(PromotionConfig(), alone, VALUATION, run, [0], 50, refused="it took nothing")
     assert decision["shipped"] == "real_only"
-    assert decision["reason"] == "real_only is shipped: trust_weighted was not trained"
+    assert decision["reason"] == "real_only is shipped: it took nothing"
+    assert run.calls == []
+    assert decision["budget"]["spent_episodes"] == 0
+
+
+def arms(means, trial=0, spread=0.5):
+    """What policies of these mean earnings earn; arms of one mean differ by noise alone."""
+
+    def run(arm, policy_seed, seeds):
+        played = rows([1000 * trial + s for s in seeds], means[arm], spread, stream=sorted(means).index(arm))
+        return [{**row, "seed": s} for row, s in zip(played, seeds, strict=True)]
+
+    return run
+
+
+REAL = {"real_only": 2.0, "real_only_sac": 3.0, "behaviour_cloning": 1.0}
+
+
+def decided(means, **change):
+    return decide(PromotionConfig(**{"max_episodes": 150, **change}), FULL, VALUATION, arms(REAL | means), [0, 1], 50)
+
+
+def test_synthetic_data_helped_only_where_every_control_and_the_placebo_are_beaten():
+    helped = decided({"trust_weighted": 5.0, "placebo_trust_weighted": 3.0})
+    assert (helped["promoted"], helped["helped"], helped["shipped"]) == (True, True, "trust_weighted")
+    assert "than real_only_sac, the strongest of 3 arms without synthetic data, in " in helped["reason"]
+    assert helped["placebo_reason"].startswith("it earned ")
+    assert "than placebo_trust_weighted, its placebo, at 95% at least " in helped["placebo_reason"]
+    assert helped["control"] == "real_only_sac"
+    luck = decided({"trust_weighted": 5.0, "placebo_trust_weighted": 5.0})
+    assert (luck["promoted"], luck["helped"]) == (True, False), "the gain is not the data's"
+    assert "the gain may be the learner's" in luck["placebo_reason"]
+
+
+def test_a_candidate_that_beats_only_the_weak_controls_is_not_shipped():
+    """It gains on real_only what its learner gains without synthetic data too."""
+    held = decided({"trust_weighted": 3.0, "placebo_trust_weighted": 2.0})
+    assert (held["promoted"], held["shipped"]) == (False, "real_only_sac")
+    by_control = {(c["against"], c["placebo"]): c["outcome"] for c in held["comparisons"]}
+    assert by_control["real_only", False] == by_control["behaviour_cloning", False] == "promote"
+    assert by_control["real_only_sac", False] != "promote"
+
+
+def test_the_floor_ships_where_it_is_the_best():
+    held = decide(PromotionConfig(max_episodes=150), FULL, VALUATION,
+                  arms({"behaviour_cloning": 4.0, "real_only": 2.0, "real_only_sac": 1.0, "trust_weighted": 0.0,
+                        "placebo_trust_weighted": 0.0}), [0], 50)  # fmt: skip
+    assert (held["promoted"], held["shipped"]) == (False, "behaviour_cloning")
+    alone = Contest((), ("real_only", "behaviour_cloning"))
+    cloned = decide(PromotionConfig(), alone, VALUATION, arms({"behaviour_cloning": 4.0, "real_only": 2.0}), [0], 50)
+    assert cloned["shipped"] == "behaviour_cloning"
+
+
+def test_no_more_episodes_than_the_budget_and_none_on_what_is_lost():
+    worst = decided({"trust_weighted": -9.0, "placebo_trust_weighted": 0.0}, max_episodes=400)
+    assert worst["budget"]["spent_episodes"] < 400
+    even = decided({"trust_weighted": 3.0, "placebo_trust_weighted": 3.0}, max_episodes=60)
+    assert even["budget"]["spent_episodes"] <= even["budget"]["max_episodes"] <= 60
+
+
+def test_false_promotions_keep_to_their_rate_with_several_controls_and_a_placebo():
+    """400 decisions about a candidate as good as its best control; 400 about one whose data do nothing."""
+    equal = {"real_only": 0.0, "real_only_sac": 3.0, "behaviour_cloning": -1.0, "trust_weighted": 3.0,
+             "placebo_trust_weighted": 3.0}  # fmt: skip
+    placebo = equal | {"trust_weighted": 6.0, "placebo_trust_weighted": 6.0}
+    config, most = PromotionConfig(max_episodes=60), 0.05 + 3 * np.sqrt(0.05 * 0.95 / 400)
+
+    def share(means, name):
+        return np.mean([decide(config, FULL, VALUATION, arms(means, t), [0], 50)[name] for t in range(400)])
+
+    assert share(equal, "promoted") <= most
+    assert share(placebo, "helped") <= most
+    assert share(placebo, "promoted") > 0.5, "the test can promote"
+
+
+def test_candidates_share_the_error():
+    two = Contest(("trust_weighted", "mine"), ("real_only",))
+    means = {"real_only": 3.0, "trust_weighted": 3.0, "mine": 3.0}
+    config = PromotionConfig(max_episodes=90)
+    wrong = sum(decide(config, two, VALUATION, arms(means, t), [0], 50)["promoted"] for t in range(300))
+    assert wrong / 300 <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 300)
+    better = decide(config, two, VALUATION, arms(means | {"mine": 6.0}), [0], 50)
+    assert better["shipped"] == "mine"

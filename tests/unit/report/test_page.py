@@ -13,6 +13,14 @@ from phaseb.report.svg import Chart
 from phaseb.report.verdict import verdict
 from phaseb.runtime.formatting import interval, number
 
+PAIR = ("real_only", "trust_weighted")
+SETTINGS = {
+    "real_only": {"learner": "iql", "rollouts": "none", "generator": None, "placebo_of": ""},
+    "trust_weighted": {"learner": "sac", "rollouts": "branched", "generator": "gp", "share": 0.5, "weight": "trust",
+                       "placebo_of": ""},
+    "fixed_weight": {"learner": "iql", "rollouts": "stored", "generator": "gru", "share": 0.1, "weight": "uniform",
+                     "placebo_of": ""},
+}  # fmt: skip
 VOID = {"meta", "link", "input", "br", "img"}
 
 
@@ -42,6 +50,7 @@ def results(**change):
         },
         "synthetic": [{"name": n, "value": math.nan, "founding": f} for n, f in FOUNDING.items()],
         "stages": {"collect": {"seconds": 1.5, "ended": "2026-01-01", "version": "0.1.0"}, "encode": {}},
+        "promotion": {"helped": True}, "evaluation": {"settings": {name: SETTINGS[name] for name in PAIR}},
         "seed": 0, "config_digest": "abcdef0123456789", "version": "0.1.0",
     }  # fmt: skip
     return base | change
@@ -71,7 +80,14 @@ def test_the_verdict_comes_first_and_its_colour_says_which():
     text = page()
     assert text.index("Synthetic data helped: a &lt; b.") < text.index("<table>")
     assert 'class="verdict"' in text
-    assert 'class="verdict kept"' in page(shipped="real_only")
+    assert 'class="verdict kept"' in page(promotion={"helped": False})
+
+
+def test_the_table_of_arms_says_what_each_learned_from():
+    text = page()
+    assert "<td>sac</td>" in text
+    assert "<td>≤ 50% branched rollouts of gp, trust</td>" in text
+    assert "<td>recorded</td>" in text
 
 
 def test_every_number_of_the_report_stands_beside_this_run_and_is_explained():
@@ -103,25 +119,61 @@ def test_an_interval_without_bounds_is_its_mean():
     assert interval(None) == "–"
 
 
-def arms(base, gated):
-    return {"real_only": {"net_value_per_hour": base}, "trust_weighted": {"net_value_per_hour": gated}}
+JUDGES = {"gru": {"numbers": {"judge_auc": 0.61}, "branched": {"numbers": {"judge_auc": 0.72}}},
+          "gp": {"branched": {"numbers": {"judge_auc": 0.83}}}}  # fmt: skip
+HELPED = {
+    "promoted": True, "helped": True, "shipped": "trust_weighted", "candidate": "trust_weighted",
+    "control": "real_only_sac", "placebo": "placebo_trust_weighted", "reason": "it is better",
+    "placebo_reason": "it beats its placebo",
+}  # fmt: skip
+KEPT = HELPED | {"promoted": False, "helped": False, "shipped": "real_only_sac", "reason": "too few episodes",
+                 "placebo_reason": ""}  # fmt: skip
+
+
+def arms(**means):
+    return {name: {"net_value_per_hour": None if mean is None else {"mean": mean}} for name, mean in means.items()}
+
+
+EARNED = arms(real_only=5.0, real_only_sac=10.0, trust_weighted=12.5, placebo_trust_weighted=9.0)
+
+
+def said(promotion, settings=SETTINGS, judges=JUDGES, earned=EARNED):
+    return verdict(earned, promotion, settings, judges)
 
 
 def test_the_verdict_says_what_was_decided_and_by_how_much():
-    decided = {"promoted": True, "reason": "it is better"}
-    told = verdict(arms({"mean": 10.0}, {"mean": 12.5}), decided, {"judge_auc": 0.61})
-    assert told == (
-        "Synthetic data helped: it is better. Trust-weighted earns 12.5 $ an hour of net value, real-only 10 "
-        "(difference +2.5). The worst fresh judge tells it from real at AUC 0.61 (0.5 is a coin)."
+    assert said(HELPED) == (
+        "Synthetic data helped: it is better; it beats its placebo. In evaluation trust_weighted earns 12.5 $ an hour "
+        "of net value, real_only_sac 10 (difference +2.5), its placebo 9. The worst fresh judge tells branched "
+        "rollouts of gp from recorded episodes at AUC 0.83 (0.5 is chance)."
     )
 
 
 def test_the_verdict_does_not_claim_what_was_not_shown():
-    told = verdict(arms({"mean": 10.0}, {"mean": 99.0}), {"promoted": False, "reason": "too few episodes"}, {})
+    told = said(KEPT)
     assert told.startswith("Synthetic data was not shown to help, so it is not used: too few episodes.")
-    assert "AUC" not in told
+    assert "AUC" not in told, "what ships learned from no rollouts"
+    luck = said(HELPED | {"helped": False, "placebo_reason": "its placebo earned as much"})
+    assert luck.startswith("An arm with synthetic data is shipped, but the data were not shown to be the reason: it is "
+                           "better; its placebo earned as much.")  # fmt: skip
+    alone = said(HELPED | {"helped": False, "placebo_reason": "", "placebo": ""})
+    assert "it was compared with no placebo" in alone
+
+
+@pytest.mark.parametrize(
+    ("rollouts", "generator", "auc"),
+    [("stored", "gru", "0.61"), ("branched", "gru", "0.72"), ("branched", "gp", "0.83"), ("stored", "gp", None),
+     ("none", None, None), ("branched", "mine", None)],
+)  # fmt: skip
+def test_the_judge_that_is_quoted_judged_the_shipped_arm_s_rollouts_as_it_used_them(rollouts, generator, auc):
+    shipped = {"trust_weighted": {"rollouts": rollouts, "generator": generator}}
+    told = said(HELPED, shipped)
+    if auc is None:
+        assert "AUC" not in told
+    else:
+        assert f"tells {rollouts} rollouts of {generator} from recorded episodes at AUC {auc} " in told
+        assert told.count("AUC") == 1
 
 
 def test_the_verdict_compares_only_what_was_measured():
-    told = verdict(arms(None, {"mean": 1.0}), {"promoted": False, "reason": "r"}, {"judge_auc": None})
-    assert "earns" not in told
+    assert "earns" not in said(HELPED, earned=arms(real_only_sac=None, trust_weighted=1.0))

@@ -52,7 +52,7 @@ CHOSEN = [
     ("latents.segment_steps", 10, facts((9,) * 20, (9,) * 5, (9,) * 20), ()),
     ("trust.gate.min_steps", 4, facts((4,) * 20, (4,) * 5, (4,) * 20), ()),
     ("bricks.num_bricks", 2, facts((60,) * 2), ("bricks.num_bricks=9",)),
-    ("policy.augmentation.enabled", False, facts(reward_high=0.0), ()),
+    ("arms.trust_weighted.share", 0.0, facts(reward_high=0.0), ()),
 ]  # fmt: skip
 
 

@@ -17,7 +17,6 @@ from phaseb.episodes.shards import read_episodes, read_trajectories, shard_names
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
 from phaseb.pipeline.dataset_stats import Census
-from phaseb.policy.batches import RunSpec
 from phaseb.replay.local import LocalReplay
 from phaseb.replay.spec import SampleSpec
 from phaseb.runtime.storage import Store
@@ -30,7 +29,7 @@ from phaseb.stages.splits import discriminator_episodes
 from phaseb.stages.synthesize import make_plan, write_plan
 from phaseb.workcell.collect import collect_episodes
 
-ARMS = (RunSpec("real_only", 0),)
+STORED = Config.model_validate({"arms": {"names": ["mine"], "mine": {"generator": "gru", "rollouts": "stored"}}})
 
 
 def made_of(real: Trajectories) -> Trajectories:
@@ -46,9 +45,9 @@ def test_a_replay_filled_in_parts_draws_what_one_filled_at_once_draws(num_shards
     cuts = [range(4), range(4, 5), range(5, 9)]
     drawn = []
     for parts in ([range(9)], cuts):
-        replay = LocalReplay(schema_of(real, ARMS), config)
-        insert_all(replay, real, [real.select(p) for p in parts], [made.select(p) for p in (*parts, range(0))])
-        specs = [SampleSpec("a", 0, 0.0), SampleSpec("b", 1, 0.5, weight_column="weight", weighting="sampling")]
+        replay, stored = LocalReplay(schema_of(real, STORED), config), [made.select(p) for p in (*parts, range(0))]
+        insert_all(replay, STORED, real, [real.select(p) for p in parts], {"gru": stored}, {"gru": 5})
+        specs = [SampleSpec("a", 0, 0.0), SampleSpec("b", 1, 0.5, "stored:gru:trust", "sampling")]
         drawn.append(replay.source(specs, 16, 0.9).sample(0, 8))
     for name, values in drawn[0].items():
         assert values.tobytes() == drawn[1][name].tobytes(), name
@@ -59,10 +58,11 @@ def test_more_than_the_replay_holds_is_thinned_evenly_not_pushed_out(tmp_path: P
     store = Store.at(tmp_path)
     write_trajectories(store.folder("latents"), real, 5)
     write_trajectories(store.folder("synthetic", "gru"), made_of(real), 5)
-    roomy, tight = (Config.model_validate({"replay": {"capacity": size}}) for size in (400, 100))
-    whole = [sum(map(len, stream)) for stream in every_episode(roomy, store)]
-    assert whole == [60, 60]
-    (part,), _ = ([*stream] for stream in every_episode(tight, store))
+    arms = {"names": ["real_only", "fixed_weight"], "controls": False}
+    roomy, tight = (Config.model_validate({"replay": {"capacity": size}, "arms": arms}) for size in (400, 100))
+    recorded, made = every_episode(roomy, store)
+    assert (sum(map(len, recorded)), sum(map(len, made["gru"]))) == (60, 60)
+    (part,) = every_episode(tight, store)[0]
     assert 10 <= len(part) <= 30  # about 20 of 60 have room
     assert np.ptp([int(name[1:]) for name in part.ids]) > 40
 

@@ -51,7 +51,7 @@ def of_the_world_model():
 
 def of_a_policy(algorithm):
     config = PolicyConfig.model_validate({
-        "num_steps": NUM_STEPS, "batch_size": 16, "width": 16, "augmentation": {"enabled": False},
+        "num_steps": NUM_STEPS, "batch_size": 16, "width": 16,
         "offline": {"algorithm": algorithm, "clone_share": 0.0, "value_share": 0.0},
     })  # fmt: skip
     replay = LocalReplay(TransitionSchema(4, 2), ReplayConfig(capacity=1000))
