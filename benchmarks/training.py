@@ -85,7 +85,7 @@ class Batches:
 
 
 def policy(runs: int, context: LearnerContext | None = None, **changes: Any) -> SACLearner:
-    config = PolicyConfig.model_validate({"offline": NO_PENALTIES, "augmentation": {"enabled": False}, **changes})
+    config = PolicyConfig.model_validate({"offline": NO_PENALTIES, **changes})
     specs = [RunSpec(f"arm{i // 3}", i % 3) for i in range(runs)]
     return make_policy(config, Batches(runs, config.batch_size), specs, context or LearnerContext(0))
 

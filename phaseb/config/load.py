@@ -16,7 +16,7 @@ from phaseb.errors import ConfigError
 
 RENAMED = {
     "world_model": "dynamics.gru", "generators": "negatives", "reuse.world_model": "reuse.dynamics",
-    "policy.transitions": "dynamics.gp", "policy.augmentation.model": "policy.augmentation.generator",
+    "policy.transitions": "dynamics.gp", "policy.augmentation.model": "arms.trust_weighted.generator",
     "dynamics.gru.landings": "dynamics.gru.gp_correction", "dynamics.gru.look_ahead": "dynamics.gru.action_lookahead",
     "dynamics.gru.critic_from": "dynamics.gru.discriminator_from",
     "dynamics.gp.kept": "dynamics.gp.max_transitions", "dynamics.gp.fitted": "dynamics.gp.num_hyperparameter_points",

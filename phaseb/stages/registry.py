@@ -77,7 +77,8 @@ STAGES: tuple[Stage, ...] = (
         LazyFunction("phaseb.stages.judge"), external_inputs=_uses,
     ),
     Stage(
-        "evaluate", ("arms", "environment", "evaluation", "promotion", "valuation", "memory"), ("collect", "encode", "policy"),
+        "evaluate", ("arms", "environment", "evaluation", "promotion", "valuation", "memory"),
+        ("collect", "encode", "policy"),
         ("evaluation", "promotion.json"), LazyFunction("phaseb.stages.evaluate"),
     ),
 )  # fmt: skip

@@ -15,7 +15,8 @@ pytestmark = pytest.mark.nightly
 def test_a_world_model_of_ones_own_takes_the_place_of_the_built_in_one(pytestconfig, monkeypatch, finished, copied):
     examples = str(pytestconfig.rootpath / "docs" / "examples")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([examples, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep))
-    own = ("dynamics.plugins.ridge.model=ridge_model:RidgeModel", *(f"arms.{arm}.generator=ridge" for arm in ("trust_weighted", "fixed_weight", "bounds_filter")),
+    arms = ("trust_weighted", "fixed_weight", "bounds_filter")
+    own = ("dynamics.plugins.ridge.model=ridge_model:RidgeModel", *(f"arms.{arm}.generator=ridge" for arm in arms),
            f"run.dir={copied}", "run.on_change=redo")  # fmt: skip
     done = phaseb("run", "--config", finished.config, *own, "--json", cwd=copied.parent)
     assert done.returncode == 0, done.stderr
