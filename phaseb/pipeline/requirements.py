@@ -183,7 +183,7 @@ def _world_model(config: Config, facts: DataFacts) -> Iterator[Requirement]:
 def _trust(config: Config, facts: DataFacts) -> Iterator[Requirement]:
     own, folds = num_gate_episodes(config, facts), config.trust.num_folds
     needed = f"{folds} training episodes of {config.synthesis.horizon} steps for the gate"
-    remedy = "lower trust.num_folds, trust.critic.episode_share or synthesis.horizon, or give more episodes"
+    remedy = "lower trust.num_folds or synthesis.horizon, or give more episodes"
     met = own >= folds or bool(config.reuse.trust)
     yield Requirement("trust", "trust.num_folds", needed, str(own), remedy, met)
 
@@ -198,11 +198,9 @@ def _judge(config: Config, facts: DataFacts) -> Iterator[Requirement]:
 
 
 def _policy(config: Config, facts: DataFacts) -> Iterator[Requirement]:
-    there = total_steps(facts, "train")
-    sizes = {"policy.batch_size": config.policy.batch_size, "replay.min_size": config.replay.min_size}
-    for setting, needed in sizes.items():
-        yield Requirement("policy", setting, f"{needed} training steps", str(there),
-                          f"lower {setting}, or give more episodes", there >= needed)  # fmt: skip
+    there, needed = total_steps(facts, "train"), config.policy.batch_size
+    yield Requirement("policy", "policy.batch_size", f"{needed} training steps", str(there),
+                      "lower policy.batch_size, or give more episodes", there >= needed)  # fmt: skip
     longest, room = facts.longest("train") + 1, config.replay.capacity // config.replay.num_shards
     yield Requirement("policy", "replay.capacity", f"room for {longest} rows, the longest episode, in each shard",
                       str(room), "raise replay.capacity, or lower replay.num_shards", room >= longest)  # fmt: skip

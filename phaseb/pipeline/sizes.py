@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from phaseb.config.root import Config
 from phaseb.pipeline.dataset_stats import DataFacts
 from phaseb.runtime.storage import Store
+from phaseb.trust.splits import CRITIC_SHARE
 from phaseb.trust.windows import MIN_UNITS, WindowPlan, plan_windows
 
 FACTS = ("episodes", "census.json")
@@ -60,7 +61,7 @@ def num_gate_episodes(config: Config, facts: DataFacts) -> int:
     there, long = facts.count("train"), facts.count("train", config.synthesis.horizon)
     stages = (stage.weights for _, stage in config.world_model.stages())
     if any(weights.trust > 0 or weights.feat > 0 for weights in stages):
-        long -= min(max(round(config.trust.critic.episode_share * there), 1), max(there - 1, 0))
+        long -= min(max(round(CRITIC_SHARE * there), 1), max(there - 1, 0))
     return min(max(long, 0), config.memory.gate_episodes)
 
 
@@ -129,7 +130,6 @@ def _segments(fitting: _Fitting, facts: DataFacts) -> None:
     horizon = config.synthesis.horizon
     why = f"rollouts have {horizon} steps"
     fitting.choose("trust.gate.min_steps", min(config.trust.gate.min_steps, horizon), why)
-    fitting.choose("trust.min_crop", min(config.trust.min_crop, horizon), why)
 
 
 def _folds(fitting: _Fitting, facts: DataFacts) -> None:
@@ -162,8 +162,6 @@ def _clusters(fitting: _Fitting, facts: DataFacts) -> None:
     why = f"there are {there} training episodes"
     if config.bricks.num_bricks:
         fitting.choose("bricks.num_bricks", min(config.bricks.num_bricks, max(there, 1)), why)
-    else:
-        fitting.choose("bricks.max_bricks", min(config.bricks.max_bricks, max(2, there - 1)), why)
 
 
 def _rewards(fitting: _Fitting, facts: DataFacts) -> None:

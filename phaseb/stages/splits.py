@@ -3,10 +3,7 @@
 from phaseb.config.dynamics import WorldModelConfig
 from phaseb.config.root import Config
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.trust.splits import deal_episodes
-
-CRITIC_SHARE = 0.5
-"""Share of the training episodes that are the critic's own; the gate has the rest."""
+from phaseb.trust.splits import CRITIC_SHARE, deal_episodes
 
 
 def has_critic(config: WorldModelConfig) -> bool:

@@ -11,6 +11,9 @@ from phaseb.runtime.seeding import derive_seed
 
 Role = Literal["critic", "gate"]
 
+CRITIC_SHARE = 0.5
+"""Share of the training episodes that are the critic's own; the gate has the rest."""
+
 
 def deal_episodes(ids: Sequence[str], critic_share: float, seed: int) -> dict[Role, tuple[str, ...]]:
     """Deal training episodes to the critic and the gate, by a hash of each id: the same whatever else is there.

@@ -127,7 +127,7 @@ LINES = [
     ("run --dry-run episodes.source=npz episodes.path=gone.npz", 3, ["gone.npz"]),
     ("run --dry-run environment.id=NoSuch-v0", 2, ["environment.id=NoSuch-v0 cannot be made"]),
     ("run --dry-run promotion.first_seed=1000100", 2, ["seeds that are not among 1000000 to 1000199", "move prom"]),
-    (f"run --dry-run {RECORDED} replay.min_size=9999", 3, ["9999 training steps (replay.min_size) and finds 1440"]),
+    (f"run --dry-run {RECORDED} replay.capacity=50", 3, ["room for 61 rows", "finds 50", "raise replay.capacity"]),
     (f"run --dry-run {RECORDED} latents.observation=frames", 3, ["frames (latents.observation) and finds state"]),
     (f"run --dry-run {RECORDED} episodes.path=few.npz", 3, ["4 windows of 60 steps in the", "finds 2", "raise"]),
     (f"run --dry-run {RECORDED} episodes.path=dots.npz", 3, ["2 training episodes of 60 steps", "the longest has 1"]),

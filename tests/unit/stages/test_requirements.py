@@ -51,9 +51,7 @@ CHOSEN = [
     ("policy.batch_size", 63, facts((60,) * 2), ("resources.num_workers=3", "policy.batch_size=126")),
     ("latents.segment_steps", 10, facts((9,) * 20, (9,) * 5, (9,) * 20), ()),
     ("trust.gate.min_steps", 4, facts((4,) * 20, (4,) * 5, (4,) * 20), ()),
-    ("trust.min_crop", 4, facts((4,) * 20, (4,) * 5, (4,) * 20), ()),
     ("bricks.num_bricks", 2, facts((60,) * 2), ("bricks.num_bricks=9",)),
-    ("bricks.max_bricks", 4, facts((60,) * 5), ()),
     ("policy.augmentation.enabled", False, facts(reward_high=0.0), ()),
 ]  # fmt: skip
 
@@ -107,7 +105,7 @@ UNMET = [
     ("judge", "4 windows of 60 steps in the sealed test (synthesis.horizon) and finds 2", facts(test=(60,) * 2), ()),
     ("trust", "2 training episodes of 60 steps for the gate (trust.num_folds) and finds 1",
      facts((60,) * 2), ("world_model.weights.trust=0.1",)),
-    ("policy", "5000 training steps (replay.min_size) and finds 3000", facts(), ("replay.min_size=5000",)),
+    ("policy", "128 training steps (policy.batch_size) and finds 1", facts((1,)), ()),
     ("policy", "room for 61 rows", facts(), ("replay.capacity=50",)),
     ("encode", "frames (latents.observation) and finds state", facts(), ("latents.observation=frames",)),
     ("encode", "finds neither in all episodes", facts(state_size=0), ()),
@@ -140,7 +138,7 @@ def test_what_would_fail_late_is_said_with_its_setting_and_what_to_do(stage, tol
 FULL = [
     ("memory.encoder_episodes", "memory", facts((500,) * 500, frame_shape=(96, 96, 3)), ()),
     ("memory.gate_episodes", "memory", facts((1000,) * 900, test=(1000,) * 9), ("synthesis.horizon=1000",)),
-    ("replay.capacity_bytes", "memory", facts((1000,) * 20000), ("replay.capacity=100000000",)),
+    ("replay.capacity", "memory", facts((1000,) * 20000), ("replay.capacity=100000000",)),
     ("synthesis.num_episodes", "disk", facts((1000,) * 20000), ()),
 ]
 
