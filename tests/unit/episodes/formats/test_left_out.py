@@ -13,6 +13,7 @@ import pytest
 from episode_strategies import make_episode
 from lerobot_writer import write_lerobot
 
+import phaseb
 from phaseb.config.data import EpisodesConfig
 from phaseb.config.root import Config
 from phaseb.episodes.episode import Episode
@@ -255,6 +256,22 @@ def test_parts_in_another_order_are_refused(tmp_path: Path) -> None:
     parts = [{"source": "npz", "path": str(tmp_path / "a.npz"), "columns": {"observation": o}} for o in orders]
     with pytest.raises(DataError, match="'x' lies elsewhere"):
         read(EpisodesConfig(source="mixed", parts=parts))
+
+
+def test_episodes_read_by_the_library_are_counted_behind_the_last(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    LOGGER.addHandler(caplog.handler)
+    try:
+        episodes = phaseb.load_episodes(goals(tmp_path / "d.hdf5").path)
+        next(episodes)
+        assert not caplog.records
+        list(episodes)
+    finally:
+        LOGGER.removeHandler(caplog.handler)
+    (record,) = {(r.levelno, r.getMessage()) for r in caplog.records}
+    assert record[0] == logging.WARNING
+    assert record[1].startswith("imported 6 of 6 episodes, 48 of 54 rows; left out: ")
 
 
 def test_a_run_says_what_it_leaves_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
