@@ -9,6 +9,7 @@ from typing import Any
 
 from phaseb.config.root import Config
 from phaseb.config.section import is_own
+from phaseb.episodes.inventory import listed
 from phaseb.episodes.splits import MIN_TRAIN
 from phaseb.errors import ClusterError, ConfigError, DataError, PhasebError
 from phaseb.pipeline.dataset_stats import DataFacts
@@ -167,6 +168,12 @@ def _encode(config: Config, facts: DataFacts) -> Iterator[Requirement]:
     found = " and ".join(name for name, there in has.items() if there) or "neither in all episodes"
     yield Requirement("encode", "latents.observation", "state or frames" if wanted == "auto" else wanted, found,
                       "set latents.observation=auto, or import episodes that all have it", met)  # fmt: skip
+    if facts.state_size and (wanted == "state" or facts.frame_shape is None):
+        still = len(facts.still_columns)
+        shown = f"columns {listed([str(column) for column in facts.still_columns])} constant" if still else "all move"
+        yield Requirement("encode", "episodes.columns.observation",
+                          "a state of which some column changes in the training episodes", shown,
+                          "choose columns that change", still < facts.state_size)  # fmt: skip
 
 
 def _world_model(config: Config, facts: DataFacts) -> Iterator[Requirement]:

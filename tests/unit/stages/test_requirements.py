@@ -108,6 +108,8 @@ UNMET = [
     ("policy", "128 training steps (policy.batch_size) and finds 1", facts((1,)), ()),
     ("policy", "room for 61 rows", facts(), ("replay.capacity=50",)),
     ("encode", "frames (latents.observation) and finds state", facts(), ("latents.observation=frames",)),
+    ("encode", "changes in the training episodes (episodes.columns.observation) and finds columns 0, 1, 2, 3 constant",
+     facts(still_columns=(0, 1, 2, 3)), ()),
     ("encode", "finds neither in all episodes", facts(state_size=0), ()),
     ("evaluate", "actions in some episodes", facts(action_size=0), ("environment.id=workcell",)),
     ("evaluate", "an environment that shows a state of 4 numbers (environment.id) and finds 9",
