@@ -115,6 +115,17 @@ def test_robomimic_demonstrations_add_up(tmp_path: Path, following: bool) -> Non
     assert (single in line) != following
 
 
+def test_other_columns_of_actions_and_rewards_are_those_that_are_counted(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "d.hdf5", "w") as file:
+        for i in range(2):
+            demo = file.create_group(f"data/demo_{i}")
+            demo["obs/pose"], demo["absolute"] = RNG.standard_normal((5, 2)), np.ones((5, 1))
+            demo["sparse"], demo["dones"], demo["won"] = np.ones(5), np.arange(5) == 4, np.ones(5)
+    columns = {"action": ["absolute"], "reward": "sparse", "success": "won", "step_s": 0.1}
+    config = EpisodesConfig(source="hdf5", path=str(tmp_path / "d.hdf5"), columns=columns)
+    assert check_sums(config, 2, 10, 10.0).endswith("so its reward is added to the step before (2 rows)")
+
+
 def test_an_aborted_demonstration_of_no_rows_is_counted(tmp_path: Path) -> None:
     config = demos(tmp_path / "d.hdf5", True)
     with h5py.File(tmp_path / "d.hdf5", "a") as file:
