@@ -164,8 +164,10 @@ def _collect(config: Config, facts: DataFacts) -> Iterator[Requirement]:
 def _encode(config: Config, facts: DataFacts) -> Iterator[Requirement]:
     wanted = config.latents.observation
     has = {"state": facts.state_size > 0, "frames": facts.frame_shape is not None}
-    met = any(has.values()) if wanted == "auto" else all(has[part] for part in has if wanted in (part, "both"))
-    found = " and ".join(name for name, there in has.items() if there) or "neither in all episodes"
+    met = facts.assumed and not any(has.values())  # not known before anything is collected
+    met |= any(has.values()) if wanted == "auto" else all(has[part] for part in has if wanted in (part, "both"))
+    found = " and ".join(name for name, there in has.items() if there) or (
+        "not known before collecting" if facts.assumed else "neither in all episodes")
     yield Requirement("encode", "latents.observation", "state or frames" if wanted == "auto" else wanted, found,
                       "set latents.observation=auto, or import episodes that all have it", met)  # fmt: skip
     if facts.state_size and (wanted == "state" or facts.frame_shape is None):

@@ -126,7 +126,15 @@ LINES = [
     ("run reuse.trust=nowhere", 3, ["trust/meta.json in ", "nowhere", "in which `phaseb trust` is done"]),
     ("run resources.num_workers=5", 2, ["divides by 5 workers (policy.batch_size)", "a multiple of resources.num_w"]),
     ("run --dry-run episodes.source=npz episodes.path=gone.npz", 3, ["gone.npz"]),
-    ("run --dry-run environment.id=NoSuch-v0", 2, ["environment.id=NoSuch-v0 cannot be made"]),
+    ("run --dry-run environment.id=NoSuch-v0", 2, ["environment.id=NoSuch-v0 cannot be made", "check the name"]),
+    ("run --dry-run environment.id=gone:Env", 2, ["environment.id=gone:Env: there is no module gone", "PYTHONPATH"]),
+    ("run --dry-run episodes.source=gone:Own", 2, ["episodes.source=gone:Own: there is no module gone", "PYTHONPATH"]),
+    ("run --dry-run episodes.source=broken_module:Own", 2, ["cannot be imported (RuntimeError: no licence)"]),
+    (f"run --dry-run {RECORDED} episodes.path=.", 3, [". is a folder, wanted an NPZ file; set episodes.path"]),
+    (f"run --dry-run {RECORDED} episodes.source=hdf5 episodes.path=taken", 3, ["taken is a folder, wanted an HDF5"]),
+    (f"run --dry-run {RECORDED} episodes.source=parquet", 3, ["rec.npz is a file, wanted a folder"]),
+    (f"run --dry-run {RECORDED} episodes.source=lerobot episodes.path=.", 3, ["meta/info.json"]),
+    ("init s3://bucket/mine", 2, ["s3://bucket/mine is a storage URI", "give a folder"]),
     ("run --dry-run promotion.first_seed=1000100", 2, ["seeds that are not among 1000000 to 1000199", "move prom"]),
     (f"run --dry-run {RECORDED} replay.capacity=50", 3, ["room for 61 rows", "finds 50", "raise replay.capacity"]),
     (f"run --dry-run {RECORDED} latents.observation=frames", 3, ["frames (latents.observation) and finds state"]),
@@ -168,6 +176,24 @@ def test_a_module_of_the_current_folder_is_found(capsys):
     Path("own_judge.py").write_text("def judge(evidence, config, seed):\n    return None\n")
     assert main(["run", "--dry-run", *RECORDED.split(), "judge.families=own_judge:judge"]) == 0
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_wrong_item_is_said_once(capsys):
+    assert main(["run", "arms.names=real_only,trust_weighted"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("write several as [real_only,trust_weighted]")
+
+
+def test_home_is_not_a_folder_called_tilde(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert main(["init", "~/mine"]) == 0
+    assert (tmp_path / "home" / "mine" / "configs" / "dev.yaml").is_file()
+    assert not (tmp_path / "~").exists()
+
+
+def test_the_built_in_cell_may_record_for_no_environment(capsys):
+    assert main(["run", "--dry-run", "environment.id=none"]) == 0
+    assert "not known before collecting" in capsys.readouterr().out
 
 
 def test_one_value_is_a_list_of_one(capsys):
