@@ -93,12 +93,11 @@ def preflight(config: Config, facts: DataFacts | None, machine: Machine | None =
     Args:
         config: as it was given.
         facts: of the episodes; None: only what hangs on the config alone is checked.
-        machine: what is free; by default this machine's. A run on a cluster that is there asks nothing of it.
+        machine: what is free; by default this machine's, or the largest node's of the cluster that the run joins.
     """
     if machine is None:
-        machine = Machine.here(config.run.dir)
-    if joins_cluster(config.resources):
-        machine = Machine(None, None, None, None)
+        joins = joins_cluster(config.resources)
+        machine = Machine.of_cluster(config.run.dir) if joins else Machine.here(config.run.dir)
     fixed = [*_of_config(config), *_own_code(config), *_reused_parts(config)]
     if facts is None:
         return Preflight(config, (), tuple(_host_notes(config, machine)), tuple(fixed))
@@ -253,7 +252,7 @@ def _of_machine(config: Config, facts: DataFacts, machine: Machine) -> Iterator[
         for need in memory_needs(config, facts):
             wanted = need.bytes + BASE_BYTES
             yield Requirement(need.stage, need.setting, f"{size(wanted)} of memory at {need.given}",
-                              f"{size(machine.memory)} free", f"lower {need.setting}, or free memory",
+                              f"{size(machine.memory)} {machine.place}", f"lower {need.setting}, or free memory",
                               wanted <= machine.memory, ClusterError)  # fmt: skip
     if machine.disk is not None:
         wanted = disk_need(config, facts)

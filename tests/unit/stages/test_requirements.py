@@ -163,11 +163,11 @@ def test_small_shared_memory_is_a_note_and_a_small_scratch_disk_too_a_refusal():
     assert "(resources.object_store_gb)" in refusal(full)
 
 
-def test_a_cluster_that_is_joined_is_not_measured_by_this_machine():
-    nothing = Machine(0, 0, 0, 0)
-    preflight(config("resources.address=10.0.0.1:6379"), facts(), nothing).require()
+def test_a_cluster_that_is_joined_is_not_measured_by_this_machine(monkeypatch):
+    monkeypatch.setattr(Machine, "here", classmethod(lambda cls, run_dir: Machine(0, 0, 0, 0)))
+    preflight(config("resources.address=10.0.0.1:6379"), facts()).require()
     with pytest.raises(ClusterError):
-        preflight(config(), facts(), nothing).require()
+        preflight(config(), facts()).require()
 
 
 @pytest.mark.parametrize(
