@@ -62,7 +62,7 @@ class Source:
             if self._is_flat:
                 return self._flat.inventory(self._config)
             left, rows, columns = list(self._short), sum(part.rows for part in self._short), set[str]()
-            without, wanted = 0, self._config.columns
+            without, inside, wanted = 0, 0, self._config.columns
             for name, _, _ in self._spans:
                 demo = self._demo(name)
                 layout = _demo_layout(demo)
@@ -72,13 +72,18 @@ class Source:
                         wanted.power_w}  # fmt: skip
                 columns |= set(demo) - used
                 rows += demo.rows(action[0])
+                done = wanted.terminal or layout.terminal
+                inside += int(demo[done][:-1].astype(bool).sum()) if done in demo else 0
                 without += not self._has_successor(demo, layout)
             if without:
                 left.append(LeftOut(_NO_SUCCESSOR, rows=without))
             if self._others:
                 left.append(LeftOut(f"groups data/{listed(self._others)}, not called demo_*"))
             short = sum(part.episodes for part in self._short)
-            return Inventory(len(self._spans) + short, rows, tuple(left), tuple(sorted(columns)))
+            note = f"{inside} {wanted.terminal or 'dones'} lie within a demonstration, which goes on: they end nothing"
+            return Inventory(
+                len(self._spans) + short, rows, tuple(left), tuple(sorted(columns)), (note,) if inside else ()
+            )
 
     def _list_demos(self, demos: h5py.Group) -> None:
         names = sorted(demos, key=_natural)

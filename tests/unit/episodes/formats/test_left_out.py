@@ -115,6 +115,15 @@ def test_robomimic_demonstrations_add_up(tmp_path: Path, following: bool) -> Non
     assert (single in line) != following
 
 
+def test_a_success_within_a_demonstration_ends_nothing_and_is_counted(tmp_path: Path) -> None:
+    config = demos(tmp_path / "d.hdf5", True)
+    with h5py.File(tmp_path / "d.hdf5", "a") as file:
+        file["data/demo_0/dones"][2] = True
+        reward = sum(float(file[f"data/demo_{i}/rewards"][:].sum()) for i in range(3))
+    line = check_sums(config, 3, 9, reward)
+    assert line.endswith("; 1 dones lie within a demonstration, which goes on: they end nothing")
+
+
 def test_other_columns_of_actions_and_rewards_are_those_that_are_counted(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "d.hdf5", "w") as file:
         for i in range(2):
