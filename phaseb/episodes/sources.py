@@ -62,7 +62,7 @@ def open_source(config: EpisodesConfig) -> EpisodeSource:
 def _format(name: str) -> Callable[[EpisodesConfig], EpisodeSource]:
     """The class that reads a format."""
     try:
-        return importlib.import_module(f"phaseb.episodes.formats.{name}").Source  # type: ignore[no-any-return]
+        return importlib.import_module(f"phaseb.episodes.formats.{name}").Source
     except ModuleNotFoundError as error:
         extra = {"h5py": "hdf5", "av": "video"}.get(error.name or "")
         fix = f'pip install "phaseb[{extra}]"' if extra else "install it"

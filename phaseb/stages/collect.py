@@ -6,7 +6,7 @@ Either way they go into shards as they come: this process holds none, only some 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import ray
@@ -114,6 +114,7 @@ def _wanted(config: Config) -> int:
     return config.episodes.num_train + config.episodes.num_dev + config.episodes.num_test
 
 
+@final
 @dataclass(frozen=True)
 class EnvironmentSpec:
     """What an environment takes and shows: bounds of actions (A,), names of the state, sizes (see `shown_by`)."""
