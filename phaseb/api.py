@@ -23,8 +23,9 @@ from phaseb.config.root import Config
 from phaseb.dynamics.protocol import DynamicsModel, load_generator
 from phaseb.dynamics.rollout import Policy, Rollout
 from phaseb.episodes.episode import Episode
+from phaseb.episodes.inventory import log_inventory
 from phaseb.episodes.shards import read_trajectories
-from phaseb.episodes.sources import open_source
+from phaseb.episodes.sources import EpisodeSource, inventory_of, open_source
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import ConfigError, DataError
 from phaseb.pipeline.result import Callback, RunResult
@@ -83,6 +84,8 @@ def run(config: str | Path | None = None, *settings: str, job: str = "run", call
 def load_episodes(path: str | Path, source: str = "", columns: Mapping[str, Any] | None = None) -> Iterator[Episode]:
     """The recordings at a path, one in memory at a time.
 
+    After the last one, a warning of the logger `phaseb` counts what was recorded and is part of no episode.
+
     Args:
         path: an NPZ, HDF5 or Parquet file; a Minari or LeRobot folder; a run directory; or the URI of any of these.
         source: the format, where it should not be told from what lies there; or `module:Class` of your own.
@@ -106,7 +109,16 @@ def load_episodes(path: str | Path, source: str = "", columns: Mapping[str, Any]
     except ValueError as error:
         raise ConfigError(f"load_episodes: {' '.join(str(error).split())[:300]}") from error
     opened = open_source(config)
-    return opened.read(range(len(opened.entries())))
+    return _counted(opened, opened.read(range(len(opened.entries()))))
+
+
+def _counted(source: EpisodeSource, read: Iterator[Episode]) -> Iterator[Episode]:
+    """All episodes of a source; behind the last one, the log says what of the recordings none of them holds."""
+    episodes = steps = 0
+    for episode in read:
+        episodes, steps = episodes + 1, steps + len(episode)
+        yield episode
+    log_inventory(inventory_of(source), episodes, steps)
 
 
 def recognise(path: str) -> tuple[str, str]:

@@ -1,6 +1,5 @@
 """Settings of the data: the environment, the episodes, what they are worth and how many are held in memory."""
 
-from pathlib import PurePath
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -87,7 +86,7 @@ class PartConfig(Section):
     def _readable(self) -> Self:
         if self.source not in IMPORTED and not is_own(self.source):
             raise ValueError(f"source={self.source} is none of {', '.join(IMPORTED)} nor module:Class")
-        if self.source in IMPORTED and not PurePath(self.path).name:
+        if self.source in IMPORTED and not self.path:
             raise ValueError(f"source={self.source} needs a path")
         return self
 
@@ -135,7 +134,7 @@ class EpisodesConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.source in IMPORTED and not PurePath(self.path).name:
+        if self.source in IMPORTED and not self.path:
             raise ValueError(f"source={self.source} needs episodes.path=FILE")
         if (self.source == MIXED) != bool(self.parts):
             raise ValueError("source=mixed goes with episodes.parts=[{source: …, path: …, weight: …}, …]")

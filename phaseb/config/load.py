@@ -39,7 +39,7 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     try:
         config = Config.model_validate(tree)
     except ValidationError as error:
-        faults += [_explain(fault, source, places) for fault in error.errors()]
+        faults += [_explain(fault, source, places) for fault in _causes(error.errors())]
     if faults:
         raise ConfigError("\n".join(faults))
     if not config.run.dir:
@@ -140,6 +140,12 @@ def _apply(tree: dict[str, Any], word: str, faults: list[str], places: dict[str,
 def _file_hint(word: str) -> str:
     is_config = word.endswith((".yaml", ".yml")) or Path(word).is_file()
     return f"; did you mean --config {word}?" if is_config else ""
+
+
+def _causes(found: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Faults without the lists that are too short only because an item of theirs is wrong."""
+    deeper = {tuple(fault["loc"][:-1]) for fault in found}
+    return [fault for fault in found if fault["type"] != "too_short" or tuple(fault["loc"]) not in deeper]
 
 
 def _explain(fault: Mapping[str, Any], source: str, places: Mapping[str, str]) -> str:

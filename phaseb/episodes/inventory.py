@@ -1,7 +1,10 @@
 """What a source of recorded episodes holds, and what of it does not become steps of episodes."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from phaseb.runtime import logs
 
 MAX_NAMES = 8
 
@@ -68,6 +71,17 @@ def summarise(inventory: Inventory, episodes: int, steps: int) -> str:
     if left:
         line += f"; left out: {', '.join(left)}"
     return "; ".join([line, *inventory.notes])
+
+
+def log_inventory(inventory: Inventory, episodes: int, steps: int, **fields: str) -> None:
+    """Write the line of `summarise` to the log: a warning where anything recorded does not become a step.
+
+    Args:
+        inventory, episodes, steps: as for `summarise`.
+        fields: what else the line names.
+    """
+    is_whole = inventory.is_whole and episodes == inventory.episodes and inventory.rows in (None, steps)
+    logs.event(summarise(inventory, episodes, steps), logging.INFO if is_whole else logging.WARNING, **fields)
 
 
 def listed(names: Sequence[str]) -> str:

@@ -27,11 +27,16 @@ def spread_of(rows: NDArray[Any]) -> NDArray[np.float64]:
     return np.where(is_constant(rows), 1.0, rows.std(axis=0, dtype=np.float64))
 
 
-def compact(values: NDArray[Any]) -> NDArray[np.float32] | NDArray[np.float64]:
+def compact(values: NDArray[Any], whole: bool = True) -> NDArray[np.float32] | NDArray[np.float64]:
     """Values (M, …) in single precision, or in double where single precision cannot hold a column.
 
     A clock (1.7e9 + t) or a coordinate far from its origin loses what changes in it when it is rounded: it moves by
     more than COARSE of its range.
+
+    Args:
+        values: rows of recorded numbers.
+        whole: whether these are all rows of the data. Of a part, a column that does not move here may move elsewhere
+            by any amount, so it stays in double precision unless single precision holds it exactly.
     """
     with np.errstate(over="ignore"):
         single = np.ascontiguousarray(values, np.float32)
@@ -42,4 +47,5 @@ def compact(values: NDArray[Any]) -> NDArray[np.float32] | NDArray[np.float64]:
         return single
     moved = np.abs(single - double).reshape(len(double), -1).max(axis=0)
     span = np.ptp(double.reshape(len(double), -1), axis=0)
-    return np.ascontiguousarray(double) if bool(((span > 0) & (moved > COARSE * span)).any()) else single
+    lost = (moved > COARSE * span) & ((span > 0) | (not whole))
+    return np.ascontiguousarray(double) if bool(lost.any()) else single

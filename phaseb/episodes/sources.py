@@ -3,7 +3,7 @@
 import hashlib
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import pyarrow.fs as pafs
 
@@ -11,6 +11,7 @@ from phaseb.config.data import IMPORTED, MIXED, EpisodesConfig
 from phaseb.episodes.episode import Episode, Split
 from phaseb.episodes.inventory import Inventory
 from phaseb.errors import ConfigError, DataError
+from phaseb.runtime.plugins import load_named
 from phaseb.runtime.storage import Store
 
 Entry = tuple[str, Split]
@@ -53,20 +54,19 @@ def open_source(config: EpisodesConfig) -> EpisodeSource:
         DataError: where its files cannot be read.
     """
     if config.source in (*IMPORTED, MIXED):
-        module, name = f"phaseb.episodes.formats.{config.source}", "Source"
-    else:
-        module, _, name = config.source.partition(":")
-    found: Callable[[EpisodesConfig], Any]
+        return _format(config.source)(config)
+    source = load_named(config.source, "episodes.source")(config)
+    return source if hasattr(source, "entries") else Listed(source)
+
+
+def _format(name: str) -> Callable[[EpisodesConfig], EpisodeSource]:
+    """The class that reads a format."""
     try:
-        found = getattr(importlib.import_module(module), name)
+        return importlib.import_module(f"phaseb.episodes.formats.{name}").Source
     except ModuleNotFoundError as error:
         extra = {"h5py": "hdf5", "av": "video"}.get(error.name or "")
-        fix = f'pip install "phaseb[{extra}]"' if extra else f"is {module} on the Python path?"
-        raise ConfigError(f"episodes.source={config.source} needs the module {error.name}: {fix}") from error
-    except AttributeError as error:
-        raise ConfigError(f"episodes.source={config.source}: module {module} has no {name}") from error
-    source = found(config)
-    return source if hasattr(source, "entries") else Listed(source)
+        fix = f'pip install "phaseb[{extra}]"' if extra else "install it"
+        raise ConfigError(f"episodes.source={name} needs the module {error.name}: {fix}") from error
 
 
 def inventory_of(source: EpisodeSource) -> Inventory:

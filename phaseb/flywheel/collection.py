@@ -1,7 +1,6 @@
 """The episodes that a generation brings: collected by the shipped policy, or files that appeared in a folder."""
 
 import hashlib
-import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -16,14 +15,13 @@ from phaseb.collection.deployed_policy import Crew, collect_by_policy
 from phaseb.config.flywheel import FlywheelConfig
 from phaseb.config.root import Config
 from phaseb.episodes.episode import Episode, Split
-from phaseb.episodes.inventory import summarise
+from phaseb.episodes.inventory import log_inventory
 from phaseb.episodes.shards import digest, iter_episodes, write_episodes
 from phaseb.episodes.sources import inventory_of, open_source
 from phaseb.episodes.splits import choose_splits
 from phaseb.episodes.state_columns import check_order, from_tag
 from phaseb.errors import DataError, PhasebError
 from phaseb.flywheel.history import Ledger
-from phaseb.runtime import logs
 from phaseb.runtime.ray_tasks import get_result
 from phaseb.runtime.seeding import derive_seed
 from phaseb.runtime.storage import Store
@@ -114,9 +112,7 @@ def _read(config: Config, ledger: Ledger, items: Mapping[str, str]) -> tuple[lis
             source = open_source(part)
             found = list(source.read(range(len(source.entries()))))
             _check_alike(ledger, found)
-            held = inventory_of(source)
-            level = logging.INFO if held.is_whole else logging.WARNING
-            logs.event(summarise(held, len(found), sum(map(len, found))), level, file=name)
+            log_inventory(inventory_of(source), len(found), sum(map(len, found)), file=name)
         except PhasebError as error:
             ledger.rejected.append({"name": name, "print": print_, "reason": str(error).splitlines()[0]})
             ledger.save()

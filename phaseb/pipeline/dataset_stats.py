@@ -31,6 +31,7 @@ class DataFacts:
         frame_shape: (H, W, C); None where some episode has no frames, or they were not looked at.
         reward_low, reward_high: least and greatest reward of a training step; NaN where that is not known.
         num_terminated: training episodes that ended by themselves.
+        still_columns: numbers of the state's columns that never change in the training episodes.
         environment: `state_size`, `frame_shape` and `action_size` of the environment; None where there is none.
         assumed: whether lengths are what collecting would give at most, not what was seen.
     """
@@ -42,6 +43,7 @@ class DataFacts:
     reward_low: float = math.nan
     reward_high: float = math.nan
     num_terminated: int = 0
+    still_columns: tuple[int, ...] = ()
     environment: Mapping[str, Any] | None = None
     assumed: bool = False
 
@@ -66,7 +68,8 @@ class DataFacts:
         return {
             "lengths": counted, "action_size": self.action_size, "state_size": self.state_size,
             "frame_shape": self.frame_shape, "reward_low": self.reward_low, "reward_high": self.reward_high,
-            "num_terminated": self.num_terminated, "environment": self.environment,
+            "num_terminated": self.num_terminated, "still_columns": self.still_columns,
+            "environment": self.environment,
         }  # fmt: skip
 
     @classmethod
@@ -79,8 +82,31 @@ class DataFacts:
         shown = tree["environment"]
         return cls(
             lengths, int(tree["action_size"]), int(tree["state_size"]), _shape(tree["frame_shape"]), low, high,
-            int(tree["num_terminated"]), shown and shown | {"frame_shape": _shape(shown["frame_shape"])},
+            int(tree["num_terminated"]), tuple(tree["still_columns"]),
+            shown and shown | {"frame_shape": _shape(shown["frame_shape"])},
         )  # fmt: skip
+
+
+class _Ranges:
+    """Least and greatest value of each column of some states, and how exact their type is."""
+
+    def __init__(self) -> None:
+        self._low: NDArray[np.float64] | None = None
+        self._high: NDArray[np.float64] | None = None
+        self._precision = 0.0
+
+    def add(self, state: NDArray[np.floating]) -> None:
+        low, high = state.min(axis=0).astype(np.float64), state.max(axis=0).astype(np.float64)
+        self._low = low if self._low is None else np.minimum(self._low, low)
+        self._high = high if self._high is None else np.maximum(self._high, high)
+        self._precision = max(self._precision, float(np.finfo(state.dtype).eps))
+
+    def still(self) -> tuple[int, ...]:
+        """The columns that are constant, as `is_constant` has it."""
+        if self._low is None or self._high is None:
+            return ()
+        size = np.maximum(np.abs(self._low), np.abs(self._high))
+        return tuple(np.flatnonzero(self._high - self._low <= self._precision * size).tolist())
 
 
 def _shape(sides: Any) -> tuple[int, ...] | None:
@@ -105,6 +131,7 @@ class Census:
         self.actions = ActionStatistics(*(bounds or (None, None)))
         self._state_sizes: set[int] = set()
         self._frame_shapes: set[tuple[int, ...] | None] = set()
+        self._states = _Ranges()
         self._reward_low, self._reward_high, self._num_terminated = math.inf, -math.inf, 0
 
     @classmethod
@@ -128,6 +155,8 @@ class Census:
         self._reward_low = min(self._reward_low, float(episode.rewards.min()))
         self._reward_high = max(self._reward_high, float(episode.rewards.max()))
         self._num_terminated += bool(episode.terminated)
+        if episode.state is not None and len(self._state_sizes) == 1:
+            self._states.add(episode.state)
         for name, values in self._metrics.items():
             values.append(episode.metrics.get(name, math.nan))
         if episode.actions is not None and len(self.action_sizes) == 1:
@@ -141,6 +170,7 @@ class Census:
             {split: np.sort(np.array(lengths, dtype=np.int64)) for split, lengths in self.lengths.items()},
             max(self.action_sizes, default=0), min(self._state_sizes, default=0), shape,
             self._reward_low if known else math.nan, self._reward_high if known else math.nan, self._num_terminated,
+            self._states.still() if len(self._state_sizes) == 1 else (),
         )  # fmt: skip
 
     def action_range(self) -> ActionScale:

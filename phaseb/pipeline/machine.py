@@ -22,12 +22,20 @@ FLOAT, COPIES = 4, 2
 
 @dataclass(frozen=True)
 class Machine:
-    """Bytes that are free; None where they are not known, or not this machine's to count."""
+    """Bytes that are free; None where they are not known, or not this machine's to count.
+
+    Attributes:
+        memory: what one process may take.
+        disk: where the run directory is.
+        shared, scratch: `/dev/shm` and the temporary folder, of a Ray that is started here.
+        place: where the memory is, in words.
+    """
 
     memory: int | None
     disk: int | None
     shared: int | None
     scratch: int | None
+    place: str = "free"
 
     @classmethod
     def here(cls, run_dir: str) -> "Machine":
@@ -36,6 +44,22 @@ class Machine:
         shared = shutil.disk_usage("/dev/shm").free if os.path.isdir("/dev/shm") else None
         scratch = shutil.disk_usage(tempfile.gettempdir()).free
         return cls(_free_memory(), _free_disk(store.root) if store.is_local else None, shared, scratch)
+
+    @classmethod
+    def of_cluster(cls, run_dir: str) -> "Machine":
+        """The largest node of the cluster that is joined, with the disk that a local run directory is on.
+
+        Memory is what Ray counts of it, and not known before the cluster is joined.
+        """
+        import ray
+
+        store = Store.at(run_dir)
+        memory = None
+        if ray.is_initialized():
+            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            memory = max((int(node["memory"]) for node in nodes if "memory" in node), default=None)
+        disk = _free_disk(store.root) if store.is_local else None
+        return cls(memory, disk, None, None, "on the largest node of the cluster")
 
 
 @dataclass(frozen=True)

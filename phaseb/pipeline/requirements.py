@@ -9,6 +9,7 @@ from typing import Any
 
 from phaseb.config.root import Config
 from phaseb.config.section import is_own
+from phaseb.episodes.inventory import listed
 from phaseb.episodes.splits import MIN_TRAIN
 from phaseb.errors import ClusterError, ConfigError, DataError, PhasebError
 from phaseb.pipeline.dataset_stats import DataFacts
@@ -92,12 +93,11 @@ def preflight(config: Config, facts: DataFacts | None, machine: Machine | None =
     Args:
         config: as it was given.
         facts: of the episodes; None: only what hangs on the config alone is checked.
-        machine: what is free; by default this machine's. A run on a cluster that is there asks nothing of it.
+        machine: what is free; by default this machine's, or the largest node's of the cluster that the run joins.
     """
     if machine is None:
-        machine = Machine.here(config.run.dir)
-    if joins_cluster(config.resources):
-        machine = Machine(None, None, None, None)
+        joins = joins_cluster(config.resources)
+        machine = Machine.of_cluster(config.run.dir) if joins else Machine.here(config.run.dir)
     fixed = [*_of_config(config), *_own_code(config), *_reused_parts(config)]
     if facts is None:
         return Preflight(config, (), tuple(_host_notes(config, machine)), tuple(fixed))
@@ -167,10 +167,18 @@ def _collect(config: Config, facts: DataFacts) -> Iterator[Requirement]:
 def _encode(config: Config, facts: DataFacts) -> Iterator[Requirement]:
     wanted = config.latents.observation
     has = {"state": facts.state_size > 0, "frames": facts.frame_shape is not None}
-    met = any(has.values()) if wanted == "auto" else all(has[part] for part in has if wanted in (part, "both"))
-    found = " and ".join(name for name, there in has.items() if there) or "neither in all episodes"
+    met = facts.assumed and not any(has.values())  # not known before anything is collected
+    met |= any(has.values()) if wanted == "auto" else all(has[part] for part in has if wanted in (part, "both"))
+    found = " and ".join(name for name, there in has.items() if there) or (
+        "not known before collecting" if facts.assumed else "neither in all episodes")
     yield Requirement("encode", "latents.observation", "state or frames" if wanted == "auto" else wanted, found,
                       "set latents.observation=auto, or import episodes that all have it", met)  # fmt: skip
+    if facts.state_size and (wanted == "state" or facts.frame_shape is None):
+        still = len(facts.still_columns)
+        shown = f"columns {listed([str(column) for column in facts.still_columns])} constant" if still else "all move"
+        yield Requirement("encode", "episodes.columns.observation",
+                          "a state of which some column changes in the training episodes", shown,
+                          "choose columns that change", still < facts.state_size)  # fmt: skip
 
 
 def _dynamics(config: Config, facts: DataFacts) -> Iterator[Requirement]:
@@ -249,7 +257,7 @@ def _of_machine(config: Config, facts: DataFacts, machine: Machine) -> Iterator[
         for need in memory_needs(config, facts):
             wanted = need.bytes + BASE_BYTES
             yield Requirement(need.stage, need.setting, f"{size(wanted)} of memory at {need.given}",
-                              f"{size(machine.memory)} free", f"lower {need.setting}, or free memory",
+                              f"{size(machine.memory)} {machine.place}", f"lower {need.setting}, or free memory",
                               wanted <= machine.memory, ClusterError)  # fmt: skip
     if machine.disk is not None:
         wanted = disk_need(config, facts)

@@ -15,10 +15,12 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from phaseb.config.data import EnvironmentConfig
+from phaseb.config.section import is_own
 from phaseb.episodes.environment import Observation, Step, VectorEnvironment
 from phaseb.episodes.episode import METRICS
 from phaseb.errors import ConfigError, DataError, PhasebError
 from phaseb.policy.gym_observation import ObservationLayout
+from phaseb.runtime.plugins import load_named
 
 # Older environments take 32-bit seeds only.
 SEED_MASK = 0x7FFFFFFF
@@ -186,16 +188,15 @@ class GymVector:
 
 def _load(environment_id: str) -> Any:
     """The object that `module:name` names, or None where the name is a Gymnasium id of that module."""
-    module, _, name = environment_id.partition(":")
-    try:
-        found = importlib.import_module(module)
-    except Exception as error:  # noqa: BLE001 (foreign code)
-        _refuse(environment_id, error)
-    if not name.isidentifier():
+    if not is_own(environment_id):
+        try:
+            importlib.import_module(environment_id.partition(":")[0])
+        except Exception as error:  # noqa: BLE001 (foreign code)
+            _refuse(environment_id, error)
         return None
-    target = getattr(found, name, None)
+    target = load_named(environment_id, "environment.id")
     if not callable(target):
-        raise ConfigError(f"environment.id={environment_id}: module {module} has no class {name}")
+        raise ConfigError(f"environment.id={environment_id} is no class or function; name one of its module")
     return target
 
 
@@ -207,4 +208,6 @@ def _line(error: Exception) -> str:
 def _refuse(environment_id: str, error: Exception) -> NoReturn:
     if isinstance(error, PhasebError):
         raise error
-    raise ConfigError(f"environment.id={environment_id} cannot be made: {_line(error)}") from error
+    raise ConfigError(
+        f"environment.id={environment_id} cannot be made ({_line(error)}); check the name, or install what it needs"
+    ) from error

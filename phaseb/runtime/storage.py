@@ -145,7 +145,10 @@ class Store:
 
     def _list(self, *parts: str) -> list[Any]:
         selector = pafs.FileSelector(self.path(*parts), allow_not_found=True)
-        return list(patiently(lambda: self.filesystem.get_file_info(selector), selector.base_dir))
+        try:
+            return list(patiently(lambda: self.filesystem.get_file_info(selector), selector.base_dir))
+        except NotADirectoryError as error:
+            raise DataError(f"{selector.base_dir} is a file, wanted a folder; give the path of one") from error
 
     def _read(self, path: str) -> bytes:
         with self.filesystem.open_input_stream(path) as stream:

@@ -6,7 +6,7 @@ Either way they go into shards as they come: this process holds none, only some 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import ray
@@ -18,7 +18,7 @@ from phaseb.config.root import Config
 from phaseb.episodes.actions import SCALE, ActionScale
 from phaseb.episodes.episode import Split
 from phaseb.episodes.importer import import_episodes
-from phaseb.episodes.inventory import Inventory, summarise
+from phaseb.episodes.inventory import Inventory, log_inventory
 from phaseb.episodes.parquet_file import read_stamp
 from phaseb.episodes.shards import clear_shards, iter_episodes, shard_name, write_shard
 from phaseb.episodes.sources import fingerprints
@@ -42,10 +42,9 @@ def execute(context: StageContext) -> dict[str, Any]:
         inventory = _import(context)
     spec, folder = environment_spec(config), store.folder("episodes")
     seen = Census.of(iter_episodes(folder, frames=False), spec and spec.bounds)
-    check_order(seen.state_columns, spec.state_names if spec else (), f"environment {config.environment.id}")
     if inventory is not None:
         _say(inventory, seen)
-    scale, notices = choose_action_scale(config.environment.id, spec and spec.bounds, seen)
+    scale, notices = check_recordings(config, spec, seen)
     for notice in notices:
         logs.event(notice, logging.WARNING)
     store.write_json(scale.to_json() if scale else None, *SCALE)
@@ -107,15 +106,14 @@ def _import(context: StageContext) -> Inventory:
 def _say(inventory: Inventory, seen: Census) -> None:
     """One line on what came in; a warning where anything did not."""
     lengths = [steps for split in seen.lengths.values() for steps in split]
-    line = summarise(inventory, len(lengths), sum(lengths))
-    is_whole = inventory.is_whole and len(lengths) == inventory.episodes
-    logs.event(line, logging.INFO if is_whole and inventory.rows in (None, sum(lengths)) else logging.WARNING)
+    log_inventory(inventory, len(lengths), sum(lengths))
 
 
 def _wanted(config: Config) -> int:
     return config.episodes.num_train + config.episodes.num_dev + config.episodes.num_test
 
 
+@final
 @dataclass(frozen=True)
 class EnvironmentSpec:
     """What an environment takes and shows: bounds of actions (A,), names of the state, sizes (see `shown_by`)."""
@@ -136,6 +134,19 @@ def environment_spec(config: Config) -> EnvironmentSpec | None:
         return EnvironmentSpec(bounds, names, shown_by(environment))
     finally:
         environment.close()
+
+
+def check_recordings(
+    config: Config, spec: EnvironmentSpec | None, seen: Census
+) -> tuple[ActionScale | None, list[str]]:
+    """Compare episodes with the environment; returns the scale of actions and lines, as `choose_action_scale` does.
+
+    Raises:
+        DataError: where columns of the state lie elsewhere in the environment, or actions differ in size.
+    """
+    environment = config.environment.id
+    check_order(seen.state_columns, spec.state_names if spec else (), f"environment {environment}")
+    return choose_action_scale(environment, spec and spec.bounds, seen)
 
 
 def choose_action_scale(

@@ -6,35 +6,40 @@ from dataclasses import replace
 import numpy as np
 
 from phaseb.collection.environments import make_environment, shown_by
-from phaseb.config.data import COLLECTED, EpisodesConfig
+from phaseb.config.data import COLLECTED
 from phaseb.config.root import Config
 from phaseb.episodes.episode import Episode
-from phaseb.episodes.sources import open_source
+from phaseb.episodes.inventory import summarise
+from phaseb.episodes.sources import EpisodeSource, inventory_of, open_source
 from phaseb.episodes.splits import choose_splits
 from phaseb.pipeline.dataset_stats import SPLITS, Census, DataFacts
 from phaseb.pipeline.requirements import Preflight, preflight
+from phaseb.stages.collect import check_recordings, environment_spec
 
 
 def rehearse(config: Config) -> Preflight:
     """Read the recordings of a config, or assume what it would collect, and check all stages against them.
 
     Raises:
-        DataError: where recordings cannot be read.
+        DataError: where recordings cannot be read, or are not of the environment.
         ConfigError: where the environment cannot be made.
     """
     if config.episodes.source in COLLECTED:
         return preflight(config, _assumed(config))
-    environment = make_environment(config.environment, 1)
-    shown = None if environment is None else shown_by(environment)
-    if environment is not None:
-        environment.close()
-    facts = Census.of(_recorded(config.episodes, config.run.seed)).facts()
-    return preflight(config, replace(facts, environment=shown))
+    spec, source = environment_spec(config), open_source(config.episodes)
+    seen = Census.of(_recorded(source, config), spec and spec.bounds)
+    notes = [_inventory_line(source, seen), *check_recordings(config, spec, seen)[1]]
+    found = preflight(config, replace(seen.facts(), environment=spec and spec.shown))
+    return replace(found, notes=(*notes, *found.notes))
 
 
-def _recorded(config: EpisodesConfig, seed: int) -> Iterator[Episode]:
-    source = open_source(config)
-    roles = choose_splits(source.entries(), config, seed)
+def _inventory_line(source: EpisodeSource, seen: Census) -> str:
+    lengths = [steps for split in seen.lengths.values() for steps in split]
+    return summarise(inventory_of(source), len(lengths), sum(lengths))
+
+
+def _recorded(source: EpisodeSource, config: Config) -> Iterator[Episode]:
+    roles = choose_splits(source.entries(), config.episodes, config.run.seed)
     for episode, role in zip(source.read(range(len(roles))), roles, strict=True):
         yield replace(episode, split=role)
 

@@ -157,3 +157,31 @@ def test_what_a_killed_process_left_behind_is_cleared_away(monkeypatch):
     assert alive.exists()
     assert os.stat(new).st_mode & 0o077 == 0
     shutil.rmtree(short)
+
+
+def test_memory_of_a_cluster_that_is_joined_is_its_largest_nodes(tmp_path):
+    done = in_fresh_process(
+        """
+        import numpy as np
+        from phaseb.config.load import load_config
+        from phaseb.config.run import ResourcesConfig
+        from phaseb.errors import ClusterError
+        from phaseb.pipeline.dataset_stats import DataFacts
+        from phaseb.pipeline.requirements import preflight
+        from phaseb.runtime.ray_session import ray_session
+        config = load_config(None, ["run.dir=FOLDER", "environment.id=none", "resources.address=auto"])
+        long = {split: np.full(500, 500) for split in ("train", "dev", "test")}
+        facts = DataFacts(long, 2, 4, (2000, 2000, 3))
+        preflight(config, facts).require("encode")  # nothing is known before it is joined
+        with ray_session(ResourcesConfig(num_cpus=1, object_store_gb=0.1)):
+            try:
+                preflight(config, facts).require("encode")
+            except ClusterError as error:
+                said = str(error)
+        print(said)
+        """.replace("FOLDER", str(tmp_path))
+    )
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    assert "of memory at 512 (memory.encoder_episodes) and finds " in line
+    assert "on the largest node of the cluster; lower memory.encoder_episodes, or free memory" in line

@@ -123,6 +123,9 @@ def _flags(columns: GroupColumns, name: str, rows: int) -> NDArray[np.bool_]:
     values = columns[name]
     if values.size != rows or values.dtype.kind not in "fiub":
         raise DataError(f"column {name!r} is {values.dtype}{values.shape}, wanted {rows} flags of 0 and 1; write them")
+    if not np.isin(values, (0, 1)).all():
+        raise DataError(f"column {name!r} holds other values than 0 and 1, so no flags of ends; write flags, or set "
+                        "episodes.columns.terminal to a column of them")  # fmt: skip
     return np.asarray(values.reshape(-1).astype(bool))
 
 

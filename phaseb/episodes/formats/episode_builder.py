@@ -1,7 +1,7 @@
 """From the columns of one recorded episode, whatever file they lie in, to an Episode."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ from phaseb.config.data import EpisodesConfig
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.formats.economics import attempt_economics
 from phaseb.episodes.formats.images import check_frames, decode_images, resize
+from phaseb.episodes.resolution import compact
 from phaseb.episodes.state_columns import to_tag
 from phaseb.errors import DataError
 
@@ -98,11 +99,12 @@ def short_name(column: str) -> str:
     return column
 
 
-def _observed(
-    columns: Columns, names: tuple[str, ...], layout: Layout
-) -> tuple[NDArray[np.float32], dict[str, str]]:
-    """Columns (R, …) side by side as (R, D), each flattened as Gymnasium does, and the tag that names them."""
-    parts = [_floats(columns, name) for name in names]
+def _observed(columns: Columns, names: tuple[str, ...], layout: Layout) -> tuple[NDArray[Any], dict[str, str]]:
+    """Columns (R, …) side by side as (R, D), each flattened as Gymnasium does, and the tag that names them.
+
+    They are in double precision where single precision cannot hold one of them.
+    """
+    parts: list[NDArray[Any]] = [compact(_numbers(columns, name), whole=False) for name in names]
     for name, part in zip(names, parts, strict=True):
         if part.ndim > 3:
             raise DataError(f"column {name!r} has {part.ndim - 1} dimensions a row {part.shape[1:]}, so it is no vector"
@@ -192,7 +194,7 @@ def _as_floats(array: NDArray[Any]) -> NDArray[np.float32]:
         return np.ascontiguousarray(array, np.float32)
 
 
-def _side_by_side(names: tuple[str, ...], parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+def _side_by_side(names: tuple[str, ...], parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
     if len({len(part) for part in parts}) > 1:
         lengths = ", ".join(f"{name} {len(part)}" for name, part in zip(names, parts, strict=True))
         raise DataError(f"columns differ in length: {lengths}; choose columns of one length in episodes.columns")

@@ -62,22 +62,28 @@ class Source:
             if self._is_flat:
                 return self._flat.inventory(self._config)
             left, rows, columns = list(self._short), sum(part.rows for part in self._short), set[str]()
-            without = 0
+            without, inside, wanted = 0, 0, self._config.columns
             for name, _, _ in self._spans:
                 demo = self._demo(name)
                 layout = _demo_layout(demo)
-                used = {*(self._config.columns.observation or layout.observation), *layout.action, layout.reward,
-                        layout.terminal, *layout.next_observation, self._config.columns.image}  # fmt: skip
+                action = wanted.action or layout.action
+                used = {*(wanted.observation or layout.observation), *action, wanted.reward or layout.reward,
+                        wanted.terminal or layout.terminal, *layout.next_observation, wanted.image, wanted.success,
+                        wanted.power_w}  # fmt: skip
                 columns |= set(demo) - used
-                steps = demo.rows("actions")
-                rows += steps
+                rows += demo.rows(action[0])
+                done = wanted.terminal or layout.terminal
+                inside += int(demo[done][:-1].astype(bool).sum()) if done in demo else 0
                 without += not self._has_successor(demo, layout)
             if without:
                 left.append(LeftOut(_NO_SUCCESSOR, rows=without))
             if self._others:
                 left.append(LeftOut(f"groups data/{listed(self._others)}, not called demo_*"))
             short = sum(part.episodes for part in self._short)
-            return Inventory(len(self._spans) + short, rows, tuple(left), tuple(sorted(columns)))
+            note = f"{inside} {wanted.terminal or 'dones'} lie within a demonstration, which goes on: they end nothing"
+            return Inventory(
+                len(self._spans) + short, rows, tuple(left), tuple(sorted(columns)), (note,) if inside else ()
+            )
 
     def _list_demos(self, demos: h5py.Group) -> None:
         names = sorted(demos, key=_natural)

@@ -37,6 +37,8 @@ def open_file(path: str) -> h5py.File:
     store = Store.at(folder or ".")
     if not store.exists(name):
         raise DataError(f"no such file: {path}; set episodes.path")
+    if not store.is_file(name):
+        raise DataError(f"{path} is a folder, wanted an HDF5 file; set episodes.path to the file")
     full = store.path(name)
     return h5py.File(full if store.is_local else store.filesystem.open_input_file(full), "r")
 

@@ -101,6 +101,8 @@ def pack_episodes(episodes: Sequence[Episode]) -> dict[str, NDArray[Any]]:
 def _read(path: str, max_bytes: int, columns: ColumnsConfig) -> tuple[list[Episode], Inventory]:
     folder, _, name = path.rpartition("/")
     store = Store.at(folder or ".")
+    if store.exists(name) and not store.is_file(name):
+        raise DataError(f"{path} is a folder, wanted an NPZ file; set episodes.path to the file")
     try:
         with store.filesystem.open_input_file(store.path(name)) as file, zipfile.ZipFile(file) as archive:
             arrays, unread, widths = _rename(archive, columns, max_bytes)

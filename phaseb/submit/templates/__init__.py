@@ -8,6 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from phaseb.config.paths import expanded
 from phaseb.errors import ConfigError, PhasebError
 
 FOLDERS = ("configs", "jobs", "tune", "cluster")
@@ -30,8 +31,14 @@ def write_templates(target: str) -> int:
     """Copy the side folders into a folder; nothing that is there already is overwritten.
 
     Raises:
-        ConfigError: where one of the files exists already and differs; nothing is written then.
+        ConfigError: where one of the files exists already and differs, or the folder is a URI; nothing is written then.
     """
+    try:
+        target = expanded(target)
+    except ValueError as error:
+        raise ConfigError(f"{target}: {error}") from error
+    if "://" in target:
+        raise ConfigError(f"{target} is a storage URI; templates are files of this machine: give a folder")
     folders = {name: template_folder(name) for name in FOLDERS}
     files = {Path(name) / file: folder / file for name, folder in folders.items() for file in _files(folder)}
     taken = [file for file, source in files.items() if _differs(Path(target) / file, source)]

@@ -41,16 +41,17 @@ def _folder(tmp_path, monkeypatch):
     record("rec.npz", 40, 60)
     record("few.npz", 8, 60)
     record("dots.npz", 40, 1)
+    record("still.npz", 40, 60, scale=0.0)
     Path("busy").mkdir()
     claim = dataclasses.asdict(Owner.this_process()) | {"entering": False, "number": 1, "beat": 0}
     Path("busy", FOLDER).mkdir()
     Path("busy", FOLDER, "other.json").write_text(json.dumps(claim))
 
 
-def record(name: str, episodes: int, steps: int) -> None:
+def record(name: str, episodes: int, steps: int, scale: float = 1.0) -> None:
     rng = np.random.default_rng(0)
     np.savez(
-        name, observations=rng.normal(size=(episodes, steps + 1, 3)).astype(np.float32),
+        name, observations=3 + scale * rng.normal(size=(episodes, steps + 1, 3)).astype(np.float32),
         actions=rng.uniform(-1, 1, (episodes, steps, 2)).astype(np.float32),
         rewards=rng.normal(size=(episodes, steps)).astype(np.float32),
     )  # fmt: skip
@@ -125,10 +126,19 @@ LINES = [
     ("run reuse.trust=nowhere", 3, ["trust/meta.json in ", "nowhere", "in which `phaseb trust` is done"]),
     ("run resources.num_workers=5", 2, ["divides by 5 workers (policy.batch_size)", "a multiple of resources.num_w"]),
     ("run --dry-run episodes.source=npz episodes.path=gone.npz", 3, ["gone.npz"]),
-    ("run --dry-run environment.id=NoSuch-v0", 2, ["environment.id=NoSuch-v0 cannot be made"]),
+    ("run --dry-run environment.id=NoSuch-v0", 2, ["environment.id=NoSuch-v0 cannot be made", "check the name"]),
+    ("run --dry-run environment.id=gone:Env", 2, ["environment.id=gone:Env: there is no module gone", "PYTHONPATH"]),
+    ("run --dry-run episodes.source=gone:Own", 2, ["episodes.source=gone:Own: there is no module gone", "PYTHONPATH"]),
+    ("run --dry-run episodes.source=broken_module:Own", 2, ["cannot be imported (RuntimeError: no licence)"]),
+    (f"run --dry-run {RECORDED} episodes.path=.", 3, [". is a folder, wanted an NPZ file; set episodes.path"]),
+    (f"run --dry-run {RECORDED} episodes.source=hdf5 episodes.path=taken", 3, ["taken is a folder, wanted an HDF5"]),
+    (f"run --dry-run {RECORDED} episodes.source=parquet", 3, ["rec.npz is a file, wanted a folder"]),
+    (f"run --dry-run {RECORDED} episodes.source=lerobot episodes.path=.", 3, ["meta/info.json"]),
+    ("init s3://bucket/mine", 2, ["s3://bucket/mine is a storage URI", "give a folder"]),
     ("run --dry-run promotion.first_seed=1000100", 2, ["seeds that are not among 1000000 to 1000199", "move prom"]),
     (f"run --dry-run {RECORDED} replay.capacity=50", 3, ["room for 61 rows", "finds 50", "raise replay.capacity"]),
     (f"run --dry-run {RECORDED} latents.observation=frames", 3, ["frames (latents.observation) and finds state"]),
+    (f"run --dry-run {RECORDED} episodes.path=still.npz", 3, ["changes in", "columns 0, 1, 2 constant", "choose"]),
     (f"run --dry-run {RECORDED} episodes.path=few.npz", 3, ["4 windows of 60 steps in the", "finds 2", "raise"]),
     (f"run --dry-run {RECORDED} episodes.path=dots.npz", 3, ["2 training episodes of 60 steps", "the longest has 1"]),
     (f"run --dry-run {RECORDED} environment.id=workcell", 2, ["an environment that shows a state of 3", "set env"]),
@@ -168,8 +178,42 @@ def test_a_module_of_the_current_folder_is_found(capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
+def test_a_wrong_item_is_said_once(capsys):
+    assert main(["run", "arms.names=real_only,trust_weighted"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("write several as [real_only,trust_weighted]")
+
+
+def test_home_is_not_a_folder_called_tilde(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert main(["init", "~/mine"]) == 0
+    assert (tmp_path / "home" / "mine" / "configs" / "dev.yaml").is_file()
+    assert not (tmp_path / "~").exists()
+
+
+def test_the_built_in_cell_may_record_for_no_environment(capsys):
+    assert main(["run", "--dry-run", "environment.id=none"]) == 0
+    assert "not known before collecting" in capsys.readouterr().out
+
+
 def test_one_value_is_a_list_of_one(capsys):
     assert main(["run", "--dry-run", *RECORDED.split(), "arms.names=real_only", "judge.rungs=60"]) == 0
+
+
+def test_a_dry_run_says_what_an_import_leaves_out(capsys):
+    with np.load("rec.npz") as whole:
+        np.savez("rec.npz", **whole, lengths=np.r_[np.zeros(1, np.int64), np.full(39, 60)], clock=np.zeros((40, 60)))
+    assert main(["run", "--dry-run", *RECORDED.split()]) == 0
+    assert "note: imported 39 of 40 episodes, 2340 of 2400 rows; left out: " in capsys.readouterr().out
+
+
+def test_a_dry_run_counts_actions_beyond_the_environments_bounds(capsys):
+    with np.load("rec.npz") as whole:
+        one = {name: np.repeat(array[..., :1], 3 if name == "observations" else 1, axis=-1) if array.ndim > 2 else array
+               for name, array in whole.items()}  # fmt: skip
+    np.savez("rec.npz", **one | {"actions": 5 * one["actions"]})
+    assert main(["run", "--dry-run", *RECORDED.split(), "environment.id=Pendulum-v1"]) == 0
+    assert "recorded actions lie beyond the bounds of environment Pendulum-v1 (-2 to 2" in capsys.readouterr().out
 
 
 def test_a_dry_run_says_what_was_chosen_and_leaves_nothing(tmp_path, capsys):

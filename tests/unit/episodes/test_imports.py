@@ -108,7 +108,7 @@ def test_a_class_that_just_yields_episodes_is_a_source(monkeypatch: pytest.Monke
     assert len(read_episodes(Store.at(tmp_path))) == 4
     with pytest.raises(ConfigError, match="module mine has no Other"):
         open_source(EpisodesConfig(source="mine:Other"))
-    with pytest.raises(ConfigError, match="needs the module absent_module: is absent_module on the Python path"):
+    with pytest.raises(ConfigError, match="there is no module absent_module; put it into the current folder"):
         open_source(EpisodesConfig(source="absent_module:Other"))
 
 

@@ -1,13 +1,21 @@
 """Constancy is free of scale, and single precision is used where it holds what was recorded."""
 
+from pathlib import Path
+
+import h5py
 import numpy as np
 import pytest
+from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lerobot_writer import write_lerobot
+from minari_writer import write_minari
 
+from phaseb.config.data import EpisodesConfig
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.resolution import compact, is_constant, spread_of
 from phaseb.episodes.schema import episodes_to_table, table_to_episodes
+from phaseb.episodes.sources import open_source
 
 
 def rows(*columns):
@@ -61,3 +69,46 @@ def test_states_in_double_precision_survive_a_shard_beside_others():
     np.testing.assert_array_equal(a.state, far)
     np.testing.assert_array_equal(b.state, far.astype(np.float32))
     assert {a.state.dtype, b.state.dtype} == {np.dtype(np.float64)}
+
+
+def test_a_column_that_stands_still_in_a_part_of_the_data_is_kept_exactly():
+    still = np.full((40, 1), 1e7 + 1e-3)
+    assert compact(still).dtype == np.float32
+    assert compact(still, whole=False).dtype == np.float64
+    assert compact(np.full((40, 1), 0.5), whole=False).dtype == np.float32
+
+
+FAR = 1e7 + 1e-3 * np.random.default_rng(1).standard_normal((2, 6, 2)).cumsum(axis=1)
+GOAL = np.broadcast_to(1e7 + 1e-3 * np.arange(2)[:, None, None], (2, 6, 1))
+
+
+def far_from_the_origin(folder: Path, layout: str) -> EpisodesConfig:
+    """Two episodes of 6 rows whose states single precision cannot hold, in one of the layouts that are read."""
+    states, actions, rewards = np.concatenate([FAR, GOAL], axis=2), np.full((2, 6, 1), 0.5), np.ones((2, 6))
+    if layout == "lerobot":
+        rows = [{"observation.state": s, "action": a, "next.reward": r}
+                for s, a, r in zip(states, actions, rewards, strict=True)]  # fmt: skip
+        return EpisodesConfig(source="lerobot", path=str(write_lerobot(folder / "d", rows)))
+    if layout == "minari":
+        space = spaces.Box(-np.inf, np.inf, (3,), np.float64)
+        write_minari(folder / "d", "hdf5", space, list(states[0]))
+        return EpisodesConfig(source="minari", path=str(folder / "d"))
+    with h5py.File(folder / "d.hdf5", "w") as file:
+        if layout == "d4rl":
+            file["observations"], file["actions"] = states.reshape(12, 3), actions.reshape(12, 1)
+            file["rewards"], file["timeouts"] = rewards.reshape(-1), np.arange(12) % 6 == 5
+        else:
+            for i in range(2):
+                demo = file.create_group(f"data/demo_{i}")
+                demo["obs/pose"], demo["obs/goal"], demo["actions"] = states[i, :, :2], states[i, :, 2:], actions[i]
+                demo["rewards"], demo["dones"] = rewards[i], np.zeros(6)
+    return EpisodesConfig(source="hdf5", path=str(folder / "d.hdf5"))
+
+
+@pytest.mark.parametrize("layout", ["d4rl", "robomimic", "lerobot", "minari"])
+def test_every_reader_keeps_what_single_precision_cannot_hold(tmp_path, layout):
+    source = open_source(far_from_the_origin(tmp_path, layout))
+    for i, episode in enumerate(source.read(range(len(source.entries())))):
+        assert episode.state.dtype == np.float64
+        columns = [0, 1, 2] if layout != "robomimic" else [1, 2, 0]
+        np.testing.assert_array_equal(episode.state[:, columns], np.concatenate([FAR, GOAL], axis=2)[i])

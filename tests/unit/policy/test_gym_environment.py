@@ -227,9 +227,9 @@ def test_a_failing_reset_is_told():
     ("name", "message"),
     [
         ("CartPole-v1", "actions are Discrete"),
-        ("Nope-v0", "cannot be made: NameNotFound"),
-        ("no_such_module:Env", "ModuleNotFoundError"),
-        ("gymnasium:NoSuchClass", "no class NoSuchClass"),
+        ("Nope-v0", r"cannot be made \(NameNotFound: .*check the name, or install what it needs"),
+        ("no_such_module:Env", "there is no module no_such_module; put it into the current folder or on PYTHONPATH"),
+        ("gymnasium:NoSuchClass", "module gymnasium has no NoSuchClass; name a class or function of it"),
     ],
 )
 def test_what_cannot_be_used_is_a_config_error(name, message):

@@ -108,6 +108,8 @@ UNMET = [
     ("policy", "128 training steps (policy.batch_size) and finds 1", facts((1,)), ()),
     ("policy", "room for 61 rows", facts(), ("replay.capacity=50",)),
     ("encode", "frames (latents.observation) and finds state", facts(), ("latents.observation=frames",)),
+    ("encode", "changes in the training episodes (episodes.columns.observation) and finds columns 0, 1, 2, 3 constant",
+     facts(still_columns=(0, 1, 2, 3)), ()),
     ("encode", "finds neither in all episodes", facts(state_size=0), ()),
     ("evaluate", "actions in some episodes", facts(action_size=0), ("environment.id=workcell",)),
     ("evaluate", "an environment that shows a state of 4 numbers (environment.id) and finds 9",
@@ -161,11 +163,11 @@ def test_small_shared_memory_is_a_note_and_a_small_scratch_disk_too_a_refusal():
     assert "(resources.object_store_gb)" in refusal(full)
 
 
-def test_a_cluster_that_is_joined_is_not_measured_by_this_machine():
-    nothing = Machine(0, 0, 0, 0)
-    preflight(config("resources.address=10.0.0.1:6379"), facts(), nothing).require()
+def test_a_cluster_that_is_joined_is_not_measured_by_this_machine(monkeypatch):
+    monkeypatch.setattr(Machine, "here", classmethod(lambda cls, run_dir: Machine(0, 0, 0, 0)))
+    preflight(config("resources.address=10.0.0.1:6379"), facts()).require()
     with pytest.raises(ClusterError):
-        preflight(config(), facts(), nothing).require()
+        preflight(config(), facts()).require()
 
 
 @pytest.mark.parametrize(

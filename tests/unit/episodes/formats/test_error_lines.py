@@ -199,6 +199,7 @@ CASES: dict[str, tuple[Callable[[Path], EpisodesConfig], str]] = {
     "d4rl: lengths": (flat(put("rewards", np.ones(11))), "columns differ in length: observations 12, .*rewards 11"),
     "d4rl: flags": (flat(put("timeouts", np.ones(5, bool))), "columns differ in length: .*timeouts 5"),
     "d4rl: wide flags": (flat(put("timeouts", np.ones((12, 2)))), "'timeouts' is .* flags of 0 and 1"),
+    "d4rl: no flags": (flat(put("timeouts", np.full(12, np.nan))), "'timeouts' holds other values than 0 and 1"),
     "d4rl: no rewards": (flat(drop("rewards")), "has no column 'rewards'"),
     "d4rl: discrete": (flat(put("actions", np.ones((12, 1), int))), "of type int64, so they are discrete"),
     "d4rl: volume": (flat(put("observations", VOLUME)), "'observations' has 3 dimensions a row"),

@@ -13,6 +13,7 @@ import pytest
 from episode_strategies import make_episode
 from lerobot_writer import write_lerobot
 
+import phaseb
 from phaseb.config.data import EpisodesConfig
 from phaseb.config.root import Config
 from phaseb.episodes.episode import Episode
@@ -112,6 +113,26 @@ def test_robomimic_demonstrations_add_up(tmp_path: Path, following: bool) -> Non
     assert "columns obs/front_image" in line
     single = f"demo_1, of one row that no observation follows (1 episodes, 1 rows, reward {lost:g})"
     assert (single in line) != following
+
+
+def test_a_success_within_a_demonstration_ends_nothing_and_is_counted(tmp_path: Path) -> None:
+    config = demos(tmp_path / "d.hdf5", True)
+    with h5py.File(tmp_path / "d.hdf5", "a") as file:
+        file["data/demo_0/dones"][2] = True
+        reward = sum(float(file[f"data/demo_{i}/rewards"][:].sum()) for i in range(3))
+    line = check_sums(config, 3, 9, reward)
+    assert line.endswith("; 1 dones lie within a demonstration, which goes on: they end nothing")
+
+
+def test_other_columns_of_actions_and_rewards_are_those_that_are_counted(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "d.hdf5", "w") as file:
+        for i in range(2):
+            demo = file.create_group(f"data/demo_{i}")
+            demo["obs/pose"], demo["absolute"] = RNG.standard_normal((5, 2)), np.ones((5, 1))
+            demo["sparse"], demo["dones"], demo["won"] = np.ones(5), np.arange(5) == 4, np.ones(5)
+    columns = {"action": ["absolute"], "reward": "sparse", "success": "won", "step_s": 0.1}
+    config = EpisodesConfig(source="hdf5", path=str(tmp_path / "d.hdf5"), columns=columns)
+    assert check_sums(config, 2, 10, 10.0).endswith("so its reward is added to the step before (2 rows)")
 
 
 def test_an_aborted_demonstration_of_no_rows_is_counted(tmp_path: Path) -> None:
@@ -255,6 +276,22 @@ def test_parts_in_another_order_are_refused(tmp_path: Path) -> None:
     parts = [{"source": "npz", "path": str(tmp_path / "a.npz"), "columns": {"observation": o}} for o in orders]
     with pytest.raises(DataError, match="'x' lies elsewhere"):
         read(EpisodesConfig(source="mixed", parts=parts))
+
+
+def test_episodes_read_by_the_library_are_counted_behind_the_last(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    LOGGER.addHandler(caplog.handler)
+    try:
+        episodes = phaseb.load_episodes(goals(tmp_path / "d.hdf5").path)
+        next(episodes)
+        assert not caplog.records
+        list(episodes)
+    finally:
+        LOGGER.removeHandler(caplog.handler)
+    (record,) = {(r.levelno, r.getMessage()) for r in caplog.records}
+    assert record[0] == logging.WARNING
+    assert record[1].startswith("imported 6 of 6 episodes, 48 of 54 rows; left out: ")
 
 
 def test_a_run_says_what_it_leaves_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
