@@ -21,7 +21,7 @@ from phaseb.policy.evaluation import EVALUATED, aggregate, evaluate
 from phaseb.policy.fqe import fitted_q_evaluation
 from phaseb.runtime.storage import Store
 from phaseb.stages.policy import ArmsLearner, PolicyData, fill_replay, make_learner, runs_of
-from phaseb.stages.registry import STAGES
+from phaseb.stages.registry import build_graph
 
 FIRST_SEED = 3_000_000
 """Physics episodes of a search: none that collecting, promoting or reporting uses."""
@@ -59,7 +59,7 @@ class PolicyObjective:
         }
 
     def prepare(self, config: Config, callbacks: Sequence[Callback]) -> PolicyInputs:
-        run_graph([stage for stage in STAGES if stage.name not in UNREAD], config, callbacks)
+        run_graph([stage for stage in build_graph(config) if stage.name not in UNREAD], config, callbacks)
         store = Store.at(config.run.dir)
         latents = read_trajectories(store.folder("latents"), ("train", "dev"))
         synthetic = read_trajectories(store.folder("synthetic", config.synthesis.generator))
