@@ -4,7 +4,6 @@ N episodes, T steps, D latent dimensions, A action dimensions.
 """
 
 import contextlib
-import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from phaseb.config.data import IMPORTED, EpisodesConfig
 from phaseb.config.load import load_config, nearest
-from phaseb.config.registry import JOBS, READERS, STAGES_MODULE
+from phaseb.config.registry import JOBS, READERS, load_job
 from phaseb.config.root import Config
 from phaseb.dynamics.protocol import DynamicsModel, load_generator
 from phaseb.dynamics.rollout import Policy, Rollout
@@ -73,11 +72,8 @@ def run(config: str | Path | None = None, *settings: str, job: str = "run", call
     if job not in JOBS:
         raise ConfigError(f"no job {job!r}{nearest(job, list(JOBS))}")
     resolved = load_config(config, settings)
-    module = importlib.import_module(JOBS[job][0])
     with contextlib.nullcontext() if job in READERS else run_lock(resolved.run.dir):
-        if module.__name__ == STAGES_MODULE and job != "run":
-            return module.run_job(job, resolved, callbacks)  # type: ignore[no-any-return]
-        result: RunResult = module.run(resolved, callbacks=callbacks)
+        result: RunResult = load_job(job)(resolved, callbacks)
     return result
 
 

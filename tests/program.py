@@ -16,7 +16,8 @@ PROGRAM = str(Path(sys.executable).with_name("phaseb"))
 PATIENCE_S = 540
 
 STAGES = (
-    "collect", "encode", "dynamics", "negatives", "bricks", "synthesize", "trust", "policy", "judge", "evaluate",
+    "collect", "encode", "dynamics/gru", "dynamics/gp", "negatives", "bricks", "synthesize", "trust", "policy", "judge",
+    "evaluate",
 )  # fmt: skip
 
 TINY: dict[str, Any] = {

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from phaseb import __version__
-from phaseb.config.registry import JOBS, READERS, STAGES_MODULE
+from phaseb.config.registry import JOBS, READERS, load_job
 from phaseb.errors import ConfigError, PhasebError
 from phaseb.runtime import signals, streams
 
@@ -139,13 +139,10 @@ def _run_job(arguments: argparse.Namespace, words: list[str]) -> int:
     from phaseb.runtime.run_lock import run_lock
 
     module = importlib.import_module(JOBS[arguments.command][0])
-    stages = module.STAGE_NAMES if arguments.command == "run" else ()
+    stages = module.stage_names(config) if arguments.command == "run" else ()
     lock = contextlib.nullcontext() if arguments.command in READERS else run_lock(config.run.dir)
     with lock, Console(config, arguments.json, stages) as console:
-        if module.__name__ == STAGES_MODULE and arguments.command != "run":
-            result = module.run_job(arguments.command, config, [console])
-        else:
-            result = module.run(config, [console])
+        result = load_job(arguments.command)(config, [console])
         console.conclude(result)
     return 0
 

@@ -1,5 +1,10 @@
 """The jobs by name: what the command line calls, and where each is imported from, without importing it."""
 
+import functools
+import importlib
+from collections.abc import Callable
+from typing import Any
+
 READERS = ("report",)
 """Jobs that only read a run directory and tell what is there: they need no lock on it."""
 
@@ -22,3 +27,12 @@ JOBS: dict[str, tuple[str, str]] = {
     "flywheel": ("phaseb.flywheel.loop", "generations: train, gate, promote or keep, collect, again"),
     "report": ("phaseb.stages.report", "write results.json and the page"),
 }
+
+
+def load_job(command: str) -> Callable[..., Any]:
+    """The function that runs a job: it takes a config and callbacks, and returns a `RunResult`."""
+    module = importlib.import_module(JOBS[command][0])
+    if JOBS[command][0] == STAGES_MODULE and command != "run":
+        return functools.partial(module.run_job, command)
+    run: Callable[..., Any] = module.run
+    return run

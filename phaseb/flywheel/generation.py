@@ -19,7 +19,7 @@ from phaseb.pipeline.result import Callback
 from phaseb.runtime.storage import Store
 from phaseb.stages import report
 from phaseb.stages.collect import choose_action_scale, environment_spec
-from phaseb.stages.registry import ATTRIBUTION, STAGES
+from phaseb.stages.registry import build_graph
 
 PLAN = "plan.json"
 TRUST = ("pass_rate", "roc_auc", "judge_auc", "effective_contribution")
@@ -78,7 +78,7 @@ def run_generation(
     plan = make_plan(config, ledger, number)
     own = generation_config(config, ledger, number, plan)
     numbered = [_Numbered(number, callback) for callback in callbacks]
-    run_graph((*STAGES, ATTRIBUTION) if config.flywheel.worth != "none" else STAGES, own, numbered)
+    run_graph(build_graph(own, attribution=config.flywheel.worth != "none"), own, numbered)
     report.run(own, numbered)
     store = ledger.run_of(number)
     results = store.read_json("results.json")

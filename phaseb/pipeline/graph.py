@@ -100,7 +100,7 @@ class _GraphRun:
         self.directory = RunDirectory.open(config)
         self.config, self.callbacks, self.job, self.session = config, callbacks, job, session
         self.all = {stage.name: stage for stage in stages}
-        self.waiting = [s for s in stages if s.enabled(config) and job in (None, s.command)]
+        self.waiting = [s for s in stages if job in (None, s.command)]
         self.running: dict[Any, _Running] = {}
         self.results: dict[str, RunResult] = {}
         self._up = False
@@ -109,7 +109,7 @@ class _GraphRun:
     def _require_inputs(self, job: str | None) -> None:
         """Check that the inputs which this run does not make are there."""
         mine, lineage = {stage.name for stage in self.waiting}, self.directory.lineage()["stages"]
-        needed = {name: None for stage in self.waiting for name in stage.enabled_inputs(self.config, self.all)}
+        needed = {name: None for stage in self.waiting for name in stage.inputs}
         missing = [n for n in needed if n not in mine and lineage.get(n, {}).get("state") != "done"]
         if missing:
             missing.sort(key=list(self.all).index)
@@ -132,7 +132,7 @@ class _GraphRun:
             if unfinished & set(stage.inputs) or not self._has_room(stage):
                 continue
             self.waiting.remove(stage)
-            key = stage.key(self.config, self.directory.lineage()["stages"], self.all)
+            key = stage.key(self.config, self.directory.lineage()["stages"])
             before = self.directory.stage(stage.name)
             for callback in self.callbacks:
                 callback.on_stage_start(stage.name)
@@ -166,7 +166,7 @@ class _GraphRun:
         spent = float(before.get("seconds", 0.0)) if resumed else 0.0
         stages = directory.lineage()["stages"]
         entry = {"state": "started", "key": key, "version": __version__, "started": _now(), "seconds": spent,
-                 "inputs": {n: stages[n]["outputs"] for n in stage.enabled_inputs(self.config, self.all)}}  # fmt: skip
+                 "inputs": {name: stages[name]["outputs"] for name in stage.inputs}}  # fmt: skip
         directory.record(stage.name, entry)
         directory.store.delete(PROGRESS, _progress_file(stage.name))
         logs.event("stage starts", run=directory.store.root, stage=stage.name, resumed=resumed)
@@ -286,7 +286,7 @@ def _outcome(reference: Any, name: str) -> StageOutcome:
 
 
 def _progress_file(name: str) -> str:
-    return f"{name}.json"
+    return f"{name.replace('/', '-')}.json"
 
 
 def _now() -> str:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -75,6 +75,16 @@ class RunDirectory:
         lineage = self.lineage()
         lineage["stages"][name] = dict(entry)
         self.store.write_json(lineage, "run.json")
+
+    def retire(self, kept: Collection[str]) -> None:
+        """Delete the outputs and the lineage of every stage that is not among those kept."""
+        lineage = self.lineage()
+        retired = [name for name in lineage["stages"] if name not in kept]
+        for name in retired:
+            for output in lineage["stages"].pop(name).get("outputs", {}):
+                self.store.delete(*output.split("/"))
+        if retired:
+            self.store.write_json(lineage, "run.json")
 
     def _check(self, config: Config) -> None:
         lineage = self.lineage()

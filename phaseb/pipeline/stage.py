@@ -64,7 +64,6 @@ class Stage:
         computes: whether its own process is busy, so that a CPU is reserved for it. A stage that only waits for tasks
             of its own reserves none.
         trains: whether it trains on Ray Train workers where `resources.num_workers` asks for them.
-        enabled: whether a run under a config has this stage.
         external_inputs: what it depends on beyond config and run directory (imported files), as JSON.
     """
 
@@ -76,7 +75,6 @@ class Stage:
     job: str = ""
     computes: bool = False
     trains: bool = False
-    enabled: Callable[[Config], bool] = lambda config: True
     external_inputs: Callable[[Config], Any] = lambda config: None
 
     @property
@@ -84,22 +82,17 @@ class Stage:
         """The command that runs this stage."""
         return self.job or self.name
 
-    def key(self, config: Config, lineage: Mapping[str, Mapping[str, Any]], others: "Mapping[str, Stage]") -> str:
+    def key(self, config: Config, lineage: Mapping[str, Mapping[str, Any]]) -> str:
         """Digest of everything that the stage depends on.
 
         Args:
             config: of the run.
             lineage: entries of the stages in `run.json`, by name; those of the inputs are done.
-            others: the stages of the graph, by name.
         """
         sections = section_digests(config)
         return digest_of({
             "stage": self.name, "seed": config.run.seed,
             "sections": {name: sections[name] for name in self.sections},
-            "inputs": {name: lineage[name]["outputs"] for name in self.enabled_inputs(config, others)},
+            "inputs": {name: lineage[name]["outputs"] for name in self.inputs},
             "external_inputs": self.external_inputs(config),
         })  # fmt: skip
-
-    def enabled_inputs(self, config: Config, others: "Mapping[str, Stage]") -> list[str]:
-        """The inputs that a run under a config has."""
-        return [name for name in self.inputs if others[name].enabled(config)]

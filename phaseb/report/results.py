@@ -111,7 +111,7 @@ def _arm_numbers(arms: Mapping[str, Any], promotion: Mapping[str, Any]) -> dict[
 
 def _of_generator(name: str, stages: Mapping[str, Any], judges: Mapping[str, Any]) -> dict[str, Any]:
     """The numbers of one generator: of its stored rollouts where it has any, and under `branched` of branched ones."""
-    found: dict[str, Any] = dict(stages["dynamics"]["metrics"].get(name, {})) | {"digest": judges["digest"]}
+    found: dict[str, Any] = dict(stages[f"dynamics/{name}"]["metrics"]) | {"digest": judges["digest"]}
     found |= stages["trust"]["metrics"].get(name, {})
     found |= judges.get("numbers", {})
     if "branched" in judges:

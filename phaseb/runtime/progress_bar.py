@@ -70,7 +70,7 @@ class StageView:
         self._at_work.pop(stage, None)
         if not self._at_work:
             self.close()
-        wanted = KEY_METRICS.get(stage.rpartition(" ")[2], ())
+        wanted = KEY_METRICS.get(stage.rpartition(" ")[2].partition("/")[0], ())
         shown = {name: metrics[name] for name in wanted if name in metrics}
         for part, own in metrics.items():  # numbers of one generator
             if isinstance(own, Mapping):

@@ -45,42 +45,21 @@ from phaseb.trust.model import UNCERTAINTY_QUANTILE
 
 
 def execute(context: StageContext) -> dict[str, Any]:
-    config, store = context.config, context.store
+    """Fit the generator that the stage is named after (`dynamics/NAME`), or take it over from another run."""
+    config, store, name = context.config, context.store, context.name.removeprefix("dynamics/")
     data = fit_sample(config, store, "train", "dev")
-    begun = {name: _begin(context, name) for name in config.generators if name != "gru"}  # beside the ensemble
-    metrics: dict[str, Any] = {}
-    for name in config.generators:
-        start = time.monotonic()
-        model = begun[name]() if name in begun else _take_or_fit(context, data, name)
-        if not config.reuse.dynamics:
-            parts = data.split("train"), data.split("dev")
-            model.uncertainty_scale = uncertainty_scale(model, *parts, config, _codes(config, store))
-            model.save(store.folder("dynamics", name))
-        seconds = time.monotonic() - start
-        quality = open_loop_quality(model, data.split("dev"), config.synthesis.horizon, config.run.seed)
-        metrics[name] = {"seconds_training": seconds, **_scale_metrics(model), **quality}
-    return metrics
-
-
-def _take_or_fit(context: StageContext, data: Trajectories, name: str) -> DynamicsModel:
-    if context.config.reuse.dynamics:
-        return take_generator(context.config, context.store, name)
-    return _fit_ensemble(context, data)
-
-
-def _begin(context: StageContext, name: str) -> Callable[[], DynamicsModel]:
-    """Begin to fit a generator that needs no training loop in a Ray task; the result waits for it."""
-    config = context.config
+    start = time.monotonic()
+    model: DynamicsModel
     if config.reuse.dynamics:
-        return functools.partial(take_generator, config, context.store, name)
-    task = ray.remote(num_cpus=config.resources.cpus_per_task)(fit_generator)
-    return functools.partial(get_result, task.remote(config, context.store, name))
-
-
-def fit_generator(config: Config, store: Store, name: str) -> GPDynamics | CustomDynamics:
-    """The generator `name`, `gp` or a plug-in, fitted to the training episodes; it is not saved."""
-    torch.set_num_threads(1)
-    return _fit_one(config, fit_sample(config, store, "train"), name)
+        model = take_generator(config, store, name)
+    else:
+        model = _fit_ensemble(context, data) if name == "gru" else _fit_one(config, data.split("train"), name)
+        parts = data.split("train"), data.split("dev")
+        model.uncertainty_scale = uncertainty_scale(model, *parts, config, _codes(config, store))
+        model.save(store.folder("dynamics", name))
+    seconds = time.monotonic() - start
+    quality = open_loop_quality(model, data.split("dev"), config.synthesis.horizon, config.run.seed)
+    return {"seconds_training": seconds, **_scale_metrics(model), **quality}
 
 
 def _fit_one(config: Config, train: Trajectories, name: str) -> GPDynamics | CustomDynamics:
@@ -106,7 +85,7 @@ def refit_branched(config: Config, store: Store, train: Trajectories, home: Stor
 
 
 def _fit_ensemble(context: StageContext, data: Trajectories) -> EnsembleDynamics:
-    """The ensemble, trained on Ray Train's workers."""
+    """The ensemble, trained."""
     config, home = context.config, context.store.folder("dynamics", "gru")
     factory = _factory(config, data)
     event_gps = None

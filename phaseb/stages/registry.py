@@ -5,8 +5,9 @@ from typing import Any
 
 from phaseb.config.root import Config
 from phaseb.episodes.sources import fingerprints
-from phaseb.pipeline.fingerprint import reused_digest
+from phaseb.errors import DataError
 from phaseb.pipeline.stage import LazyFunction, Stage
+from phaseb.runtime.storage import Store
 
 
 def _imported_files(config: Config) -> str | None:
@@ -19,74 +20,105 @@ def _reused(part: str) -> Callable[[Config], Any]:
 
     def digest(config: Config) -> str | None:
         path = getattr(config.reuse, part)
-        return reused_digest(path, part) if path else None
+        return _reused_digest(path, part) if path else None
 
     return digest
 
 
+def _reused_digest(path: str, part: str) -> str:
+    """The digest of a trained part of another run.
+
+    Raises:
+        DataError: where that run has no such part.
+    """
+    store = Store.at(path).folder(*part.split("/"))
+    if not store.exists("meta.json"):
+        raise DataError(f"{path} has no {part} to take over: it has no {part}/meta.json")
+    return str(store.read_json("meta.json")["digest"])
+
+
+def _generator(name: str) -> Stage:
+    """The stage that fits one generator."""
+
+    def external_inputs(config: Config) -> dict[str, Any]:
+        """Its own settings, at what horizon it is used, and its digest where it is taken over."""
+        own = {"gru": config.dynamics.gru, "gp": config.dynamics.gp, **config.dynamics.plugins}[name]
+        path = config.reuse.dynamics
+        return {
+            "settings": own.model_dump(mode="json"), "stored": name in config.stored_generators,
+            "branched_horizon": config.policy.augmentation.horizon,
+            "taken": _reused_digest(path, f"dynamics/{name}") if path else None,
+        }  # fmt: skip
+
+    sections = ("trust", "synthesis", "memory") if name == "gru" else ("synthesis", "memory")
+    return Stage(
+        f"dynamics/{name}", sections, ("encode",), (f"dynamics/{name}",), LazyFunction("phaseb.stages.dynamics"),
+        job="dynamics", computes=True, trains=name == "gru", external_inputs=external_inputs,
+    )  # fmt: skip
+
+
 def _uses(config: Config) -> dict[str, Any]:
-    """Which generators are used, and how: other sections name them."""
-    return {
-        "stored": config.stored_generators, "branched": config.branched_generators,
-        "branched_horizon": config.policy.augmentation.horizon,
-    }  # fmt: skip
+    """The use of each generator, which follows from the arms."""
+    uses = {"stored": config.stored_generators, "branched": config.branched_generators}
+    return uses | {"branched_horizon": config.policy.augmentation.horizon}
 
 
-def _generators(config: Config) -> dict[str, Any]:
-    """Which generators are fitted and for what use, and the digests of those that are taken over."""
-    path = config.reuse.dynamics
-    taken = {name: reused_digest(path, f"dynamics/{name}") for name in config.generators} if path else None
-    return {**_uses(config), "all": config.generators, "taken": taken}
+def build_graph(config: Config, attribution: bool = False) -> tuple[Stage, ...]:
+    """The stages of a run under a config, each after its inputs. Of those that may start, the first ones start first.
 
-
-STAGES: tuple[Stage, ...] = (
-    Stage(
-        "collect", ("episodes", "environment"), (), ("episodes",), LazyFunction("phaseb.stages.collect"),
-        external_inputs=_imported_files,
-    ),
-    Stage(
-        "encode", ("latents", "memory"), ("collect",), ("encoder", "latents"), LazyFunction("phaseb.stages.encode"),
-        trains=True, external_inputs=_reused("encoder"),
-    ),
-    Stage(
-        "dynamics", ("dynamics", "trust", "synthesis", "memory"), ("encode",), ("dynamics",),
-        LazyFunction("phaseb.stages.dynamics"), computes=True, trains=True, external_inputs=_generators,
-    ),
-    Stage(
-        "negatives", ("dynamics", "negatives", "synthesis", "memory"), ("encode",), ("negatives",),
-        LazyFunction("phaseb.stages.negatives"), job="trust", computes=True, external_inputs=_reused("trust"),
-    ),
-    Stage(
-        "bricks", ("bricks", "valuation", "memory"), ("encode",), ("bricks",), LazyFunction("phaseb.stages.bricks"),
-        computes=True,
-    ),
-    Stage(
-        "synthesize", ("synthesis", "memory"), ("encode", "dynamics"), ("rollouts/plan", "rollouts/made"),
-        LazyFunction("phaseb.stages.synthesize"),
-    ),
-    Stage(
-        "trust", ("trust", "negatives", "synthesis", "memory"), ("encode", "negatives", "dynamics", "synthesize"),
-        ("trust", "synthetic"), LazyFunction("phaseb.stages.gate"), trains=True, external_inputs=_reused("trust"),
-    ),
-    Stage(
-        "policy", ("arms", "policy", "replay", "memory"), ("encode", "dynamics", "trust"), ("policy",),
-        LazyFunction("phaseb.stages.policy"), trains=True,
-    ),
-    Stage(
-        "judge", ("judge", "synthesis", "memory"), ("collect", "encode", "dynamics"), ("judges.json",),
-        LazyFunction("phaseb.stages.judge"), external_inputs=_uses,
-    ),
-    Stage(
-        "evaluate", ("arms", "environment", "evaluation", "promotion", "valuation", "memory"),
-        ("collect", "encode", "policy"),
-        ("evaluation", "promotion.json"), LazyFunction("phaseb.stages.evaluate"),
-    ),
-)  # fmt: skip
-"""The stages of `phaseb run`, each after its inputs. Of those that may start, the first ones start first."""
-
-ATTRIBUTION = Stage(
-    "worth", ("worth", "environment", "evaluation", "valuation", "memory"),
-    ("collect", "encode", "bricks", "dynamics", "trust", "policy", "evaluate"), ("worth",),
-    LazyFunction("phaseb.stages.attribution"),
-)  # fmt: skip
-"""Runs on its own (`phaseb worth`), after a run."""
+    Args:
+        config: of the run; it names the generators.
+        attribution: whether to add `worth`, which is no part of `phaseb run`.
+    """
+    stored, used, judged, fitted = (
+        tuple(f"dynamics/{name}" for name in dict.fromkeys(names))
+        for names in (
+            config.stored_generators, (*config.stored_generators, *config.branched_generators),
+            config.judged_generators, config.generators,
+        )
+    )  # fmt: skip
+    stages = (
+        Stage(
+            "collect", ("episodes", "environment"), (), ("episodes",), LazyFunction("phaseb.stages.collect"),
+            external_inputs=_imported_files,
+        ),
+        Stage(
+            "encode", ("latents", "memory"), ("collect",), ("encoder", "latents"), LazyFunction("phaseb.stages.encode"),
+            trains=True, external_inputs=_reused("encoder"),
+        ),
+        *(_generator(name) for name in config.generators),
+        Stage(
+            "negatives", ("dynamics", "negatives", "synthesis", "memory"), ("encode",), ("negatives",),
+            LazyFunction("phaseb.stages.negatives"), job="trust", computes=True, external_inputs=_reused("trust"),
+        ),
+        Stage(
+            "bricks", ("bricks", "valuation", "memory"), ("encode",), ("bricks",), LazyFunction("phaseb.stages.bricks"),
+            computes=True,
+        ),
+        Stage(
+            "synthesize", ("synthesis", "memory"), ("encode", *stored), ("rollouts/plan", "rollouts/made"),
+            LazyFunction("phaseb.stages.synthesize"),
+        ),
+        Stage(
+            "trust", ("trust", "negatives", "synthesis", "memory"), ("encode", "negatives", *stored, "synthesize"),
+            ("trust", "synthetic"), LazyFunction("phaseb.stages.gate"), trains=True, external_inputs=_reused("trust"),
+        ),
+        Stage(
+            "policy", ("arms", "policy", "replay", "memory"), ("encode", *used, "trust"), ("policy",),
+            LazyFunction("phaseb.stages.policy"), trains=True,
+        ),
+        Stage(
+            "judge", ("judge", "synthesis", "memory"), ("collect", "encode", *judged), ("judges.json",),
+            LazyFunction("phaseb.stages.judge"), external_inputs=_uses,
+        ),
+        Stage(
+            "evaluate", ("arms", "environment", "evaluation", "promotion", "valuation", "memory"),
+            ("collect", "encode", "policy"), ("evaluation", "promotion.json"), LazyFunction("phaseb.stages.evaluate"),
+        ),
+    )  # fmt: skip
+    worth = Stage(
+        "worth", ("worth", "environment", "evaluation", "valuation", "memory"),
+        ("collect", "encode", "bricks", *fitted, "trust", "policy", "evaluate"), ("worth",),
+        LazyFunction("phaseb.stages.attribution"),
+    )  # fmt: skip
+    return (*stages, worth) if attribution else stages

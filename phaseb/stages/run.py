@@ -5,41 +5,49 @@ from collections.abc import Sequence
 from phaseb.config.root import Config
 from phaseb.pipeline import fingerprint
 from phaseb.pipeline.result import Callback, RunResult
-from phaseb.stages.registry import ATTRIBUTION, STAGES
+from phaseb.pipeline.run_directory import RunDirectory
+from phaseb.stages.registry import build_graph
 
-STAGE_NAMES = tuple(stage.name for stage in STAGES)
+
+def stage_names(config: Config) -> tuple[str, ...]:
+    """The stages of a run under a config."""
+    return tuple(stage.name for stage in build_graph(config))
 
 
 def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
     """Run every stage that is not up to date, then write the report; the result is the report's."""
-    results = fingerprint.cached_results(config)
+    stages = build_graph(config)
+    results = fingerprint.cached_results(config, stages)
     if results is not None:
         _replay(config, callbacks)
         return RunResult(results, {"results": fingerprint.RESULTS, "page": fingerprint.PAGE})
     from phaseb.pipeline.graph import run_graph
     from phaseb.stages import report
 
-    run_graph(STAGES, config, callbacks)
+    RunDirectory.open(config).retire([stage.name for stage in build_graph(config, attribution=True)])
+    run_graph(stages, config, callbacks)
     written = report.run(config, callbacks)
-    fingerprint.save_fingerprint(config)
+    fingerprint.save_fingerprint(config, stages)
     return written
 
 
 def run_job(command: str, config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
-    """Run the stages of one command; the result is that of the stage of the same name."""
+    """Run the stages of one command. The metrics of `dynamics` are by generator."""
     from phaseb.pipeline.graph import run_graph
 
-    return run_graph((*STAGES, ATTRIBUTION), config, callbacks, job=command)[command]
+    done = run_graph(build_graph(config, attribution=True), config, callbacks, job=command)
+    if command in done:
+        return done[command]
+    parts = {name.removeprefix(f"{command}/"): result.metrics for name, result in done.items()}
+    return RunResult(parts, {path: path for result in done.values() for path in result.outputs})
 
 
 def _replay(config: Config, callbacks: Sequence[Callback]) -> None:
     """Show the stages of a run that is up to date."""
     done = fingerprint.cached_stages(config)
     for callback in callbacks:
-        for stage in STAGES:
-            if stage.enabled(config):
-                callback.on_stage_start(stage.name)
-                metrics, seconds = done[stage.name]["metrics"], done[stage.name]["seconds"]
-                callback.on_stage_end(stage.name, metrics, seconds, skipped=True)
+        for name in stage_names(config):
+            callback.on_stage_start(name)
+            callback.on_stage_end(name, done[name]["metrics"], done[name]["seconds"], skipped=True)
         callback.on_stage_start("report")
         callback.on_stage_end("report", {}, 0.0, skipped=True)

@@ -19,7 +19,7 @@ from phaseb.pipeline.result import Callback
 from phaseb.runtime.seeding import torch_generator
 from phaseb.runtime.storage import Store
 from phaseb.stages.dynamics import learner_with_discriminator
-from phaseb.stages.registry import STAGES
+from phaseb.stages.registry import build_graph
 from phaseb.stages.splits import discriminator_episodes
 from phaseb.trust.two_sample import judge
 
@@ -49,7 +49,7 @@ class DynamicsObjective:
         }
 
     def prepare(self, config: Config, callbacks: Sequence[Callback]) -> Trajectories:
-        run_graph([stage for stage in STAGES if stage.name in ("collect", "encode")], config, callbacks)
+        run_graph([stage for stage in build_graph(config) if stage.name in ("collect", "encode")], config, callbacks)
         latents = Store.at(config.run.dir).folder("latents")
         # One split after the other: trials then read each where it lies, in memory that all of a node share.
         data = read_trajectories(latents, ("train", "dev", "test")).by_split("train", "dev", "test")

@@ -29,7 +29,7 @@ from phaseb.stages.policy import (
     streams_of,
     trusted_horizons,
 )
-from phaseb.stages.registry import STAGES
+from phaseb.stages.registry import build_graph
 
 FIRST_SEED = 3_000_000
 """Physics episodes of a search: none that collecting, promoting or reporting uses."""
@@ -68,7 +68,7 @@ class PolicyObjective:
         }
 
     def prepare(self, config: Config, callbacks: Sequence[Callback]) -> PolicyInputs:
-        run_graph([stage for stage in STAGES if stage.name not in UNREAD], config, callbacks)
+        run_graph([stage for stage in build_graph(config) if stage.name not in UNREAD], config, callbacks)
         store = Store.at(config.run.dir)
         latents = read_trajectories(store.folder("latents"), ("train", "dev"))
         synthetic = {n: read_trajectories(store.folder("synthetic", n)) for n in config.drawn_generators}

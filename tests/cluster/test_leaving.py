@@ -40,7 +40,7 @@ def test_a_training_writes_a_checkpoint_and_leaves(workers: int, encoded: Path, 
         process = subprocess.Popen(command, cwd=tmp_path, env=environment() | {"PHASEB_LOG": "json"}, stderr=told)
 
     def training() -> bool:
-        return (tmp_path / "run" / "progress" / "dynamics.json").exists()
+        return (tmp_path / "run" / "progress" / "dynamics-gru.json").exists()
 
     wait_for(lambda: process.poll() is not None or training(), "the training")
     assert process.poll() is None, log.read_text()

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from program import PATIENCE_S, PROGRAM, agree, environment, leftovers, lineage, phaseb, strict_json, write_config
 
-TRAINING = {"encode": "encoder", "dynamics": "dynamics/gru", "trust": "trust", "policy": "policy"}
+TRAINING = {"encode": "encoder", "dynamics/gru": "dynamics/gru", "trust": "trust", "policy": "policy"}
 """Stages that train, and the folders in which their checkpoints lie."""
-WORKERS = {"collect": 0, "encode": 1, "dynamics": 0, "trust": 0, "policy": 0, "evaluate": 0}
+WORKERS = {"collect": 0, "encode": 1, "dynamics/gru": 0, "trust": 0, "policy": 0, "evaluate": 0}
 """Stages in which the program is killed, and the Ray Train workers that it then has; 0: the stage's process trains."""
 
 BUSY_TRIES = 3  # Ray gives up starting on a machine that is too busy for it
@@ -32,7 +32,7 @@ def test_killed_in_one_stage_after_another_it_ends_with_the_same_results(finishe
 
 def kill_in(stage: str, config: Path, run: Path) -> bool:
     """Start the run, kill it once it is in the middle of a stage; whether the stage was really left unfinished."""
-    log = config.parent / f"{stage}.log"
+    log = config.parent / f"{stage.replace('/', '-')}.log"
     for _ in range(BUSY_TRIES):
         if killed_in_the_middle(stage, config, run, log):
             return lineage(run)["stages"][stage]["state"] == "started"

@@ -5,7 +5,7 @@ from program import STAGES, lineage, strict_json, write_config
 
 def test_one_by_one_they_make_the_same_run(finished, tmp_path, command, ray_up):
     config, run = write_config(tmp_path), tmp_path / "run"
-    for stage in STAGES:
+    for stage in dict.fromkeys(name.partition("/")[0] for name in STAGES):
         if stage == "negatives":
             continue  # made by `phaseb trust`
         told = command(stage, "--config", config, f"run.dir={run}", "--json")
@@ -14,7 +14,7 @@ def test_one_by_one_they_make_the_same_run(finished, tmp_path, command, ray_up):
     told = command("report", "--config", config, f"run.dir={run}", "--json")
     assert told.code == 0, told.err
     whole, apart = lineage(finished.folder)["stages"], lineage(run)["stages"]
-    for stage in ("collect", "encode", "bricks", "dynamics", "synthesize"):
+    for stage in ("collect", "encode", "bricks", "dynamics/gru", "synthesize"):
         assert apart[stage]["outputs"].keys() == whole[stage]["outputs"].keys()
     first, second = strict_json(finished.process.stdout), strict_json(told.out)
     assert second["arms"] == first["arms"]

@@ -94,12 +94,6 @@ def test_one_command_runs_its_own_stages_on_inputs_that_are_there(tmp_path):
     assert notes(tmp_path) == ["first", "second", "third"]
 
 
-def test_a_disabled_stage_is_left_out(tmp_path):
-    off = stage(tmp_path, "off", enabled=lambda config: config.episodes.num_train == 7)
-    run_graph((off, stage(tmp_path, "on", inputs=("off",))), config(tmp_path))
-    assert notes(tmp_path) == ["on"]
-
-
 def test_stages_before_their_inputs_are_a_mistake(tmp_path):
     with pytest.raises(ValueError, match=r"second.*first"):
         run_graph(tuple(reversed(chain(tmp_path))), config(tmp_path))

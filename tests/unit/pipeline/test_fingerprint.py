@@ -10,8 +10,13 @@ from phaseb.config.load import load_config
 from phaseb.pipeline import fingerprint
 from phaseb.pipeline.run_directory import RunDirectory
 from phaseb.stages import run
+from phaseb.stages.registry import build_graph
 
 RESULTS = {"verdict": "no harm", "numbers": {"std_ratio": 1.0, "judge_auc": None}}
+
+
+GRAPH = build_graph(load_config(None, []))
+NAMES = run.stage_names(load_config(None, []))
 
 
 def config_of(folder, *words):
@@ -23,12 +28,12 @@ def told(tmp_path):
     """A run directory as the end of a run leaves it."""
     config = config_of(tmp_path)
     directory = RunDirectory.open(config)
-    for name in run.STAGE_NAMES:
+    for name in NAMES:
         entry = {"state": "done", "key": name, "metrics": {"episodes": 3}, "seconds": 2.0, "outputs": {}}
         directory.record(name, entry)
     directory.store.write_json(RESULTS, "results.json")
     directory.store.write_text("<html>", "report", "index.html")
-    fingerprint.save_fingerprint(config)
+    fingerprint.save_fingerprint(config, GRAPH)
     return tmp_path
 
 
@@ -48,16 +53,17 @@ def test_a_run_without_change_is_told_again(told):
     ear = Ear()
     result = run.run(config_of(told), [ear])
     assert result.metrics == RESULTS
-    assert ear.skipped == [(name, 2.0, True) for name in run.STAGE_NAMES] + [("report", 0.0, True)]
+    assert ear.skipped == [(name, 2.0, True) for name in NAMES] + [("report", 0.0, True)]
 
 
 def test_how_a_run_is_carried_out_is_no_change(told):
-    assert fingerprint.cached_results(config_of(told, "resources.num_workers=3", "training.log_every=7")) == RESULTS
+    config = config_of(told, "resources.num_workers=3", "training.log_every=7")
+    assert fingerprint.cached_results(config, GRAPH) == RESULTS
 
 
 @pytest.mark.parametrize("word", ["policy.num_steps=77", "run.seed=5", "report.title=Other", "episodes.num_train=51"])
 def test_another_config_is_a_change(told, word):
-    assert fingerprint.cached_results(config_of(told, word)) is None
+    assert fingerprint.cached_results(config_of(told, word), GRAPH) is None
 
 
 @pytest.mark.parametrize("name", ["results.json", "report/index.html", "run.json", "fingerprint.json"])
@@ -71,7 +77,7 @@ def test_files_that_are_not_what_they_were_are_a_change(told, name, how):
     else:
         text = path.read_text()
         path.write_text(json.dumps({**json.loads(text), "key": "", "stages": {}}) if name.endswith("n") else text + " ")
-    assert fingerprint.cached_results(config_of(told)) is None
+    assert fingerprint.cached_results(config_of(told), GRAPH) is None
 
 
 def test_asking_imports_neither_torch_nor_ray():

@@ -5,11 +5,12 @@ import json
 import pytest
 
 from phaseb.config.load import load_config
+from phaseb.config.registry import JOBS
 from phaseb.errors import ConfigError, DataError
 from phaseb.pipeline.run_directory import FORMAT, RunDirectory, folder_digest, section_digests
 from phaseb.pipeline.stage import Stage, StageContext
 from phaseb.runtime.storage import Store
-from phaseb.stages.registry import ATTRIBUTION, STAGES
+from phaseb.stages.registry import build_graph
 
 
 def config(tmp_path, *words):
@@ -68,12 +69,11 @@ def work(context: StageContext) -> dict[str, int]:
 
 
 def test_the_key_of_a_stage_changes_with_what_it_depends_on_alone(tmp_path):
-    first = Stage("first", ("episodes",), (), ("one",), work)
     second = Stage("second", ("policy",), ("first",), ("two",), work)
-    others, done = {"first": first}, {"first": {"state": "done", "outputs": {"one": "a"}}}
+    done = {"first": {"state": "done", "outputs": {"one": "a"}}}
 
     def key(*words, lineage=done):
-        return second.key(config(tmp_path, *words), lineage, others)
+        return second.key(config(tmp_path, *words), lineage)
 
     same = {key(), key("episodes.num_train=7"), key("resources.num_tasks=5"), key("report.title=x")}
     changed = {key("policy.num_steps=7"), key("run.seed=1"), key(lineage={"first": done["first"] | {"outputs": {}}})}
@@ -82,15 +82,9 @@ def test_the_key_of_a_stage_changes_with_what_it_depends_on_alone(tmp_path):
     assert not same & changed
 
 
-def test_a_disabled_input_is_no_part_of_the_key(tmp_path):
-    off = Stage("off", (), (), (), work, enabled=lambda config: False)
-    stage, alone = Stage("second", (), ("off",), (), work), Stage("second", (), (), (), work)
-    assert stage.key(config(tmp_path), {}, {"off": off}) == alone.key(config(tmp_path), {}, {})
-
-
 def test_the_graph_is_sound():
     """Each stage stands after its inputs, writes what no other writes, and reads sections that exist."""
-    stages = (*STAGES, ATTRIBUTION)
+    stages = build_graph(load_config(None, []), attribution=True)
     names = [stage.name for stage in stages]
     assert len(set(names)) == len(names)
     outputs = [output for stage in stages for output in stage.outputs]
@@ -99,4 +93,27 @@ def test_the_graph_is_sound():
     for place, stage in enumerate(stages):
         assert set(stage.inputs) <= set(names[:place]), stage.name
         assert set(stage.sections) <= set(section_digests(load_config(None, []))), stage.name
-        assert stage.command in names
+        assert stage.command in JOBS
+
+
+def test_every_generator_of_a_run_is_a_stage_with_settings_of_its_own(tmp_path):
+    def keys(*words):
+        found = config(tmp_path, *words)
+        lineage = {"encode": {"outputs": {}}}
+        return {s.name: s.key(found, lineage) for s in build_graph(found) if s.command == "dynamics"}
+
+    before, after = keys(), keys("dynamics.gp.max_transitions=77")
+    assert set(before) == {"dynamics/gru", "dynamics/gp"}
+    assert [name for name in before if before[name] != after[name]] == ["dynamics/gp"]
+    assert set(keys("arms.names=[real_only]")) == {"dynamics/gru"}
+    assert set(keys("policy.augmentation.generator=gru")) == {"dynamics/gru"}
+
+
+def test_of_a_stage_that_the_graph_has_no_more_nothing_is_left(tmp_path):
+    directory = RunDirectory.open(config(tmp_path))
+    for name in ("kept", "gone"):
+        directory.store.write_text("x", "out", name)
+        directory.record(name, {"state": "done", "outputs": {f"out/{name}": "a"}})
+    directory.retire(["kept"])
+    assert set(directory.lineage()["stages"]) == {"kept"}
+    assert directory.store.names("out") == ["kept"]
