@@ -26,7 +26,7 @@ from training import policy, world_model
 from phaseb.config.encoder import LatentsConfig
 from phaseb.config.run import TrainingConfig
 from phaseb.dynamics.gru_ensemble import model as bundles
-from phaseb.dynamics.gru_ensemble.rollout import Imagination
+from phaseb.dynamics.gru_ensemble.rollout import RolloutEngine
 from phaseb.episodes.episode import Episode
 from phaseb.latents.learner import make_learner as make_encoder
 from phaseb.latents.padding import episode_arrays
@@ -111,8 +111,8 @@ def learners(device: torch.device, options: argparse.Namespace) -> dict[str, dic
     return rates
 
 
-def without_graphs(model: Any, landings: Any = None) -> Imagination:
-    return Imagination(model, landings, graphs=False)
+def without_graphs(model: Any, gp_correction: Any = None) -> RolloutEngine:
+    return RolloutEngine(model, gp_correction, graphs=False)
 
 
 def rollouts(device: torch.device, rows: int, repeats: int, cpu: bool) -> dict[str, float]:
@@ -124,18 +124,18 @@ def rollouts(device: torch.device, rows: int, repeats: int, cpu: bool) -> dict[s
 
     def on(bundle: Any, imagination: Any, z: torch.Tensor, actions: torch.Tensor) -> Callable[[], Any]:
         def go() -> None:
-            bundles.Imagination = imagination
+            bundles.RolloutEngine = imagination
             bundle.rollout(z, actions, T, torch.Generator().manual_seed(0))
-            bundles.Imagination = Imagination
+            bundles.RolloutEngine = RolloutEngine
 
         return waited(device, go)
 
     ways = {
         "eager": on(there, without_graphs, z_there, actions_there),
-        "graphs": on(there, Imagination, z_there, actions_there),
+        "graphs": on(there, RolloutEngine, z_there, actions_there),
     }  # fmt: skip
     if cpu:
-        ways["CPU"] = on(here, Imagination, z, actions)
+        ways["CPU"] = on(here, RolloutEngine, z, actions)
     seconds = timed(ways, repeats, time.perf_counter)
     found = {way: rows * T / statistics.median(s) for way, s in seconds.items()}
     return found | {"TFLOP/s": 3e-12 * flops(here) * found["graphs"]}

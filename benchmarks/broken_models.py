@@ -1,13 +1,12 @@
 """World models to rely on and world models broken on purpose: what benchmarks and tests of "do no harm" are made of.
 
 A model is called as `(starts (N, D), policy(latents, step), steps, generator)` and gives rollouts (see
-`phaseb.policy.skill.Imagine`). Two can be relied on: a trained ensemble, and the physics itself behind the latents'
-standardisation, which never disagrees with itself. What is broken is broken *inside* the rollout: the policy sees the
-broken latents and acts on them, and no disagreement betrays it.
+`phaseb.policy.augmentation.RolloutFn`). Two can be relied on: a trained ensemble, and the physics itself behind
+the latents' standardisation, which never disagrees with itself. What is broken is broken *inside* the rollout: the
+policy sees the broken latents and acts on them, and no disagreement betrays it.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from phaseb.config.data import WorkcellConfig
-from phaseb.policy.skill import Imagine, Imagined
+from phaseb.dynamics.rollout import Rollout
+from phaseb.policy.augmentation import ModelRollout, RolloutFn
 from phaseb.workcell.batch import BatchedCell
 
 Policy = Callable[[Tensor, int], Tensor]
@@ -47,24 +47,13 @@ class Standard:
     step = reset
 
 
-@dataclass(frozen=True)
-class Told:
-    """Rollouts as a model tells them; see `phaseb.policy.skill.Imagined`."""
-
-    z: Tensor
-    actions: Tensor
-    rewards: Tensor
-    terminals: Tensor
-    uncertainty: Tensor
-
-
 class PhysicsModel:
     """The built-in cell itself as a world model over standardised states: right, and never unsure."""
 
     def __init__(self, standard: Standard, config: WorkcellConfig | None = None) -> None:
         self._standard, self._config = standard, config or WorkcellConfig()
 
-    def __call__(self, z0: Tensor, actions: Policy, horizon: int, generator: torch.Generator) -> Told:
+    def __call__(self, z0: Tensor, actions: Policy, horizon: int, generator: torch.Generator) -> Rollout:
         cell = _ResumedCell(len(z0), "state", horizon, self._config)
         cell.resume(self._standard.states(z0.numpy()))
         z, taken, rewards = [z0], [], []
@@ -75,7 +64,7 @@ class PhysicsModel:
             taken.append(action)
             rewards.append(torch.from_numpy(reward))
         nothing = torch.zeros(len(z0), horizon)
-        return Told(torch.stack(z, 1), torch.stack(taken, 1), torch.stack(rewards, 1), nothing, nothing.clone())
+        return Rollout(torch.stack(z, 1), torch.stack(taken, 1), torch.stack(rewards, 1), nothing, nothing.clone())
 
 
 class _ResumedCell(BatchedCell):
@@ -92,20 +81,20 @@ class _ResumedCell(BatchedCell):
         self._step = 0
 
 
-def flipped_rewards(imagine: Imagine) -> Imagine:
+def flipped_rewards(imagine: RolloutFn) -> RolloutFn:
     """The model with its rewards' sign turned."""
 
-    def broken(z0: Tensor, actions: Policy, horizon: int, generator: torch.Generator) -> Imagined:
+    def broken(z0: Tensor, actions: Policy, horizon: int, generator: torch.Generator) -> ModelRollout:
         rolled = imagine(z0, actions, horizon, generator)
         return _told(rolled, rolled.z, -rolled.rewards)
 
     return broken
 
 
-def bent(imagine: Imagine, bend: Bend) -> Imagine:
+def bent(imagine: RolloutFn, bend: Bend) -> RolloutFn:
     """The model with its latents changed after every step, and the policy acting on what is told."""
 
-    def broken(z0: Tensor, actions: Policy, horizon: int, generator: torch.Generator) -> Imagined:
+    def broken(z0: Tensor, actions: Policy, horizon: int, generator: torch.Generator) -> ModelRollout:
         rolled = imagine(z0, lambda z, t: actions(bend(z0, z, t), t), horizon, generator)
         z = torch.stack([bend(z0, rolled.z[:, t], t) for t in range(horizon + 1)], 1)
         return _told(rolled, z, rolled.rewards)
@@ -113,11 +102,11 @@ def bent(imagine: Imagine, bend: Bend) -> Imagine:
     return broken
 
 
-def doubled(imagine: Imagine) -> Imagine:
+def doubled(imagine: RolloutFn) -> RolloutFn:
     return bent(imagine, lambda z0, z, t: z if t == 0 else 2 * z)
 
 
-def frozen(imagine: Imagine, dim: int = FROZEN_DIM) -> Imagine:
+def frozen(imagine: RolloutFn, dim: int = FROZEN_DIM) -> RolloutFn:
     def bend(z0: Tensor, z: Tensor, t: int) -> Tensor:
         still = z.clone()
         still[:, dim] = z0[:, dim]
@@ -126,19 +115,19 @@ def frozen(imagine: Imagine, dim: int = FROZEN_DIM) -> Imagine:
     return bent(imagine, bend)
 
 
-def drifting(imagine: Imagine, a_step: float = BIAS_A_STEP) -> Imagine:
+def drifting(imagine: RolloutFn, a_step: float = BIAS_A_STEP) -> RolloutFn:
     return bent(imagine, lambda z0, z, t: z + a_step * t)
 
 
-BREAKS: dict[str, Callable[[Imagine], Imagine]] = {
+BREAKS: dict[str, Callable[[RolloutFn], RolloutFn]] = {
     "rewards flipped": flipped_rewards, "latents x 2": doubled, "one dimension frozen": frozen,
     "bias growing with the step": drifting,
 }  # fmt: skip
 """Ways to break any model; the other three kinds are models of their own: untrained, report-2025, of another cell."""
 
 
-def _told(rolled: Imagined, z: Tensor, rewards: Tensor) -> Told:
-    return Told(z, rolled.actions, rewards, rolled.terminals, rolled.uncertainty)
+def _told(rolled: ModelRollout, z: Tensor, rewards: Tensor) -> Rollout:
+    return Rollout(z, rolled.actions, rewards, rolled.terminals, rolled.uncertainty)
 
 
 def perturbed(actions: NDArray[np.float32], scale: float, generator: np.random.Generator) -> NDArray[np.float32]:

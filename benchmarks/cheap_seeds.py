@@ -18,18 +18,18 @@ from phaseb.config.policy import PolicyConfig, ReplayConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.nn.data_parallel import LearnerContext
 from phaseb.policy.actor import Actor
-from phaseb.policy.augmentation import BranchedRollouts, Weigh
+from phaseb.policy.augmentation import BranchedRollouts, RolloutFn, Weigh
 from phaseb.policy.batches import RunSpec
 from phaseb.policy.behavior_metrics import action_levels
 from phaseb.policy.evaluation import Row, evaluate
 from phaseb.policy.learner import SACLearner, make_learner
 from phaseb.policy.rewards import RewardNormalizer
-from phaseb.policy.skill import Imagine
 from phaseb.promotion.paired import ECONOMICS
 from phaseb.replay.local import LocalReplay, LocalSource
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.spec import SampleSpec
 from phaseb.runtime.seeding import derive_seed, numpy_generator, torch_generator
+from phaseb.stages.augmentation import validated_rollouts
 from phaseb.workcell import make
 from phaseb.workcell.collect import collect_episodes
 
@@ -46,7 +46,7 @@ class Way:
 
     share: float = 0.0
     stored: Trajectories | None = None
-    follow: Imagine | None = None
+    follow: RolloutFn | None = None
     weigh: Weigh | None = None
     own_learner: bool = False
 
@@ -67,7 +67,7 @@ def recorded(
     ), standard  # fmt: skip
 
 
-def imagined(imagine: Imagine, real: Trajectories, count: int, noise: float, seed: int, name: str) -> Trajectories:
+def imagined(imagine: RolloutFn, real: Trajectories, count: int, noise: float, seed: int, name: str) -> Trajectories:
     """Whole rollouts from real starts under recorded actions, every second one's perturbed: what a run stores."""
     g = numpy_generator(seed, "stored", name)
     chosen = g.integers(len(real), size=count)
@@ -118,7 +118,7 @@ class CheapSeed(OwnRollouts):
             if way.stored is not None:
                 self.replay.insert(way.stored, "synthetic", {arm: way.stored.mask})
             if way.follow is not None:
-                self.hooks[arm] = BranchedRollouts(
+                self.hooks[arm] = validated_rollouts(
                     config.augmentation, way.follow, self.real, self.specs, (arm,), way.weigh, self, self.seed,
                     held_out=self.held_out,
                 )  # fmt: skip

@@ -53,11 +53,11 @@ def measure() -> dict[str, Any]:
 
 def _checkpointed(learner: Any) -> tuple[float, float, int, float, float]:
     """Train for a while: seconds that steps waited, processor seconds of writing, checkpoints, MB each, s a step."""
-    kept: list[async_checkpointer.Keeper] = []
+    kept: list[async_checkpointer.AsyncCheckpointer] = []
     written: list[tuple[float, int]] = []
     write = async_checkpointer.write_checkpoint
 
-    class Watched(async_checkpointer.Keeper):
+    class Watched(async_checkpointer.AsyncCheckpointer):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
             kept.append(self)
@@ -72,7 +72,7 @@ def _checkpointed(learner: Any) -> tuple[float, float, int, float, float]:
     for step in range(5):
         learner.step(step)
     learner.num_steps = 5 + int(TRAIN_S / (time.monotonic() - begin) * 5)
-    with tempfile.TemporaryDirectory() as folder, patch.object(loop, "Keeper", Watched), \
+    with tempfile.TemporaryDirectory() as folder, patch.object(loop, "AsyncCheckpointer", Watched), \
             patch.object(async_checkpointer, "write_checkpoint", timed):  # fmt: skip
         config = TrainingConfig(checkpoint_every_s=1.0, validate_every=10**9)
         done = loop.train(learner, LearnerContext(0), config, Store.at(folder), "k", lambda metrics: None)
@@ -90,7 +90,7 @@ def _trajectories() -> Any:
 
 
 def _world_model() -> Any:
-    return world_model.make_learner(load_config().world_model, _trajectories(), LearnerContext(0))
+    return world_model.make_learner(load_config().dynamics.gru, _trajectories(), LearnerContext(0))
 
 
 def _policy() -> Any:

@@ -63,10 +63,10 @@ def of_encoder(config: Config, store: Store, here: LearnerContext) -> None:
 
 
 def of_world_model(config: Config, store: Store, here: LearnerContext) -> None:
-    told("world model, landings *", lambda: dynamics.landing_processes(config, store))
+    told("world model, landings *", lambda: dynamics.event_gp_fitter(config, store))
     data = read_trajectories(store.folder("latents"), ("train", "dev"))
-    learner = dynamics.learner_with_critic(config.world_model, config.trust.critic, None, data, here)
-    plan, total = config.world_model.horizon, config.world_model.num_steps
+    learner = dynamics.learner_with_discriminator(config.dynamics.gru, config.trust.critic, None, data, here)
+    plan, total = config.dynamics.gru.horizon, config.dynamics.gru.num_steps
     grows, grown = (round(share * total) for share in (plan.grow_from, plan.grow_until))
     steps("world model, training at the first horizon", learner, 0, grows)
     steps("world model, while it grows", learner, (grows + grown) // 2, (grows + grown) // 2 + grown - grows)

@@ -24,11 +24,11 @@ USERS = ("configs", "tune", "tests", "benchmarks", "docs", "jobs", "cluster", "R
 TEXT = (".py", ".yaml", ".yml", ".md", ".ipynb", ".toml")
 OLD_NAMES = (
     "Ahead", "HeadStart", "AheadActor", "ShareElsewhere", "ShareActor", "RolloutsBeside", "FollowingRollouts",
-    "TransitionModel", "TransitionRollout", "Landings", "Imagination", "ChangingLearner", "EpisodeLedger",
+    "GPDynamics", "TransitionRollout", "GPCorrection", "Imagination", "ScheduledLearner", "EpisodeLedger",
     "ResidentGroup", "Keeper", "CapturedStep", "told_results", "stages_told", "patiently", "patience_of",
-    "followed_steps", "followed_codes", "clone_share", "clone_lr", "value_share", "cut_spread_weight",
+    "trusted_horizon", "followed_codes", "clone_share", "clone_lr", "value_share", "cut_spread_weight",
     "runs_together", "actor_average_rate", "target_rate", "behaviour_weight", "gradient_limit", "iql_temperature",
-    "sighted_floor", "blind_share", "look_ahead", "onset_emphasis",
+    "mode_floor_with_lookahead", "lookahead_dropout", "action_lookahead", "onset_emphasis",
 )  # fmt: skip
 """Identifiers that the rename table replaces. A name is struck from the code, never from this list."""
 WALK = re.compile(r"^\d+\. `([\w/]+\.py)", re.MULTILINE)

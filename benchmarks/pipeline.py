@@ -25,12 +25,12 @@ RUN, AGAIN, BETWEEN = "phaseb run, trivial work", "phaseb run again, nothing to 
 BARS = {RUN: "≤ 60 s", AGAIN: "≤ 3 s"}
 TRIVIAL = (
     "episodes.num_train=8", "episodes.num_dev=4", "episodes.num_test=8", "environment.observation=state",
-    "latents.num_steps=2", "latents.decoder_steps=2", "world_model.num_steps=2", "world_model.num_members=2",
-    "generators.num_steps=4", "synthesis.num_episodes=8", "trust.num_steps=2", "policy.num_steps=4", "policy.width=16",
+    "latents.num_steps=2", "latents.decoder_steps=2", "dynamics.gru.num_steps=2", "dynamics.gru.num_members=2",
+    "negatives.num_steps=4", "synthesis.num_episodes=8", "trust.num_steps=2", "policy.num_steps=4", "policy.width=16",
     "evaluation.num_episodes=2", "judge.rungs=[real]", "judge.num_folds=2", "judge.families=[episode_trees]",
     "judge.num_permutations=19", "judge.episode_rounds=4", "trust.num_folds=2", "trust.num_corruptions=16",
-    "policy.transitions.kept=50", "policy.transitions.fitted=20",
-    "policy.transitions.steps=2", "policy.transitions.num_directions=0", "world_model.landings.enabled=false",
+    "dynamics.gp.kept=50", "dynamics.gp.fitted=20",
+    "dynamics.gp.steps=2", "dynamics.gp.num_directions=0", "dynamics.gru.gp_correction.enabled=false",
 )  # fmt: skip
 
 

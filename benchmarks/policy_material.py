@@ -8,8 +8,9 @@ import numpy as np
 from cheap_seeds import CELL, OwnRollouts, Together, recorded
 
 from phaseb.config.data import ValuationConfig
+from phaseb.config.dynamics import GPConfig
 from phaseb.config.policy import AugmentationConfig, PolicyConfig, ReplayConfig
-from phaseb.dynamics.gp.model import TransitionModel
+from phaseb.dynamics.gp.model import GPDynamics
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.policy.actor import Actor
 from phaseb.policy.augmentation import BranchedRollouts
@@ -20,6 +21,7 @@ from phaseb.replay.local import LocalReplay, LocalSource
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.spec import SampleSpec
 from phaseb.runtime.seeding import derive_seed, numpy_generator
+from phaseb.stages.augmentation import validated_rollouts
 from phaseb.workcell import make
 from phaseb.workcell.oracle import Oracle
 
@@ -74,15 +76,15 @@ class Bench(OwnRollouts):
                 copies = noisy(self.real, seed, arm.noise, name) if noise else mixed(self.real, seed, name)
                 self.replay.insert(copies, "synthetic", {name: copies.mask})
         if any(spec.follows for spec in self.specs):
-            model = TransitionModel(policy.transitions, self.real, seed)
+            model = GPDynamics.fit(GPConfig(), self.real, seed)
             self.hooks = {s.arm: self._hook(s.arm, model) for s in self.specs if s.follows}
 
-    def _hook(self, name: str, model: TransitionModel) -> BranchedRollouts:
+    def _hook(self, name: str, model: GPDynamics) -> BranchedRollouts:
         plan = AugmentationConfig.model_validate(self.policy.augmentation.model_dump() | dict(self.arms[name].plan))
         if not self.arms[name].gated:
             lax = {"min_skill": -np.inf, "min_worst_skill": -np.inf, "min_reward_skill": -np.inf}
             plan = plan.model_copy(update={"cut_quantile": 1.0, "penalty": 0.0, "reward_pessimism": 0.0, **lax})
-        hook = BranchedRollouts(
+        hook = validated_rollouts(
             plan, model.rollout, self.real, self.specs, (name,), None, self, self.seed, held_out=self.held_out
         )
         if not self.arms[name].gated:

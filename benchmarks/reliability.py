@@ -45,7 +45,8 @@ def kills() -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="kills") as name:
         folder = Path(name)
         tree = tiny(training={"checkpoint_every_s": 0.5}, resources={"num_workers": 1, "max_failures": 10},
-                    policy={"num_steps": 2000}, world_model={"num_steps": 999}, latents={"num_steps": 999})  # fmt: skip
+                    policy={"num_steps": 2000}, latents={"num_steps": 999},
+                    dynamics={"gru": {"num_steps": 999}})  # fmt: skip
         (folder / "c.yaml").write_text(json.dumps(tree))
         struck: list[tuple[str, str]] = []
         whole, calm_s = _run(folder, "calm", lambda process: None)

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).parent))
 from paired import gemm_rate, ratio, show, timed, told
 
-from phaseb.config.dynamics import WorldModelConfig
+from phaseb.config.dynamics import GRUConfig
 from phaseb.dynamics.gru_ensemble.learner import make_learner
-from phaseb.dynamics.gru_ensemble.model import WorldModelBundle
+from phaseb.dynamics.gru_ensemble.model import EnsembleDynamics
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.nn.data_parallel import LearnerContext
 
@@ -31,7 +31,7 @@ T, D, A = 60, 16, 2
 class PlainMember(nn.Module):
     """One member of the ensemble as a reader of the paper would write it."""
 
-    def __init__(self, bundle: WorldModelBundle, k: int) -> None:
+    def __init__(self, bundle: EnsembleDynamics, k: int) -> None:
         super().__init__()
         m = bundle.model
         h, u, seen = m.hidden_size, m.input_sizes[1], m.from_a.weight.shape[1]
@@ -81,16 +81,16 @@ def plain_rollout(members: list[PlainMember], z0: Tensor, seen: Tensor) -> Tenso
     """(K, N, T + 1, D)."""
     made = []
     for member in members:
-        y, h = member.model.inner(z0), torch.zeros(len(z0), member.model.hidden_size)
+        y, h = member.model.to_model_space(z0), torch.zeros(len(z0), member.model.hidden_size)
         states = [z0]
         for t in range(seen.shape[1]):
             y, h, _ = member(y, seen[:, t], h)
-            states.append(member.model.outer(y))
+            states.append(member.model.from_model_space(y))
         made.append(torch.stack(states, 1))
     return torch.stack(made)
 
 
-def make_bundle(members: int, seed: int = 0, **changes: object) -> WorldModelBundle:
+def make_bundle(members: int, seed: int = 0, **changes: object) -> EnsembleDynamics:
     """An ensemble on made-up latents without jumping dimensions; untrained, for speed does not depend on it. They go
     where actions drive them, so that landings, where they are asked for, are sharper and used."""
     rng = np.random.default_rng(seed)
@@ -102,12 +102,12 @@ def make_bundle(members: int, seed: int = 0, **changes: object) -> WorldModelBun
         rewards=rng.normal(size=(20, T)).astype(np.float32), terminals=np.zeros((20, T), np.float32),
         lengths=np.full(20, T), ids=tuple(map(str, range(20))), splits=("train",) * 20,
     )  # fmt: skip
-    networks = {"landings": {"enabled": False}}  # they are what a plain loop is beside
-    config = WorldModelConfig.model_validate({"num_members": members, **networks, **changes})
+    networks = {"gp_correction": {"enabled": False}}  # they are what a plain loop is beside
+    config = GRUConfig.model_validate({"num_members": members, **networks, **changes})
     return make_learner(config, data, LearnerContext(seed)).bundle()
 
 
-def flops(bundle: WorldModelBundle) -> float:
+def flops(bundle: EnsembleDynamics) -> float:
     """Of the products of one member's step on one row."""
     return 2.0 * sum(p[0].numel() for name, p in bundle.model.named_parameters() if name.endswith("weight"))
 
@@ -122,8 +122,8 @@ def main() -> None:
     torch.set_num_threads(1)
     rows = 128 if options.quick else options.rows
     bundles = {k: make_bundle(k) for k in (1, 3, 5)}
-    landing = make_bundle(3, landings={})
-    assert landing.landings is not None
+    landing = make_bundle(3, gp_correction={})
+    assert landing.gp_correction is not None
     bundle, z0, actions = bundles[3], torch.randn(rows, D), torch.rand(rows, T, A) * 2 - 1
     members, seen = [PlainMember(bundle, k).eval() for k in range(3)], bundle._seen(actions)
     difference = float((plain_rollout(members, z0, seen) - bundle.members_rollout(z0, actions)).abs().max())

@@ -29,22 +29,22 @@ from broken_models import BREAKS, OTHER_CELL, PhysicsModel
 from cheap_seeds import CheapSeed, Way, imagined, play, train
 
 from phaseb.config.data import ValuationConfig
-from phaseb.config.dynamics import WorldModelConfig
+from phaseb.config.dynamics import GPConfig, GRUConfig
 from phaseb.config.evaluation import PromotionConfig
 from phaseb.config.policy import PolicyConfig
-from phaseb.dynamics.gp.model import TransitionModel
+from phaseb.dynamics.gp.model import GPDynamics
 from phaseb.dynamics.gru_ensemble.learner import make_learner as make_world_model
 from phaseb.nn.data_parallel import LearnerContext
 from phaseb.policy.actor import Actor
+from phaseb.policy.augmentation import RolloutFn
 from phaseb.policy.evaluation import Row, aggregate
-from phaseb.policy.skill import Imagine
 from phaseb.promotion.decision import decide
 from phaseb.promotion.paired import scale_of
 from phaseb.runtime.metrics import mean_interval
 from phaseb.stages.negatives import report_model
 
-SMALL = WorldModelConfig.model_validate(
-    {"num_members": 3, "hidden_size": 32, "head_size": 32, "num_blocks": 1, "look_ahead": 0,
+SMALL = GRUConfig.model_validate(
+    {"num_members": 3, "hidden_size": 32, "head_size": 32, "num_blocks": 1, "action_lookahead": 0,
      "horizon": {"steps": 10, "start": 4}}
 )  # fmt: skip
 REPORT_STEPS = 150
@@ -53,7 +53,7 @@ FIRST_EPISODE = 1_000_000
 Result = dict[str, Any]
 
 
-def trained(config: WorldModelConfig, seed: CheapSeed, num_steps: int) -> Imagine:
+def trained(config: GRUConfig, seed: CheapSeed, num_steps: int) -> RolloutFn:
     """An ensemble on the seed's episodes after so many steps; 0 leaves it as it was drawn."""
     learner = make_world_model(config, seed.real, LearnerContext(seed.seed))
     for step in range(num_steps):
@@ -61,7 +61,7 @@ def trained(config: WorldModelConfig, seed: CheapSeed, num_steps: int) -> Imagin
     return learner.bundle().rollout
 
 
-def models(seed: CheapSeed) -> dict[str, Imagine]:
+def models(seed: CheapSeed) -> dict[str, RolloutFn]:
     """The seven kinds."""
     physics = PhysicsModel(seed.standard)
     return {
@@ -72,9 +72,9 @@ def models(seed: CheapSeed) -> dict[str, Imagine]:
     }
 
 
-def good_model(seed: CheapSeed, policy: PolicyConfig) -> Imagine:
+def good_model(seed: CheapSeed, policy: PolicyConfig) -> RolloutFn:
     """What a run's policies branch in."""
-    return TransitionModel(policy.transitions, seed.real, seed.seed).rollout
+    return GPDynamics.fit(GPConfig(), seed.real, seed.seed).rollout
 
 
 def prepare(seed: CheapSeed, args: argparse.Namespace) -> dict[str, int]:

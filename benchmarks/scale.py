@@ -51,7 +51,7 @@ from phaseb.workcell.collect import collect_episodes
 ROWS = 50  # divides the sizes, so that a smaller set is the first files of a larger one
 SETTINGS = (
     "episodes.source=parquet", "environment.observation=state", "latents.num_steps=20", "latents.decoder_steps=20",
-    "trust.num_steps=20", "generators.num_steps=20", "resources.num_workers=0",
+    "trust.num_steps=20", "negatives.num_steps=20", "resources.num_tasks=1",
 )  # fmt: skip
 
 
@@ -67,8 +67,8 @@ def record(home: Store, first: int, last: int, total: int) -> None:
 def prepare(home: Store, config: Config) -> None:
     """Before synthesis and trust: a world model as it is made, and the other generators' rollouts."""
     train = sample_trajectories(home.folder("latents"), ("train",), 300, 0)
-    make_learner(config.world_model, train, LearnerContext(0)).bundle().save(home.folder("world_model"))
-    write_trajectories(home.folder("trust", "negatives"), other_rollouts(config, train))
+    make_learner(config.dynamics.gru, train, LearnerContext(0)).bundle().save(home.folder("dynamics", "gru"))
+    write_trajectories(home.folder("negatives"), other_rollouts(config, train))
 
 
 def draw(home: Store, config: Config) -> None:
@@ -89,13 +89,13 @@ def fill_replay(home: Store, config: Config) -> None:
     replay.source(streams, config.policy.batch_size, config.policy.discount).sample(0, 16)
 
 
-def _stage(work: Callable[[StageContext], Any]) -> Callable[[Store, Config], Any]:
-    return lambda home, config: work(StageContext(config, home, "scale", (), "scale"))
+def _stage(execute: Callable[[StageContext], Any]) -> Callable[[Store, Config], Any]:
+    return lambda home, config: execute(StageContext(config, home, "scale", "scale"))
 
 
 STAGES: dict[str, Callable[[Store, Config], Any]] = {
-    "import": _stage(collect.work), "encode": _stage(encode.work), "bricks": _stage(bricks.work),
-    "prepare": prepare, "sample": draw, "synthesize": _stage(synthesize.work), "trust": _stage(gate.work),
+    "import": _stage(collect.execute), "encode": _stage(encode.execute), "bricks": _stage(bricks.execute),
+    "prepare": prepare, "sample": draw, "synthesize": _stage(synthesize.execute), "trust": _stage(gate.execute),
     "batches": look, "replay": fill_replay,
 }  # fmt: skip
 TOLD = tuple(name for name in STAGES if name != "prepare")

@@ -33,21 +33,21 @@ from phaseb.nn.data_parallel import LearnerContext
 from phaseb.runtime.ray_session import ray_session
 from phaseb.runtime.storage import Store
 from phaseb.trials import Record, Records, ranked, trial_key
+from phaseb.tuning.dynamics import DynamicsObjective
 from phaseb.tuning.search import OptunaPoints
 from phaseb.tuning.study import run_study
 from phaseb.tuning.validation import load_study
-from phaseb.tuning.world_model import WorldModelObjective
 
 STEPS = 10
 LENGTH, LATENTS, ACTIONS = 60, 16, 2
 
 
 class BusyLearner:
-    """Computes for `world_model.explosion` CPU seconds over its steps; learns nothing."""
+    """Computes for `dynamics.gru.explosion` CPU seconds over its steps; learns nothing."""
 
     def __init__(self, config: Any) -> None:
-        self.num_steps = config.world_model.num_steps
-        self._work_s = (config.world_model.explosion - 1.0) / self.num_steps
+        self.num_steps = config.dynamics.gru.num_steps
+        self._work_s = (config.dynamics.gru.explosion - 1.0) / self.num_steps
 
     def step(self, step: int) -> dict[str, float]:
         end, x = time.process_time() + self._work_s, np.ones(64)
@@ -68,8 +68,8 @@ class BusyLearner:
 class Busy:
     """The objective."""
 
-    sections = ("world_model",)
-    steps = "world_model.num_steps"
+    sections = ("dynamics.gru",)
+    steps = "dynamics.gru.num_steps"
 
     def metrics(self, config: Any) -> Mapping[str, str]:
         return {"height": "the point's own value"}
@@ -81,10 +81,10 @@ class Busy:
         return BusyLearner(config)
 
     def measure(self, learner: Any, config: Any, data: Any, seed: int, split: str = "dev") -> dict[str, float]:
-        return {"height": config.world_model.weights.trust}
+        return {"height": config.dynamics.gru.weights.trust}
 
 
-class Large(WorldModelObjective):
+class Large(DynamicsObjective):
     """The world model's objective over as many made-up episodes as GB say; dev and test are small."""
 
     def prepare(self, config: Any, callbacks: Any) -> Trajectories:
@@ -104,8 +104,8 @@ def study(folder: Path, name: str, trials: int, work_s: float, concurrency: int)
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump({
         "job": "searches:Busy", "metrics": {"name": "height"}, "scheduler": {"kind": "none"},
-        "overrides": {"world_model.num_steps": STEPS, "world_model.explosion": 1.0 + work_s},
-        "space": {"world_model.weights.trust": {"uniform": [0.0, 1.0]}}, "search": {"algorithm": "random"},
+        "overrides": {"dynamics.gru.num_steps": STEPS, "dynamics.gru.explosion": 1.0 + work_s},
+        "space": {"dynamics.gru.weights.trust": {"uniform": [0.0, 1.0]}}, "search": {"algorithm": "random"},
         "budget": {"trials": trials}, "concurrency": concurrency, "resources": {"cpus": 0.5}, "reports": 1,
         "confirm": {"top": 0}, "keep_checkpoints": 0,
     }))  # fmt: skip
@@ -195,8 +195,8 @@ def memory(folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
         path = study(folder, f"large{at_once}", 2, 0.0, at_once)
         tree = yaml.safe_load(path.read_text())
         tree |= {"job": "searches:Large", "metrics": {"name": "latent_distance"}, "confirm": {"top": 0}}
-        tree["overrides"] = {"world_model.num_steps": arguments.steps}
-        tree["space"] = {"world_model.learning_rate": {"uniform": [0.0005, 0.001]}}
+        tree["overrides"] = {"dynamics.gru.num_steps": arguments.steps}
+        tree["space"] = {"dynamics.gru.learning_rate": {"uniform": [0.0005, 0.001]}}
         path.write_text(yaml.safe_dump(tree))
         with ray_session(ResourcesConfig(object_store_gb=1.3 * arguments.gb + 0.2)):
             peak = Peak()
@@ -208,7 +208,7 @@ def memory(folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
 
 
 def scale(folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
-    space = {f"world_model.recon.{n}": {"loguniform": [0.01, 1.0]} for n in ("one_step", "rollout", "reward", "event")}
+    space = {f"dynamics.gru.recon.{n}": {"loguniform": [0.01, 1.0]} for n in ("one_step", "rollout", "reward", "event")}
     rng, found = np.random.default_rng(0), {}
     for trials in (100, 1_000, 10_000):
         store = Store.at(folder / f"records{trials}")

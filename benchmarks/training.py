@@ -25,11 +25,11 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).parent))
 from paired import ratio, show, timed, told
 
-from phaseb.config.dynamics import WorldModelConfig
+from phaseb.config.dynamics import GRUConfig
 from phaseb.config.policy import PolicyConfig
 from phaseb.dynamics.gru_ensemble import learner as world_model_learner
-from phaseb.dynamics.gru_ensemble.learner import WorldModelLearner, make_learner
-from phaseb.dynamics.gru_ensemble.unroll import free_run, recorded_run
+from phaseb.dynamics.gru_ensemble.learner import EnsembleLearner, make_learner
+from phaseb.dynamics.gru_ensemble.unroll import open_loop, open_loop_autograd
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.nn.data_parallel import LearnerContext
 from phaseb.policy.batches import RunSpec
@@ -54,18 +54,18 @@ def made_up(episodes: int) -> Trajectories:
     )  # fmt: skip
 
 
-def world_model(context: LearnerContext | None = None, **changes: Any) -> WorldModelLearner:
-    return make_learner(WorldModelConfig.model_validate(changes), made_up(50), context or LearnerContext(0))
+def world_model(context: LearnerContext | None = None, **changes: Any) -> EnsembleLearner:
+    return make_learner(GRUConfig.model_validate(changes), made_up(50), context or LearnerContext(0))
 
 
-def stepping(learner: WorldModelLearner, run: Callable[..., Any], step: int, times: int) -> Callable[[], None]:
+def stepping(learner: EnsembleLearner, run: Callable[..., Any], step: int, times: int) -> Callable[[], None]:
     """`times` steps with the free run done by `run`."""
 
     def go() -> None:
-        world_model_learner.free_run = run
+        world_model_learner.open_loop = run
         for _ in range(times):
             learner.step(step)
-        world_model_learner.free_run = free_run
+        world_model_learner.open_loop = open_loop
 
     return go
 
@@ -212,7 +212,8 @@ def main() -> None:
     for name, step in (("at horizon 10", 0), ("half-way", 975), ("at horizon 60", 1499)):
         learner = world_model()
         seconds = timed({
-            "plain": stepping(learner, recorded_run, step, times), "phaseb": stepping(learner, free_run, step, times),
+            "plain": stepping(learner, open_loop_autograd, step, times),
+            "phaseb": stepping(learner, open_loop, step, times),
         }, repeats)  # fmt: skip
         result[f"world_model {name}"] = found = ratio(seconds, "plain", "phaseb")
         rows.append((f"world model steps/s, {name}, / plain loop", told(found), "≥ 0.95"))

@@ -19,8 +19,8 @@ import torch
 from broken_models import Standard
 from cheap_seeds import CELL, recorded
 
-from phaseb.config.dynamics import TransitionsConfig
-from phaseb.dynamics.gp.model import TransitionModel
+from phaseb.config.dynamics import GPConfig
+from phaseb.dynamics.gp.model import GPDynamics
 from phaseb.workcell import make
 from phaseb.workcell.batch import BatchedCell
 from phaseb.workcell.oracle import Oracle
@@ -73,8 +73,8 @@ class Study:
         held, _ = recorded(self.seed, 40, 20_000, self.standard)
         self.held = held.z[:, :-1].reshape(-1, 8), held.actions.reshape(-1, 2)
         start = time.process_time()
-        config = TransitionsConfig(num_directions=self.num_directions)
-        self.model = TransitionModel(config, self.real, self.seed)
+        config = GPConfig(num_directions=self.num_directions)
+        self.model = GPDynamics.fit(config, self.real, self.seed)
         self.seconds = time.process_time() - start
 
     def rows(self) -> dict[str, float]:
@@ -98,7 +98,7 @@ class Study:
         good = truth(z, let_go, self.standard)[1] > 0
         told = self.model.step(z, let_go, np.full(len(z), 0.5))
         cells = {}
-        for name, value in (("expected", told.reward), ("lower", told.reward - told.doubt)):
+        for name, value in (("expected", told.reward), ("lower", told.reward - told.reward_std)):
             said = value > 0
             cells[f"precision, {name}"] = float(good[said].mean()) if said.any() else float("nan")
             cells[f"recall, {name}"] = float((said & good).sum() / good.sum())

@@ -22,10 +22,10 @@ import torch
 from world_model_material import SOURCES, Material, prepare
 from world_model_rows import Settings, merge, rows
 
-from phaseb.config.dynamics import WorldModelConfig
+from phaseb.config.dynamics import GRUConfig
 from phaseb.config.trust import CriticConfig, JudgeConfig
 from phaseb.dynamics.gru_ensemble.learner import make_learner
-from phaseb.dynamics.gru_ensemble.model import Rollout, WorldModelBundle
+from phaseb.dynamics.gru_ensemble.model import EnsembleDynamics, Rollout
 from phaseb.dynamics.statistics import (
     break_even_horizon,
     latent_statistics,
@@ -48,15 +48,15 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def configure(settings: Settings, options: argparse.Namespace) -> WorldModelConfig:
+def configure(settings: Settings, options: argparse.Namespace) -> GRUConfig:
     """A row's config at this run's size."""
     sizes: Settings = {"horizon": {"steps": min(options.horizon, settings.get("horizon", {}).get("steps", 10**6))}}
     if options.steps:
         sizes["num_steps"] = options.steps
-    return WorldModelConfig.model_validate(merge(settings, sizes))
+    return GRUConfig.model_validate(merge(settings, sizes))
 
 
-def train_model(config: WorldModelConfig, critic: CriticConfig, data: Trajectories, seed: int) -> WorldModelBundle:
+def train_model(config: GRUConfig, critic: CriticConfig, data: Trajectories, seed: int) -> EnsembleDynamics:
     """A world model trained in this process."""
     context = LearnerContext(seed)
     wanted = config.weights.trust > 0 or config.weights.feat > 0
@@ -66,14 +66,14 @@ def train_model(config: WorldModelConfig, critic: CriticConfig, data: Trajectori
     return learner.bundle()
 
 
-def roll(bundle: WorldModelBundle, material: Material, test: Trajectories, horizon: int, seed: int) -> Rollout:
+def roll(bundle: EnsembleDynamics, material: Material, test: Trajectories, horizon: int, seed: int) -> Rollout:
     """Rollouts of the held-out starts, under recorded actions, or borrowed codes where actions are latent."""
     start, actions = torch.from_numpy(test.z[:, 0]), torch.from_numpy(test.actions)
     policy = actions if material.recorded else material.prior(seed)
     return bundle.rollout(start, policy, horizon, torch_generator(seed, "benchmark"))
 
 
-def measure(bundle: WorldModelBundle, material: Material, horizon: int, seed: int, quick: bool) -> dict[str, float]:
+def measure(bundle: EnsembleDynamics, material: Material, horizon: int, seed: int, quick: bool) -> dict[str, float]:
     """All statistics on held-out episodes: rollouts from their start states under their actions."""
     data = material.latents
     test, train = data.split("test").at_least(horizon), data.split("train").at_least(horizon)

@@ -69,7 +69,7 @@ def fit_gate(train: Trajectories, options: argparse.Namespace, seed: int) -> Tru
     small = ({"num_steps": 60, "num_corruptions": 100}, {"num_steps": 40}) if options.quick else ({}, {})
     config = Config.model_validate({
         "run": {"seed": seed}, "trust": small[0], "generators": small[1],
-        "synthesis": {"horizon": options.horizon}, "world_model": {"horizon": {"steps": options.horizon}},
+        "synthesis": {"horizon": options.horizon}, "dynamics": {"gru": {"horizon": {"steps": options.horizon}}},
     })  # fmt: skip
     whole = train.at_least(options.horizon)
     learner = make_gate(config.trust, whole, other_rollouts(config, whole), LearnerContext(seed))

@@ -5,23 +5,28 @@ N episodes, T steps, D latent dimensions, A action dimensions.
 
 import contextlib
 import importlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from numpy.typing import NDArray
+from pydantic import ValidationError
+from torch import Tensor
 
 from phaseb.config.data import IMPORTED, EpisodesConfig
 from phaseb.config.load import load_config, nearest
-from phaseb.config.registry import JOBS, READERS
-from phaseb.dynamics.custom import WorldModels, load_world_model
+from phaseb.config.registry import JOBS, READERS, STAGES_MODULE
+from phaseb.config.root import Config
+from phaseb.dynamics.protocol import DynamicsModel, load_generator
+from phaseb.dynamics.rollout import Policy, Rollout
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.shards import read_trajectories
 from phaseb.episodes.sources import open_source
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.errors import ConfigError
+from phaseb.errors import ConfigError, DataError
 from phaseb.pipeline.result import Callback, RunResult
 from phaseb.runtime.checkpoint import checkpoint_digest
 from phaseb.runtime.run_lock import run_lock
@@ -30,6 +35,8 @@ from phaseb.runtime.storage import Store
 from phaseb.trust.model import TrustBundle
 
 Floats = NDArray[np.float32]
+ActionFn = Callable[[Floats, int], Floats]
+"""A policy: called with (latents (N, D), step), returns actions (N, A)."""
 
 
 def run(config: str | Path | None = None, *settings: str, job: str = "run", callbacks: Sequence[Callback] = ()
@@ -67,6 +74,8 @@ def run(config: str | Path | None = None, *settings: str, job: str = "run", call
     resolved = load_config(config, settings)
     module = importlib.import_module(JOBS[job][0])
     with contextlib.nullcontext() if job in READERS else run_lock(resolved.run.dir):
+        if module.__name__ == STAGES_MODULE and job != "run":
+            return module.run_job(job, resolved, callbacks)  # type: ignore[no-any-return]
         result: RunResult = module.run(resolved, callbacks=callbacks)
     return result
 
@@ -141,73 +150,147 @@ def load_latents(run: str | Path, *splits: str) -> Trajectories:
 
 
 class WorldModel:
-    """The world model that a run trained: an ensemble of latent dynamics that imagines whole episodes.
+    """A generator that a run fitted: latent dynamics that roll out episodes.
 
     Examples:
         >>> import phaseb
-        >>> model = phaseb.WorldModel.load("runs/demo")
+        >>> model = phaseb.WorldModel.load("runs/demo", generator="gru")
         >>> real = phaseb.load_latents("runs/demo", "dev")
         >>> made = model.rollout(real.z[:, 0], real.actions, seed=1, recorded=True)
         >>> made.z.shape == real.z.shape, made.uncertainty.shape == real.rewards.shape
         (True, True)
+        >>> branch = phaseb.WorldModel.load("runs/demo", generator="gp").rollout(real.z[:, 0], real.actions[:, :8])
+        >>> branch.z.shape[1]
+        9
     """
 
-    def __init__(self, bundle: WorldModels, digest: str = "") -> None:
-        self.bundle, self.digest = bundle, digest
+    def __init__(self, generator: DynamicsModel, digest: str = "") -> None:
+        self.generator, self.digest = generator, digest
 
     @classmethod
-    def load(cls, run: str | Path, device: str = "cpu") -> "WorldModel":
-        """The model of a run directory.
+    def load(cls, run: str | Path, generator: str | None = None, device: str = "cpu") -> "WorldModel":
+        """A generator of a run directory.
+
+        Args:
+            run: the run directory.
+            generator: its name: gru, gp or a plug-in's. None: the one that the shipped arm learned from, or the first
+                of the run where nothing is shipped yet or the shipped arm uses none.
+            device: of its tensors.
 
         Raises:
-            DataError: where the `world-model` stage is not done, or the checkpoint was altered.
+            DataError: where the `dynamics` stage is not done, or the checkpoint was altered.
+            ConfigError: where the run has no generator of that name.
         """
-        store = Store.at(str(run)).folder("world_model")
-        return cls(load_world_model(store, device), checkpoint_digest(store))
+        store = Store.at(str(run))
+        fitted = [name for name in store.folders("dynamics") if store.exists("dynamics", name, "meta.json")]
+        if not fitted:
+            raise DataError(f"{store.root} has no generator yet: run `phaseb dynamics` first")
+        name = generator or _used_generator(store, fitted)
+        if name not in fitted:
+            raise ConfigError(f"{store.root} has no generator {name!r}; it has {', '.join(fitted)}")
+        home = store.folder("dynamics", name)
+        return cls(load_generator(home, device), checkpoint_digest(home))
+
+    @property
+    def name(self) -> str:
+        """By which the configuration calls the generator."""
+        return self.generator.name
+
+    @property
+    def uncertainty_scale(self) -> float:
+        """The uncertainty of an ordinary rollout: what `TrustGate.score` divides by."""
+        return self.generator.uncertainty_scale
 
     @property
     def latent_size(self) -> int:
         """D."""
-        return self.bundle.latent_size
+        return self.generator.latent_size
 
     @property
     def action_size(self) -> int:
         """A."""
-        return self.bundle.action_size
+        return self.generator.action_size
 
-    def rollout(self, starts: Floats, actions: Floats, seed: int = 0, recorded: bool = False) -> Trajectories:
-        """Imagine N episodes of T steps; each stays with one member of the ensemble.
+    def rollout(
+        self, starts: Floats, actions: Floats | ActionFn, seed: int = 0, recorded: bool = False,
+        horizon: int | None = None,
+    ) -> Trajectories:  # fmt: skip
+        """Roll out N episodes of T steps.
 
         Args:
             starts: (N, D) latents to start from.
-            actions: (N, T, A) in [-1, 1].
-            seed: of the members chosen and of noise; the same seed gives the same episodes.
+            actions: (N, T, A) in [-1, 1], or a policy: called with (latents (N, D), step), returns actions (N, A).
+            seed: of all draws; the same seed gives the same episodes.
             recorded: whether the actions were recorded from these very starts. They then answer to what happened, and
-                the model may read ahead of them; actions that you chose answer to nothing ahead.
+                a generator may read ahead of them; actions that you chose answer to nothing ahead.
+            horizon: T; needed with a policy, that of the actions where None.
 
         Returns:
-            latents, rewards, ends, and the ensemble's `uncertainty` (N, T); ungated until `TrustGate.score`.
+            latents, rewards, ends, and the generator's `uncertainty` (N, T); ungated until `TrustGate.score`.
 
         Raises:
-            ValueError: for arrays of other shapes.
+            ValueError: for arrays of other shapes, or a policy without a horizon.
         """
-        starts, actions = np.asarray(starts, np.float32), np.asarray(actions, np.float32)
-        wanted = ((len(starts), self.latent_size), (len(starts), self.action_size))
-        if starts.shape != wanted[0] or actions.ndim != 3 or (actions.shape[0], actions.shape[2]) != wanted[1]:
-            raise ValueError(f"starts {starts.shape} and actions {actions.shape}; wanted (N, {self.latent_size}) and "
-                             f"(N, T, {self.action_size})")  # fmt: skip
-        num, steps = actions.shape[:2]
-        generator = torch_generator(seed, "library", "rollout")
-        known = torch.full((num,), recorded)
-        made = self.bundle.rollout(
-            torch.from_numpy(starts), torch.from_numpy(actions), steps, generator, foresight=known
-        )
+        starts = np.asarray(starts, np.float32)
+        if starts.ndim != 2 or starts.shape[1] != self.latent_size:
+            raise ValueError(f"starts {starts.shape}; wanted (N, {self.latent_size})")
+        driven: Tensor | Policy
+        if callable(actions):
+            if horizon is None:
+                raise ValueError("a policy needs horizon=, the number of steps")
+            steps, driven = horizon, _tensor_policy(actions, (len(starts), self.action_size))
+        else:
+            given = np.asarray(actions, np.float32)
+            if given.ndim != 3 or (given.shape[0], given.shape[2]) != (len(starts), self.action_size):
+                raise ValueError(f"starts {starts.shape} and actions {given.shape}; wanted (N, {self.latent_size}) and "
+                                 f"(N, T, {self.action_size})")  # fmt: skip
+            steps, driven = horizon or given.shape[1], torch.from_numpy(given)
+        known, draws = torch.full((len(starts),), recorded), torch_generator(seed, "library", "rollout")
+        made = self.generator.rollout(torch.from_numpy(starts), driven, steps, draws, known)
+        return self._trajectories(made)
+
+    def _trajectories(self, made: Rollout) -> Trajectories:
+        num = len(made.z)
         return Trajectories(
-            z=made.z.cpu().numpy(), actions=actions, rewards=made.rewards.cpu().numpy(),
+            z=made.z.cpu().numpy(), actions=made.actions.cpu().numpy(), rewards=made.rewards.cpu().numpy(),
             terminals=made.terminals.cpu().numpy(), lengths=made.lengths, splits=("",) * num,
             ids=tuple(f"rollout-{i:06d}" for i in range(num)), lineage={"model": (self.digest,) * num},
             uncertainty=made.uncertainty.cpu().numpy(),
         )  # fmt: skip
+
+
+def _used_generator(store: Store, fitted: Sequence[str]) -> str:
+    """The generator that the shipped arm learned from; the first that the run names where there is none.
+
+    Raises:
+        DataError: where the run's config is of another version.
+    """
+    try:
+        config = Config.model_validate(yaml.safe_load(store.read_text("config.yaml")))
+    except ValidationError as error:
+        raise DataError(f"{store.root} was made by another version of phaseb; name the generator, one of "
+                        f"{', '.join(fitted)}") from error  # fmt: skip
+    shipped = store.read_json("promotion.json")["shipped"] if store.exists("promotion.json") else ""
+    used = config.generator_of(shipped)
+    if used is not None and used in fitted:
+        return used
+    return next((name for name in config.generators if name in fitted), fitted[0])
+
+
+def _tensor_policy(policy: ActionFn, shape: tuple[int, int]) -> Policy:
+    """A policy over arrays as one over tensors.
+
+    Raises:
+        ValueError: where it returns actions of another shape.
+    """
+
+    def act(z: Tensor, t: int) -> Tensor:
+        actions = np.asarray(policy(z.detach().cpu().numpy(), t), np.float32)
+        if actions.shape != shape:
+            raise ValueError(f"the policy returned actions {actions.shape} at step {t}; wanted {shape}")
+        return torch.from_numpy(actions).to(z.device)
+
+    return act
 
 
 class TrustGate:
@@ -219,7 +302,7 @@ class TrustGate:
         >>> import phaseb
         >>> gate = phaseb.TrustGate.load("runs/demo")
         >>> real = phaseb.load_latents("runs/demo", "dev")
-        >>> made = phaseb.WorldModel.load("runs/demo").rollout(real.z[:, 0], real.actions, recorded=True)
+        >>> made = phaseb.WorldModel.load("runs/demo", "gru").rollout(real.z[:, 0], real.actions, recorded=True)
         >>> scored = gate.score(made)
         >>> scored.trust.shape == scored.weights.shape == made.rewards.shape
         True
@@ -244,15 +327,15 @@ class TrustGate:
         """The trust of a whole episode that 95 % of held-out real ones reach."""
         return self.bundle.thresholds.passing
 
-    def score(self, made: Trajectories, uncertainty_reference: float | None = None) -> Trajectories:
+    def score(self, made: Trajectories, uncertainty_scale: float | None = None) -> Trajectories:
         """The same episodes with `trust` (N, T), `weights` (N, T; 0 drops a step) and `episode_trust` (N,).
 
         Args:
             made: rollouts, or real episodes.
-            uncertainty_reference: the world model's uncertainty that costs no weight yet; None: a quantile of the
-                given episodes' own.
+            uncertainty_scale: the generator's (`WorldModel.uncertainty_scale`); None: a quantile of the given episodes'
+                own.
 
         Raises:
             DataError: for other sizes than the gate was trained on, or values that are not finite.
         """
-        return self.bundle.score(made, uncertainty_reference)
+        return self.bundle.score(made, uncertainty_scale)

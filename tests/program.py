@@ -15,26 +15,31 @@ import yaml
 PROGRAM = str(Path(sys.executable).with_name("phaseb"))
 PATIENCE_S = 540
 
-STAGES = ("collect", "encode", "bricks", "world-model", "synthesize", "trust", "judge", "policy", "evaluate")
+STAGES = (
+    "collect", "encode", "dynamics", "negatives", "bricks", "synthesize", "trust", "policy", "judge", "evaluate",
+)  # fmt: skip
 
 TINY: dict[str, Any] = {
     "episodes": {"num_train": 10, "num_dev": 4, "num_test": 12, "rows_per_shard": 32},
     "environment": {"observation": "state", "max_steps": 20},
     "latents": {"num_dims": 8, "hidden": 16, "num_steps": 12, "num_groups": 2, "num_segments": 4, "segment_steps": 10,
                 "decoder_steps": 5},
-    "world_model": {"num_members": 2, "hidden_size": 8, "head_size": 8, "num_steps": 12, "batch_size": 8,
-                    "landings": {"rows": 100, "fitted": 40, "steps": 5},
-                    "rollout_batch_size": 4, "horizon": {"steps": 20, "start": 4}, "one_step_window": 5},
+    "dynamics": {
+        "gru": {"num_members": 2, "hidden_size": 8, "head_size": 8, "num_steps": 12, "batch_size": 8,
+                "gp_correction": {"max_transitions": 100, "num_hyperparameter_points": 40, "steps": 5},
+                "rollout_batch_size": 4, "horizon": {"steps": 20, "start": 4}, "one_step_window": 5},
+        "gp": {"max_transitions": 50, "num_hyperparameter_points": 20, "steps": 2, "num_directions": 0},
+    },
     "synthesis": {"num_episodes": 12, "horizon": 20},
-    "generators": {"num_steps": 6, "num_episodes": 8},
+    "negatives": {"num_steps": 6, "num_episodes": 8},
     "trust": {"num_folds": 2, "num_steps": 12, "batch_size": 8, "num_corruptions": 16},
     "judge": {"num_pairs": 12, "rungs": ["real", "one_step", "5", "20"], "sigmas": [0.0],
-              "families": ["episode_trees"], "num_folds": 2, "num_permutations": 19, "episode_rounds": 4},
+              "families": ["episode_trees"], "num_folds": 2, "num_permutations": 19, "episode_rounds": 4,
+              "clone_steps": 5},
     "arms": {"num_seeds": 2},
     "policy": {"num_steps": 12, "batch_size": 16, "width": 8,
                "augmentation": {"first_step": 4, "refresh_steps": 4, "starts": 8},
-               "following": {"num_critics": 2},
-               "transitions": {"kept": 50, "fitted": 20, "steps": 2, "num_directions": 0}},
+               "following": {"num_critics": 2}},
     "evaluation": {"num_episodes": 6, "num_envs": 6,
                    "fqe": {"num_members": 2}},
     "promotion": {"max_episodes": 12, "looks": 1},

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from phaseb.dynamics.gru_ensemble.scheduled_learner import ChangingLearner
+from phaseb.dynamics.gru_ensemble.scheduled_learner import ScheduledLearner
 from phaseb.errors import DivergenceError
 
 
@@ -39,14 +39,14 @@ class RampLearner:
 
 def make(world_model: Any) -> Any:
     if world_model.changes:
-        return ChangingLearner(world_model, lambda stage: RampLearner(stage, world_model.num_steps))
+        return ScheduledLearner(world_model, lambda stage: RampLearner(stage, world_model.num_steps))
     return RampLearner(world_model, world_model.num_steps)
 
 
 class Ramp:
-    sections = ("world_model",)
-    steps = "world_model.num_steps"
-    changes = "world_model.changes"
+    sections = ("dynamics.gru",)
+    steps = "dynamics.gru.num_steps"
+    changes = "dynamics.gru.changes"
 
     def metrics(self, config: Any) -> Mapping[str, str]:
         return {"error": "what is left"}
@@ -55,7 +55,7 @@ class Ramp:
         return np.zeros(10)
 
     def make_learner(self, config: Any, data: Any, context: Any) -> Any:
-        return make(config.world_model)
+        return make(config.dynamics.gru)
 
     def measure(self, learner: Any, config: Any, data: Any, seed: int, split: str = "dev") -> dict[str, float]:
         return {"error": float(learner.bundle().error)}

@@ -14,18 +14,18 @@ from phaseb.errors import DivergenceError
 
 class ValleyLearner:
     def __init__(self, config: Any, data: Any, context: Any) -> None:
-        self.num_steps, self.config, self.seed = config.world_model.num_steps, config, context.seed
+        self.num_steps, self.config, self.seed = config.dynamics.gru.num_steps, config, context.seed
         self.at, self.floor = 0, float(data[0])
         self.pause_s = float(os.environ.get("VALLEY_PAUSE_S", "0"))
         if log := os.environ.get("VALLEY_LOG"):
             with open(log, "a", encoding="utf-8") as file:
-                file.write(f"{config.world_model.learning_rate!r} {config.world_model.weights.trust!r} {self.seed}\n")
+                file.write(f"{config.dynamics.gru.learning_rate!r} {config.dynamics.gru.weights.trust!r} {self.seed}\n")
 
     def step(self, step: int) -> dict[str, float]:
         self.at = step + 1
         self._die_once(step)
         time.sleep(self.pause_s)
-        if self.config.world_model.weights.var > 5:
+        if self.config.dynamics.gru.weights.var > 5:
             raise DivergenceError(f"valley diverged at step {step}")
         return {}
 
@@ -40,7 +40,7 @@ class ValleyLearner:
         return {}
 
     def height(self) -> float:
-        w = self.config.world_model
+        w = self.config.dynamics.gru
         off = math.log10(w.learning_rate / 1e-2) ** 2 + (w.weights.trust - 0.5) ** 2
         return off + self.floor + 1.0 / self.at
 
@@ -52,8 +52,8 @@ class ValleyLearner:
 
 
 class Valley:
-    sections = ("world_model",)
-    steps = "world_model.num_steps"
+    sections = ("dynamics.gru",)
+    steps = "dynamics.gru.num_steps"
 
     def metrics(self, config: Any) -> Mapping[str, str]:
         return {"height": "above the floor", "other": "higher is better"}
@@ -65,4 +65,4 @@ class Valley:
         return ValleyLearner(config, data, context)
 
     def measure(self, learner: Any, config: Any, data: Any, seed: int, split: str = "dev") -> dict[str, float]:
-        return {"height": learner.height(), "other": config.world_model.weights.trust}
+        return {"height": learner.height(), "other": config.dynamics.gru.weights.trust}

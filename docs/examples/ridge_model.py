@@ -1,6 +1,7 @@
-"""A world model of one's own, the simplest there is: ridge regression of the next latent and of the reward.
+"""The simplest generator of your own: ridge regression of the next latent and of the reward.
 
-phaseb run --config configs/dev.yaml world_model.model=ridge_model:RidgeModel run.dir=runs/ridge
+phaseb run --config configs/dev.yaml "dynamics.plugins={ridge: {model: ridge_model:RidgeModel}}" \\
+    synthesis.generator=ridge policy.augmentation.generator=ridge run.dir=runs/ridge
 """
 
 from collections.abc import Mapping
@@ -9,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from phaseb.config.dynamics import WorldModelConfig
 from phaseb.dynamics.custom import Step
 from phaseb.episodes.trajectories import Trajectories
 
@@ -17,7 +17,7 @@ from phaseb.episodes.trajectories import Trajectories
 class RidgeModel:
     """(z' - z, r) = [z, a, 1] W + noise, fitted in closed form; noise is drawn from what the fit left over."""
 
-    def __init__(self, config: WorldModelConfig, latent_size: int, action_size: int) -> None:
+    def __init__(self, settings: dict[str, Any], latent_size: int, action_size: int) -> None:
         self.weights = torch.zeros(latent_size + action_size + 1, latent_size + 1)
         self.spread = torch.zeros(latent_size)
 
@@ -32,7 +32,7 @@ class RidgeModel:
     def step(self, z: Tensor, action: Tensor, memory: Any, generator: torch.Generator) -> Step:
         out = _inputs(z, action) @ self.weights
         noise = self.spread * torch.randn(z.shape, generator=generator)
-        nothing = torch.zeros(len(z))  # it never ends an episode, and does not know how little it knows
+        nothing = torch.zeros(len(z))  # it never ends an episode, and gives no uncertainty
         return Step(z + out[:, :-1] + noise, out[:, -1], terminal=nothing, uncertainty=nothing)
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from phaseb import __version__
-from phaseb.config.registry import JOBS, READERS
+from phaseb.config.registry import JOBS, READERS, STAGES_MODULE
 from phaseb.errors import ConfigError, PhasebError
 from phaseb.runtime import signals, streams
 
@@ -40,9 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PhasebError as error:
         return _fail(error, str(error), error.exit_code, arguments.debug)
     except KeyboardInterrupt:
-        how = "told to leave" if signals.given() else "interrupted"
+        how = "stopped" if signals.shutdown_requested() else "interrupted"
         print(f"phaseb: {how}; run the same command again to go on", file=sys.stderr)
-        return signals.EXIT_CODE if signals.given() else 130
+        return signals.EXIT_CODE if signals.shutdown_requested() else 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -142,7 +142,10 @@ def _run_job(arguments: argparse.Namespace, words: list[str]) -> int:
     stages = module.STAGE_NAMES if arguments.command == "run" else ()
     lock = contextlib.nullcontext() if arguments.command in READERS else run_lock(config.run.dir)
     with lock, Console(config, arguments.json, stages) as console:
-        result = module.run(config, callbacks=[console])
+        if module.__name__ == STAGES_MODULE and arguments.command != "run":
+            result = module.run_job(arguments.command, config, [console])
+        else:
+            result = module.run(config, [console])
         console.conclude(result)
     return 0
 

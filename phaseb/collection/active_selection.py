@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from phaseb.collection.environments import make_environment
 from phaseb.config.root import Config
-from phaseb.dynamics.custom import load_world_model
+from phaseb.dynamics.protocol import load_generator
 from phaseb.errors import ConfigError
 from phaseb.latents.model import EncoderBundle
 from phaseb.policy.actor import Actor
@@ -53,7 +53,7 @@ def first_latents(config: Config, store: Store, seeds: Sequence[int]) -> NDArray
 
 def disagreement(config: Config, store: Store, z: NDArray[np.float32]) -> NDArray[np.float64]:
     """(N,) mean disagreement of the world model along rollouts of the shipped policies from latents (N, D)."""
-    model = load_world_model(store.folder("world_model"))
+    model = load_generator(store.folder("dynamics", config.synthesis.generator))
     arm = str(store.read_json("promotion.json")["shipped"])
     doubts = []
     for seed in range(config.arms.num_seeds):

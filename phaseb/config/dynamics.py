@@ -1,4 +1,4 @@
-"""Settings of the dynamics models and of the rollouts that are made with them."""
+"""Generators: the GRU ensemble, the Gaussian processes and plug-ins, and how each is fitted."""
 
 import functools
 from typing import Any, Literal, Self
@@ -7,24 +7,14 @@ from pydantic import Field, field_validator, model_validator
 
 from phaseb.config.section import Section, is_own
 
-
-class TransitionsConfig(Section):
-    """Gaussian processes of one step: what jumps, how the latent moves, and what is paid for it."""
-
-    kept: int = Field(700, ge=50, description="most transitions that a prediction is conditioned on")
-    fitted: int = Field(250, ge=20, description="most transitions that length scales are found on")
-    steps: int = Field(60, ge=1, description="optimiser steps of a fit")
-    num_directions: int = Field(3, ge=0, description="directions of the latent that frequent rewards point to; 0: none")
-
-
-BUILT_IN = "gru"
-"""The world model that is built in."""
+BUILT_IN = ("gru", "gp")
+"""Names of the generators that are built in."""
 
 
 class LossWeights(Section):
     """L = recon·L_recon + trust·L_trust + feat·L_feat + var·L_var (the report's λ). Zero leaves a term out."""
 
-    recon: float = Field(1.0, ge=0, description="weight of L_recon, the sum of the terms under world_model.recon")
+    recon: float = Field(1.0, ge=0, description="weight of L_recon, the sum of the terms under dynamics.gru.recon")
     trust: float = Field(0.0, ge=0, description="λ_trust: the critic takes free-running rollouts for real")
     feat: float = Field(0.0, ge=0, description="λ_feat: the critic's mean features of rollouts match real ones")
     var: float = Field(0.0, ge=0, description="λ_var: the variance of rollouts neither grows nor shrinks")
@@ -79,28 +69,28 @@ class VarianceConfig(Section):
 CHANGEABLE = (
     "weights.", "recon.", "teacher_forcing.", "horizon.", "variance.", "loss", "learning_rate",
     "ema_decay", "input_noise",
-    "batch_size", "rollout_batch_size", "one_step_window", "critic_from",
+    "batch_size", "rollout_batch_size", "one_step_window", "discriminator_from",
 )  # fmt: skip
 """Settings, or groups of them, that may change while a model trains: none shapes the network or its inputs."""
 
 
-class LandingsConfig(Section):
-    """Gaussian processes that say where a step lands, once the networks have said what happens."""
+class GPCorrectionConfig(Section):
+    """Gaussian processes that correct the networks' next latent, one per kind of event."""
 
     enabled: bool = Field(
-        True, description="take continuous directions from them where they agree with the networks; not with noise"
+        True, description="take continuous dimensions from the processes where both agree; off where noise is drawn"
     )
-    rows: int = Field(1500, ge=10, description="most training transitions that one kind of event is known by")
-    fitted: int = Field(300, ge=10, description="transitions that length scales are found on")
-    steps: int = Field(60, ge=1, description="steps of Adam that find them")
-    least: int = Field(40, ge=10, description="transitions of a kind below which it is left to the networks")
+    max_transitions: int = Field(1500, ge=10, description="most transitions that a process is conditioned on")
+    num_hyperparameter_points: int = Field(300, ge=10, description="transitions that hyperparameters are fitted to")
+    steps: int = Field(60, ge=1, description="steps of Adam that fit the hyperparameters")
+    min_transitions: int = Field(40, ge=10, description="transitions of a kind below which no process is fitted")
 
 
 class Change(Section):
     """Other settings from some point of the training on."""
 
     at: float = Field(gt=0, lt=1, description="share of training from which these hold")
-    set: dict[str, Any] = Field(description="setting of world_model by its dotted name: value")
+    set: dict[str, Any] = Field(description="setting of dynamics.gru by its dotted name: value")
 
     @field_validator("set")
     @classmethod
@@ -111,14 +101,9 @@ class Change(Section):
         return settings
 
 
-class WorldModelConfig(Section):
+class GRUConfig(Section):
     """GRU dynamics in latent space with reward and end-of-episode heads, K members trained at once."""
 
-    model: str = Field(
-        BUILT_IN,
-        description=f"{BUILT_IN}: the built-in ensemble, or module:Class of your own (phaseb.dynamics.custom), which "
-        "makes of the other settings here what it likes",
-    )
     num_members: int = Field(3, ge=1, description="ensemble members; disagreement between them is the uncertainty")
     bootstrap: bool = Field(False, description="each member trains on its own resampling of the episodes")
     hidden_size: int = Field(64, ge=1, description="units of the GRU")
@@ -127,7 +112,7 @@ class WorldModelConfig(Section):
     num_modes: int = Field(2, ge=1, description="alternatives predicted for a step, one of which is drawn: what may "
                            "happen or not is never averaged")  # fmt: skip
     bound_latents: bool = Field(True, description="keep rollouts within the range of the latents seen, and 5 % more")
-    look_ahead: int = Field(
+    action_lookahead: int = Field(
         8, ge=0,
         description="recorded actions ahead of a step that its prediction reads: they answer to what the step did. "
         "0: none; a policy's own and altered actions are never read ahead",
@@ -153,10 +138,10 @@ class WorldModelConfig(Section):
         description="noise on latents fed in on teacher-forced steps, in σ within an episode: pulls rollouts back",
     )  # fmt: skip
     teacher_forcing: TeacherForcingConfig = Field(TeacherForcingConfig(), description="schedule of the rollout")
-    landings: LandingsConfig = Field(LandingsConfig(), description="where a step lands, by Gaussian processes")
+    gp_correction: GPCorrectionConfig = Field(GPCorrectionConfig(), description="processes beside the networks")
     horizon: HorizonConfig = Field(HorizonConfig(), description="length of the rollout in training")
     variance: VarianceConfig = Field(VarianceConfig(), description="form of L_var")
-    critic_from: float = Field(0.5, ge=0, le=1, description="share of training after which the critic joins")
+    discriminator_from: float = Field(0.5, ge=0, le=1, description="share of training after which the critic joins")
     num_steps: int = Field(1500, ge=1, description="optimiser steps")
     batch_size: int = Field(64, ge=1, description="windows a member in each step, over all workers")
     rollout_batch_size: int = Field(16, ge=1, description="rollouts a member in each step, over all workers")
@@ -166,13 +151,6 @@ class WorldModelConfig(Section):
     changes: tuple[Change, ...] = Field(
         (), description="other settings from some share of training on, in order: what population-based training finds"
     )
-
-    @field_validator("model")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        if name != BUILT_IN and not is_own(name):
-            raise ValueError(f"is neither {BUILT_IN} nor module:Class of your own")
-        return name
 
     @model_validator(mode="after")
     def _changes_in_order(self) -> Self:
@@ -198,6 +176,54 @@ class WorldModelConfig(Section):
         return found
 
 
+class GPConfig(Section):
+    """Gaussian processes of one step: discrete outcome, next latent and reward. They need few transitions."""
+
+    max_transitions: int = Field(700, ge=50, description="most transitions that a prediction is conditioned on")
+    num_hyperparameter_points: int = Field(250, ge=20, description="transitions that hyperparameters are fitted to")
+    steps: int = Field(60, ge=1, description="steps of Adam that fit the hyperparameters")
+    num_directions: int = Field(3, ge=0, description="latent directions that explain frequent rewards; 0: none")
+    sample: Literal["mean", "predictive"] = Field(
+        "mean", description="next latent of a rollout: the predicted mean, or a draw that includes the fitted noise"
+    )
+
+
+class PluginConfig(Section):
+    """A generator of your own."""
+
+    model: str = Field(description="module:Class, see phaseb.dynamics.custom.OneStepDynamics")
+    settings: dict[str, Any] = Field({}, description="settings that the class is called with")
+
+    @field_validator("model")
+    @classmethod
+    def _importable(cls, name: str) -> str:
+        if not is_own(name):
+            raise ValueError("is not of the form module:Class")
+        return name
+
+
+class DynamicsConfig(Section):
+    """The generators. A run fits those that its arms and judges name."""
+
+    gru: GRUConfig = Field(GRUConfig(), description="the ensemble of recurrent networks, made for whole episodes")
+    gp: GPConfig = Field(GPConfig(), description="the Gaussian processes, made for a few steps from few data")
+    plugins: dict[str, PluginConfig] = Field({}, description="generators of your own, by the name that arms use")
+
+    @field_validator("plugins")
+    @classmethod
+    def _named(cls, plugins: dict[str, PluginConfig]) -> dict[str, PluginConfig]:
+        for name in plugins:
+            if name in BUILT_IN or not name.isidentifier():
+                raise ValueError(f"{name!r} is no name for a plug-in: use letters, digits and _, and none of "
+                                 f"{', '.join(BUILT_IN)}")  # fmt: skip
+        return plugins
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all generators that can be fitted."""
+        return (*BUILT_IN, *self.plugins)
+
+
 class ActionSources(Section):
     """Shares of rollouts by where their actions come from (normalised to one)."""
 
@@ -212,15 +238,16 @@ class ActionSources(Section):
 
 
 class SynthesisConfig(Section):
-    """Rollouts of the world model from real starts."""
+    """Rollouts of a generator from real starts."""
 
+    generator: str = Field("gru", description="generator that is rolled out: gru, gp or a name of dynamics.plugins")
     num_episodes: int = Field(200, ge=1, description="synthetic episodes to make")
     horizon: int = Field(60, ge=1, description="steps of each; recorded actions must reach that far")
     action_sources: ActionSources = Field(ActionSources(), description="whose actions drive the rollouts")
     perturbation: float = Field(0.2, ge=0, description="σ of the noise on perturbed actions, which live in [-1, 1]")
 
 
-class GeneratorsConfig(Section):
+class NegativesConfig(Section):
     """A model trained as the founding report trained its own (ten teacher-forced steps, mean squared error, no clamp),
     and its early checkpoints."""
 

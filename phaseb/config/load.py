@@ -14,6 +14,15 @@ from phaseb.config.paths import expanded
 from phaseb.config.root import Config
 from phaseb.errors import ConfigError
 
+RENAMED = {
+    "world_model": "dynamics.gru", "generators": "negatives", "reuse.world_model": "reuse.dynamics",
+    "policy.transitions": "dynamics.gp", "policy.augmentation.model": "policy.augmentation.generator",
+    "dynamics.gru.landings": "dynamics.gru.gp_correction", "dynamics.gru.look_ahead": "dynamics.gru.action_lookahead",
+    "dynamics.gru.critic_from": "dynamics.gru.discriminator_from",
+    "dynamics.gp.kept": "dynamics.gp.max_transitions", "dynamics.gp.fitted": "dynamics.gp.num_hyperparameter_points",
+}  # fmt: skip
+"""Old names of settings: they are errors that name the new one."""
+
 
 def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
     """The resolved configuration: schema defaults < YAML file < `key.path=value` words.
@@ -144,15 +153,18 @@ def _explain(fault: Mapping[str, Any], source: str, places: Mapping[str, str]) -
     shown = "" if isinstance(fault["input"], Mapping) else f" = {fault['input']!r}"
     several = isinstance(fault["loc"][-1], int) and isinstance(fault["input"], str) and "," in fault["input"]
     hint = f"; write several as [{fault['input']}]" if several else ""
-    return f"{where}: {path}{shown}: {fault['msg'].removeprefix('Value error, ')}{hint}"
+    said = fault["msg"].removeprefix("Value error, ") + hint
+    return f"{where}: {path}{shown}: {said}" if path else f"{where}: {said}"
 
 
 def _suggestion(parts: Sequence[str], typed: str) -> str:
     """The setting that was meant, by its whole dotted path: a sibling's name, or the same name in another section."""
     *parents, leaf = parts
-    whole = dotted_paths()
-    if match := difflib.get_close_matches(leaf, _names_at(parents), n=1, cutoff=0.6):
-        meant = ".".join([*parents, match[0]])
+    whole, above = dotted_paths(), "".join(f"{name}." for name in parents)
+    known = {name: f"{above}{name}" for name in _names_at(parents)}
+    known |= {old.removeprefix(above): new for old, new in RENAMED.items() if old.rpartition(".")[0] == above[:-1]}
+    if match := difflib.get_close_matches(leaf, known, n=1, cutoff=0.6):
+        meant = known[match[0]]
         rest = typed.removeprefix(".".join(parts))
         return f"; did you mean {meant + rest if meant + rest in whole else meant!r}?"
     leaves = {path.rsplit(".", 1)[-1]: path for path in reversed(whole)}

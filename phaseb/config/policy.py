@@ -4,7 +4,6 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from phaseb.config.dynamics import TransitionsConfig
 from phaseb.config.section import Section
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -51,19 +50,10 @@ class AugmentationConfig(Section):
     """Short rollouts that branch from real states under the current policy, made again as it improves."""
 
     enabled: bool = Field(True, description="whether rollouts follow the policy; else only stored ones are used")
-    model: Literal["transitions", "world_model"] = Field(
-        "transitions",
-        description="what policies branch in: the short-range model of policy.transitions, fitted to these episodes, "
-        "or the world model of the run",
-    )
+    generator: str = Field("gp", description="generator that policies branch in: gp, gru or a name of dynamics.plugins")
     refresh_steps: int = Field(250, ge=1, description="learner steps between two generations of rollouts")
     first_step: int = Field(
         0, ge=0, description="learner step of the first generation, or the end of cloning if that is later"
-    )
-    asynchronous: bool = Field(
-        False,
-        description="make rollouts in a thread while the learner goes on: they come in a refresh late, or at the next "
-        "that finds them made, and a run equals its repetition within the spread of seeds only, no longer to the bit",
     )
     starts: int = Field(500, ge=1, description="real states that each generation branches from, a run")
     horizon: int = Field(8, ge=1, description="most steps of a rollout")
@@ -134,7 +124,6 @@ class PolicyConfig(Section):
     offline: OfflineConfig = Field(default_factory=OfflineConfig)
     augmentation: AugmentationConfig = Field(default_factory=AugmentationConfig)
     following: FollowingConfig = Field(default_factory=FollowingConfig)
-    transitions: TransitionsConfig = Field(default_factory=TransitionsConfig)
 
     @property
     def clone_until(self) -> int:

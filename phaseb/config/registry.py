@@ -3,19 +3,22 @@
 READERS = ("report",)
 """Jobs that only read a run directory and tell what is there: they need no lock on it."""
 
+STAGES_MODULE = "phaseb.stages.run"
+"""Runs all stages, or those of one command."""
+
 JOBS: dict[str, tuple[str, str]] = {
-    "run": ("phaseb.stages.run", "all stages in order"),
-    "collect": ("phaseb.stages.collect", "record real episodes in the environment"),
+    "run": (STAGES_MODULE, "all stages, then the report"),
+    "collect": (STAGES_MODULE, "record real episodes in the environment"),
     "import": ("phaseb.stages.imported", "read real episodes from files"),
-    "encode": ("phaseb.stages.encode", "train the encoder; episodes to latents"),
-    "bricks": ("phaseb.stages.bricks", "cluster the episodes and value the clusters"),
-    "world-model": ("phaseb.stages.dynamics", "train the latent dynamics"),
-    "synthesize": ("phaseb.stages.synthesize", "roll the world model out"),
-    "trust": ("phaseb.stages.gate", "train the trust networks; weigh every synthetic transition"),
-    "judge": ("phaseb.stages.judge", "ask fresh classifiers whether synthetic data is real"),
-    "policy": ("phaseb.stages.policy", "train SAC on real and trusted data, every arm"),
-    "evaluate": ("phaseb.stages.evaluate", "measure what the policies earn"),
-    "worth": ("phaseb.stages.attribution", "what each brick of episodes is worth, and what to collect next"),
+    "encode": (STAGES_MODULE, "train the encoder; episodes to latents"),
+    "bricks": (STAGES_MODULE, "cluster the episodes and value the clusters"),
+    "dynamics": (STAGES_MODULE, "fit the generators: GRU ensemble, Gaussian processes, your own"),
+    "synthesize": (STAGES_MODULE, "make the stored rollouts"),
+    "trust": (STAGES_MODULE, "train the trust networks; weigh every synthetic transition"),
+    "judge": (STAGES_MODULE, "ask fresh classifiers whether synthetic data is real"),
+    "policy": (STAGES_MODULE, "train SAC on real and trusted data, every arm"),
+    "evaluate": (STAGES_MODULE, "measure what the policies earn"),
+    "worth": (STAGES_MODULE, "what each brick of episodes is worth, and what to collect next"),
     "flywheel": ("phaseb.flywheel.loop", "generations: train, gate, promote or keep, collect, again"),
     "report": ("phaseb.stages.report", "write results.json and the page"),
 }

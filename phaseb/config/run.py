@@ -55,7 +55,7 @@ class ResourcesConfig(Section):
     num_cpus: int | None = Field(None, ge=1, description="CPUs of a Ray started here; null: all the machine has")
     num_gpus: int | None = Field(None, ge=0, description="GPUs of a Ray started here; null: all the machine has")
     num_workers: int = Field(
-        1, ge=0, le=4096, description="training workers (data parallel); 0 trains in this process, without Ray Train"
+        0, ge=0, le=4096, description="Ray Train workers of a training (data parallel); 0: the stage's process trains"
     )
     min_workers: int | None = Field(None, ge=1, description="elastic training: fewest workers to go on with")
     cpus_per_worker: float = Field(1.0, gt=0, description="CPUs a training worker reserves")
@@ -66,8 +66,8 @@ class ResourcesConfig(Section):
     )
     num_tasks: int = Field(
         2, ge=1, le=65536,
-        description="parts that data work (collect, score, judge) is cut into, and processes that policies train in "
-        "where CPUs are free: speed, not results",
+        description="stages that run at a time, tasks of a stage (collect, score, judge, groups of policies): speed, "
+        "not results",
     )  # fmt: skip
     cpus_per_task: float = Field(1.0, gt=0, description="CPUs a data task or rollout actor reserves")
     rollout_actors: int | None = Field(
@@ -89,6 +89,8 @@ class ResourcesConfig(Section):
             raise ValueError(f"min_workers ({self.min_workers}) is above num_workers ({self.num_workers})")
         if self.gpus_per_worker > 1 and self.gpus_per_worker != int(self.gpus_per_worker):
             raise ValueError(f"gpus_per_worker above 1 must be whole, not {self.gpus_per_worker}")
+        if self.gpus_per_worker and not self.num_workers:
+            raise ValueError("gpus_per_worker is set, so num_workers must be above 0")
         if self.accelerator_type and not self.gpus_per_worker:
             raise ValueError("accelerator_type is set, so gpus_per_worker must be above 0")
         return self
@@ -97,12 +99,12 @@ class ResourcesConfig(Section):
 class ReuseConfig(Section):
     """Run directories whose frozen parts are taken over. Empty: trained here.
 
-    A world model or gate was trained on its encoder's latents and on scaled actions: both must be this run's too.
+    Generators and gate were trained on its encoder's latents and on scaled actions: both must be this run's too.
     """
 
     encoder: PathText = Field("", description="run directory whose encoder encodes this run's episodes")
-    world_model: PathText = Field(
-        "", description="run directory whose world model is rolled out; needs the same encoder"
+    dynamics: PathText = Field(
+        "", description="run directory whose generators are taken over; needs the same encoder"
     )
     trust: PathText = Field(
         "", description="run directory whose gate weighs this run's rollouts; needs the same encoder"

@@ -1,4 +1,4 @@
-"""Settings of the gate, of the critic inside world-model training, and of the judges."""
+"""Settings of the gate, of the critic inside the ensemble's training, and of the judges."""
 
 from typing import Annotated, Literal
 
@@ -6,9 +6,12 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from phaseb.config.section import Section, is_own
 
+DISCRIMINATOR_SHARE = 0.5
+"""Share of the training episodes that are the discriminator's own, where there is one; the gate has the rest."""
+
 
 class CriticConfig(Section):
-    """The trust network that takes part in world-model training; it never gates and never judges."""
+    """The trust network that takes part in the ensemble's training; it never gates and never judges."""
 
     form: Literal["windows", "report"] = Field(
         "windows",
@@ -34,6 +37,7 @@ class GateConfig(Section):
 class TrustConfig(Section):
     """Trust of episodes, and of their transitions: networks, training, calibration, gate; and the critic apart."""
 
+    clone_steps: int = Field(1000, ge=1, description="optimiser steps of the cloned operator of branched rollouts")
     num_folds: int = Field(5, ge=2, le=20, description="folds of the cross-fit: every real episode is scored unseen")
     num_steps: int = Field(400, ge=1, description="optimiser steps")
     batch_size: int = Field(48, ge=8, description="episodes a fold in each step, over all workers")
@@ -41,7 +45,7 @@ class TrustConfig(Section):
     num_corruptions: int = Field(600, ge=2, description="corrupted and warped copies of real episodes to learn from")
     calibration: Literal["temperature", "isotonic"] = Field("temperature", description="from scores to probabilities")
     gate: GateConfig = Field(GateConfig(), description="from trust to weights")
-    critic: CriticConfig = Field(CriticConfig(), description="the critic inside world-model training")
+    critic: CriticConfig = Field(CriticConfig(), description="the critic inside the ensemble's training")
 
 
 FAMILIES = ("episode_trees", "window_trees", "gru")
@@ -64,6 +68,7 @@ Rung = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is
 class JudgeConfig(Section):
     """How many pairs are judged, at which rungs and noise levels, by which families of classifiers."""
 
+    generators: tuple[str, ...] = Field((), description="generators that are judged; empty: all that arms use")
     num_pairs: int = Field(200, ge=10, description="matched pairs a rung is judged on; fewer where fewer exist")
     rungs: tuple[Rung, ...] = Field(
         ("simulator", "real", "encode_decode", "one_step", "5", "15", "30", "60"),
@@ -79,6 +84,7 @@ class JudgeConfig(Section):
         min_length=1,
         description=f"families of classifiers ({', '.join(FAMILIES)}, or module:function); the worst counts",
     )
+    clone_steps: int = Field(1000, ge=1, description="optimiser steps of the cloned operator of branched rollouts")
     num_folds: int = Field(5, ge=2, le=20, description="folds of the cross-fit; a matched pair is always in one fold")
     num_permutations: int = Field(1000, ge=19, description="label swaps within pairs that make the null distribution")
 

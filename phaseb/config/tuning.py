@@ -118,7 +118,7 @@ class StudyConfig(Section):
     """One search."""
 
     name: str = Field("", pattern=r"^([a-z][-a-z0-9_]*)?$", description="empty: the name of the file")
-    job: str = Field("world-model", description="the job searched, or module:Class of an objective of your own")
+    job: str = Field("dynamics", description="the job searched, or module:Class of an objective of your own")
     config: PathText | None = Field(
         None, description="base config, relative to the study file; null: the schema's defaults"
     )

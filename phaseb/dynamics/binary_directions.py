@@ -16,7 +16,7 @@ MIN_ROWS = 20  # times D: below, any two sides could be told by a direction
 MAX_STARTS, MAX_TURNS, MAX_ROWS = 16, 60, 4000
 
 
-def find_switches(y: Array) -> Array:
+def find_binary_directions(y: Array) -> Array:
     """Orthonormal directions (D, E) of white rows y (M, D) along which there are two narrow levels and nothing else."""
     size = y.shape[1]
     found = np.zeros((size, 0))

@@ -1,22 +1,22 @@
-"""A world model of one's own in place of the built-in ensemble: `world_model.model=module:Class`.
+"""Plug-ins: generators of your own, `dynamics.plugins.<name>.model=module:Class`.
 
-It says how one step goes; rolling out, keeping, gating and judging are done for it as for the built-in one.
+The class predicts one step. Rolling out, saving, gating and judging work as for the built-in generators.
 
-Legend: N rollouts, T steps, D latent, A action.
+Legend: N rollouts, T steps, D latent dimensions, A action dimensions.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol, Self, cast
 
 import torch
 from torch import Tensor
 
-from phaseb.config.dynamics import BUILT_IN, WorldModelConfig
-from phaseb.dynamics.gru_ensemble.model import Policy, Rollout, WorldModelBundle
+from phaseb.config.dynamics import PluginConfig
+from phaseb.dynamics.rollout import Policy, Rollout, as_policy
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import ConfigError, DataError
-from phaseb.runtime.checkpoint import load_checkpoint, save_checkpoint
+from phaseb.runtime.checkpoint import save_checkpoint
 from phaseb.runtime.plugins import load_named
 from phaseb.runtime.storage import Store
 
@@ -29,7 +29,7 @@ class Step(NamedTuple):
         reward: (N,) in the data's own units.
         terminal: (N,) probability that the task ends with the step.
         uncertainty: (N,) how little the model knows of it, in any unit of its own; zeros where it cannot tell.
-        memory: whatever the next step is to be given; None for a model without memory.
+        memory: passed to the next step; None for a model without memory.
     """
 
     z: Tensor
@@ -39,8 +39,8 @@ class Step(NamedTuple):
     memory: Any = None
 
 
-class OneStepModel(Protocol):
-    """What `module:Class` is: called as Class(config, latent_size, action_size)."""
+class OneStepDynamics(Protocol):
+    """What `module:Class` is: called as Class(settings, latent_size, action_size)."""
 
     def fit(self, train: Trajectories, seed: int) -> None:
         """Learn from the training episodes."""
@@ -56,32 +56,48 @@ class OneStepModel(Protocol):
 
 
 @dataclass
-class OwnWorldModel:
-    """A model of one's own that is used as a `WorldModelBundle` is; it never reads actions ahead."""
+class CustomDynamics:
+    """A plug-in behind the protocol of all generators; it never reads actions ahead."""
 
-    config: WorldModelConfig
-    model: OneStepModel
+    name: str
+    config: PluginConfig
+    model: OneStepDynamics
     latent_size: int
     action_size: int
+    uncertainty_scale: float = 0.0
     lineage: dict[str, Any] = field(default_factory=dict)
     num_members = 1
+
+    @classmethod
+    def make(cls, name: str, config: PluginConfig, latent_size: int, action_size: int) -> Self:
+        """The plug-in, not fitted yet.
+
+        Raises:
+            ConfigError: where the class cannot be imported, or lacks a method.
+        """
+        setting = f"dynamics.plugins.{name}.model"
+        named = load_named(config.model, setting)
+        lacking = [method for method in ("fit", "step", "state_dict", "load_state_dict") if not hasattr(named, method)]
+        if not isinstance(named, type) or lacking:
+            raise ConfigError(f"{setting}: {config.model} is no class with {', '.join(lacking) or 'these methods'}")
+        model = cast(OneStepDynamics, named(dict(config.settings), latent_size, action_size))
+        return cls(name, config, model, latent_size, action_size)
 
     @torch.no_grad()
     def rollout(
         self, z0: Tensor, actions: Tensor | Policy, horizon: int, generator: torch.Generator,
-        member: int | None = None, foresight: Tensor | None = None,
+        lookahead: Tensor | None = None,
     ) -> Rollout:  # fmt: skip
-        """Imagine `horizon` steps from z0 (N, D), see `WorldModelBundle.rollout`.
+        """Roll out `horizon` steps from z0 (N, D), see `DynamicsModel.rollout`.
 
         Raises:
             ValueError: where recorded actions are shorter than the horizon.
             DataError: where the model's step has other shapes, or is not finite.
         """
-        if isinstance(actions, Tensor) and actions.shape[1] < horizon:
-            raise ValueError(f"{actions.shape[1]} recorded actions cannot drive {horizon} steps")
+        policy = as_policy(actions, horizon)
         z, memory, taken, steps = z0, None, [], []
         for t in range(horizon):
-            action = actions[:, t] if isinstance(actions, Tensor) else actions(z, t)
+            action = policy(z, t)
             step = self._checked(self.model.step(z, action, memory, generator), len(z0), t)
             z, memory = step.z, step.memory
             taken.append(action)
@@ -91,7 +107,6 @@ class OwnWorldModel:
             rewards=torch.stack([s.reward for s in steps], 1),
             terminals=(torch.stack([s.terminal for s in steps], 1) > 0.5).float(),
             uncertainty=torch.stack([s.uncertainty for s in steps], 1),
-            member=torch.zeros(len(z0), dtype=torch.int64),
         )  # fmt: skip
 
     def _checked(self, step: Step, rows: int, t: int) -> Step:
@@ -105,12 +120,8 @@ class OwnWorldModel:
         return step
 
     def mean_rollout(self, z0: Tensor, actions: Tensor) -> Tensor:
-        """(N, T+1, D): one rollout, for there is one member."""
+        """(N, T+1, D): one rollout with a fixed seed, for there is one member."""
         return self.rollout(z0, actions, actions.shape[1], torch.Generator().manual_seed(0)).z
-
-    def members_rollout(self, z0: Tensor, actions: Tensor) -> Tensor:
-        """(1, N, T+1, D)."""
-        return self.mean_rollout(z0, actions)[None]
 
     @torch.no_grad()
     def teacher_forced(self, z: Tensor, actions: Tensor, member: int | None = None) -> Tensor:
@@ -125,44 +136,32 @@ class OwnWorldModel:
     def save(self, store: Store) -> str:
         """Write what the model learned; returns the digest."""
         meta = {
-            "config": self.config.model_dump(mode="json"), "latent_size": self.latent_size,
-            "action_size": self.action_size, "lineage": self.lineage,
+            "kind": "plugin", "name": self.name, "config": self.config.model_dump(mode="json"),
+            "latent_size": self.latent_size, "action_size": self.action_size,
+            "uncertainty_scale": self.uncertainty_scale, "lineage": self.lineage,
         }  # fmt: skip
         return save_checkpoint(store, dict(self.model.state_dict()), meta)
 
+    @classmethod
+    def restore(cls, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Self:
+        """The model that `save` wrote, of a checkpoint's content.
 
-WorldModels = WorldModelBundle | OwnWorldModel
+        Raises:
+            ConfigError: where the class cannot be imported, or lacks a method.
+        """
+        config = PluginConfig.model_validate(meta["config"])
+        made = cls.make(meta["name"], config, meta["latent_size"], meta["action_size"])
+        made.model.load_state_dict(tensors)
+        made.uncertainty_scale, made.lineage = float(meta["uncertainty_scale"]), dict(meta["lineage"])
+        return made
 
 
-def fit_own(config: WorldModelConfig, train: Trajectories, seed: int) -> OwnWorldModel:
-    """The model that `world_model.model` names, trained."""
-    made = _make(config, train.z.shape[-1], train.actions.shape[-1])
-    made.model.fit(train, seed)
-    return made
-
-
-def load_world_model(store: Store, device: torch.device | str = "cpu") -> WorldModels:
-    """The world model of a run, built in or of one's own.
+def fit_custom(name: str, config: PluginConfig, train: Trajectories, seed: int) -> CustomDynamics:
+    """The plug-in `name`, fitted to the training episodes.
 
     Raises:
-        DataError: where the checkpoint is absent, altered or of another version.
-        ConfigError: where the class that it is of cannot be imported, or is no world model.
+        ConfigError: where the class cannot be imported, or lacks a method.
     """
-    tensors, meta = load_checkpoint(store)
-    if meta.get("config", {}).get("model", BUILT_IN) == BUILT_IN:
-        return WorldModelBundle.load(store, device)
-    try:
-        made = _make(WorldModelConfig.model_validate(meta["config"]), meta["latent_size"], meta["action_size"])
-        made.model.load_state_dict(tensors)
-    except (KeyError, ValueError, RuntimeError) as error:
-        raise DataError(f"world model {store.root} is of another version: {error}; train it again") from error
+    made = CustomDynamics.make(name, config, train.z.shape[-1], train.actions.shape[-1])
+    made.model.fit(train, seed)
     return made
-
-
-def _make(config: WorldModelConfig, latent_size: int, action_size: int) -> OwnWorldModel:
-    named = load_named(config.model, "world_model.model")
-    lacking = [name for name in ("fit", "step", "state_dict", "load_state_dict") if not hasattr(named, name)]
-    if not isinstance(named, type) or lacking:
-        raise ConfigError(f"world_model.model: {config.model} is no class with {', '.join(lacking) or 'these methods'}")
-    model = cast(OneStepModel, named(config, latent_size, action_size))
-    return OwnWorldModel(config, model, latent_size, action_size)

@@ -1,7 +1,7 @@
 """What the training latents themselves say: the basis to model them in, scale of a step, constants, jumping dimensions.
 
 Nothing here knows what a dimension means: constants and events are found in the data, also where they are directions
-that no single dimension shows. The dynamics work on *inner* coordinates y = (z − centre) · into: directions of unit
+that no single dimension shows. The dynamics work on *inner* coordinates y = (z − mean) · whiten: directions of unit
 variance, those of continuous motion from the slowest to the fastest (slow feature analysis, Wiskott & Sejnowski 2002).
 A latent that a network spread over more dimensions than the system has degrees of freedom holds directions of little
 variance, and directions that an episode hardly moves along; errors there are small in z and yet leave the manifold of
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseb.config.dynamics import WorldModelConfig
-from phaseb.dynamics.binary_directions import complement, find_switches
+from phaseb.config.dynamics import GRUConfig
+from phaseb.dynamics.binary_directions import complement, find_binary_directions
 from phaseb.dynamics.discrete_levels import MAX_LEVELS, find_levels
 from phaseb.episodes.resolution import is_constant
 
@@ -34,9 +34,9 @@ class LatentStructure:
     """Frozen facts about the training latents; all but the basis are in inner coordinates.
 
     Attributes:
-        centre: (D,) origin of the inner coordinates.
-        into: (D, D) from z to inner coordinates.
-        out_of: (D, D) its inverse.
+        mean: (D,) origin of the inner coordinates.
+        whiten: (D, D) from z to inner coordinates.
+        unwhiten: (D, D) its inverse.
         spread: (D,) std within an episode: the unit in which errors are counted.
         low, high: (D,) bounds of the latents seen, widened by a margin.
         step_scale: (D,) std of real one-step differences, floored.
@@ -47,9 +47,9 @@ class LatentStructure:
         reward_mean, reward_scale: () of the training rewards; a scale of one where they never vary.
     """
 
-    centre: Floats
-    into: Floats
-    out_of: Floats
+    mean: Floats
+    whiten: Floats
+    unwhiten: Floats
     spread: Floats
     low: Floats
     high: Floats
@@ -62,18 +62,18 @@ class LatentStructure:
     reward_scale: Floats
 
 
-def find_structure(z: Floats, rewards: Floats, mask: NDArray[np.bool_], config: WorldModelConfig) -> LatentStructure:
+def find_structure(z: Floats, rewards: Floats, mask: NDArray[np.bool_], config: GRUConfig) -> LatentStructure:
     """Look at real latents z (N, T+1, D) and rewards (N, T), of which the steps in mask (N, T) were taken.
 
     Of a large set evenly spaced episodes are looked at, about MAX_LATENTS: what is found holds for all.
     """
     every = max(1, z.shape[0] * z.shape[1] // MAX_LATENTS)
     z, rewards, mask = z[::every], rewards[::every], mask[::every]
-    moving, events = find_special(z, mask, config)
+    moving, events = find_discrete(z, mask, config)
     blended = moving & ~np.isin(np.arange(z.shape[-1]), list(events))
     basis = find_basis(z, mask, blended, config.find_events) if config.decorrelate else identity_basis(z.shape[-1])
     inner = ((z - basis[0]) @ basis[1]).astype(np.float32)
-    moving, events = find_special(inner, mask, config)
+    moving, events = find_discrete(inner, mask, config)
     blended = moving & ~np.isin(np.arange(z.shape[-1]), list(events))
     steps = (inner[:, 1:] - inner[:, :-1])[mask]
     scale = np.maximum(steps.std(axis=0), 1e-3)
@@ -93,8 +93,8 @@ def find_structure(z: Floats, rewards: Floats, mask: NDArray[np.bool_], config: 
     )
 
 
-def find_special(
-    z: Floats, mask: NDArray[np.bool_], config: WorldModelConfig
+def find_discrete(
+    z: Floats, mask: NDArray[np.bool_], config: GRUConfig
 ) -> tuple[NDArray[np.bool_], dict[int, Floats]]:
     """Which dimensions move (D,), and the levels of those among them that jump between a few."""
     moving = ~find_constants(z, mask) if config.hold_constants else np.ones(z.shape[-1], dtype=bool)
@@ -105,26 +105,26 @@ def find_special(
 def find_basis(
     z: Floats, mask: NDArray[np.bool_], blended: NDArray[np.bool_], find_events: bool = True
 ) -> tuple[Floats, Floats, Floats]:
-    """Centre (D,), map into the inner coordinates (D, D) and back; dimensions that are not `blended` stay as they are.
+    """Mean (D,), map into the inner coordinates (D, D) and back; dimensions that are not `blended` stay as they are.
 
     Whitening first; then directions that are constant or have two values apart, and the others sorted by the variance
     of their steps. None is stretched by more than 1 / √VARIANCE_FLOOR: below that there is nothing to model.
     """
-    centre, into, out_of = identity_basis(z.shape[-1])
+    mean, whiten, unwhiten = identity_basis(z.shape[-1])
     seen = np.concatenate([mask[:, :1], mask], axis=1)
     dims = np.flatnonzero(blended)
     if len(dims) < 2 or seen.sum() < 2:
-        return centre, into, out_of
+        return mean, whiten, unwhiten
     rows = z[seen][:, dims].astype(np.float64)
     variance, directions = np.linalg.eigh(np.cov(rows.T))
     spread = np.sqrt(np.maximum(variance, VARIANCE_FLOOR * variance.max()))
     whitening = directions / spread
     steps = (z[:, 1:] - z[:, :-1])[mask][:, dims].astype(np.float64) @ whitening
     turn = _apart((rows - rows.mean(axis=0)) @ whitening, steps - steps.mean(axis=0), find_events)
-    centre[dims] = rows.mean(axis=0)
-    into[np.ix_(dims, dims)] = whitening @ turn
-    out_of[np.ix_(dims, dims)] = np.linalg.inv(turn) @ (directions * spread).T
-    return centre, into, out_of
+    mean[dims] = rows.mean(axis=0)
+    whiten[np.ix_(dims, dims)] = whitening @ turn
+    unwhiten[np.ix_(dims, dims)] = np.linalg.inv(turn) @ (directions * spread).T
+    return mean, whiten, unwhiten
 
 
 def _apart(y: Array, steps: Array, find_events: bool) -> Array:
@@ -135,7 +135,7 @@ def _apart(y: Array, steps: Array, find_events: bool) -> Array:
     """
     speed, slow_first = np.linalg.eigh(steps.T @ steps / len(steps))
     still = slow_first[:, speed < STILL_STEPS]
-    switches = find_switches(y) if find_events else np.zeros((y.shape[1], 0))
+    switches = find_binary_directions(y) if find_events else np.zeros((y.shape[1], 0))
     switches = switches[:, np.square(steps @ switches).mean(axis=0) > STILL_STEPS]
     others = complement(np.linalg.qr(np.concatenate([still, switches], axis=1))[0])
     _, order = np.linalg.eigh(others.T @ steps.T @ steps @ others)
@@ -163,7 +163,7 @@ def identity_basis(size: int) -> tuple[Floats, Floats, Floats]:
     return np.zeros(size, np.float32), np.eye(size, dtype=np.float32), np.eye(size, dtype=np.float32)
 
 
-def step_bound(steps: Floats, config: WorldModelConfig) -> Floats:
+def step_bound(steps: Floats, config: GRUConfig) -> Floats:
     """Per-dimension clamp (D,): a quantile of real |Δz| over steps (M, D), times a margin; inf where it is off."""
     if config.clamp_quantile == 0:
         return np.full(steps.shape[-1], np.inf, dtype=np.float32)

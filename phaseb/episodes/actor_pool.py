@@ -21,9 +21,8 @@ def run_pool(
     Args:
         names: of the pieces.
         work_class, args: what an actor makes and calls.
-        resources: `num_tasks` actors of `cpus_per_task` each, for one piece a task instead; None or `num_workers=0`:
-            this process, without Ray.
-        num_actors: another number of actors.
+        resources: `num_tasks` actors of `cpus_per_task` each, for one piece a task instead; None: this process.
+        num_actors: another number of actors. A single one without a GPU is this process.
         gpus_per_actor: what each reserves of a GPU, which it then sees.
 
     Raises:
@@ -31,7 +30,7 @@ def run_pool(
     """
     if not names:
         return
-    if resources is None or resources.num_workers == 0:
+    if resources is None or ((num_actors or resources.num_tasks) == 1 and not gpus_per_actor):
         alone = work_class(*args)
         for name in names:
             alone(name)

@@ -33,10 +33,10 @@ def map_shards(
         source, target: folders of shards.
         worker_class: made once an actor with `worker_args` (keep them small: where a model lies, not the model);
             called with a shard's episodes or trajectories, it returns episodes or trajectories.
-        resources: what to use: `num_tasks` actors of `cpus_per_task` each. None, or `num_workers=0`, works in this
+        resources: what to use: `num_tasks` actors of `cpus_per_task` each. None works in this
             process, without Ray.
         stamp: digest of what the output depends on beside the source; shards done under it are skipped.
-        num_actors: another number of actors than `num_tasks`.
+        num_actors: another number of actors than `num_tasks`. A single one without a GPU is this process.
         gpus_per_actor: what each reserves of a GPU; its worker then sees one.
         progress: called with (shards done, all shards) after each.
 

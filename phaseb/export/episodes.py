@@ -76,10 +76,11 @@ def exported_episodes(store: Store, scale: ActionScale, only: str) -> Iterator[E
     if only in ("all", "trusted", "real"):
         yield from _real(store, frames=only == "real")
     if only != "real":
-        for made in batches(store.folder("synthetic")):
-            for i in range(len(made)):
-                if (steps := _steps(made, i, only)) > 0:
-                    yield _synthetic(made, i, steps, bundle, scale)
+        for generator in store.folders("synthetic"):
+            for made in batches(store.folder("synthetic", generator)):
+                for i in range(len(made)):
+                    if (steps := _steps(made, i, only)) > 0:
+                        yield _synthetic(made, i, steps, bundle, scale)
 
 
 def _real(store: Store, frames: bool) -> Iterator[Exported]:

@@ -1,6 +1,6 @@
 """The card that travels with an exported policy: what it was made from, what it earned, and its limits."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -40,11 +40,20 @@ def card_of(
             "recorded": {k: stages["collect"]["metrics"].get(k) for k in ("mpl", "error_rate")},
         },
         "promotion": {k: promotion.get(k) for k in ("promoted", "rule", "reason", "method", "budget")},
-        "trust": {k: stages.get("trust", {}).get("metrics", {}).get(k) for k in TRUST}
-        | {"judge_auc": stages.get("judge", {}).get("metrics", {}).get("judge_auc")},
+        "trust": _metrics(stages, "trust", TRUST) | _metrics(stages, "judge", ("judge_auc",)),
         "limits": _limits(summary, stages, arm),
         "config": {name: config[name] for name in SECTIONS},
     }  # fmt: skip
+
+
+def _metrics(stages: Mapping[str, Any], stage: str, names: Sequence[str]) -> dict[str, Any]:
+    """Metrics of a stage; `generator/name` where it has one for each generator."""
+    metrics = stages.get(stage, {}).get("metrics", {})
+    found = {name: metrics[name] for name in names if name in metrics}
+    for part, own in metrics.items():
+        if isinstance(own, Mapping):
+            found |= {f"{part}/{name}": own[name] for name in names if name in own}
+    return found
 
 
 def _limits(summary: Mapping[str, Any], stages: Mapping[str, Any], arm: str) -> list[str]:

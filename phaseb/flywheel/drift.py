@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from phaseb.config.flywheel import DriftConfig
-from phaseb.dynamics.custom import load_world_model
+from phaseb.dynamics.protocol import DynamicsModel, load_generator
 from phaseb.episodes.actions import read_action_scale
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.resolution import spread_of
@@ -29,7 +29,7 @@ MIN_EPISODES = 4
 SEGMENT_STEPS = 10
 """Steps that a world model forecasts in its test."""
 
-PARTS = ("encoder", "world_model", "trust")
+PARTS = ("encoder", "dynamics", "trust")
 NUM_TESTS = 4  # surprise and decoding of the encoder, forecasts, trust: what the error is divided by
 Floats = NDArray[np.floating]
 
@@ -73,7 +73,7 @@ def retrained(tests: Sequence[DriftTest], scale_changed: bool) -> list[str]:
     if "encoder" in drifted:
         return list(PARTS)
     if scale_changed:  # of actions: the encoder never sees them
-        drifted |= {"world_model", "trust"}
+        drifted |= {"dynamics", "trust"}
     return [part for part in PARTS if part in drifted]
 
 
@@ -106,15 +106,20 @@ def _encoder(config: DriftConfig, home: Store, sides: _Sides) -> list[DriftTest]
     return tests
 
 
-def _world_model(config: DriftConfig, home: Store, sides: _Sides) -> list[DriftTest]:
-    model = load_world_model(home.folder("world_model"))
+def _dynamics(config: DriftConfig, home: Store, sides: _Sides) -> list[DriftTest]:
+    """Forecasts of every generator; the tolerated error is shared by them."""
+    names = [name for name in home.folders("dynamics") if home.exists("dynamics", name, "meta.json")]
+    tests = []
+    for name in names:
+        model = load_generator(home.folder("dynamics", name))
 
-    def forecast(z: Floats, actions: Floats) -> Floats:
-        rolled = model.mean_rollout(torch.from_numpy(np.ascontiguousarray(z)), torch.from_numpy(actions.copy()))
-        return np.asarray(rolled.cpu().numpy())
+        def forecast(z: Floats, actions: Floats, model: DynamicsModel = model) -> Floats:
+            rolled = model.mean_rollout(torch.from_numpy(np.ascontiguousarray(z)), torch.from_numpy(actions.copy()))
+            return np.asarray(rolled.cpu().numpy())
 
-    errors = [forecast_errors(side, SEGMENT_STEPS, forecast) for side in sides.latents]
-    return [_worse(config, "world_model", "forecast", *errors)]
+        errors = [forecast_errors(side, SEGMENT_STEPS, forecast) for side in sides.latents]
+        tests.append(_worse(config, "dynamics", f"{name}/forecast", *errors, num_tests=len(names)))
+    return tests
 
 
 def forecast_errors(
@@ -143,14 +148,17 @@ def _trust(config: DriftConfig, home: Store, sides: _Sides) -> list[DriftTest]:
     return [DriftTest("trust", "turned_away", float(low[0].mean()), share, p, len(low[1]), drifted)]
 
 
-def _worse(config: DriftConfig, part: str, name: str, held_out: Floats, new: Floats) -> DriftTest:
-    """One-sided Mann-Whitney test that new values are larger, and by the tolerance at least in the median."""
+def _worse(
+    config: DriftConfig, part: str, name: str, held_out: Floats, new: Floats, *, num_tests: int = 1
+) -> DriftTest:
+    """One-sided Mann-Whitney test that new values are larger, and by the tolerance at least in the median; one of
+    `num_tests` that share a part's error."""
     old, fresh = held_out[np.isfinite(held_out)], new[np.isfinite(new)]
     if min(len(old), len(fresh)) < MIN_EPISODES:
         return DriftTest(part, name, float("nan"), float("nan"), 1.0, len(fresh), False)
     p = float(stats.mannwhitneyu(fresh, old, alternative="greater").pvalue)
     before, after = float(np.median(old)), float(np.median(fresh))
-    drifted = p < _level(config) and after > before * (1 + config.tolerance)
+    drifted = p < _level(config) / num_tests and after > before * (1 + config.tolerance)
     return DriftTest(part, name, before, after, p, len(fresh), drifted)
 
 
@@ -176,5 +184,5 @@ def _level(config: DriftConfig) -> float:
 
 
 _TESTS: dict[str, Callable[[DriftConfig, Store, _Sides], list[DriftTest]]] = {
-    "encoder": _encoder, "world_model": _world_model, "trust": _trust,
+    "encoder": _encoder, "dynamics": _dynamics, "trust": _trust,
 }  # fmt: skip

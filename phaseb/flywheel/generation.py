@@ -14,11 +14,12 @@ from phaseb.flywheel.comparison import APART, decide_generation
 from phaseb.flywheel.drift import PARTS, find_drift, retrained, told
 from phaseb.flywheel.history import Ledger
 from phaseb.pipeline.dataset_stats import Census
+from phaseb.pipeline.graph import run_graph
 from phaseb.pipeline.result import Callback
 from phaseb.runtime.storage import Store
-from phaseb.stages import attribution, report
+from phaseb.stages import report
 from phaseb.stages.collect import choose_action_scale, environment_spec
-from phaseb.stages.registry import STAGES
+from phaseb.stages.registry import ATTRIBUTION, STAGES
 
 PLAN = "plan.json"
 TRUST = ("pass_rate", "roc_auc", "judge_auc", "effective_contribution")
@@ -57,7 +58,7 @@ def make_plan(config: Config, ledger: Ledger, number: int) -> dict[str, Any]:
             return [e for n in later for e in read_episodes(ledger.batch_of(n), ("train", "dev"))]
 
         tests = find_drift(config.flywheel.drift, homes, unseen)
-        again = retrained(tests, _scale_changed(config, homes["world_model"], batches, ledger))
+        again = retrained(tests, _scale_changed(config, homes["dynamics"], batches, ledger))
         plan = {"homes": {p: number if p in again else home for p, home in last["homes"].items()},
                 "retrained": again, "tests": told(tests)}  # fmt: skip
     plan |= {"data": data, "batches": batches}
@@ -77,8 +78,7 @@ def run_generation(
     plan = make_plan(config, ledger, number)
     own = generation_config(config, ledger, number, plan)
     numbered = [_Numbered(number, callback) for callback in callbacks]
-    for stage in (*STAGES, attribution.STAGE) if config.flywheel.worth != "none" else STAGES:
-        stage.run(own, numbered)
+    run_graph((*STAGES, ATTRIBUTION) if config.flywheel.worth != "none" else STAGES, own, numbered)
     report.run(own, numbered)
     store = ledger.run_of(number)
     results = store.read_json("results.json")
@@ -129,7 +129,7 @@ def _episodes(stages: Mapping[str, Any], ledger: Ledger, number: int, spent: int
 
 
 class _Numbered:
-    """A callback that is told of which generation a stage is."""
+    """A callback that puts the generation before the name of a stage."""
 
     def __init__(self, number: int, inner: Callback) -> None:
         self._prefix, self._inner = f"{number} ", inner

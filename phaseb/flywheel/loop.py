@@ -12,8 +12,8 @@ from phaseb.flywheel.generation import run_generation
 from phaseb.flywheel.history import Ledger, lineage_digest
 from phaseb.pipeline.result import Callback, RunResult
 from phaseb.runtime import logs
+from phaseb.runtime.ray_session import ray_session
 from phaseb.stages.report import PAGE, tell_flywheel
-from phaseb.training.resident import training_session
 
 
 def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
@@ -78,7 +78,7 @@ class Wheel:
     def turn(self, session: ExitStack) -> None:
         """One generation, whose failure leaves what is shipped as it is."""
         if not self._up:
-            session.enter_context(training_session(self.config.resources))
+            session.enter_context(ray_session(self.config.resources))
             self._up = True
         number, ledger = self.number, self.ledger
         logs.event("generation starts", generation=number)

@@ -1,7 +1,7 @@
-"""Whether a run is as it was when it was last told: asked before anything heavy is imported or started.
+"""Check whether a whole run is up to date without importing torch or Ray.
 
-Every stage's key follows from the config's sections, the data outside and the stages before it. So where those, the
-lineage, the results and the page are what they were at the end of the last `phaseb run`, every stage is up to date.
+Every stage's key follows from the config's sections, the external inputs and the stages before it. The run is up to
+date where these, the lineage, the results and the page are what they were at the end of the last `phaseb run`.
 """
 
 import hashlib
@@ -14,34 +14,46 @@ from phaseb.errors import DataError
 from phaseb.pipeline.run_directory import OPERATIONAL, digest_of, section_digests
 from phaseb.runtime.storage import Store
 
-FILE = "standing.json"
+FILE = "fingerprint.json"
 RESULTS = "results.json"
 PAGE = "report/index.html"
 
 
-def note(config: Config) -> None:
-    """Remember a run that has just been told."""
+def save_fingerprint(config: Config) -> None:
+    """Remember the state of a run whose report has just been written."""
     store = Store.at(config.run.dir)
     store.write_json({"key": _key(config, store)}, FILE)
 
 
-def told_results(config: Config) -> dict[str, Any] | None:
-    """The results of a run to which nothing has changed since; None where anything has, or it cannot be said."""
+def cached_results(config: Config) -> dict[str, Any] | None:
+    """The results of a run that is up to date; None where anything changed or cannot be read."""
     store = Store.at(config.run.dir)
     if not all(store.exists(*name.split("/")) for name in (FILE, "run.json", RESULTS, PAGE)):
         return None
     try:
-        noted = store.read_json(FILE)
-        if not isinstance(noted, dict) or noted.get("key") != _key(config, store):
+        saved = store.read_json(FILE)
+        if not isinstance(saved, dict) or saved.get("key") != _key(config, store):
             return None
         return dict(store.read_json(RESULTS))
-    except (DataError, KeyError, TypeError):  # a run that cannot be read is left to the stages, which say what is wrong
+    except (DataError, KeyError, TypeError):  # the stages say what is wrong with it
         return None
 
 
-def stages_told(config: Config) -> dict[str, dict[str, Any]]:
-    """Metrics and seconds of every finished stage, in their order."""
+def cached_stages(config: Config) -> dict[str, dict[str, Any]]:
+    """The entries of every finished stage in `run.json`, by name."""
     return dict(Store.at(config.run.dir).read_json("run.json")["stages"])
+
+
+def reused_digest(path: str, part: str) -> str:
+    """The digest of a trained part of another run, which this run takes over.
+
+    Raises:
+        DataError: where that run has no such part.
+    """
+    store = Store.at(path)
+    if not store.exists(part, "meta.json"):
+        raise DataError(f"{path} has no {part} to take over: it has no {part}/meta.json")
+    return str(store.read_json(part, "meta.json")["digest"])
 
 
 def _key(config: Config, store: Store) -> str:
@@ -50,13 +62,8 @@ def _key(config: Config, store: Store) -> str:
     lineage = store.read_json("run.json")
     return digest_of({
         "version": __version__, "format": lineage["format"], "sections": sections,
-        "outside": fingerprints(config.episodes),
-        "reuse": {part: _reused(path, part) for part, path in config.reuse.model_dump().items() if path},
+        "external_inputs": fingerprints(config.episodes),
+        "reuse": {part: reused_digest(path, part) for part, path in config.reuse.model_dump().items() if path},
         "stages": lineage["stages"],
-        "told": [hashlib.sha256(store.read_bytes(*name.split("/"))).hexdigest() for name in (RESULTS, PAGE)],
+        "reports": [hashlib.sha256(store.read_bytes(*name.split("/"))).hexdigest() for name in (RESULTS, PAGE)],
     })  # fmt: skip
-
-
-def _reused(path: str, part: str) -> str:
-    """The digest of a part that is taken over, without importing torch for it."""
-    return str(Store.at(path).read_json(part, "meta.json")["digest"])

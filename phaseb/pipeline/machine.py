@@ -10,6 +10,7 @@ from phaseb.config.root import Config
 from phaseb.pipeline.dataset_stats import DataFacts
 from phaseb.pipeline.sizes import total_steps
 from phaseb.runtime.storage import Store
+from phaseb.trust.dataset import NUM_CROPS
 from phaseb.trust.gate_features import num_transition_inputs
 
 GB = 1e9
@@ -58,12 +59,12 @@ def memory_needs(config: Config, facts: DataFacts) -> Iterator[Need]:
     yield Need("encode", "memory.encoder_episodes", config.memory.encoder_episodes, COPIES * held * steps * seen)
     held = sum(min(config.memory.fit_episodes, facts.count(split)) for split in ("train", "dev"))
     latent = FLOAT * (dims + actions + 2)
-    yield Need("world-model", "memory.fit_episodes", config.memory.fit_episodes, COPIES * held * steps * latent)
+    yield Need("dynamics", "memory.fit_episodes", config.memory.fit_episodes, COPIES * held * steps * latent)
     own = min(config.memory.gate_episodes, facts.count("train"))
-    entries = own * (1 + config.trust.num_crops) + config.trust.num_corruptions + 2 * config.generators.num_episodes
+    entries = own * (1 + NUM_CROPS) + config.trust.num_corruptions + 2 * config.negatives.num_episodes
     entry = FLOAT * (num_transition_inputs(dims, actions) + dims + actions + 2) * config.synthesis.horizon
     yield Need("trust", "memory.gate_episodes", config.memory.gate_episodes, COPIES * entries * entry)
-    yield Need("policy", "replay.capacity_bytes", config.replay.capacity_bytes, replay_bytes(config, facts))
+    yield Need("policy", "replay.capacity", config.replay.capacity, replay_bytes(config, facts))
 
 
 def replay_bytes(config: Config, facts: DataFacts) -> int:
@@ -71,14 +72,14 @@ def replay_bytes(config: Config, facts: DataFacts) -> int:
     row = FLOAT * (config.latents.num_dims + facts.action_size + 5 + 3 + config.arms.num_seeds)
     synthetic = config.synthesis.num_episodes * (config.synthesis.horizon + 1)
     rows = sum(min(n, config.replay.capacity) for n in (total_steps(facts, "train") + facts.count("train"), synthetic))
-    return min(rows * row, config.replay.capacity_bytes or rows * row)
+    return rows * row
 
 
 def disk_need(config: Config, facts: DataFacts) -> int:
     """Bytes that a run will write once its episodes are there: latents, rollouts three times, the replay's journal."""
     row = FLOAT * (config.latents.num_dims + facts.action_size + 3)
     rollouts = config.synthesis.num_episodes * (config.synthesis.horizon + 1)
-    journal = replay_bytes(config, facts) if config.resources.num_workers and config.replay.journal else 0
+    journal = replay_bytes(config, facts) if config.resources.num_workers else 0
     return total_steps(facts, "train", "dev", "test") * row + 3 * rollouts * row + journal + 1_000_000
 
 

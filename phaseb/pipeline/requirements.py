@@ -113,8 +113,8 @@ def _of_config(config: Config) -> Iterator[Requirement]:
     workers = max(1, config.resources.num_workers)
     batches = {
         "encode": {"latents.num_groups": config.latents.num_groups},
-        "world-model": {"world_model.batch_size": config.world_model.batch_size,
-                        "world_model.rollout_batch_size": config.world_model.rollout_batch_size},
+        "dynamics": {"dynamics.gru.batch_size": config.dynamics.gru.batch_size,
+                     "dynamics.gru.rollout_batch_size": config.dynamics.gru.rollout_batch_size},
         "trust": {"trust.batch_size": config.trust.batch_size},
         "policy": {"policy.batch_size": config.policy.batch_size},
     }  # fmt: skip
@@ -129,7 +129,8 @@ def _own_code(config: Config) -> Iterator[Requirement]:
     """Classes and functions of the user's own that stages will import."""
     named = {
         "collect": [("episodes.policy", config.episodes.policy)],
-        "world-model": [("world_model.model", config.world_model.model)],
+        "dynamics": [(f"dynamics.plugins.{name}.model", plugin.model)
+                     for name, plugin in config.dynamics.plugins.items() if name in config.generators],
         "judge": [("judge.families", family) for family in config.judge.families],
         "evaluate": [("environment.id", config.environment.id)],
     }
@@ -145,12 +146,15 @@ def _own_code(config: Config) -> Iterator[Requirement]:
 
 def _reused_parts(config: Config) -> Iterator[Requirement]:
     """Trained parts of other runs that stages will take over."""
-    stages = {"encoder": "encode", "world_model": "world-model", "trust": "trust"}
+    stages = {"encoder": "encode", "dynamics": "dynamics", "trust": "trust"}
     for part, stage in stages.items():
         path = getattr(config.reuse, part)
-        if path and not Store.at(path).exists(part, "meta.json"):
-            remedy = f"set reuse.{part} to a run directory in which `phaseb {stage}` is done"
-            yield Requirement(stage, f"reuse.{part}", f"{part}/meta.json in {path}", "none", remedy, False)
+        parts = [(part, name) for name in config.generators] if part == "dynamics" else [(part,)]
+        for folders in parts if path else []:
+            if not Store.at(path).exists(*folders, "meta.json"):
+                remedy = f"set reuse.{part} to a run directory in which `phaseb {stage}` is done"
+                needed = f"{'/'.join(folders)}/meta.json in {path}"
+                yield Requirement(stage, f"reuse.{part}", needed, "none", remedy, False)
 
 
 def _collect(config: Config, facts: DataFacts) -> Iterator[Requirement]:
@@ -169,21 +173,22 @@ def _encode(config: Config, facts: DataFacts) -> Iterator[Requirement]:
                       "set latents.observation=auto, or import episodes that all have it", met)  # fmt: skip
 
 
-def _world_model(config: Config, facts: DataFacts) -> Iterator[Requirement]:
-    horizon = max(config.synthesis.horizon, config.world_model.horizon.steps)
+def _dynamics(config: Config, facts: DataFacts) -> Iterator[Requirement]:
+    trained = config.dynamics.gru.horizon.steps if "gru" in config.generators else 1
+    horizon = max(config.synthesis.horizon, trained)
     long = facts.count("train", horizon)
     remedy = (
         f"the longest has {facts.longest('train')}: import longer episodes, or lower synthesis.horizon and "
-        "world_model.horizon.steps"
+        "dynamics.gru.horizon.steps"
     )
-    yield Requirement("world-model", "synthesis.horizon", f"{MIN_TRAIN} training episodes of {horizon} steps",
+    yield Requirement("dynamics", "synthesis.horizon", f"{MIN_TRAIN} training episodes of {horizon} steps",
                       f"{long} of {facts.count('train')}", remedy, long >= MIN_TRAIN)  # fmt: skip
 
 
 def _trust(config: Config, facts: DataFacts) -> Iterator[Requirement]:
     own, folds = num_gate_episodes(config, facts), config.trust.num_folds
     needed = f"{folds} training episodes of {config.synthesis.horizon} steps for the gate"
-    remedy = "lower trust.num_folds, trust.critic.episode_share or synthesis.horizon, or give more episodes"
+    remedy = "lower trust.num_folds or synthesis.horizon, or give more episodes"
     met = own >= folds or bool(config.reuse.trust)
     yield Requirement("trust", "trust.num_folds", needed, str(own), remedy, met)
 
@@ -198,11 +203,9 @@ def _judge(config: Config, facts: DataFacts) -> Iterator[Requirement]:
 
 
 def _policy(config: Config, facts: DataFacts) -> Iterator[Requirement]:
-    there = total_steps(facts, "train")
-    sizes = {"policy.batch_size": config.policy.batch_size, "replay.min_size": config.replay.min_size}
-    for setting, needed in sizes.items():
-        yield Requirement("policy", setting, f"{needed} training steps", str(there),
-                          f"lower {setting}, or give more episodes", there >= needed)  # fmt: skip
+    there, needed = total_steps(facts, "train"), config.policy.batch_size
+    yield Requirement("policy", "policy.batch_size", f"{needed} training steps", str(there),
+                      "lower policy.batch_size, or give more episodes", there >= needed)  # fmt: skip
     longest, room = facts.longest("train") + 1, config.replay.capacity // config.replay.num_shards
     yield Requirement("policy", "replay.capacity", f"room for {longest} rows, the longest episode, in each shard",
                       str(room), "raise replay.capacity, or lower replay.num_shards", room >= longest)  # fmt: skip
@@ -235,7 +238,7 @@ def _evaluate(config: Config, facts: DataFacts) -> Iterator[Requirement]:
 
 
 REQUIREMENTS: Mapping[str, Callable[[Config, DataFacts], Iterator[Requirement]]] = {
-    "collect": _collect, "encode": _encode, "world-model": _world_model, "trust": _trust, "judge": _judge,
+    "collect": _collect, "encode": _encode, "dynamics": _dynamics, "trust": _trust, "judge": _judge,
     "policy": _policy, "evaluate": _evaluate,
 }  # fmt: skip
 """What each stage needs of the episodes, with sizes fitted to them. Bricks and rollouts need nothing more."""

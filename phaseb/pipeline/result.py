@@ -1,22 +1,25 @@
-"""What a job gives back, and who is told while it works."""
+"""Results of a job, and the callbacks that follow its progress."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+Report = Callable[[Mapping[str, float]], None]
+"""Receives metrics by name while a stage works."""
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """Metrics by name, and where the outputs lie, relative to the run directory."""
+    """Metrics by name, and the paths of the outputs, relative to the run directory."""
 
     metrics: dict[str, Any] = field(default_factory=dict)
     outputs: dict[str, str] = field(default_factory=dict)
 
 
 class Callback(Protocol):
-    """Told what a run does: a terminal, a log, a search trial.
+    """Follows a run: a terminal, a log, a search trial. Stages may overlap, so every call names its stage.
 
-    A callback that has `on_note(line)` too is given what was chosen to fit the episodes, and other remarks.
+    A callback that also has `on_note(line)` is given what was chosen to fit the episodes, and other remarks.
     """
 
     def on_stage_start(self, stage: str) -> None: ...

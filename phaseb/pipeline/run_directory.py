@@ -13,7 +13,8 @@ from phaseb.config.root import Config
 from phaseb.errors import ConfigError, DataError
 from phaseb.runtime.storage import Store
 
-FORMAT = 1
+FORMAT = 2
+"""Version of the layout of a run directory. 1: before stages were a graph."""
 OPERATIONAL = frozenset({"resources", "report", "training", "flywheel"})
 """Sections that change how a run is carried out or shown, not what it computes."""
 
@@ -50,9 +51,18 @@ class RunDirectory:
         return directory
 
     def lineage(self) -> dict[str, Any]:
+        """The content of `run.json`.
+
+        Raises:
+            DataError: where another format wrote it, or it is damaged.
+        """
         lineage = self.store.read_json("run.json")
-        ours = isinstance(lineage, dict) and (lineage.get("format") != FORMAT or {"stages", "sections"} <= set(lineage))
-        if not ours:
+        if isinstance(lineage, dict) and isinstance(lineage.get("format"), int) and lineage["format"] != FORMAT:
+            raise DataError(
+                f"{self.store.root} has run format {lineage['format']}, this version of phaseb reads format {FORMAT}; "
+                f"choose another run.dir, or use phaseb {lineage.get('version')} for this one"
+            )
+        if not (isinstance(lineage, dict) and {"format", "stages", "sections"} <= set(lineage)):
             raise DataError(f"{self.store.path('run.json')} is damaged; choose another run.dir, or delete this one")
         return dict(lineage)
 
@@ -68,11 +78,6 @@ class RunDirectory:
 
     def _check(self, config: Config) -> None:
         lineage = self.lineage()
-        if lineage.get("format") != FORMAT:
-            raise DataError(
-                f"{self.store.root} was written by another version of phaseb (format {lineage.get('format')}, "
-                f"this one writes {FORMAT}); choose another run.dir"
-            )
         old, new = lineage["sections"], section_digests(config)
         free = OPERATIONAL | {name for name, stage in ASKED_LATER.items() if stage not in lineage["stages"]}
         changed = sorted(name for name in new if name not in free and old.get(name, new[name]) != new[name])

@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from phaseb.config.root import Config
+from phaseb.config.trust import DISCRIMINATOR_SHARE
 from phaseb.pipeline.dataset_stats import DataFacts
 from phaseb.runtime.storage import Store
 from phaseb.trust.windows import MIN_UNITS, WindowPlan, plan_windows
@@ -58,9 +59,9 @@ def judge_plan(config: Config, facts: DataFacts) -> WindowPlan:
 def num_gate_episodes(config: Config, facts: DataFacts) -> int:
     """Training episodes as long as the horizon that the gate has for itself, at least: a critic takes its share."""
     there, long = facts.count("train"), facts.count("train", config.synthesis.horizon)
-    stages = (stage.weights for _, stage in config.world_model.stages())
+    stages = (stage.weights for _, stage in config.dynamics.gru.stages())
     if any(weights.trust > 0 or weights.feat > 0 for weights in stages):
-        long -= min(max(round(config.trust.critic.episode_share * there), 1), max(there - 1, 0))
+        long -= min(max(round(DISCRIMINATOR_SHARE * there), 1), max(there - 1, 0))
     return min(max(long, 0), config.memory.gate_episodes)
 
 
@@ -110,10 +111,10 @@ def _horizon(fitting: _Fitting, facts: DataFacts) -> None:
     )
     fitting.choose("synthesis.horizon", chosen, why)
     most = longest if chosen == asked else chosen
-    if config.world_model.horizon.steps > most:
+    if config.dynamics.gru.horizon.steps > most:
         why = f"the longest training episode has {longest} steps" if chosen == asked else "rollouts are that long"
-        fitting.choose("world_model.horizon.steps", most, why)
-        fitting.choose("world_model.horizon.start", min(config.world_model.horizon.start, most), why)
+        fitting.choose("dynamics.gru.horizon.steps", most, why)
+        fitting.choose("dynamics.gru.horizon.start", min(config.dynamics.gru.horizon.start, most), why)
 
 
 def _is_usable(config: Config, facts: DataFacts, horizon: int, training: int) -> bool:
@@ -129,7 +130,6 @@ def _segments(fitting: _Fitting, facts: DataFacts) -> None:
     horizon = config.synthesis.horizon
     why = f"rollouts have {horizon} steps"
     fitting.choose("trust.gate.min_steps", min(config.trust.gate.min_steps, horizon), why)
-    fitting.choose("trust.min_crop", min(config.trust.min_crop, horizon), why)
 
 
 def _folds(fitting: _Fitting, facts: DataFacts) -> None:
@@ -162,8 +162,6 @@ def _clusters(fitting: _Fitting, facts: DataFacts) -> None:
     why = f"there are {there} training episodes"
     if config.bricks.num_bricks:
         fitting.choose("bricks.num_bricks", min(config.bricks.num_bricks, max(there, 1)), why)
-    else:
-        fitting.choose("bricks.max_bricks", min(config.bricks.max_bricks, max(2, there - 1)), why)
 
 
 def _rewards(fitting: _Fitting, facts: DataFacts) -> None:

@@ -6,7 +6,6 @@ Shapes: R runs, N rollouts, T steps, D latent dimensions, A action dimensions.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,13 +17,36 @@ from phaseb.config.policy import AugmentationConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.policy.actor import Actor
 from phaseb.policy.batches import RunSpec
-from phaseb.policy.skill import SKILL_TOLERANCE, Forecasts, Imagine, Imagined, followed_steps
 from phaseb.runtime.seeding import numpy_generator, torch_generator
 
-REHEARSED = 500  # forecasts that the gate is shown before a policy is asked
 Weigh = Callable[[Trajectories], NDArray[np.floating]]
 Generation = dict[int, Trajectories]
 """The rollouts made at one moment, by run."""
+
+
+class ModelRollout(Protocol):
+    """Rollouts as a generator makes them: latents (N, T+1, D), actions (N, T, A), the others (N, T)."""
+
+    @property
+    def z(self) -> Tensor: ...
+    @property
+    def actions(self) -> Tensor: ...
+    @property
+    def rewards(self) -> Tensor: ...
+    @property
+    def reward_std(self) -> Tensor | None: ...
+    @property
+    def terminals(self) -> Tensor: ...
+    @property
+    def uncertainty(self) -> Tensor: ...
+
+
+class RolloutFn(Protocol):
+    """A generator: starts (N, D), a policy called with (latents, step), steps, randomness -> rollouts."""
+
+    def __call__(
+        self, z0: Tensor, actions: Callable[[Tensor, int], Tensor], horizon: int, generator: torch.Generator, /
+    ) -> ModelRollout: ...
 
 
 class RolloutSink(Protocol):
@@ -42,7 +64,7 @@ class BranchedRollouts:
 
     Args:
         config: lengths, cuts, penalty.
-        imagine: the world model's `rollout`.
+        rollout: of the generator.
         real: the episodes whose states are branched from.
         specs: all runs of the learner, in its order.
         arms: those of them whose rollouts follow the policy.
@@ -50,57 +72,47 @@ class BranchedRollouts:
         sink: where the rollouts go.
         seed: of the starts, the actions and the model's noise.
         model: digest for the lineage.
-        held_out: episodes that the model did not train on: its skill and its usual disagreement are measured on them
-            (on `real` where there are none).
-
-    Attributes:
-        skills: forecast skill after each step, by name.
-        horizon: steps that the model may be followed, at most the configured ones; 0 makes no rollouts at all.
-        limits: (T,) disagreement at which a rollout is cut.
+        horizon: steps that the generator is trusted for; 0 makes no rollouts at all.
+        limits: (T,) uncertainty at which a rollout is cut; none is where None.
     """
 
     def __init__(
-        self, config: AugmentationConfig, imagine: Imagine, real: Trajectories, specs: Sequence[RunSpec],
-        arms: Sequence[str], weigh: Weigh | None, sink: RolloutSink, seed: int, model: str = "",
-        held_out: Trajectories | None = None,
+        self, config: AugmentationConfig, rollout: RolloutFn, real: Trajectories, specs: Sequence[RunSpec],
+        arms: Sequence[str], weigh: Weigh | None, sink: RolloutSink, seed: int, model: str, horizon: int,
+        limits: NDArray[np.floating] | None = None,
     ) -> None:  # fmt: skip
-        self.config, self.imagine, self.real, self.specs = config, imagine, real, tuple(specs)
+        self.config, self.rollout, self.real, self.specs = config, rollout, real, tuple(specs)
         self.runs = [i for i, spec in enumerate(specs) if spec.arm in arms]
         self.weigh, self.sink, self.seed, self.model = weigh, sink, seed, model
-        measured_on = real if held_out is None or not len(held_out) else held_out
-        forecasts = Forecasts(imagine, measured_on, config.horizon, seed)
-        self.limits = forecasts.disagreement_limits(config.cut_quantile)
-        self.skills = forecasts.skills(SKILL_TOLERANCE, self.limits)
-        self.horizon = followed_steps(config, self.skills)
+        self.horizon = horizon
+        self.limits = np.full(horizon, np.inf) if limits is None else limits
         paid = real.rewards[real.mask]
         self.reward_spread, self.least_reward = float(paid.std()), float(paid.min())
         self._kept: list[Generation] = []
-        if self.horizon and not self._passes(forecasts):
-            self.horizon = 0
 
     @property
     def followed(self) -> list[int]:
         """The runs that get rollouts: all that want them, or none where the model may not be followed."""
         return self.runs if self.horizon else []
 
-    def _passes(self, forecasts: Forecasts) -> bool:
-        """Whether the gate lets anything of a rehearsal through: the model's forecasts under recorded actions."""
-        if self.weigh is None:
-            return True
-        few = min(REHEARSED, len(forecasts.starts))
-        columns = {name: getattr(forecasts.rolled, name)[:few] for name in ("z", "actions", "rewards", "terminals")}
-        rehearsed = SimpleNamespace(**columns, uncertainty=forecasts.rolled.uncertainty[:few])
-        names, steps = zip(*forecasts.starts[:few], strict=True)
-        weights = self._gated(rehearsed, names, np.array(steps), "rehearsal").weights
-        return bool(weights is not None and weights.any())
+    def probe_gate(self, rolled: ModelRollout, episodes: Sequence[str], steps: NDArray[np.int64]) -> None:
+        """Make no rollouts at all where the gate gives no weight to any of these: forecasts under recorded actions.
+
+        Args:
+            rolled: rollouts of the generator from recorded states.
+            episodes, steps: (N,) where they start.
+        """
+        if self.horizon and self.weigh is not None:
+            weights = self._gated(rolled, episodes, steps, "probe").weights
+            self.horizon = self.horizon if weights is not None and weights.any() else 0
 
     def generate(self, step: int, actors: Sequence[Actor]) -> dict[str, float]:
         """One generation of rollouts under the policies as they are; the oldest beyond `keep_generations` go."""
         return self.put(self.make(step, actors)) if self.horizon else {"horizon": 0.0}
 
-    def make(self, step: int, actors: Sequence[Actor], mark: str = "") -> Generation:
-        """Rollouts of every run that wants them, drawn by `step`; `mark` ends their names. Changes nothing here."""
-        return {run: self._branch(run, step, actors[run], mark) for run in self.runs}
+    def make(self, step: int, actors: Sequence[Actor]) -> Generation:
+        """Rollouts of every run that wants them, drawn by `step`. Changes nothing here."""
+        return {run: self._branch(run, step, actors[run]) for run in self.runs}
 
     def put(self, made: Generation) -> dict[str, float]:
         """Hand a generation to the sink, take the oldest out of it, and tell what it is like."""
@@ -119,12 +131,7 @@ class BranchedRollouts:
             metrics[f"mean_weight/{name}"] = float(weights[rollouts.mask].mean()) if len(rollouts) else 0.0
         return metrics
 
-    @property
-    def num_kept(self) -> int:
-        """Generations that are in use."""
-        return len(self._kept)
-
-    def _branch(self, run: int, step: int, actor: Actor, mark: str) -> Trajectories:
+    def _branch(self, run: int, step: int, actor: Actor) -> Trajectories:
         own = self.specs[run].drawn(self.seed)
         g = numpy_generator(own, "branch", step)
         episodes, steps = np.nonzero(self.real.mask)
@@ -135,12 +142,12 @@ class BranchedRollouts:
         def act(z: Tensor, t: int) -> Tensor:
             return actor.sample(z, noise)
 
-        rolled = self.imagine(starts, act, self.horizon, torch_generator(own, "branch model", step))
+        rolled = self.rollout(starts, act, self.horizon, torch_generator(own, "branch model", step))
         names = tuple(self.real.ids[e] for e in episodes[chosen])
-        return self._gated(rolled, names, steps[chosen], f"{self.specs[run].name}/{step}{mark}")
+        return self._gated(rolled, names, steps[chosen], f"{self.specs[run].name}/{step}")
 
     def _gated(
-        self, rolled: Imagined, starts: Sequence[str], steps: NDArray[np.int64], name: str
+        self, rolled: ModelRollout, starts: Sequence[str], steps: NDArray[np.int64], name: str
     ) -> Trajectories:
         """Rollouts up to where the model's disagreement passes its limit, rewards less its price, and weights."""
         uncertainty, terminals = _array(rolled.uncertainty), _array(rolled.terminals)
@@ -157,13 +164,12 @@ class BranchedRollouts:
         )  # fmt: skip
         return weighted(rollouts, self.weigh)
 
-    def _lower(self, rolled: Imagined, uncertainty: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(N, T) rewards less the price of what is not known; where a model says how sure it is of its rewards, less
-        that, and never less than was ever paid for."""
+    def _lower(self, rolled: ModelRollout, uncertainty: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(N, T) rewards less the price of uncertainty and less their standard deviation where there is one: the latter
+        never takes a reward below the least recorded one."""
         priced = _array(rolled.rewards)
-        doubt = getattr(rolled, "reward_doubt", None)
-        if doubt is not None:
-            priced = np.maximum(priced - self.config.reward_pessimism * _array(doubt), self.least_reward)
+        if rolled.reward_std is not None:
+            priced = np.maximum(priced - self.config.reward_pessimism * _array(rolled.reward_std), self.least_reward)
         return priced - self.config.penalty * self.reward_spread * np.nan_to_num(uncertainty, posinf=0.0)
 
     def state_dict(self) -> dict[str, Any]:

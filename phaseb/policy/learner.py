@@ -1,7 +1,7 @@
 """The learner of many policies: reads batches by step, updates every run, lets rollouts follow the policies."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import torch
 
@@ -10,16 +10,13 @@ from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import ConfigError, DivergenceError
 from phaseb.nn.data_parallel import LearnerContext
 from phaseb.policy.actor import Actor
-from phaseb.policy.batches import BatchSource, RunSpec, to_batches
+from phaseb.policy.batches import Batch, BatchSource, RunSpec, to_batches
 from phaseb.policy.behavior_metrics import action_mse
-from phaseb.policy.learner_group import Levels, Share, Start, deal, groups_of, rows_of
+from phaseb.policy.learner_group import Levels, group_rows, group_runs, make_update, noise_stream
 from phaseb.policy.rewards import RewardNormalizer
-from phaseb.policy.sac import SoftActorCritic
 
 LOG_EVERY = 50
 """Steps between two rows of metrics."""
-
-Made = TypeVar("Made")
 
 
 class AugmentationHook(Protocol):
@@ -48,15 +45,13 @@ class SACLearner:
         hook: lets rollouts follow the policies.
         held_out: episodes to look at now and then.
         levels: those of the actions (see `action_levels`), read where `policy.switches` is set.
-        elsewhere: each starts a further share of the runs in another process, on the same machine's other cores. What
-            is learned is the same to the bit.
         rewards: normalises those of the batches; None leaves them as they are.
     """
 
     def __init__(
         self, config: PolicyConfig, source: BatchSource, specs: Sequence[RunSpec], context: LearnerContext,
         hook: AugmentationHook | None = None, held_out: Trajectories | None = None, levels: Levels | None = None,
-        elsewhere: Sequence[Start] = (), rewards: RewardNormalizer | None = None,
+        rewards: RewardNormalizer | None = None,
     ) -> None:  # fmt: skip
         if config.batch_size % context.world_size:
             raise ConfigError(f"policy.batch_size={config.batch_size} does not divide by {context.world_size} workers")
@@ -66,18 +61,13 @@ class SACLearner:
         self.num_steps = config.num_steps
         first = source.sample(0, 1)
         sizes = first["z"].shape[-1], first["action"].shape[-1]
-        self.groups = groups_of(self.specs, config.runs_together)
-        grouped = [[self.specs[run] for run in group] for group in self.groups]
-        self.dealt = deal(grouped, 1 + len(elsewhere))
-        self._here = Share(config, [grouped[g] for g in self.dealt[0]], sizes, context, levels)
-        others = zip(elsewhere, self.dealt[1:], strict=False)  # there may be fewer groups than places
-        self.shares = [self._here, *(s(config, [grouped[g] for g in own], sizes, context, levels) for s, own in others)]
+        self.groups = group_runs(self.specs, config.runs_together)
+        self.updates = [
+            make_update(config, [self.specs[run] for run in group], sizes, context, levels) for group in self.groups
+        ]
+        self._noises = [noise_stream(update, sizes[1], context) for update in self.updates]
+        self._batches: list[list[Batch]] = []
         self._fed = range(0)
-
-    @property
-    def updates(self) -> list[SoftActorCritic]:
-        """The networks of the groups that train in this process."""
-        return self._here.updates
 
     def step(self, step: int) -> dict[str, float]:
         """One optimiser step of every run; metrics on every `log_every`-th step, else empty."""
@@ -87,11 +77,11 @@ class SACLearner:
             metrics |= {f"policy/augmentation/{k}": v for k, v in self.hook.generate(step, self.actors()).items()}
         if step not in self._fed:
             self._feed(step)
-        for share in reversed(self.shares):  # those elsewhere are only begun, then this process does its own
-            share.step(step)
-        if step % LOG_EVERY == 0 or step == self.num_steps - 1:
-            for group, of_group in self._by_group([share.metrics() for share in self.shares]):
-                metrics |= self._log(of_group, [self.specs[run] for run in group], step)
+        logs = step % LOG_EVERY == 0 or step == self.num_steps - 1
+        for update, noise, batches in zip(self.updates, self._noises, self._batches, strict=True):
+            found = update.update(batches[step - self._fed.start], noise.at(step, self.context), step)
+            if logs:
+                metrics |= self._log(found, update.specs, step)
         return metrics
 
     def validate(self, step: int) -> dict[str, float]:
@@ -103,9 +93,11 @@ class SACLearner:
 
     def actors(self) -> list[Actor]:
         """A copy of every run's policy, averaged over its last steps, in the order of the runs."""
-        made: dict[int, Actor] = {}
-        for group, actors in self._by_group([share.actors() for share in self.shares]):
-            made |= zip(group, actors, strict=True)
+        made = {
+            run: Actor.of_run(update.average, place)
+            for group, update in zip(self.groups, self.updates, strict=True)
+            for place, run in enumerate(group)
+        }
         return [made[run] for run in range(len(self.specs))]
 
     def hot_paths(self) -> list[tuple[Any, str]]:
@@ -113,23 +105,16 @@ class SACLearner:
         return [(network, "forward") for update in self.updates for network in update.networks()]
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that a resumed learner needs to make the same updates, on any number of processes."""
-        of_groups = self._by_group([share.state_dicts() for share in self.shares])
-        state: dict[str, Any] = {"groups": {f"group{i}": of_group for i, (_, of_group) in enumerate(of_groups)}}
+        """Everything that a resumed learner needs to make the same updates."""
+        state: dict[str, Any] = {"groups": {f"group{i}": update.state_dict() for i, update in enumerate(self.updates)}}
         return state | ({"hook": self.hook.state_dict()} if self.hook is not None else {})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        for share, groups in zip(self.shares, self.dealt, strict=True):
-            share.load_state_dicts([state["groups"][f"group{g}"] for g in groups])
+        for i, update in enumerate(self.updates):
+            update.load_state_dict(state["groups"][f"group{i}"])
         if self.hook is not None:
             self.hook.load_state_dict(state.get("hook", {}))
         self._fed = range(0)
-
-    def _by_group(self, of_shares: Sequence[Sequence[Made]]) -> list[tuple[list[int], Made]]:
-        """What shares gave of their groups, in the groups' order, each with its runs."""
-        found = {g: one for groups, own in zip(self.dealt, of_shares, strict=True)
-                 for g, one in zip(groups, own, strict=True)}  # fmt: skip
-        return [(group, found[g]) for g, group in enumerate(self.groups)]
 
     def _refreshes(self, step: int) -> bool:
         plan = self.config.augmentation
@@ -142,12 +127,9 @@ class SACLearner:
         """Batches from a step on; several are asked for at once, but none beyond the next generation of rollouts."""
         count = min(self.config.prefetch, max(1, self.num_steps - step))
         if self.hook is not None:
-            ahead = (i for i in range(1, count) if self._refreshes(step + i))
-            count = next(ahead, count)
+            count = next((i for i in range(1, count) if self._refreshes(step + i)), count)
         batches = to_batches(self.source.sample(step, count), self.context, self.rewards)
-        for share, groups in zip(self.shares, self.dealt, strict=True):
-            rows = [rows_of(self.groups[g]) for g in groups]
-            share.feed(step, [[batch.runs(part) for batch in batches] for part in rows])
+        self._batches = [[batch.runs(group_rows(group)) for batch in batches] for group in self.groups]
         self._fed = range(step, step + count)
 
     def _log(self, metrics: Mapping[str, torch.Tensor], specs: Sequence[RunSpec], step: int) -> dict[str, float]:

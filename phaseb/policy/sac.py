@@ -77,7 +77,8 @@ class SoftActorCritic:
     def update(self, batch: Batch, noise: Noise, step: int) -> Metrics:
         """One step on this worker's rows. Returns metrics by name, each (R,), to be read before the next step."""
         self._set_learning_rates(step)
-        return self._replayed[self._phase(step)](*batch, *noise)
+        phase = self._phase(step)
+        return self._replayed[phase](*batch, *noise) if self.captures else self._update(phase, batch, noise)
 
     def _phases(self) -> "dict[Phase, Replayed[Metrics]]":
         return {phase: Replayed(functools.partial(self._of_tensors, phase), self.captures) for phase in PHASES}

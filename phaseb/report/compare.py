@@ -134,15 +134,20 @@ def _arm_figure(pair: Sequence[Told]) -> Figure | None:
 def _drift_figure(pair: Sequence[Told]) -> Figure | None:
     chart, drawn = Chart("open-loop error", "step of the rollout", "RMSE, σ", y_from_zero=True), False
     for run, color in zip(pair, COLORS, strict=True):
-        rmse = run.results["judges"].get("rmse_by_step") or []
+        rmse = _stored(run).get("rmse_by_step") or []
         if rmse:
             chart.line(range(1, len(rmse) + 1), [_float(v) for v in rmse], run.name, color)
             drawn = True
     return Figure("How far rollouts drift", chart.svg(), "On each run's own sealed test.") if drawn else None
 
 
+def _stored(run: Told) -> Mapping[str, Any]:
+    """The judges of the first generator with stored rollouts."""
+    return next((found for found in run.results["judges"].values() if "ladder" in found), {})
+
+
 def _ladder_figure(pair: Sequence[Told]) -> Figure | None:
-    ladders = [run.results["judges"]["ladder"]["rungs"] for run in pair]
+    ladders = [_stored(run).get("ladder", {}).get("rungs", {}) for run in pair]
     names = [name for name in ladders[0] if name in ladders[1]]
     if not names:
         return None

@@ -21,25 +21,32 @@ ARM_COLORS = {"real_only": BLUE, "fixed_weight": RED, "bounds_filter": PURPLE, "
 
 def figures(store: Store, results: Mapping[str, Any], num_plotted: int) -> list[Figure]:
     """All figures, in the order of the page."""
-    real = sample_trajectories(store.folder("latents"), ("test",), DRAWN, seed=0)
-    made = sample_trajectories(store.folder("synthetic"), (), DRAWN, seed=0)
-    steps = min(real.z.shape[1], made.z.shape[1])
-    chosen = real.select(real.lengths >= steps - 1).select(
-        range(min(num_plotted, int((real.lengths >= steps - 1).sum())))
-    )
+    stored = [_stored(store, name, num_plotted) for name in store.folders("synthetic")]
     drawn = [
         _arms(results),
-        _cloud(chosen.z, made.z[:num_plotted], steps),
-        _drift(results),
-        _ladder(results["judges"]),
-        rollout_trust(made),
-        _trust_along(made.trust, made.weights, made.ids),
-        _trust_histogram(made),
+        *(found[0] for found in stored),
+        *(_drift(found) for found in results["judges"].values() if "numbers" in found),
+        *(_ladder(name, found) for name, found in results["judges"].items()),
+        *(figure for found in stored for figure in found[1:]),
         _bricks(store.read_json("bricks", "manifest.json")),
         drawn_figure(store),
         *_curves(store),
     ]
     return [figure for figure in drawn if figure is not None]
+
+
+def _stored(store: Store, generator: str, num_plotted: int) -> list[Figure | None]:
+    """Figures of a generator's stored rollouts: beside real latents, and under the gate."""
+    real = sample_trajectories(store.folder("latents"), ("test",), DRAWN, seed=0)
+    made = sample_trajectories(store.folder("synthetic", generator), (), DRAWN, seed=0)
+    steps = min(real.z.shape[1], made.z.shape[1])
+    chosen = real.select(real.lengths >= steps - 1).select(
+        range(min(num_plotted, int((real.lengths >= steps - 1).sum())))
+    )
+    return [
+        _cloud(chosen.z, made.z[:num_plotted], steps), rollout_trust(made),
+        _trust_along(made.trust, made.weights, made.ids), _trust_histogram(made),
+    ]  # fmt: skip
 
 
 def _arms(results: Mapping[str, Any]) -> Figure | None:
@@ -76,9 +83,9 @@ def _cloud(real: NDArray[np.float32], made: NDArray[np.float32], steps: int) -> 
     )  # fmt: skip
 
 
-def _drift(results: Mapping[str, Any]) -> Figure | None:
-    drift = {int(k.split("_")[1]): v for k, v in results["judges"]["numbers"].items() if k.startswith("drift_")}
-    rmse = results["judges"].get("rmse_by_step") or []
+def _drift(judges: Mapping[str, Any]) -> Figure | None:
+    drift = {int(k.split("_")[1]): v for k, v in judges["numbers"].items() if k.startswith("drift_")}
+    rmse = judges.get("rmse_by_step") or []
     if not drift:
         return None
     chart = Chart("drift", "step of the rollout", "σ units", y_from_zero=True)
@@ -90,8 +97,12 @@ def _drift(results: Mapping[str, Any]) -> Figure | None:
     )
 
 
-def _ladder(judges: Mapping[str, Any]) -> Figure | None:
-    rungs = judges["ladder"]["rungs"]
+def _ladder(generator: str, judges: Mapping[str, Any]) -> Figure | None:
+    """The judges of a generator: the ladder of its stored rollouts, and its branched ones."""
+    rungs = dict(judges["ladder"]["rungs"]) if "ladder" in judges else {}
+    if "branched" in judges:
+        steps = judges["branched"]["horizon"]
+        rungs |= {f"{steps}, {name}": found for name, found in judges["branched"]["results"].items()}
     if not rungs:
         return None
     names = list(rungs)
@@ -104,7 +115,10 @@ def _ladder(judges: Mapping[str, Any]) -> Figure | None:
         ]
         chart.line(range(len(names)), values, f"noise σ = {sigma:g}", color)
     chart.level(0.5, "chance")
-    return Figure("Can a fresh judge tell?", chart.svg(), judges["ladder"]["sentence"])
+    said = judges["ladder"]["sentence"] if "ladder" in judges else ""
+    if "branched" in judges:
+        said += f" Branched rollouts of {steps} steps: under a cloned operator, and under recorded actions."
+    return Figure(f"Can a fresh judge tell the rollouts of {generator} from recorded ones?", chart.svg(), said.strip())
 
 
 def _trust_along(
@@ -170,7 +184,7 @@ def _curves(store: Store) -> list[Figure]:
     drawn = []
     for title, folder, keys in (
         ("Training of the encoder", "encoder", ("latents/loss/contrast", "latents/validation/contrast")),
-        ("Training of the world model", "world_model", ("world_model/loss/recon", "world_model/validation/rmse")),
+        ("Training of the ensemble", "dynamics/gru", ("dynamics/gru/loss/recon", "dynamics/gru/validation/rmse")),
         ("Training of the trust networks", "trust", ("trust/loss",)),
         ("Training of the policies", "policy", ("policy/loss/actor",)),
     ):

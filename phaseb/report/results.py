@@ -60,6 +60,7 @@ def collect_results(store: Store) -> dict[str, Any]:
         "arm_columns": [c for c in ARM_COLUMNS if any(_known(arm.get(c)) for arm in arms.values())],
         "arms_title": _title(summary),
         "evaluation": {k: v for k, v in summary.items() if k != "arms"},
+        "generators": {name: _of_generator(name, stages, found) for name, found in judges.items()},
         "judges": judges,
         "promotion": promotion,
         "notes": _notes(store),
@@ -83,9 +84,11 @@ def _told(stage: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _numbers(stages: Mapping[str, Any], judges: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, Any]:
-    trust = stages["trust"]["metrics"]
-    numbers = {name: trust.get(name) for name in FOUNDING if name in trust}
-    numbers |= {name: judges["numbers"].get(name) for name in FOUNDING if name in judges["numbers"]}
+    """The gate's numbers, the first stored generator's, and those of the arms."""
+    found = dict(stages["trust"]["metrics"])
+    if stored := next((name for name, judged in judges.items() if "numbers" in judged), None):
+        found |= _of_generator(stored, stages, judges[stored])
+    numbers = {name: found[name] for name in FOUNDING if name in found}
     for name in ("action_mse", "actor_loss"):
         values = [summary["arms"].get(arm, {}).get("summary", {}).get(name) for arm in ("real_only", "trust_weighted")]
         if all(_known(v) for v in values):
@@ -95,6 +98,16 @@ def _numbers(stages: Mapping[str, Any], judges: Mapping[str, Any], summary: Mapp
         numbers["effective_contribution"] = gated["mean"]
         numbers["real_contribution"] = 1 - gated["mean"]
     return numbers
+
+
+def _of_generator(name: str, stages: Mapping[str, Any], judges: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers of one generator: of its stored rollouts where it has any, and under `branched` of branched ones."""
+    found: dict[str, Any] = dict(stages["dynamics"]["metrics"].get(name, {})) | {"digest": judges["digest"]}
+    found |= stages["trust"]["metrics"].get(name, {})
+    found |= judges.get("numbers", {})
+    if "branched" in judges:
+        found["branched"] = judges["branched"]["numbers"] | {"horizon": judges["branched"]["horizon"]}
+    return found
 
 
 def _known(value: Any) -> bool:

@@ -9,6 +9,8 @@ import logging
 import os
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -33,6 +35,17 @@ def event(name: str, level: int = logging.INFO, **fields: Any) -> None:
     LOGGER.log(level, name, extra={"fields": fields})
 
 
+@contextmanager
+def collect_warnings() -> Iterator[list[tuple[str, dict[str, Any]]]]:
+    """Yield a list that takes the text and the fields of every warning of the block, for another process to show."""
+    handler = _Collector(logging.WARNING)
+    LOGGER.addHandler(handler)
+    try:
+        yield handler.found
+    finally:
+        LOGGER.removeHandler(handler)
+
+
 def configure(worker: bool = False) -> None:
     """Send this process's events to stderr; calling it again changes nothing."""
     if any(isinstance(handler.formatter, JsonLines | PlainWarnings) for handler in LOGGER.handlers):
@@ -44,6 +57,16 @@ def configure(worker: bool = False) -> None:
     LOGGER.addHandler(handler)
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False
+
+
+class _Collector(logging.Handler):
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self.found: list[tuple[str, dict[str, Any]]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        fields = getattr(record, "fields", {})
+        self.found.append((record.getMessage(), {name: _shown(name, value) for name, value in fields.items()}))
 
 
 class JsonLines(logging.Formatter):

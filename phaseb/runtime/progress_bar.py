@@ -1,7 +1,8 @@
-"""What a person sees of stages at work: one live line with a bar on a terminal, plain lines now and then elsewhere."""
+"""Show stages at work: a live line with a bar for each on a terminal, plain lines every few seconds elsewhere."""
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
@@ -14,13 +15,13 @@ PLAIN_EVERY_S = 10.0
 BAR_CELLS = 20
 DETAIL_CHARACTERS = 110
 COUNTS = {"step", "num_steps", "seconds", "rungs", "of"}
-"""Progress metrics that the bar tells already."""
+"""Progress metrics that the bar shows."""
 KEY_METRICS = {
     "collect": ("episodes", "mpl", "error_rate"),
     "import": ("episodes", "mpl", "error_rate"),
     "encode": ("probe_r2", "decode_r2"),
     "bricks": ("num_bricks",),
-    "world-model": ("std_ratio", "rmse_60"),
+    "dynamics": ("std_ratio", "rmse_60"),
     "synthesize": ("episodes",),
     "trust": ("roc_auc", "pass_rate", "effective_contribution"),
     "judge": ("judge_auc",),
@@ -29,33 +30,51 @@ KEY_METRICS = {
 }
 
 
+@dataclass
+class _Shown:
+    """A stage at work: its start, its first and its newest metrics."""
+
+    started: float
+    first: tuple[float, float] | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
 class StageView:
     """A callback for runs. A stage that ended leaves one line with its time and key metrics.
 
     Args:
-        console: where to tell; rich respects `NO_COLOR` and knows whether it is a terminal.
+        console: where to print; rich respects `NO_COLOR` and knows whether it is a terminal.
         stages: all that will come, to say how many are left; empty where that is not known.
     """
 
     def __init__(self, console: Console, stages: Sequence[str] = ()) -> None:
         self._console, self._stages = console, list(stages)
         self._live: Live | None = None
-        self._stage, self._started, self._spoke = "", 0.0, 0.0
-        self._first: tuple[float, float] | None = None
+        self._at_work: dict[str, _Shown] = {}
+        self._printed = 0.0
 
     def on_stage_start(self, stage: str) -> None:
-        self._stage, self._started, self._spoke, self._first = stage, time.monotonic(), time.monotonic(), None
+        if not self._at_work:
+            self._printed = time.monotonic()
+        self._at_work[stage] = _Shown(time.monotonic())
         if self._console.is_terminal and self._live is None:
             self._live = Live(Text(), console=self._console, refresh_per_second=4, transient=True)
             self._live.start()
-        self._show({})
+        self._show()
 
     def on_progress(self, stage: str, metrics: Mapping[str, float]) -> None:
-        self._show(metrics)
+        self._at_work.setdefault(stage, _Shown(time.monotonic())).metrics = metrics
+        self._show()
 
     def on_stage_end(self, stage: str, metrics: Mapping[str, Any], seconds: float, skipped: bool) -> None:
-        self.close()
-        shown = {name: metrics[name] for name in KEY_METRICS.get(stage.rpartition(" ")[2], ()) if name in metrics}
+        self._at_work.pop(stage, None)
+        if not self._at_work:
+            self.close()
+        wanted = KEY_METRICS.get(stage.rpartition(" ")[2], ())
+        shown = {name: metrics[name] for name in wanted if name in metrics}
+        for part, own in metrics.items():  # numbers of one generator
+            if isinstance(own, Mapping):
+                shown |= {f"{part}/{name}": own[name] for name in wanted if name in own}
         how = "up to date" if skipped else f"{seconds:.0f} s"
         self._console.print(f"{stage:<12} {how:>10}   {_brief(shown)}", markup=False, soft_wrap=True)
 
@@ -65,41 +84,47 @@ class StageView:
         self._console.print(f"note: {line}", markup=False, soft_wrap=True)
 
     def close(self) -> None:
-        """Put the live line away, if there is one."""
+        """Put the live lines away, if there are any."""
         if self._live is not None:
             self._live.stop()
             self._live = None
 
-    def line(self, metrics: Mapping[str, float]) -> str:
-        """The stage at work: which of how many, bar, steps, rate, time left, its metrics, time so far."""
-        parts = [self._stage]
-        if self._stage in self._stages:
-            parts.insert(0, f"{self._stages.index(self._stage) + 1}/{len(self._stages)}")
+    def line(self, stage: str, metrics: Mapping[str, float]) -> str:
+        """A stage at work: which of how many, bar, steps, rate, time left, its metrics, time so far."""
+        shown = self._at_work.setdefault(stage, _Shown(time.monotonic()))
+        parts = [stage]
+        if stage in self._stages:
+            parts.insert(0, f"{self._stages.index(stage) + 1}/{len(self._stages)}")
         done = metrics.get("step", metrics.get("rungs"))
         of = metrics.get("num_steps", metrics.get("of"))
         if done is not None and of:
-            parts += [_bar(done / of, self._console.options.ascii_only), f"{done:.0f}/{of:.0f}", *self._pace(done, of)]
-        told = _brief({name: value for name, value in metrics.items() if name not in COUNTS})
-        elapsed = duration(time.monotonic() - self._started)
-        return "  ".join(part for part in [*parts, told, f"({elapsed})"] if part)
+            bar = _bar(done / of, self._console.options.ascii_only)
+            parts += [bar, f"{done:.0f}/{of:.0f}", *_pace(shown, done, of)]
+        brief = _brief({name: value for name, value in metrics.items() if name not in COUNTS})
+        elapsed = duration(time.monotonic() - shown.started)
+        return "  ".join(part for part in [*parts, brief, f"({elapsed})"] if part)
 
-    def _pace(self, done: float, of: float) -> list[str]:
-        """Rate and time left, measured from the first report on: a resumed stage does not begin at 0."""
-        now = time.monotonic()
-        if self._first is None:
-            self._first = (done, now)
-        then, since = self._first
-        if done <= then or now <= since:
-            return []
-        rate = (done - then) / (now - since)
-        return [f"{number(rate)}/s", f"{duration((of - done) / rate)} left"]
-
-    def _show(self, metrics: Mapping[str, float]) -> None:
+    def _show(self) -> None:
         if self._live is not None:
-            self._live.update(Text(self.line(metrics), no_wrap=True, overflow="ellipsis"))
-        elif time.monotonic() - self._spoke >= PLAIN_EVERY_S:
-            self._spoke = time.monotonic()
-            self._console.print(self.line(metrics), markup=False, soft_wrap=True)
+            lines = "\n".join(self.line(stage, shown.metrics) for stage, shown in self._at_work.items())
+            self._live.update(Text(lines, no_wrap=True, overflow="ellipsis"))
+        elif time.monotonic() - self._printed >= PLAIN_EVERY_S:
+            self._printed = time.monotonic()
+            for stage, shown in self._at_work.items():
+                self._console.print(self.line(stage, shown.metrics), markup=False, soft_wrap=True)
+
+
+def _pace(shown: _Shown, done: float, of: float) -> list[str]:
+    """Rate and time left, measured from the first report on: a resumed stage does not begin at 0."""
+    now = time.monotonic()
+    if shown.first is None:
+        shown.first = (done, now)
+        return []
+    then, since = shown.first
+    if done <= then or now <= since:
+        return []
+    rate = (done - then) / (now - since)
+    return [f"{number(rate)}/s", f"{duration((of - done) / rate)} left"]
 
 
 def _bar(share: float, ascii_only: bool) -> str:

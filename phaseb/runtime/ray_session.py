@@ -32,6 +32,7 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",  # paces ray.train.report; the default, 2 s, is longer than our epochs
     "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "180",  # workers may have to wait for the tasks of another stage
     "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "120",  # a worker that does not answer that long is replaced
     "RAY_raylet_start_wait_time_s": "120",  # a machine that does other things too needs more than 30 s to start Ray
     "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "2",  # of a notice of 30 s, five seconds are too many
@@ -95,7 +96,7 @@ def _ray_up(resources: ResourcesConfig, wanted: Mapping[str, float] | None) -> I
         up.enter_context(watching(ray.get_runtime_context().gcs_address))
         _hush()
         logs.configure()
-        with signals.heard():  # after Ray has set its own handler of SIGTERM
+        with signals.handle_sigterm():  # after Ray has set its own handler of SIGTERM
             _wait(wanted, resources)
             yield not joins_cluster(resources)
 
@@ -130,14 +131,6 @@ def training_request(resources: ResourcesConfig) -> dict[str, float]:
     if resources.accelerator_type:
         request[f"accelerator_type:{resources.accelerator_type}"] = 0.001 * workers
     return {name: amount for name, amount in request.items() if amount}
-
-
-def spare_cpus(resources: ResourcesConfig) -> float:
-    """CPUs that are left beside what trains: the workers, or this process where there are none."""
-    import ray
-
-    taken = resources.num_workers * resources.cpus_per_worker or 1.0
-    return float(ray.cluster_resources().get("CPU", 0.0)) - taken if ray.is_initialized() else 0.0
 
 
 def scaling_config(resources: ResourcesConfig) -> "ray.train.ScalingConfig":

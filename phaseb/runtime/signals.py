@@ -1,7 +1,7 @@
-"""Word that this process must leave: SIGTERM, which Slurm, Kubernetes and spot machines send before a machine is taken.
+"""Requests to stop: SIGTERM, which Slurm, Kubernetes and spot machines send before they take a machine away.
 
-A training in this process finishes its step, writes a checkpoint and leaves; any other work is left at once, since
-what it had finished is on storage. Either way it ends as an interrupt does, and the same command goes on from there.
+A training finishes its step, writes a checkpoint and stops. Any other work stops at once, since its finished parts are
+on storage. Both end with a KeyboardInterrupt, and the same command goes on from there.
 """
 
 import signal
@@ -12,43 +12,57 @@ from types import FrameType
 from typing import Any
 
 EXIT_CODE = 143
-"""What a shell says of a process that ended on SIGTERM."""
+"""The exit code of a process that ended on SIGTERM."""
 
-_given = threading.Event()
+_requested = threading.Event()
 _deferring = 0
 
 
-def given() -> bool:
-    """Whether this process was told to leave."""
-    return _given.is_set()
+def shutdown_requested() -> bool:
+    """Whether this process has been asked to stop."""
+    return _requested.is_set()
 
 
 @contextmanager
-def heard() -> Iterator[None]:
-    """Within, a SIGTERM is a notice. (Signals reach the main thread only: elsewhere nothing changes.)"""
-    if threading.current_thread() is not threading.main_thread():
+def handle_sigterm() -> Iterator[None]:
+    """Within the block, SIGTERM asks this process to stop. Does nothing outside of the main thread."""
+    with _handle(signal.SIGTERM):
         yield
-        return
-    before: Any = signal.signal(signal.SIGTERM, _hear)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
 
 
 @contextmanager
-def deferred() -> Iterator[Callable[[], bool]]:
-    """Within, a first notice interrupts nothing: whoever entered looks at `given` and leaves when it is convenient."""
+def handle_cancellation() -> Iterator[None]:
+    """Within the block, `ray.cancel` asks the task in this process to stop. Requests to earlier tasks are forgotten."""
+    _requested.clear()
+    with _handle(signal.SIGINT):  # Ray cancels a task by raising SIGINT's Python handler in its main thread
+        yield
+
+
+@contextmanager
+def defer_shutdown() -> Iterator[Callable[[], bool]]:
+    """Within the block, the first request interrupts nothing: the block asks the yielded function and stops itself."""
     global _deferring
     _deferring += 1
     try:
-        yield given
+        yield shutdown_requested
     finally:
         _deferring -= 1
 
 
-def _hear(number: int, frame: FrameType | None) -> None:
-    again = _given.is_set()
-    _given.set()
+@contextmanager
+def _handle(number: signal.Signals) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before: Any = signal.signal(number, _request)
+    try:
+        yield
+    finally:
+        signal.signal(number, before if before is not None else signal.SIG_DFL)
+
+
+def _request(number: int, frame: FrameType | None) -> None:
+    again = _requested.is_set()
+    _requested.set()
     if again or not _deferring:
         raise KeyboardInterrupt

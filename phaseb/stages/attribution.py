@@ -22,8 +22,7 @@ from phaseb.episodes.resolution import spread_of
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
 from phaseb.latents.model import EncoderBundle
-from phaseb.pipeline.result import Callback, RunResult
-from phaseb.pipeline.stage import Stage, StageContext
+from phaseb.pipeline.stage import StageContext
 from phaseb.policy.actor import Actor
 from phaseb.policy.evaluation import Row, aggregate
 from phaseb.policy.fqe import fitted_q_evaluation
@@ -34,6 +33,7 @@ from phaseb.runtime.ray_tasks import get_result
 from phaseb.runtime.seeding import derive_seed
 from phaseb.runtime.storage import Store
 from phaseb.stages.bricks import brick_of_episodes
+from phaseb.stages.dynamics import refit_branched
 from phaseb.stages.evaluate import CONFIDENCE, play
 from phaseb.stages.learning_curve import learning_curve
 from phaseb.stages.policy import every_episode, train_arms
@@ -47,7 +47,7 @@ NUM_NEIGHBOURS = 5
 FOLDER = "worth"
 
 
-def work(context: StageContext) -> dict[str, Any]:
+def execute(context: StageContext) -> dict[str, Any]:
     config, store = context.config, context.store
     manifest = store.read_json("bricks", "manifest.json")
     arm = str(store.read_json("promotion.json")["shipped"])
@@ -142,7 +142,8 @@ def _left_out(
     alone = config.model_copy(update={"arms": config.arms.model_copy(update={"names": (arm,)})})
     folder = store.folder(FOLDER, name)
     train_arms(
-        replace(context, config=alone), folder, left, (kept(part, part.ids) for part in every_real), every_made
+        replace(context, config=alone), folder, left, (kept(part, part.ids) for part in every_real), every_made,
+        refit_branched(alone, store, left, folder),
     )
     measure = _by_estimate if config.environment.id == "none" else _in_physics
     return {"loss": measure(context, arm, folder), "left": sum(brick != name for brick in brick_of.values())}
@@ -200,13 +201,3 @@ def _operators(train: Trajectories, rows: NDArray[np.bool_]) -> dict[str, int]:
 def _economics(manifest: Mapping[str, Any], name: str) -> dict[str, Any]:
     brick = next(b for b in manifest["bricks"] if b["id"] == name)
     return {key: value["value"] for key, value in brick["economics"].items()}
-
-
-STAGE = Stage(
-    "worth", ("worth", "environment", "evaluation", "valuation", "memory"),
-    ("collect", "encode", "bricks", "world-model", "trust", "policy", "evaluate"), (FOLDER,), work,
-)  # fmt: skip
-
-
-def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
-    return STAGE.run_alone(config, callbacks)

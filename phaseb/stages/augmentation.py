@@ -8,16 +8,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from phaseb.config.policy import AugmentationConfig, PolicyConfig
-from phaseb.dynamics.custom import load_world_model
-from phaseb.dynamics.gp.model import TransitionModel
+from phaseb.config.policy import AugmentationConfig
+from phaseb.dynamics.protocol import load_generator
+from phaseb.dynamics.rollout import Rollout, RolloutFn
+from phaseb.dynamics.validation import ForecastSkill, validate
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.nn.data_parallel import LearnerContext
 from phaseb.policy.actor import Actor
-from phaseb.policy.async_augmentation import RolloutsBeside
-from phaseb.policy.augmentation import BranchedRollouts
+from phaseb.policy.augmentation import BranchedRollouts, RolloutSink, Weigh
 from phaseb.policy.batches import RunSpec
-from phaseb.policy.skill import SKILL_TOLERANCE, Forecasts, Imagine, followed_steps
 from phaseb.replay.client import ReplayClient
 from phaseb.replay.local import LocalReplay
 from phaseb.runtime.checkpoint import checkpoint_digest
@@ -25,6 +24,7 @@ from phaseb.runtime.storage import Store
 from phaseb.trust.model import TrustBundle
 
 FOLLOWING_ARM = "trust_weighted"
+NUM_GATE_PROBES = 500  # forecasts that the gate is shown before policies branch
 
 
 def own_column(run: str) -> str:
@@ -58,7 +58,7 @@ class ReplaySink:
 class FollowingRollouts:
     """The learner's hook on any number of workers: the first makes the rollouts, all wait until they are there."""
 
-    def __init__(self, inner: BranchedRollouts | RolloutsBeside, source: Any, context: LearnerContext) -> None:
+    def __init__(self, inner: BranchedRollouts, source: Any, context: LearnerContext) -> None:
         self._inner, self._source, self._context = inner, source, context
         self.followed = inner.followed
 
@@ -79,49 +79,68 @@ class FollowingRollouts:
 
 
 def following(
-    policy: PolicyConfig, store: Store, replay: LocalReplay | ReplayClient, specs: tuple[RunSpec, ...],
-    real: Trajectories, held_out: Trajectories, uncertainty_reference: float | None, source: Any,
-    context: LearnerContext, transitions: TransitionModel | None = None,
+    config: AugmentationConfig, generators: Store, store: Store, replay: LocalReplay | ReplayClient,
+    specs: tuple[RunSpec, ...], real: Trajectories, held_out: Trajectories, source: Any, context: LearnerContext,
 ) -> FollowingRollouts:  # fmt: skip
     """The hook for the runs of `trust_weighted`.
 
     Args:
-        policy: says which model is followed, and how.
-        store: of the run directory, with the world model and the gate.
+        config: which generator policies branch in, and how.
+        generators: folder of the generators.
+        store: of the run directory, with the gate.
         real: training episodes, whose states are branched from.
-        held_out: dev episodes, on which the model's skill is measured.
-        uncertainty_reference: see `TrustBundle.score`.
+        held_out: dev episodes, on which the generator is validated.
         source: of this worker's batches.
-        transitions: the short-range model, where it is fitted already.
     """
-    config, gate = policy.augmentation, TrustBundle.load(store.folder("trust"))
-    imagine: Imagine
-    if config.model == "transitions":
-        # The same on every worker: fitted to the same episodes with the same seed.
-        imagine = (transitions or TransitionModel(policy.transitions, real, context.seed)).rollout
-        digest = f"transitions of {len(real)} episodes, seed {context.seed}"
-    else:
-        imagine = load_world_model(store.folder("world_model")).rollout
-        digest = checkpoint_digest(store.folder("world_model"))
+    home = generators.folder(config.generator)
+    generator, gate = load_generator(home), TrustBundle.load(store.folder("trust"))
 
     def weigh(rollouts: Trajectories) -> NDArray[np.floating]:
-        weights = gate.score(rollouts, uncertainty_reference).weights
+        weights = gate.score(rollouts, generator.uncertainty_scale).weights
         assert weights is not None
         return weights
 
-    inner = BranchedRollouts(
-        config, imagine, real, specs, (FOLLOWING_ARM,), weigh, ReplaySink(replay, specs), context.seed, digest,
-        held_out,
+    inner = validated_rollouts(
+        config, generator.rollout, real, specs, (FOLLOWING_ARM,), weigh, ReplaySink(replay, specs), context.seed,
+        checkpoint_digest(home), held_out,
     )  # fmt: skip
-    return FollowingRollouts(RolloutsBeside(inner) if config.asynchronous else inner, source, context)
+    return FollowingRollouts(inner, source, context)
 
 
-def foreseen(config: AugmentationConfig, imagine: Imagine, held_out: Trajectories, stored: Trajectories,
+def validated_rollouts(
+    config: AugmentationConfig, rollout: RolloutFn, real: Trajectories, specs: Sequence[RunSpec], arms: Sequence[str],
+    weigh: Weigh | None, sink: RolloutSink, seed: int, model: str = "", held_out: Trajectories | None = None,
+) -> BranchedRollouts:  # fmt: skip
+    """Branched rollouts as far as the generator is trusted on episodes that it was not fitted to.
+
+    Args:
+        held_out: those episodes; `real` where there are none.
+    """
+    measured_on = real if held_out is None or not len(held_out) else held_out
+    found = validate(rollout, measured_on, config, config.horizon, seed)
+    inner = BranchedRollouts(
+        config, rollout, real, specs, arms, weigh, sink, seed, model, found.horizon, found.limits
+    )
+    inner.probe_gate(*_first(found.forecasts, NUM_GATE_PROBES))
+    return inner
+
+
+def _first(forecasts: ForecastSkill, count: int) -> tuple[Rollout, tuple[str, ...], NDArray[np.int64]]:
+    """The first forecasts, and the episodes and steps that they start from."""
+    few, rolled = min(count, len(forecasts.starts)), forecasts.rolled
+    episodes, steps = zip(*forecasts.starts[:few], strict=True)
+    std = rolled.reward_std
+    part = Rollout(
+        rolled.z[:few], rolled.actions[:few], rolled.rewards[:few], rolled.terminals[:few], rolled.uncertainty[:few],
+        None if std is None else std[:few],
+    )  # fmt: skip
+    return part, episodes, np.array(steps)
+
+
+def foreseen(config: AugmentationConfig, rollout: RolloutFn, held_out: Trajectories, stored: Trajectories,
              seed: int) -> NDArray[np.bool_]:  # fmt: skip
-    """(N, T) which steps of stored rollouts their model foretells well enough to be used: up to the step at which its
-    skill on held-out episodes is too low, as for rollouts that follow a policy; none of a model without skill."""
+    """(N, T) which steps of stored rollouts their generator is trusted for, as for branched rollouts; none of a
+    generator without skill."""
     steps = stored.rewards.shape[1]
-    forecasts = Forecasts(imagine, held_out, steps, seed)
-    limits = forecasts.disagreement_limits(config.cut_quantile)
-    most = followed_steps(config, forecasts.skills(SKILL_TOLERANCE, limits))
-    return np.broadcast_to(np.arange(steps) < most, stored.rewards.shape)
+    trusted = validate(rollout, held_out, config, steps, seed).horizon
+    return np.broadcast_to(np.arange(steps) < trusted, stored.rewards.shape)

@@ -1,24 +1,21 @@
 """Cluster the training episodes in latent space and say what each cluster is worth."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from phaseb.bricks.manifest import Bricks, fit_bricks
-from phaseb.config.root import Config
 from phaseb.episodes.parquet_file import read_table, write_table
 from phaseb.episodes.shards import clear_shards, read_shard, shard_names
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.pipeline.result import Callback, RunResult
-from phaseb.pipeline.stage import Stage, StageContext
+from phaseb.pipeline.stage import StageContext
 from phaseb.runtime.storage import Store
 from phaseb.stages.sample import fit_sample
 
 EPISODES = ("bricks", "episodes")
 
 
-def work(context: StageContext) -> dict[str, Any]:
+def execute(context: StageContext) -> dict[str, Any]:
     config, store = context.config, context.store
     seed, latents = config.run.seed, store.folder("latents")
     train = fit_sample(config, store, "train")
@@ -51,10 +48,3 @@ def brick_of_episodes(store: Store) -> dict[str, str]:
         table = read_table(folder, name)
         found |= dict(zip(table["id"].to_pylist(), table["brick"].to_pylist(), strict=True))
     return found
-
-
-STAGE = Stage("bricks", ("bricks", "valuation", "memory"), ("encode",), ("bricks",), work)
-
-
-def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
-    return STAGE.run_alone(config, callbacks)

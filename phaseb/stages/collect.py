@@ -26,15 +26,14 @@ from phaseb.episodes.splits import choose_splits
 from phaseb.episodes.state_columns import Columns, check_order
 from phaseb.errors import DataError
 from phaseb.pipeline.dataset_stats import Bounds, Census
-from phaseb.pipeline.result import Callback, RunResult
 from phaseb.pipeline.sizes import FACTS
-from phaseb.pipeline.stage import Stage, StageContext
+from phaseb.pipeline.stage import StageContext
 from phaseb.runtime import logs
 from phaseb.runtime.ray_tasks import get_result
 from phaseb.runtime.storage import Store
 
 
-def work(context: StageContext) -> dict[str, Any]:
+def execute(context: StageContext) -> dict[str, Any]:
     config, store = context.config, context.store
     inventory: Inventory | None = None
     if config.episodes.source in COLLECTED:
@@ -189,10 +188,3 @@ def _ranges(low: NDArray[np.float32], high: NDArray[np.float32]) -> str:
 def _files(config: Config) -> str | None:
     """What the imported files are, so that other files at the same path are imported anew."""
     return fingerprints(config.episodes) or None
-
-
-STAGE = Stage("collect", ("episodes", "environment"), (), ("episodes",), work, outside=_files)
-
-
-def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
-    return STAGE.run_alone(config, callbacks)

@@ -1,128 +1,201 @@
-"""Train the latent dynamics on the training episodes, choosing nothing by the sealed test."""
+"""Fit every generator that the run names on the training episodes, into `dynamics/<name>/`.
+
+The sealed test chooses nothing here. Each generator is saved with its digest and its own scale of uncertainty.
+"""
 
 import functools
+import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import ray
 import torch
 
-from phaseb.config.dynamics import BUILT_IN, WorldModelConfig
+from phaseb.config.dynamics import GRUConfig
 from phaseb.config.root import Config
 from phaseb.config.trust import CriticConfig
-from phaseb.dynamics.custom import OwnWorldModel, WorldModels, fit_own
-from phaseb.dynamics.gru_ensemble.gp_correction import Processes
-from phaseb.dynamics.gru_ensemble.learner import WorldModelLearner, has_landings, make_learner
-from phaseb.dynamics.gru_ensemble.model import WorldModelBundle
-from phaseb.dynamics.gru_ensemble.scheduled_learner import ChangingLearner
+from phaseb.dynamics.custom import CustomDynamics, fit_custom
+from phaseb.dynamics.gp.model import GPDynamics
+from phaseb.dynamics.gru_ensemble.gp_correction import EventGPFitter
+from phaseb.dynamics.gru_ensemble.learner import EnsembleLearner, make_learner, uses_gp_correction
+from phaseb.dynamics.gru_ensemble.model import EnsembleDynamics
+from phaseb.dynamics.gru_ensemble.scheduled_learner import ScheduledLearner
+from phaseb.dynamics.protocol import DynamicsModel
+from phaseb.dynamics.rollout import Policy
 from phaseb.dynamics.statistics import latent_statistics, open_loop_rmse
+from phaseb.dynamics.validation import branched_uncertainty_scale, stored_uncertainty_scale
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.nn.data_parallel import LearnerContext
-from phaseb.pipeline.result import Callback, RunResult
-from phaseb.pipeline.stage import Stage, StageContext
+from phaseb.pipeline.stage import StageContext
+from phaseb.runtime import logs
+from phaseb.runtime.checkpoint import copy_checkpoint
 from phaseb.runtime.metrics import write_metrics
 from phaseb.runtime.ray_tasks import get_result
 from phaseb.runtime.seeding import torch_generator
 from phaseb.runtime.storage import Store
-from phaseb.stages.reuse import reused, take_world_model
+from phaseb.stages.latent_actions import followed_codes
+from phaseb.stages.reuse import take_generator
 from phaseb.stages.sample import fit_sample
-from phaseb.stages.splits import critic_episodes, has_critic
+from phaseb.stages.splits import discriminator_episodes, has_discriminator
 from phaseb.training.fit import fit
 from phaseb.trust.discriminator import Critic
+from phaseb.trust.model import UNCERTAINTY_QUANTILE
 
 
-def work(context: StageContext) -> dict[str, Any]:
+def execute(context: StageContext) -> dict[str, Any]:
     config, store = context.config, context.store
     data = fit_sample(config, store, "train", "dev")
-    start = time.monotonic()
-    bundle: WorldModels
-    if config.reuse.world_model:
-        bundle = take_world_model(config, store)
-    else:
-        bundle = _trained(context, data) if config.world_model.model == BUILT_IN else _own(context, data)
-        bundle.save(store.folder("world_model"))
-    seconds = time.monotonic() - start
-    quality = open_loop_quality(bundle, data.split("dev"), config.synthesis.horizon, config.run.seed)
-    return {"seconds_training": seconds, **quality}
+    begun = {name: _begin(context, name) for name in config.generators if name != "gru"}  # beside the ensemble
+    metrics: dict[str, Any] = {}
+    for name in config.generators:
+        start = time.monotonic()
+        model = begun[name]() if name in begun else _take_or_fit(context, data, name)
+        if not config.reuse.dynamics:
+            parts = data.split("train"), data.split("dev")
+            model.uncertainty_scale = uncertainty_scale(model, *parts, config, _codes(config, store))
+            model.save(store.folder("dynamics", name))
+        seconds = time.monotonic() - start
+        quality = open_loop_quality(model, data.split("dev"), config.synthesis.horizon, config.run.seed)
+        metrics[name] = {"seconds_training": seconds, **_scale_metrics(model), **quality}
+    return metrics
 
 
-def _trained(context: StageContext, data: Trajectories) -> WorldModelBundle:
-    """The built-in ensemble, trained on Ray Train's workers."""
-    config, store = context.config, context.store
+def _take_or_fit(context: StageContext, data: Trajectories, name: str) -> DynamicsModel:
+    if context.config.reuse.dynamics:
+        return take_generator(context.config, context.store, name)
+    return _fit_ensemble(context, data)
+
+
+def _begin(context: StageContext, name: str) -> Callable[[], DynamicsModel]:
+    """Begin to fit a generator that needs no training loop in a Ray task; the result waits for it."""
+    config = context.config
+    if config.reuse.dynamics:
+        return functools.partial(take_generator, config, context.store, name)
+    task = ray.remote(num_cpus=config.resources.cpus_per_task)(fit_generator)
+    return functools.partial(get_result, task.remote(config, context.store, name))
+
+
+def fit_generator(config: Config, store: Store, name: str) -> GPDynamics | CustomDynamics:
+    """The generator `name`, `gp` or a plug-in, fitted to the training episodes; it is not saved."""
+    torch.set_num_threads(1)
+    return _fit_one(config, fit_sample(config, store, "train"), name)
+
+
+def _fit_one(config: Config, train: Trajectories, name: str) -> GPDynamics | CustomDynamics:
+    if name == "gp":
+        return GPDynamics.fit(config.dynamics.gp, train, config.run.seed)
+    return fit_custom(name, config.dynamics.plugins[name], train, config.run.seed)
+
+
+def refit_branched(config: Config, store: Store, train: Trajectories, home: Store) -> Store:
+    """Fit the generators that policies branch in to some of the training episodes, into `home/dynamics/<name>/`.
+
+    The ensemble is not trained again: the run's own is copied. Returns the folder of the generators.
+    """
+    target, dev = home.folder("dynamics"), fit_sample(config, store, "dev")
+    for name in config.branched_generators:
+        if name == "gru":
+            copy_checkpoint(store.folder("dynamics", name), target.folder(name))
+            continue
+        model = _fit_one(config, train, name)
+        model.uncertainty_scale = uncertainty_scale(model, train, dev, config, _codes(config, store))
+        model.save(target.folder(name))
+    return target
+
+
+def _fit_ensemble(context: StageContext, data: Trajectories) -> EnsembleDynamics:
+    """The ensemble, trained on Ray Train's workers."""
+    config, home = context.config, context.store.folder("dynamics", "gru")
     factory = _factory(config, data)
+    event_gps = None
+    if uses_gp_correction(config.dynamics.gru):  # needs no network: fitted beside the training
+        task = ray.remote(num_cpus=config.resources.cpus_per_task)(event_gp_fitter)
+        event_gps = task.remote(config, context.store)
     result = fit(
-        factory, data, seed=config.run.seed, key=context.key, store=store.folder("world_model", "progress"),
-        training=config.training, resources=config.resources, name="world-model", on_progress=context.progress,
+        factory, data, seed=config.run.seed, key=context.key, store=home.folder("progress"), training=config.training,
+        resources=config.resources, name="dynamics", on_progress=context.progress,
     )  # fmt: skip
     learner = factory(data, LearnerContext(config.run.seed))
     learner.load_state_dict(result.state)
-    write_metrics(store.folder("world_model"), "metrics.parquet", result.rows)
-    processes = context.ahead.result("landings")
-    if processes is not None:
-        learner.take_processes(processes)
+    write_metrics(home, "metrics.parquet", result.rows)
+    if event_gps is not None:
+        learner.take_event_gp_fitter(get_result(event_gps))
     return learner.bundle()
 
 
-def landing_processes(config: Config, store: Store) -> Processes:
-    """The part of the world model that follows from the latents alone."""
+def event_gp_fitter(config: Config, store: Store) -> EventGPFitter:
+    """The part of the ensemble that follows from the latents alone."""
+    torch.set_num_threads(1)
     data = fit_sample(config, store, "train", "dev")
-    return _factory(config, data)(data, LearnerContext(config.run.seed)).landing_processes()
+    return _factory(config, data)(data, LearnerContext(config.run.seed)).event_gp_fitter()
 
 
-def needs_landings(config: Config) -> bool:
-    """Whether the stage will ask for them."""
-    built_in = config.world_model.model == BUILT_IN and not config.reuse.world_model
-    return built_in and has_landings(config.world_model)
+def _factory(config: Config, data: Trajectories) -> Callable[..., EnsembleLearner | ScheduledLearner]:
+    own = discriminator_episodes(config, data.split("train"))
+    return functools.partial(learner_with_discriminator, config.dynamics.gru, config.trust.critic, own)
 
 
-def _factory(config: Config, data: Trajectories) -> Callable[..., WorldModelLearner | ChangingLearner]:
-    own = critic_episodes(config, data.split("train"))
-    return functools.partial(learner_with_critic, config.world_model, config.trust.critic, own)
-
-
-def _own(context: StageContext, data: Trajectories) -> OwnWorldModel:
-    """A model of one's own, fitted in a task of its own: it may take its time, and need not know of Ray."""
-    config = context.config
-    task = ray.remote(num_cpus=config.resources.cpus_per_task)(fit_own)
-    made: OwnWorldModel = get_result(task.remote(config.world_model, data.split("train"), config.run.seed))
-    return made
-
-
-def learner_with_critic(
-    config: WorldModelConfig, critic: CriticConfig, critic_real: Trajectories | None, data: Trajectories,
+def learner_with_discriminator(
+    config: GRUConfig, discriminator: CriticConfig, real: Trajectories | None, data: Trajectories,
     context: LearnerContext,
-) -> WorldModelLearner | ChangingLearner:  # fmt: skip
-    """The world model's learner, with a critic of its own (and its own real episodes) where the objective has one."""
+) -> EnsembleLearner | ScheduledLearner:  # fmt: skip
+    """The ensemble's learner, with a discriminator and its own real episodes where the objective has one."""
     if config.changes:
-        return ChangingLearner(config, lambda stage: _learner_of_stage(stage, critic, critic_real, data, context))
-    return _learner_of_stage(config, critic, critic_real, data, context)
+        return ScheduledLearner(config, lambda stage: _learner_of_stage(stage, discriminator, real, data, context))
+    return _learner_of_stage(config, discriminator, real, data, context)
 
 
-def _learner_of_stage(config: WorldModelConfig, critic: CriticConfig, critic_real: Trajectories | None,
-                      data: Trajectories, context: LearnerContext) -> WorldModelLearner:  # fmt: skip
-    made = Critic(critic, data.z.shape[-1], context, critic_real) if has_critic(config) else None
+def _learner_of_stage(
+    config: GRUConfig, discriminator: CriticConfig, real: Trajectories | None, data: Trajectories,
+    context: LearnerContext,
+) -> EnsembleLearner:  # fmt: skip
+    made = Critic(discriminator, data.z.shape[-1], context, real) if has_discriminator(config) else None
     return make_learner(config, data, context, made)
 
 
-def open_loop_quality(bundle: WorldModels, held_out: Trajectories, horizon: int, seed: int) -> dict[str, float]:
+def uncertainty_scale(
+    model: DynamicsModel, train: Trajectories, dev: Trajectories, config: Config, codes: Policy | None = None
+) -> float:
+    """The uncertainty of an ordinary rollout of a generator, at the horizon that the run uses it at.
+
+    It is measured on dev episodes, or on training episodes where no dev episode is there or long enough; under `codes`
+    where actions are latent.
+    """
+    quantile, seed = UNCERTAINTY_QUANTILE, config.run.seed
+    if model.name in config.stored_generators:
+        horizon = config.synthesis.horizon
+        long = next((x for x in (dev.at_least(horizon), train.at_least(horizon)) if len(x)), None)
+        if long is not None:
+            starts, actions = torch.from_numpy(long.z[:, 0]), codes or torch.from_numpy(long.actions)
+            return stored_uncertainty_scale(model.rollout, starts, actions, horizon, quantile, seed)
+    measured_on = dev if len(dev) else train
+    return branched_uncertainty_scale(model.rollout, measured_on, config.policy.augmentation.horizon, quantile, seed)
+
+
+def _codes(config: Config, store: Store) -> Policy | None:
+    return followed_codes(store, torch_generator(config.run.seed, "reference", "codes"))
+
+
+def _scale_metrics(model: DynamicsModel) -> dict[str, float]:
+    if model.uncertainty_scale == 0:
+        logs.event(
+            f"generator {model.name} never says that it is uncertain: the gate discounts nothing by its uncertainty",
+            logging.WARNING,
+        )
+    return {"uncertainty_scale": model.uncertainty_scale, "uncertainty_discount": float(model.uncertainty_scale > 0)}
+
+
+def open_loop_quality(model: DynamicsModel, held_out: Trajectories, horizon: int, seed: int) -> dict[str, float]:
     """Statistics of rollouts from held-out z_0 under held-out actions against what really happened."""
     real = held_out.at_least(horizon)
     if len(real) == 0:
         return {}
     start, actions = torch.from_numpy(real.z[:, 0]), torch.from_numpy(real.actions)
-    imagined = bundle.rollout(start, actions, horizon, torch_generator(seed, "open_loop")).z.cpu().numpy()
-    mean = bundle.mean_rollout(start, actions).cpu().numpy()
+    made = model.rollout(start, actions, horizon, torch_generator(seed, "open_loop")).z.cpu().numpy()
+    mean = model.mean_rollout(start, actions).cpu().numpy()
     return {
-        **latent_statistics(real.z[:, 1:], imagined[:, 1:]),
+        **latent_statistics(real.z[:, 1:], made[:, 1:]),
         f"rmse_{horizon}": float(np.asarray(open_loop_rmse(real.z[:, 1:], mean[:, 1:]))[-1]),
     }
-
-
-STAGE = Stage("world-model", ("world_model", "trust", "synthesis", "memory"), ("encode",), ("world_model",), work,
-              outside=reused("world_model"))  # fmt: skip
-
-
-def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
-    return STAGE.run_alone(config, callbacks)

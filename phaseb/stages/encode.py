@@ -21,13 +21,12 @@ from phaseb.latents.observations import examine_observations
 from phaseb.latents.padding import Arrays, episode_arrays
 from phaseb.latents.probe import linear_probe
 from phaseb.nn.data_parallel import LearnerContext
-from phaseb.pipeline.result import Callback, RunResult
-from phaseb.pipeline.stage import Stage, StageContext
+from phaseb.pipeline.stage import StageContext
 from phaseb.runtime import logs
 from phaseb.runtime.metrics import write_metrics
 from phaseb.runtime.storage import Store
 from phaseb.stages.map_shards import over_shards
-from phaseb.stages.reuse import reused, take_encoder
+from phaseb.stages.reuse import take_encoder
 from phaseb.training.fit import fit
 
 
@@ -41,7 +40,7 @@ class EncodeShard:
         return self._bundle.encode(episodes, self._scale, self._seed)
 
 
-def work(context: StageContext) -> dict[str, Any]:
+def execute(context: StageContext) -> dict[str, Any]:
     config, store = context.config, context.store
     scale = read_action_scale(store)
     # Frames are the largest thing there is: what the encoder learns from is held, the rest passes shard by shard.
@@ -99,10 +98,3 @@ def _rows(episodes: Sequence[Episode], bundle: EncoderBundle, scale: ActionScale
     inside = np.arange(latents.z.shape[1])[None] <= latents.lengths[:, None]
     state = np.concatenate([e.state for e in episodes if e.state is not None])
     return latents.z[inside], {f"state_{i}": state[:, i] for i in range(state.shape[1])}
-
-
-STAGE = Stage("encode", ("latents", "memory"), ("collect",), ("encoder", "latents"), work, outside=reused("encoder"))
-
-
-def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
-    return STAGE.run_alone(config, callbacks)

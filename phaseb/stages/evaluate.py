@@ -16,8 +16,7 @@ from phaseb.config.root import Config
 from phaseb.episodes.actions import ActionScale, read_action_scale
 from phaseb.errors import ConfigError, PhasebError
 from phaseb.latents.model import EncoderBundle
-from phaseb.pipeline.result import Callback, RunResult
-from phaseb.pipeline.stage import Stage, StageContext
+from phaseb.pipeline.stage import StageContext
 from phaseb.policy.actor import Actor
 from phaseb.policy.behavior_metrics import action_mse
 from phaseb.policy.checked_environment import check_spaces
@@ -34,7 +33,7 @@ CONFIDENCE = 0.95
 ROWS = "episodes.parquet"
 
 
-def work(context: StageContext) -> dict[str, Any]:
+def execute(context: StageContext) -> dict[str, Any]:
     """Measure and decide.
 
     Raises:
@@ -199,13 +198,3 @@ class _Film:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, frames=np.stack(self.frames), seconds=np.float64(0.12 * len(self.frames)))
         store.write_bytes(buffer.getvalue(), "frames.npz")
-
-
-STAGE = Stage(
-    "evaluate", ("environment", "evaluation", "promotion", "valuation", "memory"), ("collect", "encode", "policy"),
-    ("evaluation", "promotion.json"), work,
-)  # fmt: skip
-
-
-def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
-    return STAGE.run_alone(config, callbacks)

@@ -1,40 +1,35 @@
 """Train the gate on other generators' rollouts, then trust, weigh and cut every synthetic transition."""
 
 import functools
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import ray
-import torch
 
 from phaseb.config.dynamics import ActionSources
 from phaseb.config.root import Config
 from phaseb.config.trust import TrustConfig
-from phaseb.dynamics.custom import load_world_model
+from phaseb.dynamics.protocol import load_generator
 from phaseb.dynamics.statistics import within_bounds
-from phaseb.episodes.shards import read_trajectories, write_trajectories
+from phaseb.episodes.shards import read_trajectories
 from phaseb.episodes.streaming import batches, lengths_of, thin
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.nn.data_parallel import LearnerContext
-from phaseb.pipeline.result import Callback, RunResult
-from phaseb.pipeline.stage import Stage, StageContext
+from phaseb.pipeline.stage import StageContext
 from phaseb.runtime.metrics import write_metrics
-from phaseb.runtime.ray_tasks import get_result
 from phaseb.runtime.seeding import derive_seed, torch_generator
 from phaseb.runtime.storage import Store
 from phaseb.stages.latent_actions import followed_codes
 from phaseb.stages.map_shards import over_shards
-from phaseb.stages.negatives import other_rollouts
-from phaseb.stages.reuse import reused, take_trust
+from phaseb.stages.negatives import FOLDER
+from phaseb.stages.reuse import take_trust
 from phaseb.stages.sample import fit_sample
 from phaseb.stages.splits import gate_episodes
 from phaseb.stages.synthesize import make_plan, roll_out
 from phaseb.training.fit import fit
 from phaseb.trust.gate import effective_contribution, pass_rate
 from phaseb.trust.learner import TrustLearner, make_learner
-from phaseb.trust.model import UNCERTAINTY_QUANTILE, TrustBundle
+from phaseb.trust.model import TrustBundle
 
 NUM_PASSING = 200
 PASSING = (("pass_rate", "train", 1.0), ("pass_rate_held_out", "dev", 1.0), ("pass_rate_perturbed", "train", 0.0))
@@ -51,26 +46,30 @@ class TrustData:
 class ScoreShard:
     """Fills in trust and weights of one shard of rollouts; made once in each actor."""
 
-    def __init__(self, store: Store, uncertainty_reference: float | None) -> None:
-        self._bundle, self._reference = TrustBundle.load(store), uncertainty_reference
+    def __init__(self, store: Store, uncertainty_scale: float) -> None:
+        self._bundle, self._scale = TrustBundle.load(store), uncertainty_scale
 
     def __call__(self, made: Trajectories) -> Trajectories:
-        return self._bundle.score(made, self._reference)
+        return self._bundle.score(made, self._scale)
 
 
-def work(context: StageContext) -> dict[str, Any]:
+def execute(context: StageContext) -> dict[str, Any]:
     config, store = context.config, context.store
     latents = fit_sample(config, store, "train", "dev")
     train = latents.split("train").at_least(config.synthesis.horizon)
+    negatives = read_trajectories(store.folder(FOLDER))
     if config.reuse.trust:
         take_trust(config, store)
         bundle = TrustBundle.load(store.folder("trust"))
     else:
-        bundle = _trained(context, train, gate_side(config, latents.split("train")))
-    reference = uncertainty_reference(store, latents.split("dev"), config)
-    over_shards(context, "rollouts/made", "synthetic", ScoreShard, (store.folder("trust"), reference))
-    numbers = _numbers(bundle, _negatives(context, train), config) | synthetic_numbers(store, train, config)
-    return numbers | pass_rates(bundle, store, latents, config)
+        bundle = _trained(context, TrustData(gate_side(config, latents.split("train")), negatives))
+    numbers: dict[str, Any] = _numbers(bundle, negatives, config)
+    for name in config.stored_generators:
+        scale = load_generator(store.folder("dynamics", name)).uncertainty_scale
+        over_shards(context, f"rollouts/made/{name}", f"synthetic/{name}", ScoreShard, (store.folder("trust"), scale))
+        passed = synthetic_numbers(store, name, train, config) | pass_rates(bundle, store, name, latents, config)
+        numbers[name] = passed
+    return numbers
 
 
 def gate_side(config: Config, train: Trajectories) -> Trajectories:
@@ -81,10 +80,8 @@ def gate_side(config: Config, train: Trajectories) -> Trajectories:
     return thin(own, config.memory.gate_episodes, config.run.seed)
 
 
-def _trained(context: StageContext, train: Trajectories, own: Trajectories) -> TrustBundle:
+def _trained(context: StageContext, data: TrustData) -> TrustBundle:
     config, store = context.config, context.store
-    negatives = _negatives(context, train)
-    data = TrustData(own, negatives)
     seed = derive_seed(config.run.seed, "trust")
     factory = functools.partial(_make_learner, config.trust)
     result = fit(
@@ -100,54 +97,27 @@ def _trained(context: StageContext, train: Trajectories, own: Trajectories) -> T
     return bundle
 
 
-def uncertainty_reference(store: Store, held_out: Trajectories, config: Config) -> float | None:
-    """The uncertainty that rollouts of held-out (dev) starts stay below: what an ordinary rollout looks like."""
-    real = held_out.at_least(config.synthesis.horizon)
-    if len(real) == 0:
-        return None
-    model = load_world_model(store.folder("world_model"))
-    codes = followed_codes(store, torch_generator(config.run.seed, "reference", "codes"))
-    starts, actions = torch.from_numpy(real.z[:, 0]), codes or torch.from_numpy(real.actions)
-    made = model.rollout(starts, actions, config.synthesis.horizon, torch.Generator().manual_seed(config.run.seed))
-    return float(np.quantile(made.uncertainty.cpu().numpy(), UNCERTAINTY_QUANTILE))
-
-
-def pass_rates(bundle: TrustBundle, store: Store, latents: Trajectories, config: Config) -> dict[str, float]:
+def pass_rates(
+    bundle: TrustBundle, store: Store, name: str, latents: Trajectories, config: Config
+) -> dict[str, float]:
     """Share of NUM_PASSING rollouts that the gate passes: from training starts, as the synthetic data have them.
 
     Beside it the same from held-out (dev) starts, and under perturbed actions: those are nobody's answers to what
     happens, which a gate that has seen answers alone notices, whatever the model.
     """
-    model = load_world_model(store.folder("world_model"))
+    model = load_generator(store.folder("dynamics", name))
     seed = derive_seed(config.run.seed, "pass_rate")
     rates = {}
-    for name, split, recorded in PASSING:
+    for rate, split, recorded in PASSING:
         real = latents.split(split)
         if len(real.at_least(config.synthesis.horizon)) == 0:
             continue
         sources = ActionSources(recorded=recorded, perturbed=1 - recorded)
         wanted = config.synthesis.model_copy(update={"num_episodes": NUM_PASSING, "action_sources": sources})
-        codes = followed_codes(store, torch_generator(seed, name, "codes"))
-        made = roll_out(model, make_plan(real, wanted, seed), "", torch_generator(seed, name), codes)
-        rates[name] = pass_rate(bundle.levels(made).fused, bundle.thresholds.passing)
+        codes = followed_codes(store, torch_generator(seed, rate, "codes"))
+        made = roll_out(model, make_plan(real, wanted, seed), "", torch_generator(seed, rate), codes)
+        rates[rate] = pass_rate(bundle.levels(made).fused, bundle.thresholds.passing)
     return rates
-
-
-def _negatives(context: StageContext, train: Trajectories) -> Trajectories:
-    """Rollouts of other generators, made in a Ray task; kept, so that a resumed stage does not make them again."""
-    kept = context.store.folder("trust", "negatives")
-    if not kept.names(suffix=".parquet"):
-        made = context.ahead.result("negatives")
-        if made is None:
-            task = ray.remote(num_cpus=context.config.resources.cpus_per_task)(other_rollouts)
-            made = get_result(task.remote(context.config, train))
-        write_trajectories(kept, made)
-    return read_trajectories(kept)
-
-
-def negatives(config: Config, store: Store) -> Trajectories:
-    """The same rollouts, as soon as there are latents."""
-    return other_rollouts(config, fit_sample(config, store, "train").at_least(config.synthesis.horizon))
 
 
 def _make_learner(config: TrustConfig, data: TrustData, context: LearnerContext) -> TrustLearner:
@@ -156,7 +126,7 @@ def _make_learner(config: TrustConfig, data: TrustData, context: LearnerContext)
 
 def _numbers(bundle: TrustBundle, negatives: Trajectories, config: Config) -> dict[str, Any]:
     analysis, passing = bundle.analysis, bundle.thresholds.passing
-    report = bundle.score(negatives.select([m == f"report-{config.generators.num_steps}" for m in _models(negatives)]))
+    report = bundle.score(negatives.select([m == f"report-{config.negatives.num_steps}" for m in _models(negatives)]))
     assert report.episode_trust is not None
     return {
         "roc_auc": analysis["roc_auc"], "val_accuracy": analysis["val_accuracy"], "ece": analysis["ece"]["fused"],
@@ -165,13 +135,14 @@ def _numbers(bundle: TrustBundle, negatives: Trajectories, config: Config) -> di
     }  # fmt: skip
 
 
-def synthetic_numbers(store: Store, train: Trajectories, config: Config) -> dict[str, float]:
+def synthetic_numbers(store: Store, name: str, train: Trajectories, config: Config) -> dict[str, float]:
     """What the gate left of all rollouts, which pass batch by batch.
 
     Args:
+        name: of the generator.
         train: real episodes (a sample of them) that bounds are taken from.
     """
-    folder, horizon = store.folder("synthetic"), config.synthesis.horizon
+    folder, horizon = store.folder("synthetic", name), config.synthesis.horizon
     total, recorded = len(lengths_of(folder)), lengths_of(store.folder("latents"), ("train",))
     passed, weight = 0, 0.0
     for made in batches(folder):
@@ -185,13 +156,3 @@ def synthetic_numbers(store: Store, train: Trajectories, config: Config) -> dict
 
 def _models(made: Trajectories) -> tuple[str, ...]:
     return made.lineage["model"]
-
-
-STAGE = Stage(
-    "trust", ("trust", "generators", "synthesis", "memory"), ("encode", "world-model", "synthesize"),
-    ("trust", "synthetic"), work, outside=reused("trust"),
-)  # fmt: skip
-
-
-def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
-    return STAGE.run_alone(config, callbacks)

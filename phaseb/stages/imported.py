@@ -19,6 +19,6 @@ def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
             f"import reads files, and episodes.source={config.episodes.source} records new episodes; name the files: "
             f"episodes.source=FORMAT episodes.path=PATH, FORMAT one of {', '.join(IMPORTED)} (or run `phaseb collect`)"
         )
-    from phaseb.stages import collect
+    from phaseb.stages.run import run_job
 
-    return collect.run(config, callbacks)
+    return run_job("collect", config, callbacks)

@@ -1,7 +1,7 @@
 """Ask fresh classifiers, on the sealed test episodes, whether rollouts can be told from what really happened."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from phaseb.config.root import Config
 from phaseb.config.trust import JudgeConfig
-from phaseb.dynamics.custom import WorldModels, load_world_model
-from phaseb.dynamics.gru_ensemble.model import Policy
+from phaseb.dynamics.protocol import DynamicsModel, load_generator
+from phaseb.dynamics.rollout import Policy
 from phaseb.dynamics.statistics import (
     break_even_horizon,
     latent_statistics,
@@ -29,13 +29,14 @@ from phaseb.episodes.streaming import sample_trajectories
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
 from phaseb.latents.model import EncoderBundle
-from phaseb.pipeline.result import Callback, RunResult
-from phaseb.pipeline.stage import Stage, StageContext
+from phaseb.pipeline.result import Report
+from phaseb.pipeline.stage import StageContext
+from phaseb.policy.cloning import clone_operator
 from phaseb.runtime.checkpoint import checkpoint_digest
 from phaseb.runtime.ray_tasks import get_result
 from phaseb.runtime.seeding import torch_generator
 from phaseb.runtime.storage import Store
-from phaseb.stages.latent_actions import followed_codes
+from phaseb.stages.latent_actions import followed_codes, latent_actions
 from phaseb.trust.ladder import Ladder, Pairs, floor_pairs, judge_rung, open_loop_pairs, summarise
 from phaseb.trust.two_sample import JudgeResult
 from phaseb.trust.windows import MIN_UNITS, WindowPlan, plan_windows
@@ -44,60 +45,126 @@ NOISE_SIGMA = 0.2
 """The noise level that judge_auc_noise is reported at; the last of judge.sigmas where it is not among them."""
 
 Floats = NDArray[np.floating]
+
+
 Begin = Callable[[str, Pairs, JudgeConfig, int], Callable[[], JudgeResult]]
-"""Begins to judge a rung; what it gives waits for the result."""
-Report = Callable[[dict[str, float]], None]
+"""Begins to judge a rung; the returned function waits for the result."""
 
 
-def work(context: StageContext) -> dict[str, Any]:
-    told = context.ahead.result("judge") or _judged(
-        context.config, context.store, functools.partial(_begin, context.config), context.progress
-    )
-    context.store.write_json(told, "judges.json")
-    return dict(told["numbers"])
+def execute(context: StageContext) -> dict[str, Any]:
+    """Judge every generator the way it is used, every rung in a Ray task of its own.
+
+    `judges.json` holds by generator: the ladder of stored rollouts, and under `branched` the judges of branched ones.
+    A generator that no arm uses, and that `judge.generators` asks for, is judged both ways.
+
+    Raises:
+        DataError: where there are too few sealed test episodes.
+    """
+    found = _judged(context.config, context.store, functools.partial(_begin, context.config), context.progress)
+    context.store.write_json(found, "judges.json")
+    return {name: _headline(of_generator) for name, of_generator in found.items()}
 
 
-def judged(config: Config, store: Store) -> dict[str, Any]:
-    """What the stage writes, rung after rung in this process, as soon as there is a world model."""
-    return _judged(config, store, lambda *rung: functools.partial(_judge_one, *rung), lambda metrics: None)
+def _headline(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers of a generator, at the way that it is used; of stored rollouts where it is used both ways."""
+    return dict(found["numbers"] if "numbers" in found else found["branched"]["numbers"])
 
 
 def _judged(config: Config, store: Store, begin: Begin, progress: Report) -> dict[str, Any]:
-    horizon, seed = config.synthesis.horizon, config.run.seed
+    seed = config.run.seed
     most = max(config.memory.fit_episodes, config.judge.num_pairs)
     latents = sample_trajectories(store.folder("latents"), ("train", "test"), most, seed)
-    plan, whole = windows_of(config, latents.split("test").lengths), latents.split("test")
-    test = plan.cut(whole)
-    bundle = load_world_model(store.folder("world_model"))
+    whole, train = latents.split("test"), latents.split("train")
+    plan = windows_of(config, whole.lengths)
+    test, judge_config = plan.cut(whole), _rungs_of(config.judge, plan)
+    rungs = _encoder_rungs(config, store, whole.ids, plan, test)
+    rungs = {name: pairs for name, pairs in rungs.items() if name in judge_config.rungs}
+    floors = {name: begin(name, pairs, judge_config, seed) for name, pairs in rungs.items()}
+    train_windows = plan_windows(train.lengths, plan.steps, config.judge.num_folds, most).cut(train)
+    found: dict[str, Any] = {}
+    for name in config.judged_generators:
+        model = load_generator(store.folder("dynamics", name))
+        used = name in (*config.stored_generators, *config.branched_generators)
+        found[name] = {"digest": checkpoint_digest(store.folder("dynamics", name))}
+        if name in config.stored_generators or not used:
+            found[name] |= _stored(config, store, model, train_windows, test, plan, floors, begin)
+        if name in config.branched_generators or not used:
+            found[name]["branched"] = _branched(config, store, model, latents, judge_config, begin)
+        progress({"rungs": float(len(found)), "of": float(len(config.judged_generators))})
+    return found
+
+
+def _stored(
+    config: Config, store: Store, model: DynamicsModel, train: Trajectories, test: Trajectories, plan: WindowPlan,
+    floors: Mapping[str, Callable[[], JudgeResult]], begin: Begin,
+) -> dict[str, Any]:  # fmt: skip
+    """The ladder of stored rollouts on windows of the test episodes, and their statistics."""
+    horizon, seed = config.synthesis.horizon, config.run.seed
     codes = followed_codes(store, torch_generator(seed, "judge", "codes"))
     judge_config = _rungs_of(config.judge, plan)
-    waiting: dict[str, Callable[[], JudgeResult]] = {}
-    for rungs in (
-        model_rungs(bundle, test, judge_config, horizon, seed, codes, plan.groups),
-        _encoder_rungs(config, store, whole.ids, plan, test),
-    ):
-        waiting |= {n: begin(n, pairs, judge_config, seed) for n, pairs in rungs.items() if n in judge_config.rungs}
-    train = latents.split("train")
-    train = plan_windows(train.lengths, horizon, config.judge.num_folds, most).cut(train)
-    numbers = open_loop_numbers(bundle, test, train, horizon, seed, codes)  # meanwhile
-    results: dict[str, JudgeResult] = {}
-    for name in judge_config.rungs:
-        if name in waiting:
-            results[name] = waiting[name]()
-            progress({"rungs": float(len(results)), "of": float(len(waiting))})
+    rungs = model_rungs(model, test, judge_config, horizon, seed, codes, plan.groups)
+    waiting = dict(floors) | {n: begin(n, pairs, judge_config, seed) for n, pairs in rungs.items()}
+    numbers = open_loop_numbers(model, test, train, horizon, seed, codes)  # meanwhile
+    results = {name: waiting[name]() for name in judge_config.rungs if name in waiting}
     ladder = summarise(results, judge_config)
-    top = ladder.results[str(horizon)]
-    sigmas = judge_config.sigmas
-    noise = NOISE_SIGMA if NOISE_SIGMA in sigmas else sigmas[-1]
-    headline = {"judge_auc": top.worst(sigmas[0]).auc, "judge_auc_noise": top.worst(noise).auc,
-                "judge_family": top.worst(sigmas[0]).family, "judge_null_95": top.null_95[sigmas[0]],
-                "judge_noise_sigma": noise}  # fmt: skip
     return {
-        "numbers": headline | numbers["numbers"], "ladder": _told(ladder, plan), "num_pairs": len(test),
-        "windows": plan.to_json(), "horizon": horizon, "rmse_by_step": numbers["rmse_by_step"],
+        "numbers": _auc(ladder.results[str(horizon)], judge_config) | numbers["numbers"], "ladder": _told(ladder, plan),
+        "num_pairs": len(test), "windows": plan.to_json(), "horizon": horizon, "rmse_by_step": numbers["rmse_by_step"],
         "survival": numbers["survival"],
-        "world_model": checkpoint_digest(store.folder("world_model")),
     }  # fmt: skip
+
+
+def _branched(
+    config: Config, store: Store, model: DynamicsModel, latents: Trajectories, judge_config: JudgeConfig, begin: Begin
+) -> dict[str, Any]:
+    """Judges of short rollouts from held-out states, against recorded segments of the same length.
+
+    `cloned`: a cloned operator acts on what the generator answers; the judges see latents alone, for a clone acts
+    otherwise than its operators. `recorded`: under the recorded actions, which the judges see; left out where actions
+    are latent, for those were recovered from what followed.
+    """
+    train, test, seed = latents.split("train"), latents.split("test"), config.run.seed
+    horizon = min(config.policy.augmentation.horizon, int(test.lengths.max()))
+    clone = clone_operator(train.z[:, :-1][train.mask], train.actions[train.mask], config.judge.clone_steps, seed)
+
+    def under_clone(start: Floats, actions: Floats) -> Floats:
+        draws = torch_generator(seed, "judge", "clone")
+        return _rolled(model, start, lambda z, t: clone.sample(z.cpu(), draws), horizon, seed)
+
+    def under_recorded(start: Floats, actions: Floats) -> Floats:
+        return _rolled(model, start, torch.from_numpy(actions), horizon, seed)
+
+    rungs = {"cloned": (np.zeros_like(test.actions), under_clone), "recorded": (test.actions, under_recorded)}
+    if latent_actions(store) is not None:
+        del rungs["recorded"]
+    waiting = {
+        name: begin(name, open_loop_pairs(test.z, shown, test.lengths, horizon, roll, judge_config, seed), judge_config,
+                    seed)
+        for name, (shown, roll) in rungs.items()
+    }  # fmt: skip
+    results = {name: wait() for name, wait in waiting.items()}
+    return {
+        "numbers": _auc(results["cloned"], judge_config), "horizon": horizon,
+        "results": {name: result.as_dict() for name, result in results.items()},
+    }  # fmt: skip
+
+
+def _rolled(
+    model: DynamicsModel, start: Floats, actions: torch.Tensor | Policy, horizon: int, seed: int
+) -> NDArray[np.float32]:
+    """(N, T+1, D) latents of rollouts that read no action ahead."""
+    blind = torch.zeros(len(start), dtype=torch.bool)
+    generator = torch_generator(seed, "judge", "branched")
+    return model.rollout(torch.from_numpy(start), actions, horizon, generator, blind).z.cpu().numpy()
+
+
+def _auc(result: JudgeResult, config: JudgeConfig) -> dict[str, Any]:
+    """The worst judge's AUC, without noise and with."""
+    sigmas = config.sigmas
+    noise = NOISE_SIGMA if NOISE_SIGMA in sigmas else sigmas[-1]
+    worst = result.worst(sigmas[0])
+    return {"judge_auc": worst.auc, "judge_auc_noise": result.worst(noise).auc, "judge_family": worst.family,
+            "judge_null_95": result.null_95[sigmas[0]], "judge_noise_sigma": noise}  # fmt: skip
 
 
 def windows_of(config: Config, lengths: NDArray[np.integer]) -> WindowPlan:
@@ -117,10 +184,10 @@ def windows_of(config: Config, lengths: NDArray[np.integer]) -> WindowPlan:
 
 
 def model_rungs(
-    bundle: WorldModels, test: Trajectories, config: JudgeConfig, horizon: int, seed: int, codes: Policy | None = None,
-    groups: NDArray[np.integer] | None = None,
+    bundle: DynamicsModel, test: Trajectories, config: JudgeConfig, horizon: int, seed: int,
+    codes: Policy | None = None, groups: NDArray[np.integer] | None = None,
 ) -> dict[str, Pairs]:  # fmt: skip
-    """The rungs that ask about the world model: one step along real latents, then open-loop segments.
+    """The rungs that ask about a generator: one step along real latents, then open-loop segments.
 
     Where actions are latent, segments are rolled out under `codes`, and shown without actions: recovered ones have
     seen the future.
@@ -144,7 +211,7 @@ def model_rungs(
 
 
 def open_loop_numbers(
-    bundle: WorldModels, test: Trajectories, train: Trajectories, horizon: int, seed: int, codes: Policy | None = None
+    bundle: DynamicsModel, test: Trajectories, train: Trajectories, horizon: int, seed: int, codes: Policy | None = None
 ) -> dict[str, Any]:
     """Statistics of full-horizon rollouts on windows of the test episodes, and whether the model memorised its
     training, of which `train` are windows."""
@@ -220,10 +287,3 @@ def _rungs_of(config: JudgeConfig, plan: WindowPlan) -> JudgeConfig:
 def _told(ladder: Ladder, plan: WindowPlan) -> dict[str, Any]:
     told = ladder.as_dict()
     return told | {"sentence": " ".join(filter(None, [told["sentence"], plan.sentence()]))}
-
-
-STAGE = Stage("judge", ("judge", "synthesis", "memory"), ("collect", "encode", "world-model"), ("judges.json",), work)
-
-
-def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
-    return STAGE.run_alone(config, callbacks)

@@ -2,7 +2,7 @@
 
 import torch
 
-from phaseb.dynamics.gru_ensemble.model import Policy
+from phaseb.dynamics.rollout import Policy
 from phaseb.latents.latent_actions import LatentActions
 from phaseb.latents.model import EncoderBundle
 from phaseb.runtime.storage import Store

@@ -23,6 +23,7 @@ from phaseb.runtime.metrics import mean_interval
 from phaseb.runtime.ray_tasks import get_result
 from phaseb.runtime.seeding import numpy_generator
 from phaseb.runtime.storage import Store
+from phaseb.stages.dynamics import refit_branched
 from phaseb.stages.evaluate import play
 from phaseb.stages.policy import every_episode, train_arms
 from phaseb.stages.sample import fit_sample
@@ -83,7 +84,8 @@ def _train(context: StageContext, folder: Store, train: Trajectories, rows: NDAr
     _, made = every_episode(context.config, context.store)
     kept = (some.select(np.array([start in known for start in some.lineage["start_episode"]])) for some in made)
     alone = context.config.model_copy(update={"arms": context.config.arms.model_copy(update={"names": arms})})
-    train_arms(replace(context, config=alone), folder, part, [part], kept)
+    generators = refit_branched(alone, context.store, part, folder)
+    train_arms(replace(context, config=alone), folder, part, [part], kept, generators)
 
 
 def _earned(context: StageContext, folder: Store, arm: str) -> dict[str, Floats]:

@@ -4,32 +4,47 @@ A gate that learned from the very model it gates would only tell that model's si
 """
 
 from dataclasses import replace
+from typing import Any
 
-import torch
-
-from phaseb.config.dynamics import BUILT_IN, WorldModelConfig
+from phaseb.config.dynamics import GRUConfig
 from phaseb.config.root import Config
 from phaseb.dynamics.gru_ensemble.learner import make_learner
+from phaseb.episodes.shards import write_trajectories
 from phaseb.episodes.trajectories import Trajectories, concatenate
 from phaseb.nn.data_parallel import LearnerContext
+from phaseb.pipeline.stage import StageContext
 from phaseb.runtime.seeding import derive_seed, torch_generator
+from phaseb.stages.reuse import take_negatives
+from phaseb.stages.sample import fit_sample
 from phaseb.stages.synthesize import make_plan, roll_out
 
+FOLDER = "negatives"
 SNAPSHOTS = (0.05, 0.2, 0.5, 1.0)
 """Shares of its training at which rollouts are made."""
 
 
-def report_model(config: WorldModelConfig, num_steps: int) -> WorldModelConfig:
+def execute(context: StageContext) -> dict[str, Any]:
+    """Make the gate's negatives, or take over those of the run whose gate is taken over."""
+    config, store = context.config, context.store
+    if config.reuse.trust:
+        made = take_negatives(config, store)
+    else:
+        made = other_rollouts(config, fit_sample(config, store, "train").at_least(config.synthesis.horizon))
+    write_trajectories(store.folder(FOLDER), made)
+    return {"episodes": len(made)}
+
+
+def report_model(config: GRUConfig, num_steps: int) -> GRUConfig:
     """The founding report's recipe in a config's own sizes: one member, MSE on ten teacher-forced steps, no remedy."""
     plain = {"one_step": 1.0, "rollout": 0.0, "noise": 0.0}
-    return WorldModelConfig.model_validate(
+    return GRUConfig.model_validate(
         config.model_dump()
         | {
-            "model": BUILT_IN, "num_members": 1, "num_steps": num_steps, "loss": "mse", "clamp_quantile": 0.0,
-            "landings": {"enabled": False},
+            "num_members": 1, "num_steps": num_steps, "loss": "mse", "clamp_quantile": 0.0,
+            "gp_correction": {"enabled": False},
             "noise": "none",
             "hold_constants": False, "find_events": False, "layer_norm": False, "ema_decay": 0.0, "input_noise": 0.0,
-            "decorrelate": False, "look_ahead": 0, "bound_latents": False, "num_modes": 1, "num_blocks": 0,
+            "decorrelate": False, "action_lookahead": 0, "bound_latents": False, "num_modes": 1, "num_blocks": 0,
             "one_step_window": min(10, config.horizon.steps),
             "weights": {"recon": 1.0, "trust": 0.0, "feat": 0.0, "var": 0.0},
             "recon": config.recon.model_dump() | plain,
@@ -39,9 +54,8 @@ def report_model(config: WorldModelConfig, num_steps: int) -> WorldModelConfig:
 
 def other_rollouts(config: Config, train: Trajectories) -> Trajectories:
     """Rollouts of the report's model at several moments of its training; `lineage["model"]` says which."""
-    torch.set_num_threads(1)
-    plan, seed = config.generators, derive_seed(config.run.seed, "generators")
-    recipe = report_model(config.world_model, plan.num_steps)
+    plan, seed = config.negatives, derive_seed(config.run.seed, "generators")
+    recipe = report_model(config.dynamics.gru, plan.num_steps)
     learner = make_learner(recipe, train, LearnerContext(seed), None)
     moments = sorted({max(1, round(share * plan.num_steps)) for share in SNAPSHOTS})
     each = max(2, plan.num_episodes // len(moments))

@@ -12,20 +12,18 @@ from numpy.typing import NDArray
 
 from phaseb.config.policy import PolicyConfig
 from phaseb.config.root import Config
-from phaseb.config.run import ResourcesConfig
-from phaseb.dynamics.custom import load_world_model
-from phaseb.dynamics.gp.model import TransitionModel
+from phaseb.dynamics.protocol import load_generator
 from phaseb.dynamics.statistics import within_bounds
 from phaseb.episodes.streaming import batches, lengths_of
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.nn.data_parallel import LearnerContext
-from phaseb.pipeline.ahead import made
-from phaseb.pipeline.result import Callback, RunResult
-from phaseb.pipeline.stage import Stage, StageContext
+from phaseb.pipeline.result import Report
+from phaseb.pipeline.stage import StageContext
 from phaseb.policy.actor import Actor
 from phaseb.policy.batches import RunSpec
 from phaseb.policy.behavior_metrics import action_levels
 from phaseb.policy.learner import SACLearner
+from phaseb.policy.learner_group import group_runs
 from phaseb.policy.rewards import RewardNormalizer
 from phaseb.replay.accounting import Accounting
 from phaseb.replay.client import ReplayClient
@@ -36,10 +34,8 @@ from phaseb.replay.spec import SampleSpec
 from phaseb.runtime.metrics import write_metrics
 from phaseb.runtime.storage import Store
 from phaseb.stages.augmentation import FOLLOWING_ARM, following, foreseen, own_column
-from phaseb.stages.elsewhere import places
-from phaseb.stages.gate import uncertainty_reference
 from phaseb.stages.sample import fit_sample
-from phaseb.training.fit import FitResult, fit
+from phaseb.training.fit import FitResult, fit, fit_groups, merge_rows
 
 Replay = LocalReplay | ReplayClient
 
@@ -54,9 +50,7 @@ class PolicyData:
     real: Trajectories
     held_out: Trajectories
     store: Store
-    uncertainty_reference: float | None
-    resources: ResourcesConfig | None = None
-    transitions: Any = None  # a reference to the short-range model, where it was begun ahead
+    generators: Store
 
 
 class ArmsLearner(SACLearner):
@@ -92,22 +86,11 @@ class ArmsLearner(SACLearner):
         return accounting
 
 
-def work(context: StageContext) -> dict[str, Any]:
+def execute(context: StageContext) -> dict[str, Any]:
+    """Train every arm and seed on all episodes of the run."""
     config, store = context.config, context.store
     real = fit_sample(config, store, "train")
-    parts, ahead = every_episode(config, store), context.ahead.reference("transitions")
-    return train_arms(context, store.folder("policy"), real, *parts, ahead)
-
-
-def short_range_model(config: Config, store: Store) -> TransitionModel:
-    """The short-range model that policies branch in, as soon as there are latents."""
-    return TransitionModel(config.policy.transitions, fit_sample(config, store, "train"), config.run.seed)
-
-
-def needs_transitions(config: Config) -> bool:
-    """Whether the stage will ask for it."""
-    plan = config.policy.augmentation
-    return FOLLOWING_ARM in config.arms.names and plan.enabled and plan.model == "transitions"
+    return train_arms(context, store.folder("policy"), real, *every_episode(config, store))
 
 
 def every_episode(config: Config, store: Store) -> tuple[Iterable[Trajectories], Iterable[Trajectories]]:
@@ -115,67 +98,144 @@ def every_episode(config: Config, store: Store) -> tuple[Iterable[Trajectories],
     room for, an even share: whatever were inserted last would push the rest out."""
     room = rows_per_shard(config.replay) * config.replay.num_shards
     found = []
-    for folder, splits in ((store.folder("latents"), ("train",)), (store.folder("synthetic"), ())):
+    made = store.folder("synthetic", config.synthesis.generator)
+    for folder, splits in ((store.folder("latents"), ("train",)), (made, ())):
         rows = int((lengths_of(folder, splits) + 1).sum())
         found.append(batches(folder, splits, share=min(1.0, room / rows), seed=config.run.seed))
     return found[0], found[1]
 
 
+@dataclass(frozen=True)
+class ArmsJob:
+    """The training of a config's runs.
+
+    Attributes:
+        config: says which.
+        store: the run directory.
+        home: the folder of the policies.
+        real: real episodes (a sample of them) that rollouts branch from, bounds and levels of actions are taken from.
+        held_out: dev episodes.
+        every_real: all real episodes, in parts; they go into the replay.
+        every_synthetic: likewise the synthetic ones.
+        generators: folder of the generators that policies branch in.
+        key: of the stage.
+    """
+
+    config: Config
+    store: Store
+    home: Store
+    real: Trajectories
+    held_out: Trajectories
+    every_real: Iterable[Trajectories]
+    every_synthetic: Iterable[Trajectories]
+    generators: Store
+    key: str
+
+
+@dataclass(frozen=True)
+class TrainedRuns:
+    """The end of a training of some runs: rows of metrics, and what was drawn from the replay."""
+
+    rows: list[dict[str, float]]
+    seconds: float
+    replay: dict[str, Any]
+
+
 def train_arms(
     context: StageContext, home: Store, real: Trajectories, every_real: Iterable[Trajectories],
-    every_synthetic: Iterable[Trajectories], transitions: Any = None,
+    every_synthetic: Iterable[Trajectories], generators: Store | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Train the config's arms and seeds into `home` on some real and synthetic episodes of the run.
 
+    Without Ray Train workers every group of runs is a Ray task; with them, the workers train all runs together.
+
     Args:
         context: of the stage.
-        home: the folder of the policies.
-        real: real episodes (a sample of them) that rollouts branch from, bounds and levels of actions are taken from.
-        every_real: all of them, in parts; they go into the replay.
-        every_synthetic: likewise the synthetic ones.
-        transitions: reference to the short-range model of `real`, where it was begun ahead.
+        home, real, every_real, every_synthetic: see `ArmsJob`.
+        generators: folder of the generators that policies branch in; the run's own where None.
 
     Returns:
         metrics of the end of the training.
     """
     config, store = context.config, context.store
     held_out = fit_sample(config, store, "dev")
-    arms, streams = runs_of(config)
+    arms, _ = runs_of(config)
     if FOLLOWING_ARM in config.arms.names and not config.policy.augmentation.enabled:
         known = held_out if len(held_out) else real
         every_synthetic = (_foretold(config, store, known, part) for part in every_synthetic if len(part))
+    generators = generators or store.folder("dynamics")
+    job = ArmsJob(config, store, home, real, held_out, every_real, every_synthetic, generators, context.key)
+    if config.resources.num_workers:
+        trained = [train_runs(job, range(len(arms)), home.folder("progress"), context.progress)]
+    else:
+        job = replace(job, every_real=list(every_real), every_synthetic=list(every_synthetic))
+        groups = group_runs(arms, config.policy.runs_together)
+        groups.sort(key=lambda group: arms[group[0]].arm != FOLLOWING_ARM)  # the longest first
+        stores = [home.folder("progress", arms[group[0]].name.replace("/", "-")) for group in groups]
+        train = functools.partial(_train_group, job, groups, stores)
+        trained = fit_groups(train, stores, config.resources, context.progress)
+    rows = merge_rows([part.rows for part in trained])
+    write_metrics(home, "metrics.parquet", rows)
+    home.write_json(_replay_statistics(trained), "replay.json")
+    last = {k: v for k, v in rows[-1].items() if k.startswith("policy/")}
+    seconds = sum(part.seconds for part in trained)
+    return {"runs": len(arms), "updates_per_s": config.policy.num_steps * len(arms) / max(seconds, 1e-9), **last}
+
+
+def _train_group(
+    job: ArmsJob, groups: Sequence[Sequence[int]], stores: Sequence[Store], group: int, report: Report
+) -> TrainedRuns:
+    return train_runs(job, groups[group], stores[group], report)
+
+
+def train_runs(job: ArmsJob, runs: Sequence[int], progress: Store, report: Report) -> TrainedRuns:
+    """Train some of the config's runs and save their policies.
+
+    Args:
+        job: of all runs.
+        runs: numbers of those to train.
+        progress: folder of the checkpoint.
+        report: receives metrics.
+    """
+    config = job.config
+    every_arm, every_stream = runs_of(config)
+    arms, streams = tuple(every_arm[run] for run in runs), tuple(every_stream[run] for run in runs)
     # Shards write down what they are given, so that one that is killed comes back whole. What a killed run left is
     # dropped: a resumed one fills its buffer anew, and so draws what an uninterrupted one would.
-    home.delete("replay")
-    replay = start_replay(real, arms, config, home.folder("replay"))
+    shards = progress.folder("replay")
+    shards.delete()
+    replay = start_replay(job.real, arms, config, shards)
     begin_s = time.monotonic()
-    insert_all(replay, real, every_real, every_synthetic)
+    insert_all(replay, job.real, job.every_real, job.every_synthetic)
     filled = {"inserted": replay.num_transitions, "insert_s": time.monotonic() - begin_s}
-    reference = uncertainty_reference(store, held_out, config)
-    data = PolicyData(replay, arms, streams, real, held_out, store, reference, config.resources, transitions)
+    data = PolicyData(replay, arms, streams, job.real, job.held_out, job.store, job.generators)
     try:
         result = fit(
-            functools.partial(make_learner, config.policy), data, seed=config.run.seed, key=context.key,
-            store=home.folder("progress"), training=config.training, resources=config.resources,
-            name="policy", on_progress=context.progress,
+            functools.partial(make_learner, config.policy), data, seed=config.run.seed, key=job.key, store=progress,
+            training=config.training, resources=config.resources, name="policy", on_progress=report,
         )  # fmt: skip
         for spec, actor in zip(arms, _actors(config.policy, data, result.state, config.run.seed), strict=True):
-            actor.save(home.folder(spec.arm, str(spec.seed)), {"arm": spec.arm, "seed": spec.seed})
+            actor.save(job.home.folder(spec.arm, str(spec.seed)), {"arm": spec.arm, "seed": spec.seed})
         books = _books(streams, result) | filled | {"shards": replay.status()}
     finally:
         if isinstance(replay, ReplayClient):
             replay.close()
-        home.delete("replay")
-    write_metrics(home, "metrics.parquet", result.rows)
-    home.write_json(books, "replay.json")
-    last = {k: v for k, v in result.last.items() if k.startswith("policy/")}
-    return {"runs": len(arms), "updates_per_s": config.policy.num_steps * len(arms) / max(result.seconds, 1e-9), **last}
+        shards.delete()
+    return TrainedRuns(result.rows, result.seconds, books)
+
+
+def _replay_statistics(trained: Sequence[TrainedRuns]) -> dict[str, Any]:
+    """What was drawn for every run and how the learners were fed. Buffers of several groups are alike: one is shown."""
+    parts = [part.replay for part in trained]
+    streams = {name: books for part in parts for name, books in part["streams"].items()}
+    worst = {name: max(part[name] for part in parts) for name in ("insert_s", "wait_share", "queue_depth")}
+    return parts[0] | worst | {"streams": streams, "sampled_per_s": sum(part["sampled_per_s"] for part in parts)}
 
 
 def _foretold(config: Config, store: Store, held_out: Trajectories, synthetic: Trajectories) -> Trajectories:
     """Stored rollouts without the weights of steps beyond those that the run's model is known to foretell."""
     assert synthetic.weights is not None
-    imagine = load_world_model(store.folder("world_model")).rollout
+    imagine = load_generator(store.folder("dynamics", config.synthesis.generator)).rollout
     known = foreseen(config.policy.augmentation, imagine, held_out, synthetic, config.run.seed)
     return replace(synthetic, weights=synthetic.weights * known)
 
@@ -251,13 +311,13 @@ def make_learner(config: PolicyConfig, data: PolicyData, context: LearnerContext
     hook, arms = None, data.arms
     if config.augmentation.enabled and any(spec.arm == FOLLOWING_ARM for spec in data.arms):
         hook = following(
-            config, data.store, data.replay, data.arms, data.real, data.held_out, data.uncertainty_reference,
-            source, context, made(data.transitions),
+            config.augmentation, data.generators, data.store, data.replay, data.arms, data.real, data.held_out,
+            source, context,
         )  # fmt: skip
         arms = tuple(replace(spec, follows=run in hook.followed) for run, spec in enumerate(data.arms))
-    levels, elsewhere = action_levels(data.real), places(data.resources, context, config.num_steps)
     rewards = RewardNormalizer.fit(data.real, config.discount, config.reward_std)
-    learner = ArmsLearner(config, source, arms, context, hook, data.held_out, levels, elsewhere, rewards)
+    levels = action_levels(data.real)
+    learner = ArmsLearner(config, source, arms, context, hook, data.held_out, levels, rewards)
     source.accounting.start_from(np.zeros_like(source.accounting.books))  # a look at the shapes is no training
     if context.world_size > 1:
         source.accounting.sum_over_workers = functools.partial(_sum, context)
@@ -283,10 +343,3 @@ def _in_bounds(real: Trajectories, synthetic: Trajectories) -> NDArray[np.float3
     steps = synthetic.rewards.shape[1]
     passed = within_bounds(real.at_least(steps).z[:, 1:], synthetic.z[:, 1:])
     return np.repeat(passed[:, None], steps, 1).astype(np.float32)
-
-
-STAGE = Stage("policy", ("arms", "policy", "replay", "memory"), ("encode", "world-model", "trust"), ("policy",), work)
-
-
-def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
-    return STAGE.run_alone(config, callbacks)

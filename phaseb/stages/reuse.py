@@ -1,28 +1,18 @@
 """Take trained parts over from another run: their digests stay, and nothing is trained."""
 
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 from phaseb.config.root import Config
-from phaseb.dynamics.custom import WorldModels, load_world_model
+from phaseb.dynamics.protocol import DynamicsModel, load_generator
 from phaseb.episodes.actions import read_action_scale
-from phaseb.episodes.shards import read_trajectories, write_trajectories
+from phaseb.episodes.shards import read_trajectories
+from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import ConfigError, DataError
 from phaseb.latents.model import EncoderBundle
 from phaseb.runtime.checkpoint import checkpoint_digest, copy_checkpoint
 from phaseb.runtime.storage import Store
 
-Part = Literal["encoder", "world_model", "trust"]
-
-
-def reused(part: Part) -> Callable[[Config], Any]:
-    """What a stage that may take `part` over depends on beyond its config: the digest of what it takes."""
-
-    def outside(config: Config) -> str | None:
-        path = getattr(config.reuse, part)
-        return checkpoint_digest(_source(path, part)) if path else None
-
-    return outside
+Part = Literal["encoder", "dynamics", "trust"]
 
 
 def take_encoder(config: Config, store: Store) -> EncoderBundle:
@@ -31,26 +21,33 @@ def take_encoder(config: Config, store: Store) -> EncoderBundle:
     return EncoderBundle.load(store.folder("encoder"))
 
 
-def take_world_model(config: Config, store: Store) -> WorldModels:
-    """The world model of another run, copied into this one."""
-    _check_latents(config.reuse.world_model, "world_model", store)
-    copy_checkpoint(_source(config.reuse.world_model, "world_model"), store.folder("world_model"))
-    return load_world_model(store.folder("world_model"))
+def take_generator(config: Config, store: Store, name: str) -> DynamicsModel:
+    """A generator of another run, copied into this one with the scale of its uncertainty."""
+    _check_latents(config.reuse.dynamics, "dynamics", store)
+    home = store.folder("dynamics", name)
+    copy_checkpoint(_source(config.reuse.dynamics, "dynamics", name), home)
+    return load_generator(home)
 
 
 def take_trust(config: Config, store: Store) -> None:
-    """The gate of another run, with what it learned bad rollouts from, copied into this one."""
+    """The gate of another run, copied into this one."""
     _check_latents(config.reuse.trust, "trust", store)
     source, target = _source(config.reuse.trust, "trust"), store.folder("trust")
     copy_checkpoint(source, target)
     target.write_json(source.read_json("analysis.json"), "analysis.json")
-    write_trajectories(target.folder("negatives"), read_trajectories(source.folder("negatives")))
 
 
-def _source(path: str, part: Part) -> Store:
-    store = Store.at(path).folder(part)
+def take_negatives(config: Config, store: Store) -> Trajectories:
+    """The rollouts that the gate of another run learned from."""
+    _check_latents(config.reuse.trust, "trust", store)
+    return read_trajectories(Store.at(config.reuse.trust).folder("negatives"))
+
+
+def _source(path: str, part: Part, name: str = "") -> Store:
+    where = "/".join(filter(None, (part, name)))
+    store = Store.at(path).folder(*filter(None, (part, name)))
     if not store.exists("meta.json"):
-        raise DataError(f"{path} has no {part} to take over: it has no {part}/meta.json")
+        raise DataError(f"{path} has no {where} to take over: it has no {where}/meta.json")
     return store
 
 

@@ -1,85 +1,45 @@
-"""All stages in order: real episodes in, a verdict out.
-
-What stages need (torch, Ray) is imported when there is something to do: a run that is up to date says so at once.
-"""
+"""Run all stages, or those of one command. Torch and Ray are imported where there is something to do."""
 
 from collections.abc import Sequence
-from contextlib import ExitStack
-from typing import TYPE_CHECKING
 
 from phaseb.config.root import Config
-from phaseb.errors import DataError
 from phaseb.pipeline import fingerprint
 from phaseb.pipeline.result import Callback, RunResult
-from phaseb.runtime.storage import Store
+from phaseb.stages.registry import ATTRIBUTION, STAGES
 
-if TYPE_CHECKING:
-    from phaseb.pipeline.stage import Stage
-
-STAGE_NAMES = ("collect", "encode", "bricks", "world-model", "synthesize", "trust", "judge", "policy", "evaluate")
+STAGE_NAMES = tuple(stage.name for stage in STAGES)
 
 
 def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
-    """Run every stage, skipping those that are up to date; the result is the report's."""
-    results = fingerprint.told_results(config)
+    """Run every stage that is not up to date, then write the report; the result is the report's."""
+    results = fingerprint.cached_results(config)
     if results is not None:
-        _tell(config, callbacks)
+        _replay(config, callbacks)
         return RunResult(results, {"results": fingerprint.RESULTS, "page": fingerprint.PAGE})
-    from phaseb.pipeline.ahead import Ahead
-    from phaseb.pipeline.requirements import preflight
+    from phaseb.pipeline.graph import run_graph
     from phaseb.stages import report
-    from phaseb.stages.registry import STAGES, head_starts
-    from phaseb.training.resident import training_session
 
-    preflight(config, None).require()
-    sized = config
-    with ExitStack() as session:
-        started, ahead = False, Ahead()
-        for stage in STAGES:
-            if not started and not stage.is_done(config):  # a run that is up to date needs no cluster
-                session.enter_context(training_session(config.resources))
-                started = True
-            if (starts := head_starts(stage, config)) and not stage.is_done(config):
-                due = {other.name for other in STAGES if _is_due(other, config)}
-                ahead.begin([start for start in starts if start.stage in due], sized)
-            stage.run(config, callbacks, ahead)
-            if stage.name == "collect":
-                sized = _checked(config, callbacks)
-    told = report.run(config, callbacks)
-    fingerprint.note(config)
-    return told
+    run_graph(STAGES, config, callbacks)
+    written = report.run(config, callbacks)
+    fingerprint.save_fingerprint(config)
+    return written
 
 
-def _checked(config: Config, callbacks: Sequence[Callback]) -> Config:
-    """The config with sizes that fit the episodes, told in a line each and written down.
+def run_job(command: str, config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
+    """Run the stages of one command; the result is that of the stage of the same name."""
+    from phaseb.pipeline.graph import run_graph
 
-    Raises:
-        PhasebError: where a stage to come would fail, before anything is trained.
-    """
-    from phaseb.pipeline.requirements import preflight, tell
-    from phaseb.pipeline.sizes import read_facts
-
-    store = Store.at(config.run.dir)
-    found = preflight(config, read_facts(store))
-    tell(callbacks, found.lines())
-    store.write_json({"lines": found.lines(), **found.to_json()}, "preflight.json")
-    found.require()
-    return found.config
+    return run_graph((*STAGES, ATTRIBUTION), config, callbacks, job=command)[command]
 
 
-def _is_due(stage: "Stage", config: Config) -> bool:
-    """Whether a stage will have work to do: it has not been done on what there is now, or lacks what it reads."""
-    try:
-        return not stage.is_done(config)
-    except DataError:
-        return True
-
-
-def _tell(config: Config, callbacks: Sequence[Callback]) -> None:
-    done = fingerprint.stages_told(config)
+def _replay(config: Config, callbacks: Sequence[Callback]) -> None:
+    """Show the stages of a run that is up to date."""
+    done = fingerprint.cached_stages(config)
     for callback in callbacks:
-        for name in STAGE_NAMES:
-            callback.on_stage_start(name)
-            callback.on_stage_end(name, done[name]["metrics"], done[name]["seconds"], skipped=True)
+        for stage in STAGES:
+            if stage.enabled(config):
+                callback.on_stage_start(stage.name)
+                metrics, seconds = done[stage.name]["metrics"], done[stage.name]["seconds"]
+                callback.on_stage_end(stage.name, metrics, seconds, skipped=True)
         callback.on_stage_start("report")
         callback.on_stage_end("report", {}, 0.0, skipped=True)

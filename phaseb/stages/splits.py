@@ -1,34 +1,30 @@
-"""Which training episodes the critic, the gate and the judges see: each its own."""
+"""Which training episodes the discriminator, the gate and the judges see: each its own."""
 
-from phaseb.config.dynamics import WorldModelConfig
+from phaseb.config.dynamics import GRUConfig
 from phaseb.config.root import Config
+from phaseb.config.trust import DISCRIMINATOR_SHARE
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.trust.splits import deal_episodes
 
-CRITIC_SHARE = 0.5
-"""Share of the training episodes that are the critic's own; the gate has the rest."""
 
-
-def has_critic(config: WorldModelConfig) -> bool:
-    """Whether the world model's objective asks for a critic, now or later."""
+def has_discriminator(config: GRUConfig) -> bool:
+    """Whether the ensemble's objective asks for a discriminator, now or later."""
     return any(stage.weights.trust > 0 or stage.weights.feat > 0 for _, stage in config.stages())
 
 
-def critic_episodes(config: Config, train: Trajectories) -> Trajectories | None:
-    """The critic's real side; None where there is no critic."""
+def discriminator_episodes(config: Config, train: Trajectories) -> Trajectories | None:
+    """The discriminator's real side; None where there is none."""
     return _dealt(config, train)[0]
 
 
 def gate_episodes(config: Config, train: Trajectories) -> Trajectories:
-    """The gate's real side: all training episodes where there is no critic, else those that the critic never saw."""
+    """The gate's real side: all training episodes where there is no discriminator, else those that it never saw."""
     return _dealt(config, train)[1]
 
 
 def _dealt(config: Config, train: Trajectories) -> tuple[Trajectories | None, Trajectories]:
-    if not has_critic(config.world_model):
+    if "gru" not in config.generators or not has_discriminator(config.dynamics.gru):
         return None, train
-    dealt = deal_episodes(train.ids, CRITIC_SHARE, config.run.seed)
-    critic = set(dealt["critic"])
-    own = [i for i, name in enumerate(train.ids) if name in critic]
-    rest = [i for i, name in enumerate(train.ids) if name not in critic]
-    return train.select(own), train.select(rest)
+    own, gate = deal_episodes(train.ids, DISCRIMINATOR_SHARE, config.run.seed)
+    sides = [[i for i, name in enumerate(train.ids) if name in side] for side in (own, gate)]
+    return train.select(sides[0]), train.select(sides[1])

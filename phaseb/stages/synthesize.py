@@ -1,6 +1,5 @@
-"""Roll the world model out from real starts: a plan of (start, actions) in shards, rolled out by actors."""
+"""Roll the stored generators out from real starts: a plan of (start, actions) in shards, rolled out by actors."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,15 +8,13 @@ import torch
 from numpy.typing import NDArray
 
 from phaseb.config.dynamics import SynthesisConfig
-from phaseb.config.root import Config
-from phaseb.dynamics.custom import WorldModels, load_world_model
-from phaseb.dynamics.gru_ensemble.model import Policy
+from phaseb.dynamics.protocol import DynamicsModel, load_generator
+from phaseb.dynamics.rollout import Policy
 from phaseb.episodes.shards import clear_shards, shard_name, write_shard
 from phaseb.episodes.streaming import lengths_of
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
-from phaseb.pipeline.result import Callback, RunResult
-from phaseb.pipeline.stage import Stage, StageContext
+from phaseb.pipeline.stage import StageContext
 from phaseb.runtime.checkpoint import checkpoint_digest
 from phaseb.runtime.seeding import numpy_generator, torch_generator
 from phaseb.runtime.storage import Store
@@ -36,9 +33,9 @@ ROLLOUTS_AT_ONCE = 4096  # of a plan, held while it is drawn
 class RollOut:
     """Rolls one shard of a plan out; made once in each actor, on the GPU where it was given one."""
 
-    def __init__(self, store: Store, seed: int, on_gpu: bool) -> None:
-        device, model = "cuda" if on_gpu and torch.cuda.is_available() else "cpu", store.folder("world_model")
-        self._bundle, self._digest, self._seed = load_world_model(model, device), checkpoint_digest(model), seed
+    def __init__(self, store: Store, name: str, seed: int, on_gpu: bool) -> None:
+        device, model = "cuda" if on_gpu and torch.cuda.is_available() else "cpu", store.folder("dynamics", name)
+        self._bundle, self._digest, self._seed = load_generator(model, device), checkpoint_digest(model), seed
         self._codes = latent_actions(store, device)
 
     def __call__(self, plan: Trajectories) -> Trajectories:
@@ -47,18 +44,21 @@ class RollOut:
         return roll_out(self._bundle, plan, self._digest, torch_generator(self._seed, "synthesize", plan.ids[0]), codes)
 
 
-def work(context: StageContext) -> dict[str, Any]:
+def execute(context: StageContext) -> dict[str, Any]:
     config, store = context.config, context.store
     train = fit_sample(config, store, "train", min_steps=config.synthesis.horizon)
     write_plan(store.folder("rollouts", "plan"), train, config.synthesis, config.run.seed)
     resources = config.resources
-    over_shards(
-        context, "rollouts/plan", "rollouts/made", RollOut,
-        (store, config.run.seed, resources.gpus_per_actor > 0),
-        num_actors=resources.rollout_actors, gpus_per_actor=resources.gpus_per_actor,
-    )  # fmt: skip
-    lengths = lengths_of(store.folder("rollouts", "made"))
-    return {"episodes": len(lengths), "transitions": int(lengths.sum())}
+    numbers = {}
+    for name in config.stored_generators:
+        over_shards(
+            context, "rollouts/plan", f"rollouts/made/{name}", RollOut,
+            (store, name, config.run.seed, resources.gpus_per_actor > 0),
+            num_actors=resources.rollout_actors, gpus_per_actor=resources.gpus_per_actor,
+        )  # fmt: skip
+        lengths = lengths_of(store.folder("rollouts", "made", name))
+        numbers[name] = {"episodes": len(lengths), "transitions": int(lengths.sum())}
+    return numbers
 
 
 def write_plan(target: Store, real: Trajectories, config: SynthesisConfig, seed: int) -> None:
@@ -91,7 +91,7 @@ def make_plan(real: Trajectories, config: SynthesisConfig, seed: int, first: int
     if len(full) == 0:
         raise DataError(
             f"no training episode has {config.horizon} steps (the longest has {int(real.lengths.max(initial=0))}); "
-            "lower synthesis.horizon and world_model.horizon.steps, or import longer episodes"
+            "lower synthesis.horizon and dynamics.gru.horizon.steps, or import longer episodes"
         )
     rng = numpy_generator(seed, "synthesis", "plan", *([first] if first else []))
     starts = np.concatenate([rng.permutation(len(full)) for _ in range(-(-config.num_episodes // len(full)))])
@@ -110,14 +110,14 @@ def make_plan(real: Trajectories, config: SynthesisConfig, seed: int, first: int
 
 
 def roll_out(
-    bundle: WorldModels, plan: Trajectories, digest: str, generator: torch.Generator, codes: Policy | None = None
+    bundle: DynamicsModel, plan: Trajectories, digest: str, generator: torch.Generator, codes: Policy | None = None
 ) -> Trajectories:
-    """The rollouts of a plan's starts and actions under one world model; under `codes` where actions are latent."""
+    """The rollouts of a plan's starts and actions of one generator; under `codes` where actions are latent."""
     horizon = plan.actions.shape[1]
     # Altered actions are no answers to what happens: a rollout may read ahead of recorded ones alone.
     recorded = torch.tensor([source == "recorded" for source in plan.lineage["action_source"]])
     start, actions = torch.from_numpy(plan.z[:, 0]), torch.from_numpy(plan.actions)
-    made = bundle.rollout(start, actions if codes is None else codes, horizon, generator, foresight=recorded)
+    made = bundle.rollout(start, actions if codes is None else codes, horizon, generator, recorded)
     if codes is not None:
         followed = {"action_source": ("followed",) * len(plan)}
         plan = replace(plan, actions=made.actions.cpu().numpy(), lineage=plan.lineage | followed)
@@ -136,11 +136,3 @@ def _correlated_noise(rng: np.random.Generator, shape: tuple[int, ...], config: 
     for t in range(1, shape[1]):
         noise[:, t] = rho * noise[:, t - 1] + np.sqrt(1 - rho**2) * fresh[:, t]
     return config.perturbation * noise
-
-
-STAGE = Stage("synthesize", ("synthesis", "memory"), ("encode", "world-model"), ("rollouts/plan", "rollouts/made"),
-              work)  # fmt: skip
-
-
-def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
-    return STAGE.run_alone(config, callbacks)

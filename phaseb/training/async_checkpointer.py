@@ -1,7 +1,7 @@
-"""Checkpoints written beside the training: a step waits for a copy in memory, not for storage.
+"""Write checkpoints in a thread: a step waits for a copy in memory, not for storage.
 
-Storage that is away or full costs checkpoints, not the run: a checkpoint that cannot be written is told and tried again
-at the next one's time, the one before it stays whole. Only the last must be written.
+A checkpoint that cannot be written (storage away or full) is logged and left out; the one before it stays whole. Only
+the last one must be written.
 """
 
 import logging
@@ -22,7 +22,7 @@ PATIENCE_S = 5.0
 """How old the writing of a checkpoint may be for the next one to wait for it, before that is left out."""
 
 
-class Keeper:
+class AsyncCheckpointer:
     """Writes one training's checkpoints, one at a time.
 
     Attributes:
@@ -38,7 +38,7 @@ class Keeper:
         self.saved_step = saved_step
         self.blocked_s = 0.0
 
-    def __enter__(self) -> "Keeper":
+    def __enter__(self) -> "AsyncCheckpointer":
         return self
 
     def __exit__(
@@ -46,7 +46,7 @@ class Keeper:
     ) -> None:
         self._thread.shutdown(wait=True)
 
-    def keep(self, learner: Learner, progress: Progress) -> None:
+    def save(self, learner: Learner, progress: Progress) -> None:
         """Begin a checkpoint of this moment; left out where the one before it is still not written."""
         started = time.monotonic()
         if self._free(max(0.0, self._began_s + PATIENCE_S - started)):
@@ -58,7 +58,7 @@ class Keeper:
             self._meters.failed()
         self._waited(started)
 
-    def finish(self, learner: Learner, progress: Progress) -> None:
+    def save_final(self, learner: Learner, progress: Progress) -> None:
         """Write a checkpoint of this moment and return when it is on storage.
 
         Raises:
@@ -71,7 +71,7 @@ class Keeper:
         self._saved(progress.next_step, started)
         self._waited(started)
 
-    def settle(self) -> int:
+    def wait(self) -> int:
         """Wait for what is being written; returns the step of the newest checkpoint."""
         self._free(None)
         return self.saved_step

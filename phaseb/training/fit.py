@@ -1,11 +1,15 @@
-"""Train a learner where the config says: in this process (`resources.num_workers: 0`) or on Ray Train workers."""
+"""Train a learner: in this process (`resources.num_workers: 0`) or on Ray Train workers; groups of runs as Ray tasks.
+
+Batches and noise are functions of (seed, step), and groups never exchange a number: wherever they train, they end in
+the same policies.
+"""
 
 import functools
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import ray
 import torch
@@ -17,15 +21,16 @@ from phaseb.errors import ClusterError, PhasebError
 from phaseb.nn.data_parallel import LearnerContext
 from phaseb.runtime import logs, signals
 from phaseb.runtime.ray_session import scaling_config
+from phaseb.runtime.ray_tasks import cancel_tasks, get_result
 from phaseb.runtime.storage import Store
 from phaseb.training.loop import Report, read_progress, train
-from phaseb.training.preemption import ask_to_leave
-from phaseb.training.progress_file import following
-from phaseb.training.resident import resident_group
-from phaseb.training.worker import USERS, EndOnUsersError, Job, MakeLearner, train_once
+from phaseb.training.preemption import request_stop
+from phaseb.training.progress_file import poll_progress, publish_progress
+from phaseb.training.worker import NON_RETRYABLE, FailFastCallback, Job, MakeLearner, train_once
 
-LEAVE_S = 20.0
-"""How long the workers may take to write a checkpoint when the driver is told to leave."""
+STOP_S, GROUP_STOP_S = 20.0, 15.0
+"""How long workers and groups may take to write a checkpoint when the run is stopped."""
+Trained = TypeVar("Trained", covariant=True)
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ def fit(make_learner: MakeLearner, data: Any, *, seed: int, key: str, store: Sto
     Raises:
         DivergenceError: the loss left the finite numbers.
         ClusterError: the workers could not be started or kept failing.
-        KeyboardInterrupt: this process was told to leave; a checkpoint of that moment is written.
+        KeyboardInterrupt: this process was asked to stop; a checkpoint of that moment is written.
     """
     done = read_progress(store, key)
     if done is None or not done[1].complete:
@@ -72,39 +77,95 @@ def fit(make_learner: MakeLearner, data: Any, *, seed: int, key: str, store: Sto
     return FitResult(state, progress.rows, progress.seconds)
 
 
+class TrainGroup(Protocol[Trained]):
+    """Trains the runs of one group. Sent to other processes, so a module-level function or a partial of one."""
+
+    def __call__(self, group: int, report: Report) -> Trained: ...
+
+
+def fit_groups(
+    train: TrainGroup[Trained], stores: Sequence[Store], resources: ResourcesConfig, report: Report
+) -> list[Trained]:
+    """Train every group, up to `resources.num_tasks` at a time; in this process where that is one, or without Ray.
+
+    Args:
+        train: called with the number of a group.
+        stores: where each group keeps its checkpoint.
+        resources: what a task reserves.
+        report: receives the metrics of the groups, with the steps of all.
+
+    Returns:
+        what `train` returned, by group.
+
+    Raises:
+        PhasebError: the first error of a group; the others are stopped.
+        KeyboardInterrupt: where this process was stopped; the groups have written a checkpoint.
+    """
+    progress = _JointProgress(len(stores), report)
+    if resources.num_tasks == 1 or len(stores) == 1 or not ray.is_initialized():
+        return [train(group, progress.of(group)) for group in range(len(stores))]
+    task = ray.remote(_train_in_task).options(num_cpus=resources.cpus_per_task, max_retries=resources.max_failures)
+    shared, waiting, found = ray.put(train), dict[Any, int](), dict[int, Trained]()
+    with ExitStack() as polled, _cancelled_on_error(waiting):
+        while waiting or len(found) < len(stores):
+            begun = len(found) + len(waiting)
+            if begun < len(stores) and len(waiting) < resources.num_tasks:
+                polled.enter_context(poll_progress(stores[begun], progress.of(begun)))
+                waiting[task.remote(shared, begun, stores[begun])] = begun
+                continue
+            for reference in ray.wait(list(waiting), num_returns=1)[0]:
+                found[waiting[reference]] = get_result(reference)
+                del waiting[reference]
+    return [found[group] for group in range(len(stores))]
+
+
+def merge_rows(parts: Sequence[Sequence[Mapping[str, float]]]) -> list[dict[str, float]]:
+    """The metrics of several trainings as those of one: a row a step with the metrics of all; seconds add up."""
+    merged: dict[float, dict[str, float]] = {}
+    for rows in parts:
+        for row in rows:
+            joint = merged.setdefault(row["step"], {})
+            seconds = joint.get("seconds", 0.0) + row["seconds"]
+            joint.update(row)
+            joint["seconds"] = seconds
+    return [merged[step] for step in sorted(merged)]
+
+
 def _train_here(job: Job, on_progress: Report | None) -> None:
     torch.set_num_threads(job.training.torch_threads)
-    context = LearnerContext(job.seed)
-    with signals.deferred() as told:
+    context, report = LearnerContext(job.seed), on_progress or _silent
+    with signals.defer_shutdown() as requested:
         learner, meters = job.make_learner(job.data, context), job.meters
-        train(learner, context, job.training, job.store, job.key, on_progress or _silent, leaving=told, meters=meters)
+        train(learner, context, job.training, job.store, job.key, report, stop=requested, meters=meters)
 
 
 def _train_on_workers(job: Job, resources: ResourcesConfig, on_progress: Report | None) -> None:
-    resident = resident_group(resources)
     try:
-        with following(job.store, on_progress):
-            if resident is not None:
-                resident.train(job)
-            else:
-                with _own_group(job, resources) as trainer:
-                    trainer.fit()
+        with poll_progress(job.store, on_progress), _worker_group(job, resources) as trainer:
+            trainer.fit()
     except TrainingFailedError as error:
         raise _cause(error, job.name) from error
     except KeyboardInterrupt:
-        if signals.given():
-            logs.event("leaving", written=ask_to_leave(job.store, LEAVE_S))
+        if signals.shutdown_requested():
+            logs.event("training stops", written=request_stop(job.store, STOP_S))
         raise
 
 
+class _Trainer(TorchTrainer):
+    """Leaves SIGINT alone: Ray Train's own handler aborts the workers, ours has them write a checkpoint first."""
+
+    def _register_sigint_handler(self, controller: Any) -> None:
+        return None
+
+
 @contextmanager
-def _own_group(job: Job, resources: ResourcesConfig) -> Iterator[TorchTrainer]:
-    """Workers for this training alone."""
+def _worker_group(job: Job, resources: ResourcesConfig) -> Iterator[_Trainer]:
+    """Ray Train workers for one training."""
     reference = ray.put(job)
     scratch = job.store.folder("train")  # Train's own bookkeeping; the checkpoints are ours: it is dropped at the end
     backend = None if resources.gpus_per_worker else "gloo"
     try:
-        yield TorchTrainer(
+        yield _Trainer(
             functools.partial(train_once, [reference], resources.num_workers),
             torch_config=TorchConfig(backend=backend, timeout_s=int(resources.collective_timeout_s)),
             scaling_config=scaling_config(resources),
@@ -113,7 +174,7 @@ def _own_group(job: Job, resources: ResourcesConfig) -> Iterator[TorchTrainer]:
                 storage_path=scratch.root,
                 storage_filesystem=scratch.filesystem,
                 failure_config=FailureConfig(max_failures=resources.max_failures, controller_failure_limit=3),
-                callbacks=[EndOnUsersError()],
+                callbacks=[FailFastCallback()],
             ),
         )
     finally:
@@ -127,7 +188,7 @@ def _cause(error: TrainingFailedError, name: str) -> PhasebError:
         return inner
     text = str(error)
     for line in reversed(text.splitlines()):
-        for kind in (*USERS, PhasebError):
+        for kind in (*NON_RETRYABLE, PhasebError):
             if f"{kind.__name__}: " in line:
                 return kind(line.split(f"{kind.__name__}: ", 1)[1].strip())
     return ClusterError(f"training {name} failed on its workers: {text.strip().splitlines()[-1]}")
@@ -135,3 +196,32 @@ def _cause(error: TrainingFailedError, name: str) -> PhasebError:
 
 def _silent(metrics: Mapping[str, float]) -> None:
     return None
+
+
+def _train_in_task(train: TrainGroup[Trained], group: int, store: Store) -> Trained:
+    torch.set_num_threads(1)
+    with signals.handle_cancellation(), publish_progress(store) as report:
+        return train(group, report)
+
+
+@contextmanager
+def _cancelled_on_error(tasks: Mapping[Any, int]) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        cancel_tasks(list(tasks), GROUP_STOP_S)
+        raise
+
+
+class _JointProgress:
+    """The progress of several trainings of as many steps as that of one."""
+
+    def __init__(self, num_groups: int, report: Report) -> None:
+        self._steps, self._report = [0.0] * num_groups, report
+
+    def of(self, group: int) -> Report:
+        return functools.partial(self._take, group)
+
+    def _take(self, group: int, metrics: Mapping[str, float]) -> None:
+        self._steps[group] = metrics["step"]
+        self._report({**metrics, "step": float(sum(self._steps) // len(self._steps))})

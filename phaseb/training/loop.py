@@ -12,7 +12,7 @@ from phaseb.errors import DivergenceError
 from phaseb.nn.data_parallel import LearnerContext
 from phaseb.runtime import logs
 from phaseb.runtime.storage import Store
-from phaseb.training.async_checkpointer import Keeper
+from phaseb.training.async_checkpointer import AsyncCheckpointer
 from phaseb.training.compile import compile_steps, precision
 from phaseb.training.learner import Learner
 from phaseb.training.prometheus import Meters
@@ -20,38 +20,38 @@ from phaseb.training.training_state import Progress, Report, read_progress
 
 __all__ = ["Progress", "Report", "read_progress", "resume", "train"]
 
-NOTICED_EVERY_S = 2.0
+PREEMPTED_EVERY_S = 2.0
 """Seconds between checkpoints once it is known that the machine will be taken away."""
 METERED_EVERY_S = 1.0
 
 
 def train(learner: Learner, context: LearnerContext, config: TrainingConfig, store: Store, key: str, report: Report,
-          *, noticed: Callable[[], bool] = lambda: False, leaving: Callable[[], bool] = lambda: False,
+          *, preempted: Callable[[], bool] = lambda: False, stop: Callable[[], bool] = lambda: False,
           meters: Meters | None = None) -> Progress:  # fmt: skip
     """Train to the learner's last step, going on from the checkpoint in `store` where it carries the same key.
 
     Args:
         key: digest of config and data; a checkpoint under another key is ignored and overwritten.
         report: called with the metrics of every held-out look.
-        noticed: whether it is known that this machine will be taken away: then checkpoints come thick and fast.
-        leaving: whether to stop now: the checkpoint of this very step is written first.
+        preempted: whether this machine will be taken away; checkpoints then follow each other quickly.
+        stop: whether to stop now; a checkpoint of this step is written first.
 
     Raises:
         DivergenceError: naming the step and the last good checkpoint.
-        KeyboardInterrupt: where it left.
+        KeyboardInterrupt: where it was stopped.
     """
     meters = meters or Meters("", on=False)
     progress = resume(learner, store, key) or Progress(0, learner.num_steps, 0.0, [])
-    clock = _Clock(progress.seconds, config.checkpoint_every_s, noticed)
+    clock = _Clock(progress.seconds, config.checkpoint_every_s, preempted)
     pace = _Pace(meters, progress.next_step)
     meters.started(progress.next_step, learner.num_steps)
     compile_steps(learner, config, context.device)
     how = "goes on" if progress.next_step else "starts"
     logs.event(f"training {how}", step=progress.next_step, num_steps=learner.num_steps)
-    with Keeper(store, key, progress.next_step, meters) as keeper:
+    with AsyncCheckpointer(store, key, progress.next_step, meters) as checkpointer:
         for step in range(progress.next_step, learner.num_steps):
             with precision(config):
-                metrics = _step(learner, step, keeper, store)
+                metrics = _step(learner, step, checkpointer, store)
             last = step + 1 == learner.num_steps
             if last or (step + 1) % config.validate_every == 0:
                 metrics = {**metrics, **learner.validate(step)}
@@ -62,26 +62,28 @@ def train(learner: Learner, context: LearnerContext, config: TrainingConfig, sto
             progress.next_step, progress.seconds = step + 1, clock.total()
             pace.stepped(step + 1, last)
             if context.rank == 0:
-                _save(keeper, learner, progress, clock, leaving())
+                _save(checkpointer, learner, progress, clock, stop())
     return progress
 
 
-def _step(learner: Learner, step: int, keeper: Keeper, store: Store) -> dict[str, float]:
+def _step(learner: Learner, step: int, checkpointer: AsyncCheckpointer, store: Store) -> dict[str, float]:
     try:
         return learner.step(step)
     except DivergenceError as error:
-        saved = keeper.settle()
+        saved = checkpointer.wait()
         good = f"last good checkpoint: step {saved} in {store.root}" if saved else "no checkpoint before it"
         raise DivergenceError(f"{error}; {good}; lower the learning rate or clip harder") from error
 
 
-def _save(keeper: Keeper, learner: Learner, progress: Progress, clock: "_Clock", leaving: bool) -> None:
-    if progress.complete or leaving:
-        keeper.finish(learner, progress)
+def _save(
+    checkpointer: AsyncCheckpointer, learner: Learner, progress: Progress, clock: "_Clock", stop: bool
+) -> None:
+    if progress.complete or stop:
+        checkpointer.save_final(learner, progress)
     elif clock.due():
-        keeper.keep(learner, progress)
-    if leaving and not progress.complete:
-        logs.event("leaving", step=progress.next_step)
+        checkpointer.save(learner, progress)
+    if stop and not progress.complete:
+        logs.event("training stopped", step=progress.next_step)
         raise KeyboardInterrupt
 
 
@@ -96,8 +98,8 @@ def resume(learner: Learner, store: Store, key: str) -> Progress | None:
 
 
 class _Clock:
-    def __init__(self, before: float, every_s: float, noticed: Callable[[], bool]) -> None:
-        self._before, self._every_s, self._noticed = before, every_s, noticed
+    def __init__(self, before: float, every_s: float, preempted: Callable[[], bool]) -> None:
+        self._before, self._every_s, self._preempted = before, every_s, preempted
         self._start = self._last = time.monotonic()
         self._in_time = True
 
@@ -106,11 +108,11 @@ class _Clock:
 
     def due(self) -> bool:
         """Whether a checkpoint is due: every so often, and at once when it becomes known that time is short."""
-        now, noticed = time.monotonic(), self._noticed()
-        if noticed and self._in_time:
+        now, preempted = time.monotonic(), self._preempted()
+        if preempted and self._in_time:
             self._in_time = False
-            logs.event("told that this machine will be taken away")
-        elif now - self._last < (min(NOTICED_EVERY_S, self._every_s) if noticed else self._every_s):
+            logs.event("this machine will be taken away")
+        elif now - self._last < (min(PREEMPTED_EVERY_S, self._every_s) if preempted else self._every_s):
             return False
         self._last = now
         return True

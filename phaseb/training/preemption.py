@@ -1,6 +1,6 @@
-"""What reaches a training worker from outside while it trains: its node will be taken away, or its driver must leave.
+"""Requests that reach a training from outside: its node will be taken away, or its driver stops.
 
-Ray tells of nodes that are drained (spot machines, autoscalers, `ray drain-node`); the driver leaves a file in the
+Ray announces nodes that are drained (spot machines, autoscalers, `ray drain-node`). The driver writes a file to the
 store, which works wherever checkpoints do.
 """
 
@@ -11,20 +11,20 @@ from types import TracebackType
 from phaseb.errors import PhasebError
 from phaseb.runtime.storage import Store
 
-FILE = "leave.json"
-LISTEN_S = 1.0
+FILE = "stop.json"
+POLL_S = 1.0
 
 
-class Listener:
-    """Listens in a thread of its own while the block runs, so that a step never waits for storage."""
+class PreemptionListener:
+    """Listens in a thread while the block runs, so that a step of the Ray Train worker never waits for storage."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._preempted = self._leaving = False
+        self._preempted = self._stop = False
         self._end = threading.Event()
-        self._thread = threading.Thread(target=self._listen, daemon=True, name="listener")
+        self._thread = threading.Thread(target=self._listen, daemon=True, name="preemption")
 
-    def __enter__(self) -> "Listener":
+    def __enter__(self) -> "PreemptionListener":
         self._thread.start()
         return self
 
@@ -33,45 +33,45 @@ class Listener:
     ) -> None:
         self._end.set()
 
-    def noticed(self) -> bool:
+    def preemption_notice(self) -> bool:
         """Whether a node of this training will be taken away."""
         return self._preempted
 
-    def leaving(self) -> bool:
-        """Whether the driver asked for a checkpoint because it leaves."""
-        return self._leaving
+    def stop_requested(self) -> bool:
+        """Whether the driver asked for a checkpoint because it stops."""
+        return self._stop
 
-    def left(self) -> None:
-        """Tell the driver that the checkpoint it asked for is written."""
+    def confirm_stop(self) -> None:
+        """Say that the requested checkpoint is written."""
         self._store.delete(FILE)
 
     def _listen(self) -> None:
-        while not self._end.wait(LISTEN_S):
-            self._preempted = self._preempted or _node_is_leaving()
+        while not self._end.wait(POLL_S):
+            self._preempted = self._preempted or _node_is_draining()
             try:
-                self._leaving = self._leaving or self._store.exists(FILE)
+                self._stop = self._stop or self._store.exists(FILE)
             except OSError:
-                continue  # storage is away, and so is the driver's word
+                continue  # the request is read when storage is back
 
 
-def ask_to_leave(store: Store, patience_s: float) -> bool:
-    """Have the first worker write a checkpoint at once; whether it did so in time."""
-    deadline = time.monotonic() + patience_s
+def request_stop(store: Store, timeout_s: float) -> bool:
+    """Ask the first worker for a checkpoint; whether it wrote one in time."""
+    deadline = time.monotonic() + timeout_s
     try:
         store.write_json({}, FILE)
         while time.monotonic() < deadline:
             if not store.exists(FILE):
                 return True
-            time.sleep(LISTEN_S / 5)
+            time.sleep(POLL_S / 5)
         store.delete(FILE)
     except (OSError, PhasebError):
         return False
     return False
 
 
-def _node_is_leaving() -> bool:
+def _node_is_draining() -> bool:
     """What Ray told this worker of drained nodes. `ray.train.get_preemption_info` asks all workers and waits for them,
-    which a thread beside the training must not; this is the same word without the waiting."""
+    which a thread beside the training must not."""
     from ray.train.v2._internal.execution.context import get_train_context
 
     return get_train_context().preemption_context.preemption_info is not None

@@ -1,6 +1,6 @@
-"""How the driver sees what its workers do: rank 0 leaves a small file in the store, the driver reads it.
+"""Progress across processes: a worker writes its newest metrics to a small file, the driver reads it.
 
-Train's own callbacks run in its controller, another process, and its reports are a barrier for all workers; a file
+Callbacks of Ray Train run in its controller, another process, and its reports are a barrier for all workers. A file
 costs neither, and works wherever the checkpoints work.
 """
 
@@ -21,13 +21,13 @@ POLL_S = 1.0
 
 
 @contextmanager
-def announcing(store: Store) -> Iterator[Report]:
-    """A reporter for rank 0 that leaves the newest metrics in the store, at most once a second.
+def publish_progress(store: Store, file: str = FILE) -> Iterator[Report]:
+    """Yield a function that writes metrics to the store, at most once a second; the last ones are always written.
 
-    They are written in a thread of their own: what is announced while storage is slow is dropped for what is newer.
+    A thread writes them: while storage is slow, older metrics are dropped for newer ones.
     """
     newest: queue.Queue[Mapping[str, float] | None] = queue.Queue()
-    thread = threading.Thread(target=_write, args=(store, newest), daemon=True, name="announcements")
+    thread = threading.Thread(target=_write, args=(store, file, newest), daemon=True, name="progress")
     thread.start()
     try:
         yield newest.put
@@ -36,29 +36,28 @@ def announcing(store: Store) -> Iterator[Report]:
         thread.join()
 
 
-def _write(store: Store, newest: "queue.Queue[Mapping[str, float] | None]") -> None:
-    last = 0.0
-    while True:
-        found = newest.get()
-        while not newest.empty() and found is not None:
-            following = newest.get()
-            if following is None:
-                newest.put(None)
-                break
-            found = following
-        if found is None:
-            return
-        if time.monotonic() - last >= POLL_S or found["step"] == found["num_steps"]:
-            try:
-                store.write_json(dict(found), FILE)
-            except PhasebError as error:
-                logs.event("progress not told", logging.WARNING, reason=str(error))
-            last = time.monotonic()
+def _write(store: Store, file: str, newest: "queue.Queue[Mapping[str, float] | None]") -> None:
+    written_s, pending, ended = 0.0, None, False
+    while not ended:
+        wait_s = max(0.0, written_s + POLL_S - time.monotonic()) if pending is not None else None
+        try:
+            found = newest.get(timeout=wait_s)
+        except queue.Empty:
+            pass
+        else:
+            ended, pending = found is None, pending if found is None else found
+        if pending is None or not (ended or time.monotonic() - written_s >= POLL_S):
+            continue
+        try:
+            store.write_json(dict(pending), file)
+        except PhasebError as error:
+            logs.event("progress not written", logging.WARNING, reason=str(error))
+        written_s, pending = time.monotonic(), None
 
 
 @contextmanager
-def following(store: Store, on_progress: Report | None) -> Iterator[None]:
-    """Hand every newly announced set of metrics to `on_progress` while the block runs."""
+def poll_progress(store: Store, on_progress: Report | None) -> Iterator[None]:
+    """Hand newly published metrics to `on_progress`, in a thread, while the block runs."""
     if on_progress is None:
         yield
         return

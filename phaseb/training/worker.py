@@ -1,6 +1,5 @@
-"""What a Ray Train worker does: one training and go, or one after another as they are left in a mailbox."""
+"""The life of a Ray Train worker: one training."""
 
-import gc
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,19 +13,18 @@ from ray.train.torch import get_device
 from torch import distributed
 
 from phaseb.config.run import TrainingConfig
-from phaseb.errors import ConfigError, DataError, DivergenceError, PhasebError
+from phaseb.errors import ConfigError, DataError, DivergenceError
 from phaseb.nn.data_parallel import LearnerContext, num_sharing
 from phaseb.runtime import logs
 from phaseb.runtime.storage import Store
 from phaseb.training.learner import Learner
 from phaseb.training.loop import train
-from phaseb.training.mailbox import Outcome
-from phaseb.training.preemption import Listener
-from phaseb.training.progress_file import announcing
+from phaseb.training.preemption import PreemptionListener
+from phaseb.training.progress_file import publish_progress
 from phaseb.training.prometheus import Meters
 
-USERS = (DivergenceError, DataError, ConfigError)
-"""What would happen again: nobody starts workers anew for it."""
+NON_RETRYABLE = (DivergenceError, DataError, ConfigError)
+"""Errors that another start of the workers would only repeat."""
 
 MakeLearner = Callable[[Any, LearnerContext], Learner]
 """Makes the learner from the data (what was given to `fit`) and the worker's context."""
@@ -51,97 +49,65 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Place:
-    """A worker's place: its rank, how many share the batches of how many that are there, and their process group."""
+class WorkerRank:
+    """A worker's rank, how many of the workers that are there share the batches, and their process group."""
 
     rank: int
-    sharing: int
-    there: int
+    num_active: int
+    num_workers: int
     group: distributed.ProcessGroup | None
 
     @classmethod
-    def take(cls, wanted: int) -> "Place":
-        """Every worker takes its own: a process group is made by all at once."""
+    def current(cls, wanted: int) -> "WorkerRank":
+        """That of this worker. All workers call it: a process group is made by all at once."""
         logs.configure(worker=True)
         worker = ray.train.get_context()
         rank, there = worker.get_world_rank(), worker.get_world_size()
-        sharing = num_sharing(wanted, there)
-        group = distributed.new_group(list(range(sharing))) if sharing < there else None
-        return cls(rank, sharing, there, group)
+        active = num_sharing(wanted, there)
+        group = distributed.new_group(list(range(active))) if active < there else None
+        return cls(rank, active, there, group)
 
 
 def train_once(references: list[Any], wanted: int) -> None:
-    """The life of a worker for one training; a reference in a list, so that all workers share what it refers to."""
-    place = Place.take(wanted)
-    if place.rank >= place.sharing:
-        told = "worker stands by: the batch does not divide by all that are there"
-        logs.event(told, there=place.there, wanted=wanted)
+    """Train the job behind a reference, which stands in a list so that all workers share what it refers to."""
+    worker = WorkerRank.current(wanted)
+    if worker.rank >= worker.num_active:
+        text = "worker stands by: the batch does not divide by all that are there"
+        logs.event(text, there=worker.num_workers, wanted=wanted)
         return
-    _train(ray.get(references[0]), place)
+    _train(ray.get(references[0]), worker)
 
 
-def train_whatever_comes(mailbox: Any, wanted: int) -> None:
-    """The life of a resident worker: it is over when the mailbox is closed.
-
-    Raises:
-        DivergenceError, DataError, ConfigError: the user's, where others of the group may wait for this worker in a
-            collective: then the group ends. A worker alone tells of it and goes on.
-    """
-    place, number, outcome = Place.take(wanted), 0, list[Outcome]()
-    while (found := ray.get(mailbox.take.remote(number, outcome))) is not None:
-        number, references = found
-        try:
-            _train(ray.get(references[0]), place)
-            outcome = [None] if place.rank == 0 else []
-        except USERS as error:
-            outcome = [error]
-            if place.there > 1:
-                ray.get(mailbox.ended.remote(number, error))
-                raise
-        gc.collect()  # what a training held is not to stay until the next begins
-
-
-def _train(job: Job, place: Place) -> None:
+def _train(job: Job, worker: WorkerRank) -> None:
     torch.set_num_threads(job.training.torch_threads)
-    logs.bind(run=job.store.root, stage=job.name, rank=place.rank, workers=place.sharing)
+    logs.bind(run=job.store.root, stage=job.name, rank=worker.rank, workers=worker.num_active)
     context = LearnerContext(
-        job.seed, place.rank, place.sharing, get_device(), place.group, job.training.graphs == "auto"
+        job.seed, worker.rank, worker.num_active, get_device(), worker.group, job.training.graphs == "auto"
     )
     logs.event("worker starts", device=str(context.device))
     learner = job.make_learner(job.data, context)
     if context.rank:
         train(learner, context, job.training, job.store, job.key, _silent)
         return
-    with Listener(job.store) as listener, announcing(job.store) as announce:
+    with PreemptionListener(job.store) as listener, publish_progress(job.store) as report:
         try:
-            train(learner, context, job.training, job.store, job.key, announce, noticed=listener.noticed,
-                  leaving=listener.leaving, meters=job.meters)  # fmt: skip
+            train(learner, context, job.training, job.store, job.key, report, preempted=listener.preemption_notice,
+                  stop=listener.stop_requested, meters=job.meters)  # fmt: skip
         except KeyboardInterrupt:
-            listener.left()
+            listener.confirm_stop()
 
 
-class EndOnUsersError(UserCallback):
-    """Ends a group whose error is the user's, which another start would only repeat.
-
-    Args:
-        mailbox: of a resident group. It counts losses by training, where Ray Train would count over all of them; more
-            than one training may have end the group too.
-    """
-
-    def __init__(self, mailbox: Any = None) -> None:
-        self._mailbox = mailbox
+class FailFastCallback(UserCallback):
+    """Ends a training at once on an error that another start would only repeat."""
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         """Called by Ray Train's controller; what is raised here ends the run."""
         errors = {rank: getattr(error, "_base_exc", error) for rank, error in worker_exceptions.items()}
         for error in errors.values():
-            if isinstance(error, USERS):
+            if isinstance(error, NON_RETRYABLE):
                 raise error
         for rank, error in errors.items():
             logs.event("worker lost", logging.WARNING, rank=rank, reason=_last_line(error))
-        if self._mailbox is not None and not ray.get(self._mailbox.lost.remote()):
-            error = next(iter(errors.values()))
-            raise error if isinstance(error, PhasebError) else RuntimeError(_last_line(error))
 
 
 def _last_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""The critic: the trust network inside world-model training (L_trust and L_feat). It never gates and never judges.
+"""The discriminator: the trust network inside the ensemble's training (L_trust, L_feat). It never gates or judges.
 
 B rollouts, T steps, D latent dimensions, F features.
 """
@@ -195,7 +195,7 @@ class Critic:
         fit = np.flatnonzero(real.lengths >= steps)
         if len(fit) == 0:
             what = f"none of the critic's {len(real)} episodes has {steps} steps"
-            raise DataError(f"{what}; lower world_model.horizon.steps")
+            raise DataError(f"{what}; lower dynamics.gru.horizon.steps")
         rng = numpy_generator(self.context.seed, "critic", "real", self.num_updates, self.context.rank)
         rows = rng.choice(fit, count)
         starts = rng.integers(1, real.lengths[rows] - steps + 2)

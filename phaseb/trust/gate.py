@@ -46,15 +46,19 @@ def first_bad_step(trust: Floats, lengths: NDArray[np.integer], threshold: float
     return cuts
 
 
-def remaining(uncertainty: Floats | None, mask: NDArray[np.bool_], reference: float) -> NDArray[np.float64]:
-    """(N, T) what uncertainty leaves of a weight: all of it up to the reference, then exp(1 − u / reference).
+def uncertainty_discount(uncertainty: Floats | None, mask: NDArray[np.bool_], scale: float) -> NDArray[np.float64]:
+    """(N, T) factor that uncertainty leaves of a weight: 1 up to the scale, then exp(1 − u / scale).
 
-    Uncertainty of a rollout never shrinks again: what follows an uncertain step starts from a doubtful state.
+    Uncertainty of a rollout never shrinks again: what follows an uncertain step starts from a doubtful state. A scale
+    of 0 belongs to a generator that never says that it is uncertain (one member; zeros): nothing is discounted then,
+    except steps of infinite uncertainty, whose factor is 0.
     """
     if uncertainty is None:
         return np.ones(mask.shape)
     worst = np.maximum.accumulate(np.where(mask, uncertainty, 0.0), axis=1)
-    return np.asarray(np.exp(-np.maximum(worst / max(reference, 1e-12) - 1, 0)))
+    if scale <= 0:
+        return np.isfinite(worst).astype(np.float64)
+    return np.asarray(np.exp(-np.maximum(worst / scale - 1, 0)))
 
 
 def gate_weights(

@@ -18,7 +18,7 @@ from phaseb.runtime.checkpoint import load_checkpoint, save_checkpoint
 from phaseb.runtime.storage import Store
 from phaseb.trust.calibration import Calibrator
 from phaseb.trust.dataset import check_finite, crop
-from phaseb.trust.gate import first_bad_step, gate_weights, remaining
+from phaseb.trust.gate import first_bad_step, gate_weights, uncertainty_discount
 from phaseb.trust.gate_features import episode_inputs, num_transition_inputs, transition_inputs
 from phaseb.trust.networks import TrustNetworks, TrustSpec
 from phaseb.trust.one_step_residuals import LocalPredictor
@@ -74,7 +74,7 @@ class TrustBundle:
     analysis: dict[str, Any]
     num_steps: int
 
-    def score(self, data: Trajectories, uncertainty_reference: float | None = None) -> Trajectories:
+    def score(self, data: Trajectories, uncertainty_scale: float | None = None) -> Trajectories:
         """The same trajectories with `trust`, `weights` and `episode_trust` filled in.
 
         `trust` is of transitions; `episode_trust` of whole episodes, as `pass_rate` asks for it; `weights` are the
@@ -82,8 +82,8 @@ class TrustBundle:
 
         Args:
             data: synthetic (or real) episodes.
-            uncertainty_reference: world-model uncertainty that costs no weight yet, best measured on held-out real
-                steps; the gate's quantile of the given set where it is None.
+            uncertainty_scale: the generator's own (`DynamicsModel.uncertainty_scale`): uncertainty up to it costs no
+                weight; 0 discounts nothing. The gate's quantile of the given episodes where None.
 
         Raises:
             DataError: where the sizes are not those trained on, or values are not finite.
@@ -91,7 +91,7 @@ class TrustBundle:
         levels = self.levels(data)
         cuts = first_bad_step(levels.transition, data.lengths, self.thresholds.cut)
         before = self._trust_before(data, cuts, levels.fused)
-        left = remaining(data.uncertainty, data.mask, self._reference(data, uncertainty_reference))
+        left = uncertainty_discount(data.uncertainty, data.mask, self._scale(data, uncertainty_scale))
         weights = gate_weights(
             levels.transition, before, data.lengths, cuts, left, self.thresholds.segment, self.gate
         )
@@ -165,7 +165,7 @@ class TrustBundle:
             before[rows] = self.levels(part).fused
         return before
 
-    def _reference(self, data: Trajectories, given: float | None) -> float:
+    def _scale(self, data: Trajectories, given: float | None) -> float:
         if given is not None or data.uncertainty is None or not data.mask.any():
             return 1.0 if given is None else given
         return float(np.quantile(data.uncertainty[data.mask], UNCERTAINTY_QUANTILE))

@@ -1,22 +1,19 @@
-"""Keep the episodes of the critic inside training and of the gate apart.
+"""The split of training episodes between the discriminator and the gate: they never share one.
 
-A critic that also gated would certify its own mistakes: the founding report's critic was fooled to trust 0.9999 by
-rollouts that an independent network gave 0.0000.
+A discriminator that also gated would certify its own mistakes: the founding report's was fooled to trust 0.9999 by
+rollouts that a network apart gave 0.0000.
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 from phaseb.runtime.seeding import derive_seed
 
-Role = Literal["critic", "gate"]
 
+def deal_episodes(ids: Sequence[str], discriminator_share: float, seed: int) -> tuple[frozenset[str], frozenset[str]]:
+    """Split training episodes into the discriminator's and the gate's, by a hash of each id.
 
-def deal_episodes(ids: Sequence[str], critic_share: float, seed: int) -> dict[Role, tuple[str, ...]]:
-    """Deal training episodes to the critic and the gate, by a hash of each id: the same whatever else is there.
-
-    Both get at least one episode where there are two or more.
+    The same episode goes to the same side whatever the order. Both get at least one where there are two or more.
     """
     order = sorted(ids, key=lambda name: derive_seed(seed, "roles", name))
-    count = min(max(round(critic_share * len(order)), 1), max(len(order) - 1, 0))
-    return {"critic": tuple(order[:count]), "gate": tuple(order[count:])}
+    count = min(max(round(discriminator_share * len(order)), 1), max(len(order) - 1, 0))
+    return frozenset(order[:count]), frozenset(order[count:])

@@ -15,7 +15,7 @@ from phaseb.runtime.plugins import load_named
 from phaseb.training.learner import Learner
 
 OBJECTIVES = {
-    "world-model": "phaseb.tuning.world_model:WorldModelObjective",
+    "dynamics": "phaseb.tuning.dynamics:DynamicsObjective",
     "policy": "phaseb.tuning.policy:PolicyObjective",
 }
 

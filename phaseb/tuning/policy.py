@@ -13,19 +13,21 @@ from phaseb.episodes.shards import read_trajectories
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.latents.model import EncoderBundle
 from phaseb.nn.data_parallel import LearnerContext
+from phaseb.pipeline.graph import run_graph
 from phaseb.pipeline.result import Callback
 from phaseb.policy.actor import Actor
 from phaseb.policy.behavior_metrics import action_mse
 from phaseb.policy.evaluation import EVALUATED, aggregate, evaluate
 from phaseb.policy.fqe import fitted_q_evaluation
 from phaseb.runtime.storage import Store
-from phaseb.stages.gate import uncertainty_reference
 from phaseb.stages.policy import ArmsLearner, PolicyData, fill_replay, make_learner, runs_of
 from phaseb.stages.registry import STAGES
 
 FIRST_SEED = 3_000_000
 """Physics episodes of a search: none that collecting, promoting or reporting uses."""
 NUM_EPISODES = 40
+UNREAD = ("bricks", "judge", "policy", "evaluate")
+"""Stages whose outputs a search of the policy does not read."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,6 @@ class PolicyInputs:
     held_out: Trajectories
     synthetic: Trajectories
     store: Store
-    uncertainty_reference: float | None
     scale: ActionScale | None
 
 
@@ -58,17 +59,12 @@ class PolicyObjective:
         }
 
     def prepare(self, config: Config, callbacks: Sequence[Callback]) -> PolicyInputs:
-        for stage in STAGES:
-            if stage.name == "policy":
-                break
-            if stage.name not in ("bricks", "judge"):  # nothing of theirs is read here
-                stage.run(config, callbacks)
+        run_graph([stage for stage in STAGES if stage.name not in UNREAD], config, callbacks)
         store = Store.at(config.run.dir)
         latents = read_trajectories(store.folder("latents"), ("train", "dev"))
-        reference = uncertainty_reference(store, latents.split("dev"), config)
-        synthetic = read_trajectories(store.folder("synthetic"))
+        synthetic = read_trajectories(store.folder("synthetic", config.synthesis.generator))
         return PolicyInputs(
-            latents.split("train"), latents.split("dev"), synthetic, store, reference, read_action_scale(store)
+            latents.split("train"), latents.split("dev"), synthetic, store, read_action_scale(store)
         )
 
     def make_learner(self, config: Config, data: PolicyInputs, context: LearnerContext) -> ArmsLearner:
@@ -77,7 +73,7 @@ class PolicyObjective:
         arms, streams = runs_of(here.model_copy(update={"run": run}))
         replay = fill_replay(data.real, data.synthetic, arms, here, None)
         inputs = PolicyData(
-            replay, arms, streams, data.real, data.held_out, data.store, data.uncertainty_reference
+            replay, arms, streams, data.real, data.held_out, data.store, data.store.folder("dynamics")
         )
         return make_learner(config.policy, inputs, context)
 

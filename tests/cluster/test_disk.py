@@ -30,7 +30,7 @@ def test_a_full_disk(calm: dict[str, Any], tmp_path: Path, measured) -> None:
     script = f"""
         mount -t tmpfs -o size={SIZE_MB}m tmpfs {disk}
         (
-            until grep -q '"world-model"' {disk}/run/run.json 2>/dev/null; do sleep 0.1; done
+            until grep -q '"dynamics"' {disk}/run/run.json 2>/dev/null; do sleep 0.1; done
             dd if=/dev/zero of={disk}/filler bs=64k status=none 2>/dev/null
             echo full >{tmp_path}/full
             until [ -e {tmp_path}/free ]; do sleep 0.1; done

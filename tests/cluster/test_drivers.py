@@ -14,11 +14,11 @@ from program import environment, lineage, strict_json, tiny
 
 STUDY = """
 job: valley:Valley
-overrides: {world_model.num_steps: 27}
+overrides: {dynamics.gru.num_steps: 27}
 metrics: {name: height}
 space:
-  world_model.learning_rate: {loguniform: [0.0001, 1.0]}
-  world_model.weights.trust: {uniform: [0, 1]}
+  dynamics.gru.learning_rate: {loguniform: [0.0001, 1.0]}
+  dynamics.gru.weights.trust: {uniform: [0, 1]}
 search: {num_startup: 4}
 scheduler: {kind: none}
 budget: {trials: 12}

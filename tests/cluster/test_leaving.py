@@ -21,7 +21,7 @@ def encoded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("encoded")
     config = folder / "tiny.yaml"
     config.write_text(json.dumps(tiny(
-        training={"checkpoint_every_s": 3600.0, "validate_every": 20}, world_model={"num_steps": STEPS},
+        training={"checkpoint_every_s": 3600.0, "validate_every": 20}, dynamics={"gru": {"num_steps": STEPS}},
     )))  # fmt: skip
     for stage in ("collect", "encode"):
         done = phaseb(stage, "--config", config, f"run.dir={folder / 'run'}", cwd=folder)
@@ -33,14 +33,14 @@ def encoded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_training_writes_a_checkpoint_and_leaves(workers: int, encoded: Path, tmp_path: Path, measured) -> None:
     """No checkpoint is due for an hour, so what it goes on from is what the notice had it write."""
     shutil.copytree(encoded, tmp_path, dirs_exist_ok=True)
-    words = ["world-model", "--config", tmp_path / "tiny.yaml", "--json", f"resources.num_workers={workers}"]
-    log, progress = tmp_path / "log", tmp_path / "run" / "world_model" / "progress"
+    words = ["dynamics", "--config", tmp_path / "tiny.yaml", "--json", f"resources.num_workers={workers}"]
+    log, progress = tmp_path / "log", tmp_path / "run" / "dynamics" / "gru" / "progress"
     with log.open("w") as told:
         command = [PROGRAM, *map(str, words), f"run.dir={tmp_path / 'run'}"]
         process = subprocess.Popen(command, cwd=tmp_path, env=environment() | {"PHASEB_LOG": "json"}, stderr=told)
 
     def training() -> bool:
-        return (progress / "announced.json").exists() if workers else "training starts" in log.read_text()
+        return (tmp_path / "run" / "progress" / "dynamics.json").exists()
 
     wait_for(lambda: process.poll() is not None or training(), "the training")
     assert process.poll() is None, log.read_text()

@@ -89,7 +89,7 @@ def test_every_panel_asks_for_what_there_is(machines: Machines, tmp_path: Path, 
         return asked_for() <= scraper.names
 
     try:
-        wide = ResourcesConfig(num_workers=1, num_tasks=1, cpus_per_task=0.5)
+        wide = ResourcesConfig(num_tasks=2, cpus_per_task=0.5)
         stamps = iter(range(1000))
 
         def map_again() -> bool:

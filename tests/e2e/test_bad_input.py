@@ -16,7 +16,7 @@ def test_an_unknown_key(command, tmp_path):
     assert (told.code, told.out) == (2, "")
     (line,) = told.err.splitlines()
     assert line.startswith("phaseb: command line (wrld_model.num_steps=3): unknown key wrld_model;")
-    assert line.endswith("; did you mean 'world_model.num_steps'?")
+    assert line.endswith("; did you mean 'dynamics.gru.num_steps'?")
     assert not (tmp_path / "run").exists()
 
 

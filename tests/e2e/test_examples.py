@@ -15,18 +15,24 @@ pytestmark = pytest.mark.nightly
 def test_a_world_model_of_ones_own_takes_the_place_of_the_built_in_one(pytestconfig, monkeypatch, finished, copied):
     examples = str(pytestconfig.rootpath / "docs" / "examples")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([examples, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep))
-    own = ("world_model.model=ridge_model:RidgeModel", f"run.dir={copied}", "run.on_change=redo")
+    own = ("dynamics.plugins.ridge.model=ridge_model:RidgeModel", "synthesis.generator=ridge",
+           "policy.augmentation.generator=ridge", f"run.dir={copied}", "run.on_change=redo")  # fmt: skip
     done = phaseb("run", "--config", finished.config, *own, "--json", cwd=copied.parent)
     assert done.returncode == 0, done.stderr
     before, after = lineage(finished.folder)["stages"], lineage(copied)["stages"]
     changed = {name for name in STAGES if after[name]["key"] != before[name]["key"]}
-    assert changed >= {"world-model", "synthesize", "judge"}
+    assert changed >= {"dynamics", "synthesize", "judge"}
     assert after["encode"] == before["encode"]
-    judged = strict_json((copied / "judges.json").read_text())["numbers"]
+    judges = strict_json((copied / "judges.json").read_text())
+    assert set(judges) == {"ridge"}, "no other generator is fitted"
+    assert 0 <= judges["ridge"]["branched"]["numbers"]["judge_auc"] <= 1
+    judged = judges["ridge"]["numbers"]
     assert np.isfinite([judged["judge_auc"], judged["rmse"], judged["std_ratio"]]).all()
     monkeypatch.syspath_prepend(examples)
     model = library.WorldModel.load(copied)
-    assert type(model.bundle.model).__name__ == "RidgeModel"
+    assert type(model.generator.model).__name__ == "RidgeModel"
+    assert (model.name, model.uncertainty_scale) == ("ridge", 0.0), "it never says that it is uncertain"
+    assert after["dynamics"]["metrics"]["ridge"]["uncertainty_discount"] == 0.0
     assert model.rollout(np.zeros((3, model.latent_size)), np.zeros((3, 5, model.action_size))).z.shape[:2] == (3, 6)
 
 

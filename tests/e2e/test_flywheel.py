@@ -81,11 +81,11 @@ def test_every_generation_learns_from_all_before_it(turned):
 
 def test_only_what_drifted_is_trained_again(turned):
     _, root, told = turned
-    assert told["generations"][0]["retrained"] == ["encoder", "world_model", "trust"]
+    assert told["generations"][0]["retrained"] == ["encoder", "dynamics", "trust"]
     for generation in ledger(root)["generations"][1:]:
-        assert {t["part"] for t in generation["plan"]["tests"]} == {"encoder", "world_model", "trust"}
+        assert {t["part"] for t in generation["plan"]["tests"]} == {"encoder", "dynamics", "trust"}
         run = root / "generations" / f"{generation['number']:03d}"
-        for part in ("encoder", "world_model", "trust"):
+        for part in ("encoder", "dynamics", "trust"):
             home = root / "generations" / f"{generation['plan']['homes'][part]:03d}"
             same = [json.loads((r / part / "meta.json").read_text())["digest"] for r in (run, home)]
             assert same[0] == same[1], part

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from program import PATIENCE_S, PROGRAM, agree, environment, leftovers, lineage, phaseb, strict_json, write_config
 
-TRAINING = {"encode": "encoder", "world-model": "world_model", "trust": "trust", "policy": "policy"}
+TRAINING = {"encode": "encoder", "dynamics": "dynamics/gru", "trust": "trust", "policy": "policy"}
 """Stages that train, and the folders in which their checkpoints lie."""
-WORKERS = {"collect": 0, "encode": 1, "world-model": 0, "trust": 0, "policy": 1, "evaluate": 1}
-"""Stages in which the program is killed, and the Ray Train workers that it then has; 0 trains in its own process."""
+WORKERS = {"collect": 0, "encode": 1, "dynamics": 0, "trust": 0, "policy": 0, "evaluate": 0}
+"""Stages in which the program is killed, and the Ray Train workers that it then has; 0: the stage's process trains."""
 
 BUSY_TRIES = 3  # Ray gives up starting on a machine that is too busy for it
 
@@ -42,7 +42,8 @@ def kill_in(stage: str, config: Path, run: Path) -> bool:
 
 def killed_in_the_middle(stage: str, config: Path, run: Path, log: Path) -> bool:
     """Kill the run in a stage; False where it ended by itself before."""
-    words = [PROGRAM, "run", "--config", config, f"resources.num_workers={WORKERS[stage]}"]
+    words = [PROGRAM, "run", "--config", config, f"resources.num_workers={WORKERS[stage]}",
+             "resources.num_tasks=2"]  # fmt: skip
     with log.open("w") as told, subprocess.Popen(
         words, cwd=config.parent, env=environment(), stdout=subprocess.DEVNULL, stderr=told
     ) as process:  # fmt: skip
@@ -64,4 +65,4 @@ def in_the_middle(stage: str, run: Path) -> bool:
         return False
     if lineage(run)["stages"].get(stage, {}).get("state") != "started":
         return False
-    return stage not in TRAINING or (run / TRAINING[stage] / "progress" / "meta.json").exists()
+    return stage not in TRAINING or any((run / TRAINING[stage] / "progress").rglob("meta.json"))

@@ -72,9 +72,35 @@ def test_wrong_calls_are_one_clear_line(place):
         phaseb.TrustGate.load(place / "nowhere")
 
 
+@pytest.mark.parametrize("name", ["gru", "gp"])
+def test_a_generator_is_driven_by_actions_or_by_a_policy(name, place):
+    model = phaseb.WorldModel.load(place / "runs" / "demo", name)
+    real = phaseb.load_latents(place / "runs" / "demo", "dev")
+    assert model.name == name
+    assert model.uncertainty_scale > 0
+    still = np.zeros((len(real), 5, model.action_size), np.float32)
+    one = model.rollout(real.z[:, 0], still, seed=3)
+    other = model.rollout(real.z[:, 0], lambda z, t: still[:, t], seed=3, horizon=5)
+    np.testing.assert_array_equal(one.z, other.z)
+    assert one.lineage["model"] == (model.digest,) * len(real)
+    with pytest.raises(ValueError, match="a policy needs horizon="):
+        model.rollout(real.z[:, 0], lambda z, t: still[:, t])
+    with pytest.raises(ValueError, match=r"the policy returned actions \(1, 1\) at step 0"):
+        model.rollout(real.z[:, 0], lambda z, t: np.zeros((1, 1)), horizon=2)
+
+
+def test_a_generator_that_is_not_there_is_one_clear_line(place):
+    run = place / "runs" / "demo"
+    assert phaseb.WorldModel.load(run).name in ("gru", "gp")
+    with pytest.raises(ConfigError, match="has no generator 'lstm'; it has gp, gru"):
+        phaseb.WorldModel.load(run, "lstm")
+    with pytest.raises(DataError, match="has no generator yet: run `phaseb dynamics` first"):
+        phaseb.WorldModel.load(place / "nowhere")
+
+
 def test_the_same_seed_imagines_the_same(place):
     run = place / "runs" / "demo"
-    model, real = phaseb.WorldModel.load(run), phaseb.load_latents(run, "dev")
+    model, real = phaseb.WorldModel.load(run, "gru"), phaseb.load_latents(run, "dev")
     first, again, other = (model.rollout(real.z[:, 0], real.actions, seed=s) for s in (1, 1, 2))
     np.testing.assert_array_equal(first.z, again.z)
     assert not np.array_equal(first.z, other.z)
@@ -85,7 +111,7 @@ def test_the_same_seed_imagines_the_same(place):
 
 def test_actions_are_read_ahead_only_where_they_were_recorded(place):
     run = place / "runs" / "demo"
-    model, real = phaseb.WorldModel.load(run), phaseb.load_latents(run, "dev")
+    model, real = phaseb.WorldModel.load(run, "gru"), phaseb.load_latents(run, "dev")
     start, other = real.z[:, 0], real.actions.copy()
     other[:, -1] = -other[:, -1]
     chosen, changed = (model.rollout(start, actions, seed=1) for actions in (real.actions, other))

@@ -73,7 +73,7 @@ def test_it_can_be_printed(finished, tmp_path):
 
 def test_two_runs_side_by_side(finished, copied, command):
     results = json.loads((copied / "judges.json").read_text())
-    results["numbers"]["judge_auc"] = 0.5
+    results["gru"]["numbers"]["judge_auc"] = 0.5
     (copied / "judges.json").write_text(json.dumps(results))
     text = (copied / "config.yaml").read_text()
     (copied / "config.yaml").write_text(text.replace("num_episodes: 6", "num_episodes: 7"))

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from program import STAGES, TINY, agree, leftovers, lineage, phaseb, strict_json, write_config
+from program import STAGES, agree, leftovers, lineage, phaseb, strict_json, write_config
 
 from phaseb.episodes.shards import read_trajectories
-from phaseb.pipeline.ahead import FEW_STEPS
 from phaseb.runtime.checkpoint import load_checkpoint
 from phaseb.runtime.storage import Store
 
@@ -51,6 +50,17 @@ def test_intervals_hold_their_means(results):
 def test_gates_passes_are_shares(results):
     for name in ("pass_rate", "pass_rate_held_out", "pass_rate_perturbed", "report_model_fail_rate"):
         assert 0 <= results["numbers"][name] <= 1, name
+
+
+def test_every_generator_is_saved_and_judged_the_way_it_is_used(finished, results):
+    for name in ("gru", "gp"):
+        saved = json.loads((finished.folder / "dynamics" / name / "meta.json").read_text())
+        assert results["generators"][name]["digest"] == saved["digest"]
+        assert saved["meta"]["uncertainty_scale"] == results["generators"][name]["uncertainty_scale"] > 0
+    assert 0 <= results["generators"]["gru"]["judge_auc"] <= 1
+    assert "judge_auc" not in results["generators"]["gp"], "no rollout of a whole episode is made of it"
+    assert 0 <= results["generators"]["gp"]["branched"]["judge_auc"] <= 1
+    assert set(results["judges"]["gp"]["branched"]["results"]) == {"cloned", "recorded"}
 
 
 def test_contributions_are_shares_of_one(results):
@@ -109,15 +119,13 @@ def test_a_second_run_has_nothing_to_do_and_shows_tables(finished):
 
 
 @pytest.mark.nightly
-def test_workers_processes_beside_them_and_head_starts_make_what_one_process_makes(tmp_path):
-    folders = []
-    for name, resources in (("alone", {}), ("spread", {"num_workers": 1, "num_tasks": 2})):
-        folders.append(tmp_path / name)
-        long_enough = {name: {**TINY[name], "num_steps": FEW_STEPS} for name in ("world_model", "trust", "policy")}
-        config = write_config(tmp_path, name, run={"dir": str(folders[-1])}, resources=resources, **long_enough)
-        told = phaseb("run", "--config", config, cwd=tmp_path)
-        assert told.returncode == 0, told.stderr
-        assert_progress_alone(told.stderr)
+@pytest.mark.parametrize("resources", [{"num_tasks": 2}, {"num_tasks": 2, "num_workers": 1}])
+def test_stages_and_policies_beside_each_other_make_what_one_after_another_makes(finished, tmp_path, resources):
+    config = write_config(tmp_path, run={"dir": str(tmp_path / "spread")}, resources=resources)
+    told = phaseb("run", "--config", config, cwd=tmp_path)
+    assert told.returncode == 0, told.stderr
+    assert_progress_alone(told.stderr)
+    folders = [finished.folder, tmp_path / "spread"]
     alone, spread = (strict_json((folder / "results.json").read_text()) for folder in folders)
     for part in ("shipped", "numbers", "arms"):
         agree(spread[part], alone[part], part)

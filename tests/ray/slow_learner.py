@@ -3,10 +3,9 @@
 import time
 
 from phaseb.config.policy import AugmentationConfig, OfflineConfig, PolicyConfig
-from phaseb.pipeline.ahead import FEW_STEPS
 from phaseb.stages.policy import make_learner
 
-STEPS, BATCH = FEW_STEPS, 32  # enough for other processes to take part
+STEPS, BATCH = 100, 32
 POLICY = PolicyConfig(
     num_steps=STEPS, batch_size=BATCH, width=32, runs_together=2, prefetch=10,
     augmentation=AugmentationConfig(enabled=False), offline=OfflineConfig(algorithm="sac", clone_share=0),

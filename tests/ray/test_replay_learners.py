@@ -1,5 +1,4 @@
-"""SAC learners on Ray Train's workers, fed from replay shards: one, two or a killed one make the same updates, and so
-do runs that are spread over processes."""
+"""SAC learners on Ray Train's workers, fed from replay shards: one, two or a killed one make the same updates."""
 
 import os
 import signal
@@ -15,7 +14,6 @@ from processes import descendants
 
 from phaseb.config.policy import ReplayConfig
 from phaseb.config.run import ResourcesConfig, TrainingConfig
-from phaseb.errors import ClusterError
 from phaseb.policy.batches import RunSpec
 from phaseb.replay.client import ReplayClient
 from phaseb.replay.local import LocalReplay
@@ -39,13 +37,11 @@ RUNS = (RunSpec("real_only", 0), RunSpec("trust_weighted", 0))
 STREAMS = (SampleSpec("real_only/0", 1), SampleSpec("trust_weighted/0", 1, 0.5, "weight", "sampling"))
 
 
-def trained(store: Store, replay, workers: int, sleep_s: float = 0.0, processes: int = 1, max_failures: int = 3):
+def trained(store: Store, replay, workers: int, sleep_s: float = 0.0):
     replay.insert(episodes(60), "real")
     replay.insert(episodes(40, "s", seed=1), "synthetic")
-    resources = ResourcesConfig(
-        num_workers=workers, cpus_per_worker=0.5, num_tasks=processes, cpus_per_task=0.5, max_failures=max_failures
-    )
-    data = PolicyData(replay, RUNS, STREAMS, episodes(60), episodes(8, "dev", seed=2), store, None, resources)
+    resources = ResourcesConfig(num_workers=workers, cpus_per_worker=0.5)
+    data = PolicyData(replay, RUNS, STREAMS, episodes(60), episodes(8, "dev", seed=2), store, None)
     return fit(
         SlowLearner(sleep_s), data, seed=0, key="k", store=store, training=TRAINING,
         resources=resources, name="policy",
@@ -111,27 +107,6 @@ def test_a_learner_killed_between_calls_ends_as_if_it_had_not_been_books_and_all
     assert killed
     assert killed[0] < STEPS
     same(result.state, alone.state)
-
-
-def test_runs_in_two_processes_end_as_in_one(remote, alone, tmp_path):
-    result = trained(Store.at(tmp_path), remote, 1, processes=2)
-    same(result.state, alone.state)
-    assert [row["step"] for row in result.rows] == [row["step"] for row in alone.rows]
-    losses, expected = ({k: v for k, v in last.items() if "loss" in k} for last in (result.last, alone.last))
-    assert losses == pytest.approx(expected, rel=1e-4, abs=1e-7)
-
-
-def test_what_two_processes_began_until_one_was_killed_one_ends_as_if_alone(remote, alone, tmp_path):
-    store, killed = Store.at(tmp_path), []
-    watcher = kill_once(store, "ShareActor", killed)
-    with pytest.raises(ClusterError, match="training policy failed on its workers"):
-        trained(store, remote, 1, sleep_s=0.1, processes=2, max_failures=0)
-    watcher.join()
-    assert killed
-    left = read_progress(store, "k")
-    assert left is not None
-    assert 3 <= left[1].next_step < STEPS
-    same(trained(store, remote, 1).state, alone.state)
 
 
 def test_two_learners_make_the_updates_of_one_on_its_batches(remote, alone, tmp_path):

@@ -23,12 +23,12 @@ TESTS, ROOT = str(Path(__file__).parents[1]), str(Path(__file__).parents[2])
 
 STUDY = """
 job: valley:Valley
-overrides: {{world_model.num_steps: 27}}
+overrides: {{dynamics.gru.num_steps: 27}}
 metrics: {metrics}
 space:
-  world_model.learning_rate: {{loguniform: [0.0001, 1.0]}}
-  world_model.weights.trust: {{uniform: [0, 1]}}
-  world_model.weights.var: {{choice: {var}}}
+  dynamics.gru.learning_rate: {{loguniform: [0.0001, 1.0]}}
+  dynamics.gru.weights.trust: {{uniform: [0, 1]}}
+  dynamics.gru.weights.var: {{choice: {var}}}
 search: {search}
 scheduler: {scheduler}
 budget: {budget}
@@ -67,11 +67,11 @@ def test_a_study_ends_with_a_config_that_runs(home, capsys):
     assert len(found) == sum(result["num_trials"].values()) == 10
     assert {"done", "failed"} <= {t["state"] for t in found} <= {"done", "stopped", "failed"}
     for trial in found:  # exactly the points that diverge have failed, with their reason
-        assert (trial["state"] == "failed") == (trial["point"]["world_model.weights.var"] == 10.0)
+        assert (trial["state"] == "failed") == (trial["point"]["dynamics.gru.weights.var"] == 10.0)
         assert "valley diverged" in trial["reason"] or trial["state"] != "failed"
     best = load_config(result["path"])
-    assert best.world_model.learning_rate == result["best"]["world_model.learning_rate"]
-    assert best.world_model.num_steps == load_config().world_model.num_steps  # a trial's length is not the run's
+    assert best.dynamics.gru.learning_rate == result["best"]["dynamics.gru.learning_rate"]
+    assert best.dynamics.gru.num_steps == load_config().dynamics.gru.num_steps  # a trial's length is not the run's
     assert best.run.dir == "runs/default-valley"
     confirmed = trials(home, "valley", "confirm")
     assert len(confirmed) == 4
@@ -96,7 +96,7 @@ def test_a_grid_is_tried_whole_and_several_metrics_give_a_front(home, capsys):
                   budget="{trials: 100}", confirm="{top: 0}")  # fmt: skip
     assert main(["tune", study, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["num_trials"]["done"] == 9  # 3 x 3 x 1
-    assert {t["point"]["world_model.weights.trust"] for t in trials(home, "grid")} == {0.0, 0.5, 1.0}
+    assert {t["point"]["dynamics.gru.weights.trust"] for t in trials(home, "grid")} == {0.0, 0.5, 1.0}
 
     metrics = "[{name: height}, {name: other, mode: max}]"
     study = write(home, "front", metrics=metrics, search="{algorithm: nsga2, num_startup: 3}", var="[0.0]",
@@ -171,7 +171,7 @@ def test_a_killed_study_goes_on_without_repeating_a_trial(tmp_path, monkeypatch)
     assert {name: after[name] for name in before} == before
     runs = log.read_text().splitlines()
     assert len(set(runs)) == 20  # every point that was in progress is taken up again, none is lost
-    finished = {f'{r["point"]["world_model.learning_rate"]!r} {r["point"]["world_model.weights.trust"]!r} {r["seed"]}'
+    finished = {f'{r["point"]["dynamics.gru.learning_rate"]!r} {r["point"]["dynamics.gru.weights.trust"]!r} {r["seed"]}'
                 for r in map(json.loads, before.values())}  # fmt: skip
     assert finished.isdisjoint(runs[started:])
 
@@ -181,9 +181,9 @@ def test_a_population_finds_a_schedule_that_trains_again_to_the_same_end(home, c
     study = home / "ramp.yaml"
     study.write_text("""
 job: ramp:Ramp
-overrides: {world_model.num_steps: 60}
+overrides: {dynamics.gru.num_steps: 60}
 metrics: {name: error}
-space: {world_model.learning_rate: {loguniform: [0.0001, 1.0]}}
+space: {dynamics.gru.learning_rate: {loguniform: [0.0001, 1.0]}}
 search: {algorithm: random}
 scheduler: {kind: pbt}
 budget: {trials: 4}
@@ -197,10 +197,10 @@ confirm: {top: 1, seeds: 1}
     assert [t["state"] for t in found].count("done") == 4
     assert [t["state"] for t in found].count("stopped") == 3  # one of four at each of three turns
     winner = next(t for t in found if t["point"] == result["best"])
-    assert [c["at"] for c in winner["point"]["world_model.changes"]]
+    assert [c["at"] for c in winner["point"]["dynamics.gru.changes"]]
     assert winner["rows"][-1]["steps"] == 60
     # Learned weight by weight from its ancestors in the search, from the start in the confirmation: the same number.
     assert result["confirmed"] == result["searched"] < result["base"]
-    assert load_config(result["path"]).world_model.changes[0].at == winner["point"]["world_model.changes"][0]["at"]
+    assert load_config(result["path"]).dynamics.gru.changes[0].at == winner["point"]["dynamics.gru.changes"][0]["at"]
     told = optuna.load_study(study_name="phaseb", storage=f"sqlite:///{home}/runs/default/studies/ramp/study.db")
     assert len(told.trials) == 7

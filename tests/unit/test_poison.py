@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from phaseb.dynamics.gru_ensemble.model import WorldModelBundle
+from phaseb.dynamics.protocol import load_generator
 from phaseb.episodes.shards import read_episodes, read_trajectories
 from phaseb.errors import DataError
 from phaseb.latents.model import EncoderBundle
@@ -56,7 +56,7 @@ def test_a_poisoned_checkpoint_runs_nothing(kind: str) -> None:
     digest = hashlib.sha256(poison + json.dumps(meta, sort_keys=True).encode()).hexdigest()
     store.write_bytes(poison, "tensors-x.safetensors")
     store.write_json({"digest": digest, "tensors": "tensors-x.safetensors", "meta": meta}, "meta.json")
-    loaders = [load_checkpoint, lambda s: read_progress(s, "k"), EncoderBundle.load, WorldModelBundle.load,
+    loaders = [load_checkpoint, lambda s: read_progress(s, "k"), EncoderBundle.load, load_generator,
                TrustBundle.load, Actor.load]  # fmt: skip
     for load in loaders:
         with pytest.raises(DataError):

@@ -1,12 +1,14 @@
-"""What is discrete about a step: the levels that jumping dimensions stand at, the switches of the action, the end.
+"""What is discrete about a step: the levels that jumping dimensions stand at, the binary actions, the end.
 
 Legend: N steps, D latent dimensions, A action dimensions.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseb.config.dynamics import WorldModelConfig
+from phaseb.config.dynamics import GRUConfig
 from phaseb.dynamics.structure import LatentStructure, find_structure
 from phaseb.episodes.trajectories import Trajectories
 
@@ -18,37 +20,49 @@ def plain_structure(real: Trajectories) -> LatentStructure:
     """The latents' own coordinates where some of their dimensions jump; where a flag is spread over dimensions, those
     in which it stands alone again."""
     own, turned = (
-        find_structure(real.z, real.rewards, real.mask, WorldModelConfig(decorrelate=decorrelate))
+        find_structure(real.z, real.rewards, real.mask, GRUConfig(decorrelate=decorrelate))
         for decorrelate in (False, True)
     )
     return turned if len(turned.event_dims) > len(own.event_dims) else own
 
 
-class Situations:
-    """Codes of situations (levels before a step, switches) and of outcomes (levels after it, end), found in data.
-
-    Args:
-        real: recorded steps, in the coordinates of the structure.
-        structure: which dimensions jump, and which move.
+@dataclass(frozen=True)
+class DiscreteStates:
+    """Codes of situations (levels before a step, binary actions) and of outcomes (levels after it, end).
 
     Attributes:
-        events: dimensions of the latent that jump between levels; `continuous`: those that move otherwise; the rest
-            never changes.
-        switches: dimensions of the action that were recorded at two values only; `graded`: the others.
+        levels: levels of each latent dimension that jumps between a few, by dimension.
+        continuous: latent dimensions that move otherwise; the rest never changes.
+        binary_actions: action dimensions that were recorded at two values only, each with the middle of the two.
+        continuous_actions: the other action dimensions.
     """
 
-    def __init__(self, real: Trajectories, structure: LatentStructure) -> None:
-        jumping = zip(structure.event_dims.tolist(), structure.levels, strict=True)
-        self.levels = {d: levels[~np.isnan(levels)] for d, levels in jumping}
-        self.events = list(self.levels)
-        self.continuous = np.array([d for d in np.flatnonzero(structure.moving > 0) if d not in self.levels], np.int64)
-        actions = real.actions[real.mask]
-        values = [np.unique(column) for column in actions.T]
-        self.switches = {a: float(v.mean()) for a, v in enumerate(values) if len(v) == 2}
-        self.graded = np.array([a for a in range(len(values)) if a not in self.switches], np.int64)
-        self._stands = int(np.prod([len(v) for v in self.levels.values()], dtype=np.int64))
+    levels: dict[int, Floats]
+    continuous: Ints
+    binary_actions: dict[int, float]
+    continuous_actions: Ints
 
-    def _stand(self, z: Floats) -> Ints:
+    @classmethod
+    def find(cls, real: Trajectories, structure: LatentStructure) -> "DiscreteStates":
+        """Find them in recorded steps, given in the coordinates of the structure."""
+        jumping = zip(structure.event_dims.tolist(), structure.levels, strict=True)
+        levels = {d: found[~np.isnan(found)] for d, found in jumping}
+        continuous = np.array([d for d in np.flatnonzero(structure.moving > 0) if d not in levels], np.int64)
+        values = [np.unique(column) for column in real.actions[real.mask].T]
+        binary = {a: float(v.mean()) for a, v in enumerate(values) if len(v) == 2}
+        other = np.array([a for a in range(len(values)) if a not in binary], np.int64)
+        return cls(levels, continuous, binary, other)
+
+    @property
+    def events(self) -> list[int]:
+        """Latent dimensions that jump between levels."""
+        return list(self.levels)
+
+    @property
+    def _num_level_codes(self) -> int:
+        return int(np.prod([len(v) for v in self.levels.values()], dtype=np.int64))
+
+    def _level_code(self, z: Floats) -> Ints:
         """(N,) one number for the levels of all jumping dimensions of z (N, D)."""
         code = np.zeros(len(z), np.int64)
         for d, levels in self.levels.items():
@@ -58,17 +72,17 @@ class Situations:
     def of(self, z: Floats, actions: Floats) -> Ints:
         """(N,) situations of steps from z (N, D) under actions (N, A)."""
         code = np.zeros(len(z), np.int64)
-        for a, middle in self.switches.items():
+        for a, middle in self.binary_actions.items():
             code = 2 * code + (actions[:, a] > middle)
-        return code * self._stands + self._stand(z)
+        return code * self._num_level_codes + self._level_code(z)
 
     def outcomes(self, after: Floats, ends: NDArray[np.bool_]) -> Ints:
         """(N,) outcomes of steps to `after` (N, D), some of which end the task."""
-        return 2 * self._stand(after) + ends
+        return 2 * self._level_code(after) + ends
 
     def level(self, situations: Ints) -> Ints:
-        """(N,) the levels before the step, whatever the switches."""
-        return situations % self._stands
+        """(N,) the levels before the step, whatever the binary actions."""
+        return situations % self._num_level_codes
 
     def unchanged_level(self, level: int) -> int:
         """The outcome of staying at a level."""
@@ -76,12 +90,12 @@ class Situations:
 
     def unchanged(self, situation: int) -> int:
         """The outcome of a step at which nothing jumps and nothing ends."""
-        return self.unchanged_level(situation % self._stands)
+        return self.unchanged_level(situation % self._num_level_codes)
 
     def ends(self, outcomes: Ints) -> NDArray[np.bool_]:
         return outcomes % 2 == 1
 
-    def levelled(self, z: Floats, outcomes: Ints) -> Floats:
+    def with_levels(self, z: Floats, outcomes: Ints) -> Floats:
         """A copy of z (N, D) with the jumping dimensions at the levels of the outcomes."""
         after, code = z.copy(), outcomes // 2
         for d in reversed(self.events):
@@ -91,6 +105,6 @@ class Situations:
         return after
 
     def inputs(self, z: Floats, actions: Floats, outcomes: Ints) -> NDArray[np.float64]:
-        """(N, D + graded actions + jumping dimensions) what the moves of a step depend on."""
-        landed = self.levelled(z, outcomes)[:, self.events]
-        return np.concatenate([z, actions[:, self.graded], landed], 1).astype(np.float64)
+        """(N, D + continuous actions + jumping dimensions): inputs of the process of the next latent."""
+        landed = self.with_levels(z, outcomes)[:, self.events]
+        return np.concatenate([z, actions[:, self.continuous_actions], landed], 1).astype(np.float64)

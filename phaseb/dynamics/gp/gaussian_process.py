@@ -7,8 +7,9 @@ Shapes: N rows, I inputs, O outputs.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -148,6 +149,25 @@ class GaussianProcess:
         self._parameters = [p.float() for p in self._parameters]
         self._places = self._coordinates(x.float())
 
+    def tensors(self) -> dict[str, Tensor]:
+        """All that predictions need, by name; `of` takes it."""
+        length, signal, noise = self._parameters
+        return {
+            "shift": self.shift, "scale": self.scale, "weights": self.weights, "size": self.size, "noise": self.noise,
+            "log_length": length, "log_signal": signal, "log_noise": noise, "solved": self._solved,
+            "whiten": self._whiten, "places": self._places, "kept": self._kept,
+        }  # fmt: skip
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor]) -> Self:
+        """The process whose `tensors` these are, with the strides that they had: it predicts the same to the bit."""
+        found = cls.__new__(cls)
+        found.shift, found.scale, found.weights = tensors["shift"], tensors["scale"], tensors["weights"]
+        found.size, found.noise, found._kept = tensors["size"], tensors["noise"], tensors["kept"]
+        found._parameters = [tensors[name] for name in ("log_length", "log_signal", "log_noise")]
+        found._solved, found._whiten, found._places = tensors["solved"], tensors["whiten"], tensors["places"]
+        return found
+
     def mean(self) -> GaussianMean:
         """The mean alone, ready for many rows."""
         gain = (2 * self._parameters[1]).exp() * self.size.float()
@@ -156,7 +176,7 @@ class GaussianProcess:
             self._solved * gain[:, None, None],
         )  # fmt: skip
 
-    def left_out(self) -> Floats:
+    def loo_residuals(self) -> Floats:
         """How far the mean is off at each row it is conditioned on, were that row left out (eq. 5.12): truth less
         prediction, (N, O) in the order of the rows given, of which all must have been kept."""
         inverse = self._whiten.square().sum(-1)

@@ -1,29 +1,32 @@
-"""The short-range model: one step at a time, from few transitions, and open about what it does not know.
+"""Gaussian-process dynamics: one step at a time, fitted to few transitions, with a standard deviation of what it says.
 
-A step is told in order: which levels the jumping dimensions take (and whether the task ends), then how the others move,
-given those levels, then what is paid, given both. Each is a Gaussian process over the transitions of the same
-situation: the levels before the step and the switches of the action. What never varied there is certain.
-Rewards of what happened rarely return to the worst of their kind far from their examples, and every reward comes with a
-doubt: what a lower bound takes off.
+A step is predicted in order: the discrete outcome (levels of the jumping dimensions, end of the task), the continuous
+dimensions given the outcome, the reward given both. Each is a Gaussian process over the transitions of the same
+situation: the levels before the step and the binary actions. What never varied there is certain. The prior mean of a
+rare outcome's reward is the least reward recorded; every reward has a standard deviation for a lower bound.
 
-Legend: N steps, D latent dimensions, A action dimensions, T steps of a rollout, S situations.
+Legend: N steps or rollouts, D latent dimensions, C continuous ones, A action dimensions, T steps of a rollout.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import ndtr
 from torch import Tensor
 
-from phaseb.config.dynamics import TransitionsConfig
-from phaseb.dynamics.gp.discrete_states import Situations, plain_structure
+from phaseb.config.dynamics import GPConfig
+from phaseb.dynamics.gp import checkpoint
+from phaseb.dynamics.gp.discrete_states import DiscreteStates, plain_structure
 from phaseb.dynamics.gp.gaussian_process import FitPlan, GaussianProcess
+from phaseb.dynamics.gp.outcomes import InputProjection, OutcomeGP, RewardGP
 from phaseb.dynamics.gp.reward_subspace import SearchPlan, find_directions
+from phaseb.dynamics.rollout import Policy, Rollout, as_policy
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
+from phaseb.runtime.storage import Store
 
 RARE_SHARE = 0.15
 """Share of all steps below which what happened is rare: its reward then counts as the worst of its kind wherever
@@ -37,248 +40,243 @@ MARGIN = 0.1
 
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
-Policy = Callable[[Tensor, int], Tensor]
 
 
 @dataclass(frozen=True)
-class TransitionRollout:
-    """What the model made.
-
-    Attributes:
-        z: (N, T+1, D), the start included.
-        actions: (N, T, A).
-        rewards: (N, T) expected.
-        reward_doubt: (N, T) how much less they may be, a standard deviation below the least hopeful member.
-        terminals: (N, T), 1 where the task ends after the step.
-        uncertainty: (N, T) standard deviation of the next latent, RMS over dimensions; infinite where nothing alike
-            was seen.
-    """
-
-    z: Tensor
-    actions: Tensor
-    rewards: Tensor
-    reward_doubt: Tensor
-    terminals: Tensor
-    uncertainty: Tensor
-
-
-@dataclass(frozen=True)
-class Outlook:
-    """One step of N rollouts: next z (N, D), and (N,) reward, doubt, terminal, uncertainty."""
+class StepPrediction:
+    """One step of N rollouts: next z (N, D), and (N,) reward, its standard deviation, terminal, uncertainty."""
 
     z: Floats
     reward: NDArray[np.float64]
-    doubt: NDArray[np.float64]
+    reward_std: NDArray[np.float64]
     terminal: Bools
     uncertainty: NDArray[np.float64]
 
 
-class TransitionModel:
-    """Fitted to the training episodes; the same data and seed give the same model.
+@dataclass
+class GPDynamics:
+    """The generator `gp`; the same data and seed give the same model.
 
-    Raises:
-        DataError: where there is no step to learn from.
+    Attributes:
+        basis: mean (D,), map into the model's coordinates (D, D) and back.
+        states: what is discrete about a step.
+        bounds: (C,) lowest and highest continuous latents of a rollout.
+        least_reward: the least reward recorded: that of outcomes without examples.
+        moves: process of the steps of continuous dimensions; None where there are none.
+        directions: (D, J) that explain frequent rewards, by level.
+        outcomes: by situation.
+        rewards: by situation and outcome.
+        uncertainty_scale: see `DynamicsModel`.
     """
 
-    def __init__(self, config: TransitionsConfig, real: Trajectories, seed: int) -> None:
-        mask = real.mask
-        if not mask.any():
-            raise DataError("no training step for the short-range model; check the splits under episodes")
-        self.config, self.seed = config, seed
-        self.structure = plain_structure(real)
-        real = replace(real, z=self._inner(real.z))
-        z, after, actions = real.z[:, :-1][mask], real.z[:, 1:][mask], real.actions[mask]
-        rewards, ends = real.rewards[mask], real.terminals[mask] > 0.5
-        self.situations = s = Situations(real, self.structure)
-        self.before, self.outcomes = s.of(z, actions), s.outcomes(after, ends)
-        self.worst = float(rewards.min())
-        low, high = (x[s.continuous] for x in (z.min(0), z.max(0)))
-        self.low, self.high = low - MARGIN * (high - low), high + MARGIN * (high - low)
-        moves = (after - z)[:, s.continuous].astype(np.float64)
-        self.moves = None
-        if len(s.continuous):
-            self.moves = GaussianProcess(s.inputs(z, actions, self.outcomes), moves, self._plan(), seed)
-        self._fit_rare(z, actions, after, rewards)
+    config: GPConfig
+    basis: tuple[Floats, Floats, Floats]
+    states: DiscreteStates
+    bounds: tuple[Floats, Floats]
+    least_reward: float
+    moves: GaussianProcess | None
+    directions: dict[int, NDArray[np.float64]]
+    outcomes: dict[int, OutcomeGP]
+    rewards: dict[tuple[int, int], RewardGP]
+    latent_size: int
+    action_size: int
+    uncertainty_scale: float = 0.0
+    lineage: dict[str, Any] = field(default_factory=dict)
+    name = "gp"
+    num_members = 1
 
-    def _inner(self, z: Floats) -> Floats:
-        """Latents (..., D) in the coordinates of the structure."""
-        return ((z - self.structure.centre) @ self.structure.into).astype(np.float32)
+    @classmethod
+    def fit(cls, config: GPConfig, real: Trajectories, seed: int) -> "GPDynamics":
+        """Fit to training episodes.
 
-    def _outer(self, y: Floats) -> Floats:
-        return (y @ self.structure.out_of + self.structure.centre).astype(np.float32)
+        Raises:
+            DataError: where there is no step to learn from.
+        """
+        if not real.mask.any():
+            raise DataError("no training step for dynamics.gp; check the splits under episodes")
+        return _Fit(config, real, seed).model()
 
-    def _plan(self, prior: NDArray[np.floating] | None = None) -> FitPlan:
-        c = self.config
-        return FitPlan(c.fitted, c.kept, c.steps, prior_mean=prior)
+    def to_model_space(self, z: Floats) -> Floats:
+        """Latents (..., D) in the model's coordinates."""
+        mean, whiten, _ = self.basis
+        return ((z - mean) @ whiten).astype(np.float32)
 
-    def _fit_rare(self, z: Floats, actions: Floats, after: Floats, rewards: Floats) -> None:
-        s = self.situations
-        self.directions = {
-            level: self._directions(level, z, actions, after, rewards) for level in np.unique(s.level(self.before))
-        }
-        self.happenings: dict[int, Happening] = {}
-        self.payments: dict[tuple[int, int], Payment] = {}
-        for situation in np.unique(self.before):
-            here = self.before == situation
-            inputs = self._readings(int(situation))
-            unchanged = s.unchanged(int(situation))
-            self.happenings[int(situation)] = Happening(
-                inputs, z[here], actions[here], self.outcomes[here], unchanged, self._plan, self.seed
-            )
-            for outcome in np.unique(self.outcomes[here]):
-                rows = here & (self.outcomes == outcome)
-                if rows.sum() < MIN_EXAMPLES:
-                    continue
-                rare = bool(rows.mean() < RARE_SHARE)
-                self.payments[int(situation), int(outcome)] = Payment(
-                    inputs, z[rows], actions[rows], rewards[rows], rare, self._plan, self.seed
-                )
+    def from_model_space(self, y: Floats) -> Floats:
+        """The inverse of `to_model_space`."""
+        mean, _, unwhiten = self.basis
+        return (y @ unwhiten + mean).astype(np.float32)
 
-    def _directions(
-        self, level: int, z: Floats, actions: Floats, after: Floats, rewards: Floats
-    ) -> NDArray[np.float64]:
-        """Directions of the rewards of the most frequent situation at a level, where nothing jumps."""
-        s = self.situations
-        still = (s.level(self.before) == level) & (self.outcomes == s.unchanged_level(level))
-        if not still.any() or not self.config.num_directions:
-            return np.zeros((z.shape[1], 0))
-        values, counts = np.unique(self.before[still], return_counts=True)
-        rows = still & (self.before == values[counts.argmax()])
-        plan = SearchPlan(self.config.num_directions, self.config.fitted, starts=NUM_DIRECTION_STARTS)
-        return find_directions(z[rows], actions[rows], after[rows], rewards[rows], plan, self.seed)
+    def step(
+        self, z: Floats, actions: Floats, uniform: NDArray[np.float64] | None, noise: NDArray[np.float64] | None = None
+    ) -> StepPrediction:
+        """Predict what follows z (N, D) under actions (N, A).
 
-    def _readings(self, situation: int) -> list["Reading"]:
-        """What members of a rare model read: the directions alone, and everything beside them."""
-        directions = self.directions[int(self.situations.level(np.array([situation]))[0])]
-        whole = Reading(directions, self.situations.graded, everything=True)
-        return [Reading(directions, self.situations.graded, everything=False), whole] if directions.size else [whole]
-
-    def step(self, z: Floats, actions: Floats, uniform: NDArray[np.float64]) -> Outlook:
-        """What follows z (N, D) under actions (N, A); `uniform` (N,) in [0, 1) draws what happens."""
-        s, z = self.situations, self._inner(z)
-        before = s.of(z, actions)
-        outcome, known = self._happens(before, z, actions, uniform)
-        after = s.levelled(z, outcome)
+        Args:
+            z, actions: of N steps.
+            uniform: (N,) in [0, 1), draws the outcomes; the likeliest ones where None.
+            noise: (N, C) standard normal, draws the continuous dimensions from their predictive distribution; their
+                mean where None.
+        """
+        s, z = self.states, self.to_model_space(z)
+        situation = s.of(z, actions)
+        outcome, known = self._sample_outcomes(situation, z, actions, uniform)
+        after = s.with_levels(z, outcome)
         uncertainty = np.zeros(len(z))
         if self.moves is not None:
-            moved, doubt = self.moves.predict(s.inputs(z, actions, outcome))
+            moved, std = self.moves.predict(s.inputs(z, actions, outcome))
+            if noise is not None:
+                moved = moved + np.sqrt(np.square(std) + np.square(self.moves.noise.numpy())) * noise
             landed = after[:, s.continuous] + moved
-            after[:, s.continuous] = np.clip(landed, self.low, self.high).astype(np.float32)
-            spread = np.square(doubt) @ np.square(self.structure.out_of[s.continuous])
-            uncertainty = np.sqrt(spread.mean(1))
-        reward, doubt, paid = self._pays(before, outcome, z, actions)
+            after[:, s.continuous] = np.clip(landed, *self.bounds).astype(np.float32)
+            variance = np.square(std) @ np.square(self.basis[2][s.continuous])
+            uncertainty = np.sqrt(variance.mean(1))
+        reward, reward_std, paid = self._predict_rewards(situation, outcome, z, actions)
         known = known & paid
-        return Outlook(self._outer(after), reward, doubt, s.ends(outcome), np.where(known, uncertainty, np.inf))
+        uncertainty = np.where(known, uncertainty, np.inf)
+        return StepPrediction(self.from_model_space(after), reward, reward_std, s.ends(outcome), uncertainty)
 
-    def _happens(
-        self, before: NDArray[np.int64], z: Floats, actions: Floats, uniform: NDArray[np.float64]
+    def _sample_outcomes(
+        self, situation: NDArray[np.int64], z: Floats, actions: Floats, uniform: NDArray[np.float64] | None
     ) -> tuple[NDArray[np.int64], Bools]:
         """Outcomes (N,), and whether anything is known of the situation."""
-        outcome = np.array([self.situations.unchanged(int(b)) for b in before], dtype=np.int64)
+        outcome = np.array([self.states.unchanged(int(b)) for b in situation], dtype=np.int64)
         known = np.zeros(len(z), bool)
-        for situation, happening in self.happenings.items():
-            here = before == situation
+        for code, model in self.outcomes.items():
+            here = situation == code
             if here.any():
-                outcome[here] = happening.draw(z[here], actions[here], uniform[here])
+                outcome[here] = model.draw(z[here], actions[here], None if uniform is None else uniform[here])
                 known |= here
         return outcome, known
 
-    def _pays(
-        self, before: NDArray[np.int64], outcome: NDArray[np.int64], z: Floats, actions: Floats
+    def _predict_rewards(
+        self, situation: NDArray[np.int64], outcome: NDArray[np.int64], z: Floats, actions: Floats
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], Bools]:
-        """Expected reward, its doubt and whether there were examples of it, each (N,)."""
-        reward, doubt, paid = np.full(len(z), self.worst), np.zeros(len(z)), np.zeros(len(z), bool)
-        for (situation, happened), payment in self.payments.items():
-            here = (before == situation) & (outcome == happened)
+        """Mean reward, its standard deviation and whether there were examples of it, each (N,)."""
+        reward, std, paid = np.full(len(z), self.least_reward), np.zeros(len(z)), np.zeros(len(z), bool)
+        for (code, happened), model in self.rewards.items():
+            here = (situation == code) & (outcome == happened)
             if here.any():
-                reward[here], doubt[here] = payment.expect(z[here], actions[here])
+                reward[here], std[here] = model.predict(z[here], actions[here])
                 paid |= here
-        return reward, doubt, paid
+        return reward, std, paid
 
-    def rollout(self, z0: Tensor, actions: Policy, horizon: int, generator: torch.Generator) -> TransitionRollout:
-        """Imagine `horizon` steps from z0 (N, D) under a policy called with (latents (N, D), step)."""
+    def rollout(
+        self, z0: Tensor, actions: Tensor | Policy, horizon: int, generator: torch.Generator,
+        lookahead: Tensor | None = None,
+    ) -> Rollout:  # fmt: skip
+        """Roll out `horizon` steps from z0 (N, D), see `DynamicsModel.rollout`; it reads no action ahead."""
+        uniform = torch.rand(horizon, len(z0), generator=generator, dtype=torch.float64).numpy()
+        noise = None
+        if self.config.sample == "predictive":
+            shape = (horizon, len(z0), len(self.states.continuous))
+            noise = torch.randn(shape, generator=generator, dtype=torch.float64).numpy()
+        return self._roll(z0, as_policy(actions, horizon), horizon, uniform, noise)
+
+    def _roll(
+        self, z0: Tensor, policy: Policy, horizon: int, uniform: NDArray[np.float64] | None,
+        noise: NDArray[np.float64] | None,
+    ) -> Rollout:  # fmt: skip
         z = z0.detach().cpu().numpy().astype(np.float32)
-        uniform = torch.rand(horizon, len(z), generator=generator, dtype=torch.float64).numpy()
         states, taken, steps = [z], [], []
         for t in range(horizon):
-            action = actions(torch.from_numpy(z), t).detach().cpu().numpy().astype(np.float32)
-            seen = self.step(z, action, uniform[t])
-            z = seen.z.astype(np.float32)
+            action = policy(torch.from_numpy(z), t).detach().cpu().numpy().astype(np.float32)
+            draws = (None if x is None else x[t] for x in (uniform, noise))
+            made = self.step(z, action, *draws)
+            z = made.z.astype(np.float32)
             states.append(z)
             taken.append(action)
-            steps.append(seen)
+            steps.append(made)
 
-        def stack(columns: list[NDArray]) -> Tensor:  # type: ignore[type-arg]
+        def stack(columns: list[NDArray[Any]]) -> Tensor:
             return torch.from_numpy(np.stack(columns, 1).astype(np.float32))
 
-        return TransitionRollout(
+        return Rollout(
             z=stack(states), actions=stack(taken), rewards=stack([s.reward for s in steps]),
-            reward_doubt=stack([s.doubt for s in steps]), terminals=stack([s.terminal for s in steps]),
+            reward_std=stack([s.reward_std for s in steps]), terminals=stack([s.terminal for s in steps]),
             uncertainty=stack([s.uncertainty for s in steps]),
         )  # fmt: skip
 
+    def mean_rollout(self, z0: Tensor, actions: Tensor) -> Tensor:
+        """(N, T+1, D) forecast from z0 (N, D): the likeliest outcome and the mean move at every step."""
+        horizon = actions.shape[1]
+        return self._roll(z0, as_policy(actions, horizon), horizon, None, None).z
 
-@dataclass(frozen=True)
-class Reading:
-    """The inputs of one member of a rare model: (N, J) along directions, and everything else where asked for."""
+    def teacher_forced(self, z: Tensor, actions: Tensor, member: int | None = None) -> Tensor:
+        """(N, T, D) one-step predictions of z[:, 1:] along real z (N, T+1, D)."""
+        rows, taken = z[:, :-1].flatten(0, 1).numpy(), actions.flatten(0, 1).numpy()
+        return torch.from_numpy(self.step(rows, taken, None).z).view(z[:, 1:].shape)
 
-    directions: NDArray[np.float64]
-    graded: NDArray[np.int64]
-    everything: bool
+    def save(self, store: Store) -> str:
+        """Write the fitted model; returns the digest."""
+        return checkpoint.save(self, store)
 
-    def __call__(self, z: Floats, actions: Floats) -> NDArray[np.float64]:
-        along = z @ self.directions
-        return np.concatenate([along, z, actions[:, self.graded]], 1) if self.everything else along
-
-
-Plan = Callable[..., FitPlan]
-
-
-class Happening:
-    """Which of the outcomes of one situation a step has; certain where it always had the same."""
-
-    def __init__(
-        self, readings: list[Reading], z: Floats, actions: Floats, outcomes: NDArray[np.int64], unchanged: int,
-        plan: Plan, seed: int,
-    ) -> None:  # fmt: skip
-        self.readings = readings
-        self.kinds = np.unique(outcomes)
-        self.members: list[GaussianProcess] = []
-        if len(self.kinds) > 1:
-            signs = np.where(outcomes[:, None] == self.kinds, 1.0, -1.0)
-            prior = np.where(self.kinds == unchanged, 1.0, -1.0)  # far from all examples, nothing happens
-            self.members = [GaussianProcess(read(z, actions), signs, plan(prior=prior), seed) for read in readings]
-
-    def draw(self, z: Floats, actions: Floats, uniform: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Outcomes (N,) by their probabilities."""
-        if not self.members:
-            return np.full(len(z), self.kinds[0])
-        shares = np.zeros((len(z), len(self.kinds)))
-        for read, member in zip(self.readings, self.members, strict=True):
-            mean, doubt = member.predict(read(z, actions))
-            shares += ndtr(mean / np.sqrt(np.square(doubt) + np.square(member.noise.numpy())))
-        shares = np.cumsum(shares + 1e-9, 1)
-        drawn = (shares[:, :-1] < uniform[:, None] * shares[:, -1:]).sum(1)
-        return np.asarray(self.kinds[drawn])
+    @classmethod
+    def restore(cls, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> "GPDynamics":
+        """The model that `save` wrote, of a checkpoint's content; it predicts the same to the bit."""
+        return cls(**checkpoint.parts(tensors, meta))
 
 
-class Payment:
-    """What is paid for one outcome of one situation."""
+class _Fit:
+    """The fit of all processes to recorded transitions."""
 
-    def __init__(
-        self, readings: list[Reading], z: Floats, actions: Floats, rewards: Floats, rare: bool, plan: Plan, seed: int
-    ) -> None:
-        self.low, self.high = float(rewards.min()), float(rewards.max())
-        whole = Reading(readings[-1].directions[:, :0], readings[-1].graded, everything=True)
-        self.readings = readings if rare else [whole]
-        prior = np.array([self.low]) if rare else None
-        target = rewards[:, None].astype(np.float64)
-        self.members = [GaussianProcess(read(z, actions), target, plan(prior=prior), seed) for read in self.readings]
+    def __init__(self, config: GPConfig, real: Trajectories, seed: int) -> None:
+        self.config, self.seed, self.mask = config, seed, real.mask
+        self.structure = structure = plain_structure(real)
+        z = ((real.z - structure.mean) @ structure.whiten).astype(np.float32)
+        self.real = replace(real, z=z)
+        self.z, self.after, self.actions = z[:, :-1][self.mask], z[:, 1:][self.mask], real.actions[self.mask]
+        self.rewards = real.rewards[self.mask]
+        self.states = s = DiscreteStates.find(self.real, structure)
+        self.situation = s.of(self.z, self.actions)
+        self.outcome = s.outcomes(self.after, real.terminals[self.mask] > 0.5)
 
-    def expect(self, z: Floats, actions: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Expected reward and doubt, each (N,); never more or less than was ever paid."""
-        told = [member.predict(read(z, actions)) for read, member in zip(self.readings, self.members, strict=True)]
-        mean = np.mean([m[:, 0] for m, _ in told], 0)
-        least = np.min([m[:, 0] - s[:, 0] for m, s in told], 0)
-        mean, least = (np.clip(x, self.low, self.high) for x in (mean, least))
-        return mean, mean - least
+    def model(self) -> GPDynamics:
+        s, structure, config = self.states, self.structure, self.config
+        low, high = (x[s.continuous] for x in (self.z.min(0), self.z.max(0)))
+        moves = (self.after - self.z)[:, s.continuous].astype(np.float64)
+        process = None
+        if len(s.continuous):
+            process = GaussianProcess(s.inputs(self.z, self.actions, self.outcome), moves, self._plan(), self.seed)
+        directions = {int(level): self._directions(int(level)) for level in np.unique(s.level(self.situation))}
+        return GPDynamics(
+            config, (structure.mean, structure.whiten, structure.unwhiten), s,
+            (low - MARGIN * (high - low), high + MARGIN * (high - low)), float(self.rewards.min()),
+            process, directions, *self._events(directions), self.z.shape[-1], self.actions.shape[-1],
+        )  # fmt: skip
+
+    def _plan(self, prior: NDArray[np.floating] | None = None) -> FitPlan:
+        c = self.config
+        return FitPlan(c.num_hyperparameter_points, c.max_transitions, c.steps, prior_mean=prior)
+
+    def _events(
+        self, directions: Mapping[int, NDArray[np.float64]]
+    ) -> tuple[dict[int, OutcomeGP], dict[tuple[int, int], RewardGP]]:
+        s, outcomes, rewards = self.states, {}, {}
+        for code in map(int, np.unique(self.situation)):
+            here = self.situation == code
+            inputs = InputProjection.of_situation(directions[int(s.level(np.array([code]))[0])], s.continuous_actions)
+            outcomes[code] = OutcomeGP.fit(
+                inputs, self.z[here], self.actions[here], self.outcome[here], s.unchanged(code), self._plan, self.seed
+            )
+            for outcome in map(int, np.unique(self.outcome[here])):
+                rows = here & (self.outcome == outcome)
+                if rows.sum() < MIN_EXAMPLES:
+                    continue
+                rare = bool(rows.mean() < RARE_SHARE)
+                rewards[code, outcome] = RewardGP.fit(
+                    inputs, self.z[rows], self.actions[rows], self.rewards[rows], rare, self._plan, self.seed
+                )
+        return outcomes, rewards
+
+    def _directions(self, level: int) -> NDArray[np.float64]:
+        """Directions of the rewards of the most frequent situation at a level, where nothing jumps."""
+        s = self.states
+        still = (s.level(self.situation) == level) & (self.outcome == s.unchanged_level(level))
+        if not still.any() or not self.config.num_directions:
+            return np.zeros((self.z.shape[1], 0))
+        values, counts = np.unique(self.situation[still], return_counts=True)
+        rows = still & (self.situation == values[counts.argmax()])
+        c = self.config
+        plan = SearchPlan(c.num_directions, c.num_hyperparameter_points, starts=NUM_DIRECTION_STARTS)
+        steps = self.z[rows], self.actions[rows], self.after[rows], self.rewards[rows]
+        return find_directions(*steps, plan, self.seed)

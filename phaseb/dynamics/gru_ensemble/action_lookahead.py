@@ -14,12 +14,12 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 
-def sight_size(action_size: int, num_ahead: int) -> int:
+def lookahead_size(action_size: int, num_ahead: int) -> int:
     """Numbers seen at a step: the action, and for every step ahead an action and whether it is known."""
     return action_size + num_ahead * (action_size + 1)
 
 
-def look_ahead(actions: Tensor, num_ahead: int, known: Tensor | None = None) -> Tensor:
+def append_future_actions(actions: Tensor, num_ahead: int, known: Tensor | None = None) -> Tensor:
     """Actions (…, T, A) with those of the next L steps and flags: (…, T, A + L·(A + 1)).
 
     Args:
@@ -35,12 +35,12 @@ def look_ahead(actions: Tensor, num_ahead: int, known: Tensor | None = None) -> 
     return torch.cat([actions, *later], dim=-1)
 
 
-def look_no_further(action: Tensor, num_ahead: int) -> Tensor:
+def pad_future_actions(action: Tensor, num_ahead: int) -> Tensor:
     """One step's actions (…, A) where nothing is known of the next ones: (…, A + L·(A + 1))."""
     return pad(action, (0, num_ahead * (action.shape[-1] + 1)))
 
 
-def can_see(seen: Tensor, action_size: int, num_ahead: int) -> Tensor:
+def future_known(seen: Tensor, action_size: int, num_ahead: int) -> Tensor:
     """(…,) bool: whether the next action is known, of what is seen at a step (…, A + L·(A + 1))."""
     if not num_ahead:
         return torch.zeros(seen.shape[:-1], dtype=torch.bool, device=seen.device)

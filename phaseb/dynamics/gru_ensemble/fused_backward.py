@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from phaseb.dynamics.gru_ensemble.fused_step import Facts, Made, Weights
+from phaseb.dynamics.gru_ensemble.fused_step import FoldedWeights, StepActivations, StepConstants
 
 if TYPE_CHECKING:
     from phaseb.dynamics.gru_ensemble.fused_rollout import Tape
 
 
-class Slopes(NamedTuple):
+class LocalJacobians(NamedTuple):
     """Factors of the chain rule that need no recursion, made for all steps at once, then a step each.
 
     Attributes:
@@ -36,7 +36,7 @@ class Slopes(NamedTuple):
     odds: tuple[Tensor, ...]
 
 
-class Flows(NamedTuple):
+class LayerGradients(NamedTuple):
     """Gradients of what every weight's product made, one tensor a step, the last step first."""
 
     mixed: list[Tensor]  # twice recurrent new, reset, update, twice new, stream
@@ -45,7 +45,7 @@ class Flows(NamedTuple):
     stream: list[list[Tensor]]
 
 
-class Turned(NamedTuple):
+class TransposedWeights(NamedTuple):
     """The transposed maps."""
 
     y: Tensor
@@ -56,11 +56,13 @@ class Turned(NamedTuple):
 
 
 def run_backward(
-    w: Weights, f: Facts, tape: "Tape", forced: Tensor | None, truncate_every: int, gradients: tuple[Tensor, ...]
+    w: FoldedWeights, f: StepConstants, tape: "Tape", forced: Tensor | None, truncate_every: int,
+    gradients: tuple[Tensor, ...],
 ) -> tuple[Tensor, list[Tensor]]:
     """Gradients of `projected` and of every weight, given those of inputs, features, extras, candidates and y."""
-    slopes, flows = _slopes(f, tape), Flows([], [], [], [])
-    maps = Turned(w.w_y.mT, w.w_h.mT, w.w_stream.mT, w.w_head.mT, [(b.w_in.mT, b.w_out.mT) for b in w.blocks])
+    slopes, flows = _slopes(f, tape), LayerGradients([], [], [], [])
+    blocks = [(b.w_in.mT, b.w_out.mT) for b in w.blocks]
+    maps = TransposedWeights(w.w_y.mT, w.w_h.mT, w.w_stream.mT, w.w_head.mT, blocks)
     d_inputs, d_features, d_extras, d_candidates, d_y = (g.unbind(2) for g in gradients)
     d_x, d_h = torch.zeros_like(tape.taken[0]), torch.zeros_like(tape.before[0])
     for t in reversed(range(len(tape.made))):
@@ -83,7 +85,7 @@ def run_backward(
     return _weight_gradients(f, tape, flows)
 
 
-def _slopes(f: Facts, tape: "Tape") -> Slopes:
+def _slopes(f: StepConstants, tape: "Tape") -> LocalJacobians:
     made = tape.made
     reset, update = torch.stack([m.gates for m in made]).chunk(2, -1)
     new, recurrent = (torch.stack(x) for x in ([m.new for m in made], [m.recurrent for m in made]))
@@ -106,10 +108,12 @@ def _slopes(f: Facts, tape: "Tape") -> Slopes:
     odds = outputs.new_empty(len(made), 0)
     if len(f.event_dims):
         odds = (outputs[..., f.logits] + f.impossible).reshape(*outputs.shape[:3], f.modes, *f.levels.shape).softmax(-1)
-    return Slopes(*(x.unbind() for x in (torch.stack(gates, -2), update, free, steps, taken, odds)))
+    return LocalJacobians(*(x.unbind() for x in (torch.stack(gates, -2), update, free, steps, taken, odds)))
 
 
-def _candidates_back(f: Facts, slopes: Slopes, t: int, d_after: Tensor, d_extras: Tensor) -> tuple[Tensor, Tensor]:
+def _candidates_back(
+    f: StepConstants, slopes: LocalJacobians, t: int, d_after: Tensor, d_extras: Tensor
+) -> tuple[Tensor, Tensor]:
     """Gradients of the head's outputs and of the latent before step t from that of its candidates (K, B, M, D)."""
     d_free = d_after * slopes.free[t]
     d_steps = d_free if f.clamp is None else d_after * slopes.steps[t]
@@ -123,7 +127,9 @@ def _candidates_back(f: Facts, slopes: Slopes, t: int, d_after: Tensor, d_extras
     return out, d_before if f.keep is None else d_before * f.keep
 
 
-def _blocks_back(f: Facts, maps: Turned, made: Made, flows: Flows, d_u: Tensor) -> Tensor:
+def _blocks_back(
+    f: StepConstants, maps: TransposedWeights, made: StepActivations, flows: LayerGradients, d_u: Tensor
+) -> Tensor:
     """Gradient of the stream before the blocks from that of the features."""
     if not maps.blocks:
         return torch.ops.aten.silu_backward(d_u, made.streams[0])
@@ -143,8 +149,8 @@ def _blocks_back(f: Facts, maps: Turned, made: Made, flows: Flows, d_u: Tensor) 
     return d_u
 
 
-def _weight_gradients(f: Facts, tape: "Tape", flows: Flows) -> tuple[Tensor, list[Tensor]]:
-    """The gradient of `projected` and those of `Weights.of_step`: one product over all steps and rows for each map."""
+def _weight_gradients(f: StepConstants, tape: "Tape", flows: LayerGradients) -> tuple[Tensor, list[Tensor]]:
+    """The gradient of `projected` and those of `FoldedWeights.of_step`: one product over all steps and rows a map."""
 
     def forth(column: list[Tensor]) -> Tensor:
         return torch.stack(column, 1).flatten(1, 2)

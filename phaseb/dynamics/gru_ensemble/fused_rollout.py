@@ -2,7 +2,7 @@
 
 At the sizes of this project a step is a dozen products of a few rows; what autograd adds to each of them (a node, a
 gradient tensor, one product a step for every weight) costs as much as they do. Here the gradient goes back through time
-by hand, and each weight's gradient is one product over all steps. Same numbers as the recorded `unroll.free_run`, to
+by hand, and each weight's gradient is one product over all steps. Same numbers as the recorded `unroll.open_loop`, to
 rounding.
 Legend: K members, B rows, T steps, D latent, M modes.
 """
@@ -13,8 +13,16 @@ import torch
 from torch import Tensor
 
 from phaseb.dynamics.gru_ensemble.fused_backward import run_backward
-from phaseb.dynamics.gru_ensemble.fused_step import Facts, Made, Weights, advance, facts, fold, nearest
-from phaseb.dynamics.gru_ensemble.network import LatentDynamics, Unrolled, pick
+from phaseb.dynamics.gru_ensemble.fused_step import (
+    FoldedWeights,
+    StepActivations,
+    StepConstants,
+    fold_weights,
+    fused_step,
+    nearest,
+    step_constants,
+)
+from phaseb.dynamics.gru_ensemble.network import LatentDynamics, Unrolled, gather_mode
 
 
 class Tape(NamedTuple):
@@ -22,7 +30,7 @@ class Tape(NamedTuple):
 
     inputs: list[Tensor]
     before: list[Tensor]  # hidden state
-    made: list[Made]
+    made: list[StepActivations]
     chosen: list[Tensor]  # (K, B); empty where there is one alternative
     taken: list[Tensor]
 
@@ -31,17 +39,17 @@ def fused_free_run(
     model: LatentDynamics, y: Tensor, actions: Tensor, target: Tensor | None = None, forced: Tensor | None = None,
     truncate_every: int = 0,
 ) -> Unrolled:  # fmt: skip
-    """`unroll.free_run` as one operation; y, actions and target are data, to which no gradient goes."""
+    """`unroll.open_loop` as one operation; y, actions and target are data, to which no gradient goes."""
     k, b, t, a = actions.shape
-    w = fold(model)
+    w = fold_weights(model)
     projected = torch.baddbmm(w.b_a, actions.transpose(1, 2).reshape(k, t * b, a), w.w_a).view(k, t, b, -1)
-    made = FreeRun.apply(facts(model), y, target, forced, truncate_every, projected, *w.of_step())  # type: ignore[no-untyped-call]
+    made = FreeRun.apply(step_constants(model), y, target, forced, truncate_every, projected, *w.of_step())  # type: ignore[no-untyped-call]
     inputs, features, extras, candidates, taken = made
     return Unrolled(taken, inputs, features, extras, candidates)
 
 
 def run_forward(
-    w: Weights, f: Facts, y: Tensor, projected: Tensor, target: Tensor | None, forced: Tensor | None
+    w: FoldedWeights, f: StepConstants, y: Tensor, projected: Tensor, target: Tensor | None, forced: Tensor | None
 ) -> Tape:
     """T steps from y[:, :, 0]; projected (K, T, B, ·) is the actions' part of the input."""
     tape = Tape([], [], [], [], [])
@@ -50,14 +58,14 @@ def run_forward(
     for t, given in enumerate(projected.unbind(1)):
         if forced is not None and t:
             x = torch.where(forced[:, :, t, None], real[t], x)
-        made = advance(w, f, x, h, given)
+        made = fused_step(w, f, x, h, given)
         tape.inputs.append(x)
         tape.before.append(h)
         tape.made.append(made)
         x, h = made.candidates[:, :, 0], made.hidden
         if f.modes > 1:
             chosen = nearest(f, made.candidates, wanted[t]) if wanted else made.outputs[..., -f.modes :].argmax(-1)
-            x = pick(made.candidates, chosen)
+            x = gather_mode(made.candidates, chosen)
             tape.chosen.append(chosen)
         tape.taken.append(x)
     return tape
@@ -68,10 +76,10 @@ class FreeRun(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, f: Facts, y: Tensor, target: Tensor | None, forced: Tensor | None, truncate_every: int,
+        ctx: Any, f: StepConstants, y: Tensor, target: Tensor | None, forced: Tensor | None, truncate_every: int,
         projected: Tensor, *flat: Tensor,
     ) -> tuple[Tensor, ...]:  # fmt: skip
-        tape = run_forward(Weights.packed(flat), f, y, projected, target, forced)
+        tape = run_forward(FoldedWeights.packed(flat), f, y, projected, target, forced)
         ctx.tape, ctx.facts, ctx.forced, ctx.truncate_every = tape, f, forced, truncate_every
         ctx.save_for_backward(*flat)
         made, steps = tape.made, f.modes * y.shape[-1]
@@ -83,6 +91,6 @@ class FreeRun(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        w = Weights.packed(ctx.saved_tensors)
+        w = FoldedWeights.packed(ctx.saved_tensors)
         projected, flat = run_backward(w, ctx.facts, ctx.tape, ctx.forced, ctx.truncate_every, gradients)
         return None, None, None, None, None, projected, *flat

@@ -27,7 +27,7 @@ class Block(NamedTuple):
     b_out: Tensor
 
 
-class Weights(NamedTuple):
+class FoldedWeights(NamedTuple):
     """All that a step multiplies with: maps (K, ·, ·), biases (K, 1, ·).
 
     Columns of `w_a`, `b_a` and `w_y`: reset, update, twice the new state, stream. Columns of `w_h` and `b_h`: twice
@@ -50,7 +50,7 @@ class Weights(NamedTuple):
         return (*self[2:-1], *(tensor for block in self.blocks for tensor in block))
 
     @classmethod
-    def packed(cls, flat: tuple[Tensor, ...]) -> "Weights":
+    def packed(cls, flat: tuple[Tensor, ...]) -> "FoldedWeights":
         """With the actions' own left empty."""
         blocks = tuple(Block(*flat[i : i + 4]) for i in range(7, len(flat), 4))
         w_y, w_h, b_h, w_stream, b_stream, w_head, b_head = flat[:7]
@@ -58,7 +58,7 @@ class Weights(NamedTuple):
         return cls(none, none, w_y, w_h, b_h, w_stream, b_stream, w_head, b_head, blocks)
 
 
-class Facts(NamedTuple):
+class StepConstants(NamedTuple):
     """What a step needs to know beside the weights; nothing of it is learned."""
 
     hidden: int
@@ -75,7 +75,7 @@ class Facts(NamedTuple):
     spread: Tensor
 
 
-class Made(NamedTuple):
+class StepActivations(NamedTuple):
     """All that one step makes; what the way back reads as well. Each (K, B, ·)."""
 
     hidden: Tensor
@@ -93,7 +93,7 @@ class Made(NamedTuple):
     candidates: Tensor
 
 
-def fold(model: LatentDynamics) -> Weights:
+def fold_weights(model: LatentDynamics) -> FoldedWeights:
     """The weights of a model as they are now."""
     h, steps = model.hidden_size, model.num_modes * model.latent_size
     one = model.step_scale.new_ones
@@ -102,7 +102,7 @@ def fold(model: LatentDynamics) -> Weights:
     of_input = torch.cat([one(2 * h), 2 * one(h), one(model.from_y.weight.shape[-1] - 3 * h)])
     of_hidden = torch.cat([2 * one(h), one(2 * h)])
     biases = [cast(Tensor, layer.bias) for layer in (model.from_a, model.from_h, model.to_stream, model.head)]
-    return Weights(
+    return FoldedWeights(
         model.from_a.weight * of_input, biases[0] * of_input, model.from_y.weight * of_input,
         model.from_h.weight.roll(h, -1) * of_hidden, biases[1].roll(h, -1) * of_hidden,
         model.to_stream.weight, biases[2], model.head.weight * of_head, biases[3] * of_head,
@@ -118,11 +118,11 @@ def _fold_block(block: MemberBlock) -> Block:
     return Block(weight, bias, second.weight, cast(Tensor, second.bias))
 
 
-def facts(model: LatentDynamics) -> Facts:
+def step_constants(model: LatentDynamics) -> StepConstants:
     """The constants of a model's steps."""
     first = model.num_modes * model.latent_size + model.extra_sizes[0]
     clamp = model.step_bound.nan_to_num(posinf=1e30) * model.moving if model.clamped and model.residual else None
-    return Facts(
+    return StepConstants(
         hidden=model.hidden_size, modes=model.num_modes,
         normalised=any(isinstance(module, MemberNorm) for module in model.modules()),
         keep=None if model.residual else 1 - model.moving,
@@ -133,7 +133,7 @@ def facts(model: LatentDynamics) -> Facts:
     )  # fmt: skip
 
 
-def advance(w: Weights, f: Facts, x: Tensor, h: Tensor, projected: Tensor) -> Made:
+def fused_step(w: FoldedWeights, f: StepConstants, x: Tensor, h: Tensor, projected: Tensor) -> StepActivations:
     """One step from latents x (K, B, D) and hidden state h (K, B, H); `projected` is the actions' part of the input."""
     size = f.hidden
     mixed = torch.baddbmm(projected, x, w.w_y)
@@ -159,12 +159,12 @@ def advance(w: Weights, f: Facts, x: Tensor, h: Tensor, projected: Tensor) -> Ma
     features = streams[-1] if w.blocks else silu(streams[-1])
     outputs = torch.baddbmm(w.b_head, features, w.w_head)
     unbounded, candidates = _candidates(f, x, outputs)
-    return Made(
+    return StepActivations(
         h, gates, new, recurrent, streams, normed, moments, pre, active, features, outputs, unbounded, candidates
     )  # fmt: skip
 
 
-def _candidates(f: Facts, x: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
+def _candidates(f: StepConstants, x: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
     """The alternatives (K, B, M, D) before and after bounds and events."""
     d = x.shape[-1]
     steps = outputs[..., : f.modes * d].view(*x.shape[:2], f.modes, d)
@@ -181,6 +181,6 @@ def _candidates(f: Facts, x: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
     return unbounded, after
 
 
-def nearest(f: Facts, after: Tensor, target: Tensor) -> Tensor:
+def nearest(f: StepConstants, after: Tensor, target: Tensor) -> Tensor:
     """(K, B) which of the alternatives (K, B, M, D) is nearest to a target (K, B, D)."""
     return torch.linalg.vector_norm((after - target[:, :, None]).div_(f.spread), 1, dim=-1).argmin(-1)

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from phaseb.config.dynamics import LandingsConfig
+from phaseb.config.dynamics import GPCorrectionConfig
 from phaseb.dynamics.gp.gaussian_process import FitPlan, GaussianMean, GaussianProcess
 from phaseb.dynamics.gru_ensemble.network import LatentDynamics
 from phaseb.runtime.seeding import derive_seed, numpy_generator
@@ -55,7 +55,7 @@ class Transitions(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Landing:
+class EventGP:
     """The process of one kind of event: what is added to each direction, and how near to the networks it must land."""
 
     before: Tensor  # (E,) levels of its kind
@@ -67,62 +67,62 @@ class Landing:
     def kind(self) -> Kind:
         return tuple(self.before.tolist()), tuple(self.then.tolist())
 
-    def to(self, device: torch.device | str) -> "Landing":
+    def to(self, device: torch.device | str) -> "EventGP":
         before, then, tolerance = (x.to(device) for x in (self.before, self.then, self.tolerance))
-        return Landing(before, then, self.mean.to(device), tolerance)
+        return EventGP(before, then, self.mean.to(device), tolerance)
 
 
-class Landings:
+class GPCorrection:
     """The processes of a model, applied to what its networks predict."""
 
-    def __init__(self, kinds: Sequence[Landing], directions: Tensor, events: "Events") -> None:
+    def __init__(self, kinds: Sequence[EventGP], directions: Tensor, events: "Events") -> None:
         self.kinds, self.directions, self.events = tuple(kinds), directions, events
 
-    def refine(self, y: Tensor, actions: Tensor, after: Tensor) -> Tensor:
+    def apply(self, y: Tensor, actions: Tensor, after: Tensor) -> Tensor:
         """What follows y (K, n, D) under actions (K, n, A), where the networks said after (K, n, D)."""
         shape = after.shape
         y, after = y.reshape(-1, shape[-1]), after.reshape(-1, shape[-1]).clone()
         inputs = torch.cat([y, actions.reshape(len(y), -1)], -1)
         before, then = self.events.of(y), self.events.of(after)
-        for landing in self.kinds:
-            here = (before == landing.before).all(-1) & (then == landing.then).all(-1)
-            after = (self._land_some if after.device.type == "cpu" else self._land_any)(landing, here, inputs, y, after)
+        for event in self.kinds:
+            here = (before == event.before).all(-1) & (then == event.then).all(-1)
+            after = (self._apply_some if after.device.type == "cpu" else self._apply_any)(event, here, inputs, y, after)
         return after.view(shape)
 
-    def _land_some(self, landing: Landing, here: Tensor, inputs: Tensor, y: Tensor, after: Tensor) -> Tensor:
+    def _apply_some(self, event: EventGP, here: Tensor, inputs: Tensor, y: Tensor, after: Tensor) -> Tensor:
         """The rows that are of a kind."""
         rows = torch.nonzero(here)[:, 0]
         if len(rows):
-            after[rows] = self._land(landing, inputs[rows], y[rows], after[rows])
+            after[rows] = self._apply_one(event, inputs[rows], y[rows], after[rows])
         return after
 
-    def _land_any(self, landing: Landing, here: Tensor, inputs: Tensor, y: Tensor, after: Tensor) -> Tensor:
+    def _apply_any(self, event: EventGP, here: Tensor, inputs: Tensor, y: Tensor, after: Tensor) -> Tensor:
         """The same by work on every row, so that nothing waits for the device to tell which they are."""
-        return torch.where(here[:, None], self._land(landing, inputs, y, after), after)
+        return torch.where(here[:, None], self._apply_one(event, inputs, y, after), after)
 
-    def _land(self, landing: Landing, inputs: Tensor, y: Tensor, after: Tensor) -> Tensor:
-        landed, said = y[:, self.directions] + landing.mean(inputs), after[:, self.directions]
-        agreed = ((landed - said).abs() <= landing.tolerance).all(-1, keepdim=True)
+    def _apply_one(self, event: EventGP, inputs: Tensor, y: Tensor, after: Tensor) -> Tensor:
+        landed, said = y[:, self.directions] + event.mean(inputs), after[:, self.directions]
+        agreed = ((landed - said).abs() <= event.tolerance).all(-1, keepdim=True)
         return after.index_copy(-1, self.directions, torch.where(agreed, landed, said))
 
-    def to(self, device: torch.device | str) -> "Landings":
-        return Landings([x.to(device) for x in self.kinds], self.directions.to(device), self.events.to(device))
+    def to(self, device: torch.device | str) -> "GPCorrection":
+        return GPCorrection([x.to(device) for x in self.kinds], self.directions.to(device), self.events.to(device))
 
     def tensors(self) -> dict[str, Tensor]:
         """All of it but the kinds, by name."""
         return {
-            f"landings/{i}/{name}": tensor
+            f"gp_correction/{i}/{name}": tensor
             for i, x in enumerate(self.kinds)
             for name, tensor in {**x.mean._asdict(), "tolerance": x.tolerance}.items()
         }
 
     @classmethod
-    def of(cls, model: LatentDynamics, kinds: Sequence[Any], tensors: Mapping[str, Tensor]) -> "Landings":
+    def of(cls, model: LatentDynamics, kinds: Sequence[Any], tensors: Mapping[str, Tensor]) -> "GPCorrection":
         """Undoes `tensors`; `kinds` as JSON keeps them."""
         made = []
         for i, (before, after) in enumerate(kinds):
-            mean = GaussianMean(*(tensors[f"landings/{i}/{name}"] for name in GaussianMean._fields))
-            made.append(Landing(_numbers(before), _numbers(after), mean, tensors[f"landings/{i}/tolerance"]))
+            mean = GaussianMean(*(tensors[f"gp_correction/{i}/{name}"] for name in GaussianMean._fields))
+            made.append(EventGP(_numbers(before), _numbers(after), mean, tensors[f"gp_correction/{i}/tolerance"]))
         return cls(made, directions_of(model), Events.in_model(model))
 
 
@@ -149,7 +149,7 @@ def directions_of(model: LatentDynamics) -> Tensor:
     return torch.nonzero((model.moving > 0) & (model.continuous > 0))[:, 0]
 
 
-class Processes:
+class EventGPFitter:
     """The processes of every kind of event that was seen often enough; they depend on the transitions alone.
 
     Args:
@@ -159,14 +159,14 @@ class Processes:
         seed: of the draws.
     """
 
-    def __init__(self, config: LandingsConfig, model: LatentDynamics, transitions: Transitions, seed: int) -> None:
+    def __init__(self, config: GPCorrectionConfig, model: LatentDynamics, transitions: Transitions, seed: int) -> None:
         self.config, self.transitions = config, transitions
         self.directions = directions_of(model).cpu()
         self.events = Events.in_model(model).to("cpu")
         self.found: list[tuple[Kind, GaussianProcess, Tensor]] = []
         if not len(self.directions):
             return
-        most = min(config.rows, int((MOST_COVARIANCES / len(self.directions)) ** 0.5))
+        most = min(config.max_transitions, int((MOST_COVARIANCES / len(self.directions)) ** 0.5))
         before, after = (self.events.of(y).numpy() for y in (transitions.y, transitions.after))
         together = np.concatenate([before, after], 1)
         for row in np.unique(together, axis=0):
@@ -182,17 +182,17 @@ class Processes:
         kept = np.ones(len(index), bool)
 
         def fit(most: int) -> GaussianProcess:
-            return GaussianProcess(inputs[kept], moves[kept], FitPlan(c.fitted, most, c.steps), seed)
+            return GaussianProcess(inputs[kept], moves[kept], FitPlan(c.num_hyperparameter_points, most, c.steps), seed)
 
         for _ in range(PASSES):
-            if kept.sum() < c.least:
+            if kept.sum() < c.min_transitions:
                 return
             off = np.abs(moves - fit(FEW).mean()(torch.from_numpy(inputs).float()).double().numpy())
             kept = (off <= np.maximum(OUTLIERS * np.median(off[kept], 0), FINEST)).all(1)
-        if kept.sum() >= c.least:
+        if kept.sum() >= c.min_transitions:
             self.found.append((kind, fit(len(index)), torch.from_numpy(index[kept])))
 
-    def landings(self, said: Tensor) -> Landings:
+    def correction(self, said: Tensor) -> GPCorrection:
         """Those that are sharper than the networks.
 
         Args:
@@ -203,13 +203,13 @@ class Processes:
         for kind, process, index in self.found:
             truth = self.transitions.after[index][:, self.directions]
             of_networks = said[:, index][..., self.directions]
-            landed = truth - torch.from_numpy(process.left_out()).float()
+            landed = truth - torch.from_numpy(process.loo_residuals()).float()
             errors = [(x - truth).abs().flatten(0, -2).median(0).values for x in (landed, of_networks)]
             apart = MAD * (of_networks - landed).abs().flatten(0, 1).median(0).values
             if (errors[0] / errors[1].clamp(min=1e-9)).log().mean() < 0:
                 tolerance = (MAX_DISAGREEMENT * apart).clamp(min=FINEST)
-                made.append(Landing(_numbers(kind[0]), _numbers(kind[1]), process.mean(), tolerance))
-        return Landings(made, self.directions, self.events)
+                made.append(EventGP(_numbers(kind[0]), _numbers(kind[1]), process.mean(), tolerance))
+        return GPCorrection(made, self.directions, self.events)
 
 
 def _numbers(levels: Sequence[int]) -> Tensor:

@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from phaseb.config.dynamics import WorldModelConfig
+from phaseb.config.dynamics import GRUConfig
 from phaseb.dynamics.gru_ensemble import objective
-from phaseb.dynamics.gru_ensemble.gp_correction import Processes, Transitions
-from phaseb.dynamics.gru_ensemble.model import WorldModelBundle
+from phaseb.dynamics.gru_ensemble.gp_correction import EventGPFitter, Transitions
+from phaseb.dynamics.gru_ensemble.model import EnsembleDynamics
 from phaseb.dynamics.gru_ensemble.network import LatentDynamics, Unrolled
-from phaseb.dynamics.gru_ensemble.objective import CriticTerm
+from phaseb.dynamics.gru_ensemble.objective import DiscriminatorTerm
 from phaseb.dynamics.gru_ensemble.optimizer import MemberOptimizer
 from phaseb.dynamics.gru_ensemble.teacher_forcing import forcing_probability, training_horizon
-from phaseb.dynamics.gru_ensemble.unroll import follow, free_run
+from phaseb.dynamics.gru_ensemble.unroll import open_loop, teacher_forced
 from phaseb.dynamics.gru_ensemble.windows import Windows, WindowSampler
 from phaseb.dynamics.statistics import open_loop_rmse, std_ratio
 from phaseb.dynamics.structure import find_structure
@@ -30,10 +30,10 @@ from phaseb.nn.data_parallel import LearnerContext
 from phaseb.runtime.seeding import torch_generator
 
 LANDING_STEPS = 2**15
-"""Most training steps that landings are looked for among."""
+"""Most training transitions that the correction is fitted to."""
 
 
-class Drawn(NamedTuple):
+class TrainingBatch(NamedTuple):
     """What one optimiser step learns from: windows with their (noised) inputs, and rollouts where a loss reads any."""
 
     windows: Windows
@@ -46,7 +46,7 @@ class Drawn(NamedTuple):
         return (*self.windows.tensors(), self.inputs, self.forced, *of_rollouts)
 
     @classmethod
-    def of(cls, *tensors: Tensor | None) -> "Drawn":
+    def of(cls, *tensors: Tensor | None) -> "TrainingBatch":
         """Undoes `tensors`."""
         windows, (inputs, forced), rest = tensors[:5], tensors[5:7], tensors[7:]
         assert inputs is not None
@@ -62,11 +62,11 @@ class Losses(NamedTuple):
     gradients: tuple[Tensor | None, ...] = ()
 
 
-class WorldModelLearner:
+class EnsembleLearner:
     """Implements the training protocol (`num_steps`, `step`, `validate`, `state_dict`, `load_state_dict`)."""
 
     def __init__(
-        self, config: WorldModelConfig, data: Trajectories, context: LearnerContext, critic: CriticTerm | None = None
+        self, config: GRUConfig, data: Trajectories, context: LearnerContext, critic: DiscriminatorTerm | None = None
     ) -> None:
         train = data.split("train", "")
         check_data(config, train, critic)
@@ -76,9 +76,9 @@ class WorldModelLearner:
         structure = find_structure(train.z, train.rewards, train.mask, config)
         sizes = (train.z.shape[-1], train.actions.shape[-1])
         self.model = LatentDynamics(config, *sizes, structure, context.seed).to(context.device)
-        self.sampler = WindowSampler(train, config, context, structure.centre, structure.into)
+        self.sampler = WindowSampler(train, config, context, structure.mean, structure.whiten)
         self.optimizer = MemberOptimizer(self.model, config, context)
-        self._processes: Processes | None = None
+        self._fitter: EventGPFitter | None = None
         self._replayed = Replayed(self._with_gradients, on=True)
 
     def step(self, step: int) -> dict[str, float]:
@@ -94,8 +94,8 @@ class WorldModelLearner:
         value = float(self.context.average(losses.total.detach()))
         if not value <= self.config.explosion:
             raise DivergenceError(
-                f"world model diverged at step {step}: loss {value:.4g}; lower world_model.learning_rate or "
-                "the weights under world_model.weights, or set world_model.clamp_quantile"
+                f"world model diverged at step {step}: loss {value:.4g}; lower dynamics.gru.learning_rate or "
+                "the weights under dynamics.gru.weights, or set dynamics.gru.clamp_quantile"
             )
         if losses.gradients:
             self.optimizer.set_gradients(losses.gradients)
@@ -105,11 +105,11 @@ class WorldModelLearner:
         logs |= {f"recon/{name}": float(term.detach()) for name, term in losses.recon.items()}
         logs |= {f"loss/{name}": float(term.detach()) for name, term in losses.terms.items()}
         logs |= {"loss/total": value, "gradient_norm": float(norms.max())}
-        return {f"world_model/{name}": number for name, number in logs.items()}
+        return {f"dynamics/gru/{name}": number for name, number in logs.items()}
 
-    def _losses(self, drawn: Drawn, step: int, progress: float, logs: dict[str, float]) -> Losses:
+    def _losses(self, drawn: TrainingBatch, step: int, progress: float, logs: dict[str, float]) -> Losses:
         windows = drawn.windows
-        forced_run = follow(self.model, drawn.inputs, windows.actions, windows.z[:, :, 1:])
+        forced_run = teacher_forced(self.model, drawn.inputs, windows.actions, windows.z[:, :, 1:])
         recon = {"one_step": self._latent_error(forced_run, windows)}
         pairs = [(forced_run, windows)]
         zero = windows.z.new_zeros(())
@@ -118,7 +118,7 @@ class WorldModelLearner:
         if drawn.rollouts is not None:
             rollouts = drawn.rollouts
             y, target = rollouts.z[:, :, :-1], rollouts.z[:, :, 1:]
-            run = free_run(self.model, y, rollouts.actions, target, drawn.forced)
+            run = open_loop(self.model, y, rollouts.actions, target, drawn.forced)
             recon["rollout"] = self._latent_error(run, rollouts)
             pairs.append((run, rollouts))
             extra |= self._distribution_terms(step, progress, rollouts, run, logs)
@@ -132,8 +132,8 @@ class WorldModelLearner:
         return self.context.captures and (self.critic is None or not (weights.trust or weights.feat))
 
     def _with_gradients(self, *tensors: Tensor | None) -> Losses:
-        """`_losses` and their gradients, of `Drawn.tensors`."""
-        losses, parameters = self._losses(Drawn.of(*tensors), 0, 0.0, {}), list(self.model.parameters())
+        """`_losses` and their gradients, of `TrainingBatch.tensors`."""
+        losses, parameters = self._losses(TrainingBatch.of(*tensors), 0, 0.0, {}), list(self.model.parameters())
         found = torch.autograd.grad(losses.total * self.config.num_members, parameters, allow_unused=True)
         gradients = tuple(None if g is None else g.contiguous() for g in found)
         terms, recon = ({name: x.detach() for name, x in part.items()} for part in (losses.terms, losses.recon))
@@ -143,7 +143,7 @@ class WorldModelLearner:
         w = self.config.weights
         return self.config.recon.rollout > 0 or w.trust > 0 or w.feat > 0 or w.var > 0
 
-    def _draw(self, step: int, progress: float, horizon: int) -> Drawn:
+    def _draw(self, step: int, progress: float, horizon: int) -> TrainingBatch:
         c = self.config
         windows = self.sampler.draw("one_step", step, c.batch_size, c.one_step_window)
         inputs = windows.z[:, :, :-1]
@@ -151,13 +151,13 @@ class WorldModelLearner:
             noise = self._noise("input", step, c.batch_size, inputs)
             inputs = inputs + c.input_noise * self.model.spread * self.model.moving * noise
         if not self._needs_rollout():
-            return Drawn(windows, inputs, None, None)
+            return TrainingBatch(windows, inputs, None, None)
         rollouts, forced = self.sampler.draw("rollout", step, c.rollout_batch_size, horizon), None
         probability = forcing_probability(c.teacher_forcing, progress)
         if probability > 0:
             draws = self._noise("forcing", step, c.rollout_batch_size, rollouts.mask)
             forced = torch.special.ndtr(draws) < probability
-        return Drawn(windows, inputs, rollouts, forced)
+        return TrainingBatch(windows, inputs, rollouts, forced)
 
     def _noise(self, name: str, step: int, batch_size: int, like: Tensor) -> Tensor:
         """Standard normal noise (K, B, …) for the global batch, cut to this worker's share."""
@@ -184,14 +184,14 @@ class WorldModelLearner:
     ) -> dict[str, Tensor]:
         """L_trust, L_feat and L_var of the rollout; rows that end early are left out."""
         weights, terms = self.config.weights, {}
-        z_real, z_syn = self.model.outer(rollouts.z[:, :, 1:]), self.model.outer(run.y)
+        z_real, z_syn = self.model.from_model_space(rollouts.z[:, :, 1:]), self.model.from_model_space(run.y)
         if weights.var > 0:
             terms["var"] = objective.variance_error(z_real, z_syn, self.config.variance)
-        if self.critic is None or progress < self.config.critic_from or not (weights.trust or weights.feat):
+        if self.critic is None or progress < self.config.discriminator_from or not (weights.trust or weights.feat):
             return terms
         whole = (rollouts.mask.amin(dim=-1) > 0).flatten()
         real, syn = z_real.flatten(0, 1)[whole], z_syn.flatten(0, 1)[whole]
-        logs |= {f"critic/{name}": value for name, value in self.critic.update(real, syn.detach()).items()}
+        logs |= {f"discriminator/{name}": value for name, value in self.critic.update(real, syn.detach()).items()}
         with frozen(self.critic.module()):
             if weights.trust > 0:
                 terms["trust"] = self.critic.loss(syn)
@@ -207,38 +207,38 @@ class WorldModelLearner:
         z = self._networks().mean_rollout(torch.from_numpy(data.z[:, 0]), torch.from_numpy(data.actions)).cpu().numpy()
         rmse = open_loop_rmse(data.z[:, 1:], z[:, 1:])
         return {
-            "world_model/validation/rmse_end": float(rmse[-1]),
-            "world_model/validation/std_ratio": std_ratio(data.z[:, 1:], z[:, 1:]),
+            "dynamics/gru/validation/rmse_end": float(rmse[-1]),
+            "dynamics/gru/validation/std_ratio": std_ratio(data.z[:, 1:], z[:, 1:]),
         }
 
-    def bundle(self) -> WorldModelBundle:
-        """The model as it would be used now: averaged weights, and landings where the config asks for them."""
+    def bundle(self) -> EnsembleDynamics:
+        """The model as it would be used now: averaged weights, and the correction where the config asks for it."""
         networks = self._networks()
-        if not has_landings(self.config):
+        if not uses_gp_correction(self.config):
             return networks
         y, _, seen, mask = self.sampler.whole(LANDING_STEPS)
         said = networks.nearest(y, seen)[:, mask].cpu()
-        return networks.landing(self.landing_processes(), said)
+        return networks.with_gp_correction(self.event_gp_fitter(), said)
 
-    def landing_processes(self) -> Processes:
+    def event_gp_fitter(self) -> EventGPFitter:
         """Where steps land, as far as it follows from the data alone: the same before training and after."""
-        if self._processes is None:
+        if self._fitter is None:
             y, actions, _, mask = self.sampler.whole(LANDING_STEPS)
             known = Transitions(*(x.cpu() for x in (y[:, :-1][mask], actions[mask], y[:, 1:][mask])))
-            self._processes = Processes(self.config.landings, self.model, known, self.context.seed)
-        return self._processes
+            self._fitter = EventGPFitter(self.config.gp_correction, self.model, known, self.context.seed)
+        return self._fitter
 
-    def take_processes(self, processes: Processes) -> None:
-        """Those that `landing_processes` of another learner of the same data and seed gave: it saves the time."""
-        self._processes = processes
+    def take_event_gp_fitter(self, processes: EventGPFitter) -> None:
+        """Those that `event_gp_fitter` of another learner of the same data and seed gave: it saves the time."""
+        self._fitter = processes
 
-    def _networks(self) -> WorldModelBundle:
+    def _networks(self) -> EnsembleDynamics:
         model = LatentDynamics.like(self.model, self.config)
         state = self.model.state_dict()
         if self.config.ema_decay:
             state |= self.optimizer.average
         model.load_state_dict(state)
-        return WorldModelBundle.fitted(self.config, model, self.sampler)
+        return EnsembleDynamics.fitted(self.config, model, self.sampler)
 
     def hot_paths(self) -> list[tuple[Any, str]]:
         """What every step of a rollout repeats."""
@@ -257,18 +257,18 @@ class WorldModelLearner:
             load_critic_state(self.critic, state["critic"])
 
 
-def has_landings(config: WorldModelConfig) -> bool:
-    """Whether a model is given landings. Noise is what the networks leave, and landings leave less."""
-    return config.landings.enabled and config.noise == "none"
+def uses_gp_correction(config: GRUConfig) -> bool:
+    """Whether a model is corrected. Not where noise is drawn: residuals are measured without the correction."""
+    return config.gp_correction.enabled and config.noise == "none"
 
 
-def critic_state(critic: CriticTerm) -> dict[str, Any]:
+def critic_state(critic: DiscriminatorTerm) -> dict[str, Any]:
     """All that a critic goes on from: its own state where it has one (optimiser included), else its parameters."""
     own = getattr(critic, "state_dict", None)
     return dict(own()) if callable(own) else dict(critic.module().state_dict())
 
 
-def load_critic_state(critic: CriticTerm, state: dict[str, Any]) -> None:
+def load_critic_state(critic: DiscriminatorTerm, state: dict[str, Any]) -> None:
     own = getattr(critic, "load_state_dict", None)
     if callable(own):
         own(state)
@@ -288,7 +288,7 @@ def frozen(module: nn.Module) -> Iterator[None]:
             p.requires_grad_(wanted)
 
 
-def check_data(config: WorldModelConfig, train: Trajectories, critic: CriticTerm | None) -> None:
+def check_data(config: GRUConfig, train: Trajectories, critic: DiscriminatorTerm | None) -> None:
     """Refuse what cannot be trained on, each with what to do about it."""
     if not len(train):
         raise DataError("no training episodes for the world model; check the splits under episodes")
@@ -296,7 +296,7 @@ def check_data(config: WorldModelConfig, train: Trajectories, critic: CriticTerm
     if longest < horizon:
         raise DataError(
             f"the longest of {len(train)} training episodes has {longest} steps, fewer than "
-            f"world_model.horizon.steps={horizon}; set it and synthesis.horizon to {longest} or less"
+            f"dynamics.gru.horizon.steps={horizon}; set it and synthesis.horizon to {longest} or less"
         )
     for name, array in (("z", train.z), ("actions", train.actions), ("rewards", train.rewards)):
         if array.size and not np.isfinite([array.min(), array.max()]).all():  # no mask as long as the data
@@ -306,7 +306,7 @@ def check_data(config: WorldModelConfig, train: Trajectories, critic: CriticTerm
 
 
 def make_learner(
-    config: WorldModelConfig, data: Trajectories, context: LearnerContext, critic: CriticTerm | None = None
-) -> WorldModelLearner:
+    config: GRUConfig, data: Trajectories, context: LearnerContext, critic: DiscriminatorTerm | None = None
+) -> EnsembleLearner:
     """The learner of the world model, for in-process training or for one worker of many."""
-    return WorldModelLearner(config, data, context, critic)
+    return EnsembleLearner(config, data, context, critic)

@@ -3,90 +3,69 @@
 Legend: K members, N rollouts, T steps, D latent, A action, M residuals.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from phaseb.config.dynamics import WorldModelConfig
-from phaseb.dynamics.gru_ensemble.action_lookahead import look_ahead, look_no_further
-from phaseb.dynamics.gru_ensemble.gp_correction import Landings, Processes
+from phaseb.config.dynamics import GRUConfig
+from phaseb.dynamics.gru_ensemble.action_lookahead import append_future_actions, pad_future_actions
+from phaseb.dynamics.gru_ensemble.gp_correction import EventGPFitter, GPCorrection
 from phaseb.dynamics.gru_ensemble.network import LatentDynamics
-from phaseb.dynamics.gru_ensemble.rollout import Imagination, Noise, Taken, Walk, rows_of_members
-from phaseb.dynamics.gru_ensemble.unroll import follow
+from phaseb.dynamics.gru_ensemble.rollout import Noise, RolloutEngine, RolloutState, StepOutput, rows_of_members
+from phaseb.dynamics.gru_ensemble.unroll import teacher_forced
 from phaseb.dynamics.gru_ensemble.windows import WindowSampler
+from phaseb.dynamics.rollout import Policy, Rollout, as_policy
 from phaseb.dynamics.structure import empty_structure
-from phaseb.errors import DataError
-from phaseb.runtime.checkpoint import load_checkpoint, save_checkpoint
+from phaseb.runtime.checkpoint import save_checkpoint
 from phaseb.runtime.storage import Store
 
-Policy = Callable[[Tensor, int], Tensor]
 NUM_RESIDUALS = 2048
 
 
-@dataclass(frozen=True)
-class Rollout:
-    """What the world model made.
+@dataclass
+class EnsembleDynamics:
+    """The generator `gru`: a frozen ensemble of recurrent networks.
 
     Attributes:
-        z: (N, T+1, D), the start included.
-        actions: (N, T, A).
-        rewards: (N, T) in the data's own units.
-        terminals: (N, T), 1 where the task ends after the step.
-        uncertainty: (N, T) disagreement of the ensemble: RMS over latent dimensions of the spread of its members' own
-            rollouts under the same actions, with landings and without where there are any, and that of end-of-episode
-            probability. Not that of reward: it is large wherever a reward is, and tells nothing of where the state
-            goes wrong.
-        member: (N,) the member that each rollout is of.
+        residuals: (K, M, D) one-step residuals on training data, for bootstrapped noise.
+        gp_correction: corrects the next latents; None where there is none.
+        uncertainty_scale: see `DynamicsModel`.
+
+    Uncertainty is the disagreement of the ensemble: the RMS over latent dimensions of the spread of its members' own
+    rollouts under the same actions, with the correction and without, and that of the end-of-episode probability. The
+    reward is left out: its spread is large wherever a reward is, and says nothing of where the state goes wrong.
     """
 
-    z: Tensor
-    actions: Tensor
-    rewards: Tensor
-    terminals: Tensor
-    uncertainty: Tensor
-    member: Tensor
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """(N,) steps up to and including the first end of the episode."""
-        ends = self.terminals.cpu().numpy() > 0.5
-        return np.where(ends.any(axis=1), ends.argmax(axis=1) + 1, ends.shape[1]).astype(np.int64)
-
-
-@dataclass
-class WorldModelBundle:
-    """A frozen ensemble. `residuals` (K, M, D) are one-step residuals on training data, for bootstrapped noise;
-    `landings` sharpen its steps, where it has any."""
-
-    config: WorldModelConfig
+    config: GRUConfig
     model: LatentDynamics
     residuals: Tensor
-    landings: Landings | None = None
+    gp_correction: GPCorrection | None = None
+    uncertainty_scale: float = 0.0
     lineage: dict[str, Any] = field(default_factory=dict)
+    name = "gru"
 
     @classmethod
-    def fitted(cls, config: WorldModelConfig, model: LatentDynamics, sampler: WindowSampler) -> "WorldModelBundle":
+    def fitted(cls, config: GRUConfig, model: LatentDynamics, sampler: WindowSampler) -> "EnsembleDynamics":
         """A bundle of a trained model; measures its residuals on the training windows where noise asks for them."""
         bundle = cls(config, model.eval(), model.step_scale.new_zeros(model.num_members, 0, model.latent_size))
         if config.noise == "bootstrap":
             bundle.residuals = bundle._measure_residuals(sampler)
         return bundle
 
-    def landing(self, processes: Processes, said: Tensor) -> "WorldModelBundle":
-        """The same with landings, of processes and what the networks say (K, N, D) of their transitions."""
-        found = processes.landings(said)
-        return replace(self, landings=found.to(self.model.step_scale.device) if found.kinds else None)
+    def with_gp_correction(self, processes: EventGPFitter, said: Tensor) -> "EnsembleDynamics":
+        """The same with a correction, of fitted processes and the networks' predictions (K, N, D) of their
+        transitions."""
+        found = processes.correction(said)
+        return replace(self, gp_correction=found.to(self.model.step_scale.device) if found.kinds else None)
 
     @torch.no_grad()
     def _measure_residuals(self, sampler: WindowSampler) -> Tensor:
         windows = sampler.draw("residuals", 0, 256 * sampler.context.world_size, self.config.one_step_window)
         target = windows.z[:, :, 1:]
-        residual = (target - follow(self.model, windows.z[:, :, :-1], windows.actions, target).y).flatten(1, 2)
+        residual = (target - teacher_forced(self.model, windows.z[:, :, :-1], windows.actions, target).y).flatten(1, 2)
         kept = [r[m > 0][:NUM_RESIDUALS] for r, m in zip(residual, windows.mask.flatten(1), strict=True)]
         size = min(len(r) for r in kept)
         return torch.stack([r[:size] - r[:size].mean(dim=0) for r in kept])
@@ -105,33 +84,21 @@ class WorldModelBundle:
 
     @torch.no_grad()
     def rollout(
-        self,
-        z0: Tensor,
-        actions: Tensor | Policy,
-        horizon: int,
-        generator: torch.Generator,
-        member: int | None = None,
-        foresight: Tensor | None = None,
-        split: bool = False,
-    ) -> Rollout:
-        """Imagine `horizon` steps from z0 (N, D); each rollout keeps one member from its first step to its last.
+        self, z0: Tensor, actions: Tensor | Policy, horizon: int, generator: torch.Generator,
+        lookahead: Tensor | None = None, *, member: int | None = None, split: bool = False,
+    ) -> Rollout:  # fmt: skip
+        """Roll out `horizon` steps from z0 (N, D); each rollout keeps one member from its first step to its last.
 
         Args:
-            z0: starts.
-            actions: (N, ≥T, A), or a policy called with (latents (N, D), step) that returns actions (N, A).
-            horizon: T.
-            generator: of the choice of members and of noise.
+            z0, actions, horizon, generator, lookahead: see `DynamicsModel.rollout`.
             member: the member of all rollouts; drawn evenly where None.
-            foresight: (N,) bool, true where recorded actions may be read ahead of their step, because they were the
-                answers to what happened; false where they were altered. All where None; none with a policy.
-            split: let each rollout's own member alone make it: K times less work, and no disagreement is known (zeros).
+            split: let each rollout's own member alone make it: K times less work, and no uncertainty is known (zeros).
 
         Raises:
             ValueError: where recorded actions are shorter than the horizon.
         """
         n, device = len(z0), self.model.step_scale.device
-        if isinstance(actions, Tensor) and actions.shape[1] < horizon:
-            raise ValueError(f"{actions.shape[1]} recorded actions cannot drive {horizon} steps")
+        policy = as_policy(actions, horizon)
         if member is None:
             chosen = torch.randperm(n, generator=generator) % self.num_members
         else:
@@ -139,21 +106,16 @@ class WorldModelBundle:
         chosen = chosen.to(device)
         seen = None
         if isinstance(actions, Tensor):
-            seen = self._seen(actions[:, :horizon], foresight)
-        policy = self._recorded(actions) if isinstance(actions, Tensor) else actions
+            seen = self._seen(actions[:, :horizon], lookahead)
         alone = split and member is None and n >= self.num_members
         table = rows_of_members(chosen, self.num_members) if alone else None
         return self._unroll(z0.to(device), policy, seen, horizon, generator, chosen, table)
 
-    @staticmethod
-    def _recorded(actions: Tensor) -> Policy:
-        return lambda z, t: actions[:, t]
-
-    def _seen(self, actions: Tensor, foresight: Tensor | None = None) -> Tensor:
+    def _seen(self, actions: Tensor, lookahead: Tensor | None = None) -> Tensor:
         """Recorded actions (N, T, A) with those ahead: (N, T, A + L·(A + 1))."""
         actions = actions.to(self.model.step_scale.device)
-        known = None if foresight is None else foresight.to(actions.device)[:, None].expand(actions.shape[:2])
-        return look_ahead(actions, self.model.num_ahead, known)
+        known = None if lookahead is None else lookahead.to(actions.device)[:, None].expand(actions.shape[:2])
+        return append_future_actions(actions, self.model.num_ahead, known)
 
     def _unroll(
         self, z0: Tensor, policy: Policy, seen: Tensor | None, horizon: int, generator: torch.Generator,
@@ -163,19 +125,19 @@ class WorldModelBundle:
         model, n, k = self.model, len(z0), self.num_members
         everyone = table is None
         table = torch.arange(n, device=z0.device).expand(k, n) if table is None else table
-        starts = model.inner(z0)[table]
-        walk = Walk(Imagination(model, self.landings), starts)
-        others = Walk(Imagination(model), starts) if everyone and self.landings is not None else None
+        starts = model.to_model_space(z0)[table]
+        walk = RolloutState(RolloutEngine(model, self.gp_correction), starts)
+        others = RolloutState(RolloutEngine(model), starts) if everyone and self.gp_correction is not None else None
         out, actions = _empty(z0, horizon, chosen), []
-        out.z[:, 0] = model.outer(model.inner(z0))
+        out.z[:, 0] = model.from_model_space(model.to_model_space(z0))
         for t in range(horizon):
             actions.append(policy(z0 if t == 0 else out.z[:, t], t).to(out.z))
-            known = look_no_further(actions[-1], model.num_ahead) if seen is None else seen[:, t]
+            known = pad_future_actions(actions[-1], model.num_ahead) if seen is None else seen[:, t]
             noise = self._noise(n, generator).of(table)
             made = walk.step(known[table], noise)
             ends = torch.sigmoid(made.logit)
             if everyone:
-                own = out.member, torch.arange(n, device=z0.device)
+                own = chosen, torch.arange(n, device=z0.device)
                 out.z[:, t + 1], out.rewards[:, t], out.terminals[:, t] = made.z[own], made.reward[own], ends[own]
                 out.uncertainty[:, t] = self._spread(*self._opinions(made, ends, others, known[table], noise))
             else:
@@ -186,12 +148,12 @@ class WorldModelBundle:
 
     @staticmethod
     def _opinions(
-        made: Taken, ends: Tensor, others: Walk | None, seen: Tensor, noise: Noise
+        made: StepOutput, ends: Tensor, others: RolloutState | None, seen: Tensor, noise: Noise
     ) -> tuple[Tensor, Tensor]:
         """Latents (K or 2K, N, D) and ends (K or 2K, N) that the spread is of.
 
-        Landings are the same for all members, so members that have them agree too well. Where the networks alone would
-        have gone is a second opinion of each.
+        The correction is the same for all members, so members that have it agree too well. Where the networks alone
+        would have gone is a second opinion of each.
         """
         if others is None:
             return made.z, ends
@@ -220,8 +182,8 @@ class WorldModelBundle:
     def members_rollout(self, z0: Tensor, actions: Tensor) -> Tensor:
         """Every member's own likeliest rollout without noise from z0 (N, D), actions (N, T, A): (K, N, T+1, D)."""
         model = self.model
-        seen, y = self._seen(actions), self._for_all(model.inner(z0.to(model.step_scale.device)))
-        walk, z = Walk(Imagination(model, self.landings), y), [model.outer(y)]
+        seen, y = self._seen(actions), self._for_all(model.to_model_space(z0.to(model.step_scale.device)))
+        walk, z = RolloutState(RolloutEngine(model, self.gp_correction), y), [model.from_model_space(y)]
         for t in range(actions.shape[1]):
             z.append(walk.step(self._for_all(seen[:, t]), Noise()).z.clone())  # a graph writes over it
         return torch.stack(z, 2)
@@ -236,61 +198,59 @@ class WorldModelBundle:
     @torch.no_grad()
     def teacher_forced(self, z: Tensor, actions: Tensor, member: int | None = None) -> Tensor:
         """One-step predictions (N, T, D) of z[:, 1:] along real z (N, T+1, D); the ensemble's mean where no member."""
-        y, seen = self.model.inner(self._for_all(z[:, :-1])), self._for_all(self._seen(actions))
-        after = follow(self.model, y, seen).y
-        if self.landings is not None:
+        y, seen = self.model.to_model_space(self._for_all(z[:, :-1])), self._for_all(self._seen(actions))
+        after = teacher_forced(self.model, y, seen).y
+        if self.gp_correction is not None:
             flat = (x.flatten(1, 2) for x in (y, seen[..., : self.action_size], after))
-            after = self.landings.refine(*flat).view(after.shape)
-        return self.model.outer(after.mean(dim=0) if member is None else after[member])
+            after = self.gp_correction.apply(*flat).view(after.shape)
+        return self.model.from_model_space(after.mean(dim=0) if member is None else after[member])
 
     @torch.no_grad()
     def nearest(self, y: Tensor, seen: Tensor) -> Tensor:
         """(K, N, T, D) of each network's alternatives for the steps along inner coordinates y (N, T+1, D), under what
         is seen of actions (N, T, ·), the one nearest to what followed."""
         along = self._for_all(y)
-        return follow(self.model, along[:, :, :-1], self._for_all(seen), along[:, :, 1:]).y
+        return teacher_forced(self.model, along[:, :, :-1], self._for_all(seen), along[:, :, 1:]).y
 
-    def to(self, device: torch.device | str) -> "WorldModelBundle":
+    def to(self, device: torch.device | str) -> "EnsembleDynamics":
         """The same on a device; the model itself is moved, as modules are."""
-        landings = None if self.landings is None else self.landings.to(device)
-        return replace(self, model=self.model.to(device), residuals=self.residuals.to(device), landings=landings)
+        correction = None if self.gp_correction is None else self.gp_correction.to(device)
+        residuals = self.residuals.to(device)
+        return replace(self, model=self.model.to(device), residuals=residuals, gp_correction=correction)
 
     def save(self, store: Store) -> str:
         """Write tensors and the whole specification; returns the digest."""
         meta = {
+            "kind": "gru", "uncertainty_scale": self.uncertainty_scale,
             "config": self.config.model_dump(mode="json"), "latent_size": self.model.latent_size,
             "action_size": self.model.action_size, "num_events": self.model.num_events, "lineage": self.lineage,
-            "landings": [] if self.landings is None else [landing.kind for landing in self.landings.kinds],
+            "gp_correction": [] if self.gp_correction is None else [event.kind for event in self.gp_correction.kinds],
         }  # fmt: skip
-        landings = {} if self.landings is None else self.landings.tensors()
-        return save_checkpoint(store, {**self.model.state_dict(), "residuals": self.residuals, **landings}, meta)
+        gp_correction = {} if self.gp_correction is None else self.gp_correction.tensors()
+        return save_checkpoint(store, {**self.model.state_dict(), "residuals": self.residuals, **gp_correction}, meta)
 
     @classmethod
-    def load(cls, store: Store, device: torch.device | str = "cpu") -> "WorldModelBundle":
-        """The bundle that `save` wrote.
-
-        Raises:
-            DataError: where the checkpoint is absent, altered or of another version.
-        """
-        tensors, meta = load_checkpoint(store)
-        try:
-            config = WorldModelConfig.model_validate(meta["config"])
-            structure = empty_structure(meta["latent_size"], meta["num_events"])
-            model = LatentDynamics(config, meta["latent_size"], meta["action_size"], structure, seed=0)
-            residuals, kinds = tensors.pop("residuals"), meta["landings"]
-            of_landings = {name: tensors.pop(name) for name in list(tensors) if name.startswith("landings/")}
-            model.load_state_dict(tensors)
-            landings = Landings.of(model, kinds, of_landings) if kinds else None
-        except (KeyError, ValueError, RuntimeError) as error:
-            raise DataError(f"world model {store.root} is of another version: {error}; train it again") from error
-        return cls(config, model.eval(), residuals, landings, dict(meta["lineage"])).to(device)
+    def restore(
+        cls, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], device: torch.device | str = "cpu"
+    ) -> "EnsembleDynamics":
+        """The ensemble that `save` wrote, of a checkpoint's content."""
+        config, kinds = GRUConfig.model_validate(meta["config"]), meta["gp_correction"]
+        structure = empty_structure(meta["latent_size"], meta["num_events"])
+        model = LatentDynamics(config, meta["latent_size"], meta["action_size"], structure, seed=0)
+        correction = {name: tensor for name, tensor in tensors.items() if name.startswith("gp_correction/")}
+        model.load_state_dict({n: t for n, t in tensors.items() if n not in correction and n != "residuals"})
+        gp_correction = GPCorrection.of(model, kinds, correction) if kinds else None
+        scale, lineage = float(meta["uncertainty_scale"]), dict(meta["lineage"])
+        return cls(config, model.eval(), tensors["residuals"], gp_correction, scale, lineage).to(device)
 
 
 def _empty(z0: Tensor, horizon: int, chosen: Tensor) -> Rollout:
     """Room for rollouts from z0 (N, D), without disagreement and without actions."""
     n, d = z0.shape
     rewards, terminals, uncertainty = (z0.new_zeros(n, horizon) for _ in range(3))
-    return Rollout(z0.new_empty(n, horizon + 1, d), z0.new_empty(0), rewards, terminals, uncertainty, chosen)
+    return Rollout(
+        z0.new_empty(n, horizon + 1, d), z0.new_empty(0), rewards, terminals, uncertainty, member=chosen
+    )
 
 
 def _variance(x: Tensor) -> Tensor:

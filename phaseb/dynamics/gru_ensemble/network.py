@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot, silu
 
-from phaseb.config.dynamics import WorldModelConfig
-from phaseb.dynamics.gru_ensemble.action_lookahead import sight_size
+from phaseb.config.dynamics import GRUConfig
+from phaseb.dynamics.gru_ensemble.action_lookahead import lookahead_size
 from phaseb.dynamics.gru_ensemble.layers import MemberBlock, MemberLinear
 from phaseb.dynamics.structure import LatentStructure, empty_structure
 from phaseb.nn.precision import product
@@ -47,9 +47,9 @@ class Unrolled:
 class LatentDynamics(nn.Module):
     """K recurrent models of y_{t+1} given y_{≤t}, a_{≤t}; reward and end-of-episode heads read the same features."""
 
-    centre: Tensor
-    into: Tensor
-    out_of: Tensor
+    mean: Tensor
+    whiten: Tensor
+    unwhiten: Tensor
     spread: Tensor
     low: Tensor
     high: Tensor
@@ -63,7 +63,7 @@ class LatentDynamics(nn.Module):
     reward_scale: Tensor
 
     def __init__(
-        self, config: WorldModelConfig, latent_size: int, action_size: int, structure: LatentStructure, seed: int
+        self, config: GRUConfig, latent_size: int, action_size: int, structure: LatentStructure, seed: int
     ) -> None:
         super().__init__()
         k, h, u = config.num_members, config.hidden_size, config.head_size
@@ -71,7 +71,7 @@ class LatentDynamics(nn.Module):
         self.num_modes, self.input_sizes = config.num_modes, [3 * h, u]
         self.residual, self.clamped = config.residual, config.clamp_quantile > 0
         self.bounded = config.bound_latents
-        self.mode_floor, self.sighted_floor = MODE_FLOOR, SIGHTED_FLOOR
+        self.mode_floor, self.mode_floor_with_lookahead = MODE_FLOOR, SIGHTED_FLOOR
         self.num_events, self.num_levels = len(structure.event_dims), structure.levels.shape[1]
         self.extra_sizes = [
             latent_size if config.noise == "heteroscedastic" else 0, self.num_modes * self.num_events * self.num_levels,
@@ -79,8 +79,8 @@ class LatentDynamics(nn.Module):
         ]  # fmt: skip
         # Gates and stream share one GEMM for y and one for a; the latter is made for all steps at once.
         self.from_y = MemberLinear(k, latent_size, 3 * h + u, seed, "from_y", bias=False)
-        self.num_ahead = config.look_ahead
-        self.from_a = MemberLinear(k, sight_size(action_size, self.num_ahead), 3 * h + u, seed, "from_a")
+        self.num_ahead = config.action_lookahead
+        self.from_a = MemberLinear(k, lookahead_size(action_size, self.num_ahead), 3 * h + u, seed, "from_a")
         self.from_h = MemberLinear(k, h, 3 * h, seed, "from_h")
         self.to_stream = MemberLinear(k, h, u, seed, "to_stream")
         self.blocks = nn.ModuleList([
@@ -97,18 +97,18 @@ class LatentDynamics(nn.Module):
         self.register_buffer("continuous", continuous)
 
     @classmethod
-    def like(cls, other: "LatentDynamics", config: WorldModelConfig) -> "LatentDynamics":
+    def like(cls, other: "LatentDynamics", config: GRUConfig) -> "LatentDynamics":
         """A model of the same shapes on the same device, its values still to be loaded."""
         structure = empty_structure(other.latent_size, other.num_events)
         return cls(config, other.latent_size, other.action_size, structure, 0).to(other.step_scale.device)
 
-    def inner(self, z: Tensor) -> Tensor:
+    def to_model_space(self, z: Tensor) -> Tensor:
         """Inner coordinates of latents (…, D)."""
-        return (z - self.centre) @ self.into
+        return (z - self.mean) @ self.whiten
 
-    def outer(self, y: Tensor) -> Tensor:
+    def from_model_space(self, y: Tensor) -> Tensor:
         """Latents of inner coordinates (…, D)."""
-        return y @ self.out_of + self.centre
+        return y @ self.unwhiten + self.mean
 
     def project_actions(self, actions: Tensor) -> Tensor:
         """The part of gates and stream of actions with what is known ahead: (K, B, T, ·) -> (K, B, T, 3H + U)."""
@@ -195,7 +195,7 @@ class LatentDynamics(nn.Module):
         return after, h, u, extras
 
 
-def pick(candidates: Tensor, chosen: Tensor) -> Tensor:
+def gather_mode(candidates: Tensor, chosen: Tensor) -> Tensor:
     """The chosen (…,) of the alternatives (…, M, D): (…, D)."""
     if candidates.shape[-2] == 1:
         return candidates.squeeze(-2)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, smooth_l1_loss
 
-from phaseb.config.dynamics import VarianceConfig, WorldModelConfig
+from phaseb.config.dynamics import GRUConfig, VarianceConfig
 from phaseb.config.section import Section
 from phaseb.dynamics.gru_ensemble.network import LatentDynamics, Unrolled
 
@@ -26,7 +26,7 @@ GROWTH_LIMIT = 1.5
 LAGS = (1, 2, 5, 10)
 
 
-class CriticTerm(Protocol):
+class DiscriminatorTerm(Protocol):
     """A trust network that takes part in training. It never gates or judges."""
 
     def module(self) -> nn.Module:
@@ -55,7 +55,7 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def latent_error(
-    model: LatentDynamics, run: Unrolled, target: Tensor, mask: Tensor, config: WorldModelConfig
+    model: LatentDynamics, run: Unrolled, target: Tensor, mask: Tensor, config: GRUConfig
 ) -> Tensor:
     """Mean error of a step over the steps in mask (K, B, T).
 
@@ -125,7 +125,7 @@ def variance_error(z_real: Tensor, z_syn: Tensor, config: VarianceConfig) -> Ten
     return torch.stack(terms).mean() if terms else z_syn.new_zeros(())
 
 
-def feature_error(critic: CriticTerm, z_real: Tensor, z_syn: Tensor) -> Tensor:
+def feature_error(critic: DiscriminatorTerm, z_real: Tensor, z_syn: Tensor) -> Tensor:
     """L_feat = ‖mean F(z_real) − mean F(z_syn)‖² (feature matching, Salimans et al. 2016), z (B, T, D)."""
     with torch.no_grad():
         real = critic.features(z_real).mean(dim=0)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from phaseb.config.dynamics import WorldModelConfig
+from phaseb.config.dynamics import GRUConfig
 from phaseb.nn.data_parallel import LearnerContext
 
 FINAL_RATE_SHARE = 0.02
@@ -23,7 +23,7 @@ WARM_UP = 0.02  # share of training with a rising learning rate
 class MemberOptimizer:
     """AdamW (Loshchilov & Hutter 2019) whose clipping never couples members, and an average of the weights."""
 
-    def __init__(self, model: nn.Module, config: WorldModelConfig, context: LearnerContext) -> None:
+    def __init__(self, model: nn.Module, config: GRUConfig, context: LearnerContext) -> None:
         self.config, self.context = config, context
         self.parameters = dict(model.named_parameters())
         self.adam = torch.optim.AdamW(
@@ -80,7 +80,7 @@ def clip_members(parameters: list[nn.Parameter], limit: float) -> Tensor:
     return norms
 
 
-def learning_rate(config: WorldModelConfig, progress: float) -> float:
+def learning_rate(config: GRUConfig, progress: float) -> float:
     """Linear warm-up, then a cosine down to the final share."""
     if progress < WARM_UP:
         return config.learning_rate * max(progress / WARM_UP, 0.01)

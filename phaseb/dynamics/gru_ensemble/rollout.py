@@ -11,16 +11,22 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from phaseb.dynamics.gru_ensemble.action_lookahead import can_see
-from phaseb.dynamics.gru_ensemble.fused_step import Facts, Weights, advance, facts, fold
-from phaseb.dynamics.gru_ensemble.gp_correction import Landings
-from phaseb.dynamics.gru_ensemble.network import LatentDynamics, pick
+from phaseb.dynamics.gru_ensemble.action_lookahead import future_known
+from phaseb.dynamics.gru_ensemble.fused_step import (
+    FoldedWeights,
+    StepConstants,
+    fold_weights,
+    fused_step,
+    step_constants,
+)
+from phaseb.dynamics.gru_ensemble.gp_correction import GPCorrection
+from phaseb.dynamics.gru_ensemble.network import LatentDynamics, gather_mode
 from phaseb.nn.cuda_graphs import Replayed
 
 TILE_ROWS = 1024  # on CPUs; a GPU takes all rows at once
 
 
-class Taken(NamedTuple):
+class StepOutput(NamedTuple):
     """One step of all members on some rows: latents in both coordinates (K, n, D), hidden state, outcome (K, n)."""
 
     y: Tensor
@@ -48,16 +54,16 @@ class Noise:
         return Noise(uniform, added)
 
 
-class Imagination:
+class RolloutEngine:
     """A model's weights as they are now, made ready for many steps of the same rows."""
 
-    def __init__(self, model: LatentDynamics, landings: Landings | None = None, graphs: bool = True) -> None:
-        self.model, self.landings = model, landings
-        self.weights: Weights = fold(model)
-        self.facts: Facts = facts(model)
+    def __init__(self, model: LatentDynamics, gp_correction: GPCorrection | None = None, graphs: bool = True) -> None:
+        self.model, self.gp_correction = model, gp_correction
+        self.weights: FoldedWeights = fold_weights(model)
+        self.facts: StepConstants = step_constants(model)
         self._replayed = Replayed(self._of_tensors, on=graphs and model.step_scale.device.type == "cuda")
 
-    def step(self, y: Tensor, hidden: Tensor, seen: Tensor, noise: Noise) -> Taken:
+    def step(self, y: Tensor, hidden: Tensor, seen: Tensor, noise: Noise) -> StepOutput:
         """One step of latents y (K, N, D) under what is seen of actions (K, N, ·); to be read before the next one."""
         if y.device.type == "cuda":
             return self._replayed(y, hidden, seen, noise.uniform, noise.added)
@@ -66,26 +72,26 @@ class Imagination:
             self._tile(y[:, rows], hidden[:, rows], seen[:, rows], _of_rows(noise, rows))
             for rows in (slice(first, first + TILE_ROWS) for first in starts)
         ]  # fmt: skip
-        return tiles[0] if len(tiles) == 1 else Taken(*(torch.cat(parts, 1) for parts in zip(*tiles, strict=True)))
+        return tiles[0] if len(tiles) == 1 else StepOutput(*(torch.cat(parts, 1) for parts in zip(*tiles, strict=True)))
 
     def _of_tensors(
         self, y: Tensor, hidden: Tensor, seen: Tensor, uniform: Tensor | None, added: Tensor | None
-    ) -> Taken:
+    ) -> StepOutput:
         return self._tile(y, hidden, seen, Noise(uniform, added))
 
-    def _tile(self, y: Tensor, hidden: Tensor, seen: Tensor, noise: Noise) -> Taken:
+    def _tile(self, y: Tensor, hidden: Tensor, seen: Tensor, noise: Noise) -> StepOutput:
         w, model = self.weights, self.model
         projected = torch.baddbmm(w.b_a, seen, w.w_a)
-        made = advance(w, self.facts, y, hidden, projected)
+        made = fused_step(w, self.facts, y, hidden, projected)
         extras = made.outputs[..., self.facts.modes * y.shape[-1] :]
-        after = pick(made.candidates, self._chosen(extras, noise, seen))
-        if self.landings is not None:
-            after = self.landings.refine(y, seen[..., : model.action_size], after)
+        after = gather_mode(made.candidates, self._chosen(extras, noise, seen))
+        if self.gp_correction is not None:
+            after = self.gp_correction.apply(y, seen[..., : model.action_size], after)
             after = torch.clamp(after, model.low, model.high) if model.bounded else after
         if noise.added is not None:
-            after = after + self._texture(noise.added, extras)
+            after = after + self._scaled_noise(noise.added, extras)
         reward, logit = model.outcome(made.features[:, :, None], y[:, :, None], after[:, :, None])
-        return Taken(after, model.outer(after), made.hidden, reward[..., 0], logit[..., 0])
+        return StepOutput(after, model.from_model_space(after), made.hidden, reward[..., 0], logit[..., 0])
 
     def _chosen(self, extras: Tensor, noise: Noise, seen: Tensor) -> Tensor:
         """(K, n) alternatives: drawn by their weights, those below the floor never; else the likeliest.
@@ -99,27 +105,27 @@ class Imagination:
         if noise.uniform is None:
             return weights.argmax(-1)
         weights = weights.exp()
-        sighted = can_see(seen, model.action_size, model.num_ahead)
-        floor = torch.where(sighted, model.sighted_floor, model.mode_floor)[..., None]
+        sighted = future_known(seen, model.action_size, model.num_ahead)
+        floor = torch.where(sighted, model.mode_floor_with_lookahead, model.mode_floor)[..., None]
         weights = weights * ((weights >= floor) | (weights >= weights.amax(-1, keepdim=True)))
         share = weights.cumsum(-1) / weights.sum(-1, keepdim=True)
         return (share[..., :-1] < noise.uniform[..., None]).sum(-1)
 
-    def _texture(self, added: Tensor, extras: Tensor) -> Tensor:
+    def _scaled_noise(self, added: Tensor, extras: Tensor) -> Tensor:
         if self.model.extra_sizes[0]:
             added = added * self.model.log_noise(extras).exp()
         return added * self.model.continuous * self.model.moving
 
 
-class Walk:
+class RolloutState:
     """A rollout of all members under way: where it is, and one step after the other from there."""
 
-    def __init__(self, imagination: Imagination, y: Tensor) -> None:
+    def __init__(self, imagination: RolloutEngine, y: Tensor) -> None:
         self.imagination, self.y = imagination, y
         self.hidden = imagination.model.initial_hidden(y.shape[1])
 
-    def step(self, seen: Tensor, noise: Noise) -> Taken:
-        """What the next step makes, see `Imagination.step`."""
+    def step(self, seen: Tensor, noise: Noise) -> StepOutput:
+        """What the next step makes, see `RolloutEngine.step`."""
         made = self.imagination.step(self.y, self.hidden, seen, noise)
         self.y, self.hidden = made.y, made.hidden
         return made

@@ -1,4 +1,4 @@
-"""A world model whose settings change on the way (`world_model.changes`): weights of losses, forcing, rates.
+"""A world model whose settings change on the way (`dynamics.gru.changes`): weights of losses, forcing, rates.
 
 At a change the learner is made anew under the new settings and goes on from the state of the old one, as a member of
 a population does that took over another's weights. So a schedule that a population found is trained again step by step.
@@ -9,22 +9,22 @@ from typing import Any
 
 import torch
 
-from phaseb.config.dynamics import WorldModelConfig
-from phaseb.dynamics.gru_ensemble.gp_correction import Processes
-from phaseb.dynamics.gru_ensemble.learner import WorldModelLearner
-from phaseb.dynamics.gru_ensemble.model import WorldModelBundle
+from phaseb.config.dynamics import GRUConfig
+from phaseb.dynamics.gru_ensemble.gp_correction import EventGPFitter
+from phaseb.dynamics.gru_ensemble.learner import EnsembleLearner
+from phaseb.dynamics.gru_ensemble.model import EnsembleDynamics
 
-MakeStage = Callable[[WorldModelConfig], WorldModelLearner]
+MakeStage = Callable[[GRUConfig], EnsembleLearner]
 
 
-class ChangingLearner:
+class ScheduledLearner:
     """Implements the training protocol by the learner of the stage that a step lies in.
 
     Args:
         make: a learner under settings without changes.
     """
 
-    def __init__(self, config: WorldModelConfig, make: MakeStage) -> None:
+    def __init__(self, config: GRUConfig, make: MakeStage) -> None:
         self._stages, self._make = config.stages(), make
         self._index = 0
         self._learner = make(self._stages[0][1])
@@ -42,14 +42,14 @@ class ChangingLearner:
     def validate(self, step: int) -> dict[str, float]:
         return self._learner.validate(step)
 
-    def bundle(self) -> WorldModelBundle:
+    def bundle(self) -> EnsembleDynamics:
         return self._learner.bundle()
 
-    def landing_processes(self) -> Processes:
-        return self._learner.landing_processes()
+    def event_gp_fitter(self) -> EventGPFitter:
+        return self._learner.event_gp_fitter()
 
-    def take_processes(self, processes: Processes) -> None:
-        self._learner.take_processes(processes)
+    def take_event_gp_fitter(self, processes: EventGPFitter) -> None:
+        self._learner.take_event_gp_fitter(processes)
 
     def state_dict(self) -> dict[str, Any]:
         return {"stage": torch.tensor(self._index), "learner": self._learner.state_dict()}

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from phaseb.dynamics.gru_ensemble.fused_rollout import fused_free_run
-from phaseb.dynamics.gru_ensemble.network import LatentDynamics, Unrolled, pick
+from phaseb.dynamics.gru_ensemble.network import LatentDynamics, Unrolled, gather_mode
 from phaseb.nn.precision import is_half
 
 
-def follow(model: LatentDynamics, y: Tensor, actions: Tensor, target: Tensor | None = None) -> Unrolled:
+def teacher_forced(model: LatentDynamics, y: Tensor, actions: Tensor, target: Tensor | None = None) -> Unrolled:
     """One-step predictions along real inputs y (K, B, T, D), actions (K, B, T, A): only the GRU is sequential.
 
     Args:
@@ -30,29 +30,29 @@ def follow(model: LatentDynamics, y: Tensor, actions: Tensor, target: Tensor | N
         hidden.append(h)
     features = model.features(torch.stack(hidden, dim=2).reshape(k, b * t, -1), to_stream.reshape(k, b * t, -1))
     after, extras = model.alternatives(flat, features)
-    chosen = choose(model, after, extras, None if target is None else target.reshape(k, b * t, d))
+    chosen = select_mode(model, after, extras, None if target is None else target.reshape(k, b * t, d))
     shape = (k, b, t, -1)
     return Unrolled(
-        pick(after, chosen).view(k, b, t, d), y, features.view(shape), extras.reshape(k, b, t, extras.shape[-1]),
+        gather_mode(after, chosen).view(k, b, t, d), y, features.view(shape), extras.reshape(k, b, t, extras.shape[-1]),
         after.view(k, b, t, *after.shape[-2:]),
     )  # fmt: skip
 
 
-def free_run(
+def open_loop(
     model: LatentDynamics, y: Tensor, actions: Tensor, target: Tensor | None = None, forced: Tensor | None = None,
     truncate_every: int = 0,
 ) -> Unrolled:  # fmt: skip
-    """`recorded_run`, as one fused operation where no gradient goes to the real latents.
+    """`open_loop_autograd`, as one fused operation where no gradient goes to the real latents.
 
     The fused operation multiplies in float32 alone.
     """
     of_data = y.requires_grad or (target is not None and target.requires_grad)
     if of_data or is_half():
-        return recorded_run(model, y, actions, target, forced, truncate_every)
+        return open_loop_autograd(model, y, actions, target, forced, truncate_every)
     return fused_free_run(model, y, actions, target, forced, truncate_every)
 
 
-def recorded_run(
+def open_loop_autograd(
     model: LatentDynamics, y: Tensor, actions: Tensor, target: Tensor | None = None, forced: Tensor | None = None,
     truncate_every: int = 0,
 ) -> Unrolled:  # fmt: skip
@@ -76,7 +76,7 @@ def recorded_run(
             current = torch.where(forced[:, :, t, None], y[:, :, t], current)
         inputs.append(current)
         after, h, u, extra = model.step(current, projected, h)
-        current = pick(after, choose(model, after, extra, None if target is None else target[:, :, t]))
+        current = gather_mode(after, select_mode(model, after, extra, None if target is None else target[:, :, t]))
         states.append(current)
         features.append(u)
         extras.append(extra)
@@ -85,7 +85,7 @@ def recorded_run(
 
 
 @torch.no_grad()
-def choose(model: LatentDynamics, after: Tensor, extras: Tensor, target: Tensor | None) -> Tensor:
+def select_mode(model: LatentDynamics, after: Tensor, extras: Tensor, target: Tensor | None) -> Tensor:
     """(K, B) which alternative of (K, B, M, D) is taken: the nearest to a target (K, B, D), else the likeliest."""
     if model.num_modes == 1:
         return torch.zeros(after.shape[:2], dtype=torch.int64, device=after.device)

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from phaseb.config.dynamics import WorldModelConfig
-from phaseb.dynamics.gru_ensemble.action_lookahead import look_ahead
+from phaseb.config.dynamics import GRUConfig
+from phaseb.dynamics.gru_ensemble.action_lookahead import append_future_actions
 from phaseb.episodes.trajectories import Floats, Trajectories
 from phaseb.nn.data_parallel import LearnerContext
 from phaseb.runtime.seeding import numpy_generator
@@ -43,15 +43,15 @@ class WindowSampler:
     they lie: in memory that many trials share, for one.
 
     Args:
-        centre, into: (D,), (D, D) from z to the inner coordinates in which windows are given; None leaves z as it is.
+        mean, whiten: (D,), (D, D) from z to the inner coordinates in which windows are given; None leaves z as it is.
     """
 
-    def __init__(self, data: Trajectories, config: WorldModelConfig, context: LearnerContext,
-                 centre: Floats | None = None, into: Floats | None = None) -> None:  # fmt: skip
+    def __init__(self, data: Trajectories, config: GRUConfig, context: LearnerContext,
+                 mean: Floats | None = None, whiten: Floats | None = None) -> None:  # fmt: skip
         num_members = config.num_members
         self.context, self.config, self.lengths = context, config, data.lengths
         self.arrays = [_tensor(a, context) for a in (data.z, data.actions, data.rewards, data.terminals)]
-        self.basis = None if centre is None or into is None else (_tensor(centre, context), _tensor(into, context))
+        self.basis = None if mean is None or whiten is None else (_tensor(mean, context), _tensor(whiten, context))
         self.num_actions = data.actions.shape[-1]
         n = len(data)
         self.pools = np.tile(np.arange(n), (num_members, 1))
@@ -77,7 +77,7 @@ class WindowSampler:
         every = max(1, -(-self.arrays[1].shape[0] * self.arrays[1].shape[1] // most_steps))
         z, actions = (x[::every] for x in self.arrays[:2])
         mask = torch.from_numpy(np.arange(actions.shape[1]) < self.lengths[::every, None]).to(z.device)
-        return self._inner(z), actions, look_ahead(actions, self.config.look_ahead, mask.float()), mask
+        return self._inner(z), actions, append_future_actions(actions, self.config.action_lookahead, mask.float()), mask
 
     def _locate(self, uniform: NDArray[np.float64], width: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         episodes, starts = [], []
@@ -92,13 +92,13 @@ class WindowSampler:
 
     def _gather(self, episodes: NDArray[np.int64], starts: NDArray[np.int64], width: int) -> Windows:
         z, actions, rewards, terminals = self.arrays
-        steps = starts[..., None] + np.arange(width + max(1, self.config.look_ahead))
+        steps = starts[..., None] + np.arange(width + max(1, self.config.action_lookahead))
         mask = steps < self.lengths[episodes][..., None]
         rows = torch.as_tensor(episodes, device=z.device)[..., None]
         index = torch.as_tensor(np.minimum(steps[..., : width + 1], z.shape[1] - 1), device=z.device)
         taken = torch.as_tensor(np.minimum(steps, actions.shape[1] - 1), device=z.device)
         weight = torch.as_tensor(mask, dtype=torch.float32, device=z.device)
-        seen = look_ahead(actions[rows, taken], self.config.look_ahead, weight)[..., :width, :]
+        seen = append_future_actions(actions[rows, taken], self.config.action_lookahead, weight)[..., :width, :]
         taken, weight = taken[..., :width], weight[..., :width]
         return Windows(self._inner(z[rows, index]), seen, rewards[rows, taken], terminals[rows, taken], weight)
 

@@ -12,7 +12,7 @@ import yaml
 from phaseb.cli.main import main
 from phaseb.runtime.run_lock import FOLDER, Owner
 
-STUDY = "job: world-model\nmetrics: [{name: rmse_end}]\nspace: {world_model.hidden_size: {integer: [8, 16]}}\n"
+STUDY = "job: dynamics\nmetrics: [{name: rmse_end}]\nspace: {dynamics.gru.hidden_size: {integer: [8, 16]}}\n"
 JOB = {"name": "mine", "job": "run"}
 RECORDED = "episodes.source=npz episodes.path=rec.npz environment.id=none"
 
@@ -31,7 +31,7 @@ def _folder(tmp_path, monkeypatch):
     Path("started.yaml").write_text(STUDY)
     Path("runs/default/studies/started").mkdir(parents=True)
     Path("runs/default/studies/started/study.json").write_text("{}")
-    Path("badstudy.yaml").write_text(STUDY.replace("world-model", "nosuch:Job"))
+    Path("badstudy.yaml").write_text(STUDY.replace("dynamics", "nosuch:Job"))
     for name, change in {"secret": {"environment": {"MY_TOKEN": "x"}}, "nojob": {"job": "rum"}}.items():
         Path(f"{name}.yaml").write_text(yaml.safe_dump(JOB | change))
     Path("broken_module.py").write_text("raise RuntimeError('no licence')\n")
@@ -66,7 +66,7 @@ LINES = [
     ("run arms.num_seeds=2.5", 2, ["(arms.num_seeds=2.5)", "valid integer"]),
     ("run run.seed=-1", 2, ["(run.seed=-1)", "greater than or equal to 0"]),
     ("run policy.num_step=3", 2, ["unknown key policy.num_step", "did you mean 'policy.num_steps'?"]),
-    ("run wrld_model.num_steps=3", 2, ["unknown key wrld_model", "did you mean 'world_model.num_steps'?"]),
+    ("run wrld_model.num_steps=3", 2, ["unknown key wrld_model", "did you mean 'dynamics.gru.num_steps'?"]),
     ("run policy=3", 2, ["(policy=3)", "policy = 3"]),
     ("run run.seed.x=3", 2, ["(run.seed.x=3)", "run.seed"]),
     ("run run.seed=3 run.seed.x=3", 2, ["run.seed.x", "'seed' is a value, not a section"]),
@@ -75,7 +75,7 @@ LINES = [
     ("run arms.names=real_only,trust_weighted", 2, ["write several as [real_only,trust_weighted]"]),
     ("run arms.names=[]", 2, ["arms.names", "at least 1 item"]),
     ("run judge.families=nosuch", 2, ["judge.families", "is none of episode_trees, window_trees, gru nor module:fu"]),
-    ("run world_model.model=nosuch", 2, ["world_model.model", "is neither gru nor module:Class of your own"]),
+    ("run dynamics.gru.model=nosuch", 2, ["dynamics.gru.model", "is neither gru nor module:Class of your own"]),
     ("run run.dir=hf://datasets/a/b", 2, ["run.dir", "hf:// paths are not opened; run `hf download a/b"]),
     ("run episodes.source=npz episodes.path=hf://datasets/a/b", 2, ["episodes.path", "--local-dir FOLDER"]),
     ("run episodes.source=npz episodes.path=https://x.org/a.npz", 2, ["episodes.path", "download the file first"]),
@@ -120,14 +120,14 @@ LINES = [
     ("run resources.address=http://10.0.0.1:8265", 4, ["resources.address=http", "job server", "host:port"]),
     ("run resources.address=somewhere", 4, ["resources.address=somewhere is no address", "host:port (often 6379)"]),
     ("run judge.families=nosuch:judge", 2, ["judge.families=nosuch:judge: there is no module nosuch", "PYTHONPATH"]),
-    ("run world_model.model=mine:Model", 2, ["module mine has no Model; name a class or function of it"]),
+    ("run dynamics.gru.model=mine:Model", 2, ["module mine has no Model; name a class or function of it"]),
     ("run environment.id=broken_module:Env", 2, ["broken_module cannot be imported (RuntimeError: no licence)"]),
     ("run reuse.trust=nowhere", 3, ["trust/meta.json in ", "nowhere", "in which `phaseb trust` is done"]),
     ("run resources.num_workers=5", 2, ["divides by 5 workers (policy.batch_size)", "a multiple of resources.num_w"]),
     ("run --dry-run episodes.source=npz episodes.path=gone.npz", 3, ["gone.npz"]),
     ("run --dry-run environment.id=NoSuch-v0", 2, ["environment.id=NoSuch-v0 cannot be made"]),
     ("run --dry-run promotion.first_seed=1000100", 2, ["seeds that are not among 1000000 to 1000199", "move prom"]),
-    (f"run --dry-run {RECORDED} replay.min_size=9999", 3, ["9999 training steps (replay.min_size) and finds 1440"]),
+    (f"run --dry-run {RECORDED} replay.capacity=50", 3, ["room for 61 rows", "finds 50", "raise replay.capacity"]),
     (f"run --dry-run {RECORDED} latents.observation=frames", 3, ["frames (latents.observation) and finds state"]),
     (f"run --dry-run {RECORDED} episodes.path=few.npz", 3, ["4 windows of 60 steps in the", "finds 2", "raise"]),
     (f"run --dry-run {RECORDED} episodes.path=dots.npz", 3, ["2 training episodes of 60 steps", "the longest has 1"]),
@@ -181,6 +181,6 @@ def test_a_dry_run_says_what_was_chosen_and_leaves_nothing(tmp_path, capsys):
         name: value for name, value in told["choices"][0].items() if name != "why"
     } == {"setting": "synthesis.horizon", "given": 60, "chosen": 30}
     assert all(need["met"] for need in told["requirements"])
-    assert {need["stage"] for need in told["requirements"]} >= {"encode", "world-model", "trust", "judge", "policy"}
+    assert {need["stage"] for need in told["requirements"]} >= {"encode", "dynamics", "trust", "judge", "policy"}
     Path("short.npz").unlink()
     assert sorted(tmp_path.rglob("*")) == before

@@ -46,8 +46,8 @@ def test_a_base_is_read_first_and_overridden_however_deep(tmp_path):
 
 
 def test_a_word_may_hold_a_section_or_a_list():
-    config = load_config(None, ["world_model.weights={trust: 0.1, var: 0.2}", "arms.names=[real_only]"])
-    assert (config.world_model.weights.trust, config.world_model.weights.recon) == (0.1, 1.0)
+    config = load_config(None, ["dynamics.gru.weights={trust: 0.1, var: 0.2}", "arms.names=[real_only]"])
+    assert (config.dynamics.gru.weights.trust, config.dynamics.gru.weights.recon) == (0.1, 1.0)
     assert config.arms.names == ("real_only",)
 
 
@@ -80,11 +80,14 @@ def test_merging_keeps_what_is_not_changed(base, change):
 @pytest.mark.parametrize(
     ("word", "suggestion"),
     [
-        ("world_model.num_stps=3", "world_model.num_steps"),
-        ("wrld_model.num_steps=3", "world_model.num_steps"),
+        ("dynamics.gru.num_stps=3", "dynamics.gru.num_steps"),
+        ("wrld_model.num_steps=3", "dynamics.gru.num_steps"),
         ("policy.offlin.cql_weight=1", "policy.offline.cql_weight"),
         ("seed=3", "run.seed"),
-        ("num_permutatons=3", "judge.num_permutations"),
+        ("gru_pars=3", "judge.gru_pairs"),
+        ("world_model.num_steps=3", "dynamics.gru.num_steps"),  # settings that were renamed
+        ("dynamics.gru.look_ahead=3", "dynamics.gru.action_lookahead"),
+        ("policy.transitions.steps=3", "dynamics.gp.steps"),
     ],
 )
 def test_an_unknown_key_is_told_with_the_whole_path_of_the_nearest(word, suggestion):
@@ -151,3 +154,12 @@ def test_every_shipped_config_is_valid(path):
 def test_every_setting_is_described():
     undescribed = [path for path, field in dotted_paths().items() if not field.description]
     assert undescribed == []
+
+
+def test_generators_that_nobody_defined_are_named():
+    (line,) = faults("synthesis.generator=lstm")
+    assert "no generator is called 'lstm'; there are gru, gp" in line
+    config = load_config(None, ["dynamics.plugins.own.model=a:B", "policy.augmentation.generator=own"])
+    assert (config.stored_generators, config.branched_generators) == (("gru",), ("own",))
+    assert config.generators == ("gru", "own")
+    assert load_config(None, ["judge.generators=[gp]", "arms.names=[real_only]"]).generators == ("gru", "gp")

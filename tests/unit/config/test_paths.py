@@ -15,7 +15,7 @@ PATHS = {
     "run.dir": "run.dir={}",
     "episodes.path": "episodes={{source: npz, path: {}}}",
     "reuse.encoder": "reuse.encoder={}",
-    "reuse.world_model": "reuse.world_model={}",
+    "reuse.dynamics": "reuse.dynamics={}",
     "reuse.trust": "reuse.trust={}",
     "flywheel.folder": "flywheel.folder={}",
 }

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from phaseb.config.dynamics import WorldModelConfig
+from phaseb.config.dynamics import GRUConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.nn.data_parallel import LearnerContext
 
@@ -34,10 +34,10 @@ def world():
 
 @pytest.fixture
 def config():
-    return WorldModelConfig.model_validate({
+    return GRUConfig.model_validate({
         "num_members": 2, "hidden_size": 32, "head_size": 32, "num_steps": 250, "batch_size": 32,
         "rollout_batch_size": 16, "one_step_window": 6, "horizon": {"steps": 20, "start": 4}, "learning_rate": 5e-3,
-        "landings": {"enabled": False},
+        "gp_correction": {"enabled": False},
     })  # fmt: skip
 
 

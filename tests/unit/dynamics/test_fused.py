@@ -3,17 +3,17 @@
 import pytest
 import torch
 
-from phaseb.config.dynamics import WorldModelConfig
+from phaseb.config.dynamics import GRUConfig
 from phaseb.dynamics.gru_ensemble.fused_rollout import fused_free_run
 from phaseb.dynamics.gru_ensemble.learner import make_learner
-from phaseb.dynamics.gru_ensemble.unroll import recorded_run
+from phaseb.dynamics.gru_ensemble.unroll import open_loop_autograd
 from phaseb.nn.data_parallel import LearnerContext
 
 PARTS = ("y", "inputs", "features", "extras", "candidates")
 
 
 def learner_of(config, world, changes):
-    config = WorldModelConfig.model_validate(config.model_dump() | changes)
+    config = GRUConfig.model_validate(config.model_dump() | changes)
     learner = make_learner(config, world, LearnerContext(seed=1))
     noise = torch.Generator().manual_seed(1)
     for parameter in learner.model.parameters():  # no gain of one and no shift of zero that would hide a mistake
@@ -51,7 +51,7 @@ def test_the_fused_run_is_the_recorded_one(config, world, changes, forcing, with
     learner = learner_of(config, world, changes)
     forced = torch.rand(2, 8, 12, generator=torch.Generator().manual_seed(3)) < 0.3 if forcing else None
     (parts, gradients), (fused_parts, fused_gradients) = (
-        run_and_gradients(run, learner, forced, with_target, every) for run in (recorded_run, fused_free_run)
+        run_and_gradients(run, learner, forced, with_target, every) for run in (open_loop_autograd, fused_free_run)
     )
     for name, part, fused in zip(PARTS, parts, fused_parts, strict=True):
         assert torch.allclose(part, fused, atol=2e-5), name

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from phaseb.dynamics.gru_ensemble.action_lookahead import look_ahead
+from phaseb.dynamics.gru_ensemble.action_lookahead import append_future_actions
 from phaseb.dynamics.gru_ensemble.learner import make_learner
-from phaseb.dynamics.gru_ensemble.model import WorldModelBundle
 from phaseb.dynamics.gru_ensemble.windows import WindowSampler
+from phaseb.dynamics.protocol import load_generator
 from phaseb.dynamics.statistics import latent_statistics, open_loop_rmse
 from phaseb.errors import DataError, DivergenceError
 from phaseb.nn.data_parallel import LearnerContext
@@ -28,9 +28,9 @@ def fewer(config, **changes):
 
 @pytest.fixture(scope="module")
 def trained():
-    from phaseb.config.dynamics import WorldModelConfig
+    from phaseb.config.dynamics import GRUConfig
 
-    config = WorldModelConfig.model_validate({
+    config = GRUConfig.model_validate({
         "num_members": 2, "hidden_size": 32, "head_size": 32, "num_steps": 400, "batch_size": 32,
         "rollout_batch_size": 16, "one_step_window": 6, "horizon": {"steps": 20, "start": 4}, "learning_rate": 5e-3,
     })  # fmt: skip
@@ -48,7 +48,7 @@ def test_it_learns_the_world_and_holds_what_is_constant(trained):
     assert (np.abs(z[:, 1:, 3] - test.z[:, 1:, 3]) < 0.5).mean() > 0.9
     statistics = latent_statistics(test.z[:, 1:], z[:, 1:])
     assert 0.9 < statistics["std_ratio"] < 1.1
-    assert logs[-1]["world_model/loss/total"] < 0.3 * logs[0]["world_model/loss/total"]
+    assert logs[-1]["dynamics/gru/loss/total"] < 0.3 * logs[0]["dynamics/gru/loss/total"]
 
 
 def test_rewards_come_back_in_their_own_units(trained):
@@ -121,13 +121,13 @@ def test_windows_know_what_the_whole_episodes_would_tell(config, context, ahead,
     data = make_world(4, lengths=[20, 9, 14, 20])
     data = replace(data, z=data.z * 3 + 1)
     rng = np.random.default_rng(0)
-    centre, into = data.z.mean((0, 1)), rng.normal(size=(data.z.shape[-1],) * 2).astype(np.float32)
+    mean, whiten = data.z.mean((0, 1)), rng.normal(size=(data.z.shape[-1],) * 2).astype(np.float32)
     monkeypatch.setattr("phaseb.dynamics.gru_ensemble.windows.BLIND_SHARE", 0.0)
-    settings = fewer(config, look_ahead=ahead)
-    sampler = WindowSampler(data, settings, context, centre, into)
+    settings = fewer(config, action_lookahead=ahead)
+    sampler = WindowSampler(data, settings, context, mean, whiten)
     drawn = sampler.draw("one_step", 3, 16, 6)
-    inner = (data.z - centre) @ into
-    seen = look_ahead(torch.from_numpy(data.actions), ahead, torch.from_numpy(data.mask)).numpy()
+    inner = (data.z - mean) @ whiten
+    seen = append_future_actions(torch.from_numpy(data.actions), ahead, torch.from_numpy(data.mask)).numpy()
     for z, actions, mask in zip(drawn.z.flatten(0, 1), drawn.actions.flatten(0, 1), drawn.mask.flatten(0, 1),
                                 strict=True):  # fmt: skip
         gaps = [(np.abs(inner[n, t : t + 7] - z.numpy()).max(), n, t) for n in range(4) for t in range(15)]
@@ -148,12 +148,12 @@ def test_what_lies_beyond_an_episodes_end_does_not_matter(config, context):
     short.z[:] = clean_z
     logs = [train(make_learner(config, data, context)) for data in (short, garbled)]
     for a, b in zip(*logs, strict=True):
-        assert a["world_model/recon/one_step"] == pytest.approx(b["world_model/recon/one_step"], rel=1e-5)
-        assert a["world_model/recon/reward"] == pytest.approx(b["world_model/recon/reward"], rel=1e-5)
+        assert a["dynamics/gru/recon/one_step"] == pytest.approx(b["dynamics/gru/recon/one_step"], rel=1e-5)
+        assert a["dynamics/gru/recon/reward"] == pytest.approx(b["dynamics/gru/recon/reward"], rel=1e-5)
 
 
 def test_short_episodes_are_refused_with_the_remedy(config, context):
-    with pytest.raises(DataError, match=r"has 12 steps, fewer than world_model.horizon.steps=20.*to 12 or less"):
+    with pytest.raises(DataError, match=r"has 12 steps, fewer than dynamics.gru.horizon.steps=20.*to 12 or less"):
         make_learner(config, make_world(steps=12), context)
 
 
@@ -207,7 +207,7 @@ def test_save_and_load_give_the_same_rollouts(trained, tmp_path):
     bundle = learner.bundle()
     store = Store.at(tmp_path / "wm")
     bundle.save(store)
-    back = WorldModelBundle.load(store)
+    back = load_generator(store)
     world = make_world(10, seed=4)
     z0, actions = torch.from_numpy(world.z[:, 0]), torch.from_numpy(world.actions)
     a, b = (m.rollout(z0, actions, 20, torch.Generator().manual_seed(1)) for m in (bundle, back))
@@ -226,4 +226,4 @@ def test_loading_another_version_is_a_data_error(trained, tmp_path):
     meta["config"]["hidden_size"] = 64
     save_checkpoint(store, tensors, meta)
     with pytest.raises(DataError, match="another version"):
-        WorldModelBundle.load(store)
+        load_generator(store)

@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from phaseb.config.dynamics import WorldModelConfig
-from phaseb.dynamics.gru_ensemble.action_lookahead import can_see, look_ahead, look_no_further
+from phaseb.config.dynamics import GRUConfig
+from phaseb.dynamics.gru_ensemble.action_lookahead import append_future_actions, future_known, pad_future_actions
 from phaseb.dynamics.gru_ensemble.learner import make_learner
-from phaseb.dynamics.gru_ensemble.network import pick
-from phaseb.dynamics.gru_ensemble.rollout import Imagination, Noise
-from phaseb.dynamics.gru_ensemble.unroll import free_run
+from phaseb.dynamics.gru_ensemble.network import gather_mode
+from phaseb.dynamics.gru_ensemble.rollout import Noise, RolloutEngine
+from phaseb.dynamics.gru_ensemble.unroll import open_loop
 from phaseb.nn.data_parallel import LearnerContext
 from tests.unit.dynamics.conftest import make_world
 
 
 def bundle_of(config, world, steps=20, **changes):
-    config = WorldModelConfig.model_validate(config.model_dump() | {"num_steps": steps} | changes)
+    config = GRUConfig.model_validate(config.model_dump() | {"num_steps": steps} | changes)
     learner = make_learner(config, world, LearnerContext(seed=1))
     for s in range(steps):
         learner.step(s)
@@ -44,11 +44,11 @@ def test_a_rollout_keeps_one_member(config, world):
 def test_teacher_forced_steps_equal_free_running_ones_forced_back(config, world):
     bundle = bundle_of(config, world)
     z = torch.from_numpy(world.z).expand(2, -1, -1, -1)
-    actions = look_ahead(torch.from_numpy(world.actions), 8).expand(2, -1, -1, -1)
+    actions = append_future_actions(torch.from_numpy(world.actions), 8).expand(2, -1, -1, -1)
     forced = torch.ones(2, 24, 20, dtype=torch.bool)
     with torch.no_grad():
-        run = free_run(bundle.model, bundle.model.inner(z[:, :, :-1]), actions, forced=forced)
-        predicted = bundle.model.outer(run.y)
+        run = open_loop(bundle.model, bundle.model.to_model_space(z[:, :, :-1]), actions, forced=forced)
+        predicted = bundle.model.from_model_space(run.y)
     one_step = bundle.teacher_forced(torch.from_numpy(world.z), torch.from_numpy(world.actions), member=1)
     assert torch.allclose(predicted[1], one_step, atol=1e-5)
     mean = bundle.teacher_forced(torch.from_numpy(world.z), torch.from_numpy(world.actions))
@@ -69,14 +69,14 @@ def test_a_policy_sees_the_rollouts_own_latents(config, world):
     unseen = torch.zeros(24, dtype=torch.bool)
     for member in (0, 1):
         replay = bundle.rollout(
-            torch.from_numpy(world.z[:, 0]), out.actions, 7, generator(), member=member, foresight=unseen
+            torch.from_numpy(world.z[:, 0]), out.actions, 7, generator(), member=member, lookahead=unseen
         )
         rows = out.member == member
         assert torch.allclose(replay.z[rows], out.z[rows], atol=1e-4)
 
 
 def test_recorded_actions_are_read_so_many_steps_ahead_and_no_further(config, world):
-    bundle = bundle_of(config, world, num_modes=1, look_ahead=3)
+    bundle = bundle_of(config, world, num_modes=1, action_lookahead=3)
     z0, actions = torch.from_numpy(world.z[:, 0]), torch.from_numpy(world.actions)
     changed = actions.clone()
     changed[:, 10] += 0.5
@@ -87,13 +87,13 @@ def test_recorded_actions_are_read_so_many_steps_ahead_and_no_further(config, wo
 
 
 def test_altered_actions_are_not_read_ahead(config, world):
-    bundle = bundle_of(config, world, num_modes=1, look_ahead=3)
+    bundle = bundle_of(config, world, num_modes=1, action_lookahead=3)
     z0, actions = torch.from_numpy(world.z[:, 0]), torch.from_numpy(world.actions)
     changed = actions.clone()
     changed[:, 10] += 0.5
     foresight = torch.arange(24) % 2 == 0
     before, after = (
-        bundle.rollout(z0, a, 20, generator(), member=0, foresight=foresight).z for a in (actions, changed)
+        bundle.rollout(z0, a, 20, generator(), member=0, lookahead=foresight).z for a in (actions, changed)
     )
     differs = (before - after).abs().amax(dim=2) > 1e-6
     assert differs[foresight, 8].all()
@@ -155,16 +155,16 @@ def test_truncation_cuts_the_gradient(config, world):
     learner = make_learner(config, world, LearnerContext(seed=1))
     z = torch.from_numpy(world.z[:2]).expand(2, -1, -1, -1).clone().requires_grad_()
     actions = torch.from_numpy(world.actions[:2]).expand(2, -1, -1, -1)
-    actions = look_ahead(actions, 8)
+    actions = append_future_actions(actions, 8)
     for every, reaches in ((0, True), (5, False)):
-        run = free_run(learner.model, z[:, :, :-1], actions, truncate_every=every)
+        run = open_loop(learner.model, z[:, :, :-1], actions, truncate_every=every)
         (gradient,) = torch.autograd.grad(run.y[:, :, -1].sum(), z, allow_unused=True)
         assert bool((gradient is not None) and gradient.abs().sum() > 0) is reaches
 
 
 def test_a_step_against_an_independent_gru(config, world):
     """One member's step computed by torch.nn.GRUCell from the same numbers."""
-    learner = make_learner(config.model_copy(update={"look_ahead": 0}), world, LearnerContext(seed=1))
+    learner = make_learner(config.model_copy(update={"action_lookahead": 0}), world, LearnerContext(seed=1))
     model, k = learner.model, 1
     z = torch.from_numpy(world.z[:3, 0]).expand(2, -1, -1)
     action = torch.from_numpy(world.actions[:3, 0]).expand(2, -1, -1)
@@ -197,37 +197,37 @@ def test_alternatives_are_drawn_by_their_weights_and_never_averaged():
         "decorrelate": False, "find_events": False, "one_step_window": 6, "learning_rate": 1e-2,
         "rollout_batch_size": 8,
     }  # fmt: skip
-    bundle = bundle_of(WorldModelConfig.model_validate(settings), world, 250)
+    bundle = bundle_of(GRUConfig.model_validate(settings), world, 250)
     z0, actions = torch.from_numpy(world.z[:, 0]), torch.from_numpy(world.actions)
     jumps = bundle.rollout(z0, actions, 20, generator()).z[:, 1:, 0].numpy()
     assert (np.abs(jumps) > 0.5).mean() > 0.95
     assert 0.35 < (jumps > 0).mean() < 0.65
-    blurred = bundle_of(WorldModelConfig.model_validate(settings | {"num_modes": 1}), world, 250)
+    blurred = bundle_of(GRUConfig.model_validate(settings | {"num_modes": 1}), world, 250)
     smeared = blurred.rollout(z0, actions, 20, generator()).z[:, 1:, 0].numpy()
     assert smeared.std() < 0.8 * jumps.std()
 
 
 def test_an_alternative_near_the_target_is_taken_in_training():
     candidates = torch.tensor([[[[0.0, 0.0], [1.0, 1.0]]]])
-    assert torch.equal(pick(candidates, torch.tensor([[1]])), torch.tensor([[[1.0, 1.0]]]))
+    assert torch.equal(gather_mode(candidates, torch.tensor([[1]])), torch.tensor([[[1.0, 1.0]]]))
 
 
 def test_where_actions_are_read_ahead_only_what_is_likely_is_drawn(config, world):
-    """Weights of 0.75 and 0.25: a blind rollout takes the second a quarter of the time, a sighted one never."""
+    """FoldedWeights of 0.75 and 0.25: a blind rollout takes the second a quarter of the time, a sighted one never."""
     bundle = bundle_of(config, world, 1, num_modes=2)
-    bundle.model.sighted_floor = 0.3
+    bundle.model.mode_floor_with_lookahead = 0.3
     extras = torch.zeros(2, 400, sum(bundle.model.extra_sizes))
     extras[..., -2:] = torch.tensor([0.75, 0.25]).log()
     sighted = torch.arange(400) < 200
-    seen = look_ahead(torch.zeros(400, 2, 2), 8, sighted[:, None].expand(400, 2))[:, 0]
+    seen = append_future_actions(torch.zeros(400, 2, 2), 8, sighted[:, None].expand(400, 2))[:, 0]
     noise = Noise(torch.rand(400, generator=generator()))
-    drawn = Imagination(bundle.model)._chosen(extras, noise, seen)
+    drawn = RolloutEngine(bundle.model)._chosen(extras, noise, seen)
     assert not drawn[:, sighted].any()
     assert 0.15 < drawn[:, ~sighted].float().mean() < 0.35
 
 
 def test_a_step_sees_where_the_next_action_is_known():
-    seen = look_ahead(torch.ones(1, 4, 2), 3, torch.tensor([[True, True, True, True]]))
-    assert can_see(seen, 2, 3).tolist() == [[True, True, True, False]]
-    assert not can_see(look_no_further(torch.ones(5, 2), 3), 2, 3).any()
-    assert not can_see(torch.ones(5, 2), 2, 0).any()
+    seen = append_future_actions(torch.ones(1, 4, 2), 3, torch.tensor([[True, True, True, True]]))
+    assert future_known(seen, 2, 3).tolist() == [[True, True, True, False]]
+    assert not future_known(pad_future_actions(torch.ones(5, 2), 3), 2, 3).any()
+    assert not future_known(torch.ones(5, 2), 2, 0).any()

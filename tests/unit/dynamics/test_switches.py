@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from phaseb.config.dynamics import WorldModelConfig
-from phaseb.dynamics.binary_directions import complement, find_switches
+from phaseb.config.dynamics import GRUConfig
+from phaseb.dynamics.binary_directions import complement, find_binary_directions
 from phaseb.dynamics.discrete_levels import find_levels
 from phaseb.dynamics.structure import find_structure
 
@@ -25,7 +25,7 @@ def sources(count=2000, flags=1, seed=0):
 def test_turned_flags_are_found_to_the_last_digit(flags):
     x = sources(flags=flags)
     y = white(x @ np.random.default_rng(1).normal(size=(x.shape[1], x.shape[1])))
-    found = find_switches(y)
+    found = find_binary_directions(y)
     assert found.shape == (3 + flags, flags)
     assert found.T @ found == pytest.approx(np.eye(flags), abs=1e-9)
     span = np.abs(np.corrcoef((y @ found).T, x[:, 3:].T)[:flags, flags:])
@@ -36,12 +36,12 @@ def test_turned_flags_are_found_to_the_last_digit(flags):
 
 def test_where_nothing_jumps_nothing_is_found():
     x = sources()[:, :3] @ np.random.default_rng(1).normal(size=(3, 3))
-    assert find_switches(white(x)).shape == (3, 0)
+    assert find_binary_directions(white(x)).shape == (3, 0)
 
 
 def test_few_rows_prove_nothing():
     x = np.random.default_rng(0).normal(size=(30, 8))
-    assert find_switches(x).shape == (8, 0)
+    assert find_binary_directions(x).shape == (8, 0)
 
 
 def test_complement_is_orthogonal():
@@ -58,13 +58,13 @@ def test_structure_gives_turned_flags_and_constants_dimensions_of_their_own():
     z = (x @ rng.normal(size=(4, 4))).astype(np.float32)
     mask, rewards = np.ones((40, 30), dtype=bool), np.zeros((40, 30), np.float32)
     assert not find_levels(z, mask)
-    structure = find_structure(z, rewards, mask, WorldModelConfig())
+    structure = find_structure(z, rewards, mask, GRUConfig())
     assert len(structure.event_dims) == 1
     assert structure.moving.sum() == 3
-    inner = (z - structure.centre) @ structure.into
-    assert inner @ structure.out_of + structure.centre == pytest.approx(z, abs=1e-3)
+    inner = (z - structure.mean) @ structure.whiten
+    assert inner @ structure.unwhiten + structure.mean == pytest.approx(z, abs=1e-3)
     event = inner[..., structure.event_dims[0]]
     nearest = np.abs(event[..., None] - structure.levels[0, :2]).min(-1)
     assert nearest.max() < 1e-3
-    off = find_structure(z, rewards, mask, WorldModelConfig(find_events=False))
+    off = find_structure(z, rewards, mask, GRUConfig(find_events=False))
     assert not len(off.event_dims)

@@ -51,9 +51,9 @@ def drift(part):
     [
         ([], False, []),
         (["trust"], False, ["trust"]),
-        (["world_model"], False, ["world_model"]),
-        (["encoder"], False, ["encoder", "world_model", "trust"]),  # they are trained on its latents
-        ([], True, ["world_model", "trust"]),  # they are trained on scaled actions
+        (["dynamics"], False, ["dynamics"]),
+        (["encoder"], False, ["encoder", "dynamics", "trust"]),  # they are trained on its latents
+        ([], True, ["dynamics", "trust"]),  # they are trained on scaled actions
     ],
 )
 def test_what_is_trained_again_follows_from_what_drifted(drifted, scale, wanted):

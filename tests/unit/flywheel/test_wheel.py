@@ -25,7 +25,7 @@ def generation(number, promoted=True, mpl=100.0, spent=10, **change):
     value = {name: {"mean": mpl, "low": mpl - 9, "high": mpl + 9} for name in ("mpl", "error_rate", "return")}
     return {
         "number": number, "state": "done", "promoted": promoted, "arm": "trust_weighted", "metrics": value,
-        "shipped": {"generation": number if promoted else 0, "arm": "trust_weighted"}, "retrained": ["world_model"],
+        "shipped": {"generation": number if promoted else 0, "arm": "trust_weighted"}, "retrained": ["dynamics"],
         "trust": {"pass_rate": 0.5, "judge_auc": None}, "seconds": 60.0, "decision": {"reason": "it <is> better"},
         "episodes": {"train": 20, "real": 40 + number, "new": 5, "spent": spent}, "worth": None,
         "plan": {"tests": [{"part": "trust", "name": "turned_away", "held_out": 0.05, "new": 0.4, "p": 1e-4,
@@ -142,11 +142,11 @@ def test_a_plan_is_made_once_and_its_run_is_an_ordinary_one(watching):
     own = generation_config(made, ledger, 0, plan)
     assert own.run.dir == ledger.run_of(0).root
     assert own.episodes.source == "parquet"
-    assert own.reuse.model_dump() == {"encoder": "", "world_model": "", "trust": ""}
+    assert own.reuse.model_dump() == {"encoder": "", "dynamics": "", "trust": ""}
     assert make_plan(made, ledger, 0) == plan
-    taken = plan | {"homes": {"encoder": 0, "world_model": 1, "trust": 0}}
+    taken = plan | {"homes": {"encoder": 0, "dynamics": 1, "trust": 0}}
     assert generation_config(made, ledger, 1, taken).reuse.encoder == ledger.run_of(0).root
-    assert generation_config(made, ledger, 1, taken).reuse.world_model == ""
+    assert generation_config(made, ledger, 1, taken).reuse.dynamics == ""
 
 
 def test_data_that_failed_a_generation_are_left_out_of_the_next(watching):

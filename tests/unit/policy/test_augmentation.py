@@ -1,4 +1,3 @@
-import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,14 +7,14 @@ import torch
 from phaseb.config.policy import AugmentationConfig, ReplayConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.policy.actor import Actor
-from phaseb.policy.async_augmentation import RolloutsBeside
-from phaseb.policy.augmentation import BranchedRollouts, accepted_steps
+from phaseb.policy.augmentation import accepted_steps
 from phaseb.policy.batches import RunSpec
 from phaseb.policy.networks import ActorStack, make_stack
 from phaseb.replay.local import LocalReplay
 from phaseb.replay.schema import TransitionSchema
 from phaseb.runtime.checkpoint import flatten, load_checkpoint, save_checkpoint, unflatten
 from phaseb.runtime.storage import Store
+from phaseb.stages.augmentation import validated_rollouts
 
 PATIENCE_S = 30
 SPECS = (RunSpec("real_only", 0), RunSpec("trust_weighted", 0), RunSpec("trust_weighted", 1))
@@ -43,7 +42,8 @@ def imagine(z0, actions, horizon, generator):
         doubt.append(action.norm(dim=1))
     z, taken = torch.stack(z, 1), torch.stack(taken, 1)
     ends = (z[:, 1:, 2] > 0.9).float()
-    return SimpleNamespace(z=z, actions=taken, rewards=z[:, 1:, 0], terminals=ends, uncertainty=torch.stack(doubt, 1))
+    return SimpleNamespace(z=z, actions=taken, rewards=z[:, 1:, 0], terminals=ends, uncertainty=torch.stack(doubt, 1),
+                           reward_std=None)
 
 
 class Sink:
@@ -63,7 +63,7 @@ def actors():
 
 
 def branched(sink, weigh=None, config=CONFIG):
-    return BranchedRollouts(config, imagine, real(), SPECS, ("trust_weighted",), weigh, sink, seed=3, model="abc")
+    return validated_rollouts(config, imagine, real(), SPECS, ("trust_weighted",), weigh, sink, seed=3, model="abc")
 
 
 def test_rollouts_end_before_what_nothing_is_known_of_and_enter_a_replay():
@@ -74,7 +74,7 @@ def test_rollouts_end_before_what_nothing_is_known_of_and_enter_a_replay():
         return rolled
 
     plan, sink = CONFIG.model_copy(update={"cut_quantile": 1.0}), Sink()
-    BranchedRollouts(plan, lost, real(), SPECS, ("trust_weighted",), None, sink, seed=3).generate(0, actors())
+    validated_rollouts(plan, lost, real(), SPECS, ("trust_weighted",), None, sink, seed=3).generate(0, actors())
     (made,) = sink.held[1]
     assert len(made) == CONFIG.starts
     assert (made.lengths[::3] <= 2).all()
@@ -117,11 +117,11 @@ def test_rewards_pay_for_disagreement():
 def test_rewards_pay_for_a_model_s_own_doubt_and_never_below_what_was_ever_paid():
     def doubting(*args):
         rolled = imagine(*args)
-        rolled.reward_doubt = 0.5 + rolled.z[:, 1:, 1].abs()
+        rolled.reward_std = 0.5 + rolled.z[:, 1:, 1].abs()
         return rolled
 
     sink, config = Sink(), CONFIG.model_copy(update={"penalty": 0.0, "reward_pessimism": 1.5})
-    hook = BranchedRollouts(config, doubting, real(), SPECS, ("trust_weighted",), None, sink, seed=3)
+    hook = validated_rollouts(config, doubting, real(), SPECS, ("trust_weighted",), None, sink, seed=3)
     hook.generate(0, actors())
     rollouts = sink.held[1][0]
     doubt = 0.5 + np.abs(rollouts.z[:, 1:, 1])
@@ -178,91 +178,4 @@ def test_a_model_without_skill_makes_no_rollouts():
     sink = Sink()
     hook = branched(sink, config=CONFIG.model_copy(update={"min_skill": 0.5}))
     assert hook.generate(0, actors()) == {"horizon": 0.0}
-    assert not sink.held
-
-
-# In a thread beside the learner
-
-class Slow:
-    """The toy's model, which waits for a sign before it answers anybody but the first."""
-
-    def __init__(self):
-        self.may_go, self.fails = threading.Event(), False
-
-    def __call__(self, *args):
-        if threading.current_thread() is not threading.main_thread():
-            assert self.may_go.wait(PATIENCE_S)
-            if self.fails:
-                raise FloatingPointError("the model broke")
-        return imagine(*args)
-
-
-def beside(model, sink):
-    arms = ("trust_weighted",)
-    return RolloutsBeside(BranchedRollouts(CONFIG, model, real(), SPECS, arms, None, sink, seed=3))
-
-
-def test_the_first_is_waited_for_and_no_later_one():
-    model, sink = Slow(), Sink()
-    hook = beside(model, sink)
-    assert hook.generate(0, actors())["horizon"] == 4
-    assert len(sink.held[1]) == 1
-    for step in (10, 20):
-        assert hook.generate(step, actors()) == {}, "nothing is ready, and the learner goes on"
-    assert len(sink.held[1]) == 1
-    model.may_go.set()
-    hook.wait(PATIENCE_S)
-    assert hook.generate(30, actors())["behind"] == 20, "asked for at 10; at 20 it was still being made"
-    assert [r.ids[0].split("/")[2].split("~")[0] for r in sink.held[1]] == ["0", "10"]
-
-
-def test_what_comes_in_is_what_would_have_been_made_without_a_thread():
-    model, sink, plain = Slow(), Sink(), Sink()
-    model.may_go.set()
-    hook, waiting = beside(model, sink), branched(plain)
-    hook.generate(0, actors())
-    hook.generate(10, actors())
-    hook.wait(PATIENCE_S)
-    hook.generate(20, actors())
-    for step in (0, 10):
-        waiting.generate(step, actors())
-    for run in (1, 2):
-        for one, other in zip(sink.held[run], plain.held[run], strict=True):
-            np.testing.assert_array_equal(one.z, other.z)
-            np.testing.assert_array_equal(one.rewards, other.rewards)
-
-
-def test_what_breaks_there_stops_the_learner_here():
-    model = Slow()
-    model.fails = True
-    hook = beside(model, Sink())
-    hook.generate(0, actors())
-    hook.generate(10, actors())
-    model.may_go.set()
-    hook.wait(PATIENCE_S)
-    with pytest.raises(FloatingPointError, match="the model broke"):
-        hook.generate(20, actors())
-
-
-def test_a_checkpoint_holds_what_is_in_use_and_a_resumed_learner_asks_anew(tmp_path):
-    model, sink, fresh = Slow(), Sink(), Sink()
-    hook, again = beside(model, sink), beside(Slow(), fresh)
-    hook.generate(0, actors())
-    hook.generate(10, actors())
-    save_checkpoint(Store.at(tmp_path), *flatten(hook.state_dict()))
-    model.may_go.set()
-    again.load_state_dict(unflatten(*load_checkpoint(Store.at(tmp_path))))
-    assert [r.ids for r in fresh.held[1]] == [sink.held[1][0].ids]
-    assert again.generate(20, actors()) == {}
-    again._inner.imagine.may_go.set()
-    again.wait(PATIENCE_S)
-    assert again.generate(30, actors())["behind"] == 10
-
-
-def test_a_model_that_may_not_be_followed_is_never_asked():
-    sink, config = Sink(), CONFIG.model_copy(update={"min_skill": 0.5})
-    hook = RolloutsBeside(branched(sink, config=config))
-    assert hook.followed == []
-    for step in (0, 10, 20):
-        assert hook.generate(step, actors()) == {"horizon": 0.0}
     assert not sink.held

@@ -13,15 +13,13 @@ import torch
 from phaseb.config.policy import PolicyConfig, ReplayConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.nn.data_parallel import LearnerContext
-from phaseb.policy.async_augmentation import RolloutsBeside
-from phaseb.policy.augmentation import BranchedRollouts
 from phaseb.policy.batches import RunSpec
 from phaseb.policy.learner import make_learner
 from phaseb.replay.local import LocalReplay
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.spec import SampleSpec
 from phaseb.runtime.seeding import numpy_generator
-from phaseb.stages.augmentation import ReplaySink, foreseen, own_column
+from phaseb.stages.augmentation import ReplaySink, foreseen, own_column, validated_rollouts
 
 PATIENCE_S = 30
 TURN = np.array([[0.9, 0.3, 0.0], [-0.3, 0.9, 0.0], [0.0, 0.0, 1.0]], np.float32)
@@ -59,7 +57,8 @@ def model(turn=TURN, push=PUSH, sign=1.0, bend=lambda z0, z, t: z):
         z = torch.stack(z, 1)
         nothing = torch.zeros(len(z0), horizon)
         return SimpleNamespace(
-            z=z, actions=torch.stack(taken, 1), rewards=sign * z[:, 1:, 0], terminals=nothing, uncertainty=nothing
+            z=z, actions=torch.stack(taken, 1), rewards=sign * z[:, 1:, 0], terminals=nothing, uncertainty=nothing,
+            reward_std=None,
         )
 
     return imagine
@@ -82,28 +81,22 @@ BROKEN = {
 }
 
 
-def trained(imagine, weigh=None, config=CONFIG, taken=None):
-    """What was followed, and the policies of both arms, trained together out of one replay; `taken` is filled with the
-    steps at which the rollouts were asked for that the learner had."""
+def trained(imagine, weigh=None, config=CONFIG):
+    """What was followed, and the policies of both arms, trained together out of one replay."""
     real = recorded("train")
     replay = LocalReplay(TransitionSchema(3, 1, ("weight", own_column("trust_weighted/0"))), ReplayConfig())
     replay.insert(real, "real")
-    inner = BranchedRollouts(
+    hook = validated_rollouts(
         config.augmentation, imagine, real, SPECS, ("trust_weighted",), weigh, ReplaySink(replay, SPECS), 0,
         held_out=recorded("held out"),
     )  # fmt: skip
-    hook = RolloutsBeside(inner) if config.augmentation.asynchronous else inner
     own = {"synthetic_share": 0.5, "weight_column": own_column("trust_weighted/0"), "weighting": "sampling"}
     streams = [SampleSpec("real_only/0", 5), SampleSpec("trust_weighted/0", 5, when_short="real", **own)]
     specs = [replace(spec, follows=run in hook.followed) for run, spec in enumerate(SPECS)]
     learner = make_learner(config, replay.source(streams, 16, 0.9), specs, LearnerContext(0), hook)
     for step in range(learner.num_steps):
         learner.step(step)
-        if taken is not None:
-            hook.wait(PATIENCE_S)
-    if taken is not None:
-        taken += [int(made[1].ids[0].split("/")[2].split("~")[0]) for made in inner._kept]
-    return inner.horizon, learner.actors()
+    return hook.horizon, learner.actors()
 
 
 def bit_identical(one, other):
@@ -140,18 +133,6 @@ def test_so_it_is_for_every_learner(algorithm):
     offline = CONFIG.offline.model_copy(update={"algorithm": algorithm})
     config = CONFIG.model_copy(update={"offline": offline})
     _, (real_only, trust_weighted) = trained(model(), lambda r: np.zeros_like(r.rewards), config)
-    assert bit_identical(real_only, trust_weighted)
-
-
-def test_in_a_thread_beside_the_learner_fresh_rollouts_reach_it_and_broken_ones_do_not():
-    plan = CONFIG.augmentation.model_copy(update={"asynchronous": True, "keep_generations": 9})
-    config = CONFIG.model_copy(update={"augmentation": plan, "num_steps": 60})
-    taken = []
-    horizon, (real_only, trust_weighted) = trained(model(), config=config, taken=taken)
-    assert (horizon, taken) == (4, [12, 22, 32, 42]), "after cloning, all but the last that was asked for"
-    assert not bit_identical(real_only, trust_weighted)
-    horizon, (real_only, trust_weighted) = trained(BROKEN["rewards flipped"], config=config)
-    assert horizon == 0
     assert bit_identical(real_only, trust_weighted)
 
 

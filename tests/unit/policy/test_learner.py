@@ -10,7 +10,7 @@ from phaseb.errors import ConfigError, DivergenceError
 from phaseb.nn.data_parallel import LearnerContext
 from phaseb.policy.batches import RunSpec
 from phaseb.policy.learner import SACLearner, make_learner
-from phaseb.policy.learner_group import Share, deal
+from phaseb.policy.learner_group import group_runs
 from phaseb.runtime.checkpoint import flatten, load_checkpoint, save_checkpoint, unflatten
 from phaseb.runtime.storage import Store
 
@@ -279,38 +279,24 @@ MANY = [RunSpec(arm, seed, follows=arm == "trust_weighted")
         for arm in ("real_only", "fixed_weight", "bounds_filter", "trust_weighted") for seed in range(3)]  # fmt: skip
 
 
-def test_runs_are_dealt_by_whole_groups_as_even_as_their_cost():
-    groups = [MANY[i : i + 3] for i in range(0, 12, 3)]
-    assert deal(groups, 1) == [[0, 1, 2, 3]]
-    assert deal(groups, 2) == [[0, 1], [2, 3]], "those that follow rollouts cost nearly twice as much"
-    assert deal(groups, 3) == [[1], [3], [0, 2]]
-    assert sorted(itertools.chain(*deal(groups, 9))) == [0, 1, 2, 3]
-    assert all(deal(groups, 9))
-
-
-@pytest.mark.parametrize("others", [1, 2, 5])
-def test_shares_end_as_all_in_one_to_the_bit_hook_and_metrics_and_all(random_source, others):
-    settings = config(
-        runs_together=3, augmentation=AugmentationConfig(refresh_steps=4, first_step=2),
-        offline=OfflineConfig(algorithm="iql", clone_share=0.2, value_share=0),
-    )
-    seeds = [spec.seed for spec in MANY]
-    one = SACLearner(settings, random_source(seeds), MANY, LearnerContext(0), Hook())
-    many = SACLearner(settings, random_source(seeds), MANY, LearnerContext(0), Hook(), elsewhere=[Share] * others)
-    assert len(many.shares) == min(4, 1 + others)
+def test_learners_of_a_group_each_end_as_one_of_all(random_source):
+    """Groups may train in any number of processes."""
+    settings = config(runs_together=2, offline=OfflineConfig(algorithm="iql", clone_share=0.2, value_share=0))
+    whole = SACLearner(settings, random_source([spec.seed for spec in MANY]), MANY, LearnerContext(0))
+    groups = group_runs(MANY, settings.runs_together)
+    assert [[MANY[run].name for run in group] for group in groups[:2]] == [
+        ["real_only/0", "real_only/1"], ["real_only/2"]
+    ]  # fmt: skip
+    parts = []
+    for group in groups:
+        specs = [MANY[run] for run in group]
+        parts.append(SACLearner(settings, random_source([spec.seed for spec in specs]), specs, LearnerContext(0)))
     for step in range(12):
-        expected, found = one.step(step), many.step(step)
-        assert list(found.items()) == list(expected.items())
-    assert_same_policies(one, many)
-    assert all(np.array_equal(a, b) for a, b in zip(one.hook.first_actions, many.hook.first_actions, strict=True))
-
-
-@pytest.mark.parametrize(("before", "after"), [(0, 2), (2, 0), (1, 2)])
-def test_what_some_processes_left_others_go_on_from(random_source, tmp_path, before, after):
-    settings = config(runs_together=3)
-
-    def learner(others):
-        source = random_source([spec.seed for spec in MANY])
-        return SACLearner(settings, source, MANY, LearnerContext(0), elsewhere=[Share] * others)
-
-    assert_goes_on(learner(0), learner(before), learner(after), tmp_path)
+        expected = whole.step(step)
+        found = {name: value for part in parts for name, value in part.step(step).items()}
+        assert found == pytest.approx(expected, rel=1e-4, abs=1e-7)
+    of_parts = {spec.name: actor for part in parts for spec, actor in zip(part.specs, part.actors(), strict=True)}
+    for spec, actor in zip(MANY, whole.actors(), strict=True):
+        other = of_parts[spec.name].state_dict()
+        for name, value in actor.state_dict().items():
+            torch.testing.assert_close(other[name], value, rtol=1e-4, atol=1e-6, msg=f"{spec.name} {name}")

@@ -30,14 +30,14 @@ def view(terminal: bool, **options):
 def test_the_line_says_stage_bar_rate_and_time_left(clock):
     seen, _ = view(False)
     seen.on_stage_start("policy")
-    first = seen.line({"step": 100, "num_steps": 1000, "loss/actor": 0.12345})
+    first = seen.line("policy", {"step": 100, "num_steps": 1000, "loss/actor": 0.12345})
     assert first.startswith("3/3  policy  ██░░░░░░░░░░░░░░░░░░  100/1000  loss/actor 0.123  (")
-    later = seen.line({"step": 500, "num_steps": 1000})
+    later = seen.line("policy", {"step": 500, "num_steps": 1000})
     assert "██████████░░░░░░░░░░  500/1000" in later
     rate, left = later.split("/s  ")[0].split()[-1], later.split("/s  ")[1].split(" left")[0]
     assert float(rate) > 0
     assert left.endswith(" s")
-    assert "2/5" in seen.line({"rungs": 2, "of": 5})
+    assert "2/5" in seen.line("policy", {"rungs": 2, "of": 5})
 
 
 def test_what_does_not_fit_is_left_out_whole(clock):
@@ -45,7 +45,7 @@ def test_what_does_not_fit_is_left_out_whole(clock):
     seen, _ = view(False)
     seen.on_stage_start("policy")
     many = {f"policy/action_mse/trust_weighted/{i}": 0.123456 for i in range(9)}
-    told = seen.line({"step": 1, "num_steps": 10, **many}).split("1/10  ")[1].rsplit("  (", 1)[0]
+    told = seen.line("policy", {"step": 1, "num_steps": 10, **many}).split("1/10  ")[1].rsplit("  (", 1)[0]
     assert told == "  ".join(f"{name} 0.123" for name in list(many)[:2])
 
 
@@ -69,6 +69,20 @@ def test_a_terminal_gets_one_live_line_that_goes_away():
     assert "██████████░░░░░░░░░░" in out.getvalue()
     assert "up to date" in out.getvalue().splitlines()[-1]
     seen.close()  # once more does nothing
+
+
+def test_stages_beside_each_other_have_a_line_each(clock):
+    seen, out = view(False)
+    seen.on_stage_start("encode")
+    seen.on_stage_start("policy")
+    for step in range(20):
+        seen.on_progress("encode", {"step": step, "num_steps": 20})
+    seen.on_stage_end("encode", {}, 41.2, skipped=False)
+    seen.on_progress("policy", {"step": 3, "num_steps": 4})
+    text = out.getvalue()
+    assert "2/3  encode" in text
+    assert "3/3  policy" in text
+    assert "3/4" in seen.line("policy", {"step": 3, "num_steps": 4})
 
 
 def test_no_color_means_none(monkeypatch):

@@ -1,4 +1,4 @@
-"""Notices to leave, and heads that are gone."""
+"""Requests to stop, and heads that are gone."""
 
 import socket
 import subprocess
@@ -17,19 +17,19 @@ from phaseb.training.loop import read_progress, train
 
 
 def in_fresh_process(code: str) -> subprocess.CompletedProcess[str]:
-    """A notice stays for the life of a process."""
+    """A request stays for the life of a process."""
     return subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60)
 
 
-def test_a_notice_interrupts_work_but_not_a_training() -> None:
+def test_a_request_interrupts_work_but_not_a_training() -> None:
     done = in_fresh_process("""
         import os, signal
-        from phaseb import notice
-        with notice.heard():
-            with notice.deferred() as given:
-                assert not given()
+        from phaseb.runtime import signals
+        with signals.handle_sigterm():
+            with signals.defer_shutdown() as requested:
+                assert not requested()
                 os.kill(os.getpid(), signal.SIGTERM)
-                assert given()  # nothing was raised
+                assert requested()  # nothing was raised
                 try:
                     os.kill(os.getpid(), signal.SIGTERM)
                 except KeyboardInterrupt:
@@ -41,6 +41,23 @@ def test_a_notice_interrupts_work_but_not_a_training() -> None:
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     """)
     assert done.stdout.splitlines() == ["a second one is not put off", "work is left at once"], done.stderr
+
+
+def test_a_cancelled_task_is_interrupted_and_the_next_one_starts_afresh() -> None:
+    done = in_fresh_process("""
+        import _thread, signal, time
+        from phaseb.runtime import signals
+        before = signal.getsignal(signal.SIGINT)
+        for task in range(2):
+            with signals.handle_cancellation(), signals.defer_shutdown() as requested:
+                assert not requested()
+                _thread.interrupt_main()
+                time.sleep(0.01)
+                assert requested()
+        assert signal.getsignal(signal.SIGINT) is before
+        print("twice")
+    """)
+    assert done.stdout.split() == ["twice"], done.stderr
 
 
 def test_a_training_that_leaves_has_written_this_very_step(tmp_path) -> None:
@@ -58,7 +75,7 @@ def test_a_training_that_leaves_has_written_this_very_step(tmp_path) -> None:
     learner.step = until_told  # type: ignore[method-assign]
     rare = TrainingConfig(checkpoint_every_s=3600.0)
     with pytest.raises(KeyboardInterrupt):
-        train(learner, LearnerContext(1), rare, store, "k", lambda metrics: None, leaving=told.is_set)
+        train(learner, LearnerContext(1), rare, store, "k", lambda metrics: None, stop=told.is_set)
     found = read_progress(store, "k")
     assert found is not None
     assert found[1].next_step == 23
@@ -78,7 +95,7 @@ def test_once_time_is_short_a_checkpoint_comes_at_once(tmp_path) -> None:
 
     learner.step = look  # type: ignore[method-assign]
     rare = TrainingConfig(checkpoint_every_s=3600.0)
-    train(learner, LearnerContext(1), rare, store, "k", lambda metrics: None, noticed=lambda: len(written) > 20)
+    train(learner, LearnerContext(1), rare, store, "k", lambda metrics: None, preempted=lambda: len(written) > 20)
     assert not any(written[:20])
     assert written[-1]
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from phaseb.config.dynamics import SynthesisConfig, WorldModelConfig
+from phaseb.config.dynamics import PluginConfig, SynthesisConfig
 from phaseb.config.encoder import LatentActionsConfig
 from phaseb.config.trust import JudgeConfig
-from phaseb.dynamics.custom import OwnWorldModel, Step
+from phaseb.dynamics.custom import CustomDynamics, Step
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.latents.latent_actions import fit_latent_actions
 from phaseb.latents.model import EncoderBundle
@@ -28,7 +28,7 @@ class Adds:
         return Step(z + action, zeros, zeros, zeros)
 
 
-MODEL = OwnWorldModel(WorldModelConfig(), Adds(), 2, 2)
+MODEL = CustomDynamics("adds", PluginConfig(model="a:Adds"), Adds(), 2, 2)
 
 
 @pytest.fixture

@@ -40,20 +40,18 @@ def test_the_default_config_needs_nothing_changed():
 CHOSEN = [
     # setting, what is chosen, the episodes, the words of the config
     ("synthesis.horizon", 40, facts((40,) * 20, (40,) * 5, (40,) * 20), ()),
-    ("world_model.horizon.steps", 40, facts((40,) * 20, (40,) * 5, (40,) * 20), ()),
-    ("world_model.horizon.steps", 80, facts((80,) * 20, (80,) * 5, (80,) * 20), ("world_model.horizon.steps=100",)),
+    ("dynamics.gru.horizon.steps", 40, facts((40,) * 20, (40,) * 5, (40,) * 20), ()),
+    ("dynamics.gru.horizon.steps", 80, facts((80,) * 20, (80,) * 5, (80,) * 20), ("dynamics.gru.horizon.steps=100",)),
     ("judge.num_folds", 3, facts(test=(60,) * 12), ()),
     ("judge.num_folds", 2, facts(test=(60,) * 5), ()),
     ("judge.rungs", ("simulator", "encode_decode", "one_step", "5", "15", "30", "60"), facts(test=(60,) * 5), ()),
     ("trust.num_folds", 3, facts((60,) * 3), ()),
-    ("trust.num_folds", 4, facts((60,) * 8), ("world_model.weights.trust=0.1",)),
+    ("trust.num_folds", 4, facts((60,) * 8), ("dynamics.gru.weights.trust=0.1",)),
     ("policy.batch_size", 64, facts((60,) * 2), ()),
     ("policy.batch_size", 63, facts((60,) * 2), ("resources.num_workers=3", "policy.batch_size=126")),
     ("latents.segment_steps", 10, facts((9,) * 20, (9,) * 5, (9,) * 20), ()),
     ("trust.gate.min_steps", 4, facts((4,) * 20, (4,) * 5, (4,) * 20), ()),
-    ("trust.min_crop", 4, facts((4,) * 20, (4,) * 5, (4,) * 20), ()),
     ("bricks.num_bricks", 2, facts((60,) * 2), ("bricks.num_bricks=9",)),
-    ("bricks.max_bricks", 4, facts((60,) * 5), ()),
     ("policy.augmentation.enabled", False, facts(reward_high=0.0), ()),
 ]  # fmt: skip
 
@@ -80,7 +78,7 @@ def test_episodes_of_any_length_either_fit_or_are_refused_before_training(longes
         found.require()
     fit = found.config
     assert 2 <= fit.synthesis.horizon <= max(longest, 2)
-    assert fit.world_model.horizon.steps <= longest
+    assert fit.dynamics.gru.horizon.steps <= longest
     assert fit.latents.segment_steps <= longest + 1
     type(fit).model_validate(fit.model_dump())
 
@@ -102,12 +100,12 @@ def test_a_few_long_episodes_are_judged_on_blocks_and_it_is_said():
 
 UNMET = [
     # stage, what the line says, the episodes, the words
-    ("world-model", "2 training episodes of 60 steps (synthesis.horizon) and finds 0 of 5; the longest has 1",
+    ("dynamics", "2 training episodes of 60 steps (synthesis.horizon) and finds 0 of 5; the longest has 1",
      facts((1,) * 5, (1,), (1,) * 9), ()),
     ("judge", "4 windows of 60 steps in the sealed test (synthesis.horizon) and finds 2", facts(test=(60,) * 2), ()),
     ("trust", "2 training episodes of 60 steps for the gate (trust.num_folds) and finds 1",
-     facts((60,) * 2), ("world_model.weights.trust=0.1",)),
-    ("policy", "5000 training steps (replay.min_size) and finds 3000", facts(), ("replay.min_size=5000",)),
+     facts((60,) * 2), ("dynamics.gru.weights.trust=0.1",)),
+    ("policy", "128 training steps (policy.batch_size) and finds 1", facts((1,)), ()),
     ("policy", "room for 61 rows", facts(), ("replay.capacity=50",)),
     ("encode", "frames (latents.observation) and finds state", facts(), ("latents.observation=frames",)),
     ("encode", "finds neither in all episodes", facts(state_size=0), ()),
@@ -140,7 +138,7 @@ def test_what_would_fail_late_is_said_with_its_setting_and_what_to_do(stage, tol
 FULL = [
     ("memory.encoder_episodes", "memory", facts((500,) * 500, frame_shape=(96, 96, 3)), ()),
     ("memory.gate_episodes", "memory", facts((1000,) * 900, test=(1000,) * 9), ("synthesis.horizon=1000",)),
-    ("replay.capacity_bytes", "memory", facts((1000,) * 20000), ("replay.capacity=100000000",)),
+    ("replay.capacity", "memory", facts((1000,) * 20000), ("replay.capacity=100000000",)),
     ("synthesis.num_episodes", "disk", facts((1000,) * 20000), ()),
 ]
 

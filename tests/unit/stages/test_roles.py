@@ -6,19 +6,19 @@ from episode_strategies import make_trajectories
 
 from phaseb.config.root import Config
 from phaseb.nn.data_parallel import LearnerContext
-from phaseb.stages.dynamics import learner_with_critic
-from phaseb.stages.splits import critic_episodes, gate_episodes
+from phaseb.stages.dynamics import learner_with_discriminator
+from phaseb.stages.splits import discriminator_episodes, gate_episodes
 
 
 def with_critic(trust: float) -> Config:
     model = {"weights": {"trust": trust}, "num_steps": 2, "num_members": 1, "hidden_size": 8, "head_size": 8,
-             "critic_from": 0.0, "horizon": {"steps": 12, "start": 12}, "one_step_window": 5}  # fmt: skip
-    return Config.model_validate({"world_model": model})
+             "discriminator_from": 0.0, "horizon": {"steps": 12, "start": 12}, "one_step_window": 5}  # fmt: skip
+    return Config.model_validate({"dynamics": {"gru": model}})
 
 
 def test_critic_and_gate_never_share_an_episode():
     train = make_trajectories([12] * 12)
-    critic, gate = critic_episodes(with_critic(0.1), train), gate_episodes(with_critic(0.1), train)
+    critic, gate = discriminator_episodes(with_critic(0.1), train), gate_episodes(with_critic(0.1), train)
     assert critic is not None
     assert not set(critic.ids) & set(gate.ids)
     assert set(critic.ids) | set(gate.ids) == set(train.ids)
@@ -26,13 +26,13 @@ def test_critic_and_gate_never_share_an_episode():
 
 def test_without_a_critic_the_gate_has_them_all():
     train = make_trajectories([12] * 12)
-    assert critic_episodes(with_critic(0.0), train) is None
+    assert discriminator_episodes(with_critic(0.0), train) is None
     assert gate_episodes(with_critic(0.0), train).ids == train.ids
 
 
 def test_the_world_model_trains_with_a_critic_of_its_own():
     config, train = with_critic(0.1), make_trajectories([12] * 12)
-    own = critic_episodes(config, train)
-    make = functools.partial(learner_with_critic, config.world_model, config.trust.critic, own)
+    own = discriminator_episodes(config, train)
+    make = functools.partial(learner_with_discriminator, config.dynamics.gru, config.trust.critic, own)
     learner = make(train, LearnerContext(0))
-    assert learner.step(0)["world_model/loss/trust"] > 0
+    assert learner.step(0)["dynamics/gru/loss/trust"] > 0

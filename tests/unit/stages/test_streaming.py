@@ -26,7 +26,7 @@ from phaseb.stages.bricks import brick_of_episodes, sort_episodes
 from phaseb.stages.collect import record_shard
 from phaseb.stages.gate import gate_side
 from phaseb.stages.policy import every_episode, insert_all, schema_of
-from phaseb.stages.splits import critic_episodes
+from phaseb.stages.splits import discriminator_episodes
 from phaseb.stages.synthesize import make_plan, write_plan
 from phaseb.workcell.collect import collect_episodes
 
@@ -58,7 +58,7 @@ def test_more_than_the_replay_holds_is_thinned_evenly_not_pushed_out(tmp_path: P
     real = make_trajectories([4] * 60)
     store = Store.at(tmp_path)
     write_trajectories(store.folder("latents"), real, 5)
-    write_trajectories(store.folder("synthetic"), made_of(real), 5)
+    write_trajectories(store.folder("synthetic", "gru"), made_of(real), 5)
     roomy, tight = (Config.model_validate({"replay": {"capacity": size}}) for size in (400, 100))
     whole = [sum(map(len, stream)) for stream in every_episode(roomy, store)]
     assert whole == [60, 60]
@@ -108,10 +108,10 @@ def test_every_training_episode_gets_the_brick_of_its_own_fit(tmp_path: Path) ->
 
 def test_the_gate_never_sees_the_critics_episodes_whatever_their_lengths() -> None:
     config = Config.model_validate({
-        "world_model": {"weights": {"trust": 0.1}}, "synthesis": {"horizon": 6}, "memory": {"gate_episodes": 5},
+        "dynamics": {"gru": {"weights": {"trust": 0.1}}}, "synthesis": {"horizon": 6}, "memory": {"gate_episodes": 5},
     })  # fmt: skip
     train = make_trajectories([6, 3] * 12)
-    critic, gate = critic_episodes(config, train), gate_side(config, train)
+    critic, gate = discriminator_episodes(config, train), gate_side(config, train)
     assert critic is not None
     assert not set(critic.ids) & set(gate.ids)
     assert len(gate) == 5

@@ -80,7 +80,7 @@ def test_what_is_shipped(tmp_path, monkeypatch):
 def test_a_search_is_shipped_with_its_own_base_config(tmp_path):
     (tmp_path / "base.yaml").write_text("run: {seed: 5}")
     (tmp_path / "hunt.yaml").write_text(
-        "config: base.yaml\nmetrics: {name: lag_match}\nspace: {world_model.weights.var: {uniform: [0, 1]}}"
+        "config: base.yaml\nmetrics: {name: lag_match}\nspace: {dynamics.gru.weights.var: {uniform: [0, 1]}}"
     )
     path = write(tmp_path, "name: a\njob: tune\nstudy: hunt.yaml")
     job, config = prepare(path)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from episode_strategies import make_episode
 
-from phaseb.config.dynamics import WorldModelConfig
+from phaseb.config.dynamics import GRUConfig
 from phaseb.config.encoder import LatentsConfig
 from phaseb.config.policy import PolicyConfig, ReplayConfig
 from phaseb.config.run import TrainingConfig
@@ -42,7 +42,7 @@ def trajectories(num=12, steps=12, seed=0):
 
 
 def of_the_world_model():
-    config = WorldModelConfig.model_validate({
+    config = GRUConfig.model_validate({
         "num_members": 2, "hidden_size": 16, "head_size": 16, "num_steps": NUM_STEPS, "batch_size": 8,
         "rollout_batch_size": 4, "one_step_window": 4, "horizon": {"steps": 6, "start": 3},
     })  # fmt: skip

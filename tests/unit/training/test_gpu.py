@@ -8,7 +8,7 @@ import pytest
 import torch
 from test_acceleration import LEARNERS, trajectories
 
-from phaseb.config.dynamics import WorldModelConfig
+from phaseb.config.dynamics import GRUConfig
 from phaseb.config.run import TrainingConfig
 from phaseb.dynamics.gru_ensemble import learner as world_model
 from phaseb.nn.data_parallel import LearnerContext
@@ -55,7 +55,7 @@ def test_in_bfloat16_by_graphs_or_compiled_it_stays_close(name, fast, monkeypatc
 def bundle(device, **changes):
     config = {"num_members": 3, "hidden_size": 32, "head_size": 32, "one_step_window": 4, "num_modes": 2,
               "horizon": {"steps": 6, "start": 6}} | changes  # fmt: skip
-    learner = world_model.make_learner(WorldModelConfig.model_validate(config), trajectories(), LearnerContext(0))
+    learner = world_model.make_learner(GRUConfig.model_validate(config), trajectories(), LearnerContext(0))
     return learner.bundle().to(device)
 
 

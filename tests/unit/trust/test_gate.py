@@ -11,7 +11,7 @@ from phaseb.trust.gate import (
     first_bad_step,
     gate_weights,
     pass_rate,
-    remaining,
+    uncertainty_discount,
 )
 
 
@@ -64,9 +64,23 @@ def test_a_short_remainder_or_a_doubtful_one_is_dropped_whole_but_a_short_rollou
 
 def test_uncertainty_costs_nothing_below_the_reference_and_is_not_forgotten() -> None:
     mask = np.ones((1, 4), dtype=bool)
-    left = remaining(np.array([[0.5, 1.0, 2.0, 0.1]]), mask, reference=1.0)
+    left = uncertainty_discount(np.array([[0.5, 1.0, 2.0, 0.1]]), mask, scale=1.0)
     assert left[0] == pytest.approx([1, 1, np.exp(-1), np.exp(-1)])
-    assert (remaining(None, mask, 1.0) == 1).all()
+    assert (uncertainty_discount(None, mask, 1.0) == 1).all()
+
+
+def test_a_scale_of_zero_discounts_nothing_but_what_is_not_known_at_all() -> None:
+    mask = np.ones((2, 3), dtype=bool)
+    found = uncertainty_discount(np.array([[0.0, 0.0, 0.0], [0.3, np.inf, 0.0]]), mask, scale=0.0)
+    assert found.tolist() == [[1, 1, 1], [1, 0, 0]]
+
+
+def test_the_unit_of_uncertainty_does_not_matter() -> None:
+    rng = np.random.default_rng(0)
+    uncertainty, mask = rng.random((5, 7)), np.ones((5, 7), dtype=bool)
+    one, other = (uncertainty_discount(factor * uncertainty, mask, factor * 0.4) for factor in (1.0, 250.0))
+    np.testing.assert_allclose(one, other)
+    assert 0 < one.min() < one.max() == 1
 
 
 @settings(max_examples=60, deadline=None)

@@ -89,8 +89,8 @@ def test_uncertainty_takes_weight_away(bundle, trajectories) -> None:  # type: i
     data = trajectories(20, seed=9)
     unsure = replace(data, uncertainty=np.full((20, 30), 3.0, np.float32))
     certain = bundle.score(data).weights
-    assert bundle.score(unsure, uncertainty_reference=1.0).weights.sum() < 0.2 * certain.sum()
-    assert np.array_equal(bundle.score(unsure, uncertainty_reference=3.0).weights, certain)
+    assert bundle.score(unsure, uncertainty_scale=1.0).weights.sum() < 0.2 * certain.sum()
+    assert np.array_equal(bundle.score(unsure, uncertainty_scale=3.0).weights, certain)
 
 
 def test_what_cannot_be_scored_is_refused(bundle, trajectories) -> None:  # type: ignore[no-untyped-def]

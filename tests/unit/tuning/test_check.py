@@ -27,32 +27,32 @@ def test_all_faults_at_once(tmp_path):
         tmp_path,
         """
         job: valley:Valley
-        overrides: {world_model.num_step: 3}
+        overrides: {dynamics.gru.num_step: 3}
         metrics: [{name: hight}]
         space:
-          world_model.weights.trusst: {uniform: [0, 1]}
-          world_model.clamp_quantile: {uniform: [0, 2]}
-          world_model.num_steps: {integer: [1, 5]}
+          dynamics.gru.weights.trusst: {uniform: [0, 1]}
+          dynamics.gru.clamp_quantile: {uniform: [0, 2]}
+          dynamics.gru.num_steps: {integer: [1, 5]}
           policy.width: {integer: [8, 64]}
           run.seed: {integer: [0, 9]}
-          world_model.loss: {choice: [mse, mae]}
-          world_model.teacher_forcing.start: {uniform: [0, 1], when: {world_model.teacher_forcing.schedule: [linear]}}
-          world_model.layer_norm: {choice: [true, false], when: {world_model.loss: [huber]}}
+          dynamics.gru.loss: {choice: [mse, mae]}
+          dynamics.gru.teacher_forcing.start: {uniform: [0, 1], when: {dynamics.gru.teacher_forcing.schedule: [linear]}}
+          dynamics.gru.layer_norm: {choice: [true, false], when: {dynamics.gru.loss: [huber]}}
         """,
     )
     with pytest.raises(ConfigError) as caught:
         load_study(path)
     told = str(caught.value).splitlines()
     expected = [
-        "overrides.world_model.num_step: no such setting; did you mean 'world_model.num_steps'?",
-        "space.world_model.weights.trusst: no such setting; did you mean 'world_model.weights.trust'?",
-        "space.world_model.clamp_quantile = 2: ",
-        "space.world_model.num_steps sets how long a trial is",
+        "overrides.dynamics.gru.num_step: no such setting; did you mean 'dynamics.gru.num_steps'?",
+        "space.dynamics.gru.weights.trusst: no such setting; did you mean 'dynamics.gru.weights.trust'?",
+        "space.dynamics.gru.clamp_quantile = 2: ",
+        "space.dynamics.gru.num_steps sets how long a trial is",
         "space.policy.width does not change what valley:Valley does",
         "space.run.seed says how a run is carried out",
-        "space.world_model.loss = 'mae': ",
-        "when: world_model.teacher_forcing.schedule is not searched",
-        "when: world_model.loss is never 'huber'; it is one of ['mse', 'mae']",
+        "space.dynamics.gru.loss = 'mae': ",
+        "when: dynamics.gru.teacher_forcing.schedule is not searched",
+        "when: dynamics.gru.loss is never 'huber'; it is one of ['mse', 'mae']",
         "metrics: valley:Valley does not report 'hight'; did you mean 'height'?; it has height, other",
     ]
     for one in expected:
@@ -63,8 +63,8 @@ def test_all_faults_at_once(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("job: world-modle\nmetrics: {name: x}\nspace: {a: {choice: [1]}}", "did you mean 'world-model'"),
-        ("job: nowhere:Nothing\nmetrics: {name: x}\nspace: {a: {choice: [1]}}", "there is no module nowhere"),
+        ("job: dynamisc\nmetrics: {name: x}\nspace: {a: {choice: [1]}}", "did you mean 'dynamics'"),
+        ("job: nowhere:Nothing\nmetrics: {name: x}\nspace: {a: {choice: [1]}}", "cannot import nowhere:Nothing"),
         ("metrics: {name: x}\nspace: {}", "space"),
         ("metric: {name: x}\nspace: {a: {choice: [1]}}", "unknown key metric; did you mean 'metrics'"),
         ("metrics: [{name: a}, {name: b}]\nspace: {a: {choice: [1]}}", "several metrics have no single order"),

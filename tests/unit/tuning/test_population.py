@@ -15,8 +15,8 @@ from phaseb.tuning.population import Population
 from phaseb.tuning.space import applied
 from phaseb.tuning.trial import FROM, SEED, UNTIL, point_of
 
-STEPS, LR, VAR, PATH = 60, "world_model.learning_rate", "world_model.weights.var", "world_model.changes"
-BASE = applied(Config(), {"world_model.num_steps": STEPS})
+STEPS, LR, VAR, PATH = 60, "dynamics.gru.learning_rate", "dynamics.gru.weights.var", "dynamics.gru.changes"
+BASE = applied(Config(), {"dynamics.gru.num_steps": STEPS})
 
 
 def study(**parts: object) -> StudyConfig:
@@ -62,7 +62,7 @@ class Session:
         record = self.records.get(trial_key(point_of(settings), settings[SEED]))
         until = settings[UNTIL][1]
         self.origins.append((record.key, settings[FROM]))
-        learner = make(applied(BASE, point_of(settings)).world_model)
+        learner = make(applied(BASE, point_of(settings)).dynamics.gru)
         try:
             for step in range(until):
                 learner.step(step)
@@ -148,7 +148,7 @@ def test_a_population_that_cannot_be_is_refused(parts, message):
 
 
 def _error(config: Config) -> float:
-    learner = make(config.world_model)
+    learner = make(config.dynamics.gru)
     for step in range(STEPS):
         learner.step(step)
     return float(learner.bundle().error)

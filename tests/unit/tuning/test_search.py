@@ -14,8 +14,8 @@ from phaseb.tuning.early_stopping import HOPELESS, Budget, make_scheduler
 from phaseb.tuning.search import ListSearch, OptunaPoints, importances, new_database
 from phaseb.tuning.trial import SEED
 
-LR, KIND = "world_model.learning_rate", "world_model.teacher_forcing.schedule"
-START = "world_model.teacher_forcing.start"
+LR, KIND = "dynamics.gru.learning_rate", "dynamics.gru.teacher_forcing.schedule"
+START = "dynamics.gru.teacher_forcing.start"
 
 
 def study(**parts: object) -> StudyConfig:
@@ -84,9 +84,9 @@ def test_while_all_fail_points_are_drawn_everywhere():
 
 
 def test_no_point_is_tried_twice_and_a_space_searched_whole_ends():
-    space = {KIND: {"choice": ["constant", "linear"]}, "world_model.num_members": {"integer": [1, 3]}}
+    space = {KIND: {"choice": ["constant", "linear"]}, "dynamics.gru.num_members": {"integer": [1, 3]}}
     one = StudyConfig.model_validate({"metrics": {"name": "loss"}, "space": space, "search": {"num_startup": 2}})
-    tried = {KIND: "linear", "world_model.num_members": 1}
+    tried = {KIND: "linear", "dynamics.gru.num_members": 1}
     past = [Record(trial_key(tried, 0), tried, 0, state="done", rows=[{"steps": 1, "loss": 1.0}])]
     search, points = OptunaPoints(one, 0, past, [], [], None), []
     while (point := search.suggest(str(len(points)))) != OptunaPoints.FINISHED:

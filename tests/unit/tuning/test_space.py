@@ -12,13 +12,13 @@ from phaseb.config.tuning import Parameter
 from phaseb.tuning.space import applied, defaults, draw, exists, grid, in_order, nested
 
 SPACE = {
-    "world_model.teacher_forcing.start": Parameter(
-        uniform=(0.0, 1.0), when={"world_model.teacher_forcing.schedule": ["linear", "exponential"]}
+    "dynamics.gru.teacher_forcing.start": Parameter(
+        uniform=(0.0, 1.0), when={"dynamics.gru.teacher_forcing.schedule": ["linear", "exponential"]}
     ),
-    "world_model.teacher_forcing.schedule": Parameter(choice=["constant", "linear", "exponential"]),
-    "world_model.learning_rate": Parameter(loguniform=(1e-4, 1e-1)),
-    "world_model.hidden_size": Parameter(integer=(16, 256), log=True),
-    "world_model.num_members": Parameter(integer=(1, 5), step=2),
+    "dynamics.gru.teacher_forcing.schedule": Parameter(choice=["constant", "linear", "exponential"]),
+    "dynamics.gru.learning_rate": Parameter(loguniform=(1e-4, 1e-1)),
+    "dynamics.gru.hidden_size": Parameter(integer=(16, 256), log=True),
+    "dynamics.gru.num_members": Parameter(integer=(1, 5), step=2),
 }
 
 
@@ -27,14 +27,14 @@ SPACE = {
 def test_every_drawn_point_lies_in_the_space_and_obeys_its_conditions(seed):
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     point = draw(SPACE, study.ask())
-    scheduled = point["world_model.teacher_forcing.schedule"] != "constant"
-    assert ("world_model.teacher_forcing.start" in point) == scheduled
-    assert 1e-4 <= point["world_model.learning_rate"] <= 1e-1
-    assert 16 <= point["world_model.hidden_size"] <= 256
-    assert point["world_model.num_members"] in (1, 3, 5)
+    scheduled = point["dynamics.gru.teacher_forcing.schedule"] != "constant"
+    assert ("dynamics.gru.teacher_forcing.start" in point) == scheduled
+    assert 1e-4 <= point["dynamics.gru.learning_rate"] <= 1e-1
+    assert 16 <= point["dynamics.gru.hidden_size"] <= 256
+    assert point["dynamics.gru.num_members"] in (1, 3, 5)
     config = applied(Config(), point)
-    assert config.world_model.learning_rate == point["world_model.learning_rate"]
-    assert config.world_model.batch_size == Config().world_model.batch_size
+    assert config.dynamics.gru.learning_rate == point["dynamics.gru.learning_rate"]
+    assert config.dynamics.gru.batch_size == Config().dynamics.gru.batch_size
 
 
 def test_a_grid_holds_every_combination_once():
@@ -58,7 +58,7 @@ def test_a_grid_holds_every_combination_once():
 
 def test_conditions_are_settled_before_they_are_asked_and_circles_are_refused():
     order = in_order(SPACE)
-    assert order.index("world_model.teacher_forcing.schedule") < order.index("world_model.teacher_forcing.start")
+    assert order.index("dynamics.gru.teacher_forcing.schedule") < order.index("dynamics.gru.teacher_forcing.start")
     circle = {"a": Parameter(choice=[1], when={"b": [1]}), "b": Parameter(choice=[1], when={"a": [1]})}
     with pytest.raises(ValueError, match="circle: a, b"):
         in_order(circle)
@@ -77,11 +77,11 @@ def test_a_condition_on_what_does_not_exist_does_not_hold():
 
 def test_the_base_configs_own_values_are_a_point_if_they_lie_inside():
     config = Config()
-    inside = {"world_model.learning_rate": Parameter(loguniform=(1e-5, 1.0))}
-    assert defaults(inside, config) == {"world_model.learning_rate": config.world_model.learning_rate}
-    assert defaults({"world_model.learning_rate": Parameter(loguniform=(0.5, 1.0))}, config) is None
-    assert defaults({"world_model.loss": Parameter(choice=["mse"])}, config) is None
-    assert defaults({"world_model.hidden_size": Parameter(integer=(100, 200), step=3)}, config) is None
+    inside = {"dynamics.gru.learning_rate": Parameter(loguniform=(1e-5, 1.0))}
+    assert defaults(inside, config) == {"dynamics.gru.learning_rate": config.dynamics.gru.learning_rate}
+    assert defaults({"dynamics.gru.learning_rate": Parameter(loguniform=(0.5, 1.0))}, config) is None
+    assert defaults({"dynamics.gru.loss": Parameter(choice=["mse"])}, config) is None
+    assert defaults({"dynamics.gru.hidden_size": Parameter(integer=(100, 200), step=3)}, config) is None
 
 
 def test_dotted_names_nest():

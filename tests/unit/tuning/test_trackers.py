@@ -15,7 +15,7 @@ from phaseb.trials import Record
 from phaseb.tuning.trackers.tracker import KINDS, Trackers
 from phaseb.tuning.validation import load_study
 
-LR = "world_model.learning_rate"
+LR = "dynamics.gru.learning_rate"
 
 
 def track(kind: str, store: Store) -> None:
@@ -24,7 +24,7 @@ def track(kind: str, store: Store) -> None:
         "metrics": {"name": "loss"}, "space": {LR: {"loguniform": [1e-4, 1]}}, "trackers": [kind],
     })  # fmt: skip
     with Trackers(study, "valley", store) as trackers:
-        good = Record("aa", {LR: 0.01, "world_model.shape": [1, 2]}, 7, number=0)
+        good = Record("aa", {LR: 0.01, "dynamics.gru.shape": [1, 2]}, 7, number=0)
         for steps, loss in ((10, 2.0), (20, 1.0)):
             good.rows.append({"steps": float(steps), "loss": loss, "seconds": steps / 10})
             trackers.on_report(good)
@@ -50,7 +50,7 @@ def test_tensorboard_reads_curves_points_and_reasons(tmp_path):
     metadata = runs["search-00001-aa"].summary_metadata["_hparams_/session_start_info"]
     data = plugin_data_pb2.HParamsPluginData.FromString(metadata.plugin_data.content)
     assert data.session_start_info.hparams[LR].number_value == 0.01
-    assert data.session_start_info.hparams["world_model.shape"].string_value == "[1, 2]"
+    assert data.session_start_info.hparams["dynamics.gru.shape"].string_value == "[1, 2]"
 
 
 def test_a_table_grows_and_takes_new_columns(tmp_path):
@@ -73,7 +73,7 @@ def test_mlflow_reads_runs_from_its_file_store(tmp_path, monkeypatch):
     runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
     good, bad, cut = (runs[f"search-0000{i}-{k}"] for i, k in ((1, "aa"), (2, "bb"), (3, "cc")))
     assert [run.info.status for run in (good, bad, cut)] == ["FINISHED", "FAILED", "KILLED"]
-    assert good.data.params == {LR: "0.01", "world_model.shape": "[1, 2]", "seed": "7"}
+    assert good.data.params == {LR: "0.01", "dynamics.gru.shape": "[1, 2]", "seed": "7"}
     assert bad.data.tags["reason"] == "diverged at step 3"
     assert [(m.step, m.value) for m in client.get_metric_history(good.info.run_id, "loss")] == [(10, 2.0), (20, 1.0)]
 

@@ -266,7 +266,7 @@ def test_a_run_says_what_it_leaves_out(tmp_path: Path, caplog: pytest.LogCapture
     LOGGER.addHandler(caplog.handler)
     try:
         with caplog.at_level(logging.INFO):
-            collect.work(StageContext(whole, Store.at(tmp_path / "run"), "key", (), "collect"))
+            collect.execute(StageContext(whole, Store.at(tmp_path / "run"), "key", "collect"))
     finally:
         LOGGER.removeHandler(caplog.handler)
     ((level, line),) = {(r.levelno, r.getMessage()) for r in caplog.records if r.getMessage().startswith("imported ")}

@@ -1,19 +1,23 @@
 """The short-range model against a small world whose laws are known: a slider that latches, and pays on letting go."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from phaseb.config.dynamics import TransitionsConfig
-from phaseb.dynamics.gp.discrete_states import Situations, plain_structure
+from phaseb.config.dynamics import GPConfig
+from phaseb.dynamics.gp.discrete_states import DiscreteStates, plain_structure
 from phaseb.dynamics.gp.gaussian_process import FitPlan, GaussianProcess
-from phaseb.dynamics.gp.model import TransitionModel
+from phaseb.dynamics.gp.model import GPDynamics
 from phaseb.dynamics.gp.reward_subspace import SearchPlan, find_directions
+from phaseb.dynamics.protocol import load_generator
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
 from phaseb.runtime.seeding import torch_generator
+from phaseb.runtime.storage import Store
 
-CONFIG = TransitionsConfig(kept=400, fitted=200, steps=60)
+CONFIG = GPConfig(max_transitions=400, num_hyperparameter_points=200, steps=60)
 f = np.float32
 
 
@@ -57,7 +61,7 @@ def episodes(count=40, steps=30, seed=0):
 
 @pytest.fixture(scope="module")
 def model():
-    return TransitionModel(CONFIG, episodes(), 0)
+    return GPDynamics.fit(CONFIG, episodes(), 0)
 
 
 def held_out(model):
@@ -69,11 +73,11 @@ def held_out(model):
 
 def test_it_finds_what_jumps_what_switches_and_what_never_moves():
     data = episodes()
-    found = Situations(data, plain_structure(data))
+    found = DiscreteStates.find(data, plain_structure(data))
     assert found.events == [2]
     assert list(found.continuous) == [0, 1]
-    assert list(found.switches) == [1]
-    assert list(found.graded) == [0]
+    assert list(found.binary_actions) == [1]
+    assert list(found.continuous_actions) == [0]
 
 
 def test_a_step_is_foreseen(model):
@@ -88,7 +92,7 @@ def test_rare_rewards_are_told_apart_and_doubted_where_they_are_guessed(model):
     z, a, _, paid, told = held_out(model)
     lets = (a[:, 1] > 0) & (z[:, 2] > 0)
     assert ((told.reward > 0) == (paid > 0))[lets].mean() > 0.9
-    hopeful = lets & (told.reward - told.doubt > 0)
+    hopeful = lets & (told.reward - told.reward_std > 0)
     assert hopeful.any()
     assert (paid[hopeful] > 0).mean() > 0.97, "what is left after the doubt is nearly sure"
 
@@ -97,8 +101,8 @@ def test_a_turned_latent_is_foreseen_as_well():
     """As encoders give it: the flag is spread over all dimensions, and so is what never moves."""
     turn = np.linalg.qr(np.random.default_rng(5).normal(size=(4, 4)))[0].astype(f)
     data = episodes()
-    turned = TransitionModel(CONFIG, _with(data, data.z @ turn, data.actions), 0)
-    assert len(turned.situations.events) == 1
+    turned = GPDynamics.fit(CONFIG, _with(data, data.z @ turn, data.actions), 0)
+    assert len(turned.states.events) == 1
     z, a, after, paid, _ = held_out(turned)
     told = turned.step(z @ turn, a, np.full(len(z), 0.5))
     back = told.z @ turn.T
@@ -111,7 +115,7 @@ def test_a_turned_latent_is_foreseen_as_well():
 def test_far_from_all_examples_the_worst_is_expected(model):
     far = np.tile(np.array([[5.0, 4.0, 1.0, 0.0]], f), (3, 1))
     told = model.step(far, np.array([[0, 1], [1, 1], [-1, 1]], f), np.full(3, 0.5))
-    assert (told.reward - told.doubt < -0.9).all()
+    assert (told.reward - told.reward_std < -0.9).all()
     near = model.step(np.array([[0.2, 0.0, 1.0, 0.0]], f), np.array([[0, 1]], f), np.full(1, 0.5))
     assert told.uncertainty.min() > 5 * near.uncertainty.max()
 
@@ -132,7 +136,7 @@ def test_a_situation_that_nobody_was_in_is_not_known():
     rows = data.z[:, :-1, 2] > 0
     never[rows, 1] = -1.0  # nobody ever let go
     states = data.z.copy()
-    told = TransitionModel(CONFIG.model_copy(update={"steps": 5, "num_directions": 0}), _with(data, states, never), 0)
+    told = GPDynamics.fit(CONFIG.model_copy(update={"steps": 5, "num_directions": 0}), _with(data, states, never), 0)
     seen = told.step(np.array([[0, 0, 1, 0], [0, 0, 1, 0]], f), np.array([[0, 1], [0, -1]], f), np.full(2, 0.5))
     assert np.isinf(seen.uncertainty[0])
     assert np.isfinite(seen.uncertainty[1])
@@ -155,7 +159,7 @@ def test_rollouts_are_the_same_again_and_follow_the_policy(model):
     assert torch.equal(first.z, second.z)
     assert first.z.shape == (40, 5, 4)
     assert torch.equal(first.actions[:, 2], act(first.z[:, 2], 2))
-    again = TransitionModel(CONFIG, episodes(), 0).rollout(z0, act, 4, torch_generator(3, "x"))
+    again = GPDynamics.fit(CONFIG, episodes(), 0).rollout(z0, act, 4, torch_generator(3, "x"))
     assert torch.equal(first.rewards, again.rewards), "the same data and seed give the same model"
 
 
@@ -163,7 +167,7 @@ def test_no_steps_no_model():
     data = episodes(count=1)
     empty = data.select(np.zeros(1, bool))
     with pytest.raises(DataError, match="no training step"):
-        TransitionModel(CONFIG, empty, 0)
+        GPDynamics.fit(CONFIG, empty, 0)
 
 
 def test_frequent_rewards_point_to_their_directions():
@@ -204,3 +208,65 @@ def test_a_process_equals_the_textbook_s_closed_form():
         assert mean[0, o] == pytest.approx(here @ np.linalg.solve(k, y[:, o]), abs=1e-3)
         variance = np.exp(2 * signal[o]) - here @ np.linalg.solve(k, here)
         assert spread[0, o] == pytest.approx(np.sqrt(variance) * size, rel=2e-2)
+
+
+def policy(z, t):
+    return torch.stack([-z[:, 0].clamp(-1, 1), torch.where(z[:, 1] > 0.1, 1.0, -1.0)], 1)
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["as recorded", "turned"])
+def test_a_saved_model_predicts_the_same_to_the_bit(tmp_path, turned):
+    data = episodes()
+    if turned:
+        turn = np.linalg.qr(np.random.default_rng(5).normal(size=(4, 4)))[0].astype(f)
+        data = _with(data, data.z @ turn, data.actions)
+    fitted = GPDynamics.fit(CONFIG.model_copy(update={"steps": 20}), data, 0)
+    fitted.uncertainty_scale, fitted.lineage = 0.25, {"episodes": 40}
+    digest = fitted.save(Store.at(tmp_path))
+    assert {path.suffix for path in tmp_path.iterdir()} == {".safetensors", ".json"}
+    again = load_generator(Store.at(tmp_path))
+    assert isinstance(again, GPDynamics)
+    assert (again.uncertainty_scale, again.lineage) == (0.25, {"episodes": 40})
+    z0 = torch.from_numpy(data.z[:, 3])
+    made = [model.rollout(z0, policy, 8, torch_generator(3, "x")) for model in (fitted, again)]
+    for name in ("z", "actions", "rewards", "reward_std", "terminals", "uncertainty"):
+        assert torch.equal(getattr(made[0], name), getattr(made[1], name)), name
+    assert len(set(made[0].z[:, -1, 2].tolist())) > 1 or turned, "something happened in them"
+    assert again.save(Store.at(tmp_path / "again")) == digest
+
+
+def test_recorded_actions_drive_a_rollout_as_a_policy_does(model):
+    data = episodes(seed=4)
+    z0, actions = torch.from_numpy(data.z[:, 0]), torch.from_numpy(data.actions)
+    one = model.rollout(z0, actions, 6, torch_generator(3, "x"))
+    other = model.rollout(z0, lambda z, t: actions[:, t], 6, torch_generator(3, "x"))
+    assert torch.equal(one.z, other.z)
+    with pytest.raises(ValueError, match="30 recorded actions cannot drive 31 steps"):
+        model.rollout(z0, actions, 31, torch_generator(3, "x"))
+    forecast = model.mean_rollout(z0, actions[:, :6]).numpy()
+    assert np.square(forecast[:, 1:, :2] - data.z[:, 1:7, :2]).mean() < 0.05 * np.square(data.z[:, 1:7, :2]).mean()
+    first = model.teacher_forced(torch.from_numpy(data.z), actions)
+    assert first.shape == (40, 30, 4)
+    np.testing.assert_allclose(first[:, 0].numpy(), forecast[:, 1], atol=1e-5)
+
+
+def test_predictive_sampling_draws_the_noise_that_was_fitted():
+    """The world with noise on its speed: rollouts from one state spread as the world does, those of the mean do not."""
+    g, data = np.random.default_rng(0), episodes()
+    noisy = _with(data, data.z.copy(), data.actions)
+    noisy.z[:, 1:, 1] += 0.1 * g.standard_normal(noisy.z[:, 1:, 1].shape).astype(f)
+    config = GPConfig(max_transitions=400, num_hyperparameter_points=200, steps=40, sample="predictive")
+    drawn = GPDynamics.fit(config, noisy, 0)
+    drawn.outcomes.clear()  # nothing happens: the spread is that of the moves alone
+    start, still = torch.zeros(400, 4), torch.zeros(400, 1, 2)
+    start[:, 2] = -1.0
+    still[..., 1] = -1.0
+    z = drawn.rollout(start, still, 1, torch_generator(1, "x")).z[:, 1].numpy()
+    mean = GPDynamics.rollout(_like(drawn, "mean"), start, still, 1, torch_generator(1, "x")).z[:, 1].numpy()
+    assert mean[:, 1].std() < 1e-6
+    assert 0.07 < z[:, 1].std() < 0.2
+    assert z[:, 3].std() < 1e-6, "what never varies is not noisy"
+
+
+def _like(model, sample):
+    return replace(model, config=model.config.model_copy(update={"sample": sample}))

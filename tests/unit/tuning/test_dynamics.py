@@ -9,8 +9,8 @@ import torch
 
 from phaseb.config.root import Config
 from phaseb.episodes.trajectories import Trajectories
+from phaseb.tuning.dynamics import NO_MATCH, DynamicsObjective, distance
 from phaseb.tuning.space import applied
-from phaseb.tuning.world_model import NO_MATCH, WorldModelObjective, distance
 
 HORIZON = 20
 
@@ -49,8 +49,8 @@ def config() -> Config:
 
 def test_a_perfect_model_is_at_distance_zero(config):
     data = real_episodes()
-    found = WorldModelObjective().measure(Replays(data, 1.0), config, data, seed=0)
-    assert set(found) == set(WorldModelObjective().metrics(config))
+    found = DynamicsObjective().measure(Replays(data, 1.0), config, data, seed=0)
+    assert set(found) == set(DynamicsObjective().metrics(config))
     for name in ("latent_distance", "std_ratio_distance", "lag_match", "rmse_end", "drift_end"):
         assert found[name] == pytest.approx(0, abs=1e-6), name
     assert found["judge_auc"] < 0.75  # chance, over 24 pairs
@@ -59,7 +59,7 @@ def test_a_perfect_model_is_at_distance_zero(config):
 @pytest.mark.parametrize("scale", [0.5, 2.0])
 def test_rollouts_too_tame_or_too_wild_are_equally_far_off(config, scale):
     data = real_episodes()
-    found = WorldModelObjective().measure(Replays(data, scale), config, data, seed=0)
+    found = DynamicsObjective().measure(Replays(data, scale), config, data, seed=0)
     assert found["std_ratio_distance"] == pytest.approx(math.log(2), rel=1e-4)
     assert found["lag_match"] == pytest.approx(2 * math.log(2), rel=1e-4)  # it compares variances
     assert found["latent_distance"] > 0.5
@@ -67,7 +67,7 @@ def test_rollouts_too_tame_or_too_wild_are_equally_far_off(config, scale):
 
 def test_a_model_that_stands_still_is_as_far_off_as_can_be(config):
     data = real_episodes()
-    found = WorldModelObjective().measure(Replays(data, 0.0), config, data, seed=0)
+    found = DynamicsObjective().measure(Replays(data, 0.0), config, data, seed=0)
     assert found["std_ratio_distance"] == NO_MATCH
     assert all(math.isfinite(value) for value in found.values())
 

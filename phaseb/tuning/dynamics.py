@@ -1,4 +1,4 @@
-"""The world-model job as a search sees it: the same learner, judged by full-horizon rollouts on dev episodes."""
+"""The dynamics job as a search sees it: the same learner, judged by full-horizon rollouts on dev episodes."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,35 +6,35 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from phaseb.config.dynamics import BUILT_IN
 from phaseb.config.root import Config
-from phaseb.dynamics.gru_ensemble.learner import WorldModelLearner
-from phaseb.dynamics.gru_ensemble.scheduled_learner import ChangingLearner
+from phaseb.dynamics.gru_ensemble.learner import EnsembleLearner
+from phaseb.dynamics.gru_ensemble.scheduled_learner import ScheduledLearner
 from phaseb.dynamics.statistics import latent_statistics, open_loop_rmse
 from phaseb.episodes.shards import read_trajectories
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.errors import ConfigError, DataError
+from phaseb.errors import DataError
 from phaseb.nn.data_parallel import LearnerContext
+from phaseb.pipeline.graph import run_graph
 from phaseb.pipeline.result import Callback
 from phaseb.runtime.seeding import torch_generator
 from phaseb.runtime.storage import Store
-from phaseb.stages import collect, encode
-from phaseb.stages.dynamics import learner_with_critic
-from phaseb.stages.splits import critic_episodes
+from phaseb.stages.dynamics import learner_with_discriminator
+from phaseb.stages.registry import STAGES
+from phaseb.stages.splits import discriminator_episodes
 from phaseb.trust.two_sample import judge
 
-Searched = WorldModelLearner | ChangingLearner
+Searched = EnsembleLearner | ScheduledLearner
 RATIOS = ("std_ratio", "std_ratio_pooled", "range_ratio", "variance_growth")
 NO_MATCH = 27.6
 """What a distance counts where the ratio is 0 or not finite: |log 1e-12|, the floor of lag_match."""
 
 
-class WorldModelObjective:
+class DynamicsObjective:
     """Searches the world model: weights of its losses, teacher forcing, horizon, size, critic."""
 
-    sections = ("world_model", "trust.critic")
-    steps = "world_model.num_steps"
-    changes = "world_model.changes"
+    sections = ("dynamics.gru", "trust.critic")
+    steps = "dynamics.gru.num_steps"
+    changes = "dynamics.gru.changes"
 
     def metrics(self, config: Config) -> Mapping[str, str]:
         distances = {f"{name}_distance": f"|log {name}|; 0 where rollouts match real episodes" for name in RATIOS}
@@ -49,8 +49,7 @@ class WorldModelObjective:
         }
 
     def prepare(self, config: Config, callbacks: Sequence[Callback]) -> Trajectories:
-        collect.STAGE.run(config, callbacks)
-        encode.STAGE.run(config, callbacks)
+        run_graph([stage for stage in STAGES if stage.name in ("collect", "encode")], config, callbacks)
         latents = Store.at(config.run.dir).folder("latents")
         # One split after the other: trials then read each where it lies, in memory that all of a node share.
         data = read_trajectories(latents, ("train", "dev", "test")).by_split("train", "dev", "test")
@@ -59,13 +58,9 @@ class WorldModelObjective:
         return data
 
     def make_learner(self, config: Config, data: Trajectories, context: LearnerContext) -> Searched:
-        if config.world_model.model != BUILT_IN:
-            raise ConfigError(
-                f"the job world-model searches the built-in model, not world_model.model={config.world_model.model}; "
-                "search your own with job: module:Class"
-            )
-        own = critic_episodes(config, data.split("train"))
-        return learner_with_critic(config.world_model, config.trust.critic, own, data.split("train", "dev"), context)
+        own = discriminator_episodes(config, data.split("train"))
+        known = data.split("train", "dev")
+        return learner_with_discriminator(config.dynamics.gru, config.trust.critic, own, known, context)
 
     def measure(
         self, learner: Searched, config: Config, data: Trajectories, seed: int, split: str = "dev"

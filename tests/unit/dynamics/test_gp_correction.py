@@ -1,4 +1,4 @@
-"""Landings: the processes' arithmetic, when a step is taken from them, and that bundles keep them."""
+"""GPCorrection: the processes' arithmetic, when a step is taken from them, and that bundles keep them."""
 
 from dataclasses import replace
 
@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from phaseb.config.dynamics import LandingsConfig, WorldModelConfig
+from phaseb.config.dynamics import GPCorrectionConfig, GRUConfig
 from phaseb.dynamics.gp.gaussian_process import FitPlan, GaussianProcess
 from phaseb.dynamics.gru_ensemble import gp_correction
-from phaseb.dynamics.gru_ensemble.gp_correction import Landings, Processes, Transitions
+from phaseb.dynamics.gru_ensemble.gp_correction import EventGPFitter, GPCorrection, Transitions
 from phaseb.dynamics.gru_ensemble.learner import make_learner
-from phaseb.dynamics.gru_ensemble.model import WorldModelBundle
+from phaseb.dynamics.protocol import load_generator
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.nn.data_parallel import LearnerContext
 from phaseb.runtime.storage import Store
@@ -19,8 +19,8 @@ from phaseb.runtime.storage import Store
 N, T = 24, 20
 SETTINGS = {
     "num_members": 2, "num_steps": 60, "hidden_size": 8, "head_size": 16, "batch_size": 16, "rollout_batch_size": 4,
-    "one_step_window": 5, "horizon": {"steps": 8, "start": 4}, "look_ahead": 2,
-    "landings": {"rows": 200, "fitted": 80, "steps": 30, "least": 12},
+    "one_step_window": 5, "horizon": {"steps": 8, "start": 4}, "action_lookahead": 2,
+    "gp_correction": {"max_transitions": 200, "num_hyperparameter_points": 80, "steps": 30, "min_transitions": 12},
 }  # fmt: skip
 
 
@@ -43,7 +43,7 @@ def switching(seed=0):
 
 
 def learned(**changes):
-    config = WorldModelConfig.model_validate(SETTINGS | changes)
+    config = GRUConfig.model_validate(SETTINGS | changes)
     learner = make_learner(config, switching(), LearnerContext(0))
     for step in range(config.num_steps):
         learner.step(step)
@@ -70,7 +70,7 @@ def test_the_mean_alone_is_the_mean():
 
 def test_left_out_is_what_leaving_out_gives():
     x, y, fitted = process()
-    off = fitted.left_out()
+    off = fitted.loo_residuals()
     rows = (torch.from_numpy(x) - fitted.shift) * fitted.scale
     residual = (torch.from_numpy(y) - fitted._mean(rows)) / fitted.size
     covariance = fitted._covariance(rows).double()
@@ -83,8 +83,8 @@ def test_left_out_is_what_leaving_out_gives():
 
 
 def test_steps_land_nearer_to_the_truth(bundle):
-    assert isinstance(bundle.landings, Landings)
-    fresh, networks = switching(seed=1), replace(bundle, landings=None)
+    assert isinstance(bundle.gp_correction, GPCorrection)
+    fresh, networks = switching(seed=1), replace(bundle, gp_correction=None)
     z, actions = torch.from_numpy(fresh.z), torch.from_numpy(fresh.actions)
     landed, blurred = (np.abs(b.teacher_forced(z, actions, 0).numpy() - fresh.z[:, 1:]) for b in (bundle, networks))
     assert np.median(landed[..., 0]) < 0.5 * np.median(blurred[..., 0])
@@ -92,22 +92,22 @@ def test_steps_land_nearer_to_the_truth(bundle):
 
 
 def test_where_they_disagree_on_what_happens_the_networks_are_believed(bundle):
-    y = bundle.model.inner(torch.from_numpy(switching().z[:, 3]))[None]
+    y = bundle.model.to_model_space(torch.from_numpy(switching().z[:, 3]))[None]
     actions = torch.from_numpy(switching().actions[:, 3])[None]
     far = y + 50.0
-    assert torch.equal(bundle.landings.refine(y, actions, far), far)
+    assert torch.equal(bundle.gp_correction.apply(y, actions, far), far)
     near = y.clone()
-    assert not torch.equal(bundle.landings.refine(y, actions, near), near)
+    assert not torch.equal(bundle.gp_correction.apply(y, actions, near), near)
 
 
 def test_work_on_every_row_lands_the_same_rows(bundle, monkeypatch):
     """As on a GPU, where nothing may wait to be told which rows are of a kind."""
     data = switching(seed=4)
-    y, after = (bundle.model.inner(torch.from_numpy(z))[None] for z in (data.z[:, 5], data.z[:, 6]))
+    y, after = (bundle.model.to_model_space(torch.from_numpy(z))[None] for z in (data.z[:, 5], data.z[:, 6]))
     actions = torch.from_numpy(data.actions[:, 5])[None]
-    some = bundle.landings.refine(y, actions, after)
-    monkeypatch.setattr(Landings, "_land_some", Landings._land_any)
-    every = bundle.landings.refine(y, actions, after)
+    some = bundle.gp_correction.apply(y, actions, after)
+    monkeypatch.setattr(GPCorrection, "_apply_some", GPCorrection._apply_any)
+    every = bundle.gp_correction.apply(y, actions, after)
     assert not torch.equal(some, after)
     torch.testing.assert_close(every, some, atol=1e-6, rtol=1e-5)
 
@@ -115,24 +115,24 @@ def test_work_on_every_row_lands_the_same_rows(bundle, monkeypatch):
 def test_where_nothing_ever_jumps_there_is_one_kind():
     data = switching()
     smooth = replace(data, z=np.cumsum(np.concatenate([data.z[:, :1, :1], 0.1 * data.actions], 1), 1))
-    config = WorldModelConfig.model_validate(SETTINGS)
+    config = GRUConfig.model_validate(SETTINGS)
     learner = make_learner(config, smooth, LearnerContext(0))
     learner.step(0)
-    assert [landing.kind for landing in learner.bundle().landings.kinds] == [((), ())]
+    assert [event.kind for event in learner.bundle().gp_correction.kinds] == [((), ())]
 
 
 def test_rollouts_are_those_of_the_saved_bundle_and_the_networks_where_switched_off(bundle, tmp_path):
     data = switching(seed=2)
     z, actions = torch.from_numpy(data.z[:, 0]), torch.from_numpy(data.actions)
     bundle.save(Store.at(tmp_path))
-    again = WorldModelBundle.load(Store.at(tmp_path))
+    again = load_generator(Store.at(tmp_path))
     one, other = (b.rollout(z, actions, T, torch.Generator().manual_seed(3)) for b in (bundle, again))
     for name in ("z", "rewards", "terminals", "uncertainty"):
         assert torch.equal(getattr(one, name), getattr(other, name)), name
     assert (one.uncertainty > 0).all()
-    plain = learned(landings={"enabled": False}).bundle()
-    assert plain.landings is None
-    bare = replace(bundle, landings=None).rollout(z, actions, T, torch.Generator().manual_seed(3))
+    plain = learned(gp_correction={"enabled": False}).bundle()
+    assert plain.gp_correction is None
+    bare = replace(bundle, gp_correction=None).rollout(z, actions, T, torch.Generator().manual_seed(3))
     assert torch.equal(plain.rollout(z, actions, T, torch.Generator().manual_seed(3)).z, bare.z)
     assert not torch.equal(bare.z, one.z)
 
@@ -160,20 +160,19 @@ def test_a_policy_sees_where_its_own_steps_land(bundle):
 
 
 def test_too_few_of_a_kind_or_processes_no_sharper_give_none():
-    rare = learned(landings=SETTINGS["landings"] | {"least": 10_000}).bundle()
-    assert rare.landings is None
+    rare = learned(gp_correction=SETTINGS["gp_correction"] | {"min_transitions": 10_000}).bundle()
+    assert rare.gp_correction is None
     learner = learned()
     bundle = learner.bundle()
-    truth = learner._processes.transitions.after.expand(2, -1, -1)
-    assert not learner._processes.landings(truth).kinds  # networks that are never off
-    assert bundle.landings.kinds
+    truth = learner._fitter.transitions.after.expand(2, -1, -1)
+    assert not learner._fitter.correction(truth).kinds  # networks that are never off
+    assert bundle.gp_correction.kinds
 
 
 def test_the_config_limits_what_they_are_known_by():
-    learner = learned(landings=SETTINGS["landings"] | {"rows": 50})
-    landings = learner.bundle().landings
-    assert all(landing.mean.known.shape[-1] <= 50 for landing in landings.kinds)
-    assert LandingsConfig().rows == 1500
+    learner = learned(gp_correction=SETTINGS["gp_correction"] | {"max_transitions": 50})
+    correction = learner.bundle().gp_correction
+    assert all(event.mean.known.shape[-1] <= 50 for event in correction.kinds)
 
 
 @pytest.mark.parametrize("few", [40, 60, 700])
@@ -188,15 +187,16 @@ def test_what_is_of_a_kind_that_no_event_tells_is_left_out(few, monkeypatch):
     after[odd, 0] -= 2.5
     model = learned().model
     known = Transitions(*(torch.from_numpy(x).float() for x in (y, actions, after)))
-    low = Transitions(model.inner(known.y), known.actions, model.inner(known.after))
-    ((_, _, index),) = Processes(LandingsConfig(least=12, fitted=40, steps=30), model, low, 0).found
+    low = Transitions(model.to_model_space(known.y), known.actions, model.to_model_space(known.after))
+    config = GPCorrectionConfig(min_transitions=12, num_hyperparameter_points=40, steps=30)
+    ((_, _, index),) = EventGPFitter(config, model, low, 0).found
     assert set(index.tolist()) == set(np.flatnonzero(~odd).tolist())
 
 
 def test_processes_found_before_training_are_those_found_after_it():
-    config, trained = WorldModelConfig.model_validate(SETTINGS), learned()
-    trained.take_processes(make_learner(config, switching(), LearnerContext(0)).landing_processes())
-    given, own = trained.bundle().landings, learned().bundle().landings
+    config, trained = GRUConfig.model_validate(SETTINGS), learned()
+    trained.take_event_gp_fitter(make_learner(config, switching(), LearnerContext(0)).event_gp_fitter())
+    given, own = trained.bundle().gp_correction, learned().bundle().gp_correction
     assert given.kinds
     for name, tensor in own.tensors().items():
         assert torch.equal(tensor, given.tensors()[name]), name

@@ -1,4 +1,4 @@
-"""A run that is up to date is told without torch or Ray; whatever changed sends it to the stages."""
+"""A run that is up to date needs neither torch nor Ray; whatever changed sends it to the stages."""
 
 import json
 import subprocess
@@ -10,7 +10,6 @@ from phaseb.config.load import load_config
 from phaseb.pipeline import fingerprint
 from phaseb.pipeline.run_directory import RunDirectory
 from phaseb.stages import run
-from phaseb.stages.registry import STAGES
 
 RESULTS = {"verdict": "no harm", "numbers": {"std_ratio": 1.0, "judge_auc": None}}
 
@@ -29,7 +28,7 @@ def told(tmp_path):
         directory.record(name, entry)
     directory.store.write_json(RESULTS, "results.json")
     directory.store.write_text("<html>", "report", "index.html")
-    fingerprint.note(config)
+    fingerprint.save_fingerprint(config)
     return tmp_path
 
 
@@ -53,15 +52,15 @@ def test_a_run_without_change_is_told_again(told):
 
 
 def test_how_a_run_is_carried_out_is_no_change(told):
-    assert fingerprint.told_results(config_of(told, "resources.num_workers=3", "training.log_every=7")) == RESULTS
+    assert fingerprint.cached_results(config_of(told, "resources.num_workers=3", "training.log_every=7")) == RESULTS
 
 
 @pytest.mark.parametrize("word", ["policy.num_steps=77", "run.seed=5", "report.title=Other", "episodes.num_train=51"])
 def test_another_config_is_a_change(told, word):
-    assert fingerprint.told_results(config_of(told, word)) is None
+    assert fingerprint.cached_results(config_of(told, word)) is None
 
 
-@pytest.mark.parametrize("name", ["results.json", "report/index.html", "run.json", "standing.json"])
+@pytest.mark.parametrize("name", ["results.json", "report/index.html", "run.json", "fingerprint.json"])
 @pytest.mark.parametrize("how", ["gone", "altered", "damaged"])
 def test_files_that_are_not_what_they_were_are_a_change(told, name, how):
     path = told / name
@@ -72,11 +71,7 @@ def test_files_that_are_not_what_they_were_are_a_change(told, name, how):
     else:
         text = path.read_text()
         path.write_text(json.dumps({**json.loads(text), "key": "", "stages": {}}) if name.endswith("n") else text + " ")
-    assert fingerprint.told_results(config_of(told)) is None
-
-
-def test_the_names_are_the_stages():
-    assert tuple(stage.name for stage in STAGES) == run.STAGE_NAMES
+    assert fingerprint.cached_results(config_of(told)) is None
 
 
 def test_asking_imports_neither_torch_nor_ray():

@@ -1,21 +1,20 @@
-"""How far a world model may be followed: its forecasts of recorded episodes, under their own actions, and the truth.
+"""Validation of a generator on held-out episodes: forecast skill, the horizon it allows, and the scale of uncertainty.
 
-A model can be sure and wrong: members that agree on flipped rewards or on a frozen dimension disagree about nothing.
-So before a policy is asked what it would do in the model, the model is asked what operators did. The forecast skill is
-that of meteorology, 1 - MSE / MSE of the naive forecast; naive is "nothing moves" for latents, the mean for rewards.
+Uncertainty alone is no evidence: members that agree on flipped rewards or on a frozen dimension have none. So every
+generator first forecasts recorded episodes under their own actions. The forecast skill is that of meteorology,
+1 - MSE / MSE of the naive forecast; naive is "nothing moves" for latents, the mean for rewards.
 
 Shapes: N windows, T steps, D latent dimensions, A action dimensions.
 """
 
-from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from phaseb.config.policy import AugmentationConfig
+from phaseb.dynamics.rollout import Policy, Rollout, RolloutFn
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.runtime.seeding import numpy_generator, torch_generator
 
@@ -30,45 +29,8 @@ LEAST_SPREAD = 1e-12  # variance of rewards, relative to their mean square: less
 RESAMPLES = 200
 
 
-class Imagined(Protocol):
-    """Rollouts as a world model gives them."""
-
-    @property
-    def z(self) -> Tensor:
-        """(N, T+1, D)."""
-        ...
-
-    @property
-    def actions(self) -> Tensor:
-        """(N, T, A)."""
-        ...
-
-    @property
-    def rewards(self) -> Tensor:
-        """(N, T)."""
-        ...
-
-    @property
-    def terminals(self) -> Tensor:
-        """(N, T)."""
-        ...
-
-    @property
-    def uncertainty(self) -> Tensor:
-        """(N, T) disagreement of the ensemble."""
-        ...
-
-
-class Imagine(Protocol):
-    """The world model: starts (N, D), a policy called with (latents, step), steps, randomness -> rollouts."""
-
-    def __call__(
-        self, z0: Tensor, actions: Callable[[Tensor, int], Tensor], horizon: int, generator: torch.Generator, /
-    ) -> Imagined: ...
-
-
-class Forecasts:
-    """The model's rollouts from recorded states under recorded actions, beside what was recorded.
+class ForecastSkill:
+    """A generator's rollouts from recorded states under recorded actions, beside what was recorded.
 
     Attributes:
         truth: (N, T+1, D) recorded latents.
@@ -78,7 +40,7 @@ class Forecasts:
         starts: N of (episode's name, step).
     """
 
-    def __init__(self, imagine: Imagine, recorded: Trajectories, horizon: int, seed: int) -> None:
+    def __init__(self, rollout: RolloutFn, recorded: Trajectories, horizon: int, seed: int) -> None:
         episodes, steps = np.nonzero(recorded.mask)
         chosen = numpy_generator(seed, "forecast starts").permutation(len(episodes))[:MOST_WINDOWS]
         episodes, steps = episodes[chosen], steps[chosen]
@@ -92,7 +54,8 @@ class Forecasts:
         self.rewards = recorded.rewards[episodes[:, None], last]
         actions = torch.from_numpy(recorded.actions[episodes[:, None], last])
         starts = torch.from_numpy(self.truth[:, 0])
-        self.rolled = imagine(starts, lambda z, t: actions[:, t].to(z), horizon, torch_generator(seed, "forecast"))
+        draws = torch_generator(seed, "forecast")
+        self.rolled: Rollout = rollout(starts, lambda z, t: actions[:, t].to(z), horizon, draws)
 
     def disagreement_limits(self, quantile: float) -> NDArray[np.float64]:
         """(T,) quantile of the model's disagreement after each step where the actions are the data's own.
@@ -128,14 +91,15 @@ class Forecasts:
             return {"mean": dims.mean(1), "worst": dims.min(1), "reward": reward, "reward_surely": surely}
 
     def _reward_skill(self, counted: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        told = self.rolled.rewards.detach().cpu().numpy().astype(np.float64)
+        predicted = self.rolled.rewards.detach().cpu().numpy().astype(np.float64)
         naive = self.rewards[counted].mean() if counted.any() else 0.0
-        error, spread = np.square(told - self.rewards), np.square(self.rewards - naive)
+        error, spread = np.square(predicted - self.rewards), np.square(self.rewards - naive)
         least = LEAST_SPREAD * float(np.square(self.rewards.astype(np.float64)).mean()) + np.finfo(np.float64).tiny
         skill = 1 - _mean(error, counted) / np.maximum(_mean(spread, counted), least)
-        return np.asarray(skill), self._surely(np.where(counted, error, 0.0), np.where(counted, spread, 0.0), least)
+        error, spread = (np.where(counted, x, 0.0) for x in (error, spread))
+        return np.asarray(skill), self._lower_bound(error, spread, least)
 
-    def _surely(
+    def _lower_bound(
         self, error: NDArray[np.float64], spread: NDArray[np.float64], least: float
     ) -> NDArray[np.float64]:
         """(T,) the 5 % quantile of the skill over resamples of the episodes, of errors and spreads (N, T)."""
@@ -161,10 +125,10 @@ def _mean(values: NDArray[np.floating], counted: NDArray[np.bool_]) -> NDArray[n
     return np.where(count > 0, (values * weights).sum(0) / np.maximum(count, 1), np.inf)
 
 
-def followed_steps(config: AugmentationConfig, skills: dict[str, NDArray[np.float64]]) -> int:
-    """How many steps the model may be followed: up to the first at which any skill is too low or not a number.
+def trusted_horizon(config: AugmentationConfig, skills: dict[str, NDArray[np.float64]]) -> int:
+    """Steps that the generator is trusted for: those before the first at which any skill is too low or not a number.
 
-    None at all where the first reward is told badly: a poor model's skill, too, fades slowly once it is low.
+    None at all where the first reward is predicted badly: a poor model's skill, too, fades slowly once it is low.
     """
     first = FIRST_REWARD_FACTOR * config.min_reward_skill
     if not skills["reward_surely"][0] >= first:
@@ -174,3 +138,52 @@ def followed_steps(config: AugmentationConfig, skills: dict[str, NDArray[np.floa
         & (skills["worst"] >= config.min_worst_skill)
     )  # fmt: skip
     return len(good) if good.all() else int(np.argmin(good))
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What a generator may be used for, as numbers.
+
+    Attributes:
+        horizon: steps that it is trusted for; 0 where it is not.
+        limits: (T,) uncertainty after each step at which a rollout is cut.
+        skills: (T,) forecast skill after each step, by name, see `ForecastSkill.skills`.
+        forecasts: the rollouts that were measured.
+    """
+
+    horizon: int
+    limits: NDArray[np.float64]
+    skills: dict[str, NDArray[np.float64]]
+    forecasts: ForecastSkill
+
+
+def validate(
+    rollout: RolloutFn, recorded: Trajectories, config: AugmentationConfig, horizon: int, seed: int
+) -> Validation:
+    """Measure a generator on recorded episodes that it was not fitted to, over `horizon` steps."""
+    forecasts = ForecastSkill(rollout, recorded, horizon, seed)
+    limits = forecasts.disagreement_limits(config.cut_quantile)
+    skills = forecasts.skills(SKILL_TOLERANCE, limits)
+    return Validation(trusted_horizon(config, skills), limits, skills, forecasts)
+
+
+def branched_uncertainty_scale(
+    rollout: RolloutFn, recorded: Trajectories, horizon: int, quantile: float, seed: int
+) -> float:
+    """Quantile of the uncertainty of rollouts from all recorded states under recorded actions, over `horizon` steps."""
+    forecasts = ForecastSkill(rollout, recorded, horizon, seed)
+    return _finite_quantile(forecasts.rolled.uncertainty.cpu().numpy()[forecasts.valid], quantile)
+
+
+def stored_uncertainty_scale(
+    rollout: RolloutFn, starts: torch.Tensor, actions: torch.Tensor | Policy, horizon: int, quantile: float, seed: int
+) -> float:
+    """Quantile of the uncertainty of rollouts of whole episodes, from their starts (N, D)."""
+    made = rollout(starts, actions, horizon, torch.Generator().manual_seed(seed))
+    return _finite_quantile(made.uncertainty.cpu().numpy(), quantile)
+
+
+def _finite_quantile(uncertainty: NDArray[np.floating], quantile: float) -> float:
+    """The quantile, at most the largest finite value: what nothing is known of is beyond any scale."""
+    known = uncertainty[np.isfinite(uncertainty)]
+    return float(np.quantile(uncertainty.clip(max=known.max()), quantile)) if known.size else 0.0

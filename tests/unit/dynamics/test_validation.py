@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from phaseb.config.policy import AugmentationConfig
+from phaseb.dynamics.validation import SKILL_TOLERANCE, ForecastSkill, trusted_horizon
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.policy.augmentation import accepted_steps
-from phaseb.policy.skill import SKILL_TOLERANCE, Forecasts, followed_steps
 from phaseb.runtime.seeding import numpy_generator
 
 CONFIG = AugmentationConfig(horizon=6)
@@ -51,11 +51,11 @@ def model(turn=TURN, sign=1.0, scale=1.0, frozen=None, bias=0.0):
 
 
 def steps(imagine, recorded):
-    return followed_steps(CONFIG, Forecasts(imagine, recorded, CONFIG.horizon, 0).skills(SKILL_TOLERANCE))
+    return trusted_horizon(CONFIG, ForecastSkill(imagine, recorded, CONFIG.horizon, 0).skills(SKILL_TOLERANCE))
 
 
 def test_a_true_model_is_followed_all_the_way(recorded):
-    skills = Forecasts(model(), recorded, 6, 0).skills(0.1)
+    skills = ForecastSkill(model(), recorded, 6, 0).skills(0.1)
     for values in skills.values():
         np.testing.assert_allclose(values, 1.0, atol=1e-5)
     assert steps(model(), recorded) == 6
@@ -79,7 +79,7 @@ def test_a_bias_that_grows_is_followed_until_it_tells(recorded):
 
 def test_skill_is_the_textbook_s(recorded):
     """Against a direct computation for a biased model after two steps, over the windows that reach so far."""
-    skills = Forecasts(model(bias=0.3), recorded, 3, 0).skills(0.1)
+    skills = ForecastSkill(model(bias=0.3), recorded, 3, 0).skills(0.1)
     error, naive, off, reward = [], [], [], []
     for episode in range(40):
         for t in range(int(recorded.lengths[episode]) - 1):
@@ -107,7 +107,7 @@ def test_only_what_would_be_used_counts(recorded):
         rolled.uncertainty[:] = wrong[:, None].float()
         return rolled
 
-    forecasts = Forecasts(unsure, recorded, 4, 0)
+    forecasts = ForecastSkill(unsure, recorded, 4, 0)
     assert forecasts.skills(0.1)["reward"].max() < 0.5
     np.testing.assert_allclose(forecasts.skills(0.1, np.full(4, 0.5))["reward"], 1.0, atol=1e-5)
 
@@ -119,10 +119,10 @@ def test_sensor_noise_is_forgiven_and_a_constant_costs_nothing(recorded):
 
 
 def test_limits_are_quantiles_over_the_windows_that_exist(recorded):
-    np.testing.assert_allclose(Forecasts(model(), recorded, 6, 0).disagreement_limits(0.9), np.arange(6.0))
+    np.testing.assert_allclose(ForecastSkill(model(), recorded, 6, 0).disagreement_limits(0.9), np.arange(6.0))
     short = recorded.select(recorded.lengths == 5)
-    assert Forecasts(model(), short, 6, 0).disagreement_limits(0.9)[5] == -np.inf, "nothing is known of step 6"
-    assert followed_steps(CONFIG, Forecasts(model(), short, 6, 0).skills(0.1)) == 5
+    assert ForecastSkill(model(), short, 6, 0).disagreement_limits(0.9)[5] == -np.inf, "nothing is known of step 6"
+    assert trusted_horizon(CONFIG, ForecastSkill(model(), short, 6, 0).skills(0.1)) == 5
 
 
 @pytest.mark.parametrize("unknown", [0.02, 0.5, 1.0])
@@ -134,13 +134,13 @@ def test_what_nothing_is_known_of_is_beyond_any_limit(recorded, unknown):
         rolled.uncertainty[: round(unknown * len(z0))] = torch.inf
         return rolled
 
-    forecasts = Forecasts(imagine, recorded, 6, 0)
+    forecasts = ForecastSkill(imagine, recorded, 6, 0)
     limits = forecasts.disagreement_limits(0.99)
     np.testing.assert_array_equal(limits, np.arange(6.0) if unknown < 1 else np.full(6, -np.inf))
     beyond = np.full((1, 6), np.inf)
     assert accepted_steps(beyond, np.zeros((1, 6)), limits) == 0
     if unknown < 1:
-        assert followed_steps(CONFIG, forecasts.skills(0.1, limits)) == 6, "and what is known is followed"
+        assert trusted_horizon(CONFIG, forecasts.skills(0.1, limits)) == 6, "and what is known is followed"
 
 
 def test_a_model_that_tells_the_first_reward_badly_is_not_followed_at_all():
@@ -151,10 +151,10 @@ def test_a_model_that_tells_the_first_reward_badly_is_not_followed_at_all():
                 "reward_surely": np.array([first, 0.1, 0.1, 0.0])}  # fmt: skip
 
     config = CONFIG.model_copy(update={"min_reward_skill": 0.1})
-    assert followed_steps(config, told(0.25)) == 0
-    assert followed_steps(config, told(float("nan"))) == 0
-    assert followed_steps(config, told(0.35)) == 3
-    assert followed_steps(config.model_copy(update={"min_reward_skill": -1e9}), told(-2.0)) == 4
+    assert trusted_horizon(config, told(0.25)) == 0
+    assert trusted_horizon(config, told(float("nan"))) == 0
+    assert trusted_horizon(config, told(0.35)) == 3
+    assert trusted_horizon(config.model_copy(update={"min_reward_skill": -1e9}), told(-2.0)) == 4
 
 
 def test_few_episodes_are_not_sure_of_a_skill(recorded):
@@ -166,8 +166,8 @@ def test_few_episodes_are_not_sure_of_a_skill(recorded):
         rolled.rewards *= 1 + torch.sin(50 * z0[:, :1])
         return rolled
 
-    few = Forecasts(wavering, recorded.select(np.arange(8)), 1, 0).skills(0.1)
-    many = Forecasts(wavering, recorded.select(np.tile(np.arange(8), 5)), 1, 0).skills(0.1)
+    few = ForecastSkill(wavering, recorded.select(np.arange(8)), 1, 0).skills(0.1)
+    many = ForecastSkill(wavering, recorded.select(np.tile(np.arange(8), 5)), 1, 0).skills(0.1)
     assert many["reward"] == pytest.approx(few["reward"], rel=1e-5)
     assert 0 < many["reward"] - many["reward_surely"] < 0.6 * (few["reward"] - few["reward_surely"])
 
@@ -176,7 +176,7 @@ def test_the_unit_of_rewards_is_no_skill(recorded):
     skills = []
     for unit in (1.0, 1e-8):
         paid = replace(recorded, rewards=(unit * recorded.rewards).astype(np.float32))
-        forecasts = Forecasts(model(sign=unit, bias=0.05), paid, 6, 0)
+        forecasts = ForecastSkill(model(sign=unit, bias=0.05), paid, 6, 0)
         skills.append(forecasts.skills(0.1))
     for name in ("reward", "reward_surely"):
         np.testing.assert_allclose(skills[0][name], skills[1][name], rtol=1e-4)

@@ -5,8 +5,10 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from phaseb.config.dynamics import WorldModelConfig
-from phaseb.dynamics.custom import OwnWorldModel, Step, fit_own, load_world_model
+from phaseb.config.dynamics import DynamicsConfig, PluginConfig
+from phaseb.dynamics.custom import CustomDynamics, Step
+from phaseb.dynamics.custom import fit_custom as fit_named
+from phaseb.dynamics.protocol import load_generator
 from phaseb.errors import ConfigError, DataError
 from phaseb.runtime.storage import Store
 
@@ -14,8 +16,8 @@ from phaseb.runtime.storage import Store
 class Drift:
     """z' = z + speed + the first action; it remembers how often it was asked."""
 
-    def __init__(self, config, latent_size, action_size):
-        self.speed = torch.zeros(latent_size)
+    def __init__(self, settings, latent_size, action_size):
+        self.settings, self.speed = settings, torch.zeros(latent_size)
 
     def fit(self, train, seed):
         self.speed = torch.from_numpy(np.diff(train.z, axis=1)[train.mask].mean(0))
@@ -43,7 +45,11 @@ class Lost(Drift):
 
 
 def config(name):
-    return WorldModelConfig(model=f"{__name__}:{name}")
+    return PluginConfig(model=f"{__name__}:{name}", settings={"rate": 0.5})
+
+
+def fit_custom(settings, data, seed):
+    return fit_named("drift", settings, data, seed)
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +61,7 @@ def importable(monkeypatch):
 
 
 def test_it_rolls_out_as_its_steps_say(world):
-    model = fit_own(config("Drift"), world, 0)
+    model = fit_custom(config("Drift"), world, 0)
     z0, actions = torch.from_numpy(world.z[:, 0]), torch.from_numpy(world.actions)
     made = model.rollout(z0, actions, 20, torch.Generator())
     speed = np.diff(world.z, axis=1).reshape(-1, 4).mean(0)
@@ -70,11 +76,12 @@ def test_it_rolls_out_as_its_steps_say(world):
 
 
 def test_it_is_kept_as_tensors(world, tmp_path):
-    made = fit_own(config("Drift"), world, 0)
+    made = fit_custom(config("Drift"), world, 0)
     made.save(Store.at(tmp_path))
     assert {path.suffix for path in tmp_path.iterdir()} == {".safetensors", ".json"}
-    again = load_world_model(Store.at(tmp_path))
-    assert isinstance(again, OwnWorldModel)
+    again = load_generator(Store.at(tmp_path))
+    assert isinstance(again, CustomDynamics)
+    assert (again.name, again.model.settings) == ("drift", {"rate": 0.5})
     z0, actions = torch.from_numpy(world.z[:, 0]), torch.from_numpy(world.actions)
     assert torch.equal(again.mean_rollout(z0, actions), made.mean_rollout(z0, actions))
 
@@ -84,7 +91,7 @@ def test_it_is_kept_as_tensors(world, tmp_path):
     [("Crooked", r"reward of step 0 is \(24, 1\), wanted \(24,\)"), ("Lost", "Lost: z of step 0 has NaN or Inf")],
 )  # fmt: skip
 def test_a_step_that_is_wrong_is_named(world, name, message):
-    model = fit_own(config(name), world, 0)
+    model = fit_custom(config(name), world, 0)
     with pytest.raises(DataError, match=message):
         model.mean_rollout(torch.from_numpy(world.z[:, 0]), torch.from_numpy(world.actions))
 
@@ -96,9 +103,11 @@ def test_a_step_that_is_wrong_is_named(world, name, message):
 )  # fmt: skip
 def test_what_is_no_world_model_is_refused(world, name, message):
     with pytest.raises(ConfigError, match=message):
-        fit_own(WorldModelConfig(model=name), world, 0)
+        fit_custom(PluginConfig(model=name), world, 0)
 
 
 def test_a_name_that_is_none_is_refused():
-    with pytest.raises(ValidationError, match="neither gru nor module:Class"):
-        WorldModelConfig(model="lstm")
+    with pytest.raises(ValidationError, match="is not of the form module:Class"):
+        PluginConfig(model="lstm")
+    with pytest.raises(ValidationError, match="'gp' is no name for a plug-in"):
+        DynamicsConfig(plugins={"gp": {"model": "a:B"}})

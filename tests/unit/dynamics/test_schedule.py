@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from phaseb.config.dynamics import WorldModelConfig
+from phaseb.config.dynamics import GRUConfig
 from phaseb.dynamics.gru_ensemble.learner import make_learner
-from phaseb.dynamics.gru_ensemble.scheduled_learner import ChangingLearner
+from phaseb.dynamics.gru_ensemble.scheduled_learner import ScheduledLearner
 from phaseb.runtime.checkpoint import flatten, unflatten
 
 CHANGES = [
@@ -17,7 +17,7 @@ CHANGES = [
 @pytest.fixture
 def short(config):
     tree = config.model_dump() | {"num_steps": 10, "changes": CHANGES}
-    return WorldModelConfig.model_validate(tree)
+    return GRUConfig.model_validate(tree)
 
 
 def weights(learner):
@@ -33,7 +33,7 @@ def test_stages_lay_changes_over_each_other(short):
 
 
 def test_a_change_is_going_on_by_hand_under_other_settings(short, world, context):
-    whole = ChangingLearner(short, lambda stage: make_learner(stage, world, context))
+    whole = ScheduledLearner(short, lambda stage: make_learner(stage, world, context))
     for step in range(10):
         whole.step(step)
     by_hand = None
@@ -50,7 +50,7 @@ def test_a_change_is_going_on_by_hand_under_other_settings(short, world, context
 @pytest.mark.parametrize("at", [2, 4, 6, 9])
 def test_resuming_across_a_change_gives_the_same_bits(short, world, context, at):
     def make():
-        return ChangingLearner(short, lambda stage: make_learner(stage, world, context))
+        return ScheduledLearner(short, lambda stage: make_learner(stage, world, context))
 
     whole, first, second = make(), make(), make()
     for step in range(10):
@@ -76,4 +76,4 @@ def test_resuming_across_a_change_gives_the_same_bits(short, world, context, at)
 )
 def test_changes_that_cannot_be_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
-        WorldModelConfig.model_validate({"changes": changes})
+        GRUConfig.model_validate({"changes": changes})
