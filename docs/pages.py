@@ -25,6 +25,9 @@ CONTENTS = {
     "Research notes": [
         "research/results",
         "research/performance",
+        "research/world-model",
+        "research/short-range",
+        "research/trust",
         "research/do-no-harm",
         "research/policies",
         "research/flywheel",
