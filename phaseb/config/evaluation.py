@@ -8,7 +8,7 @@ from phaseb.config.section import Section
 
 
 class FqeConfig(Section):
-    """Fitted Q evaluation: what a policy would earn, told from recorded episodes alone."""
+    """Fitted Q evaluation: an estimate of a policy's return from recorded episodes."""
 
     num_members: int = Field(10, ge=2, description="value functions, each fitted on its own bootstrap of the episodes")
     discount: float = Field(0.97, gt=0, lt=1, description="discount a step")
@@ -18,46 +18,51 @@ class EvaluationConfig(Section):
     """How policies are measured."""
 
     num_episodes: int = Field(200, ge=1, description="evaluation episodes a policy, each with its own seed")
-    first_seed: int = Field(1_000_000, ge=0, description="seed of the first: far from those of recorded episodes")
+    first_seed: int = Field(
+        1_000_000, ge=0, description="seed of the first evaluation episode, apart from those of recorded episodes"
+    )
     num_envs: int = Field(100, ge=1, description="episodes stepped side by side")
-    step_limit_s: float = Field(300.0, gt=0, description="seconds that an environment may take for a step of them all")
+    step_limit_s: float = Field(300.0, gt=0, description="longest time of one step of all environments, s")
     fqe: FqeConfig = Field(default_factory=FqeConfig)
 
 
 class PromotionConfig(Section):
-    """Do no harm, as a decision: the candidate is shipped only where a paired test says so, else the baseline."""
+    """A paired test that decides whether the candidate is shipped in place of the baseline."""
 
-    baseline: str = Field("real_only", min_length=1, description="arm that is shipped unless the test says otherwise")
+    baseline: str = Field("real_only", min_length=1, description="arm that is shipped unless the test shows a gain")
     candidate: str = Field("trust_weighted", min_length=1, description="arm that may be promoted")
-    rule: Literal["better", "not_worse"] = Field("better", description="what the test has to show of the candidate")
+    rule: Literal["better", "not_worse"] = Field("better", description="hypothesis of the test")
     min_gain: float = Field(
         0.02, ge=0,
-        description="for better: what must be gained, as a share of the baseline's value or, where that is more, of "
-        "what a recorded episode earns or loses on average; below it a gain is called none",
+        description="for better: required gain, as a share of the baseline's value or of a recorded episode's "
+        "mean, if larger",
     )  # fmt: skip
     margin: float = Field(0.05, ge=0, lt=1, description="for not_worse: share of the baseline's value that may be lost")
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="of the test: 1 - this is the rate of false promotions")
-    max_episodes: int | None = Field(
-        None, ge=4, description="physics episodes that the decision may spend; null: as many as there are training ones"
+    confidence: float = Field(
+        0.95, gt=0.5, lt=1, description="confidence of the test; 1 - this is the rate of false promotions"
     )
-    looks: int = Field(3, ge=1, le=20, description="times that the sequential test looks at its evidence")
-    first_seed: int = Field(2_000_000, ge=0, description="seed of its first episode: none that evaluation reports")
+    max_episodes: int | None = Field(
+        None, ge=4, description="physics episodes of the decision; null: the number of training episodes"
+    )
+    looks: int = Field(3, ge=1, le=20, description="looks of the sequential test")
+    first_seed: int = Field(
+        2_000_000, ge=0, description="seed of the decision's first episode, apart from those of the report"
+    )
 
 
 class WorthConfig(Section):
-    """How a policy's value is traced back to the bricks of episodes that it learned from."""
+    """The value of each brick of episodes to the shipped policy."""
 
     method: Literal["estimate", "leave_out"] = Field(
         "leave_out",
-        description="estimate: whose transitions the policy lives by; leave_out: policies trained without each brick, "
-        "one training a brick, with the estimate beside it",
+        description="estimate: credit of the nearest recorded transitions; leave_out: one training without each "
+        "brick, and the estimate",
     )
-    num_episodes: int = Field(20, ge=1, description="episodes of the policy at work that the estimate looks at")
-    candidates: int = Field(64, ge=2, description="starts that are looked at for what to collect next")
+    num_episodes: int = Field(20, ge=1, description="episodes of the policy for the estimate")
+    candidates: int = Field(64, ge=2, description="candidate starts for the recommendation")
     curve: tuple[float, ...] = Field(
         (),
-        description="shares of the training episodes, ascending to 1, such as 0.25, 0.5, 1, that real_only is trained "
-        "on, beside trust_weighted on the first: how many real episodes synthetic data is worth there; empty: unasked",
+        description="ascending shares of the training episodes, such as 0.25, 0.5, 1, for episodes_worth; empty: off",
     )
 
     @model_validator(mode="after")

@@ -10,20 +10,20 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class OfflineConfig(Section):
-    """What keeps a learner that cannot try its actions from believing in them. The options add up."""
+    """Offline regularisation. The options can be combined."""
 
     algorithm: Literal["iql", "sac"] = Field(
         "iql",
-        description="implicit Q-learning, which asks for no value of an action that nobody took, or soft actor-critic",
+        description="iql: implicit Q-learning; sac: soft actor-critic",
     )
     behaviour_weight: float = Field(
         3.0, ge=0, description="weight of |policy mean - recorded action|^2 on real rows (TD3+BC-like); 0 is off"
     )
     clone_share: float = Field(
-        0.4, ge=0, lt=1, description="share of the steps, the first, that only clone: cheap; values start near data"
+        0.4, ge=0, lt=1, description="share of the steps, at the start, of behaviour cloning alone"
     )
     value_share: float = Field(
-        0.2, ge=0, lt=1, description="share of the steps, the next, in which values are learned while the policy waits"
+        0.2, ge=0, lt=1, description="share of the steps, after cloning, in which values alone are learned"
     )
     normalise_value: bool = Field(
         True, description="divide the actor's value term by the batch's mean absolute deviation of Q from its mean"
@@ -32,9 +32,11 @@ class OfflineConfig(Section):
         "min",
         description="an ensemble's value: its minimum (SAC-N), mean - spread_weight x std, or a random pair's minimum",
     )
-    spread_weight: float = Field(1.0, ge=0, description="standard deviations taken off the mean, for pessimism=spread")
+    spread_weight: float = Field(1.0, ge=0, description="standard deviations subtracted from the mean, for "
+                                            "pessimism=spread")
     cut_spread_weight: float = Field(
-        1.0, ge=0, description="further standard deviations taken off the value of a state where a rollout was cut"
+        1.0, ge=0, description="further standard deviations subtracted from the value of a state at which a "
+                   "rollout was cut"
     )
     diversity_weight: float = Field(0.0, ge=0, description="EDAC's weight on the critics' aligned action gradients")
     cql_weight: float = Field(0.0, ge=0, description="weight of the conservative penalty on unseen actions; 0 is off")
@@ -42,14 +44,14 @@ class OfflineConfig(Section):
     iql_expectile: float = Field(0.7, gt=0.5, lt=1, description="expectile of implicit Q-learning's value")
     iql_temperature: float = Field(3.0, gt=0, description="inverse temperature of its advantage weights")
     iql_synthetic_weight: float = Field(
-        1.0, ge=0, description="weight of synthetic rows in what draws the policy to good actions; values use them all"
+        1.0, ge=0, description="weight of synthetic rows in the policy's loss; values use all rows"
     )
 
 
 class AugmentationConfig(Section):
     """Short rollouts that branch from real states under the current policy, made again as it improves."""
 
-    enabled: bool = Field(True, description="whether rollouts follow the policy; else only stored ones are used")
+    enabled: bool = Field(True, description="make rollouts under the policy; else use stored ones only")
     generator: str = Field("gp", description="generator that policies branch in: gp, gru or a name of dynamics.plugins")
     refresh_steps: int = Field(250, ge=1, description="learner steps between two generations of rollouts")
     first_step: int = Field(
@@ -61,15 +63,15 @@ class AugmentationConfig(Section):
         0.99, gt=0, le=1, description="quantile of the model's disagreement on real data above which a rollout is cut"
     )
     min_skill: float = Field(
-        0.5, lt=1, description="rollouts end before the step at which forecast skill, mean over latents, is less"
+        0.5, lt=1, description="forecast skill, mean over latents, below which rollouts end"
     )
-    min_worst_skill: float = Field(0.1, lt=1, description="the same for the latent dimension that is forecast worst")
+    min_worst_skill: float = Field(0.1, lt=1, description="the same for the worst latent dimension")
     min_reward_skill: float = Field(0.1, lt=1, description="the same for rewards, against forecasting their mean")
-    penalty: float = Field(1.0, ge=0, description="reward less this times the disagreement (MOPO)")
+    penalty: float = Field(1.0, ge=0, description="factor of the uncertainty that is subtracted from rewards (MOPO)")
     reward_pessimism: float = Field(
-        1.0, ge=0, description="reward less this times its own doubt, where the model tells it; 0: as expected"
+        1.0, ge=0, description="factor of the reward's standard deviation that is subtracted from rewards"
     )
-    keep_generations: int = Field(6, ge=1, description="how many generations stay in the replay")
+    keep_generations: int = Field(6, ge=1, description="generations of rollouts in the replay")
 
 
 class FollowingConfig(Section):
@@ -79,8 +81,7 @@ class FollowingConfig(Section):
     algorithm: Literal["iql", "sac"] = Field("sac", description="see offline.algorithm")
     switches: bool = Field(
         True,
-        description="an action that was recorded at two levels only, such as a gripper's, is a choice of the two, and "
-        "a learner weighs both: for algorithm=sac",
+        description="treat an action with two recorded levels (a gripper) as a binary choice (algorithm=sac)",
     )
     num_critics: int = Field(3, ge=2, description="critics of the ensemble")
     behaviour_weight: float = Field(3.0, ge=0, description="see offline.behaviour_weight")
@@ -91,7 +92,7 @@ class FollowingConfig(Section):
 
 
 class PolicyConfig(Section):
-    """The learner of a policy. Every (arm, seed) is a run; runs are trained together, each as if alone."""
+    """Training of policies. All (arm, seed) pairs train in parallel, with the results of separate training."""
 
     num_steps: int = Field(5000, ge=1, description="learner steps")
     batch_size: int = Field(128, ge=2, description="rows of a step, over all workers")
@@ -100,27 +101,27 @@ class PolicyConfig(Section):
     width: int = Field(128, ge=8, description="units of a hidden layer")
     critic_lr: float = Field(1e-3, gt=0, description="learning rate of the critics")
     actor_lr: float = Field(3e-4, gt=0, description="learning rate of the actor")
-    target_rate: float = Field(0.02, gt=0, le=1, description="share of the critics moved into their targets a step")
+    target_rate: float = Field(0.02, gt=0, le=1, description="Polyak rate of the target critics")
     actor_average_rate: float = Field(
-        0.005, gt=0, le=1, description="share of the policy moved a step into the average that acts; 1 averages nothing"
+        0.005, gt=0, le=1, description="rate of the policy's moving average, which acts; 1: no average"
     )
     target_entropy: float | None = Field(None, description="entropy that the temperature aims at; null: -(action size)")
     entropy_of: Literal["gaussian", "action"] = Field(
         "gaussian",
-        description="what entropy counts: the Gaussian before squashing, or the action (SAC's own: it pulls a policy "
-        "away from actions at the bounds, such as a gripper's)",
+        description="entropy of the Gaussian before squashing, or of the action (as in SAC; keeps actions off "
+        "their bounds)",
     )
-    gradient_limit: float = Field(10.0, gt=0, description="largest norm of a run's gradient, a network")
+    gradient_limit: float = Field(10.0, gt=0, description="largest gradient norm of a run's network")
     reward_std: float = Field(
-        0.23, gt=0, description="standard deviation that rewards are scaled to; values are learned less their mean"
+        0.23, gt=0, description="standard deviation to which rewards are scaled; their mean is subtracted for values"
     )
     switches: bool = Field(
         False,
-        description="an action that was recorded at two levels only, such as a gripper's, is a choice of the two, and "
-        "a learner weighs both: for offline.algorithm=sac",
+        description="treat an action with two recorded levels (a gripper) as a binary choice (SAC)",
     )
-    prefetch: int = Field(20, ge=1, description="batches that are asked of the replay at once")
-    runs_together: int = Field(3, ge=1, description="runs whose networks are one batched product: speed, not results")
+    prefetch: int = Field(20, ge=1, description="batches in one request to the replay")
+    runs_together: int = Field(3, ge=1, description="runs whose networks are trained as one batch; changes the "
+                                        "speed only")
     offline: OfflineConfig = Field(default_factory=OfflineConfig)
     augmentation: AugmentationConfig = Field(default_factory=AugmentationConfig)
     following: FollowingConfig = Field(default_factory=FollowingConfig)
@@ -148,15 +149,15 @@ class PolicyConfig(Section):
 
 
 class ReplayConfig(Section):
-    """Where transitions wait for the learners, and how they are drawn."""
+    """The buffer of transitions from which learners draw their batches."""
 
     capacity: int = Field(
         1_000_000,
         ge=2,
-        description="Transitions of each source that all shards hold (an episode's end takes the room of one).",
+        description="Transitions of each source over all shards. An episode's end takes the place of one.",
     )
     num_shards: int = Field(1, ge=1, le=1024, description="Ray actors that the buffer is spread over.")
-    shard_cpus: float = Field(0.0, ge=0, description="CPUs that each shard reserves (0: it shares what there is).")
+    shard_cpus: float = Field(0.0, ge=0, description="CPUs that each shard reserves; 0: none.")
     prefetch_depth: int = Field(2, ge=0, le=64, description="Calls that a learner keeps in flight ahead of its need.")
 
 
@@ -164,21 +165,21 @@ Arm = Literal["real_only", "fixed_weight", "bounds_filter", "trust_weighted"]
 
 
 class ArmsConfig(Section):
-    """What is compared. Every arm trains with the same settings, seeds and budget; only its batches differ."""
+    """The arms that a run compares. They share settings, seeds and budget. Only their batches differ."""
 
     names: tuple[Arm, ...] = Field(
         ("real_only", "fixed_weight", "bounds_filter", "trust_weighted"),
         min_length=1,
-        description="real_only; fixed_weight: ungated rollouts at a fixed share; bounds_filter: those whose mean and "
-        "std lie in real bounds; trust_weighted: those that the gate trusts, as far as it trusts them",
+        description="real_only; fixed_weight: ungated rollouts; bounds_filter: rollouts within real bounds; "
+        "trust_weighted: weighed by the gate",
     )
     num_seeds: int = Field(3, ge=1, description="seeds an arm; they share the run's data, encoder, model and gate")
     fixed_share: float = Field(
         0.1, ge=0, le=1, description="synthetic share of a batch of fixed_weight and of bounds_filter"
     )
     trusted_share: float = Field(
-        0.5, ge=0, le=1, description="largest synthetic share of a batch of trust_weighted: what full trust would give"
+        0.5, ge=0, le=1, description="largest synthetic share of a batch of trust_weighted, at full trust"
     )
     weighting: Literal["sampling", "loss"] = Field(
-        "sampling", description="where trust_weighted's weights act: in what is drawn, or in the loss; never in both"
+        "sampling", description="use of trust_weighted's weights: for sampling, or in the loss"
     )
