@@ -29,7 +29,7 @@ class FlywheelConfig(Section):
         "environment",
         description="new episodes: by the shipped policy in the environment, or files that appear in flywheel.folder",
     )
-    folder: PathText = Field("", description="watched folder; its files are read by episodes.source")
+    folder: PathText = Field("", description="folder that is watched; its files are read by episodes.source")
     poll_s: float = Field(5.0, gt=0, description="seconds between two checks of the folder")
     wait_s: float | None = Field(None, ge=0, description="stop after this time without a new file, s; null: never")
     min_episodes: int = Field(1, ge=1, description="new episodes of the folder that start a generation")
