@@ -22,6 +22,19 @@ CONTENTS = {
         "security",
     ],
     "Measured": ["results", "performance", "scale"],
+    "Research notes": [
+        "research/results",
+        "research/performance",
+        "research/world-model",
+        "research/short-range",
+        "research/trust",
+        "research/do-no-harm",
+        "research/policies",
+        "research/flywheel",
+        "research/searches",
+        "research/imports",
+        "research/reliability",
+    ],
 }
 """The order of the pages; one that is not named here comes last, one that is not there is left out."""
 GENERATED = "config"
@@ -29,7 +42,8 @@ HEAD = "| setting | default | is | meaning |\n| --- | --- | --- | --- |\n"
 
 
 def on_config(config: Any) -> Any:
-    pages = {path.stem for path in Path(config["docs_dir"]).glob("*.md")} | {GENERATED}
+    folder = Path(config["docs_dir"])
+    pages = {path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.md")} | {GENERATED}
     named = {name for names in CONTENTS.values() for name in names}
     rest = sorted(pages - named)
     chapters = {**CONTENTS, "More": rest}

@@ -20,7 +20,7 @@ SECRET_WORDS = ("token", "secret", "password", "passwd", "api_key", "apikey", "a
 
 
 class ClusterShape(Section):
-    """How large a cluster to ask for, where the job brings its own (`--render`)."""
+    """Size of the cluster that `--render` writes."""
 
     nodes: int = Field(1, ge=1, le=10_000, description="worker nodes")
     min_nodes: int = Field(0, ge=0, description="fewest worker nodes that autoscaling keeps")
@@ -40,7 +40,7 @@ class ClusterShape(Section):
 
 
 class JobConfig(Section):
-    """One job: which one, with which config, and what to do when it fails."""
+    """One job, its config, and what to do after a failure."""
 
     name: str = Field(pattern=r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$", description="lower-case letters, digits, hyphens")
     job: str = Field("run", description="a job of the command line, or tune")

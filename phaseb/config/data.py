@@ -33,7 +33,7 @@ class WorkcellConfig(Section):
 
 
 class EnvironmentConfig(Section):
-    """The environment that judges policies by physics."""
+    """The environment in which policies are measured."""
 
     id: str = Field(
         "workcell",
@@ -56,17 +56,19 @@ MIXED = "mixed"
 
 
 class ColumnsConfig(Section):
-    """Which columns of imported data mean what. Empty: the format's own names."""
+    """Column names of imported data. Empty: the format's usual name."""
 
     observation: tuple[str, ...] = Field((), description="vectors to join into the state, in order ([a,b])")
     action: tuple[str, ...] = Field((), description="vectors to join into the action, in order ([a,b])")
     reward: str = Field("", description="reward of a step")
-    terminal: str = Field("", description="1 where the task ended with the step")
+    terminal: str = Field("", description="1 if the task ended with the step")
     image: str = Field("", description="camera whose frames are read; empty: none")
     image_size: int = Field(0, ge=0, le=4096, description="side that frames are resized to, pixels; 0 keeps their size")
-    success: str = Field("", description="1 once the attempt succeeded: gives good units, errors, MPL and error rate")
-    power_w: str = Field("", description="power drawn in a step, W: gives the energy")
-    step_s: float = Field(0.0, ge=0, description="length of a step, s; 0: what the data say, if they say it")
+    success: str = Field(
+        "", description="1 once the attempt succeeded; source of good units, errors, MPL and error rate"
+    )
+    power_w: str = Field("", description="power drawn in a step, W; source of the energy")
+    step_s: float = Field(0.0, ge=0, description="length of a step, s; 0: take it from the data, if they contain it")
 
     @field_validator("observation", "action", mode="before")
     @classmethod
@@ -75,7 +77,7 @@ class ColumnsConfig(Section):
 
 
 class PartConfig(Section):
-    """One of several sources that are mixed."""
+    """One source of a mixture."""
 
     source: str = Field(description=f"a file format ({', '.join(IMPORTED)}), or module:Class of your own")
     path: PathText = Field("", description="file, folder or storage URI that it reads")
@@ -101,9 +103,10 @@ class EpisodesConfig(Section):
         "your own source",
     )
     policy: str = Field(
-        "random", description="who acts where source is gymnasium: random, or module:Class, made with the environment"
+        "random",
+        description="policy that collects with source=gymnasium: random, or module:Class, created with the environment",
     )
-    parts: tuple[PartConfig, ...] = Field((), description="what source=mixed takes from, each {source, path, weight}")
+    parts: tuple[PartConfig, ...] = Field((), description="sources of source=mixed, each {source, path, weight}")
     path: PathText = Field("", description="file, folder or storage URI that a file source reads")
     columns: ColumnsConfig = Field(default_factory=ColumnsConfig, description="what imported columns mean")
     num_train: int = Field(50, ge=2, description="training episodes to collect; N of the learning curves counts all")
@@ -152,16 +155,17 @@ class ValuationConfig(Section):
 
 
 class MemoryConfig(Section):
-    """Most episodes that a fit holds: of more, an even sample is drawn by `run.seed`. What only passes through
-    (encoding, rollouts, scoring, the filling of the replay) goes through all of them all the same."""
+    """Largest number of episodes in memory for a fit. `run.seed` draws an even sample of more.
+
+    Encoding, rollouts, scoring and the filling of the replay process all episodes, a shard at a time.
+    """
 
     fit_episodes: int = Field(
-        4096, ge=2, description="of each split: what bricks and the world model are fitted to, rollouts start from and "
-        "numbers are measured on",
+        4096, ge=2, description="episodes of each split for fits, for starts of rollouts and for measurements",
     )  # fmt: skip
     encoder_episodes: int = Field(
-        512, ge=2, description="of each split, with their frames: what the encoder is trained and measured on"
+        512, ge=2, description="episodes of each split, with frames, for training and measuring the encoder"
     )
     gate_episodes: int = Field(
-        512, ge=2, description="of those for fits, what the gate learns from; it keeps several copies of each"
+        512, ge=2, description="episodes of fit_episodes that the gate learns from; it keeps several copies of each"
     )

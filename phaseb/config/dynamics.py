@@ -15,9 +15,15 @@ class LossWeights(Section):
     """L = recon·L_recon + trust·L_trust + feat·L_feat + var·L_var (the report's λ). Zero leaves a term out."""
 
     recon: float = Field(1.0, ge=0, description="weight of L_recon, the sum of the terms under dynamics.gru.recon")
-    trust: float = Field(0.0, ge=0, description="λ_trust: the critic takes free-running rollouts for real")
-    feat: float = Field(0.0, ge=0, description="λ_feat: the critic's mean features of rollouts match real ones")
-    var: float = Field(0.0, ge=0, description="λ_var: the variance of rollouts neither grows nor shrinks")
+    trust: float = Field(
+        0.0, ge=0, description="λ_trust: weight of L_trust, the discriminator's loss on free-running rollouts"
+    )
+    feat: float = Field(
+        0.0,
+        ge=0,
+        description="λ_feat: weight of L_feat, the distance of the discriminator's mean features, rollouts to real",
+    )
+    var: float = Field(0.0, ge=0, description="λ_var: weight of L_var, the change of the variance along rollouts")
 
 
 class ReconWeights(Section):
@@ -31,10 +37,10 @@ class ReconWeights(Section):
 
 
 class TeacherForcingConfig(Section):
-    """How often the rollout in training is put back on the real latent, over the course of training."""
+    """Teacher forcing: probability of the real latent in a training rollout, over training."""
 
     schedule: Literal["constant", "linear", "exponential", "inverse_sigmoid"] = Field(
-        "constant", description="how the probability goes from start to end"
+        "constant", description="form of the schedule from start to end"
     )
     start: float = Field(0.0, ge=0, le=1, description="probability of the real latent at the first step of training")
     end: float = Field(0.0, ge=0, le=1, description="probability from the end of the schedule on")
@@ -42,7 +48,7 @@ class TeacherForcingConfig(Section):
 
 
 class HorizonConfig(Section):
-    """Length of the rollout in training; it should end at what sampling uses."""
+    """Length of the training rollout. It should end at synthesis.horizon."""
 
     steps: int = Field(60, ge=1, description="training horizon; equal to synthesis.horizon unless you study the report")
     start: int = Field(10, ge=1, description="horizon at which the curriculum starts")
@@ -61,8 +67,8 @@ class VarianceConfig(Section):
 
     form: Literal["growth", "lags"] = Field(
         "lags",
-        description="growth: hinge on variance of the last over the first 10 steps (the report's); "
-        "lags: log ratio of the variances of z_{t+k} - z_t, squared, over lags 1, 2, 5, 10",
+        description="growth: hinge on the variance ratio of the last to the first 10 steps; lags: squared log "
+        "variance ratio of z_{t+k} - z_t, k = 1, 2, 5, 10",
     )
 
 
@@ -78,7 +84,7 @@ class GPCorrectionConfig(Section):
     """Gaussian processes that correct the networks' next latent, one per kind of event."""
 
     enabled: bool = Field(
-        True, description="take continuous dimensions from the processes where both agree; off where noise is drawn"
+        True, description="take continuous dimensions from the processes where both agree; off if noise is drawn"
     )
     max_transitions: int = Field(1500, ge=10, description="most transitions that a process is conditioned on")
     num_hyperparameter_points: int = Field(300, ge=10, description="transitions that hyperparameters are fitted to")
@@ -87,7 +93,7 @@ class GPCorrectionConfig(Section):
 
 
 class Change(Section):
-    """Other settings from some point of the training on."""
+    """Settings that change at a point of the training."""
 
     at: float = Field(gt=0, lt=1, description="share of training from which these hold")
     set: dict[str, Any] = Field(description="setting of dynamics.gru by its dotted name: value")
@@ -109,13 +115,12 @@ class GRUConfig(Section):
     hidden_size: int = Field(64, ge=1, description="units of the GRU")
     head_size: int = Field(128, ge=1, description="width of the residual stream between the GRU and what it predicts")
     num_blocks: int = Field(2, ge=0, description="residual blocks on that stream; 0: one layer, as in the report")
-    num_modes: int = Field(2, ge=1, description="alternatives predicted for a step, one of which is drawn: what may "
-                           "happen or not is never averaged")  # fmt: skip
+    num_modes: int = Field(2, ge=1, description="alternatives predicted for a step, of which one is drawn")  # fmt: skip
     bound_latents: bool = Field(True, description="keep rollouts within the range of the latents seen, and 5 % more")
     action_lookahead: int = Field(
         8, ge=0,
-        description="recorded actions ahead of a step that its prediction reads: they answer to what the step did. "
-        "0: none; a policy's own and altered actions are never read ahead",
+        description="future recorded actions that a prediction reads; 0: none. Actions of a policy and altered "
+        "actions are masked.",
     )  # fmt: skip
     decorrelate: bool = Field(True, description="model principal directions at unit variance instead of dimensions")
     layer_norm: bool = Field(True, description="layer normalisation in every block")
@@ -124,10 +129,10 @@ class GRUConfig(Section):
         0.0, ge=0, le=1,
         description="bound each dimension's step at this quantile of its real |Δz|; 0: off",
     )  # fmt: skip
-    hold_constants: bool = Field(True, description="dimensions that never move within an episode are held")
-    find_events: bool = Field(True, description="what jumps between a few levels is predicted as classes")
+    hold_constants: bool = Field(True, description="hold dimensions that never change within an episode")
+    find_events: bool = Field(True, description="predict directions that jump between a few levels as classes")
     noise: Literal["none", "heteroscedastic", "bootstrap"] = Field(
-        "none", description="texture of a rollout: none, a learned spread, or resampled one-step residuals"
+        "none", description="noise of a rollout: none, a learned variance, or resampled one-step residuals"
     )
     weights: LossWeights = Field(LossWeights(), description="weights of the four losses")
     recon: ReconWeights = Field(ReconWeights(), description="weights of the parts of L_recon")
@@ -135,21 +140,23 @@ class GRUConfig(Section):
     one_step_window: int = Field(10, ge=1, description="length of the teacher-forced windows")
     input_noise: float = Field(
         0.05, ge=0,
-        description="noise on latents fed in on teacher-forced steps, in σ within an episode: pulls rollouts back",
+        description="noise on the input latents of teacher-forced steps, in σ within an episode",
     )  # fmt: skip
     teacher_forcing: TeacherForcingConfig = Field(TeacherForcingConfig(), description="schedule of the rollout")
     gp_correction: GPCorrectionConfig = Field(GPCorrectionConfig(), description="processes beside the networks")
     horizon: HorizonConfig = Field(HorizonConfig(), description="length of the rollout in training")
     variance: VarianceConfig = Field(VarianceConfig(), description="form of L_var")
-    discriminator_from: float = Field(0.5, ge=0, le=1, description="share of training after which the critic joins")
+    discriminator_from: float = Field(
+        0.5, ge=0, le=1, description="share of training after which the discriminator takes part"
+    )
     num_steps: int = Field(1500, ge=1, description="optimiser steps")
     batch_size: int = Field(64, ge=1, description="windows a member in each step, over all workers")
     rollout_batch_size: int = Field(16, ge=1, description="rollouts a member in each step, over all workers")
-    learning_rate: float = Field(2e-3, gt=0, description="of AdamW, after warm-up, before the cosine decay")
-    ema_decay: float = Field(0.99, ge=0, lt=1, description="moving average of the weights that is kept; 0: none")
+    learning_rate: float = Field(2e-3, gt=0, description="peak learning rate of AdamW (warm-up, then cosine decay)")
+    ema_decay: float = Field(0.99, ge=0, lt=1, description="decay of the moving average of the weights; 0: none")
     explosion: float = Field(1e4, gt=0, description="a loss above this counts as divergence")
     changes: tuple[Change, ...] = Field(
-        (), description="other settings from some share of training on, in order: what population-based training finds"
+        (), description="settings that change during training, in order; population-based training writes them"
     )
 
     @model_validator(mode="after")
@@ -227,8 +234,10 @@ class DynamicsConfig(Section):
 class ActionSources(Section):
     """Shares of rollouts by where their actions come from (normalised to one)."""
 
-    recorded: float = Field(0.5, ge=0, description="the recorded actions of the start's episode")
-    perturbed: float = Field(0.5, ge=0, description="recorded actions with noise added")
+    recorded: float = Field(
+        0.5, ge=0, description="share of rollouts under the recorded actions of the start's episode"
+    )
+    perturbed: float = Field(0.5, ge=0, description="share of rollouts under recorded actions with noise")
 
     @model_validator(mode="after")
     def _some(self) -> "ActionSources":
@@ -241,14 +250,17 @@ class SynthesisConfig(Section):
     """Rollouts of a generator from real starts."""
 
     num_episodes: int = Field(200, ge=1, description="synthetic episodes to make")
-    horizon: int = Field(60, ge=1, description="steps of each; recorded actions must reach that far")
+    horizon: int = Field(60, ge=1, description="steps of each; recorded episodes must be that long")
     action_sources: ActionSources = Field(ActionSources(), description="whose actions drive the rollouts")
-    perturbation: float = Field(0.2, ge=0, description="σ of the noise on perturbed actions, which live in [-1, 1]")
+    perturbation: float = Field(0.2, ge=0, description="σ of the noise on perturbed actions, in units of [-1, 1]")
 
 
 class NegativesConfig(Section):
-    """A model trained as the founding report trained its own (ten teacher-forced steps, mean squared error, no clamp),
-    and its early checkpoints."""
+    """Rollouts of another model, as negatives for the gate.
+
+    The model is trained by the founding report's recipe: ten teacher-forced steps, mean squared error, no clamp. Its
+    early checkpoints make rollouts too.
+    """
 
     num_steps: int = Field(600, ge=1, description="optimiser steps of the report's model")
     num_episodes: int = Field(240, ge=2, description="rollouts in all, spread over the snapshots")

@@ -8,34 +8,36 @@ from phaseb.config.section import Section
 
 
 class LatentActionsConfig(Section):
-    """Actions recovered from pairs of latents, for episodes that carry none."""
+    """Actions inferred from pairs of latents, for episodes without actions."""
 
     mode: Literal["auto", "always", "never"] = Field(
-        "auto", description="auto: fitted only where some episode has no actions"
+        "auto", description="auto: fitted only if some episode has no actions"
     )
     num_dims: int = Field(
         0, ge=0, le=64,
-        description="dimensions of a latent action where no episode has actions; 0: as many as hold 99 % of what a "
-        "linear step leaves unexplained",
+        description="dimensions of a latent action if no episode has actions; 0: 99 % of the variance that a "
+        "linear step leaves",
     )  # fmt: skip
     num_steps: int = Field(1500, ge=1, description="optimiser steps")
 
 
 class LatentsConfig(Section):
-    """The contrastive encoder from observations to z_V, and what is fitted once it is frozen."""
+    """The contrastive encoder from observations to z_V, and the decoder and latent actions that are fitted after it."""
 
     observation: Literal["auto", "state", "frames", "both"] = Field(
-        "auto", description="what the encoder sees; auto: everything that all episodes have"
+        "auto", description="inputs of the encoder; auto: every kind that all episodes have"
     )
     num_dims: int = Field(
         16, ge=1, le=1024,
-        description="learned dimensions, and most dimensions of z_V: what sensors say first, then what they do not",
+        description="learned dimensions, and the largest size of z_V: sensor dimensions first, then learned ones",
     )  # fmt: skip
-    stack: int = Field(3, ge=1, le=16, description="last frames seen at once (frames alone show no speeds)")
+    stack: int = Field(3, ge=1, le=16, description="consecutive frames in one input (a single frame shows no speed)")
     hidden: int = Field(128, ge=8, le=4096, description="width of the hidden layers")
     num_steps: int = Field(300, ge=1, description="optimiser steps")
-    num_groups: int = Field(2, ge=1, description="groups of segments a step, contrasted apart; divides by the workers")
-    num_segments: int = Field(8, ge=1, description="segments a group, from different episodes where there are enough")
+    num_groups: int = Field(
+        2, ge=1, description="groups of segments a step, each contrasted on its own; a multiple of the workers"
+    )
+    num_segments: int = Field(8, ge=1, description="segments a group, from different episodes if there are enough")
     segment_steps: int = Field(16, ge=2, description="observations a segment")
     learning_rate: float = Field(5e-3, gt=0, description="peak learning rate (warm-up, then cosine to zero)")
     decoder_steps: int = Field(600, ge=0, description="optimiser steps of the state decoder; 0 leaves it linear")
@@ -49,6 +51,6 @@ class BricksConfig(Section):
     features: tuple[Literal["mean", "std", "step", "range"], ...] = Field(
         ("std", "step"),
         min_length=1,
-        description="what is pooled over an episode's latents, per dimension: mean, standard deviation, mean absolute "
-        "step, range; without the mean, bricks tell how work was done rather than where",
+        description="statistics of an episode's latents, per dimension: mean, standard deviation, mean absolute "
+        "step, range",
     )

@@ -8,7 +8,7 @@ from phaseb.config.section import Section
 
 
 class FqeConfig(Section):
-    """Fitted Q evaluation: what a policy would earn, told from recorded episodes alone."""
+    """Fitted Q evaluation: an estimate of a policy's return from recorded episodes."""
 
     num_members: int = Field(10, ge=2, description="value functions, each fitted on its own bootstrap of the episodes")
     discount: float = Field(0.97, gt=0, lt=1, description="discount a step")
@@ -18,9 +18,11 @@ class EvaluationConfig(Section):
     """How policies are measured."""
 
     num_episodes: int = Field(200, ge=1, description="evaluation episodes a policy, each with its own seed")
-    first_seed: int = Field(1_000_000, ge=0, description="seed of the first: far from those of recorded episodes")
+    first_seed: int = Field(
+        1_000_000, ge=0, description="seed of the first evaluation episode, apart from those of recorded episodes"
+    )
     num_envs: int = Field(100, ge=1, description="episodes stepped side by side")
-    step_limit_s: float = Field(300.0, gt=0, description="seconds that an environment may take for a step of them all")
+    step_limit_s: float = Field(300.0, gt=0, description="longest time of one step of all environments, s")
     fqe: FqeConfig = Field(default_factory=FqeConfig)
 
 
@@ -47,20 +49,18 @@ class PromotionConfig(Section):
         description="physics episodes that the decision may spend, over all arms that it compares; null: for each arm "
         "half as many as there are training ones",
     )
-    looks: int = Field(3, ge=1, le=20, description="times that the sequential test looks at its evidence")
-    first_seed: int = Field(2_000_000, ge=0, description="seed of its first episode: none that evaluation reports")
 
 
 class WorthConfig(Section):
-    """How a policy's value is traced back to the bricks of episodes that it learned from."""
+    """The value of each brick of episodes to the shipped policy."""
 
     method: Literal["estimate", "leave_out"] = Field(
         "leave_out",
-        description="estimate: whose transitions the policy lives by; leave_out: policies trained without each brick, "
-        "one training a brick, with the estimate beside it",
+        description="estimate: credit of the nearest recorded transitions; leave_out: one training without each "
+        "brick, and the estimate",
     )
-    num_episodes: int = Field(20, ge=1, description="episodes of the policy at work that the estimate looks at")
-    candidates: int = Field(64, ge=2, description="starts that are looked at for what to collect next")
+    num_episodes: int = Field(20, ge=1, description="episodes of the policy for the estimate")
+    candidates: int = Field(64, ge=2, description="candidate starts for the recommendation")
     curve: tuple[float, ...] = Field(
         (),
         description="shares of the training episodes, ascending to 1, such as 0.25, 0.5, 1, that the best control is "

@@ -12,17 +12,17 @@ Algorithm = Literal["iql", "sac", "bc"]
 
 
 class OfflineConfig(Section):
-    """What keeps a learner that cannot try its actions from believing in them. The options add up."""
+    """Offline regularisation. The options can be combined."""
 
     algorithm: Algorithm = Field("iql", description="algorithm of a learner of your own that names none")
     behaviour_weight: float = Field(
         3.0, ge=0, description="weight of |policy mean - recorded action|^2 on real rows (TD3+BC-like); 0 is off"
     )
     clone_share: float = Field(
-        0.4, ge=0, lt=1, description="share of the steps, the first, that only clone: cheap; values start near data"
+        0.4, ge=0, lt=1, description="share of the steps, at the start, of behaviour cloning alone"
     )
     value_share: float = Field(
-        0.2, ge=0, lt=1, description="share of the steps, the next, in which values are learned while the policy waits"
+        0.2, ge=0, lt=1, description="share of the steps, after cloning, in which values alone are learned"
     )
     normalise_value: bool = Field(
         True, description="divide the actor's value term by the batch's mean absolute deviation of Q from its mean"
@@ -31,9 +31,11 @@ class OfflineConfig(Section):
         "min",
         description="an ensemble's value: its minimum (SAC-N), mean - spread_weight x std, or a random pair's minimum",
     )
-    spread_weight: float = Field(1.0, ge=0, description="standard deviations taken off the mean, for pessimism=spread")
+    spread_weight: float = Field(1.0, ge=0, description="standard deviations subtracted from the mean, for "
+                                            "pessimism=spread")
     cut_spread_weight: float = Field(
-        1.0, ge=0, description="further standard deviations taken off the value of a state where a rollout was cut"
+        1.0, ge=0, description="further standard deviations subtracted from the value of a state at which a "
+                   "rollout was cut"
     )
     diversity_weight: float = Field(0.0, ge=0, description="EDAC's weight on the critics' aligned action gradients")
     cql_weight: float = Field(0.0, ge=0, description="weight of the conservative penalty on unseen actions; 0 is off")
@@ -41,7 +43,7 @@ class OfflineConfig(Section):
     iql_expectile: float = Field(0.7, gt=0.5, lt=1, description="expectile of implicit Q-learning's value")
     iql_temperature: float = Field(3.0, gt=0, description="inverse temperature of its advantage weights")
     iql_synthetic_weight: float = Field(
-        1.0, ge=0, description="weight of synthetic rows in what draws the policy to good actions; values use them all"
+        1.0, ge=0, description="weight of synthetic rows in the policy's loss; values use all rows"
     )
 
 
@@ -58,15 +60,15 @@ class AugmentationConfig(Section):
         0.99, gt=0, le=1, description="quantile of the model's disagreement on real data above which a rollout is cut"
     )
     min_skill: float = Field(
-        0.5, lt=1, description="rollouts end before the step at which forecast skill, mean over latents, is less"
+        0.5, lt=1, description="forecast skill, mean over latents, below which rollouts end"
     )
-    min_worst_skill: float = Field(0.1, lt=1, description="the same for the latent dimension that is forecast worst")
+    min_worst_skill: float = Field(0.1, lt=1, description="the same for the worst latent dimension")
     min_reward_skill: float = Field(0.1, lt=1, description="the same for rewards, against forecasting their mean")
-    penalty: float = Field(1.0, ge=0, description="reward less this times the disagreement (MOPO)")
+    penalty: float = Field(1.0, ge=0, description="factor of the uncertainty that is subtracted from rewards (MOPO)")
     reward_pessimism: float = Field(
-        1.0, ge=0, description="reward less this times its own doubt, where the model tells it; 0: as expected"
+        1.0, ge=0, description="factor of the reward's standard deviation that is subtracted from rewards"
     )
-    keep_generations: int = Field(6, ge=1, description="how many generations stay in the replay")
+    keep_generations: int = Field(6, ge=1, description="generations of rollouts in the replay")
 
 
 class LearnerConfig(Section):
@@ -121,7 +123,7 @@ class LearnersConfig(Section):
 
 
 class PolicyConfig(Section):
-    """The learner of a policy. Every (arm, seed) is a run; runs are trained together, each as if alone."""
+    """Training of policies. All (arm, seed) pairs train in parallel, with the results of separate training."""
 
     num_steps: int = Field(5000, ge=1, description="learner steps")
     batch_size: int = Field(128, ge=2, description="rows of a step, over all workers")
@@ -130,27 +132,27 @@ class PolicyConfig(Section):
     width: int = Field(128, ge=8, description="units of a hidden layer")
     critic_lr: float = Field(1e-3, gt=0, description="learning rate of the critics")
     actor_lr: float = Field(3e-4, gt=0, description="learning rate of the actor")
-    target_rate: float = Field(0.02, gt=0, le=1, description="share of the critics moved into their targets a step")
+    target_rate: float = Field(0.02, gt=0, le=1, description="Polyak rate of the target critics")
     actor_average_rate: float = Field(
-        0.005, gt=0, le=1, description="share of the policy moved a step into the average that acts; 1 averages nothing"
+        0.005, gt=0, le=1, description="rate of the policy's moving average, which acts; 1: no average"
     )
     target_entropy: float | None = Field(None, description="entropy that the temperature aims at; null: -(action size)")
     entropy_of: Literal["gaussian", "action"] = Field(
         "gaussian",
-        description="what entropy counts: the Gaussian before squashing, or the action (SAC's own: it pulls a policy "
-        "away from actions at the bounds, such as a gripper's)",
+        description="entropy of the Gaussian before squashing, or of the action (as in SAC; keeps actions off "
+        "their bounds)",
     )
-    gradient_limit: float = Field(10.0, gt=0, description="largest norm of a run's gradient, a network")
+    gradient_limit: float = Field(10.0, gt=0, description="largest gradient norm of a run's network")
     reward_std: float = Field(
-        0.23, gt=0, description="standard deviation that rewards are scaled to; values are learned less their mean"
+        0.23, gt=0, description="standard deviation to which rewards are scaled; their mean is subtracted for values"
     )
     switches: bool = Field(
         False,
-        description="an action that was recorded at two levels only, such as a gripper's, is a choice of the two, and "
-        "a learner weighs both: for offline.algorithm=sac",
+        description="treat an action with two recorded levels (a gripper) as a binary choice (SAC)",
     )
-    prefetch: int = Field(20, ge=1, description="batches that are asked of the replay at once")
-    runs_together: int = Field(3, ge=1, description="runs whose networks are one batched product: speed, not results")
+    prefetch: int = Field(20, ge=1, description="batches in one request to the replay")
+    runs_together: int = Field(3, ge=1, description="runs whose networks are trained as one batch; changes the "
+                                        "speed only")
     offline: OfflineConfig = Field(default_factory=OfflineConfig)
     augmentation: AugmentationConfig = Field(default_factory=AugmentationConfig)
     learners: LearnersConfig = Field(default_factory=LearnersConfig)
@@ -182,13 +184,13 @@ class PolicyConfig(Section):
 
 
 class ReplayConfig(Section):
-    """Where transitions wait for the learners, and how they are drawn."""
+    """The buffer of transitions from which learners draw their batches."""
 
     capacity: int = Field(
         1_000_000,
         ge=2,
-        description="Transitions of each source that all shards hold (an episode's end takes the room of one).",
+        description="Transitions of each source over all shards. An episode's end takes the place of one.",
     )
     num_shards: int = Field(1, ge=1, le=1024, description="Ray actors that the buffer is spread over.")
-    shard_cpus: float = Field(0.0, ge=0, description="CPUs that each shard reserves (0: it shares what there is).")
+    shard_cpus: float = Field(0.0, ge=0, description="CPUs that each shard reserves; 0: none.")
     prefetch_depth: int = Field(2, ge=0, le=64, description="Calls that a learner keeps in flight ahead of its need.")

@@ -13,7 +13,7 @@ class RunConfig(Section):
 
     dir: PathText = Field("", description="run directory: a local path or the URI of any pyarrow filesystem; "
                           "empty means runs/<name of the config file>")  # fmt: skip
-    seed: int = Field(0, ge=0, description="redraws everything: data, encoder, world model, trust, policies")
+    seed: int = Field(0, ge=0, description="seed of everything random: data, encoder, generators, gate, policies")
     on_change: Literal["refuse", "redo"] = Field(
         "refuse",
         description="when the run directory holds results of another config: refuse, or redo the stages that changed",
@@ -21,25 +21,25 @@ class RunConfig(Section):
 
 
 class TrainingConfig(Section):
-    """How every torch module is trained: the same for encoder, world model, trust networks and policies."""
+    """Training of all torch modules: encoder, generators, trust networks and policies."""
 
     checkpoint_every_s: float = Field(20.0, gt=0, description="seconds between checkpoints of a training in progress")
     log_every: int = Field(50, ge=1, description="optimiser steps between rows of metrics.parquet")
-    validate_every: int = Field(500, ge=1, description="optimiser steps between looks at held-out data")
+    validate_every: int = Field(500, ge=1, description="optimiser steps between two validations")
     precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="of products in layers while training; bfloat16 pays on GPUs from some 512 units on"
+        "float32", description="precision of matrix products in training; bfloat16 pays on GPUs from about 512 units"
     )
     compile: Literal["auto", "never", "always"] = Field(
-        "auto", description="compile what a step repeats (torch.compile); auto: on GPUs where graphs is never"
+        "auto", description="compile a step with torch.compile; auto: on GPUs if graphs=never"
     )
     graphs: Literal["auto", "never"] = Field(
-        "auto", description="replay what a step launches as one CUDA graph; auto: on GPUs, where it can be"
+        "auto", description="replay a training step as one CUDA graph; auto: on GPUs, where possible"
     )
-    torch_threads: int = Field(1, ge=1, description="torch threads a worker; more than its cores has been 100 x slower")
+    torch_threads: int = Field(1, ge=1, description="torch threads a worker; use no more than its cores")
 
 
 class ReportConfig(Section):
-    """The page."""
+    """The report page."""
 
     title: str = Field("phaseb", description="title of the report page")
 
@@ -49,39 +49,38 @@ class ResourcesConfig(Section):
 
     address: str | None = Field(
         None,
-        description="Ray cluster to join (host:port, or auto); local starts Ray here and stops it at the end; null: "
-        "what RAY_ADDRESS says, the cluster of a submitted job, else local",
+        description="Ray cluster to join (host:port, or auto); local: start Ray here; null: RAY_ADDRESS, the "
+        "submitted job's cluster, else local",
     )
-    num_cpus: int | None = Field(None, ge=1, description="CPUs of a Ray started here; null: all the machine has")
-    num_gpus: int | None = Field(None, ge=0, description="GPUs of a Ray started here; null: all the machine has")
+    num_cpus: int | None = Field(None, ge=1, description="CPUs of a Ray started here; null: all of the machine")
+    num_gpus: int | None = Field(None, ge=0, description="GPUs of a Ray started here; null: all of the machine")
     num_workers: int = Field(
         0, ge=0, le=4096, description="Ray Train workers of a training (data parallel); 0: the stage's process trains"
     )
-    min_workers: int | None = Field(None, ge=1, description="elastic training: fewest workers to go on with")
+    min_workers: int | None = Field(None, ge=1, description="elastic training: fewest workers")
     cpus_per_worker: float = Field(1.0, gt=0, description="CPUs a training worker reserves")
     gpus_per_worker: float = Field(0.0, ge=0, description="GPUs a training worker reserves; may be a fraction below 1")
     accelerator_type: str | None = Field(None, description="kind of GPU the workers need, by Ray's name (H100, A10G…)")
     placement_strategy: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = Field(
-        "PACK", description="how training workers are laid over the nodes"
+        "PACK", description="placement of training workers on the nodes"
     )
     num_tasks: int = Field(
         2, ge=1, le=65536,
-        description="stages that run at a time, tasks of a stage (collect, score, judge, groups of policies): speed, "
-        "not results",
+        description="parallel stages, and parallel tasks of a stage; changes the speed only",
     )  # fmt: skip
     cpus_per_task: float = Field(1.0, gt=0, description="CPUs a data task or rollout actor reserves")
     rollout_actors: int | None = Field(
-        None, ge=1, le=4096, description="actors that roll the world model out; null: as many as num_tasks"
+        None, ge=1, le=4096, description="actors that make rollouts; null: num_tasks"
     )
     gpus_per_actor: float = Field(
-        0.0, ge=0, le=1, description="GPUs a rollout actor reserves and rolls out on; a fraction lets several share one"
+        0.0, ge=0, le=1, description="GPUs of a rollout actor; with a fraction, several share one"
     )
     object_store_gb: float = Field(0.5, ge=0.1, description="shared memory for objects of a Ray started here, GB")
-    wait_s: float = Field(0.0, ge=0, description="how long to wait for resources that are not there yet, s")
+    wait_s: float = Field(0.0, ge=0, description="longest wait for missing resources, s")
     max_failures: int = Field(3, ge=-1, description="restarts of a training run after lost workers; -1: no limit")
     collective_timeout_s: float = Field(60.0, gt=0, description="a collective that hangs this long counts as failed, s")
     dashboard: bool = Field(False, description="start Ray's dashboard (loopback only) with a Ray started here")
-    worker_logs: bool = Field(False, description="show what workers print")
+    worker_logs: bool = Field(False, description="show the output of workers")
 
     @model_validator(mode="after")
     def _elastic_range_and_gpu_shares(self) -> Self:
@@ -97,7 +96,7 @@ class ResourcesConfig(Section):
 
 
 class ReuseConfig(Section):
-    """Run directories whose frozen parts are taken over. Empty: trained here.
+    """Run directories whose trained parts are reused. Empty: train them in this run.
 
     Generators and gate were trained on its encoder's latents and on scaled actions: both must be this run's too.
     """

@@ -11,39 +11,45 @@ DISCRIMINATOR_SHARE = 0.5
 
 
 class CriticConfig(Section):
-    """The trust network that takes part in the ensemble's training; it never gates and never judges."""
+    """The discriminator in the ensemble's training. It neither gates nor judges."""
 
     form: Literal["windows", "report"] = Field(
         "windows",
-        description="windows: spectrally normalised, over windows at several lags; report: the founding report's "
-        "episode network on its six features",
+        description="windows: spectrally normalised, over windows at several lags; report: episode network on "
+        "six features",
     )
 
 
 class GateConfig(Section):
-    """From trust to the weight of each synthetic transition."""
+    """The gate: from trust to the weight of each synthetic transition."""
 
-    max_weight: float = Field(1.0, gt=0, description="no synthetic transition counts more than this; a real one is 1")
+    max_weight: float = Field(1.0, gt=0, description="largest weight of a synthetic transition; a real one has 1")
     cut_quantile: float = Field(
         0.05,
         gt=0,
         lt=1,
-        description="share of training episodes in which some step would be cut by the one network that never saw it; "
-        "of new real episodes, trusted by all networks together, about as many",
+        description="share of real training episodes that the gate would cut, by networks that did not see them",
     )
     min_steps: int = Field(5, ge=1, description="a rollout cut before this step is dropped whole")
 
 
 class TrustConfig(Section):
-    """Trust of episodes, and of their transitions: networks, training, calibration, gate; and the critic apart."""
+    """Trust networks of episodes and transitions, their calibration and the gate; and the discriminator."""
 
     clone_steps: int = Field(1000, ge=1, description="optimiser steps of the cloned operator of branched rollouts")
-    num_folds: int = Field(5, ge=2, le=20, description="folds of the cross-fit: every real episode is scored unseen")
+    num_folds: int = Field(
+        5,
+        ge=2,
+        le=20,
+        description="folds of the cross-fit; every real episode is scored by networks that did not see it",
+    )
     num_steps: int = Field(400, ge=1, description="optimiser steps")
     batch_size: int = Field(48, ge=8, description="episodes a fold in each step, over all workers")
-    learning_rate: float = Field(4e-3, gt=0, description="of AdamW, after warm-up, before the cosine decay")
+    learning_rate: float = Field(4e-3, gt=0, description="peak learning rate of AdamW (warm-up, then cosine decay)")
     num_corruptions: int = Field(600, ge=2, description="corrupted and warped copies of real episodes to learn from")
-    calibration: Literal["temperature", "isotonic"] = Field("temperature", description="from scores to probabilities")
+    calibration: Literal["temperature", "isotonic"] = Field(
+        "temperature", description="calibration of scores to probabilities"
+    )
     gate: GateConfig = Field(GateConfig(), description="from trust to weights")
     critic: CriticConfig = Field(CriticConfig(), description="the critic inside the ensemble's training")
 
@@ -66,14 +72,14 @@ Rung = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is
 
 
 class JudgeConfig(Section):
-    """How many pairs are judged, at which rungs and noise levels, by which families of classifiers."""
+    """Judges: pairs, rungs, noise levels and families of classifiers."""
 
     generators: tuple[str, ...] = Field((), description="generators that are judged; empty: all that arms use")
-    num_pairs: int = Field(200, ge=10, description="matched pairs a rung is judged on; fewer where fewer exist")
+    num_pairs: int = Field(200, ge=10, description="matched pairs a rung; fewer if fewer exist")
     rungs: tuple[Rung, ...] = Field(
         ("simulator", "real", "encode_decode", "one_step", "5", "15", "30", "60"),
-        description="rungs of the ladder, in the order of the stages they ask about; a number is that many open-loop "
-        "steps; a rung that a run cannot supply (no simulator) is left out",
+        description="rungs of the ladder; a number is that many open-loop steps; rungs that a run cannot supply "
+        "are left out",
     )
     sigmas: tuple[float, ...] = Field(
         (0.0, 0.05, 0.2, 0.5), min_length=1,
@@ -86,7 +92,7 @@ class JudgeConfig(Section):
     )
     clone_steps: int = Field(1000, ge=1, description="optimiser steps of the cloned operator of branched rollouts")
     num_folds: int = Field(5, ge=2, le=20, description="folds of the cross-fit; a matched pair is always in one fold")
-    num_permutations: int = Field(1000, ge=19, description="label swaps within pairs that make the null distribution")
+    num_permutations: int = Field(1000, ge=19, description="label swaps within pairs for the null distribution")
 
     episode_rounds: int = Field(60, ge=1, description="boosting rounds on episode features")
     gru_steps: int = Field(100, ge=1, description="optimiser steps of the recurrent judge")

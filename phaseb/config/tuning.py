@@ -19,7 +19,7 @@ class Metric(Section):
 
 
 class Parameter(Section):
-    """The values that one setting may take: exactly one of the four kinds; perhaps only under a condition."""
+    """The values that one setting may take: exactly one of the four kinds, optionally under a condition."""
 
     uniform: tuple[Number, Number] | None = Field(None, description="[low, high]: any number between")
     loguniform: tuple[Number, Number] | None = Field(None, description="[low, high]: any number between, by ratio")
@@ -77,7 +77,7 @@ class SearchConfig(Section):
 
 
 class SchedulerConfig(Section):
-    """Which trials are ended early."""
+    """Early stopping of trials."""
 
     kind: Literal["none", "asha", "hyperband", "pbt"] = Field(
         "asha",
@@ -91,7 +91,7 @@ class SchedulerConfig(Section):
 
 
 class TrialResources(Section):
-    """What one trial reserves."""
+    """Resources of one trial."""
 
     cpus: float = Field(1.0, gt=0, description="CPUs of a trial's own process; may be a fraction")
     gpus: float = Field(0.0, ge=0, description="GPUs of a trial's own process; may be a fraction")
@@ -99,7 +99,7 @@ class TrialResources(Section):
 
 
 class BudgetConfig(Section):
-    """When to stop searching: whichever comes first."""
+    """Limits of the search. The first that is reached stops it."""
 
     trials: int = Field(20, ge=1, description="points tried")
     time_s: float | None = Field(None, gt=0, description="seconds; trials in progress are ended")
@@ -108,7 +108,7 @@ class BudgetConfig(Section):
 
 
 class ConfirmConfig(Section):
-    """The best points are run again on fresh seeds before one of them is called best."""
+    """Confirmation: the best points are trained again on fresh seeds."""
 
     top: int = Field(2, ge=0, description="how many points, beside the base config's own; 0 confirms nothing")
     seeds: int = Field(2, ge=1, description="fresh seeds for each")

@@ -28,7 +28,8 @@ def site(tmp_path_factory):
 
 
 def test_every_page_is_in_the_table_of_contents(site):
-    pages = {path.stem for path in (ROOT / "docs").glob("*.md")} | {"config"}
+    docs = ROOT / "docs"
+    pages = {path.relative_to(docs).with_suffix("").as_posix() for path in docs.rglob("*.md")} | {"config"}
     index = (site / "index.html").read_text()
     assert {name for name in pages if f'href="{name}.html"' not in index} <= {"index"}
     assert all((site / f"{name}.html").exists() for name in pages)
