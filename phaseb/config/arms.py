@@ -15,24 +15,23 @@ REAL_ONLY, PLACEBO = "real_only", "placebo"
 class ArmConfig(Section):
     """One way to train a policy: a learner, and the rollouts that it draws beside the real episodes."""
 
-    learner: str = Field("iql", min_length=1, description="how it learns: a name under policy.learners")
+    learner: str = Field("iql", min_length=1, description="learner: a name under policy.learners")
     rollouts: Literal["none", "stored", "branched"] = Field(
         "none",
-        description="stored: made once for whole episodes; branched: short ones under the current policy, made again "
-        "as it improves",
+        description="stored: made once, for whole episodes; branched: short, under the current policy, refreshed",
     )
-    generator: str | None = Field(None, description="what makes the rollouts: gru, gp or a generator of your own")
+    generator: str | None = Field(None, description="generator of the rollouts: gru, gp or a plug-in")
     weight: Literal["trust", "uniform", "bounds"] = Field(
         "trust",
-        description="trust: the gate's weights; uniform: all alike, ungated; bounds: the founding report's filter of "
-        "stored rollouts, by the mean and std of real episodes",
+        description="trust: the gate's weights; uniform: equal weights; bounds: a filter of stored rollouts by "
+        "mean and std",
     )
     share: float = Field(0.5, ge=0, le=1, description="largest share of a batch that is drawn from the rollouts")
     weighting: Literal["sampling", "loss"] = Field(
-        "sampling", description="where the weights act: in what is drawn, or in the loss; never in both"
+        "sampling", description="use of the weights: for sampling, or in the loss"
     )
     share_follows_trust: bool = Field(
-        True, description="scale the share by the mean weight: for stored rollouts with weight=trust"
+        True, description="scale the share by the mean weight (stored rollouts, weight=trust)"
     )
 
     @property
@@ -88,7 +87,7 @@ def _default(name: str) -> Any:
 
 
 class ArmsConfig(Section):
-    """What is compared. Arms of one seed share initial weights, noise and real rows.
+    """The arms that a run compares. Arms of one seed share initial weights, noise and real rows.
 
     Any further key is an arm of that name. Each arm that uses rollouts brings its controls along.
     """

@@ -27,7 +27,7 @@ class EvaluationConfig(Section):
 
 
 class PromotionConfig(Section):
-    """Do no harm, as a decision: a candidate ships only where paired tests show it better than every control.
+    """Paired tests that decide which policy is shipped: a candidate must beat every control.
 
     Controls are the arms that learn from real episodes alone. Else the best of them ships.
     """
@@ -35,19 +35,20 @@ class PromotionConfig(Section):
     candidates: tuple[str, ...] = Field(
         ("trust_weighted",), description="arms that may be promoted; the error is shared between them"
     )
-    rule: Literal["better", "not_worse"] = Field("better", description="what the test has to show of the candidate")
+    rule: Literal["better", "not_worse"] = Field("better", description="hypothesis of the test")
     min_gain: float = Field(
         0.02, ge=0,
-        description="for better: what must be gained, as a share of the control's value or, where that is more, of "
-        "what a recorded episode earns or loses on average; below it a gain is called none",
+        description="for better: required gain, as a share of the control's value or of a recorded episode's "
+        "mean, if larger",
     )  # fmt: skip
     margin: float = Field(0.05, ge=0, lt=1, description="for not_worse: share of the control's value that may be lost")
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="of the test: 1 - this is the rate of false promotions")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="confidence of the test; 1 - this is the rate of "
+                                                  "false promotions")
     max_episodes: int | None = Field(
         None,
         ge=4,
-        description="physics episodes that the decision may spend, over all arms that it compares; null: for each arm "
-        "half as many as there are training ones",
+        description="physics episodes of the decision, over all arms; null: for each arm half the number of "
+        "training episodes",
     )
 
 
@@ -63,9 +64,7 @@ class WorthConfig(Section):
     candidates: int = Field(64, ge=2, description="candidate starts for the recommendation")
     curve: tuple[float, ...] = Field(
         (),
-        description="shares of the training episodes, ascending to 1, such as 0.25, 0.5, 1, that the best control is "
-        "trained on, beside the candidate on the first: how many real episodes synthetic data is worth there; "
-        "empty: unasked",
+        description="ascending shares of the training episodes, such as 0.25, 0.5, 1, for episodes_worth; empty: off",
     )
 
     @model_validator(mode="after")

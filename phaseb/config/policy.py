@@ -14,7 +14,7 @@ Algorithm = Literal["iql", "sac", "bc"]
 class OfflineConfig(Section):
     """Offline regularisation. The options can be combined."""
 
-    algorithm: Algorithm = Field("iql", description="algorithm of a learner of your own that names none")
+    algorithm: Algorithm = Field("iql", description="algorithm of a plug-in learner that names none")
     behaviour_weight: float = Field(
         3.0, ge=0, description="weight of |policy mean - recorded action|^2 on real rows (TD3+BC-like); 0 is off"
     )
@@ -72,12 +72,11 @@ class AugmentationConfig(Section):
 
 
 class LearnerConfig(Section):
-    """How one learner differs from policy.* and policy.offline.*; null: not at all."""
+    """A learner's differences from policy.* and policy.offline.*; null: no difference."""
 
     algorithm: Algorithm | None = Field(
         None,
-        description="iql: implicit Q-learning, which asks for no value of an action that nobody took; sac: soft "
-        "actor-critic; bc: behaviour cloning alone",
+        description="iql: implicit Q-learning; sac: soft actor-critic; bc: behaviour cloning",
     )
     switches: bool | None = Field(None, description="see policy.switches")
     num_critics: int | None = Field(None, ge=2, description="see policy.num_critics")
@@ -102,7 +101,7 @@ def _default(name: str, about: str) -> Any:
 
 
 class LearnersConfig(Section):
-    """The learners that arms name. Any further key is a learner of that name."""
+    """The learners that arms name. Any other key is a plug-in learner of that name."""
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
     __pydantic_extra__: dict[str, LearnerConfig]
