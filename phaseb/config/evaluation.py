@@ -50,6 +50,8 @@ class PromotionConfig(Section):
         description="physics episodes of the decision, over all arms; null: for each arm half the number of "
         "training episodes",
     )
+    looks: int = Field(3, ge=1, le=20, description="interim analyses of the sequential test")
+    first_seed: int = Field(2_000_000, ge=0, description="seed of its first episode: none that evaluation reports")
 
 
 class WorthConfig(Section):
