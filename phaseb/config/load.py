@@ -157,7 +157,8 @@ def _explain(fault: Mapping[str, Any], source: str, places: Mapping[str, str]) -
     if fault["type"] == "extra_forbidden" or (fault["type"] == "model_type" and parts[-1] not in _names_at(parts[:-1])):
         return f"{where}: unknown key {path}{_suggestion(parts, (word or '').partition('=')[0])}"
     shown = "" if isinstance(fault["input"], Mapping) else f" = {fault['input']!r}"
-    several = isinstance(fault["loc"][-1], int) and isinstance(fault["input"], str) and "," in fault["input"]
+    in_list = bool(fault["loc"]) and isinstance(fault["loc"][-1], int)
+    several = in_list and isinstance(fault["input"], str) and "," in fault["input"]
     hint = f"; write several as [{fault['input']}]" if several else ""
     said = fault["msg"].removeprefix("Value error, ") + hint
     return f"{where}: {path}{shown}: {said}" if path else f"{where}: {said}"

@@ -85,7 +85,7 @@ def test_merging_keeps_what_is_not_changed(base, change):
         ("wrld_model.num_steps=3", "dynamics.gru.num_steps"),
         ("policy.offlin.cql_weight=1", "policy.offline.cql_weight"),
         ("seed=3", "run.seed"),
-        ("gru_pars=3", "judge.gru_pairs"),
+        ("sigmaz=3", "judge.sigmas"),
         ("world_model.num_steps=3", "dynamics.gru.num_steps"),  # settings that were renamed
         ("dynamics.gru.look_ahead=3", "dynamics.gru.action_lookahead"),
         ("policy.transitions.steps=3", "dynamics.gp.steps"),

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "cluster"))
 
 from s3 import s3_server
 
-from phaseb.doctor.checks import checks
+from phaseb.doctor import checks
 from phaseb.runtime.storage import Store
 
 

@@ -82,7 +82,7 @@ def test_the_unit_of_rewards_does_not_matter_where_episodes_end(algorithm):
 
 def reorder(learner, turn, swap) -> None:
     """Give a learner of reordered latents and actions the weights and the noise of one that sees them in order."""
-    (update,), (noise,), sizes = learner.updates, learner._here._noises, (len(turn), len(swap))
+    (update,), (noise,), sizes = learner.updates, learner._noises, (len(turn), len(swap))
     pairs = [*turn, *(sizes[0] + i for i in swap)]
     actors, critics = (update.actor, update.average), (update.critics, update.targets)
     stacks = [(a.stack, turn) for a in actors] + [(c.stack, pairs) for c in critics]

@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "cluster"))
 
 from s3 import s3_server
 
-from phaseb import run_lock as locks
 from phaseb.errors import ConfigError
+from phaseb.runtime import run_lock as locks
 from phaseb.runtime.run_lock import FOLDER, run_lock
 from phaseb.runtime.storage import Store
 

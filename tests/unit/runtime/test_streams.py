@@ -43,7 +43,7 @@ def test_bars_are_ascii_where_the_terminal_is(monkeypatch):
     out = io.TextIOWrapper(io.BytesIO(), "ascii")
     view = StageView(Console(file=out, width=100), ["policy"])
     view.on_stage_start("policy")
-    line = view.line({"step": 1, "num_steps": 10})
+    line = view.line("train", {"step": 1, "num_steps": 10})
     assert "##.................." in line
     line.encode("ascii")
 

@@ -92,7 +92,8 @@ def losses(make, **settings):
             rows.append(learner.step(step))
     kept = {name: tensor for name, tensor in tensors(learner.state_dict()).items() if tensor.is_floating_point()}
     assert kept
-    assert all(tensor.dtype == torch.float32 for tensor in kept.values())  # what is stored is never rounded
+    rounded = (torch.bfloat16, torch.float16)
+    assert not any(tensor.dtype in rounded for tensor in kept.values()), "what is stored is never rounded"
     return {name: np.array([row[name] for row in rows]) for name in rows[0] if "loss" in name}
 
 
