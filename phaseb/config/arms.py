@@ -132,6 +132,7 @@ class ArmsConfig(Section):
             except KeyError:
                 near = difflib.get_close_matches(name, self.defined, n=1, cutoff=0.5)
                 hint = f"; did you mean {near[0]!r}?" if near else f"; define it as arms.{name}"
+                hint = f"; write several as [{name}]" if "," in name else hint
                 raise ValueError(f"names: no arm is called {name!r}{hint}") from None
         for name in self.__pydantic_extra__ or {}:
             if name not in self.names:

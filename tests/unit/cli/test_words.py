@@ -72,7 +72,7 @@ LINES = [
     ("run run.seed.x=3", 2, ["(run.seed.x=3)", "run.seed"]),
     ("run run.seed=3 run.seed.x=3", 2, ["run.seed.x", "'seed' is a value, not a section"]),
     ("run policy.num_steps=[1", 2, ["policy.num_steps: the value '[1' cannot be read; quote it"]),
-    ("run arms.names=real_onl", 2, ["(arms.names=real_onl)", "'real_only', 'fixed_weight'"]),
+    ("run arms.names=real_onl", 2, ["(arms.names=real_onl)", "did you mean 'real_only'?"]),
     ("run arms.names=real_only,trust_weighted", 2, ["write several as [real_only,trust_weighted]"]),
     ("run arms.names=[]", 2, ["arms.names", "at least 1 item"]),
     ("run judge.families=nosuch", 2, ["judge.families", "is none of episode_trees, window_trees, gru nor module:fu"]),

@@ -165,7 +165,7 @@ def test_a_learner_differs_from_the_policy_s_settings_in_what_it_names_alone():
     own = PolicyConfig(num_critics=7, offline=offline, learners=learners)
     mine, sac = own.of_learner("mine"), own.of_learner("sac")
     assert (mine.num_critics, mine.offline.clone_share, mine.offline.cql_weight) == (7, 0.3, 1.0)
-    assert (sac.num_critics, sac.offline.clone_share, sac.offline.behaviour_weight) == (3, 0.1, 0.3)
+    assert (sac.num_critics, sac.offline.clone_share, sac.offline.behaviour_weight) == (3, 0.1, 3.0)
     assert own.of_learner("iql").offline.algorithm == "iql"
     assert own.of_learner("") is own
     with pytest.raises(ValidationError, match=r"learners.iql.algorithm=iql asks no unseen action"):

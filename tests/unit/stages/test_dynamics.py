@@ -45,14 +45,16 @@ def plugin(factor):
 
 def config(**changes):
     plugins = {"unsure": {"model": "a:Unsure"}}
-    tree = {"dynamics": {"plugins": plugins}, "synthesis": {"generator": "unsure", "horizon": 10}}
+    arms = {"names": ["real_only", "fixed_weight"], "fixed_weight": {"generator": "unsure"}}
+    tree = {"dynamics": {"plugins": plugins}, "synthesis": {"horizon": 10}, "arms": arms}
     return Config.model_validate(tree | changes)
 
 
 @pytest.mark.parametrize("use", ["stored", "branched"])
 def test_the_scale_is_in_the_generator_s_own_unit(use):
     settings = config() if use == "stored" else config(
-        synthesis={"generator": "gru"}, policy={"augmentation": {"generator": "unsure", "horizon": 4}}
+        arms={"names": ["real_only", "trust_weighted"], "trust_weighted": {"generator": "unsure"}},
+        policy={"augmentation": {"horizon": 4}},
     )  # fmt: skip
     scales = [uncertainty_scale(plugin(x), episodes(), episodes(seed=1), settings) for x in (1.0, 40.0)]
     assert scales[1] == pytest.approx(40 * scales[0], rel=1e-5)
