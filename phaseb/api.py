@@ -132,7 +132,7 @@ def recognise(path: str) -> tuple[str, str]:
     for source, parts in marks.items():
         if store.exists(*parts):
             return source, path
-    for place in (store, store.folder("episodes")):
+    for place in () if store.is_file() else (store, store.folder("episodes")):
         if any(name.startswith("part-") for name in place.names(suffix=".parquet")):
             return "parquet", path if place is store else f"{path.rstrip('/')}/episodes"
     raise ConfigError(f"{path} is of no format that can be recognised; give source= one of {', '.join(IMPORTED)}")

@@ -21,7 +21,7 @@ from phaseb.episodes.formats.npz import write_npz
 from phaseb.episodes.inventory import Inventory, summarise
 from phaseb.episodes.shards import write_episodes
 from phaseb.episodes.sources import inventory_of, open_source
-from phaseb.errors import DataError
+from phaseb.errors import ConfigError, DataError
 from phaseb.pipeline.stage import StageContext
 from phaseb.runtime.logs import LOGGER
 from phaseb.runtime.storage import Store
@@ -292,6 +292,13 @@ def test_episodes_read_by_the_library_are_counted_behind_the_last(
     (record,) = {(r.levelno, r.getMessage()) for r in caplog.records}
     assert record[0] == logging.WARNING
     assert record[1].startswith("imported 6 of 6 episodes, 48 of 54 rows; left out: ")
+
+
+def test_the_library_says_which_formats_it_reads(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("a,b\n")
+    for path in (tmp_path / "mine.csv", tmp_path, tmp_path / "gone"):
+        with pytest.raises(ConfigError, match="is of no format that can be recognised; give source= one of npz, "):
+            phaseb.load_episodes(path)
 
 
 def test_a_run_says_what_it_leaves_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
