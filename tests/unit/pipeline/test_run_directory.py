@@ -106,7 +106,7 @@ def test_every_generator_of_a_run_is_a_stage_with_settings_of_its_own(tmp_path):
     assert set(before) == {"dynamics/gru", "dynamics/gp"}
     assert [name for name in before if before[name] != after[name]] == ["dynamics/gp"]
     assert set(keys("arms.names=[real_only]")) == {"dynamics/gru"}
-    assert set(keys("policy.augmentation.generator=gru")) == {"dynamics/gru"}
+    assert set(keys("arms.trust_weighted.generator=gru")) == {"dynamics/gru"}
 
 
 def test_of_a_stage_that_the_graph_has_no_more_nothing_is_left(tmp_path):
