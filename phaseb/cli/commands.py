@@ -80,7 +80,7 @@ def dry_run(config: Config, as_json: bool) -> int:
 def _tune(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     from phaseb.tuning.study import run_study
 
-    result = run_study(arguments.study, resume=arguments.resume, watch=arguments.watch)
+    result = run_study(arguments.study, arguments.resume, arguments.watch, arguments.auto_resume)
     if arguments.json:
         _print_json(result.summary())
         return 0

@@ -80,6 +80,8 @@ def _add_cluster_commands(commands: Any, options: argparse.ArgumentParser) -> No
     tune = commands.add_parser("tune", help="search settings with a study file", parents=[options])
     tune.add_argument("study", metavar="STUDY.yaml")
     tune.add_argument("--resume", action="store_true", help="go on with a study that was stopped")
+    tune.add_argument("--auto-resume", action="store_true",
+                      help="start a study, or go on with it: for jobs that are started again")  # fmt: skip
     tune.add_argument("--watch", action="store_true", help="show trials live")
     submit = commands.add_parser("submit", help="send a job file to a running cluster", parents=[options])
     submit.add_argument("job", metavar="JOB.yaml")

@@ -37,7 +37,7 @@ def render_job(target: str, job: JobConfig, config: Config, study: str | None) -
 def command(job: JobConfig, folder: str) -> list[str]:
     """The job's command, where its config and study lie in a folder."""
     if job.job == "tune":
-        return ["phaseb", "tune", f"{folder}/study.yaml", "--resume"]
+        return ["phaseb", "tune", f"{folder}/study.yaml", "--auto-resume"]
     return ["phaseb", job.job, "--config", f"{folder}/config.yaml"]
 
 

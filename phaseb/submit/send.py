@@ -117,5 +117,5 @@ def package(job: JobConfig, config: Config, study: str | None, folder: Path) -> 
 
 def entry_point(job: JobConfig, config: str = "config.yaml", study: str = "study.yaml") -> str:
     """The command that runs the job on the cluster; a failure that is not the user's is tried again."""
-    words = ["tune", study, "--resume"] if job.job == "tune" else [job.job, "--config", config]
+    words = ["tune", study, "--auto-resume"] if job.job == "tune" else [job.job, "--config", config]
     return shlex.join(["python", "-m", "phaseb.submit.retry_entrypoint", str(job.retries), *words])

@@ -41,8 +41,14 @@ TUNE_ENVIRONMENT = {
 }
 
 
-def run_study(path: str, resume: bool = False, watch: bool = False) -> StudyResult:
+def run_study(path: str, resume: bool = False, watch: bool = False, auto_resume: bool = False) -> StudyResult:
     """Run a study, or go on with one that was stopped.
+
+    Args:
+        path: of the study file.
+        resume: go on with a study that there must be.
+        watch: show trials live.
+        auto_resume: go on where there is one, else start it, as a job does that is started again.
 
     Raises:
         ConfigError: where the study file is wrong, the study exists already, or a resume finds it changed.
@@ -52,7 +58,7 @@ def run_study(path: str, resume: bool = False, watch: bool = False) -> StudyResu
         os.environ.setdefault(name, value)
     checked = load_study(path)
     store = Store.at(checked.base.run.dir).folder("studies", checked.name)
-    open_study(checked, store, resume)
+    open_study(checked, store, resume or (auto_resume and store.exists("study.json")))
     with run_lock(store), ray_session(_session(checked), _wanted(checked)):
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are in the records, with their reasons
         return _Study(checked, store, watch).run()

@@ -71,7 +71,7 @@ def test_a_runs_driver(joining: dict[str, str], calm: dict[str, Any], tmp_path: 
 def test_a_searchs_driver(joining: dict[str, str], tmp_path: Path, measured) -> None:
     """Killed in the middle of trials on two nodes: what had ended stays as it is, what had not is taken up again."""
     (tmp_path / "study.yaml").write_text(STUDY)
-    words = ["tune", "study.yaml", "--resume", "--json"]
+    words = ["tune", "study.yaml", "--auto-resume", "--json"]
     driver = program(tmp_path, joining, *words)
     wait_for(lambda: len(ended(tmp_path)) >= 4 or driver.poll() is not None, "some trials")
     driver.kill()

@@ -140,7 +140,7 @@ def test_a_killed_study_goes_on_without_repeating_a_trial(tmp_path, monkeypatch)
     clean = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     environment = {**clean, "PYTHONPATH": f"{TESTS}{os.pathsep}{ROOT}", "VALLEY_LOG": str(log)}
     environment["VALLEY_PAUSE_S"] = "0.02"
-    command = [sys.executable, "-m", "phaseb.cli", "tune", study, "--resume", "--json"]
+    command = [sys.executable, "-m", "phaseb.cli", "tune", study, "--auto-resume", "--json"]
     records = tmp_path / "runs/default/studies/killed/trials"
 
     def ended() -> dict[str, bytes]:

@@ -87,7 +87,7 @@ def test_a_search_is_shipped_with_its_own_base_config(tmp_path):
     assert config.run.seed == 5
     study = yaml.safe_load(study_text(job, path) or "")
     assert (study["config"], study["name"]) == ("config.yaml", "hunt")
-    assert entry_point(job).endswith("tune study.yaml --resume")
+    assert entry_point(job).endswith("tune study.yaml --auto-resume")
     hunt = (tmp_path / "hunt.yaml").read_text()
     (tmp_path / "hunt.yaml").write_text(hunt.replace("lag_match", "nonsense"))
     with pytest.raises(ConfigError, match="does not report 'nonsense'"):  # before anything is sent
