@@ -67,7 +67,7 @@ def tell_memory(num: int) -> None:
     fill(replay, int(num * 1.1), 1)
     held = replay.num_transitions
     replay.source([TRUSTED], BATCH, 0.99).sample(0, 1)
-    sums = replay.partitions[0].strata[1]._index("weight", 1)
+    sums = replay.partitions[0].strata[1]._index("weight")
     sums._guide = sums._make_guide()
     gc.collect()
     print(json.dumps({"resident": resident_bytes() - before, "payload": held * 4 * SCHEMA.width}))
