@@ -58,9 +58,10 @@ class RunDirectory:
         """
         lineage = self.store.read_json("run.json")
         if isinstance(lineage, dict) and isinstance(lineage.get("format"), int) and lineage["format"] != FORMAT:
+            writer = f"phaseb {lineage['version']}" if lineage.get("version") else "the version that wrote it"
             raise DataError(
                 f"{self.store.root} has run format {lineage['format']}, this version of phaseb reads format {FORMAT}; "
-                f"choose another run.dir, or use phaseb {lineage.get('version')} for this one"
+                f"choose another run.dir, or use {writer} for this one"
             )
         if not (isinstance(lineage, dict) and {"format", "stages", "sections"} <= set(lineage)):
             raise DataError(f"{self.store.path('run.json')} is damaged; choose another run.dir, or delete this one")

@@ -29,7 +29,14 @@ def decide_in_physics(context: StageContext, measure: Measure) -> dict[str, Any]
     config, store = context.config, context.store
     contest, refused = contest_of(config, store)
     seeds, scale = range(config.arms.num_seeds), recorded_scale(config, store)
-    return decide(config.promotion, contest, config.valuation, measure, seeds, _num_train(store), scale, refused)
+    decision = decide(config.promotion, contest, config.valuation, measure, seeds, _num_train(store), scale, refused)
+    return decision | {"candidate": decision["candidate"] or _first_candidate(config)}
+
+
+def _first_candidate(config: Config) -> str:
+    """The first trained candidate, which the report shows where none could be tested; empty where there is none."""
+    trained = {arm.name for arm in config.arms.trained}
+    return next((name for name in config.promotion.candidates if name in trained), "")
 
 
 def by_estimate(context: StageContext, runs: Runs) -> tuple[dict[str, dict[int, dict[str, float]]], dict[str, Any]]:
@@ -48,10 +55,11 @@ def by_estimate(context: StageContext, runs: Runs) -> tuple[dict[str, dict[int, 
         value = result.interval(i)[0] if known else float("nan")
         measured.setdefault(arm, {})[seed] = nothing | {"return": value, "num_episodes": 0.0}
     contest, refused = contest_of(config, store)
-    return measured, decide_by_estimate(
+    decision = decide_by_estimate(
         config.promotion, contest, *estimates_by_arm(result, runs), _num_train(store), recorded_scale(config, store),
         refused if known else NO_VALUES,
     )
+    return measured, decision | {"candidate": decision["candidate"] or _first_candidate(config)}
 
 
 def estimates_by_arm(

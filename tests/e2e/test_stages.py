@@ -25,7 +25,7 @@ def test_a_stage_says_which_one_comes_first(tmp_path, command):
     told = command("trust", "--config", write_config(tmp_path), f"run.dir={tmp_path / 'run'}")
     assert told.code == 3
     first = "run `phaseb encode` with this config"
-    assert told.complaint == [f"phaseb: trust needs encode, dynamics, synthesize first: {first}"]
+    assert told.complaint == [f"phaseb: trust needs encode, dynamics/gru, synthesize first: {first}"]
     assert not (tmp_path / "run" / "trust").exists()
 
 
