@@ -27,7 +27,7 @@ from phaseb.policy import learner as policy
 from phaseb.replay.local import LocalReplay
 from phaseb.replay.schema import TransitionSchema
 from phaseb.runtime.storage import Store
-from phaseb.stages.policy import runs_of, streams_of
+from phaseb.stages.replay_streams import runs_of, streams_of
 from phaseb.training import async_checkpointer, loop
 
 TRAIN_S = 12.0

@@ -45,7 +45,8 @@ from phaseb.replay.local import LocalReplay
 from phaseb.runtime.storage import Store
 from phaseb.stages import bricks, collect, encode, gate, synthesize
 from phaseb.stages.negatives import other_rollouts
-from phaseb.stages.policy import every_episode, insert_all, runs_of, schema_of, streams_of
+from phaseb.stages.policy import every_episode
+from phaseb.stages.replay_streams import insert_all, runs_of, schema_of, streams_of
 from phaseb.workcell.collect import collect_episodes
 
 ROWS = 50  # divides the sizes, so that a smaller set is the first files of a larger one

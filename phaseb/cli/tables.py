@@ -53,13 +53,14 @@ def results_console() -> RichConsole:
 
 
 def show_results(results: Mapping[str, Any], console: RichConsole) -> None:
-    """The verdict, the numbers of the synthetic data, and a column for every arm."""
+    """The verdict, the numbers of the synthetic data, and a row for every arm."""
     console.print(f"\n{results['verdict']}\n", soft_wrap=True)
     facts = [[row["name"], number(row["value"]), row["founding"]] for row in results["synthetic"]]
     console.print(_table(("synthetic data", "this run", "founding report"), facts))
     console.print(f"\n{results['arms_title']}", soft_wrap=True)
-    rows = [[m, *(interval(arm.get(m)) for arm in results["arms"].values())] for m in results["arm_columns"]]
-    console.print(_table(("", *results["arms"]), rows))
+    columns = results["arm_columns"]
+    rows = [[name, *(interval(arm.get(m)) for m in columns)] for name, arm in results["arms"].items()]
+    console.print(_table(("arm", *columns), rows))
 
 
 def show_flywheel(told: Mapping[str, Any], console: RichConsole) -> None:

@@ -14,7 +14,6 @@ from phaseb.config.arms import Arm
 from phaseb.config.policy import PolicyConfig
 from phaseb.config.root import Config
 from phaseb.dynamics.protocol import load_generator
-from phaseb.dynamics.statistics import within_bounds
 from phaseb.episodes.streaming import batches, lengths_of
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.nn.data_parallel import LearnerContext
@@ -27,18 +26,22 @@ from phaseb.policy.learner_group import group_runs
 from phaseb.policy.rewards import RewardNormalizer
 from phaseb.replay.accounting import Accounting
 from phaseb.replay.client import ReplayClient
-from phaseb.replay.local import LocalReplay
-from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.segments import rows_per_shard
 from phaseb.replay.spec import SampleSpec
 from phaseb.runtime.metrics import write_metrics
 from phaseb.runtime.storage import Store
-from phaseb.stages.augmentation import RECORDED, make_augmenter, trusted_steps, weight_column
+from phaseb.stages.augmentation import make_augmenter, trusted_steps, weight_column
+from phaseb.stages.replay_streams import (
+    PLACEBO_COLUMN,
+    Replay,
+    draws_by_trust,
+    insert_all,
+    runs_of,
+    start_replay,
+    streams_of,
+)
 from phaseb.stages.sample import fit_sample
 from phaseb.training.fit import FitResult, fit, fit_groups, merge_rows
-
-Replay = LocalReplay | ReplayClient
-PLACEBO_COLUMN = f"stored:{RECORDED}"
 
 
 @dataclass(frozen=True)
@@ -248,7 +251,7 @@ def _replay_statistics(trained: Sequence[TrainedRuns]) -> dict[str, Any]:
 
 def trusted_horizons(config: Config, store: Store, held_out: Trajectories) -> dict[str, int]:
     """Steps that each generator is trusted for whose stored rollouts are drawn by their trust."""
-    drawn = {a.config.generator for a in config.arms.trained if a.is_synthetic and _draws_by_trust(a)}
+    drawn = {a.config.generator for a in config.arms.trained if a.is_synthetic and draws_by_trust(a)}
     steps, seed = config.synthesis.horizon, config.run.seed
     return {
         name: trusted_steps(
@@ -258,116 +261,12 @@ def trusted_horizons(config: Config, store: Store, held_out: Trajectories) -> di
     }  # fmt: skip
 
 
-def _draws_by_trust(arm: Arm) -> bool:
-    return arm.config.rollouts == "stored" and arm.config.weight == "trust"
-
-
 def _books(streams: Sequence[SampleSpec], result: FitResult) -> dict[str, Any]:
     """What was drawn for every run, how fast, and how the first worker was fed."""
     told = Accounting(streams).to_json(result.state["books"].numpy())
     drawn = sum(book["sampled_real"] + book["sampled_synthetic"] for book in told.values())
     fed = {name: result.last[f"policy/replay/{name}"] for name in ("wait_share", "queue_depth")}
     return {"streams": told, "sampled_per_s": drawn / max(result.seconds, 1e-9), **fed}
-
-
-def fill_replay(
-    real: Trajectories, synthetic: Mapping[str, Trajectories], config: Config, folder: Store | None,
-    trusted: Mapping[str, int],
-) -> tuple[Replay, dict[str, float]]:  # fmt: skip
-    """A buffer with all transitions that the arms draw: on Ray shards that write into `folder`, or in this process.
-
-    The rest as of `insert_all`.
-    """
-    replay = start_replay(real, config, folder)
-    parts = {name: [part] for name, part in synthetic.items()}
-    return replay, insert_all(replay, config, real, [real], parts, trusted)
-
-
-def start_replay(real: Trajectories, config: Config, folder: Store | None) -> Replay:
-    """The same, still empty."""
-    schema = schema_of(real, config)
-    if config.resources.num_workers == 0:
-        return LocalReplay(schema, config.replay)
-    return ReplayClient.start(schema, config.replay, folder)
-
-
-def schema_of(real: Trajectories, config: Config) -> TransitionSchema:
-    """What a transition of these episodes holds: a weight column for each way that an arm draws synthetic ones."""
-    columns = (weight_column(config.arms.arm(spec.arm), spec.name) for spec in runs_of(config))
-    known = tuple(dict.fromkeys(column for column in columns if column is not None))
-    return TransitionSchema(real.z.shape[-1], real.actions.shape[-1], known)
-
-
-def insert_all(
-    replay: Replay, config: Config, real: Trajectories, every_real: Iterable[Trajectories],
-    every_synthetic: Mapping[str, Iterable[Trajectories]], trusted: Mapping[str, int],
-) -> dict[str, float]:  # fmt: skip
-    """Insert all transitions, the stored rollouts with the weights by which the arms draw them.
-
-    Args:
-        trusted: by generator, steps of its rollouts that may have a weight by trust.
-
-    Returns:
-        by column, the mean weight of the stored rollouts.
-    """
-    columns, sums = replay.schema.weights, dict[str, float]()
-    for part in every_real:
-        if len(part):
-            replay.insert(part, "real")
-            if PLACEBO_COLUMN in columns:
-                again = replace(part, ids=tuple(f"{RECORDED}/{name}" for name in part.ids), weights=None)
-                replay.insert(again, "synthetic", {PLACEBO_COLUMN: part.mask})
-    num_steps: dict[str, int] = {}
-    for generator, parts in every_synthetic.items():
-        for part in (part for part in parts if len(part)):
-            wanted = {f"stored:{generator}:{weight}": weight for weight in ("trust", "uniform", "bounds")}
-            horizon = trusted.get(generator, 0)
-            own = {c: _stored_weights(w, real, part, horizon) for c, w in wanted.items() if c in columns}
-            replay.insert(part, "synthetic", own)
-            for column, weights in own.items():
-                sums[column] = sums.get(column, 0.0) + float(weights[part.mask].sum())
-                num_steps[column] = num_steps.get(column, 0) + int(part.mask.sum())
-    return {column: total / max(1, num_steps[column]) for column, total in sums.items()}
-
-
-def _stored_weights(weight: str, real: Trajectories, part: Trajectories, trusted: int) -> NDArray[np.floating]:
-    """(N, T) weights of stored rollouts, in one of the ways that an arm draws them."""
-    if weight == "uniform":
-        return np.ones_like(part.rewards)
-    if weight == "bounds":
-        return _in_bounds(real, part)
-    weights = np.zeros_like(part.rewards) if part.weights is None else part.weights
-    return np.where(np.arange(weights.shape[1]) < trusted, weights, 0.0)
-
-
-def runs_of(config: Config) -> tuple[RunSpec, ...]:
-    """The runs, arm by arm. Those of one seed share initial weights, noise and real rows."""
-    seeds = range(config.arms.num_seeds)
-    return tuple(RunSpec(arm.name, seed, learner=arm.config.learner) for arm in config.arms.trained for seed in seeds)
-
-
-def streams_of(
-    config: Config, runs: Sequence[RunSpec], means: Mapping[str, float] | None = None
-) -> tuple[SampleSpec, ...]:
-    """The stream of batches of each run.
-
-    Args:
-        means: by column, the mean weight of the stored rollouts (see `insert_all`).
-    """
-    streams = []
-    for run in runs:
-        arm = config.arms.arm(run.arm)
-        law: dict[str, Any] = {}
-        if (column := weight_column(arm, run.name)) is not None:
-            share = arm.config.share
-            if _draws_by_trust(arm) and arm.config.share_follows_trust:
-                # A placebo draws as much as its arm does.
-                own = f"stored:{arm.config.generator}:trust"
-                share *= min(1.0, (means or {}).get(own, 1.0))
-            law = {"synthetic_share": share, "weight_column": column, "weighting": arm.config.weighting}
-        # A gate that trusts little or nothing leaves the places to real data: it must not end the run.
-        streams.append(SampleSpec(run.name, run.drawn(config.run.seed), when_short="real", **law))
-    return tuple(streams)
 
 
 def make_learner(config: PolicyConfig, data: PolicyData, context: LearnerContext) -> ArmsLearner:
@@ -389,8 +288,3 @@ def _sum(context: LearnerContext, values: NDArray[np.float64]) -> NDArray[np.flo
     return context.total(torch.from_numpy(values).to(context.device)).cpu().numpy()
 
 
-def _in_bounds(real: Trajectories, synthetic: Trajectories) -> NDArray[np.float32]:
-    """(N, T) 1 on the transitions of synthetic episodes that pass the report's distribution filter."""
-    steps = synthetic.rewards.shape[1]
-    passed = within_bounds(real.at_least(steps).z[:, 1:], synthetic.z[:, 1:])
-    return np.repeat(passed[:, None], steps, 1).astype(np.float32)

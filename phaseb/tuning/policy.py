@@ -20,16 +20,9 @@ from phaseb.policy.behavior_metrics import action_mse
 from phaseb.policy.evaluation import EVALUATED, aggregate, evaluate
 from phaseb.policy.fqe import fitted_q_evaluation
 from phaseb.runtime.storage import Store
-from phaseb.stages.policy import (
-    ArmsLearner,
-    PolicyData,
-    fill_replay,
-    make_learner,
-    runs_of,
-    streams_of,
-    trusted_horizons,
-)
+from phaseb.stages.policy import ArmsLearner, PolicyData, make_learner, trusted_horizons
 from phaseb.stages.registry import build_graph
+from phaseb.stages.replay_streams import fill_replay, runs_of, streams_of
 
 FIRST_SEED = 3_000_000
 """Physics episodes of a search: none that collecting, promoting or reporting uses."""

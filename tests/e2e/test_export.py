@@ -18,7 +18,7 @@ NUM_REAL, STEPS = 10, 20
 
 @pytest.fixture(scope="module")
 def made(finished):
-    return read_trajectories(Store.at(finished.folder / "synthetic"))
+    return read_trajectories(Store.at(finished.folder / "synthetic" / "gru"))
 
 
 @pytest.fixture(scope="module")

@@ -56,7 +56,8 @@ def test_the_page_of_a_run(finished, width, pytestconfig):
     assert seen["verdict"].startswith("Synthetic data")
     wanted = {"What the policies earn",
               "Real and synthetic latents, step by step", "Trust along one rollout, and its cut",
-              "Bricks and what they are worth", "Can a fresh judge tell the rollouts of gru from recorded ones?"}  # fmt: skip
+              "Bricks and what they are worth",
+              "Can a fresh judge tell the rollouts of gru from recorded ones?"}  # fmt: skip
     assert wanted <= set(seen["titles"])
     assert len(seen["sliders"]) == 2
     assert seen["hover"] > 50

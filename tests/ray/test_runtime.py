@@ -13,7 +13,14 @@ import torch
 
 from phaseb.config.run import ResourcesConfig
 from phaseb.errors import ClusterError
-from phaseb.runtime.ray_session import joins_cluster, machine_cpus, ray_session, scaling_config, training_request
+from phaseb.runtime.ray_session import (
+    _session_folder,
+    joins_cluster,
+    machine_cpus,
+    ray_session,
+    scaling_config,
+    training_request,
+)
 
 
 def in_fresh_process(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -152,7 +159,7 @@ def test_what_a_killed_process_left_behind_is_cleared_away(monkeypatch):
     for folder in (left, alive):
         folder.mkdir()
         (folder / "session").write_text("x")
-    new = ray_session._session_folder()
+    new = _session_folder()
     assert not left.exists()
     assert alive.exists()
     assert os.stat(new).st_mode & 0o077 == 0

@@ -16,8 +16,8 @@ from phaseb.replay.local import LocalReplay
 from phaseb.runtime.storage import Store
 from phaseb.stages.augmentation import ReplaySink
 from phaseb.stages.evaluate import settings_of
-from phaseb.stages.policy import PLACEBO_COLUMN, fill_replay, runs_of, schema_of, streams_of
 from phaseb.stages.promotion import contest_of
+from phaseb.stages.replay_streams import PLACEBO_COLUMN, fill_replay, runs_of, schema_of, streams_of
 
 ALL = [*itertools.product(("gru", "gp"), ("stored", "branched"), ("trust", "uniform")), ("gru", "stored", "bounds")]
 

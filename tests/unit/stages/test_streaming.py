@@ -24,7 +24,8 @@ from phaseb.stages import synthesize
 from phaseb.stages.bricks import brick_of_episodes, sort_episodes
 from phaseb.stages.collect import record_shard
 from phaseb.stages.gate import gate_side
-from phaseb.stages.policy import every_episode, insert_all, schema_of
+from phaseb.stages.policy import every_episode
+from phaseb.stages.replay_streams import insert_all, schema_of
 from phaseb.stages.splits import discriminator_episodes
 from phaseb.stages.synthesize import make_plan, write_plan
 from phaseb.workcell.collect import collect_episodes
