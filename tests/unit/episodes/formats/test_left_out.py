@@ -304,7 +304,7 @@ def test_the_library_says_which_formats_it_reads(tmp_path: Path) -> None:
 def test_a_run_says_what_it_leaves_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     config = goals(tmp_path / "d.hdf5")
     whole = Config.model_validate({
-        "episodes": config.model_dump(), "environment": {"id": "none"}, "resources": {"num_workers": 0},
+        "episodes": config.model_dump(), "environment": {"id": "none"}, "resources": {"num_workers": 0, "num_tasks": 1},
         "synthesis": {"horizon": 4},
     })  # fmt: skip
     LOGGER.addHandler(caplog.handler)
