@@ -27,7 +27,7 @@ from phaseb.pipeline.sizes import read_facts
 from phaseb.pipeline.stage import Execute, Stage, StageContext
 from phaseb.runtime import logs, signals
 from phaseb.runtime.ray_session import ray_session, training_request
-from phaseb.runtime.ray_tasks import cancel_tasks
+from phaseb.training.preemption import stop_tasks, stopped_by_request
 from phaseb.training.progress_file import publish_progress
 
 POLL_S = 1.0
@@ -124,7 +124,9 @@ class _GraphRun:
 
     def stop(self) -> None:
         """Interrupt the stages at work and wait for their checkpoints."""
-        cancel_tasks(list(self.running), STOP_S)
+        folder = self.directory.store.folder(PROGRESS)
+        requests = [(folder, _stop_file(running.stage.name)) for running in self.running.values()]
+        stop_tasks(list(self.running), requests, STOP_S)
 
     def _start_ready(self) -> None:
         for stage in list(self.waiting):
@@ -168,7 +170,8 @@ class _GraphRun:
         entry = {"state": "started", "key": key, "version": __version__, "started": _now(), "seconds": spent,
                  "inputs": {name: stages[name]["outputs"] for name in stage.inputs}}  # fmt: skip
         directory.record(stage.name, entry)
-        directory.store.delete(PROGRESS, _progress_file(stage.name))
+        for file in (_progress_file(stage.name), _stop_file(stage.name)):
+            directory.store.delete(PROGRESS, file)
         logs.event("stage starts", run=directory.store.root, stage=stage.name, resumed=resumed)
         in_process = stage.computes and not (stage.trains and self.config.resources.num_workers)
         task = ray.remote(execute_stage).options(
@@ -186,8 +189,8 @@ class _GraphRun:
         for running in self.running.values():
             self._poll(running)
         for reference in ended:
-            outcome = _outcome(reference, self.running[reference].stage.name)
-            self._record(self.running.pop(reference), outcome)
+            running = self.running.pop(reference)
+            self._record(running, _outcome(reference, running.stage.name))
 
     def _poll(self, running: _Running) -> None:
         name = running.stage.name
@@ -248,7 +251,7 @@ class _GraphRun:
 
 
 def execute_stage(execute: Execute, context: StageContext, outputs: Sequence[str], folder: str) -> StageOutcome:
-    """A stage's work, in a Ray worker: interrupted by `ray.cancel`, its metrics published for the driver."""
+    """A stage's work, in a Ray worker: interrupted on request, its metrics published for the driver."""
     import torch
 
     if os.path.isdir(folder):  # relative paths mean the same as in the driver
@@ -256,8 +259,9 @@ def execute_stage(execute: Execute, context: StageContext, outputs: Sequence[str
     torch.set_num_threads(1)
     logs.configure(worker=True)
     logs.bind(run=context.store.root, stage=context.name)
-    published = publish_progress(context.store.folder(PROGRESS), _progress_file(context.name))
-    with signals.handle_cancellation(), logs.collect_warnings() as warnings, published as report:
+    folder, stop_file = context.store.folder(PROGRESS), _stop_file(context.name)
+    published = publish_progress(folder, _progress_file(context.name))
+    with stopped_by_request(folder, stop_file), logs.collect_warnings() as warnings, published as report:
         started = time.monotonic()
         store, name = context.store, context.name
         metrics = execute(StageContext(context.config, store, context.key, name, report))
@@ -287,6 +291,10 @@ def _outcome(reference: Any, name: str) -> StageOutcome:
 
 def _progress_file(name: str) -> str:
     return f"{name.replace('/', '-')}.json"
+
+
+def _stop_file(name: str) -> str:
+    return f"stop-{_progress_file(name)}"
 
 
 def _now() -> str:

@@ -1,6 +1,5 @@
 """Results of Ray tasks."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import ray
@@ -16,11 +15,3 @@ def get_result(reference: Any) -> Any:
         if isinstance(error.cause, PhasebError):
             raise error.cause from None
         raise
-
-
-def cancel_tasks(references: Sequence[Any], timeout_s: float) -> None:
-    """Interrupt tasks and wait until they have ended, at most `timeout_s` seconds."""
-    for reference in references:
-        ray.cancel(reference, recursive=False)
-    if references:
-        ray.wait(list(references), num_returns=len(references), timeout=timeout_s)

@@ -4,6 +4,7 @@ A training finishes its step, writes a checkpoint and stops. Any other work stop
 on storage. Both end with a KeyboardInterrupt, and the same command goes on from there.
 """
 
+import _thread
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -31,11 +32,16 @@ def handle_sigterm() -> Iterator[None]:
 
 
 @contextmanager
-def handle_cancellation() -> Iterator[None]:
-    """Within the block, `ray.cancel` asks the task in this process to stop. Requests to earlier tasks are forgotten."""
+def handle_interrupt() -> Iterator[None]:
+    """Within the block, `interrupt` asks this process to stop. Requests to earlier tasks of it are forgotten."""
     _requested.clear()
-    with _handle(signal.SIGINT):  # Ray cancels a task by raising SIGINT's Python handler in its main thread
+    with _handle(signal.SIGINT):
         yield
+
+
+def interrupt() -> None:
+    """Ask this process to stop, from any of its threads."""
+    _thread.interrupt_main()
 
 
 @contextmanager

@@ -21,10 +21,10 @@ from phaseb.errors import ClusterError, PhasebError
 from phaseb.nn.data_parallel import LearnerContext
 from phaseb.runtime import logs, signals
 from phaseb.runtime.ray_session import scaling_config
-from phaseb.runtime.ray_tasks import cancel_tasks, get_result
+from phaseb.runtime.ray_tasks import get_result
 from phaseb.runtime.storage import Store
 from phaseb.training.loop import Report, read_progress, train
-from phaseb.training.preemption import request_stop
+from phaseb.training.preemption import FILE, request_stop, stop_tasks, stopped_by_request
 from phaseb.training.progress_file import poll_progress, publish_progress
 from phaseb.training.worker import NON_RETRYABLE, FailFastCallback, Job, MakeLearner, train_once
 
@@ -106,16 +106,17 @@ def fit_groups(
         return [train(group, progress.of(group)) for group in range(len(stores))]
     task = ray.remote(_train_in_task).options(num_cpus=resources.cpus_per_task, max_retries=resources.max_failures)
     shared, waiting, found = ray.put(train), dict[Any, int](), dict[int, Trained]()
-    with ExitStack() as polled, _cancelled_on_error(waiting):
+    with ExitStack() as polled, _stopped_on_error(waiting, stores):
         while waiting or len(found) < len(stores):
             begun = len(found) + len(waiting)
             if begun < len(stores) and len(waiting) < resources.num_tasks:
+                stores[begun].delete(FILE)
                 polled.enter_context(poll_progress(stores[begun], progress.of(begun)))
                 waiting[task.remote(shared, begun, stores[begun])] = begun
                 continue
             for reference in ray.wait(list(waiting), num_returns=1)[0]:
-                found[waiting[reference]] = get_result(reference)
-                del waiting[reference]
+                group = waiting.pop(reference)
+                found[group] = get_result(reference)
     return [found[group] for group in range(len(stores))]
 
 
@@ -200,16 +201,16 @@ def _silent(metrics: Mapping[str, float]) -> None:
 
 def _train_in_task(train: TrainGroup[Trained], group: int, store: Store) -> Trained:
     torch.set_num_threads(1)
-    with signals.handle_cancellation(), publish_progress(store) as report:
+    with stopped_by_request(store), publish_progress(store) as report:
         return train(group, report)
 
 
 @contextmanager
-def _cancelled_on_error(tasks: Mapping[Any, int]) -> Iterator[None]:
+def _stopped_on_error(tasks: Mapping[Any, int], stores: Sequence[Store]) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        cancel_tasks(list(tasks), GROUP_STOP_S)
+        stop_tasks(list(tasks), [(stores[group], FILE) for group in tasks.values()], GROUP_STOP_S)
         raise
 
 

@@ -4,11 +4,18 @@ Ray announces nodes that are drained (spot machines, autoscalers, `ray drain-nod
 store, which works wherever checkpoints do.
 """
 
+import logging
 import threading
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
+from typing import Any
+
+import ray
 
 from phaseb.errors import PhasebError
+from phaseb.runtime import logs, signals
 from phaseb.runtime.storage import Store
 
 FILE = "stop.json"
@@ -67,6 +74,53 @@ def request_stop(store: Store, timeout_s: float) -> bool:
     except (OSError, PhasebError):
         return False
     return False
+
+
+@contextmanager
+def stopped_by_request(store: Store, file: str = FILE) -> Iterator[None]:
+    """Within the block, a request by `stop_tasks` interrupts the main thread of this Ray task as SIGTERM would.
+
+    `ray.cancel` is no alternative: Ray 2.60 aborts the driver where a task ends while it is being cancelled ("Tried to
+    complete task that was not pending").
+    """
+    end = threading.Event()
+    thread = threading.Thread(target=_interrupt_on_request, args=(store, file, end), daemon=True, name="stop")
+    with signals.handle_interrupt():
+        thread.start()
+        try:
+            yield
+        finally:
+            end.set()
+            thread.join()
+
+
+def stop_tasks(references: Sequence[Any], requests: Sequence[tuple[Store, str]], timeout_s: float) -> None:
+    """Ask Ray tasks to stop and wait until they have ended, at most `timeout_s` seconds.
+
+    Args:
+        references: of the tasks.
+        requests: the store and the file that each was given in `stopped_by_request`.
+        timeout_s: for all of them together.
+    """
+    if not references:
+        return
+    for store, file in requests:
+        try:
+            store.write_json({}, file)
+        except PhasebError as error:
+            logs.event("a task cannot be asked to stop", logging.WARNING, reason=str(error))
+    ray.wait(list(references), num_returns=len(references), timeout=timeout_s)
+
+
+def _interrupt_on_request(store: Store, file: str, end: threading.Event) -> None:
+    while not end.is_set():
+        try:
+            if store.exists(file):
+                signals.interrupt()
+                return
+        except OSError:
+            pass  # the request is read when storage is back
+        end.wait(POLL_S)
 
 
 def _node_is_draining() -> bool:

@@ -43,15 +43,15 @@ def test_a_request_interrupts_work_but_not_a_training() -> None:
     assert done.stdout.splitlines() == ["a second one is not put off", "work is left at once"], done.stderr
 
 
-def test_a_cancelled_task_is_interrupted_and_the_next_one_starts_afresh() -> None:
+def test_an_interrupted_task_is_asked_and_the_next_one_starts_afresh() -> None:
     done = in_fresh_process("""
-        import _thread, signal, time
+        import signal, time
         from phaseb.runtime import signals
         before = signal.getsignal(signal.SIGINT)
         for task in range(2):
-            with signals.handle_cancellation(), signals.defer_shutdown() as requested:
+            with signals.handle_interrupt(), signals.defer_shutdown() as requested:
                 assert not requested()
-                _thread.interrupt_main()
+                signals.interrupt()
                 time.sleep(0.01)
                 assert requested()
         assert signal.getsignal(signal.SIGINT) is before
