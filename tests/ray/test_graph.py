@@ -179,6 +179,18 @@ def test_an_error_ends_the_run_as_itself_and_stops_what_is_beside(tmp_path):
         run_graph(stages[1:], config(tmp_path, "policy.num_steps=8"))
 
 
+def quick(folder, output, context):
+    raise DataError(f"{context.name} is bad")
+
+
+def test_a_stage_that_ends_while_the_run_is_stopped_does_no_harm(tmp_path):
+    """Ray aborts this process where it is told to cancel a task that is just ending."""
+    for number in range(15):
+        stages = [stage(tmp_path, name, execute=quick) for name in ("left", "right")]
+        with pytest.raises(DataError, match=r"^(left|right) is bad$"):
+            run_graph(stages, config(tmp_path / str(number)))
+
+
 def mortal(folder, output, context):
     """Kills its process at its first call, after half of its work."""
     note(folder, context.name)
