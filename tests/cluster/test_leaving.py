@@ -52,4 +52,4 @@ def test_a_training_writes_a_checkpoint_and_leaves(workers: int, encoded: Path, 
     assert 0 < step < STEPS
     last = phaseb(*words, f"run.dir={tmp_path / 'run'}", cwd=tmp_path)
     assert last.returncode == 0, last.stderr
-    assert strict_json(last.stdout)["std_ratio"] > 0
+    assert strict_json(last.stdout)["gru"]["std_ratio"] > 0
