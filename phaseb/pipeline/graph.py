@@ -259,9 +259,9 @@ def execute_stage(execute: Execute, context: StageContext, outputs: Sequence[str
     torch.set_num_threads(1)
     logs.configure(worker=True)
     logs.bind(run=context.store.root, stage=context.name)
-    folder, stop_file = context.store.folder(PROGRESS), _stop_file(context.name)
-    published = publish_progress(folder, _progress_file(context.name))
-    with stopped_by_request(folder, stop_file), logs.collect_warnings() as warnings, published as report:
+    progress, stop_file = context.store.folder(PROGRESS), _stop_file(context.name)
+    published = publish_progress(progress, _progress_file(context.name))
+    with stopped_by_request(progress, stop_file), logs.collect_warnings() as warnings, published as report:
         started = time.monotonic()
         store, name = context.store, context.name
         metrics = execute(StageContext(context.config, store, context.key, name, report))
