@@ -29,7 +29,7 @@ class LatentsConfig(Section):
     )
     num_dims: int = Field(
         16, ge=1, le=1024,
-        description="learned dimensions, and the largest size of z_V: sensor dimensions first, then learned ones",
+        description="learned dimensions; z_V holds the sensors' dimensions, and learned ones up to this size in all",
     )  # fmt: skip
     stack: int = Field(3, ge=1, le=16, description="consecutive frames in one input (a single frame shows no speed)")
     hidden: int = Field(128, ge=8, le=4096, description="width of the hidden layers")

@@ -16,6 +16,8 @@ from phaseb.runtime.seeding import torch_generator
 
 NEWS = 0.15  # share of a learned direction's variance that the sensors must leave unexplained
 CONSTANT = 1e-6  # variance, relative to the mean of all, below which a direction says nothing
+MAX_SENSOR_DIMS = 64
+"""Most directions of the sensors: the leading principal ones of more."""
 NUM_FEATURES, BANDWIDTH = 400, 3.0  # of the random features that stand for any smooth function of the sensors
 RIDGE = 1e-3
 
@@ -44,10 +46,11 @@ class Readout(nn.Module):
 
 
 def fit_readout(candidates: Sequence[Tensor], num_sensors: int, num_dims: int, seed: int) -> Readout:
-    """Choose at most `num_dims` directions of the candidates (M_i, F) of N training episodes.
+    """Choose directions of the candidates (M_i, F) of N training episodes.
 
-    The sensors' span comes first, its leading principal directions where it has more than `num_dims`; then directions
-    of the learned latents of whose variance the sensors, through any smooth function, leave NEWS or more unexplained.
+    The sensors' span comes first, whole up to MAX_SENSOR_DIMS directions. Then, up to `num_dims` in all, come
+    directions of the learned latents of whose variance the sensors, through any smooth function, leave NEWS or more
+    unexplained.
     They are turned at random, so that no dimension shows one sensor's resolution, but not whitened: that would raise
     noise where there is little else.
     """
@@ -56,7 +59,7 @@ def fit_readout(candidates: Sequence[Tensor], num_sensors: int, num_dims: int, s
     centred = x - mean
     parts = []
     if num_sensors:
-        parts.append(_padded(principal(centred[:, :num_sensors])[:, :num_dims], 0, total))
+        parts.append(_padded(principal(centred[:, :num_sensors])[:, :MAX_SENSOR_DIMS], 0, total))
     room = num_dims - sum(p.shape[1] for p in parts)
     if room > 0 and total > num_sensors:
         parts.append(_news([c.double() - mean for c in candidates], num_sensors, seed)[:, :room])

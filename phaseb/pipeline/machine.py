@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from phaseb.config.root import Config
+from phaseb.latents.projection import MAX_SENSOR_DIMS
 from phaseb.pipeline.dataset_stats import DataFacts
 from phaseb.pipeline.sizes import total_steps
 from phaseb.runtime.storage import Store
@@ -74,7 +75,7 @@ class Need:
 
 def memory_needs(config: Config, facts: DataFacts) -> Iterator[Need]:
     """The large arrays of each stage. Estimates from below: what they leave out is small, or not known yet."""
-    dims, actions, steps = config.latents.num_dims, facts.action_size, facts.longest() + 1
+    dims, actions, steps = _latent_dims(config, facts), facts.action_size, facts.longest() + 1
     pixels = 1
     for side in facts.frame_shape or (0,):
         pixels *= side
@@ -93,7 +94,7 @@ def memory_needs(config: Config, facts: DataFacts) -> Iterator[Need]:
 
 def replay_bytes(config: Config, facts: DataFacts) -> int:
     """Bytes of the transitions that the replay buffer will hold."""
-    row = FLOAT * (config.latents.num_dims + facts.action_size + 5 + 3 + config.arms.num_seeds)
+    row = FLOAT * (_latent_dims(config, facts) + facts.action_size + 5 + 3 + config.arms.num_seeds)
     synthetic = config.synthesis.num_episodes * (config.synthesis.horizon + 1)
     rows = sum(min(n, config.replay.capacity) for n in (total_steps(facts, "train") + facts.count("train"), synthetic))
     return rows * row
@@ -101,10 +102,14 @@ def replay_bytes(config: Config, facts: DataFacts) -> int:
 
 def disk_need(config: Config, facts: DataFacts) -> int:
     """Bytes that a run will write once its episodes are there: latents, rollouts three times, the replay's journal."""
-    row = FLOAT * (config.latents.num_dims + facts.action_size + 3)
+    row = FLOAT * (_latent_dims(config, facts) + facts.action_size + 3)
     rollouts = config.synthesis.num_episodes * (config.synthesis.horizon + 1)
     journal = replay_bytes(config, facts) if config.resources.num_workers else 0
     return total_steps(facts, "train", "dev", "test") * row + 3 * rollouts * row + journal + 1_000_000
+
+
+def _latent_dims(config: Config, facts: DataFacts) -> int:
+    return max(config.latents.num_dims, min(facts.state_size, MAX_SENSOR_DIMS))
 
 
 def _free_memory() -> int | None:

@@ -38,7 +38,7 @@ def ragged(episodes):
 def test_live_encoding_equals_batch_encoding(small_config, episodes, ragged, observation):
     bundle = make_bundle(small_config, episodes[:6], observation)
     batch = bundle.encode(ragged)
-    assert batch.z.shape == (4, 41, 6)
+    assert batch.z.shape == (4, 41, bundle.num_dims)
     live = bundle.online(4)
 
     def look(t):
@@ -83,7 +83,7 @@ def test_episodes_out_of_the_object_store_are_encoded_without_a_word(small_confi
 
 def test_standardised_on_the_training_episodes_and_frozen(small_config, episodes):
     bundle = make_bundle(small_config, episodes[:6])
-    z = bundle.encode(episodes[:6]).z.reshape(-1, 6)
+    z = bundle.encode(episodes[:6]).z.reshape(-1, bundle.num_dims)
     np.testing.assert_allclose(z.mean(0), 0, atol=1e-4)
     np.testing.assert_allclose(z.std(0), 1, atol=1e-3)
     before = bundle.standardizer.mean.clone()

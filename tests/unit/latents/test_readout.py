@@ -4,7 +4,7 @@ import pytest
 import torch
 from sklearn.linear_model import LinearRegression
 
-from phaseb.latents.projection import fit_readout
+from phaseb.latents.projection import MAX_SENSOR_DIMS, fit_readout
 
 EPISODES, STEPS = 20, 50
 
@@ -49,11 +49,20 @@ def test_without_sensors_every_learned_direction_stays(seen):
     torch.testing.assert_close(z.var(0, correction=0).sum(), torch.tensor(4.0), atol=1e-3, rtol=0)  # one weighs no more
 
 
-def test_more_sensors_than_dimensions_leave_their_leading_directions(seen):
+def test_sensors_stay_whole_where_they_are_more_than_the_learned_dimensions(seen):
     sensors, hidden, texture = seen
-    candidates = torch.cat([sensors, hidden[..., None], 0.01 * texture], dim=-1)
+    candidates = torch.cat([sensors, hidden[..., None], texture], dim=-1)
     readout = fit_readout(list(candidates), num_sensors=7, num_dims=4, seed=0)
-    assert readout.num_dims == 4
+    assert readout.num_dims == 7
+    assert explained(readout(candidates).flatten(0, 1), candidates.flatten(0, 1)) > 0.9999
+
+
+def test_of_very_many_sensors_the_leading_directions_stay(seen):
+    sensors, hidden, _ = seen
+    noise = 0.01 * torch.randn(EPISODES, STEPS, 96, generator=torch.Generator().manual_seed(1))
+    candidates = torch.cat([sensors, hidden[..., None], noise], dim=-1)
+    readout = fit_readout(list(candidates), num_sensors=100, num_dims=4, seed=0)
+    assert readout.num_dims == MAX_SENSOR_DIMS
     assert explained(readout(candidates).flatten(0, 1), sensors.flatten(0, 1)) > 0.99
 
 
