@@ -17,7 +17,7 @@ PATIENCE_S = 540
 
 STAGES = (
     "collect", "encode", "dynamics/gru", "dynamics/gp", "negatives", "bricks", "synthesize", "trust", "policy", "judge",
-    "evaluate",
+    "closed_loop", "evaluate",
 )  # fmt: skip
 
 TINY: dict[str, Any] = {
@@ -43,6 +43,7 @@ TINY: dict[str, Any] = {
                "learners": {"sac": {"num_critics": 2}}},
     "evaluation": {"num_episodes": 6, "num_envs": 6,
                    "fqe": {"num_members": 2}},
+    "closed_loop": {"num_seeds": 1, "num_episodes": 10, "num_branches": 10},
     "promotion": {"max_episodes": 12, "looks": 1},
     "training": {"checkpoint_every_s": 1e-6, "log_every": 2, "validate_every": 4},
     "resources": {"num_workers": 0, "num_tasks": 1, "num_cpus": 2, "object_store_gb": 0.1},

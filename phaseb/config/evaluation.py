@@ -26,6 +26,14 @@ class EvaluationConfig(Section):
     fqe: FqeConfig = Field(default_factory=FqeConfig)
 
 
+class ClosedLoopConfig(Section):
+    """Policies played in closed loop in physics and in each generator, and branch tests."""
+
+    num_seeds: int = Field(2, ge=1, description="seeds of each arm that are played")
+    num_episodes: int = Field(50, ge=10, description="episodes that each policy plays, from the same starts")
+    num_branches: int = Field(100, ge=10, description="branches of each kind of unrecorded actions")
+
+
 class PromotionConfig(Section):
     """Paired tests that decide which policy is shipped: a candidate must beat every control.
 

@@ -8,7 +8,7 @@ from phaseb.config.arms import ArmsConfig
 from phaseb.config.data import EnvironmentConfig, EpisodesConfig, MemoryConfig, ValuationConfig
 from phaseb.config.dynamics import DynamicsConfig, NegativesConfig, SynthesisConfig
 from phaseb.config.encoder import BricksConfig, LatentsConfig
-from phaseb.config.evaluation import EvaluationConfig, PromotionConfig, WorthConfig
+from phaseb.config.evaluation import ClosedLoopConfig, EvaluationConfig, PromotionConfig, WorthConfig
 from phaseb.config.flywheel import FlywheelConfig
 from phaseb.config.policy import PolicyConfig, ReplayConfig
 from phaseb.config.run import ReportConfig, ResourcesConfig, ReuseConfig, RunConfig, TrainingConfig
@@ -35,6 +35,7 @@ class Config(Section):
     arms: ArmsConfig = Field(default_factory=ArmsConfig)
     policy: PolicyConfig = Field(default_factory=PolicyConfig)
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
+    closed_loop: ClosedLoopConfig = Field(default_factory=ClosedLoopConfig)
     promotion: PromotionConfig = Field(default_factory=PromotionConfig)
     worth: WorthConfig = Field(default_factory=WorthConfig)
     reuse: ReuseConfig = Field(default_factory=ReuseConfig)

@@ -62,6 +62,7 @@ def collect_results(store: Store) -> dict[str, Any]:
         "evaluation": {k: v for k, v in summary.items() if k != "arms"},
         "generators": {name: _of_generator(name, stages, found) for name, found in judges.items()},
         "judges": judges,
+        "closed_loop": store.read_json("closed_loop.json") if "closed_loop" in stages else None,
         "promotion": promotion,
         "notes": _notes(store),
         "worth": read_worth(store),
@@ -114,6 +115,7 @@ def _of_generator(name: str, stages: Mapping[str, Any], judges: Mapping[str, Any
     found: dict[str, Any] = dict(stages[f"dynamics/{name}"]["metrics"]) | {"digest": judges["digest"]}
     found |= stages["trust"]["metrics"].get(name, {})
     found |= judges.get("numbers", {})
+    found |= {"closed_loop": stages["closed_loop"]["metrics"].get(name)} if "closed_loop" in stages else {}
     if "branched" in judges:
         found["branched"] = judges["branched"]["numbers"] | {"horizon": judges["branched"]["horizon"]}
     return found

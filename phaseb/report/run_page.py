@@ -5,6 +5,7 @@ from html import escape
 from typing import Any
 
 from phaseb.report.attribution import worth_section
+from phaseb.report.generators import generators_section
 from phaseb.report.html import Figure, Film, cinema, document, gallery, paragraph, section, table
 from phaseb.runtime.formatting import duration, interval, number
 
@@ -47,6 +48,7 @@ def render(title: str, results: Mapping[str, Any], figures: Sequence[Figure], fi
         section("Arms", paragraph(results["arms_title"]), arms_table(results)),
         section("In the cell", cinema(films)),
         section("Synthetic data, beside the founding report", _numbers(results)),
+        generators_section(results.get("closed_loop")),
         section("Figures", gallery(figures)),
         worth_section(results.get("worth")),
         section("Lineage", lineage(results)),

@@ -11,12 +11,9 @@ import ray
 import torch
 from numpy.typing import NDArray
 
-from phaseb.collection.environments import make_environment
 from phaseb.config.arms import Arm
 from phaseb.config.root import Config
-from phaseb.episodes.actions import ActionScale, read_action_scale
-from phaseb.errors import ConfigError, PhasebError
-from phaseb.latents.model import EncoderBundle
+from phaseb.errors import PhasebError
 from phaseb.pipeline.stage import StageContext
 from phaseb.policy.actor import Actor
 from phaseb.policy.behavior_metrics import action_mse
@@ -25,6 +22,7 @@ from phaseb.policy.evaluation import Row, aggregate, evaluate, summarise
 from phaseb.runtime.metrics import mean_interval, read_metrics, write_metrics
 from phaseb.runtime.ray_tasks import get_result
 from phaseb.runtime.storage import Store
+from phaseb.stages.physics import Physics
 from phaseb.stages.promotion import Runs, by_estimate, decide_in_physics
 from phaseb.stages.sample import fit_sample
 
@@ -72,20 +70,14 @@ def play(
     """
     torch.set_num_threads(1)
     size = min(config.evaluation.num_envs, len(episodes))
-    environment = make_environment(config.environment, size)
-    if environment is None:
-        raise ConfigError("environment.id=none has no physics to measure a policy in")
-    film = _Film(environment)
-    try:
-        encoder = EncoderBundle.load(store.folder("encoder"))
+    with Physics(config, store, size) as physics:
+        film, spec = _Film(physics.environment), physics.bundle.spec
         actor = Actor.load((home or store.folder("policy")).folder(arm, str(seed)))
-        check_spaces(environment, encoder.spec.state_size, encoder.spec.frame_shape, actor.action_size)
+        check_spaces(physics.environment, spec.state_size, spec.frame_shape, actor.action_size)
         rows = evaluate(
-            actor.act, encoder.online(size), environment, episodes, _scale(store, environment).denormalise,
+            actor.act, physics.encoder, physics.environment, episodes, physics.denormalise,
             film.watch if frames else None, config.evaluation.step_limit_s,
         )  # fmt: skip
-    finally:
-        environment.close()
     if frames and film.frames:
         film.save(store.folder("evaluation", arm, str(seed)))
     return rows
@@ -186,12 +178,6 @@ def _last(rows: Sequence[Mapping[str, Any]], *names: str) -> float:
             if row.get(name) is not None:
                 return float(row[name])
     return float("nan")
-
-
-def _scale(store: Store, environment: Any) -> ActionScale:
-    return read_action_scale(store) or ActionScale.of_environment(
-        environment.action_low, environment.action_high, environment.name
-    )
 
 
 class _Film:

@@ -112,6 +112,11 @@ def build_graph(config: Config, attribution: bool = False) -> tuple[Stage, ...]:
             LazyFunction("phaseb.stages.judge"), external_inputs=_uses,
         ),
         Stage(
+            "closed_loop", ("arms", "closed_loop", "environment", "judge", "synthesis", "memory"),
+            ("collect", "encode", *judged, "policy"), ("closed_loop.json",),
+            LazyFunction("phaseb.stages.closed_loop"), job="evaluate", external_inputs=_uses,
+        ),
+        Stage(
             "evaluate", ("arms", "environment", "evaluation", "promotion", "valuation", "memory"),
             ("collect", "encode", "policy"), ("evaluation", "promotion.json"), LazyFunction("phaseb.stages.evaluate"),
         ),
