@@ -32,6 +32,7 @@ from phaseb.runtime.checkpoint import checkpoint_digest
 from phaseb.runtime.run_lock import run_lock
 from phaseb.runtime.seeding import torch_generator
 from phaseb.runtime.storage import Store
+from phaseb.stages.arm_generator import served_generator
 from phaseb.trust.model import TrustBundle
 
 Floats = NDArray[np.float32]
@@ -279,7 +280,7 @@ def _used_generator(store: Store, fitted: Sequence[str]) -> str:
         raise DataError(f"{store.root} was made by another version of phaseb; name the generator, one of "
                         f"{', '.join(fitted)}") from error  # fmt: skip
     shipped = store.read_json("promotion.json")["shipped"] if store.exists("promotion.json") else ""
-    used = config.generator_of(shipped)
+    used = served_generator(config, shipped, store)
     if used is not None and used in fitted:
         return used
     return next((name for name in config.generators if name in fitted), fitted[0])

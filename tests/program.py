@@ -16,8 +16,8 @@ PROGRAM = str(Path(sys.executable).with_name("phaseb"))
 PATIENCE_S = 540
 
 STAGES = (
-    "collect", "encode", "dynamics/gru", "dynamics/gp", "negatives", "bricks", "synthesize", "trust", "policy", "judge",
-    "closed_loop", "evaluate",
+    "collect", "encode", "dynamics/gru", "dynamics/gp", "choice", "negatives", "bricks", "synthesize", "trust",
+    "policy", "judge", "closed_loop", "evaluate",
 )  # fmt: skip
 
 TINY: dict[str, Any] = {

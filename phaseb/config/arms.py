@@ -10,6 +10,8 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from phaseb.config.section import Section, with_defaults
 
 REAL_ONLY, PLACEBO = "real_only", "placebo"
+CHOSEN = "chosen"
+"""In place of a generator's name: the one that the evidence on dev episodes chooses."""
 
 
 class ArmConfig(Section):
@@ -20,7 +22,8 @@ class ArmConfig(Section):
         "none",
         description="stored: made once, for whole episodes; branched: short, under the current policy, refreshed",
     )
-    generator: str | None = Field(None, description="generator of the rollouts: gru, gp or a plug-in")
+    generator: str | None = Field(None, description="generator of the rollouts: gru, gp, a plug-in, or chosen "
+                                  "(by evidence on dev episodes; for rollouts=branched)")
     weight: Literal["trust", "uniform", "bounds"] = Field(
         "trust",
         description="trust: the gate's weights; uniform: equal weights; bounds: a filter of stored rollouts by "
@@ -42,6 +45,8 @@ class ArmConfig(Section):
     def _consistent(self) -> Self:
         if self.uses_rollouts and self.generator is None:
             raise ValueError(f"rollouts={self.rollouts} needs a generator, such as gru or gp")
+        if self.rollouts == "stored" and self.generator == CHOSEN:
+            raise ValueError("generator=chosen is of rollouts=branched; name the generator of stored rollouts")
         if not self.uses_rollouts and self.generator is not None:
             raise ValueError(f"generator={self.generator} makes nothing: set rollouts=stored or rollouts=branched")
         if self.rollouts == "branched" and self.weight == "bounds":
@@ -54,7 +59,7 @@ DEFAULT_ARMS: dict[str, dict[str, Any]] = {
     REAL_ONLY: {"learner": "iql"},
     "fixed_weight": {"generator": "gru", "rollouts": "stored", "weight": "uniform", "share": 0.1},
     "bounds_filter": {"generator": "gru", "rollouts": "stored", "weight": "bounds", "share": 0.1},
-    "trust_weighted": {"generator": "gp", "rollouts": "branched", "weight": "trust", "share": 0.5, "learner": "sac"},
+    "trust_weighted": {"generator": CHOSEN, "rollouts": "branched", "weight": "trust", "share": 0.5, "learner": "sac"},
 }
 
 

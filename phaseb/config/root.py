@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from phaseb.config.arms import ArmsConfig
+from phaseb.config.arms import CHOSEN, ArmsConfig
 from phaseb.config.data import EnvironmentConfig, EpisodesConfig, MemoryConfig, ValuationConfig
 from phaseb.config.dynamics import DynamicsConfig, NegativesConfig, SynthesisConfig
 from phaseb.config.encoder import BricksConfig, LatentsConfig
@@ -56,8 +56,14 @@ class Config(Section):
 
     @property
     def branched_generators(self) -> tuple[str, ...]:
-        """Generators in which policies branch while they learn."""
-        return self._generators("branched")
+        """Generators in which policies branch while they learn, or may."""
+        named = (name for name in self._generators("branched") if name != CHOSEN)
+        return tuple(dict.fromkeys((*named, *self.candidates)))
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """Generators of which the evidence chooses one: all that there are, where an arm asks for the chosen one."""
+        return self.dynamics.names if CHOSEN in self._generators("branched") else ()
 
     @property
     def generators(self) -> tuple[str, ...]:

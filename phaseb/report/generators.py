@@ -27,6 +27,22 @@ def generators_section(found: Mapping[str, Any] | None) -> str:
     return section("Generators in closed loop", *parts)
 
 
+def choice_section(choice: Mapping[str, Any] | None) -> str:
+    """Which generator policies branched in and why: the evidence of `dynamics/chosen.json`."""
+    if not choice:
+        return ""
+    keys = ("score", "state_skill", "reward_skill", "trusted_steps", "judge_auc_noise", "coverage_50", "coverage_90")
+    rows = [[name, *(number(one.get(key)) for key in keys), one["out"] or "–"]
+            for name, one in choice["evidence"].items()]  # fmt: skip
+    header = ["generator", "forecast score", "skill, latents", "skill, rewards", "trusted steps", "AUC with noise",
+              "50 % coverage", "90 % coverage", "left out because"]  # fmt: skip
+    about = (f"Forecasts of {choice['horizon']} steps of held-out recorded episodes, under actions that the generator "
+             "does not know in advance. 1 is a perfect score, 0 that of a naive forecast.")  # fmt: skip
+    said = choice["reason"]
+    return section("The generator that policies branch in", paragraph(f"{said[0].upper()}{said[1:]}.", "verdict kept"),
+                   table(header, rows, told=True), paragraph(about))  # fmt: skip
+
+
 def _about(found: Mapping[str, Any]) -> str:
     if not found["physics"]:
         return NO_PHYSICS

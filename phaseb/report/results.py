@@ -62,6 +62,7 @@ def collect_results(store: Store) -> dict[str, Any]:
         "evaluation": {k: v for k, v in summary.items() if k != "arms"},
         "generators": {name: _of_generator(name, stages, found) for name, found in judges.items()},
         "judges": judges,
+        "choice": store.read_json("dynamics", "chosen.json") if "choice" in stages else None,
         "closed_loop": store.read_json("closed_loop.json") if "closed_loop" in stages else None,
         "promotion": promotion,
         "notes": _notes(store),

@@ -5,7 +5,7 @@ from html import escape
 from typing import Any
 
 from phaseb.report.attribution import worth_section
-from phaseb.report.generators import generators_section
+from phaseb.report.generators import choice_section, generators_section
 from phaseb.report.html import Figure, Film, cinema, document, gallery, paragraph, section, table
 from phaseb.runtime.formatting import duration, interval, number
 
@@ -48,6 +48,7 @@ def render(title: str, results: Mapping[str, Any], figures: Sequence[Figure], fi
         section("Arms", paragraph(results["arms_title"]), arms_table(results)),
         section("In the cell", cinema(films)),
         section("Synthetic data, beside the founding report", _numbers(results)),
+        choice_section(results.get("choice")),
         generators_section(results.get("closed_loop")),
         section("Figures", gallery(figures)),
         worth_section(results.get("worth")),
@@ -71,6 +72,8 @@ def arms_table(results: Mapping[str, Any]) -> str:
 def _data(settings: Mapping[str, Any]) -> str:
     if settings["rollouts"] == "none":
         return "recorded"
+    if settings["generator"] is None:
+        return "recorded: no generator serves"
     if settings["placebo_of"]:
         return f"recorded, {settings['share']:.0%} drawn again"
     return f"≤ {settings['share']:.0%} {settings['rollouts']} rollouts of {settings['generator']}, {settings['weight']}"

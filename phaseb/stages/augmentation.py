@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from phaseb.config.arms import Arm
+from phaseb.config.arms import CHOSEN, Arm
 from phaseb.config.policy import AugmentationConfig
 from phaseb.dynamics.protocol import load_generator
 from phaseb.dynamics.rollout import Rollout, RolloutFn
@@ -23,6 +23,7 @@ from phaseb.replay.client import ReplayClient
 from phaseb.replay.local import LocalReplay
 from phaseb.runtime.checkpoint import checkpoint_digest
 from phaseb.runtime.storage import Store
+from phaseb.stages.arm_generator import choice_of, generator_of
 from phaseb.trust.model import TrustBundle
 
 RECORDED = "recorded"
@@ -113,11 +114,15 @@ def make_augmenter(
         if arm.placebo_of:
             parts[arm.name] = RecordedSegments(config, real, specs, (arm.name,), sink, context.seed)
             continue
-        home = generators.folder(str(arm.config.generator))
+        name = generator_of(arm, store)
+        if name is None:  # no generator serves: the arm learns from recorded data alone
+            continue
+        home = generators.folder(name)
         generator, weigh = load_generator(home), None
         if arm.config.weight == "trust":
             gate = gate or TrustBundle.load(store.folder("trust"))
-            weigh = functools.partial(gate_weights, gate, generator.uncertainty_scale)
+            scale = choice_of(store)["uncertainty_scale"] if arm.config.generator == CHOSEN else None
+            weigh = functools.partial(gate_weights, gate, generator.uncertainty_scale if scale is None else scale)
         parts[arm.name] = validated_rollouts(
             config, generator.rollout, real, specs, (arm.name,), weigh, sink, context.seed, checkpoint_digest(home),
             held_out,

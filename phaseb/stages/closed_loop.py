@@ -5,7 +5,7 @@ pool, branch tests. Without physics a cloned operator is compared with held-out 
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from phaseb.config.root import Config
 from phaseb.config.trust import JudgeConfig
 from phaseb.dynamics.events import EventDetector
+from phaseb.dynamics.evidence import LARGEST_LATENT
 from phaseb.dynamics.protocol import DynamicsModel, load_generator
 from phaseb.dynamics.ranking import ranking
 from phaseb.episodes.trajectories import Trajectories
@@ -25,6 +26,7 @@ from phaseb.policy.closed_loop import play, recorded
 from phaseb.runtime.ray_tasks import get_result
 from phaseb.runtime.seeding import derive_seed, torch_generator
 from phaseb.runtime.storage import Store
+from phaseb.stages.arm_generator import generator_of
 from phaseb.stages.branch_test import KINDS, branch_test
 from phaseb.stages.judge import NOISE_SIGMA, windows_of
 from phaseb.stages.physics import Physics
@@ -35,28 +37,28 @@ from phaseb.trust.two_sample import JudgeResult
 
 FIRST_SEED = 3_000_000
 """Seed of the first episode in physics, apart from those of evaluation and promotion."""
-LARGEST_LATENT = 100.0
-"""Standard deviations beyond which a rollout has diverged."""
 PHYSICS = "physics"
+POLICIES_IN_TASK = 6
 
 Plays = dict[str, Trajectories | str]
 """Episodes of one policy, by `physics` or the generator's name; in place of them why there are none."""
 
 
 def execute(context: StageContext) -> dict[str, Any]:
-    """Play, judge, rank and branch; every policy and every kind of branch is a Ray task of its own."""
+    """Play, judge, rank and branch; a few policies, or a kind of branches, are a Ray task."""
     config, store = context.config, context.store
     task = functools.partial(ray.remote, num_cpus=config.resources.cpus_per_task)
     pool, physics = pool_of(config), config.environment.id != "none"
-    waiting = {policy: task()(play_policy).remote(config, store, policy) for policy in pool}
+    groups = [pool[first : first + POLICIES_IN_TASK] for first in range(0, len(pool), POLICIES_IN_TASK)]
+    waiting = [task()(play_policies).remote(config, store, group) for group in groups]
     branching = {kind: task()(branch_test).remote(config, store, kind, _names(config)) for kind in KINDS if physics}
     floors = {kind: task()(floor_plays).remote(config, store, kind) for kind in floors_of(config)}
     plays: dict[PoolPolicy, Plays] = {}
-    for policy, reference in waiting.items():
-        plays[policy] = get_result(reference)
+    for reference in waiting:
+        plays |= get_result(reference)
         context.progress({"policies": float(len(plays)), "of": float(len(pool))})
     judging = _judged(config, store, plays, {kind: get_result(found) for kind, found in floors.items()}, task()(_judge))
-    branches = {kind: get_result(reference) for kind, reference in branching.items()}
+    branches: dict[str, Any] = {kind: get_result(reference) for kind, reference in branching.items()}
     found = {
         name: _of_generator(config, store, name, plays, branches, {k: get_result(r) for k, r in refs.items()})
         for name, refs in judging.items() if name != PHYSICS
@@ -85,20 +87,20 @@ def floors_of(config: Config) -> tuple[str, ...]:
     return known.get(config.environment.id, ("seeds",))
 
 
-def play_policy(config: Config, store: Store, policy: PoolPolicy) -> Plays:
-    """Play one policy from the same starts in physics and in every generator."""
+def play_policies(config: Config, store: Store, policies: Sequence[PoolPolicy]) -> dict[PoolPolicy, Plays]:
+    """Play policies from the same starts in physics and in every generator."""
     torch.set_num_threads(1)
-    make, starts = _maker(config, store), None
-    plays: Plays = {}
+    make, plays = _maker(config, store), {policy: Plays() for policy in policies}
     if config.environment.id != "none":
-        real = _in_physics(config, store, make, policy, FIRST_SEED)
-        plays[PHYSICS], starts = real, real.z[:, 0]
-    if starts is None:
-        starts = held_out_windows(config, store).z[:, 0]
+        for policy, own in plays.items():
+            own[PHYSICS] = _in_physics(config, store, make, policy, FIRST_SEED)
+    held_out = held_out_windows(config, store) if config.environment.id == "none" else None
     for name in _names(config):
-        plays[name] = play_in_generator(
-            load_generator(store.folder("dynamics", name)), starts, make, policy, horizon_of(config), config.run.seed
-        )
+        model = load_generator(store.folder("dynamics", name))
+        for policy, own in plays.items():
+            real = own.get(PHYSICS, held_out)
+            assert isinstance(real, Trajectories)
+            own[name] = play_in_generator(model, real.z[:, 0], make, policy, horizon_of(config), config.run.seed)
     return plays
 
 
@@ -115,10 +117,10 @@ def play_in_generator(
         made = model.rollout(torch.from_numpy(starts), driven, horizon, torch_generator(seed, "closed loop"))
     except DataError as error:
         return str(error)
-    arrays = [x.detach().cpu().numpy() for x in (made.z, made.actions, made.rewards, made.terminals)]
-    if not all(np.isfinite(x).all() for x in arrays) or np.abs(arrays[0]).max() > LARGEST_LATENT:
+    z, actions, rewards, ends = (x.detach().cpu().numpy() for x in (made.z, made.actions, made.rewards, made.terminals))
+    if not (np.isfinite(z).all() and np.isfinite(rewards).all()) or np.abs(z).max() > LARGEST_LATENT:
         return f"its rollouts diverge: latents beyond {LARGEST_LATENT:g} standard deviations within {horizon} steps"
-    return recorded(*arrays, made.lengths)
+    return recorded(z, actions, rewards, ends, made.lengths)
 
 
 def floor_plays(config: Config, store: Store, kind: str) -> Trajectories:
@@ -166,18 +168,17 @@ def _judged(
     clone = PoolPolicy("clone")
     waiting: dict[str, dict[str, Any]] = {PHYSICS: {}}
     real = plays[clone].get(PHYSICS, None)
-    truth = {None: [held_out_windows(config, store)]} if real is None else {}
+    held_out = [held_out_windows(config, store)] if real is None else []
     for kind, other in floors.items():
         waiting[PHYSICS][kind] = task.remote(config, kind, [real], [other], kind == "seeds")
     for name in _names(config):
         waiting[name] = {}
         for arm, members in _arms(plays).items():
             made = [plays[policy][name] for policy in members]
-            if any(isinstance(one, str) for one in made):
-                continue
-            other = truth.get(None) or [plays[policy][PHYSICS] for policy in members]
-            if real is not None or arm == "clone":
-                waiting[name][arm] = task.remote(config, f"{name}/{arm}", other, made, real is None)
+            truth: list[Any] = list(held_out) or [plays[policy][PHYSICS] for policy in members]
+            known = not any(isinstance(one, str) for one in made)
+            if known and (real is not None or arm == "clone"):
+                waiting[name][arm] = task.remote(config, f"{name}/{arm}", truth, made, real is None)
     return waiting
 
 
@@ -242,9 +243,10 @@ def _of_generator(
     if failed:
         return {"failed": failed[0]}
     events = EventDetector.fit(fit_sample(config, store, "train"))
-    rows = [_row(config, name, policy, own, events) for policy, own in plays.items()]
-    found = {"judges": dict(judges), "policies": rows,
-             "branches": {kind: numbers[name] for kind, numbers in branches.items()}}  # fmt: skip
+    users = {arm.name for arm in config.arms.trained if generator_of(arm, store) == name}
+    rows = [_row(name, policy, own, events, policy.arm in users) for policy, own in plays.items()]
+    found: dict[str, Any] = {"judges": dict(judges), "policies": rows}
+    found["branches"] = {kind: numbers[name] for kind, numbers in branches.items()}
     if all("physics" in row for row in rows):
         estimated, true = (np.array([row[where]["return"] for row in rows]) for where in ("generator", "physics"))
         scale = max(float(np.abs(true).mean()), 1e-12)
@@ -257,14 +259,9 @@ def _of_generator(
     return found
 
 
-def _row(
-    config: Config, name: str, policy: PoolPolicy, own: Plays, events: EventDetector
-) -> dict[str, Any]:
+def _row(name: str, policy: PoolPolicy, own: Plays, events: EventDetector, user: bool) -> dict[str, Any]:
     """One policy's return and event rate in the generator, and in physics where there is any."""
-    row: dict[str, Any] = {
-        "policy": policy.name, "arm": policy.arm, "noise": policy.noise,
-        "trained_in": policy.kind == "trained" and config.generator_of(policy.arm) == name,
-    }  # fmt: skip
+    row: dict[str, Any] = {"policy": policy.name, "arm": policy.arm, "noise": policy.noise, "trained_in": user}
     for where in ("generator", PHYSICS):
         played = own.get(name if where == "generator" else PHYSICS)
         if isinstance(played, Trajectories):
@@ -282,12 +279,13 @@ def headline(found: Mapping[str, Any]) -> dict[str, Any]:
     if "failed" in found:
         return {"failed": found["failed"]}
     numbers: dict[str, Any] = {}
-    for steps in next(iter(found["judges"].values()), {}):
+    for steps in next(iter(found["judges"].values())) if found["judges"] else ():
         levels = [(arm, judged[steps]) for arm, judged in found["judges"].items()]
         for sigma in levels[0][1]:
             worst = max(level[sigma]["auc"] for _, level in levels)
             numbers[f"auc_{steps}_{sigma}"] = worst
-    numbers |= {name: found[name] for name in ("return_bias",) if name in found}
+    if "return_bias" in found:
+        numbers["return_bias"] = found["return_bias"]
     numbers |= {name: value for name, value in found.get("ranking", {}).items() if name != "num_policies"}
     for name in ("nrmse", "reward_nrmse", "coverage_50", "coverage_90"):
         values = [branch[name][-1] for branch in found["branches"].values()]
@@ -295,5 +293,3 @@ def headline(found: Mapping[str, Any]) -> dict[str, Any]:
             numbers[f"branch_{name}"] = float(np.nanmean(values))
     return numbers
 
-
-Judge = Callable[[str, Pairs, JudgeConfig, int], JudgeResult]

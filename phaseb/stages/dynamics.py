@@ -35,6 +35,7 @@ from phaseb.runtime.metrics import write_metrics
 from phaseb.runtime.ray_tasks import get_result
 from phaseb.runtime.seeding import torch_generator
 from phaseb.runtime.storage import Store
+from phaseb.stages.arm_generator import branched_generators
 from phaseb.stages.latent_actions import followed_codes
 from phaseb.stages.reuse import take_generator
 from phaseb.stages.sample import fit_sample
@@ -74,7 +75,7 @@ def refit_branched(config: Config, store: Store, train: Trajectories, home: Stor
     The ensemble is not trained again: the run's own is copied. Returns the folder of the generators.
     """
     target, dev = home.folder("dynamics"), fit_sample(config, store, "dev")
-    for name in config.branched_generators:
+    for name in branched_generators(config, store):
         if name == "gru":
             copy_checkpoint(store.folder("dynamics", name), target.folder(name))
             continue

@@ -11,7 +11,7 @@ import ray
 import torch
 from numpy.typing import NDArray
 
-from phaseb.config.arms import Arm
+from phaseb.config.arms import CHOSEN, Arm
 from phaseb.config.root import Config
 from phaseb.errors import PhasebError
 from phaseb.pipeline.stage import StageContext
@@ -22,6 +22,7 @@ from phaseb.policy.evaluation import Row, aggregate, evaluate, summarise
 from phaseb.runtime.metrics import mean_interval, read_metrics, write_metrics
 from phaseb.runtime.ray_tasks import get_result
 from phaseb.runtime.storage import Store
+from phaseb.stages.arm_generator import choice_of
 from phaseb.stages.physics import Physics
 from phaseb.stages.promotion import Runs, by_estimate, decide_in_physics
 from phaseb.stages.sample import fit_sample
@@ -152,20 +153,25 @@ def _summary(
             mean, low, high = mean_interval([row[name] for row in per_seed], CONFIDENCE)
             told["summary"][name] = {"mean": mean, "low": low, "high": high}
     physics = config.environment.id != "none"
+    served = choice_of(store).get("generator")
     return {
         "environment": config.environment.id, "num_episodes": config.evaluation.num_episodes if physics else 0,
         "seeds": list(range(config.arms.num_seeds)), "shared_data": True, "arms": arms,
-        "settings": {arm.name: settings_of(arm) for arm in config.arms.trained if arm.name in arms},
+        "settings": {arm.name: settings_of(arm, served) for arm in config.arms.trained if arm.name in arms},
     }  # fmt: skip
 
 
-def settings_of(arm: Arm) -> dict[str, Any]:
+def settings_of(arm: Arm, served: str | None = None) -> dict[str, Any]:
     """What an arm learned from, for whoever reads its numbers.
 
     A placebo names the generator `recorded`: its rows are recorded ones, drawn again.
+
+    Args:
+        served: the generator that the evidence chose; None where none serves.
     """
     config = arm.config
-    generator = "recorded" if arm.placebo_of else config.generator
+    named = served if config.generator == CHOSEN else config.generator
+    generator = "recorded" if arm.placebo_of else named
     known: dict[str, Any] = {"learner": config.learner, "rollouts": config.rollouts, "generator": generator}
     if config.uses_rollouts:
         known |= {"share": config.share, "weight": "uniform" if arm.placebo_of else config.weight}

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from phaseb.config.arms import Arm
+from phaseb.config.arms import CHOSEN, Arm
 from phaseb.config.root import Config
 from phaseb.episodes.streaming import lengths_of
 from phaseb.pipeline.sizes import read_facts
@@ -18,6 +18,7 @@ from phaseb.promotion.contest import Contest
 from phaseb.promotion.decision import Measure, decide, decide_by_estimate
 from phaseb.promotion.paired import ECONOMICS, Scale, scale_of
 from phaseb.runtime.storage import Store
+from phaseb.stages.arm_generator import choice_of
 from phaseb.stages.sample import fit_sample
 
 Runs = Sequence[tuple[str, int]]
@@ -87,6 +88,9 @@ def contest_of(config: Config, store: Store) -> tuple[Contest, str]:
         missing = " and ".join(config.promotion.candidates)
         return contest, f"arms.names lacks {missing}"
     refused = "; ".join(took_nothing(arm) for arm in alike) if len(alike) == len(known) else ""
+    choice = choice_of(store)
+    if refused and any(arm.config.generator == CHOSEN for arm in alike) and choice.get("generator") is None:
+        refused += f"; {choice['reason']}" if choice else ""
     return contest.without(*(arm.name for arm in alike)), refused
 
 

@@ -57,6 +57,15 @@ def _generator(name: str) -> Stage:
     )  # fmt: skip
 
 
+def _choice(config: Config) -> Stage:
+    """The stage that chooses the generator in which policies branch."""
+    return Stage(
+        "choice", ("judge", "memory"), ("encode", *(f"dynamics/{name}" for name in config.candidates)),
+        ("dynamics/chosen.json",), LazyFunction("phaseb.stages.choice"), job="dynamics", computes=True,
+        external_inputs=lambda config: config.policy.augmentation.model_dump(mode="json"),
+    )  # fmt: skip
+
+
 def _uses(config: Config) -> dict[str, Any]:
     """The use of each generator, which follows from the arms."""
     uses = {"stored": config.stored_generators, "branched": config.branched_generators}
@@ -77,6 +86,7 @@ def build_graph(config: Config, attribution: bool = False) -> tuple[Stage, ...]:
             config.judged_generators, config.generators,
         )
     )  # fmt: skip
+    choice = ("choice",) if config.candidates else ()
     stages = (
         Stage(
             "collect", ("episodes", "environment"), (), ("episodes",), LazyFunction("phaseb.stages.collect"),
@@ -87,6 +97,7 @@ def build_graph(config: Config, attribution: bool = False) -> tuple[Stage, ...]:
             trains=True, external_inputs=_reused("encoder"),
         ),
         *(_generator(name) for name in config.generators),
+        *([_choice(config)] if config.candidates else []),
         Stage(
             "negatives", ("dynamics", "negatives", "synthesis", "memory"), ("encode",), ("negatives",),
             LazyFunction("phaseb.stages.negatives"), job="trust", computes=True, external_inputs=_reused("trust"),
@@ -104,7 +115,7 @@ def build_graph(config: Config, attribution: bool = False) -> tuple[Stage, ...]:
             ("trust", "synthetic"), LazyFunction("phaseb.stages.gate"), trains=True, external_inputs=_reused("trust"),
         ),
         Stage(
-            "policy", ("arms", "policy", "replay", "memory"), ("encode", *used, "trust"), ("policy",),
+            "policy", ("arms", "policy", "replay", "memory"), ("encode", *used, *choice, "trust"), ("policy",),
             LazyFunction("phaseb.stages.policy"), trains=True,
         ),
         Stage(
@@ -113,17 +124,18 @@ def build_graph(config: Config, attribution: bool = False) -> tuple[Stage, ...]:
         ),
         Stage(
             "closed_loop", ("arms", "closed_loop", "environment", "judge", "synthesis", "memory"),
-            ("collect", "encode", *judged, "policy"), ("closed_loop.json",),
+            ("collect", "encode", *judged, *choice, "policy"), ("closed_loop.json",),
             LazyFunction("phaseb.stages.closed_loop"), job="evaluate", external_inputs=_uses,
         ),
         Stage(
             "evaluate", ("arms", "environment", "evaluation", "promotion", "valuation", "memory"),
-            ("collect", "encode", "policy"), ("evaluation", "promotion.json"), LazyFunction("phaseb.stages.evaluate"),
+            ("collect", "encode", *choice, "policy"), ("evaluation", "promotion.json"),
+            LazyFunction("phaseb.stages.evaluate"),
         ),
     )  # fmt: skip
     worth = Stage(
         "worth", ("worth", "environment", "evaluation", "valuation", "memory"),
-        ("collect", "encode", "bricks", *fitted, "trust", "policy", "evaluate"), ("worth",),
+        ("collect", "encode", "bricks", *fitted, *choice, "trust", "policy", "evaluate"), ("worth",),
         LazyFunction("phaseb.stages.attribution"),
     )  # fmt: skip
     return (*stages, worth) if attribution else stages
