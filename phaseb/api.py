@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor
 
-from phaseb.config.data import IMPORTED, EpisodesConfig
+from phaseb.config.data import EpisodesConfig
 from phaseb.config.load import load_config, nearest
 from phaseb.config.registry import JOBS, READERS, load_job
 from phaseb.config.root import Config
@@ -24,7 +24,7 @@ from phaseb.dynamics.rollout import Policy, Rollout
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.inventory import log_inventory
 from phaseb.episodes.shards import read_trajectories
-from phaseb.episodes.sources import EpisodeSource, inventory_of, open_source
+from phaseb.episodes.sources import EpisodeSource, inventory_of, open_source, recognise
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import ConfigError, DataError
 from phaseb.pipeline.result import Callback, RunResult
@@ -116,27 +116,6 @@ def _counted(source: EpisodeSource, read: Iterator[Episode]) -> Iterator[Episode
         episodes, steps = episodes + 1, steps + len(episode)
         yield episode
     log_inventory(inventory_of(source), episodes, steps)
-
-
-def recognise(path: str) -> tuple[str, str]:
-    """The format of what lies at a path, and the path to read it from.
-
-    Raises:
-        ConfigError: where it is none that is read.
-    """
-    store = Store.at(path)
-    endings = {".npz": "npz", ".hdf5": "hdf5", ".h5": "hdf5", ".parquet": "parquet"}
-    for ending, source in endings.items():
-        if path.partition("?")[0].endswith(ending) and not store.exists("data"):
-            return source, path
-    marks = {"lerobot": ("meta", "info.json"), "minari": ("data", "metadata.json")}
-    for source, parts in marks.items():
-        if store.exists(*parts):
-            return source, path
-    for place in () if store.is_file() else (store, store.folder("episodes")):
-        if any(name.startswith("part-") for name in place.names(suffix=".parquet")):
-            return "parquet", path if place is store else f"{path.rstrip('/')}/episodes"
-    raise ConfigError(f"{path} is of no format that can be recognised; give source= one of {', '.join(IMPORTED)}")
 
 
 def load_latents(run: str | Path, *splits: str) -> Trajectories:

@@ -9,14 +9,14 @@ from dataclasses import asdict
 from typing import Any
 
 from phaseb.config.root import Config
-from phaseb.errors import ConfigError
+from phaseb.errors import ConfigError, DataError
 from phaseb.runtime.storage import strict
 
 
 def run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     """Run one command and return its exit code."""
     known = {"tune": _tune, "submit": _submit, "status": _status, "logs": _logs, "stop": _stop, "init": _init,
-             "doctor": _doctor, "export": _export, "settings": _settings}  # fmt: skip
+             "doctor": _doctor, "export": _export, "settings": _settings, "inspect": _inspect}  # fmt: skip
     return known[arguments.command](arguments, words)
 
 
@@ -148,6 +148,30 @@ def _export_policy(arguments: argparse.Namespace) -> int:
         worst = max(done["difference"].values())
         files = ", ".join(done["files"])
         print(f"{done['arm']}, seed {done['seed']}: {files} in {done['path']} (they differ by {worst:.1g})")
+    return 0
+
+
+def _inspect(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    from phaseb.config.load import load_config
+    from phaseb.episodes.sources import recognise
+    from phaseb.inspection.inspection import inspect
+    from phaseb.inspection.page import lines, page
+
+    named = any(word.startswith("episodes.source=") for word in words)
+    source, place = ("", arguments.path) if named else recognise(arguments.path)
+    own = [f"episodes.path={json.dumps(place)}", *([] if named else [f"episodes.source={source}"])]
+    own += [] if arguments.config else ["environment.id=none"]
+    found = inspect(load_config(arguments.config, [*own, *words]))
+    if arguments.html:
+        with open(arguments.html, "w", encoding="utf-8") as file:
+            file.write(page(found))
+    if arguments.json:
+        _print_json(found.to_json())
+    else:
+        print("\n".join(lines(found)))
+    if found.refused:
+        count = sum(one.severity == "error" for one in found.findings)
+        raise DataError(f"a run on {arguments.path} would be refused: {count} errors")
     return 0
 
 

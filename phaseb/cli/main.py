@@ -20,6 +20,9 @@ from phaseb.runtime import signals, streams
 EPILOG = "Every setting has a dotted name: `phaseb run policy.num_steps=2000`. Exit codes: 0 done, 2 arguments or \
 config, 3 data, 4 cluster, 1 anything else."
 
+TAKE_SETTINGS = ("submit", "inspect")
+"""Commands beside the jobs that take `key.path=value` words."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
@@ -107,6 +110,11 @@ def _add_data_commands(commands: Any, options: argparse.ArgumentParser) -> None:
     export.add_argument("--format", default="npz", metavar="FORMAT", help=formats)
     export.add_argument("--only", default="all", metavar="KIND", help="all, trusted, synthetic or real (all)")
     export.add_argument("--seed", type=int, default=0, metavar="N", help="which of the shipped arm's policies (0)")
+    look = commands.add_parser("inspect", help="look at recordings: faults, and what a run would do", parents=[options])
+    look.add_argument("path", metavar="PATH", help="a file or folder of recordings, or a run directory")
+    look.add_argument("--html", metavar="FILE", help="also write a page with pictures")
+    look.add_argument("--config", metavar="FILE", help="YAML file of the run that would use them")
+    look.add_argument("settings", nargs="*", metavar="KEY.PATH=VALUE", help="settings that win over the file")
     show = commands.add_parser("settings", help="every setting with its default and meaning", parents=[options])
     show.add_argument("words", nargs="*", metavar="WORD", help="only settings that have all these in their names")
 
@@ -114,7 +122,7 @@ def _add_data_commands(commands: Any, options: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace, words: list[str]) -> int:
     if arguments.command in JOBS:
         return _run_job(arguments, words)
-    if words and arguments.command != "submit":
+    if words and arguments.command not in TAKE_SETTINGS:
         raise ConfigError(f"{arguments.command} takes no settings: {' '.join(words)}")
     from phaseb.cli import commands
 

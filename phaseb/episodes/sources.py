@@ -21,7 +21,8 @@ Entry = tuple[str, Split]
 class EpisodeSource(Protocol):
     """What `module:Class` names; made with the `EpisodesConfig` of the run, on every actor that reads.
 
-    It may also have `inventory()`, an `Inventory` of what it leaves out, which an import then says.
+    It may also have `inventory()`, an `Inventory` of what it leaves out, which an import then says, and `cameras()`,
+    how each of its cameras is kept by name.
     """
 
     def entries(self) -> Sequence[Entry]:
@@ -67,6 +68,27 @@ def _format(name: str) -> Callable[[EpisodesConfig], EpisodeSource]:
         extra = {"h5py": "hdf5", "av": "video"}.get(error.name or "")
         fix = f'pip install "phaseb[{extra}]"' if extra else "install it"
         raise ConfigError(f"episodes.source={name} needs the module {error.name}: {fix}") from error
+
+
+def recognise(path: str) -> tuple[str, str]:
+    """The format of what lies at a path, and the path to read it from.
+
+    Raises:
+        ConfigError: where it is none that is read.
+    """
+    store = Store.at(path)
+    endings = {".npz": "npz", ".hdf5": "hdf5", ".h5": "hdf5", ".parquet": "parquet"}
+    for ending, source in endings.items():
+        if path.partition("?")[0].endswith(ending) and not store.exists("data"):
+            return source, path
+    marks = {"lerobot": ("meta", "info.json"), "minari": ("data", "metadata.json")}
+    for source, parts in marks.items():
+        if store.exists(*parts):
+            return source, path
+    for place in () if store.is_file() else (store, store.folder("episodes")):
+        if any(name.startswith("part-") for name in place.names(suffix=".parquet")):
+            return "parquet", path if place is store else f"{path.rstrip('/')}/episodes"
+    raise ConfigError(f"{path} is of no format that can be recognised; give source= one of {', '.join(IMPORTED)}")
 
 
 def inventory_of(source: EpisodeSource) -> Inventory:

@@ -19,12 +19,12 @@ def films(store: Store) -> list[Film]:
             if store.exists("evaluation", arm, seed, "frames.npz"):
                 data = np.load(io.BytesIO(store.read_bytes("evaluation", arm, seed, "frames.npz")), allow_pickle=False)
                 frames = data["frames"]
-                found.append(Film(f"{arm}, seed {seed}", _strip(frames), len(frames), float(data["seconds"])))
+                found.append(Film(f"{arm}, seed {seed}", png_strip(frames), len(frames), float(data["seconds"])))
                 break
     return found
 
 
-def _strip(frames: NDArray[np.uint8]) -> str:
+def png_strip(frames: NDArray[np.uint8]) -> str:
     """Frames (F, H, W, 3) side by side as the data URI of a PNG."""
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # it would greet on stdout, where results go
     import pygame

@@ -14,7 +14,7 @@ from phaseb.episodes.sources import EpisodeSource, inventory_of, open_source
 from phaseb.episodes.splits import choose_splits
 from phaseb.pipeline.dataset_stats import SPLITS, Census, DataFacts
 from phaseb.pipeline.requirements import Preflight, preflight
-from phaseb.stages.collect import check_recordings, environment_spec
+from phaseb.stages.collect import EnvironmentSpec, check_recordings, environment_spec
 
 
 def rehearse(config: Config) -> Preflight:
@@ -27,7 +27,22 @@ def rehearse(config: Config) -> Preflight:
     if config.episodes.source in COLLECTED:
         return preflight(config, _assumed(config))
     spec, source = environment_spec(config), open_source(config.episodes)
-    seen = Census.of(_recorded(source, config), spec and spec.bounds)
+    return rehearse_recorded(config, spec, source, Census.of(_recorded(source, config), spec and spec.bounds))
+
+
+def rehearse_recorded(
+    config: Config, spec: EnvironmentSpec | None, source: EpisodeSource, seen: Census
+) -> Preflight:
+    """Check all stages against recordings that were read.
+
+    Args:
+        spec: of the environment; None where there is none.
+        source: of the recordings.
+        seen: of its episodes, with their splits.
+
+    Raises:
+        DataError: where the recordings are not of the environment.
+    """
     notes = [_inventory_line(source, seen), *check_recordings(config, spec, seen)[1]]
     found = preflight(config, replace(seen.facts(), environment=spec and spec.shown))
     return replace(found, notes=(*notes, *found.notes))

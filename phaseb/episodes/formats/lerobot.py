@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from phaseb.config.data import EpisodesConfig
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.formats.episode_builder import Layout, make_episode
-from phaseb.episodes.formats.lerobot_rows import EpisodeRows, entry_names, picture_size
+from phaseb.episodes.formats.lerobot_rows import EpisodeRows, VideoSpan, entry_names, is_video, picture_size
 from phaseb.episodes.formats.metadata import read_metadata
 from phaseb.episodes.inventory import Inventory, LeftOut
 from phaseb.episodes.parquet_file import naming, read_table
@@ -111,6 +111,22 @@ class Source:
             self._config.columns.image_size, self._config.max_bytes, picture_size(camera, self.features[camera]),
             alone=self._version != "v3.0",
         )  # fmt: skip
+
+    def cameras(self) -> dict[str, str]:
+        """Every camera of the data set, and how it is kept: `video 480x640 at 50 Hz`."""
+        kinds = {name: str(f.get("dtype")) for name, f in self.features.items() if f.get("dtype") in ("video", "image")}
+        sides = {name: "x".join(str(side) for side in self.features[name].get("shape") or ()) for name in kinds}
+        return {name: f"{kind} {sides[name]} at {self._fps:g} Hz" for name, kind in kinds.items()}
+
+    def videos(self) -> dict[str, str]:
+        """The cameras that are kept as videos, likewise."""
+        return {name: text for name, text in self.cameras().items() if is_video(self.features[name])}
+
+    def video(self, camera: str, index: int) -> VideoSpan:
+        """Where the frames of a camera over the episode at a position of `entries` lie."""
+        row = self._episodes[index]
+        start = float(row.get(f"videos/{camera}/from_timestamp", 0.0))
+        return VideoSpan(self._store, self._path("video", row, camera), start, int(row["length"]), self._fps)
 
     def _list(self) -> list[dict[str, Any]]:
         if self._version == "v3.0":

@@ -1,6 +1,7 @@
 """The columns of one LeRobot episode: its Parquet rows, its cameras' videos, and whether their times are right."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -9,10 +10,29 @@ from numpy.typing import NDArray
 
 from phaseb.episodes.columns import whole_column
 from phaseb.errors import DataError
+from phaseb.runtime.storage import Store
 
 TOLERANCE = 0.1
 """Of a step, by which a row's or a frame's time may be off."""
 _DEPTH = ("video.is_depth_map", "is_depth_map")
+
+
+@dataclass(frozen=True)
+class VideoSpan:
+    """Where the frames of one camera over one episode lie.
+
+    Attributes:
+        store, name: the file.
+        start_s: time of the first frame in it, s.
+        num_frames: rows of the episode.
+        fps: frames a second.
+    """
+
+    store: Store
+    name: str
+    start_s: float
+    num_frames: int
+    fps: float
 
 
 class Cameras(Protocol):

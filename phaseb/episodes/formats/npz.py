@@ -14,7 +14,8 @@
 import io
 import math
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from phaseb.episodes.formats.images import check_frames, resize
 from phaseb.episodes.formats.npz_file import BROKEN, read_arrays
 from phaseb.episodes.inventory import Inventory, LeftOut
 from phaseb.episodes.resolution import compact
-from phaseb.episodes.sources import Listed
+from phaseb.episodes.sources import Entry
 from phaseb.episodes.state_columns import to_tag
 from phaseb.errors import DataError
 from phaseb.runtime.storage import Store
@@ -35,12 +36,17 @@ from phaseb.runtime.storage import Store
 _READ = ("observations", "frames", "actions", "rewards", "lengths", "terminals", "ids", *METRICS)
 
 
-class Source(Listed):
-    """The episodes of one file."""
+class Source:
+    """The episodes of one file, each checked when it is read."""
 
     def __init__(self, config: EpisodesConfig) -> None:
-        episodes, self._inventory = _read(config.path, config.max_bytes, config.columns)
-        super().__init__(episodes)
+        self._episodes, self._inventory = _read(config.path, config.max_bytes, config.columns)
+
+    def entries(self) -> Sequence[Entry]:
+        return [(name, "") for name in self._episodes.ids]
+
+    def read(self, indices: Sequence[int]) -> Iterator[Episode]:
+        return map(self._episodes.make, indices)
 
     def inventory(self) -> Inventory:
         """What the file holds, and what of it is left out."""
@@ -58,7 +64,8 @@ def read_npz(path: str, max_bytes: int, columns: ColumnsConfig | None = None) ->
     Raises:
         DataError: naming file, array and reason, for whatever is wrong with it. Pickled arrays are refused.
     """
-    return _read(path, max_bytes, columns or ColumnsConfig())[0]
+    episodes, _ = _read(path, max_bytes, columns or ColumnsConfig())
+    return [episodes.make(i) for i in range(len(episodes.ids))]
 
 
 def write_npz(store: Store, name: str, episodes: Sequence[Episode]) -> None:
@@ -98,7 +105,23 @@ def pack_episodes(episodes: Sequence[Episode]) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def _read(path: str, max_bytes: int, columns: ColumnsConfig) -> tuple[list[Episode], Inventory]:
+@dataclass(frozen=True)
+class _Episodes:
+    """The episodes in some arrays: their ids, what makes number i of them, and their steps in all."""
+
+    path: str
+    ids: tuple[str, ...]
+    build: Callable[[int], Episode]
+    rows: int
+
+    def make(self, index: int) -> Episode:
+        try:
+            return self.build(index)
+        except DataError as error:
+            raise DataError(f"{self.path}: {error}") from error
+
+
+def _read(path: str, max_bytes: int, columns: ColumnsConfig) -> tuple[_Episodes, Inventory]:
     folder, _, name = path.rpartition("/")
     store = Store.at(folder or ".")
     if store.exists(name) and not store.is_file(name):
@@ -106,7 +129,7 @@ def _read(path: str, max_bytes: int, columns: ColumnsConfig) -> tuple[list[Episo
     try:
         with store.filesystem.open_input_file(store.path(name)) as file, zipfile.ZipFile(file) as archive:
             arrays, unread, widths = _rename(archive, columns, max_bytes)
-        episodes, left = _episodes(arrays, name, columns, to_tag(widths))
+        episodes, left = _episodes(arrays, path, columns, to_tag(widths))
     except FileNotFoundError as error:
         raise DataError(f"no such file: {path}; set episodes.path") from error
     except DataError as error:
@@ -114,8 +137,8 @@ def _read(path: str, max_bytes: int, columns: ColumnsConfig) -> tuple[list[Episo
     except BROKEN as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(f"{path} is damaged or no NPZ file ({reason}): copy or write it again") from error
-    rows = sum(map(len, episodes)) + sum(part.rows for part in left)
-    return episodes, Inventory(len(episodes) + sum(part.episodes for part in left), rows, left, unread)
+    rows, count = episodes.rows + sum(part.rows for part in left), len(episodes.ids)
+    return episodes, Inventory(count + sum(part.episodes for part in left), rows, left, unread)
 
 
 def _rename(
@@ -142,8 +165,9 @@ def _rename(
 
 
 def _episodes(
-    arrays: dict[str, NDArray[Any]], file: str, columns: ColumnsConfig, tag: dict[str, str]
-) -> tuple[list[Episode], tuple[LeftOut, ...]]:
+    arrays: dict[str, NDArray[Any]], path: str, columns: ColumnsConfig, tag: dict[str, str]
+) -> tuple[_Episodes, tuple[LeftOut, ...]]:
+    file = path.rpartition("/")[2]
     num, steps = _check_shapes(arrays)
     lengths, ended = _lengths(arrays, num, steps)
     metrics = {name: arrays[name].astype(np.float64) for name in METRICS if name in arrays}
@@ -167,18 +191,21 @@ def _episodes(
         success, power = (arrays[n][i] if n in arrays else None for n in ("success", "power_w"))
         return attempt_economics(steps, columns.step_s, success, power)
 
-    episodes = [
-        Episode(
+    there = np.flatnonzero(lengths).tolist()
+
+    def build(number: int) -> Episode:
+        i = there[number]
+        return Episode(
             id=str(ids[i]), state=cut("observations", i, 1), actions=cut("actions", i), terminated=bool(ended[i]),
             rewards=floats["rewards"][i, : lengths[i]],
             frames=frames(i), tags={"file": file, **tag},
             metrics=earned(i) | {name: float(values[i]) for name, values in metrics.items()},
-        )
-        for i in np.flatnonzero(lengths).tolist()
-    ]  # fmt: skip
-    empty = num - len(episodes)
-    if not episodes:
+        )  # fmt: skip
+
+    empty = num - len(there)
+    if not there:
         raise DataError("holds no episodes: all 'lengths' are 0; save some")
+    episodes = _Episodes(path, tuple(str(ids[i]) for i in there), build, int(lengths.sum()))
     return episodes, ((LeftOut("episodes of no rows", empty),) if empty else ()) + _beyond(floats, lengths)
 
 

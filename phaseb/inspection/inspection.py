@@ -1,0 +1,172 @@
+"""`phaseb inspect`: look at recordings without writing, and say what a run would do with them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from phaseb.config.root import Config
+from phaseb.episodes.sources import EpisodeSource, open_source
+from phaseb.errors import PhasebError
+from phaseb.inspection.between import duplicates, unit_changes
+from phaseb.inspection.columns import constant_columns, jumps, saturated_columns, stuck_columns
+from phaseb.inspection.findings import Finding, by_severity
+from phaseb.inspection.frames import FrameTrack, camera_findings
+from phaseb.inspection.recordings import Group, actions_of, states_of
+from phaseb.inspection.residuals import Residuals, unlike_the_rest
+from phaseb.inspection.survey import Survey, survey
+from phaseb.inspection.videos import scan_videos
+from phaseb.latents.observations import wrapping_angles
+from phaseb.pipeline.dataset_stats import DataFacts
+from phaseb.pipeline.machine import BASE_BYTES, memory_needs
+from phaseb.pipeline.requirements import Preflight
+from phaseb.runtime.formatting import size
+from phaseb.stages.collect import EnvironmentSpec, environment_spec
+from phaseb.stages.rehearsal import rehearse_recorded
+
+COLUMN_RULES = (constant_columns, stuck_columns, saturated_columns, jumps)
+KEPT_FINDINGS = {"unlike": ("unit", "stuck", "jump", "swapped", "saturated"), "cut": ("jump", "unit", "stuck")}
+"""Kinds that say no more than others of the same episode: they are left out beside these."""
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What some recordings hold, what is wrong with them, and what a run would do.
+
+    Attributes:
+        path, source: where they lie, and their format.
+        survey: what was read; None where nothing could be.
+        states, actions: the sample's columns.
+        cameras: how each is kept, by name.
+        tracks: what was seen of them.
+        residuals: errors of the one-step prediction; None for too few episodes.
+        facts, preflight: what a run would choose and need; None where that cannot be said.
+        findings: errors first.
+    """
+
+    path: str
+    source: str
+    findings: tuple[Finding, ...]
+    survey: Survey | None = None
+    states: Group | None = None
+    actions: Group | None = None
+    cameras: tuple[tuple[str, str], ...] = ()
+    tracks: tuple[FrameTrack, ...] = ()
+    residuals: Residuals | None = None
+    facts: DataFacts | None = None
+    preflight: Preflight | None = None
+
+    @property
+    def refused(self) -> bool:
+        """Whether a run would be refused."""
+        return any(one.severity == "error" for one in self.findings)
+
+    def plan(self) -> list[str]:
+        """What a run would do with the recordings, a line each."""
+        if self.facts is None or self.preflight is None:
+            return []
+        facts, config = self.facts, self.preflight.config
+        counts = ", ".join(f"{facts.count(split)} {split}" for split in ("train", "dev", "test"))
+        memory = max(need.bytes for need in memory_needs(config, facts)) + BASE_BYTES
+        return [f"splits: {counts} episodes", f"rollouts of {config.synthesis.horizon} steps",
+                f"memory: about {size(memory)}", *self.preflight.lines()]  # fmt: skip
+
+    def to_json(self) -> dict[str, Any]:
+        """All but the pictures."""
+        return {
+            "path": self.path, "source": self.source, "refused": self.refused, "schema": self._schema(),
+            "findings": [one.to_json() for one in self.findings], "plan": self.plan(),
+            "preflight": None if self.preflight is None else self.preflight.to_json(),
+        }  # fmt: skip
+
+    def _schema(self) -> dict[str, Any]:
+        if self.survey is None:
+            return {}
+        lengths = np.array(list(self.survey.lengths.values()) or [0])
+        columns = [
+            {"name": name, "low": float(low), "high": float(high)}
+            for group in (self.states, self.actions) if group is not None and len(group.rows)
+            for name, low, high in zip(group.names, group.rows.min(axis=0), group.rows.max(axis=0), strict=True)
+        ]  # fmt: skip
+        return {
+            "episodes": len(self.survey.lengths), "steps": self.survey.num_steps,
+            "shortest": int(lengths.min()), "median": float(np.median(lengths)), "longest": int(lengths.max()),
+            "step_s": self.survey.step_s, "columns": columns, "frames": self.survey.frame_shape,
+            "cameras": dict(self.cameras),
+        }  # fmt: skip
+
+
+def inspect(config: Config) -> Inspection:
+    """Inspect the recordings that a config names; nothing is written.
+
+    Raises:
+        ConfigError: where the environment, or a source of the user's own, cannot be made.
+    """
+    path, name = config.episodes.path, config.episodes.source
+    spec = environment_spec(config)
+    try:
+        source = open_source(config.episodes)
+        found = survey(source, config, spec and spec.bounds)
+    except PhasebError as error:
+        return Inspection(path, name, (Finding("refused", "error", str(error)),))
+    states, actions = states_of(found.sample, found.names), actions_of(found.sample)
+    findings, residuals = _compare(found, states, actions)
+    tracks, unread = _cameras(source, found)
+    findings += [*unread, *camera_findings(tracks, found.sample)]
+    facts, plan, unmet = _rehearse(config, spec, source, found)
+    if len(found.sample) < len(found.lengths):
+        text = f"columns were compared over an even sample of {len(found.sample)} of {len(found.lengths)} episodes"
+        unmet.append(Finding("sample", "note", text))
+    seen: dict[str, str] = getattr(source, "cameras", dict)()
+    return Inspection(
+        path, name, tuple(by_severity([*found.refused, *_without_repeats(findings), *unmet])), found, states, actions,
+        tuple(seen.items()), tuple(tracks), residuals, facts, plan,
+    )  # fmt: skip
+
+
+def _compare(found: Survey, states: Group, actions: Group) -> tuple[list[Finding], Residuals | None]:
+    """All rules on columns and episodes."""
+    if not found.sample:
+        return [], None
+    findings = [one for group in (states, actions) for rule in COLUMN_RULES for one in rule(group)]
+    findings += [*duplicates(found.sample), *unit_changes(states, actions)]
+    unlike, residuals = unlike_the_rest(found.sample, found.names)
+    if states.names:
+        for column, period in wrapping_angles([one.state for one in found.sample]).items():
+            text = f"{found.names[column]} jumps by {period:.4g}, as an angle that wraps: give its sine and cosine"
+            findings.append(Finding("angle", "note", text))
+    return [*findings, *unlike], residuals
+
+
+def _without_repeats(findings: Sequence[Finding]) -> list[Finding]:
+    """Findings without those that only repeat what a more exact one says of the same episode."""
+    kinds: dict[str, set[str]] = {}
+    for one in findings:
+        for name in one.episodes:
+            kinds.setdefault(name, set()).add(one.kind)
+    return [
+        one for one in findings
+        if not any(kinds[name].intersection(KEPT_FINDINGS.get(one.kind, ())) for name in one.episodes)
+    ]  # fmt: skip
+
+
+def _cameras(source: EpisodeSource, found: Survey) -> tuple[list[FrameTrack], list[Finding]]:
+    """What the cameras show: of videos by their packets, else of the frames that were read."""
+    if not getattr(source, "videos", dict)():
+        return found.tracks, []
+    return scan_videos(source, [name for name, _ in source.entries()])  # type: ignore[arg-type]
+
+
+def _rehearse(
+    config: Config, spec: EnvironmentSpec | None, source: EpisodeSource, found: Survey
+) -> tuple[DataFacts | None, Preflight | None, list[Finding]]:
+    """What a run would choose, and errors for what it lacks."""
+    if not found.lengths:
+        return None, None, []
+    try:
+        plan = rehearse_recorded(config, spec, source, found.census)
+    except PhasebError as error:
+        return None, None, [Finding("environment", "error", str(error))]
+    unmet = [Finding("requirement", "error", str(one)) for one in plan.requirements if not one.met]
+    return found.census.facts(), plan, unmet

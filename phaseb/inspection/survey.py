@@ -1,0 +1,135 @@
+"""Read recordings once: every episode is counted and checked, a sample is kept for the rules."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phaseb.config.root import Config
+from phaseb.episodes.episode import Episode, Split
+from phaseb.episodes.sources import EpisodeSource
+from phaseb.episodes.splits import choose_splits
+from phaseb.errors import DataError, PhasebError
+from phaseb.inspection.findings import Finding
+from phaseb.inspection.frames import FrameTrack
+from phaseb.inspection.recordings import Recording, state_names
+from phaseb.pipeline.dataset_stats import Bounds, Census
+from phaseb.runtime.seeding import derive_seed
+
+MOST_STEPS = 2**18
+"""Steps of the sample that rules compare; larger sets are drawn from evenly."""
+
+
+@dataclass
+class Survey:
+    """What one pass over some recordings leaves.
+
+    Attributes:
+        census: of all episodes that can be read.
+        lengths: by id, steps of all episodes that can be read, in their order.
+        refused: one error for each episode that cannot be read.
+        sample: episodes of the most common sizes, without frames.
+        tracks: what was seen of the frames of each episode that has any.
+        names: of the state's columns.
+        step_s: length of a step, s; NaN where the data do not say.
+        frame_shape: (H, W, C) of the first frames; None where there are none.
+    """
+
+    census: Census
+    lengths: dict[str, int] = field(default_factory=dict)
+    refused: list[Finding] = field(default_factory=list)
+    sample: list[Recording] = field(default_factory=list)
+    tracks: list[FrameTrack] = field(default_factory=list)
+    names: tuple[str, ...] = ()
+    step_s: float = float("nan")
+    frame_shape: tuple[int, ...] | None = None
+
+    @property
+    def num_steps(self) -> int:
+        return sum(self.lengths.values())
+
+
+def survey(source: EpisodeSource, config: Config, bounds: Bounds | None) -> Survey:
+    """Read every episode of a source once.
+
+    Args:
+        config: of the run that would use it: splits and seed.
+        bounds: of the environment's actions, where there is one.
+    """
+    found, entries = Survey(Census(bounds)), source.entries()
+    roles, refusal = _roles(source, config)
+    if refusal:
+        found.refused.append(refusal)
+    kept: list[tuple[int, Recording]] = []
+    for i, episode in _readable(source, found.refused):
+        if not found.lengths:
+            found.names, found.frame_shape = state_names(episode), _frame_shape(episode)
+            hours = episode.metrics.get("duration_h", np.nan)
+            found.step_s = hours * 3600 / len(episode)
+        found.lengths[episode.id] = len(episode)
+        found.census.add(replace(episode, split=roles[i]))
+        if episode.frames is not None:
+            found.tracks.append(FrameTrack.of(episode))
+        kept.append((derive_seed(config.run.seed, "inspect", entries[i][0]), Recording.of(episode)))
+        if sum(len(one) for _, one in kept) > 2 * MOST_STEPS:
+            kept = _thin(kept)
+    recordings = [one for _, one in (_thin(kept) if sum(len(one) for _, one in kept) > MOST_STEPS else kept)]
+    found.sample = _of_common_size(recordings, found.refused)
+    return found
+
+
+def _roles(source: EpisodeSource, config: Config) -> tuple[Sequence[Split], Finding | None]:
+    """The split of each episode; all train where the splits cannot be made."""
+    entries = source.entries()
+    try:
+        return choose_splits(entries, config.episodes, config.run.seed), None
+    except DataError as error:
+        return ["train"] * len(entries), Finding("splits", "error", str(error))
+
+
+def _readable(source: EpisodeSource, refused: list[Finding]) -> Iterator[tuple[int, Episode]]:
+    """The episodes that can be read, with their numbers; the others are added to `refused`."""
+    entries, i = source.entries(), 0
+    while i < len(entries):
+        try:
+            for episode in source.read(range(i, len(entries))):
+                yield i, episode
+                i += 1
+        except PhasebError as error:
+            refused.append(Finding("refused", "error", str(error), (entries[i][0],)))
+            i += 1
+
+
+def _thin(kept: list[tuple[int, Recording]]) -> list[tuple[int, Recording]]:
+    """The episodes of the smallest hashes, up to MOST_STEPS steps, in their order."""
+    chosen, steps = set[int](), 0
+    for i in sorted(range(len(kept)), key=lambda i: kept[i][0]):
+        steps += len(kept[i][1])
+        if steps > MOST_STEPS and chosen:
+            break
+        chosen.add(i)
+    return [one for i, one in enumerate(kept) if i in chosen]
+
+
+def _of_common_size(recordings: Sequence[Recording], refused: list[Finding]) -> list[Recording]:
+    """The episodes with the most common numbers of columns; the others become an error."""
+    sizes = [(one.state.shape[1], one.actions.shape[1]) for one in recordings]
+    if len(set(sizes)) <= 1:
+        return list(recordings)
+    usual = Counter(sizes).most_common(1)[0][0]
+    odd = tuple(one.id for one, size in zip(recordings, sizes, strict=True) if size != usual)
+    others = ", ".join(f"{d} state and {a} action columns" for d, a in sorted(set(sizes) - {usual}))
+    refused.append(Finding("schema", "error", f"{others} where most have {usual[0]} and {usual[1]}: import them apart",
+                           odd))  # fmt: skip
+    return [one for one, size in zip(recordings, sizes, strict=True) if size == usual]
+
+
+def _frame_shape(episode: Episode) -> tuple[int, ...] | None:
+    return None if episode.frames is None else episode.frames.shape[1:]
+
+
+def lengths_of(found: Survey) -> NDArray[np.int64]:
+    """Steps of all episodes that can be read."""
+    return np.array(list(found.lengths.values()), dtype=np.int64)

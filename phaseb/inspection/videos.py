@@ -1,0 +1,177 @@
+"""Cameras that are kept as videos: what their packets say of every frame, without decoding most of them.
+
+A frozen camera makes packets that are far smaller than usual. Only such stretches are decoded, to see whether the
+pictures are equal indeed; two pictures are, up to what compression changes.
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phaseb.episodes.formats.lerobot_rows import TOLERANCE, VideoSpan
+from phaseb.errors import DataError
+from phaseb.inspection.columns import MIN_RUN
+from phaseb.inspection.findings import Finding
+from phaseb.inspection.frames import FrameTrack, still
+
+SMALL, BLANK_SHARE = 0.4, 0.15
+"""Shares of the camera's usual packet: below the first a frame may equal the one before, below the second an episode
+may show nothing. Both are looked at before anything is said."""
+SAME_SIZE = 0.005
+"""Share by which two whole pictures of a frozen camera differ in size, where all packets are whole pictures."""
+LEVELS, PIXELS = 10, 1e-4
+"""Two pictures are equal where no more than this share of the pixels differs by more than so many grey levels."""
+NUM_STILLS = 6
+"""Episodes of which a picture is decoded for the page."""
+
+
+class VideoSource(Protocol):
+    """A source whose cameras are videos."""
+
+    def videos(self) -> Mapping[str, str]: ...
+    def video(self, camera: str, index: int) -> VideoSpan: ...
+
+
+@dataclass(frozen=True)
+class Packets:
+    """The packets of a video in the order of their times.
+
+    Attributes:
+        times: (P,) s.
+        sizes: (P,) bytes.
+        keys: (P,) whether a packet is a whole picture.
+    """
+
+    times: NDArray[np.float64]
+    sizes: NDArray[np.int64]
+    keys: NDArray[np.bool_]
+
+    def of(self, span: VideoSpan) -> tuple["Packets", NDArray[np.float64]]:
+        """The packets of an episode, and the times at which its rows have none."""
+        wanted = span.start_s + np.arange(span.num_frames) / span.fps
+        at = np.searchsorted(self.times, wanted - TOLERANCE / span.fps)
+        found = at < len(self.times)
+        at = np.minimum(at, len(self.times) - 1)
+        found &= np.abs(self.times[at] - wanted) <= TOLERANCE / span.fps
+        chosen = at[found]
+        return Packets(self.times[chosen], self.sizes[chosen], self.keys[chosen]), wanted[~found]
+
+
+def scan_videos(source: VideoSource, ids: Sequence[str]) -> tuple[list[FrameTrack], list[Finding]]:
+    """Look at every camera over every episode.
+
+    Args:
+        source: with videos.
+        ids: of its episodes, in their order.
+
+    Returns:
+        a track for each camera and episode that can be read, and an error for each that cannot.
+    """
+    tracks, errors, opened = list[FrameTrack](), list[Finding](), dict[str, Packets]()
+    for camera in source.videos():
+        spans, parts = list[tuple[str, VideoSpan]](), list[Packets]()
+        for i, name in enumerate(ids):
+            span = source.video(camera, i)
+            try:
+                path = span.store.path(span.name)
+                if path not in opened:
+                    opened = {path: _packets(span)}
+                part, missing = opened[path].of(span)
+                if len(missing):
+                    raise DataError(f"camera {camera} has no frame at {missing[0]:.3f} s of {path}, {len(missing)} of "
+                                    f"{span.num_frames} rows have none: record it again, or leave it out")  # fmt: skip
+            except DataError as error:
+                errors.append(Finding("video", "error", str(error), (name,)))
+                continue
+            spans.append((name, span))
+            parts.append(part)
+        tracks += _tracks(camera, spans, parts)
+    return tracks, errors
+
+
+def _tracks(camera: str, spans: Sequence[tuple[str, VideoSpan]], parts: Sequence[Packets]) -> Iterator[FrameTrack]:
+    if not parts:
+        return
+    sizes, keys = np.concatenate([p.sizes for p in parts]), np.concatenate([p.keys for p in parts])
+    inner = ~keys if (~keys).any() else keys
+    usual, whole = float(np.median(sizes[inner])), float(sizes.mean())
+    shown = set(np.linspace(0, len(spans) - 1, min(NUM_STILLS, len(spans))).astype(int).tolist())
+    for i, ((name, span), part) in enumerate(zip(spans, parts, strict=True)):
+        track = FrameTrack(camera, name, _changed(span, part, usual), 255.0)
+        if i in shown or float(part.sizes.mean()) < BLANK_SHARE * whole:
+            picture = next(_decode(span, span.start_s + (span.num_frames // 2) / span.fps))
+            track = replace(track, still=still(picture), contrast=float(picture.mean(axis=2).std()))
+        yield track
+
+
+def _changed(span: VideoSpan, part: Packets, usual: float) -> NDArray[np.bool_]:
+    """(T,) whether each frame differs from the one before; stretches of small packets are decoded."""
+    small = part.sizes < SMALL * usual
+    near = np.concatenate([small[1:], [False]]) | np.concatenate([[False], small[:-1]])
+    unchanged = (small | (part.keys & near))[1:]
+    if part.keys.all():
+        unchanged = np.abs(np.diff(part.sizes)) <= SAME_SIZE * part.sizes[:-1]
+    changed = ~unchanged
+    for first, last in _stretches(unchanged):
+        if last - first + 1 >= MIN_RUN:
+            pictures = _decode(span, float(part.times[first]), last - first + 2)
+            before = next(pictures)
+            for t, after in enumerate(pictures, start=first):
+                changed[t] = (np.abs(after.astype(np.int16) - before) > LEVELS).any(axis=2).mean() > PIXELS
+                before = after
+    return changed
+
+
+def _stretches(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """First and last of each stretch of true flags."""
+    edges = np.diff(np.concatenate([[0], flags.astype(np.int8), [0]]))
+    return list(zip(np.flatnonzero(edges == 1).tolist(), (np.flatnonzero(edges == -1) - 1).tolist(), strict=True))
+
+
+def _packets(span: VideoSpan) -> Packets:
+    with _open(span) as (container, stream):
+        rows = [(float(p.pts * stream.time_base), p.size, p.is_keyframe) for p in container.demux(stream)
+                if p.pts is not None and p.size]  # fmt: skip
+    if not rows:
+        raise DataError(f"{span.store.path(span.name)} holds no pictures: record it again")
+    rows.sort()
+    times, sizes, keys = zip(*rows, strict=True)
+    return Packets(np.array(times), np.array(sizes, dtype=np.int64), np.array(keys, dtype=bool))
+
+
+def _decode(span: VideoSpan, first_s: float, count: int = 1) -> Iterator[NDArray[np.uint8]]:
+    """Pictures (H, W, 3) from the one at `first_s` on."""
+    with _open(span) as (container, stream):
+        container.seek(int(Fraction(first_s) / stream.time_base), stream=stream, backward=True)
+        for picture in container.decode(stream):
+            if picture.time >= first_s - TOLERANCE / span.fps:
+                yield picture.to_ndarray(format="rgb24")
+                count -= 1
+            if count == 0:
+                return
+    raise DataError(f"{span.store.path(span.name)} has no picture at {first_s:.3f} s: record it again")
+
+
+@contextlib.contextmanager
+def _open(span: VideoSpan) -> Iterator[tuple[Any, Any]]:
+    """A video and its first stream.
+
+    Raises:
+        DataError: for whatever is wrong with the file.
+    """
+    import av
+
+    path = span.store.path(span.name)
+    try:
+        with span.store.filesystem.open_input_file(path) as file, av.open(file, "r") as container:
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            yield container, stream
+    except (OSError, IndexError, av.FFmpegError, ValueError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{path} cannot be decoded ({reason}): copy or record it again") from error
