@@ -30,7 +30,7 @@ from phaseb.dynamics.gru_ensemble.rollout import RolloutEngine
 from phaseb.episodes.episode import Episode
 from phaseb.latents.learner import make_learner as make_encoder
 from phaseb.latents.padding import episode_arrays
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.training.compile import compile_steps, precision
 
 WAYS = {
@@ -55,12 +55,12 @@ def waited(device: torch.device, way: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def steps(
-    make: Callable[[LearnerContext], Any], device: torch.device, way: str, at: int, times: int
+    make: Callable[[WorkerContext], Any], device: torch.device, way: str, at: int, times: int
 ) -> Callable[[], None]:
     """`times` steps of a learner on a device; what compiling and capturing take is spent and told before."""
     torch.compiler.reset()
     config = TrainingConfig.model_validate((WAYS | COMPILED)[way])
-    learner = make(LearnerContext(0, device=device, graphs=config.graphs == "auto"))
+    learner = make(WorkerContext(0, device=device, graphs=config.graphs == "auto"))
     compile_steps(learner, config, device)
 
     def go() -> None:
@@ -74,16 +74,18 @@ def steps(
     return waited(device, go)
 
 
-def encoder(context: LearnerContext) -> Any:
+def encoder(context: WorkerContext) -> Any:
     """The default encoder on 50 made-up episodes of a state of 8 numbers."""
     rng = np.random.default_rng(0)
     episodes = [
         Episode(
-            id=f"e{i}", rewards=rng.normal(size=T).astype(np.float32),
+            id=f"e{i}",
+            rewards=rng.normal(size=T).astype(np.float32),
             state=rng.normal(size=(T + 1, 8)).cumsum(0).astype(np.float32),
             actions=rng.uniform(-1, 1, (T, A)).astype(np.float32),
-        ) for i in range(50)
-    ]  # fmt: skip
+        )
+        for i in range(50)
+    ]
     return make_encoder(LatentsConfig(), episode_arrays(episodes, None, "state"), context)
 
 
@@ -107,7 +109,7 @@ def learners(device: torch.device, options: argparse.Namespace) -> dict[str, dic
         ways |= {way: steps(make, device, way, at, 5) for way in ways_there}
         seconds = timed(ways, options.repeats, time.perf_counter)
         rates[name] = {way: (2 if way == "CPU" else 5) / statistics.median(s) for way, s in seconds.items()}
-        print(f"  steps/s: {({k: round(v, 1) for k, v in rates[name].items()})}", flush=True)
+        print(f"  steps/s: { ({k: round(v, 1) for k, v in rates[name].items()}) }", flush=True)
     return rates
 
 
@@ -133,7 +135,7 @@ def rollouts(device: torch.device, rows: int, repeats: int, cpu: bool) -> dict[s
     ways = {
         "eager": on(there, without_graphs, z_there, actions_there),
         "graphs": on(there, RolloutEngine, z_there, actions_there),
-    }  # fmt: skip
+    }
     if cpu:
         ways["CPU"] = on(here, RolloutEngine, z, actions)
     seconds = timed(ways, repeats, time.perf_counter)
@@ -166,8 +168,9 @@ def main() -> None:
         result["device"] = torch.cuda.get_device_name(device)
         result["product TFLOP/s"] = {
             f"{dtype}, {n} rows": product_rate(device, dtype, n, 128)
-            for dtype in (torch.float32, torch.bfloat16) for n in (1024, 65536)
-        }  # fmt: skip
+            for dtype in (torch.float32, torch.bfloat16)
+            for n in (1024, 65536)
+        }
         print(result["product TFLOP/s"], flush=True)
     if "rollouts" in options.parts:
         for n in (128,) if options.quick else (1024, 8192, 65536):

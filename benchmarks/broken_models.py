@@ -23,8 +23,9 @@ Policy = Callable[[Tensor, int], Tensor]
 Bend = Callable[[Tensor, Tensor, int], Tensor]
 """(starts (N, D), latents (N, D), step) -> the latents that the broken model tells of that step."""
 
-OTHER_CELL = WorkcellConfig(cart_mass_kg=2.5, rope_length_m=0.5, max_force_n=6.0, part_mass_min_kg=1.5,
-                            part_mass_max_kg=2.5)  # fmt: skip
+OTHER_CELL = WorkcellConfig(
+    cart_mass_kg=2.5, rope_length_m=0.5, max_force_n=6.0, part_mass_min_kg=1.5, part_mass_max_kg=2.5
+)
 FROZEN_DIM, BIAS_A_STEP = 1, 0.2  # the cart's speed; standard deviations of every latent
 
 
@@ -120,9 +121,11 @@ def drifting(imagine: RolloutFn, a_step: float = BIAS_A_STEP) -> RolloutFn:
 
 
 BREAKS: dict[str, Callable[[RolloutFn], RolloutFn]] = {
-    "rewards flipped": flipped_rewards, "latents x 2": doubled, "one dimension frozen": frozen,
+    "rewards flipped": flipped_rewards,
+    "latents x 2": doubled,
+    "one dimension frozen": frozen,
     "bias growing with the step": drifting,
-}  # fmt: skip
+}
 """Ways to break any model; the other three kinds are models of their own: untrained, report-2025, of another cell."""
 
 

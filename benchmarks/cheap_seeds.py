@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from phaseb.config.data import EnvironmentConfig
 from phaseb.config.policy import PolicyConfig, ReplayConfig
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.policy.actor import Actor
-from phaseb.policy.augmentation import BranchedRollouts, RolloutFn, Weigh
+from phaseb.policy.augmentation import BranchedRollouts, RolloutFn, WeightFunction
 from phaseb.policy.batches import RunSpec
 from phaseb.policy.behavior_metrics import action_levels
 from phaseb.policy.evaluation import Row, evaluate
@@ -48,7 +48,7 @@ class Way:
     share: float = 0.0
     stored: Trajectories | None = None
     follow: RolloutFn | None = None
-    weigh: Weigh | None = None
+    weigh: WeightFunction | None = None
     learner: str = ""
 
 
@@ -61,11 +61,15 @@ def recorded(
     standard = standard or Standard(states)
     rewards = np.stack([e.rewards for e in episodes])
     return Trajectories(
-        z=standard(states), actions=np.stack([e.actions for e in episodes if e.actions is not None]), rewards=rewards,
-        terminals=np.zeros_like(rewards), lengths=np.full(count, rewards.shape[1]),
-        ids=tuple(e.id for e in episodes), splits=("train",) * count,
+        z=standard(states),
+        actions=np.stack([e.actions for e in episodes if e.actions is not None]),
+        rewards=rewards,
+        terminals=np.zeros_like(rewards),
+        lengths=np.full(count, rewards.shape[1]),
+        ids=tuple(e.id for e in episodes),
+        splits=("train",) * count,
         metrics={name: np.array([e.metrics[name] for e in episodes], float) for name in ECONOMICS},
-    ), standard  # fmt: skip
+    ), standard
 
 
 def imagined(imagine: RolloutFn, real: Trajectories, count: int, noise: float, seed: int, name: str) -> Trajectories:
@@ -77,10 +81,15 @@ def imagined(imagine: RolloutFn, real: Trajectories, count: int, noise: float, s
     driven, steps = torch.from_numpy(actions), actions.shape[1]
     rolled = imagine(torch.from_numpy(real.z[chosen, 0]), lambda z, t: driven[:, t], steps, torch_generator(seed, name))
     return Trajectories(
-        z=_array(rolled.z), actions=actions, rewards=_array(rolled.rewards), terminals=np.zeros((count, steps), "f"),
-        lengths=np.full(count, steps), ids=tuple(f"{name}-{i}" for i in range(count)), splits=("train",) * count,
+        z=_array(rolled.z),
+        actions=actions,
+        rewards=_array(rolled.rewards),
+        terminals=np.zeros((count, steps), "f"),
+        lengths=np.full(count, steps),
+        ids=tuple(f"{name}-{i}" for i in range(count)),
+        splits=("train",) * count,
         lineage={"start_episode": tuple(real.ids[i] for i in chosen)},
-    )  # fmt: skip
+    )
 
 
 class OwnRollouts:
@@ -120,16 +129,25 @@ class CheapSeed(OwnRollouts):
                 self.replay.insert(way.stored, "synthetic", {arm: way.stored.mask})
             if way.follow is not None:
                 self.hooks[arm] = validated_rollouts(
-                    config.augmentation, way.follow, self.real, self.specs, (arm,), way.weigh, self, self.seed,
+                    config.augmentation,
+                    way.follow,
+                    self.real,
+                    self.specs,
+                    (arm,),
+                    way.weigh,
+                    self,
+                    self.seed,
                     held_out=self.held_out,
-                )  # fmt: skip
+                )
 
     def source(self, config: PolicyConfig) -> LocalSource:
         own = derive_seed(self.seed, "rows") % 2**31
         streams = [
-            SampleSpec(s.name, own, share, s.arm, "sampling", when_short="real") if (share := self.ways[s.arm].share)
-            else SampleSpec(s.name, own) for s in self.specs
-        ]  # fmt: skip
+            SampleSpec(s.name, own, share, s.arm, "sampling", when_short="real")
+            if (share := self.ways[s.arm].share)
+            else SampleSpec(s.name, own)
+            for s in self.specs
+        ]
         return self.replay.source(streams, config.batch_size, config.discount)
 
 
@@ -155,8 +173,12 @@ class Together:
     def runs(self) -> list[int]:
         """Those that branch, by their place among the runs of all seeds."""
         firsts = itertools.accumulate((len(seed.specs) for seed in self.seeds), initial=0)
-        return [first + run for first, seed in zip(firsts, self.seeds, strict=False)
-                for hook in seed.hooks.values() for run in hook.runs]  # fmt: skip
+        return [
+            first + run
+            for first, seed in zip(firsts, self.seeds, strict=False)
+            for hook in seed.hooks.values()
+            for run in hook.runs
+        ]
 
     def generate(self, step: int, actors: Sequence[Actor], due: Collection[int]) -> dict[str, float]:
         rest, metrics, first = iter(actors), dict[str, float](), 0
@@ -179,7 +201,7 @@ class Together:
     def learner(self, config: PolicyConfig, levels: NDArray[np.floating]) -> SACLearner:
         specs = [spec for seed in self.seeds for spec in seed.specs]
         rewards = RewardNormalizer.fit(self.seeds[0].real, config.discount, config.reward_std)
-        return make_learner(config, self, specs, LearnerContext(0), self, levels=levels, rewards=rewards)
+        return make_learner(config, self, specs, WorkerContext(0), self, levels=levels, rewards=rewards)
 
 
 Look = Callable[[int, dict[int, dict[str, Actor]]], None]

@@ -22,7 +22,7 @@ from phaseb.config.load import load_config
 from phaseb.config.run import TrainingConfig
 from phaseb.dynamics.gru_ensemble import learner as world_model
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.policy import learner as policy
 from phaseb.replay.local import LocalReplay
 from phaseb.replay.schema import TransitionSchema
@@ -44,10 +44,13 @@ def measure() -> dict[str, Any]:
     for name, make in (("world_model", _world_model), ("policy", _policy)):
         blocked_s, written_s, count, megabytes, step_s = _checkpointed(make())
         found |= {
-            f"{name}_mb": megabytes, f"{name}_step_ms": 1e3 * step_s, f"{name}_checkpoints": count,
-            f"{name}_blocked_ms": 1e3 * blocked_s / count, f"{name}_writing_cpu_ms": 1e3 * written_s / count,
+            f"{name}_mb": megabytes,
+            f"{name}_step_ms": 1e3 * step_s,
+            f"{name}_checkpoints": count,
+            f"{name}_blocked_ms": 1e3 * blocked_s / count,
+            f"{name}_writing_cpu_ms": 1e3 * written_s / count,
             f"{name}_share": (blocked_s + written_s) / count / every_s,
-        }  # fmt: skip
+        }
     return found | {"every_s": every_s}
 
 
@@ -72,10 +75,13 @@ def _checkpointed(learner: Any) -> tuple[float, float, int, float, float]:
     for step in range(5):
         learner.step(step)
     learner.num_steps = 5 + int(TRAIN_S / (time.monotonic() - begin) * 5)
-    with tempfile.TemporaryDirectory() as folder, patch.object(loop, "AsyncCheckpointer", Watched), \
-            patch.object(async_checkpointer, "write_checkpoint", timed):  # fmt: skip
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        patch.object(loop, "AsyncCheckpointer", Watched),
+        patch.object(async_checkpointer, "write_checkpoint", timed),
+    ):
         config = TrainingConfig(checkpoint_every_s=1.0, validate_every=10**9)
-        done = loop.train(learner, LearnerContext(0), config, Store.at(folder), "k", lambda metrics: None)
+        done = loop.train(learner, WorkerContext(0), config, Store.at(folder), "k", lambda metrics: None)
     seconds = sum(s for s, _ in written)
     return kept[0].blocked_s, seconds, len(written), written[0][1] / 1e6, done.seconds / learner.num_steps
 
@@ -85,12 +91,19 @@ def _trajectories() -> Any:
     rng, shape, dims = np.random.default_rng(0), (50, 120), load_config().latents.num_dims
     z = rng.normal(size=(shape[0], shape[1] + 1, dims)).cumsum(1).astype(np.float32) / 10
     actions = rng.uniform(-1, 1, (*shape, 2)).astype(np.float32)
-    return Trajectories(z, actions, z[:, 1:, 0], np.zeros(shape, np.float32), np.full(50, shape[1]),
-                        tuple(f"e{i}" for i in range(50)), ("train",) * 50)  # fmt: skip
+    return Trajectories(
+        z,
+        actions,
+        z[:, 1:, 0],
+        np.zeros(shape, np.float32),
+        np.full(50, shape[1]),
+        tuple(f"e{i}" for i in range(50)),
+        ("train",) * 50,
+    )
 
 
 def _world_model() -> Any:
-    return world_model.make_learner(load_config().dynamics.gru, _trajectories(), LearnerContext(0))
+    return world_model.make_learner(load_config().dynamics.gru, _trajectories(), WorkerContext(0))
 
 
 def _policy() -> Any:
@@ -101,7 +114,7 @@ def _policy() -> Any:
     replay = LocalReplay(TransitionSchema(data.z.shape[-1], 2), config.replay)
     replay.insert(data, "real")
     source = replay.source(streams, config.policy.batch_size, 0.99)
-    return policy.make_learner(config.policy, source, arms, LearnerContext(0))
+    return policy.make_learner(config.policy, source, arms, WorkerContext(0))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from phaseb.episodes.shards import read_trajectories
 from phaseb.episodes.streaming import sample_episodes
 from phaseb.latents.learner import make_learner as make_encoder
 from phaseb.latents.padding import episode_arrays
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.runtime.storage import Store
 from phaseb.stages import collect, dynamics, gate, judge, policy
 
@@ -31,7 +31,7 @@ def main() -> None:
     folder = parser.parse_args().run
     torch.set_num_threads(1)
     config = load_config(f"{folder}/config.yaml", [f"run.dir={folder}", "resources.num_workers=0"])
-    store, here = Store.at(folder), LearnerContext(0)
+    store, here = Store.at(folder), WorkerContext(0)
     of_encoder(config, store, here)
     of_world_model(config, store, here)
     of_trust(config, store, here)
@@ -56,16 +56,16 @@ def steps(name: str, learner: Any, first: int, until: int) -> None:
     told(name, lambda: [learner.step(first + 1 + i) for i in range(STEPS)], (until - first) / STEPS, tries=3)
 
 
-def of_encoder(config: Config, store: Store, here: LearnerContext) -> None:
+def of_encoder(config: Config, store: Store, here: WorkerContext) -> None:
     episodes = sample_episodes(store.folder("episodes"), ("train", "dev"), config.memory.encoder_episodes, 0)
     arrays = episode_arrays(episodes, collect.read_action_scale(store), config.latents.observation)
     steps("encoder, training", make_encoder(config.latents, arrays, here), 0, config.latents.num_steps)
 
 
-def of_world_model(config: Config, store: Store, here: LearnerContext) -> None:
+def of_world_model(config: Config, store: Store, here: WorkerContext) -> None:
     told("world model, landings *", lambda: dynamics.event_gp_fitter(config, store))
     data = read_trajectories(store.folder("latents"), ("train", "dev"))
-    learner = dynamics.learner_with_discriminator(config.dynamics.gru, config.trust.critic, None, data, here)
+    learner = dynamics.learner_with_discriminator(config.dynamics.gru, config.trust.discriminator, None, data, here)
     plan, total = config.dynamics.gru.horizon, config.dynamics.gru.num_steps
     grows, grown = (round(share * total) for share in (plan.grow_from, plan.grow_until))
     steps("world model, training at the first horizon", learner, 0, grows)
@@ -73,14 +73,14 @@ def of_world_model(config: Config, store: Store, here: LearnerContext) -> None:
     steps("world model, at the last horizon", learner, grown, total)
 
 
-def of_trust(config: Config, store: Store, here: LearnerContext) -> None:
+def of_trust(config: Config, store: Store, here: WorkerContext) -> None:
     negatives = told("other generators' rollouts *", lambda: gate.negatives(config, store))
     own = gate.gate_side(config, read_trajectories(store.folder("latents"), ("train",)))
     learner = gate.make_learner(config.trust, own, negatives, here)
     steps("gate, training", learner, 0, config.trust.num_steps)
 
 
-def of_policies(config: Config, store: Store, here: LearnerContext) -> None:
+def of_policies(config: Config, store: Store, here: WorkerContext) -> None:
     """Each kind of runs alone, three seeds of one arm."""
     told("short-range model *", lambda: policy.short_range_model(config, store))
     real, dev = (read_trajectories(store.folder("latents"), (split,)) for split in ("train", "dev"))
@@ -93,13 +93,13 @@ def of_policies(config: Config, store: Store, here: LearnerContext) -> None:
         streams, home = policy.streams_of(alone, runs, means), store.folder("dynamics")
         data = policy.PolicyData(replay, runs, streams, real, dev, store, home, arms=alone.arms.trained)
         learner = policy.make_learner(alone.policy, data, here)
-        value = kind.clone_until + round(kind.offline.value_share * total)
+        value = kind.bc_steps + round(kind.offline.critic_warmup_fraction * total)
         hook, learner.hook = learner.hook, None
-        steps(f"{arm}, cloning", learner, 0, kind.clone_until)
-        steps(f"{arm}, values", learner, kind.clone_until, value)
+        steps(f"{arm}, cloning", learner, 0, kind.bc_steps)
+        steps(f"{arm}, values", learner, kind.bc_steps, value)
         steps(f"{arm}, values and policy", learner, value, total)
         if hook is not None:
-            times = (total - kind.clone_until) / config.policy.augmentation.refresh_steps
+            times = (total - kind.bc_steps) / config.policy.augmentation.refresh_steps
             told(f"{arm}, rollouts", lambda hook=hook, at=learner: hook.generate(total, at.actors(), hook.runs), times)
 
 

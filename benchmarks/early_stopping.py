@@ -24,10 +24,13 @@ from phaseb.tuning.search import OptunaPoints
 
 STEPS, REPORTS = 243, 27
 SPACE = {
-    "rate": {"loguniform": [1e-4, 10.0]}, "momentum": {"uniform": [0.0, 0.99]}, "decay": {"loguniform": [1e-6, 0.1]},
-    "width": {"integer": [4, 128], "log": True}, "batch": {"choice": [8, 16, 32, 64]},
+    "rate": {"loguniform": [1e-4, 10.0]},
+    "momentum": {"uniform": [0.0, 0.99]},
+    "decay": {"loguniform": [1e-6, 0.1]},
+    "width": {"integer": [4, 128], "log": True},
+    "batch": {"choice": [8, 16, 32, 64]},
     "scale": {"loguniform": [0.01, 3.0]},
-}  # fmt: skip
+}
 WORST = 1e3
 
 
@@ -67,10 +70,15 @@ class Network:
 
 
 def study(algorithm: str, scheduler: str, seed: int) -> StudyConfig:
-    return StudyConfig.model_validate({
-        "metrics": {"name": "loss"}, "space": SPACE, "search": {"algorithm": algorithm, "seed": seed},
-        "scheduler": {"kind": scheduler, "grace": 1 / REPORTS, "reduction": 3}, "reports": REPORTS,
-    })  # fmt: skip
+    return StudyConfig.model_validate(
+        {
+            "metrics": {"name": "loss"},
+            "space": SPACE,
+            "search": {"algorithm": algorithm, "seed": seed},
+            "scheduler": {"kind": scheduler, "grace": 1 / REPORTS, "reduction": 3},
+            "reports": REPORTS,
+        }
+    )
 
 
 def steps_to(target: float, config: StudyConfig, seed: int, data: Any, most: int = 2000) -> int:
@@ -119,8 +127,13 @@ def main() -> None:
     data = ((x[:900], y[:900]), (x[900:], y[900:]))
     target = float(np.quantile(pool(arguments.pool, data), 0.02))
     print(f"target: {target:.4f}, reached by one random trial in fifty")
-    ways = {"random": ("random", "none"), "random + asha": ("random", "asha"), "tpe": ("tpe", "none"),
-            "tpe + asha": ("tpe", "asha"), "tpe + hyperband": ("tpe", "hyperband")}  # fmt: skip
+    ways = {
+        "random": ("random", "none"),
+        "random + asha": ("random", "asha"),
+        "tpe": ("tpe", "none"),
+        "tpe + asha": ("tpe", "asha"),
+        "tpe + hyperband": ("tpe", "hyperband"),
+    }
     spent = {
         name: [steps_to(target, study(*way, seed), seed, data) for seed in range(arguments.repeats)]
         for name, way in ways.items()
@@ -128,8 +141,14 @@ def main() -> None:
     base = float(np.mean(spent["random"]))
     for name, steps in spent.items():
         print(f"{name:<16} {np.mean(steps):>9.0f} steps, mean of {steps}: {np.mean(steps) / base:.2f} of random's")
-    text = json.dumps({"benchmark": "early_stopping", "target": target, "steps": spent,
-                       "ratio": float(np.mean(spent["tpe + asha"])) / base})  # fmt: skip
+    text = json.dumps(
+        {
+            "benchmark": "early_stopping",
+            "target": target,
+            "steps": spent,
+            "ratio": float(np.mean(spent["tpe + asha"])) / base,
+        }
+    )
     print(text)
     if arguments.json:
         with open(arguments.json, "w", encoding="utf-8") as file:

@@ -59,8 +59,9 @@ def reacher(model: Any, data: Any, rng: np.random.Generator) -> Controller:
 
 
 TASKS: dict[str, tuple[str, Callable[[Any, Any, np.random.Generator], Controller]]] = {
-    "half_cheetah": ("HalfCheetah-v5", half_cheetah), "reacher": ("Reacher-v5", reacher),
-}  # fmt: skip
+    "half_cheetah": ("HalfCheetah-v5", half_cheetah),
+    "reacher": ("Reacher-v5", reacher),
+}
 
 
 def collect(task: str, seed: int, count: int, steps: int) -> list[Episode]:

@@ -11,6 +11,7 @@ import json
 import re
 import statistics
 import sys
+import tokenize
 import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -23,20 +24,99 @@ USERS = ("configs", "tune", "tests", "benchmarks", "docs", "jobs", "cluster", "R
 """Where a setting counts as used: whatever a user, a test or a benchmark writes."""
 TEXT = (".py", ".yaml", ".yml", ".md", ".ipynb", ".toml")
 OLD_NAMES = (
-    "Ahead", "HeadStart", "AheadActor", "ShareElsewhere", "ShareActor", "RolloutsBeside", "FollowingRollouts",
-    "following", "foreseen", "own_column", "ReplaySink", "Census", "followed_codes", "other_rollouts",
-    "EpisodeLedger", "over_shards", "OneThread", "Crew", "recommended_starts", "first_latents", "told_results",
-    "stages_told", "tell", "retell", "act_episodes", "CapturedStep", "EAGER_STEPS", "LearnerContext", "LOOKS",
-    "Finding", "patiently", "patience_of", "is_passing", "load_named", "is_own", "Landings", "Landing", "look_ahead",
-    "look_no_further", "sight_size", "blind_share", "sighted_floor", "Imagination", "OwnWorldModel", "OneStepModel",
-    "fit_own", "ChangingLearner", "Situations", "TransitionModel", "TransitionRollout", "Outlook", "Happening",
-    "Payment", "Reading", "reward_doubt", "WorldModelBundle", "EncoderBundle", "TrustBundle", "Weigh", "RolloutSink",
-    "Imagined", "Forecasts", "followed_steps", "where_followed", "clone_share", "clone_lr", "value_share",
-    "cut_spread_weight", "runs_together", "actor_average_rate", "target_rate", "behaviour_weight", "gradient_limit",
-    "gradient_clip", "clip_norm", "iql_temperature", "Critic", "CriticTerm", "Material", "LocalPredictor",
-    "first_bad_step", "onset_emphasis", "min_crop", "Keeper", "ResidentGroup", "Mailbox", "ask_to_leave", "CodeBank",
-    "Readout", "fit_readout", "Wheel", "Ledger", "Told",
-)  # fmt: skip
+    "Ahead",
+    "HeadStart",
+    "AheadActor",
+    "ShareElsewhere",
+    "ShareActor",
+    "RolloutsBeside",
+    "FollowingRollouts",
+    "following",
+    "foreseen",
+    "own_column",
+    "ReplaySink",
+    "Census",
+    "followed_codes",
+    "other_rollouts",
+    "EpisodeLedger",
+    "over_shards",
+    "OneThread",
+    "Crew",
+    "recommended_starts",
+    "first_latents",
+    "told_results",
+    "stages_told",
+    "retell",
+    "act_episodes",
+    "CapturedStep",
+    "EAGER_STEPS",
+    "LearnerContext",
+    "LOOKS",
+    "Finding",
+    "patiently",
+    "patience_of",
+    "is_passing",
+    "load_named",
+    "is_own",
+    "Landings",
+    "Landing",
+    "look_ahead",
+    "look_no_further",
+    "sight_size",
+    "blind_share",
+    "sighted_floor",
+    "Imagination",
+    "OwnWorldModel",
+    "OneStepModel",
+    "fit_own",
+    "ChangingLearner",
+    "Situations",
+    "TransitionModel",
+    "TransitionRollout",
+    "Outlook",
+    "Happening",
+    "Payment",
+    "Reading",
+    "reward_doubt",
+    "WorldModelBundle",
+    "EncoderBundle",
+    "TrustBundle",
+    "Weigh",
+    "RolloutSink",
+    "Imagined",
+    "Forecasts",
+    "followed_steps",
+    "where_followed",
+    "clone_share",
+    "clone_lr",
+    "value_share",
+    "cut_spread_weight",
+    "runs_together",
+    "actor_average_rate",
+    "target_rate",
+    "behaviour_weight",
+    "gradient_limit",
+    "gradient_clip",
+    "clip_norm",
+    "iql_temperature",
+    "Critic",
+    "CriticTerm",
+    "Material",
+    "LocalPredictor",
+    "first_bad_step",
+    "onset_emphasis",
+    "min_crop",
+    "Keeper",
+    "ResidentGroup",
+    "Mailbox",
+    "ask_to_leave",
+    "CodeBank",
+    "Readout",
+    "fit_readout",
+    "Wheel",
+    "Ledger",
+    "Told",
+)
 """Identifiers that the rename table replaces. A name is struck from the code, never from this list."""
 WALK = re.compile(r"^\d+\. `([\w/]+\.py)", re.MULTILINE)
 """A file of the walk from `phaseb run` to the gradient step, as docs/architecture.md numbers them."""
@@ -113,9 +193,11 @@ def outside_layers(names: Iterable[str]) -> list[str]:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     layers = [
         ".".join(filter(None, (home, part.strip().strip("()"))))
-        for c in contracts for home in c.get("containers", ("",))
-        for layer in c.get("layers", ()) for part in _parts(layer)
-    ]  # fmt: skip
+        for c in contracts
+        for home in c.get("containers", ("",))
+        for layer in c.get("layers", ())
+        for part in _parts(layer)
+    ]
     return sorted(n for n in names if n != "phaseb" and not any(n == m or n.startswith(f"{m}.") for m in layers))
 
 
@@ -150,9 +232,11 @@ def long_sentence(texts: Iterable[str]) -> float:
 
 
 def old_names() -> list[str]:
-    """Identifiers of the rename table that the package still has."""
-    text = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "phaseb").rglob("*.py"))
-    words = set(re.findall(r"\w+", text))
+    """Identifiers of the rename table that the package still has; words in strings and comments are prose."""
+    words = set()
+    for path in (ROOT / "phaseb").rglob("*.py"):
+        with path.open("rb") as file:
+            words |= {token.string for token in tokenize.tokenize(file.readline) if token.type == tokenize.NAME}
     return [name for name in OLD_NAMES if name in words]
 
 

@@ -38,17 +38,29 @@ def write(root: Path, name: str, data_format: str, num_episodes: int, steps: int
     rng = np.random.default_rng(0)
     buffers = [
         EpisodeBuffer(
-            id=i, seed=i, options=None, observations=rng.standard_normal((steps + 1, STATE)).astype(np.float32),
-            actions=rng.uniform(-1, 1, (steps, ACTIONS)).astype(np.float32), rewards=list(rng.standard_normal(steps)),
-            terminations=[False] * steps, truncations=[t == steps - 1 for t in range(steps)], infos={},
+            id=i,
+            seed=i,
+            options=None,
+            observations=rng.standard_normal((steps + 1, STATE)).astype(np.float32),
+            actions=rng.uniform(-1, 1, (steps, ACTIONS)).astype(np.float32),
+            rewards=list(rng.standard_normal(steps)),
+            terminations=[False] * steps,
+            truncations=[t == steps - 1 for t in range(steps)],
+            infos={},
         )
         for i in range(num_episodes)
-    ]  # fmt: skip
+    ]
     minari.create_dataset_from_buffers(
-        name, buffers, observation_space=gym.spaces.Box(-np.inf, np.inf, (STATE,)),
-        action_space=gym.spaces.Box(-1, 1, (ACTIONS,)), data_format=data_format, algorithm_name="none",
-        author="phaseb", author_email="none", code_permalink="none",
-    )  # fmt: skip
+        name,
+        buffers,
+        observation_space=gym.spaces.Box(-np.inf, np.inf, (STATE,)),
+        action_space=gym.spaces.Box(-1, 1, (ACTIONS,)),
+        data_format=data_format,
+        algorithm_name="none",
+        author="phaseb",
+        author_email="none",
+        code_permalink="none",
+    )
     return root / name
 
 
@@ -112,9 +124,12 @@ def main() -> None:
         ratios = [a / b for a, b in pairs]
         results[data_format] = {
             "minari_per_s": total / float(np.median([a for a, _ in pairs])),
-            "phaseb_per_s": total / float(np.median([b for _, b in pairs])), "import_per_s": total / whole,
-            "ratio": float(np.median(ratios)), "ratio_low": min(ratios), "ratio_high": max(ratios),
-        }  # fmt: skip
+            "phaseb_per_s": total / float(np.median([b for _, b in pairs])),
+            "import_per_s": total / whole,
+            "ratio": float(np.median(ratios)),
+            "ratio_low": min(ratios),
+            "ratio_high": max(ratios),
+        }
         print(f"{data_format:8}", {key: round(value, 2) for key, value in results[data_format].items()}, flush=True)
     small = write(root, "bench/small-v0", "hdf5", arguments.episodes, arguments.steps)
     large = write(root, "bench/large-v0", "hdf5", 10 * arguments.episodes, arguments.steps)

@@ -53,8 +53,10 @@ def time_without_cameras(folder: Path, episodes: int, steps: int) -> float:
 
 def time_with_cameras(folder: Path, episodes: int, steps: int, cameras: int) -> float:
     """Videos of one camera are written once; all episodes show the same ones under names of their own."""
-    rows = [{"observation.state": e["state"][:-1], "action": e["action"], "next.reward": e["reward"]}
-            for e in arm_episodes(episodes, steps)]  # fmt: skip
+    rows = [
+        {"observation.state": e["state"][:-1], "action": e["action"], "next.reward": e["reward"]}
+        for e in arm_episodes(episodes, steps)
+    ]
     root = write_lerobot(folder / "filmed", rows, FPS, video_path="videos/{video_key}/episode_{episode_index:06d}.mp4")
     info = json.loads((root / "meta" / "info.json").read_text())
     video = folder / "camera.mp4"
@@ -127,11 +129,16 @@ def _nan(one: Arrays) -> None:
 
 
 GENERIC: dict[str, tuple[set[str], Callable[[Arrays], None]]] = {
-    "NaN": ({"refused"}, _nan), "stuck sensor": ({"stuck"}, _stuck), "degrees": ({"unit"}, _unit),
-    "swapped columns": ({"swapped", "unlike", "unit"}, _swap), "glitch": ({"jump"}, _jump),
-    "clipped sensor": ({"saturated", "stuck"}, _clip), "rows lost": ({"cut"}, _cut),
-    "late actions": ({"shifted", "unlike"}, _late), "opposite sign": ({"sign", "unlike"}, _sign),
-}  # fmt: skip
+    "NaN": ({"refused"}, _nan),
+    "stuck sensor": ({"stuck"}, _stuck),
+    "degrees": ({"unit"}, _unit),
+    "swapped columns": ({"swapped", "unlike", "unit"}, _swap),
+    "glitch": ({"jump"}, _jump),
+    "clipped sensor": ({"saturated", "stuck"}, _clip),
+    "rows lost": ({"cut"}, _cut),
+    "late actions": ({"shifted", "unlike"}, _late),
+    "opposite sign": ({"sign", "unlike"}, _sign),
+}
 """Faults for any set: the kinds that count as found, and what plants them."""
 
 
@@ -171,8 +178,10 @@ def main() -> None:
         for path in words.sets:
             clean, hits = alarms(look(path)), planted_into(folder, path)
             result[path.stem] = {"alarms": clean, "found": hits, "of": len(GENERIC)}
-            print(f"{path.stem}: {len(clean)} alarms as it is {clean}; {len(hits)} of {len(GENERIC)} planted faults: "
-                  f"{', '.join(hits)}")  # fmt: skip
+            print(
+                f"{path.stem}: {len(clean)} alarms as it is {clean}; {len(hits)} of {len(GENERIC)} planted faults: "
+                f"{', '.join(hits)}"
+            )
     print(json.dumps(result))
 
 

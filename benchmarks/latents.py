@@ -26,12 +26,12 @@ from phaseb.config.data import EnvironmentConfig, ValuationConfig
 from phaseb.config.encoder import BricksConfig, LatentsConfig
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.latents.fit import fit_bundle
+from phaseb.latents.fit import fit_encoder_model
 from phaseb.latents.learner import make_learner
-from phaseb.latents.model import EncoderBundle
+from phaseb.latents.model import EncoderModel
 from phaseb.latents.padding import episode_arrays
 from phaseb.latents.probe import linear_probe
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.workcell.batch import BatchedCell
 from phaseb.workcell.collect import collect_episodes, replay_episodes
 
@@ -50,21 +50,22 @@ def truth(episodes: list[Episode]) -> dict[str, np.ndarray]:
     return {name: np.stack([s[name] for s in states], axis=1).ravel() for name in TARGETS}
 
 
-def train(config: LatentsConfig, episodes: list[Episode], seed: int) -> tuple[EncoderBundle, dict[str, float]]:
+def train(config: LatentsConfig, episodes: list[Episode], seed: int) -> tuple[EncoderModel, dict[str, float]]:
     start = time.process_time()
-    learner = make_learner(config, episode_arrays(episodes, None, config.observation), LearnerContext(seed))
+    learner = make_learner(config, episode_arrays(episodes, None, config.observation), WorkerContext(seed))
     for step in range(learner.num_steps):
         learner.step(step)
     trained = time.process_time()
-    bundle = fit_bundle(config, learner.encoder, episodes, None, seed)
+    bundle = fit_encoder_model(config, learner.encoder, episodes, None, seed)
     return bundle, {"train_s": trained - start, "fit_s": time.process_time() - trained}
 
 
-def hidden_actions(bundle: EncoderBundle, config: LatentsConfig, train_set: list[Episode], test_set: list[Episode],
-                   seed: int) -> dict[str, float]:  # fmt: skip
+def hidden_actions(
+    bundle: EncoderModel, config: LatentsConfig, train_set: list[Episode], test_set: list[Episode], seed: int
+) -> dict[str, float]:
     """How well recovered codes tell the actions that were hidden."""
     mute = [replace(e, actions=None) for e in train_set]
-    with_codes = fit_bundle(config, bundle.encoder, mute, None, seed)
+    with_codes = fit_encoder_model(config, bundle.encoder, mute, None, seed)
 
     def rows(episodes: list[Episode]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         out = with_codes.encode([replace(e, actions=None) for e in episodes])
@@ -83,14 +84,19 @@ def hidden_actions(bundle: EncoderBundle, config: LatentsConfig, train_set: list
 def brick_values(latents: Trajectories, seed: int) -> dict[str, float]:
     bricks = fit_bricks(BricksConfig(), ValuationConfig(), latents, seed)
     kind = np.array(latents.lineage["tag/operator"])
-    share = {k: [float((kind[bricks.labels == i] == k).mean()) for i in range(len(bricks.bricks))]
-             for k in ("skilled", "hasty")}  # fmt: skip
+    share = {
+        k: [float((kind[bricks.labels == i] == k).mean()) for i in range(len(bricks.bricks))]
+        for k in ("skilled", "hasty")
+    }
     value = [b.economics["value_per_hour"].value for b in bricks.bricks]
     return {
-        "bricks": len(bricks.bricks), "silhouette": bricks.clusters.silhouette,
-        "value_most_skilled": value[int(np.argmax(share["skilled"]))], "most_skilled": max(share["skilled"]),
-        "value_most_hasty": value[int(np.argmax(share["hasty"]))], "most_hasty": max(share["hasty"]),
-    }  # fmt: skip
+        "bricks": len(bricks.bricks),
+        "silhouette": bricks.clusters.silhouette,
+        "value_most_skilled": value[int(np.argmax(share["skilled"]))],
+        "most_skilled": max(share["skilled"]),
+        "value_most_hasty": value[int(np.argmax(share["hasty"]))],
+        "most_hasty": max(share["hasty"]),
+    }
 
 
 def measure(observation: str, seed: int, num_steps: int | None) -> dict[str, Any]:

@@ -130,13 +130,16 @@ def _dmsd(count: int) -> World:
 
 
 WORLDS: dict[str, World] = {
-    "dmsd-15": _dmsd(15), "dmsd-50": _dmsd(50), "dmsd-100": _dmsd(100), "dmsd-1000": _dmsd(1000),
+    "dmsd-15": _dmsd(15),
+    "dmsd-50": _dmsd(50),
+    "dmsd-100": _dmsd(100),
+    "dmsd-1000": _dmsd(1000),
     "shc": World("safety-half-cheetah-train", SafetyHalfCheetah, 1000, -283, 2507, 4, "safety-half-cheetah-val"),
     "hopper-m": World("hopper-medium-1pct", _gym("Hopper-v5"), 1000, -20.27, 3234.3, 20),
     "hopper-mr": World("hopper-medium-replay-1of40", _gym("Hopper-v5"), 1000, -20.27, 3234.3, 20),
     "halfcheetah-m": World("halfcheetah-medium-1pct", _gym("HalfCheetah-v5"), 1000, -280.18, 12135, 4),
     "door": World("door-human", Door, 300, -56.5, 2880.6, 20),
-}  # fmt: skip
+}
 
 
 def read(world: World, seed: int) -> tuple[Trajectories, Trajectories]:
@@ -164,8 +167,11 @@ def _load(name: str) -> Trajectories:
     for episode, length in zip(z, arrays["lengths"], strict=True):
         episode[length + 1 :] = episode[length]
     return Trajectories(
-        z=z.astype(np.float32), actions=np.clip(arrays["actions"], -1, 1).astype(np.float32),
-        rewards=arrays["rewards"].astype(np.float32), terminals=arrays["terminals"].astype(np.float32),
-        lengths=arrays["lengths"].astype(np.int64), ids=tuple(f"{name}-{i}" for i in range(len(z))),
+        z=z.astype(np.float32),
+        actions=np.clip(arrays["actions"], -1, 1).astype(np.float32),
+        rewards=arrays["rewards"].astype(np.float32),
+        terminals=arrays["terminals"].astype(np.float32),
+        lengths=arrays["lengths"].astype(np.int64),
+        ids=tuple(f"{name}-{i}" for i in range(len(z))),
         splits=("train",) * len(z),
-    )  # fmt: skip
+    )

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from phaseb.config.data import ValuationConfig
 from phaseb.config.policy import PolicyConfig, ReplayConfig
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.latents.projection import fit_readout
+from phaseb.latents.projection import fit_projection
 from phaseb.latents.standardise import Standardizer
 from phaseb.policy.actor import Actor
 from phaseb.policy.batches import RunSpec
@@ -66,7 +66,7 @@ class StateLatents:
         rows = torch.from_numpy(real.z[inside])
         self.sensors = Standardizer(rows.shape[1]).fit_units(rows)
         candidates = self.sensors(rows)
-        self.readout = fit_readout([candidates], rows.shape[1], rows.shape[1], seed)
+        self.readout = fit_projection([candidates], rows.shape[1], rows.shape[1], seed)
         turned = self.readout(candidates)
         self.standard = Standardizer(turned.shape[1]).fit(turned, 1e-3)
 
@@ -143,12 +143,17 @@ def run(task: str, variant: Variant, seeds: Sequence[int], policy: PolicyConfig,
     scores = [bench.measure(actor, episodes) for bench, actor in zip(benches, actors, strict=True)]
     mean, low, high = mean_interval([row["score"] for row in scores])
     return {
-        "benchmark": "learners", "task": task, "variant": variant.name, "learner": variant.learner,
-        "settings": {"scalars": dict(variant.scalars), "policy": dict(variant.policy)}, "seeds": list(seeds),
-        "score": [round(mean, 2), round(low, 2), round(high, 2)], "seconds": round(seconds, 1),
+        "benchmark": "learners",
+        "task": task,
+        "variant": variant.name,
+        "learner": variant.learner,
+        "settings": {"scalars": dict(variant.scalars), "policy": dict(variant.policy)},
+        "seeds": list(seeds),
+        "score": [round(mean, 2), round(low, 2), round(high, 2)],
+        "seconds": round(seconds, 1),
         "scores": [round(row["score"], 2) for row in scores],
         "action_mse": [round(row["action_mse"], 4) for row in scores],
-    }  # fmt: skip
+    }
 
 
 def parse() -> argparse.Namespace:

@@ -24,14 +24,33 @@ from paired import show
 RUN, AGAIN, BETWEEN = "phaseb run, trivial work", "phaseb run again, nothing to do", "between the stages"
 BARS = {RUN: "≤ 60 s", AGAIN: "≤ 3 s"}
 TRIVIAL = (
-    "episodes.num_train=8", "episodes.num_dev=4", "episodes.num_test=8", "environment.observation=state",
-    "latents.num_steps=2", "latents.decoder_steps=2", "dynamics.gru.num_steps=2", "dynamics.gru.num_members=2",
-    "negatives.num_steps=4", "synthesis.num_episodes=8", "trust.num_steps=2", "policy.num_steps=4", "policy.width=16",
-    "evaluation.num_episodes=2", "judge.rungs=[real]", "judge.num_folds=2", "judge.families=[episode_trees]",
-    "judge.num_permutations=19", "judge.episode_rounds=4", "trust.num_folds=2", "trust.num_corruptions=16",
-    "dynamics.gp.kept=50", "dynamics.gp.fitted=20",
-    "dynamics.gp.steps=2", "dynamics.gp.num_directions=0", "dynamics.gru.gp_correction.enabled=false",
-)  # fmt: skip
+    "episodes.num_train=8",
+    "episodes.num_dev=4",
+    "episodes.num_test=8",
+    "environment.observation=state",
+    "latents.num_steps=2",
+    "latents.decoder_steps=2",
+    "dynamics.gru.num_steps=2",
+    "dynamics.gru.num_members=2",
+    "negatives.num_steps=4",
+    "synthesis.num_episodes=8",
+    "trust.num_steps=2",
+    "policy.num_steps=4",
+    "policy.width=16",
+    "evaluation.num_episodes=2",
+    "judge.rungs=[real]",
+    "judge.num_folds=2",
+    "judge.families=[episode_trees]",
+    "judge.num_permutations=19",
+    "judge.episode_rounds=4",
+    "trust.num_folds=2",
+    "trust.num_corruptions=16",
+    "dynamics.gp.kept=50",
+    "dynamics.gp.fitted=20",
+    "dynamics.gp.steps=2",
+    "dynamics.gp.num_directions=0",
+    "dynamics.gru.gp_correction.enabled=false",
+)
 
 
 def one_run(more: list[str]) -> dict[str, tuple[float, ...]]:
@@ -55,8 +74,9 @@ def main() -> None:
     options = parser.parse_args()
     repeats = 1 if options.quick else options.repeats
     runs = [one_run(options.words) for _ in range(repeats)]
-    middle = {name: [statistics.median(part) for part in zip(*(run[name] for run in runs), strict=True)]
-              for name in runs[0]}  # fmt: skip
+    middle = {
+        name: [statistics.median(part) for part in zip(*(run[name] for run in runs), strict=True)] for name in runs[0]
+    }
     rows = []
     for name, seconds in middle.items():
         text = f"{seconds[0]:.2f} s" + (f", of processors {seconds[1]:.2f} s" if len(seconds) > 1 else "")

@@ -28,8 +28,8 @@ from phaseb.policy.evaluation import LIMITS
 from phaseb.runtime.metrics import mean_interval
 
 FIXED = {"min_skill": -1e9, "min_worst_skill": -1e9, "min_reward_skill": -1e9, "cut_quantile": 1.0}
-SHARP = {"iql_temperature": 10.0}  # won the search; the schema's default, milder, is better at fifty episodes
-EDAC = {"algorithm": "sac", "diversity_weight": 1.0, "behaviour_weight": 10.0}
+SHARP = {"iql_beta": 10.0}  # won the search; the schema's default, milder, is better at fifty episodes
+EDAC = {"algorithm": "sac", "diversity_weight": 1.0, "bc_weight": 10.0}
 BASELINES = ("real_only", "real_only_milder", "real_only_edac")
 ARMS = {
     "real_only": Arm("real", scalars=SHARP),
@@ -74,8 +74,10 @@ def write(args: argparse.Namespace, results: Results) -> None:
         return
     args.out.parent.mkdir(parents=True, exist_ok=True)
     ordered = {seed: results[seed] for seed in sorted(results, key=int)}
-    text = json.dumps({"episodes": args.episodes, "evaluation_episodes": len(SEALED), "seeds": ordered,
-                       "oracle": oracle(SEALED)}, indent=1)  # fmt: skip
+    text = json.dumps(
+        {"episodes": args.episodes, "evaluation_episodes": len(SEALED), "seeds": ordered, "oracle": oracle(SEALED)},
+        indent=1,
+    )
     half = args.out.with_suffix(".half")
     half.write_text(text + "\n")
     half.replace(args.out)
@@ -83,8 +85,10 @@ def write(args: argparse.Namespace, results: Results) -> None:
 
 def table(results: Results, best: Scores) -> list[dict[str, object]]:
     """One row an arm, printed: means over its seeds, and its gain over real_only on the seeds that have both."""
-    print(f"{'arm':15s} {'seeds':>5s} {'net $/h':>20s} {'units/h':>20s} {'errors':>20s} {'Wh/unit':>9s} "
-          f"{'action MSE':>11s} {'gain over real_only, share of the gap':>40s}")  # fmt: skip
+    print(
+        f"{'arm':15s} {'seeds':>5s} {'net $/h':>20s} {'units/h':>20s} {'errors':>20s} {'Wh/unit':>9s} "
+        f"{'action MSE':>11s} {'gain over real_only, share of the gap':>40s}"
+    )
     rows: list[dict[str, object]] = []
     for arm in ARMS:
         if any(arm in scores for scores in results.values()):
@@ -114,7 +118,7 @@ def row(arm: str, results: Results, best: Scores) -> dict[str, object]:
     cells = {
         name: list(mean_interval([scores[name] for scores in held.values()], 0.95, *LIMITS.get(name, ())))
         for name in TOLD
-    }  # fmt: skip
+    }
     share = float(np.mean(gains) / np.mean(gaps)) if paired else float("nan")
     return {"arm": arm, "num_seeds": len(held), **cells, "gain": list(mean_interval(gains)), "gap_share": share}
 
@@ -125,9 +129,11 @@ def tell(cells: Mapping[str, object]) -> None:
         return f"{mean:{form}} [{low:{form}}, {high:{form}}]"
 
     energy, mse = cells["energy_wh_per_unit"][0], cells["action_mse"][0]  # type: ignore[index]
-    print(f"{cells['arm']:15s} {cells['num_seeds']:5d} {interval(NET, '.0f'):>20s} {interval('mpl', '.0f'):>20s} "
-          f"{interval('error_rate', '.1%'):>20s} {energy:9.5f} {mse:11.3f} {interval('gain', '+.0f'):>30s} "
-          f"{cells['gap_share']:8.0%}")  # fmt: skip
+    print(
+        f"{cells['arm']:15s} {cells['num_seeds']:5d} {interval(NET, '.0f'):>20s} {interval('mpl', '.0f'):>20s} "
+        f"{interval('error_rate', '.1%'):>20s} {energy:9.5f} {mse:11.3f} {interval('gain', '+.0f'):>30s} "
+        f"{cells['gap_share']:8.0%}"
+    )
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -150,8 +156,17 @@ def main() -> None:
     held = json.loads(args.out.read_text())["seeds"] if args.out and args.out.exists() else {}
     results, best = study(args, held), oracle(SEALED)
     rows = table(results, best)
-    print(json.dumps({"benchmark": "policy", "episodes": args.episodes, "seeds": sorted(results, key=int), "arms": rows,
-                      "oracle": best}))  # fmt: skip
+    print(
+        json.dumps(
+            {
+                "benchmark": "policy",
+                "episodes": args.episodes,
+                "seeds": sorted(results, key=int),
+                "arms": rows,
+                "oracle": best,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The policy table as a picture: every seed with its arms, beside the oracle.
 
-    python benchmarks/policy_figure.py docs/data/policy-15.json docs/data/policy-50.json --out docs/images/policy.svg
+python benchmarks/policy_figure.py docs/data/policy-15.json docs/data/policy-50.json --out docs/images/policy.svg
 """
 
 import argparse
@@ -29,11 +29,15 @@ def panel(study: dict[str, Any], shift: int) -> str:
     right = shift + WIDTH - RIGHT
     parts = [f'<text x="{(shift + LEFT + right) / 2}" y="16" text-anchor="middle">{study["episodes"]} episodes</text>']
     for tick in range(0, 1001, 250):
-        parts.append(f'<line class="grid" x1="{shift + LEFT}" x2="{right}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>'
-                     f'<text x="{shift + LEFT - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick}</text>')  # fmt: skip
+        parts.append(
+            f'<line class="grid" x1="{shift + LEFT}" x2="{right}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>'
+            f'<text x="{shift + LEFT - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick}</text>'
+        )
     best = y(study["oracle"]["net_value_per_hour"])
-    parts.append(f'<line class="oracle" x1="{shift + LEFT}" x2="{right}" y1="{best:.1f}" y2="{best:.1f}"/>'
-                 f'<text x="{right}" y="{best - 5:.1f}" text-anchor="end">oracle</text>')  # fmt: skip
+    parts.append(
+        f'<line class="oracle" x1="{shift + LEFT}" x2="{right}" y1="{best:.1f}" y2="{best:.1f}"/>'
+        f'<text x="{right}" y="{best - 5:.1f}" text-anchor="end">oracle</text>'
+    )
     for scores in seeds:
         nets = {arm: scores[arm]["net_value_per_hour"] for arm in arms if arm in scores}
         color = GREEN if nets["trust_weighted"] > nets["real_only"] else RED

@@ -95,10 +95,11 @@ class Bench(OwnRollouts):
     def source(self) -> LocalSource:
         own = derive_seed(self.seed, "rows") % 2**31
         streams = [
-            SampleSpec(s.name, own) if self.arms[s.arm].kind == "real"
+            SampleSpec(s.name, own)
+            if self.arms[s.arm].kind == "real"
             else SampleSpec(s.name, own, self.arms[s.arm].share, s.arm, "sampling", when_short="real")
             for s in self.specs
-        ]  # fmt: skip
+        ]
         return self.replay.source(streams, self.policy.batch_size, self.policy.discount)
 
     def score(self, actor: Actor, episodes: Sequence[int]) -> Scores:
@@ -136,9 +137,12 @@ def mixed(real: Trajectories, seed: int, name: str) -> Trajectories:
         return ((1 - part) * a + part * b).astype(np.float32)
 
     return replace(
-        real, z=blend(real.z, other.z), actions=blend(real.actions, other.actions),
-        rewards=blend(real.rewards, other.rewards), ids=tuple(f"{i}/{name}" for i in real.ids),
-    )  # fmt: skip
+        real,
+        z=blend(real.z, other.z),
+        actions=blend(real.actions, other.actions),
+        rewards=blend(real.rewards, other.rewards),
+        ids=tuple(f"{i}/{name}" for i in real.ids),
+    )
 
 
 def oracle(episodes: Sequence[int]) -> Scores:
@@ -152,4 +156,3 @@ def oracle(episodes: Sequence[int]) -> Scores:
     economics = environment.economics()
     rows = [{k: float(v[i]) for k, v in economics.items()} for i in range(len(episodes))]
     return aggregate(rows, ValuationConfig())
-

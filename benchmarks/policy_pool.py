@@ -24,9 +24,15 @@ from phaseb.workcell.oracle import GAINS, REACH_M, REFERENCE_MASS_KG
 
 STEPS, LOOKS = 2200, (1000, 1600)
 SMALL = PolicyConfig.model_validate(
-    {"num_steps": STEPS, "width": 64, "batch_size": 64, "runs_together": 6,
-     "augmentation": {"refresh_steps": 300, "starts": 300}, "offline": {"clone_share": 0.3, "value_share": 0.1}}
-)  # fmt: skip
+    {
+        "num_steps": STEPS,
+        "width": 64,
+        "batch_size": 64,
+        "runs_per_batch": 6,
+        "augmentation": {"refresh_steps": 300, "starts": 300},
+        "offline": {"bc_fraction": 0.3, "critic_warmup_fraction": 0.1},
+    }
+)
 NUM_TRAIN, NUM_DEV, DEV_FIRST = 50, 50, 10_000
 FIRST_EPISODE, NUM_EPISODES = 1_000_000, 200
 SPREADS = (0.0, 0.3, 0.6, 1.0, 1.5)
@@ -108,9 +114,10 @@ def make_pool(number: int) -> Pool:
 def _ways(seed: CheapSeed) -> dict[str, Way]:
     physics = PhysicsModel(seed.standard)
     broken = {
-        "flipped": BREAKS["rewards flipped"](physics), "doubled": BREAKS["latents x 2"](physics),
+        "flipped": BREAKS["rewards flipped"](physics),
+        "doubled": BREAKS["latents x 2"](physics),
         "other": PhysicsModel(seed.standard, OTHER_CELL),
-    }  # fmt: skip
+    }
     stored = {
         arm: Way(0.5, stored=imagined(model, seed.real, 60, 0.3, seed.seed, arm[0])) for arm, model in broken.items()
     }

@@ -25,11 +25,14 @@ Settings = Mapping[str, Any]
 
 def sac(**offline: float) -> dict[str, Any]:
     """Soft actor-critic that weighs both sides of a switch."""
-    return {"switches": True, "offline": {"algorithm": "sac", "clone_share": 0.2, "value_share": 0.1, **offline}}
+    return {
+        "binary_actions": True,
+        "offline": {"algorithm": "sac", "bc_fraction": 0.2, "critic_warmup_fraction": 0.1, **offline},
+    }
 
 
 def iql(expectile: float, temperature: float) -> dict[str, Any]:
-    return {"offline": {"algorithm": "iql", "iql_expectile": expectile, "iql_temperature": temperature}}
+    return {"offline": {"algorithm": "iql", "iql_expectile": expectile, "iql_beta": temperature}}
 
 
 GROUPS: Mapping[str, Mapping[str, tuple[Arm, Settings]]] = {
@@ -39,11 +42,11 @@ GROUPS: Mapping[str, Mapping[str, tuple[Arm, Settings]]] = {
         "IQL, expectile 0.8, temperature 6": (REAL, iql(0.8, 6)),
         "IQL, expectile 0.7, temperature 10": (REAL, iql(0.7, 10)),
         "IQL, expectile 0.7, temperature 20": (REAL, iql(0.7, 20)),
-        "SAC + behaviour 10": (REAL, sac(behaviour_weight=10.0)),
-        "SAC + behaviour 40": (REAL, sac(behaviour_weight=40.0)),
-        "SAC-N, 8 critics": (REAL, sac(behaviour_weight=3.0) | {"num_critics": 8}),
-        "EDAC, 5 critics, diversity 1": (REAL, sac(behaviour_weight=10.0, diversity_weight=1.0) | {"num_critics": 5}),
-        "CQL 5 + behaviour 10": (REAL, sac(behaviour_weight=10.0, cql_weight=5.0)),
+        "SAC + behaviour 10": (REAL, sac(bc_weight=10.0)),
+        "SAC + behaviour 40": (REAL, sac(bc_weight=40.0)),
+        "SAC-N, 8 critics": (REAL, sac(bc_weight=3.0) | {"num_critics": 8}),
+        "EDAC, 5 critics, diversity 1": (REAL, sac(bc_weight=10.0, diversity_weight=1.0) | {"num_critics": 5}),
+        "CQL 5 + behaviour 10": (REAL, sac(bc_weight=10.0, cql_weight=5.0)),
     },
     "trivial": {
         "noise 0.01": (Arm("noise", noise=0.01), {}),
@@ -58,7 +61,7 @@ GROUPS: Mapping[str, Mapping[str, tuple[Arm, Settings]]] = {
         "twice the doubt": (ROLLOUTS, {"augmentation": {"reward_pessimism": 2.0}}),
         "8 steps": (ROLLOUTS, {"augmentation": {"horizon": 8}}),
         "5 critics": (ROLLOUTS, {"following": {"num_critics": 5}}),
-        "behaviour 1": (ROLLOUTS, {"following": {"behaviour_weight": 1.0}}),
+        "behaviour 1": (ROLLOUTS, {"following": {"bc_weight": 1.0}}),
         "three quarters of a batch": (Arm("rollouts", share=0.75), {}),
     },
 }
@@ -70,8 +73,11 @@ def attempt(name: str, arm: Arm, settings: Settings, args: argparse.Namespace) -
     made = train(SEEDS, args.episodes, {"tried": arm}, PolicyConfig.model_validate(settings), DEVELOPMENT)
     scores = [made[str(seed)]["tried"] for seed in SEEDS]
     nets, errors = ([s[key] for s in scores] for key in ("net_value_per_hour", "error_rate"))
-    print(f"{args.episodes} episodes, {name}: net {np.round(nets)} mean {np.mean(nets):.0f} $/h, errors "
-          f"{np.round(errors, 3)}, {time.process_time() - start:.0f} s of one core", flush=True)  # fmt: skip
+    print(
+        f"{args.episodes} episodes, {name}: net {np.round(nets)} mean {np.mean(nets):.0f} $/h, errors "
+        f"{np.round(errors, 3)}, {time.process_time() - start:.0f} s of one core",
+        flush=True,
+    )
     return {"episodes": args.episodes, "group": args.group, "name": name, "seeds": SEEDS, "net": nets, "errors": errors}
 
 

@@ -67,12 +67,22 @@ def tested(pool: Pool, seed: int, config: PromotionConfig, num_draws: int) -> li
         net = {name: np.array([_net(row) for row in pool.rows[name]]) for name in (base, new)}
         gap = net[new].mean() - net[base].mean()
         for equal in (False, True):
-            rows = {"real_only": [pool.rows[base][i] for i in order], "trust_weighted": [
-                pool.rows[new][i] | {"good_units": pool.rows[new][i]["good_units"] - equal * gap} for i in order]}
+            rows = {
+                "real_only": [pool.rows[base][i] for i in order],
+                "trust_weighted": [
+                    pool.rows[new][i] | {"good_units": pool.rows[new][i]["good_units"] - equal * gap} for i in order
+                ],
+            }
             decision = decide(config, PAIR, VALUATION, _measure(rows), [0], len(pool.train))
             hours = np.mean([row["duration_h"] for row in pool.rows[base]])
-            cases.append({"equal": equal, "promoted": decision["promoted"], "net_value_per_hour": gap / hours,
-                          "spent": decision["budget"]["spent_episodes"]})  # fmt: skip
+            cases.append(
+                {
+                    "equal": equal,
+                    "promoted": decision["promoted"],
+                    "net_value_per_hour": gap / hours,
+                    "spent": decision["budget"]["spent_episodes"],
+                }
+            )
     return cases
 
 
@@ -95,10 +105,14 @@ def rates(cases: Sequence[Case], truth: str) -> dict[str, float]:
     better, promoted = (np.array(x, bool) for x in ([c[truth] > 0 for c in cases], [c["promoted"] for c in cases]))
     false = int((promoted & ~better).sum())
     return {
-        "num_cases": len(cases), "not_better": int((~better).sum()), "promoted": int(promoted.sum()), "false": false,
-        "false_rate": false / max(int((~better).sum()), 1), "false_share_of_promoted": false / max(promoted.sum(), 1),
+        "num_cases": len(cases),
+        "not_better": int((~better).sum()),
+        "promoted": int(promoted.sum()),
+        "false": false,
+        "false_rate": false / max(int((~better).sum()), 1),
+        "false_share_of_promoted": false / max(promoted.sum(), 1),
         "power": float(promoted[better].mean()) if better.any() else float("nan"),
-    }  # fmt: skip
+    }
 
 
 def told(results: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -113,10 +127,14 @@ def told(results: Mapping[str, Any]) -> list[dict[str, Any]]:
         {"cases": "FQE, learned arms against real_only, truth: return", **rates(arms, "return")},
         {"cases": "physics, pairs as they are", **rates(as_they_are, "net_value_per_hour")},
         {"cases": "physics, pairs made equal", **rates(equal, "net_value_per_hour")},
-        *({"cases": f"physics, better by {low} to {high} $/h", **rates([
-            c for c in as_they_are if low < c["net_value_per_hour"] <= high], "net_value_per_hour")}
-          for low, high in itertools.pairwise(GAPS)),
-    ]  # fmt: skip
+        *(
+            {
+                "cases": f"physics, better by {low} to {high} $/h",
+                **rates([c for c in as_they_are if low < c["net_value_per_hour"] <= high], "net_value_per_hour"),
+            }
+            for low, high in itertools.pairwise(GAPS)
+        ),
+    ]
     names = {"cases": "cases", "not_better": "no better", "promoted": "promoted", "false": "false"}
     print(f"{'':52s}" + "".join(f"{name:>10s}" for name in (*names.values(), "rate", "power")))
     for row in rows:
@@ -140,9 +158,11 @@ def main() -> None:
             pool = make_pool(seed)
             cases, rank, seconds = estimated(pool, seed, PromotionConfig())
             results[str(seed)] = {
-                "estimated": cases, "rank_correlation": rank, "fqe_seconds": seconds,
+                "estimated": cases,
+                "rank_correlation": rank,
+                "fqe_seconds": seconds,
                 "tested": tested(pool, seed, PromotionConfig(), args.draws),
-            }  # fmt: skip
+            }
             if args.out:
                 args.out.write_text(json.dumps({"seeds": results}))
     print(json.dumps({"benchmark": "promotion", "seeds": list(results), "rows": told(results)}))

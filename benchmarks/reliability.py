@@ -44,9 +44,13 @@ def kills() -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory(prefix="kills") as name:
         folder = Path(name)
-        tree = tiny(training={"checkpoint_every_s": 0.5}, resources={"num_workers": 1, "max_failures": 10},
-                    policy={"num_steps": 2000}, latents={"num_steps": 999},
-                    dynamics={"gru": {"num_steps": 999}})  # fmt: skip
+        tree = tiny(
+            training={"checkpoint_every_s": 0.5},
+            resources={"num_workers": 1, "max_failures": 10},
+            policy={"num_steps": 2000},
+            latents={"num_steps": 999},
+            dynamics={"gru": {"num_steps": 999}},
+        )
         (folder / "c.yaml").write_text(json.dumps(tree))
         struck: list[tuple[str, str]] = []
         whole, calm_s = _run(folder, "calm", lambda process: None)
@@ -56,10 +60,15 @@ def kills() -> dict[str, Any]:
     for part in ("shipped", "numbers", "arms"):
         same(found[part], whole[part], part)  # raises where they differ by more than float tolerance
     return {
-        "kills": len(struck), "same_results": True, "exactly": found["numbers"] == whole["numbers"],
-        "new_attempts": attempts, "calm_s": calm_s, "struck_s": struck_s,
-        "of": dict(Counter(kind for kind, _ in struck)), "in": dict(Counter(stage for _, stage in struck)),
-    }  # fmt: skip
+        "kills": len(struck),
+        "same_results": True,
+        "exactly": found["numbers"] == whole["numbers"],
+        "new_attempts": attempts,
+        "calm_s": calm_s,
+        "struck_s": struck_s,
+        "of": dict(Counter(kind for kind, _ in struck)),
+        "in": dict(Counter(stage for _, stage in struck)),
+    }
 
 
 def _run(folder: Path, where: str, meanwhile: Callable[[subprocess.Popen[str]], None]) -> tuple[Any, float]:
@@ -67,11 +76,21 @@ def _run(folder: Path, where: str, meanwhile: Callable[[subprocess.Popen[str]], 
     from program import environment, strict_json
 
     begin = time.monotonic()
-    command = [sys.executable, "-m", "phaseb.submit.retry_entrypoint", "100", "run", "--config", "c.yaml", "--json",
-               f"run.dir={where}"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "phaseb.submit.retry_entrypoint",
+        "100",
+        "run",
+        "--config",
+        "c.yaml",
+        "--json",
+        f"run.dir={where}",
+    ]
     with (folder / f"{where}.log").open("w") as log:
-        process = subprocess.Popen(command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=log,
-                                   text=True)  # fmt: skip
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=log, text=True
+        )
         meanwhile(process)
         out, _ = process.communicate()
     assert process.returncode == 0, (folder / f"{where}.log").read_text()[-4000:]
@@ -131,10 +150,17 @@ def _stage(run: Path) -> str:
 
 
 def _kind(title: str) -> str:
-    for word, kind in (("phaseb.cli", "driver"), ("raylet/raylet", "raylet"), ("gcs_server", "head"),
-                       ("RayTrainWorker", "training worker"), ("TrainController", "controller"),
-                       ("ReplayShard", "replay shard"), ("MapWorker", "data actor"), ("Agent", "agent"),
-                       ("ray::", "other worker")):  # fmt: skip
+    for word, kind in (
+        ("phaseb.cli", "driver"),
+        ("raylet/raylet", "raylet"),
+        ("gcs_server", "head"),
+        ("RayTrainWorker", "training worker"),
+        ("TrainController", "controller"),
+        ("ReplayShard", "replay shard"),
+        ("MapWorker", "data actor"),
+        ("Agent", "agent"),
+        ("ray::", "other worker"),
+    ):
         if word in title:
             return kind
     return "daemon"
@@ -171,20 +197,31 @@ def nodes() -> dict[str, Any]:
         for pair in range(NUM_PAIRS):
             for strategy in sorted(found, reverse=bool(pair % 2)):
                 with tempfile.TemporaryDirectory(prefix="nodes") as folder:
-                    found[strategy].append(fit(
-                        LinearLearner, data, seed=1, key="k", store=Store.at(folder), name="linear",
-                        training=TrainingConfig(checkpoint_every_s=5.0, validate_every=500),
-                        resources=ResourcesConfig(num_workers=2, cpus_per_worker=1, placement_strategy=strategy),
-                    ))  # fmt: skip
+                    found[strategy].append(
+                        fit(
+                            LinearLearner,
+                            data,
+                            seed=1,
+                            key="k",
+                            store=Store.at(folder),
+                            name="linear",
+                            training=TrainingConfig(checkpoint_every_s=5.0, validate_every=500),
+                            resources=ResourcesConfig(num_workers=2, cpus_per_worker=1, placement_strategy=strategy),
+                        )
+                    )
         assert len(machines.nodes) == 2
     pairs = list(zip(found["STRICT_PACK"], found["STRICT_SPREAD"], strict=True))
     same = all(torch.allclose(a.state["weight"], b.state["weight"], rtol=1e-5) for a, b in pairs)
     ratios = [a.seconds / b.seconds for a, b in pairs]
     return {
-        "same_results": same, "speed_ratio": float(np.median(ratios)), "ratios": [round(r, 3) for r in ratios],
-        **{f"{name}_ms_a_step": 1e3 * float(np.median([r.seconds for r in results])) / NUM_STEPS
-           for name, results in found.items()},
-    }  # fmt: skip
+        "same_results": same,
+        "speed_ratio": float(np.median(ratios)),
+        "ratios": [round(r, 3) for r in ratios],
+        **{
+            f"{name}_ms_a_step": 1e3 * float(np.median([r.seconds for r in results])) / NUM_STEPS
+            for name, results in found.items()
+        },
+    }
 
 
 def submit() -> dict[str, Any]:
@@ -195,23 +232,40 @@ def submit() -> dict[str, Any]:
     clean = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     names = ("PHASEB_RAY_PORT", "PHASEB_DASHBOARD_PORT", "PHASEB_AGENT_PORT", "PHASEB_CLIENT_PORT")
     environment = {
-        **clean, **dict(zip(names, map(str, ports), strict=True)), "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
+        **clean,
+        **dict(zip(names, map(str, ports), strict=True)),
+        "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
         "PATH": f"{Path(sys.executable).parent}:{clean['PATH']}",
-    }  # fmt: skip
+    }
     head = subprocess.Popen(
-        [str(ROOT / "cluster/local/start-head.sh"), "--num-cpus=2", "--object-store-memory=150000000",
-         f"--temp-dir={folder / 'ray'}"], env=environment, stdout=(folder / "log").open("w"), stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    (folder / "job.yaml").write_text("name: try\njob: collect\noverrides: {episodes.num_train: 2, episodes.num_dev: 1, "
-                                     "episodes.num_test: 1, environment.observation: state, resources.num_tasks: 1}\n")
+        [
+            str(ROOT / "cluster/local/start-head.sh"),
+            "--num-cpus=2",
+            "--object-store-memory=150000000",
+            f"--temp-dir={folder / 'ray'}",
+        ],
+        env=environment,
+        stdout=(folder / "log").open("w"),
+        stderr=subprocess.STDOUT,
+    )
+    (folder / "job.yaml").write_text(
+        "name: try\njob: collect\noverrides: {episodes.num_train: 2, episodes.num_dev: 1, "
+        "episodes.num_test: 1, environment.observation: state, resources.num_tasks: 1}\n"
+    )
     times = []
     try:
         while "Ray runtime started" not in (folder / "log").read_text():
             time.sleep(0.2)
         for number in range(4):
             begin = time.monotonic()
-            command = [str(Path(sys.executable).with_name("phaseb")), "submit", str(folder / "job.yaml"), "--address",
-                       f"http://127.0.0.1:{ports[1]}", f"run.dir={folder}/run{number}"]  # fmt: skip
+            command = [
+                str(Path(sys.executable).with_name("phaseb")),
+                "submit",
+                str(folder / "job.yaml"),
+                "--address",
+                f"http://127.0.0.1:{ports[1]}",
+                f"run.dir={folder}/run{number}",
+            ]
             job = subprocess.Popen(
                 command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
             )
@@ -264,10 +318,14 @@ def fifty() -> dict[str, Any]:
         worked_s = time.monotonic() - begin
     assert sorted(name for name, _ in done) == sorted(names)
     return {
-        "nodes": NUM_NODES, "start_s_a_node": started_s / NUM_NODES, "memory_mb_a_node": used / NUM_NODES / 1e6,
-        "rss_mb_a_node": float(np.mean(rss)) / 1e6, "shards": len(names),
-        "nodes_that_worked": len({node for _, node in done}), "shards_s": worked_s,
-    }  # fmt: skip
+        "nodes": NUM_NODES,
+        "start_s_a_node": started_s / NUM_NODES,
+        "memory_mb_a_node": used / NUM_NODES / 1e6,
+        "rss_mb_a_node": float(np.mean(rss)) / 1e6,
+        "shards": len(names),
+        "nodes_that_worked": len({node for _, node in done}),
+        "shards_s": worked_s,
+    }
 
 
 def _where(folder: str, name: str) -> tuple[str, str]:
@@ -284,8 +342,11 @@ def main(chosen: list[str]) -> None:
             begin, load = time.monotonic(), os.getloadavg()[0]
             found = part() | {"part": part.__name__, "load_before": load}
             for name, value in found.items():
-                print(f"{part.__name__:<8} {name:<20} {value:.2f}" if isinstance(value, float) else
-                      f"{part.__name__:<8} {name:<20} {value}")  # fmt: skip
+                print(
+                    f"{part.__name__:<8} {name:<20} {value:.2f}"
+                    if isinstance(value, float)
+                    else f"{part.__name__:<8} {name:<20} {value}"
+                )
             print(json.dumps(found | {"took_s": time.monotonic() - begin}), flush=True)
 
 

@@ -32,7 +32,7 @@ from replay_material import (
     Table,
     fill,
     rate,
-)  # fmt: skip
+)
 from replay_sizes import compare_sizes
 
 from phaseb.config.policy import ReplayConfig
@@ -148,9 +148,13 @@ def start_ray() -> None:
     root = str(Path(__file__).parents[1])
     os.environ["PYTHONPATH"] = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
     ray.init(
-        address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR",
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
         object_store_memory=400 * 2**20,
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

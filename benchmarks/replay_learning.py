@@ -9,7 +9,7 @@ import numpy as np
 from replay_material import STEPS, Table
 
 from phaseb.config.policy import PolicyConfig, ReplayConfig
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.policy.batches import RunSpec
 from phaseb.policy.learner import SACLearner
 from phaseb.replay.client import ReplayClient
@@ -32,7 +32,7 @@ def compare_learning(table: Table, args: argparse.Namespace) -> None:
     config = PolicyConfig()
     source = remote.source(streams, config.batch_size, config.discount)
     memory = InMemory(remote.source(streams, config.batch_size, config.discount), config.prefetch)
-    learners = [SACLearner(config, feed, specs, LearnerContext(0)) for feed in (source, memory)]
+    learners = [SACLearner(config, feed, specs, WorkerContext(0)) for feed in (source, memory)]
     at = [config.num_steps // 2] * 2
 
     def updates(k: int) -> Callable[[], float]:

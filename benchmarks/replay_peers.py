@@ -58,17 +58,26 @@ def ray_buffer(size: int) -> dict[str, tuple[Callable[[], object], int]]:
 
     torch.set_num_threads(1)
     os.environ["RAY_AUTH_TOKEN"] = uuid.uuid4().hex
-    start = {"address": "local", "num_cpus": 2, "include_dashboard": False, "log_to_driver": False,
-             "object_store_memory": 400 * 2**20}  # fmt: skip
+    start = {
+        "address": "local",
+        "num_cpus": 2,
+        "include_dashboard": False,
+        "log_to_driver": False,
+        "object_store_memory": 400 * 2**20,
+    }
     ray.init(**start)
     with contextlib.redirect_stdout(sys.stderr):
         buffer = RayReplayBuffer(
-            storage=partial(LazyTensorStorage, size), ray_init_config=start, remote_config={"num_cpus": 1},
+            storage=partial(LazyTensorStorage, size),
+            ray_init_config=start,
+            remote_config={"num_cpus": 1},
             batch_size=BATCH,
         )
     for _ in range(0, size, CHUNK):
-        rows = {name: torch.rand(CHUNK, width) for name, width in
-                (("observation", LATENT), ("action", ACTION), ("next_observation", LATENT))}  # fmt: skip
+        rows = {
+            name: torch.rand(CHUNK, width)
+            for name, width in (("observation", LATENT), ("action", ACTION), ("next_observation", LATENT))
+        }
         rows |= {"reward": torch.rand(CHUNK), "done": torch.zeros(CHUNK, dtype=torch.bool)}
         buffer.extend(TensorDict(rows, batch_size=[CHUNK]))
     return {

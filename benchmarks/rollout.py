@@ -23,7 +23,7 @@ from phaseb.config.dynamics import GRUConfig
 from phaseb.dynamics.gru_ensemble.learner import make_learner
 from phaseb.dynamics.gru_ensemble.model import EnsembleDynamics
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 
 T, D, A = 60, 16, 2
 
@@ -37,9 +37,9 @@ class PlainMember(nn.Module):
         h, u, seen = m.hidden_size, m.input_sizes[1], m.from_a.weight.shape[1]
         self.model = m
         self.cell, self.stream = nn.GRUCell(D + seen, h), nn.Linear(h + D + seen, u)
-        self.blocks = nn.ModuleList([
-            nn.Sequential(nn.LayerNorm(u), nn.Linear(u, u), nn.SiLU(), nn.Linear(u, u)) for _ in m.blocks
-        ])  # fmt: skip
+        self.blocks = nn.ModuleList(
+            [nn.Sequential(nn.LayerNorm(u), nn.Linear(u, u), nn.SiLU(), nn.Linear(u, u)) for _ in m.blocks]
+        )
         self.head = nn.Linear(u, m.head.weight.shape[-1])
         self.outcome_in, self.outcome_out = nn.Linear(u + 2 * D, u), nn.Linear(u, 2)
         of_input = torch.cat([m.from_y.weight[k], m.from_a.weight[k]])
@@ -65,7 +65,7 @@ class PlainMember(nn.Module):
             u = u + block(u)
         out = self.head(u)
         steps = out[:, : m.num_modes * D].view(-1, m.num_modes, D)
-        after = y[:, None] + steps * m.step_scale * m.moving
+        after = y[:, None] + steps * m.step_scale * m.varying
         if m.bounded:
             after = torch.clamp(after, m.low, m.high)
         if m.num_modes > 1:
@@ -98,13 +98,17 @@ def make_bundle(members: int, seed: int = 0, **changes: object) -> EnsembleDynam
     moves = np.tanh(actions @ rng.normal(size=(A, D)))
     z = np.cumsum(0.2 * np.concatenate([rng.normal(size=(20, 1, D)), moves], 1), 1).astype(np.float32)
     data = Trajectories(
-        z=z / z.std(), actions=actions,
-        rewards=rng.normal(size=(20, T)).astype(np.float32), terminals=np.zeros((20, T), np.float32),
-        lengths=np.full(20, T), ids=tuple(map(str, range(20))), splits=("train",) * 20,
-    )  # fmt: skip
+        z=z / z.std(),
+        actions=actions,
+        rewards=rng.normal(size=(20, T)).astype(np.float32),
+        terminals=np.zeros((20, T), np.float32),
+        lengths=np.full(20, T),
+        ids=tuple(map(str, range(20))),
+        splits=("train",) * 20,
+    )
     networks = {"gp_correction": {"enabled": False}}  # they are what a plain loop is beside
     config = GRUConfig.model_validate({"num_members": members, **networks, **changes})
-    return make_learner(config, data, LearnerContext(seed)).bundle()
+    return make_learner(config, data, WorkerContext(seed)).bundle()
 
 
 def flops(bundle: EnsembleDynamics) -> float:
@@ -132,30 +136,47 @@ def main() -> None:
     def generator() -> torch.Generator:
         return torch.Generator().manual_seed(0)
 
-    seconds = timed({
-        "plain": lambda: plain_rollout(members, z0, seen),
-        **{f"phaseb{k}": lambda b=b: b.rollout(z0, actions, T, generator()) for k, b in bundles.items()},
-        "landings": lambda: landing.rollout(z0, actions, T, generator()),
-        "split": lambda: bundles[5].rollout(z0, actions, T, generator(), split=True),
-    }, options.repeats)  # fmt: skip
+    seconds = timed(
+        {
+            "plain": lambda: plain_rollout(members, z0, seen),
+            **{f"phaseb{k}": lambda b=b: b.rollout(z0, actions, T, generator()) for k, b in bundles.items()},
+            "landings": lambda: landing.rollout(z0, actions, T, generator()),
+            "split": lambda: bundles[5].rollout(z0, actions, T, generator(), split=True),
+        },
+        options.repeats,
+    )
     rates = [3e-9 * T * rows * flops(bundle) / s for s in seconds["phaseb3"]]
     width = bundle.config.head_size
     gemm = gemm_rate(3, rows, width, width)
     against = {
-        "plain": ratio(seconds, "plain", "phaseb3"), "all_5_to_1": ratio(seconds, "phaseb5", "phaseb1"),
-        "split_5_to_1": ratio(seconds, "split", "phaseb1"), "landings": ratio(seconds, "phaseb3", "landings"),
-    }  # fmt: skip
+        "plain": ratio(seconds, "plain", "phaseb3"),
+        "all_5_to_1": ratio(seconds, "phaseb5", "phaseb1"),
+        "split_5_to_1": ratio(seconds, "split", "phaseb1"),
+        "landings": ratio(seconds, "phaseb3", "landings"),
+    }
     share = sorted(rates)[len(rates) // 2] / gemm
     per_s = T * rows / sorted(seconds["phaseb3"])[options.repeats // 2]
-    show(f"Rollouts of {rows} rows, {T} steps, one thread, processor time, {options.repeats} repeats", [
-        ("steps/s, three members / plain loop over GRUCell", told(against["plain"]), "≥ 3"),
-        (f"GFLOP/s / this machine's product at ({rows}, {width}, {width})", f"{share:.2f} of {gemm:.0f}", "≥ 0.5"),
-        ("five members on all rows / one", told(against["all_5_to_1"]), "≤ 5.5"),
-        ("rollouts split over five members / one", told(against["split_5_to_1"]), "≤ 1.2"),
-        ("steps/s, with landings / the networks alone", told(against["landings"]), ""),
-        ("steps a second of processor time", f"{per_s:,.0f}", ""),
-    ], {"benchmark": "rollout", "rows": rows, "steps_per_s": per_s, "of_gemm": share, "gemm_gflops": gemm,
-        "difference_to_plain": difference, **against}, options.out)  # fmt: skip
+    show(
+        f"Rollouts of {rows} rows, {T} steps, one thread, processor time, {options.repeats} repeats",
+        [
+            ("steps/s, three members / plain loop over GRUCell", told(against["plain"]), "≥ 3"),
+            (f"GFLOP/s / this machine's product at ({rows}, {width}, {width})", f"{share:.2f} of {gemm:.0f}", "≥ 0.5"),
+            ("five members on all rows / one", told(against["all_5_to_1"]), "≤ 5.5"),
+            ("rollouts split over five members / one", told(against["split_5_to_1"]), "≤ 1.2"),
+            ("steps/s, with landings / the networks alone", told(against["landings"]), ""),
+            ("steps a second of processor time", f"{per_s:,.0f}", ""),
+        ],
+        {
+            "benchmark": "rollout",
+            "rows": rows,
+            "steps_per_s": per_s,
+            "of_gemm": share,
+            "gemm_gflops": gemm,
+            "difference_to_plain": difference,
+            **against,
+        },
+        options.out,
+    )
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from phaseb.config.evaluation import PromotionConfig
 from phaseb.config.policy import PolicyConfig
 from phaseb.dynamics.gp.model import GPDynamics
 from phaseb.dynamics.gru_ensemble.learner import make_learner as make_world_model
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.policy.actor import Actor
 from phaseb.policy.augmentation import RolloutFn
 from phaseb.policy.evaluation import Row, aggregate
@@ -42,12 +42,18 @@ from phaseb.promotion.contest import Contest
 from phaseb.promotion.decision import decide
 from phaseb.promotion.paired import scale_of
 from phaseb.runtime.metrics import mean_interval
-from phaseb.stages.negatives import report_model
+from phaseb.stages.negatives import founding_report_config
 
 SMALL = GRUConfig.model_validate(
-    {"num_members": 3, "hidden_size": 32, "head_size": 32, "num_blocks": 1, "action_lookahead": 0,
-     "horizon": {"steps": 10, "start": 4}}
-)  # fmt: skip
+    {
+        "num_members": 3,
+        "hidden_size": 32,
+        "head_size": 32,
+        "num_blocks": 1,
+        "action_lookahead": 0,
+        "horizon": {"steps": 10, "start": 4},
+    }
+)
 REPORT_STEPS = 150
 FIXED_SHARE, STORED, PERTURBATION = 0.1, 60, 0.3
 FIRST_EPISODE = 1_000_000
@@ -57,7 +63,7 @@ Result = dict[str, Any]
 
 def trained(config: GRUConfig, seed: CheapSeed, num_steps: int) -> RolloutFn:
     """An ensemble on the seed's episodes after so many steps; 0 leaves it as it was drawn."""
-    learner = make_world_model(config, seed.real, LearnerContext(seed.seed))
+    learner = make_world_model(config, seed.real, WorkerContext(seed.seed))
     for step in range(num_steps):
         learner.step(step)
     return learner.bundle().rollout
@@ -68,7 +74,7 @@ def models(seed: CheapSeed) -> dict[str, RolloutFn]:
     physics = PhysicsModel(seed.standard)
     return {
         "untrained": trained(SMALL, seed, 0),
-        "report-2025": trained(report_model(SMALL, REPORT_STEPS), seed, REPORT_STEPS),
+        "report-2025": trained(founding_report_config(SMALL, REPORT_STEPS), seed, REPORT_STEPS),
         **{kind: brake(physics) for kind, brake in BREAKS.items()},
         "of another cell": PhysicsModel(seed.standard, OTHER_CELL),
     }
@@ -88,8 +94,9 @@ def prepare(seed: CheapSeed, args: argparse.Namespace) -> dict[str, int]:
     kept = {kind for kind, followed in steps.items() if followed or args.verify}
     ways = {"real_only": Way(), "real_only_sac": Way(learner="sac")} | {
         f"trust_weighted/{kind}": replace(follow[f"trust_weighted/{kind}"], learner="sac")
-        for kind in kinds if kind in kept
-    }  # fmt: skip
+        for kind in kinds
+        if kind in kept
+    }
     if not args.good and seed.seed < args.first_seed + args.fixed:
         for kind, model in kinds.items():
             stored = imagined(model, seed.real, STORED, PERTURBATION, seed.seed, kind)
@@ -118,9 +125,7 @@ def decided(seed: CheapSeed, actors: Mapping[str, Actor], arm: str, args: argpar
 def study(seed: CheapSeed, actors: Mapping[str, Actor], steps: Mapping[str, int], args: argparse.Namespace) -> Result:
     """One seed's row; scores only of what was trained."""
     episodes = range(FIRST_EPISODE, FIRST_EPISODE + args.evaluate)
-    scores = {
-        arm: aggregate(play(actor, seed.standard, episodes), ValuationConfig()) for arm, actor in actors.items()
-    }
+    scores = {arm: aggregate(play(actor, seed.standard, episodes), ValuationConfig()) for arm, actor in actors.items()}
     row: Result = {"kinds": {}, "scores": scores}
     for kind, followed in steps.items():
         arm = f"trust_weighted/{kind}"
@@ -154,19 +159,27 @@ def table(rows: Mapping[str, Result], metric: str) -> list[Result]:
     base = [row["scores"]["real_only"][metric] for row in rows.values() if row["scores"]]
     mean = f" of real_only {np.mean(base):.2f} in {len(base)}" if base else ": nothing was followed, nothing trained"
     print(f"{len(rows)} seeds; {metric}{mean}; differences as shares of it")
-    print(f"{'model':28s} {'seeds':>6s} {'steps':>6s} {'same':>6s} {'real_only':>10s} "
-          f"{'trust_weighted':>30s} {'fixed_weight':>30s}")  # fmt: skip
+    print(
+        f"{'model':28s} {'seeds':>6s} {'steps':>6s} {'same':>6s} {'real_only':>10s} "
+        f"{'trust_weighted':>30s} {'fixed_weight':>30s}"
+    )
     told = []
     for kind in next(iter(rows.values()))["kinds"]:
         of = [row["kinds"][kind] for row in rows.values()]
-        one = {"kind": kind, "seeds": len(of), "mean_steps": float(np.mean([o["steps"] for o in of])),
-               "bit_identical": sum(o["bit_identical"] for o in of),
-               "real_only_shipped": sum(o["shipped"] == "real_only" for o in of),
-               "trust_weighted": _share(rows, "trust_weighted", kind, metric),
-               "fixed_weight": _share(rows, "fixed_weight", kind, metric)}  # fmt: skip
-        print(f"{kind:28s} {one['seeds']:6d} {one['mean_steps']:6.1f} {one['bit_identical']:6d} "
-              f"{one['real_only_shipped']:10d} {_cell(one['trust_weighted'])} "
-              f"{_cell(one['fixed_weight'])}")  # fmt: skip
+        one = {
+            "kind": kind,
+            "seeds": len(of),
+            "mean_steps": float(np.mean([o["steps"] for o in of])),
+            "bit_identical": sum(o["bit_identical"] for o in of),
+            "real_only_shipped": sum(o["shipped"] == "real_only" for o in of),
+            "trust_weighted": _share(rows, "trust_weighted", kind, metric),
+            "fixed_weight": _share(rows, "fixed_weight", kind, metric),
+        }
+        print(
+            f"{kind:28s} {one['seeds']:6d} {one['mean_steps']:6.1f} {one['bit_identical']:6d} "
+            f"{one['real_only_shipped']:10d} {_cell(one['trust_weighted'])} "
+            f"{_cell(one['fixed_weight'])}"
+        )
         told.append(one)
     return told
 
@@ -205,15 +218,25 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--share", type=float, default=0.5, help="synthetic share of a batch of trust_weighted")
     parser.add_argument("--fixed-share", type=float, default=FIXED_SHARE, help="of fixed_weight")
     parser.add_argument("--evaluate", type=int, default=100, help="evaluation episodes a policy")
-    parser.add_argument("--budget", type=int, nargs="+",
-                        help="physics episodes a decision may spend, the first counts; absent: the training episodes'")
+    parser.add_argument(
+        "--budget",
+        type=int,
+        nargs="+",
+        help="physics episodes a decision may spend, the first counts; absent: the training episodes'",
+    )
     parser.add_argument("--together", type=int, default=2, help="seeds that train together")
     parser.add_argument("--policy", type=json.loads, default={}, help="JSON of settings of `policy` that differ")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    small = {"num_steps": 1500, "width": 48, "batch_size": 48, "runs_together": 24,
-             "augmentation": {"refresh_steps": 300, "starts": 300}, "actor_average_rate": 0.02,
-             "offline": {"clone_share": 0.25, "value_share": 0.1}}  # fmt: skip
+    small = {
+        "num_steps": 1500,
+        "width": 48,
+        "batch_size": 48,
+        "runs_per_batch": 24,
+        "augmentation": {"refresh_steps": 300, "starts": 300},
+        "actor_ema": 0.02,
+        "offline": {"bc_fraction": 0.25, "critic_warmup_fraction": 0.1},
+    }
     args.policy = PolicyConfig.model_validate(({} if args.good else small) | args.policy)
     return args
 

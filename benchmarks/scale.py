@@ -39,21 +39,26 @@ from phaseb.config.root import Config
 from phaseb.dynamics.gru_ensemble.learner import make_learner
 from phaseb.episodes.shards import read_shard, shard_name, shard_names, write_shard, write_trajectories
 from phaseb.episodes.streaming import batches, sample_trajectories
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.pipeline.stage import StageContext
 from phaseb.replay.local import LocalReplay
 from phaseb.runtime.storage import Store
 from phaseb.stages import bricks, collect, encode, gate, synthesize
-from phaseb.stages.negatives import other_rollouts
+from phaseb.stages.negatives import negative_rollouts
 from phaseb.stages.policy import every_episode
 from phaseb.stages.replay_streams import insert_all, runs_of, schema_of, streams_of
 from phaseb.workcell.collect import collect_episodes
 
 ROWS = 50  # divides the sizes, so that a smaller set is the first files of a larger one
 SETTINGS = (
-    "episodes.source=parquet", "environment.observation=state", "latents.num_steps=20", "latents.decoder_steps=20",
-    "trust.num_steps=20", "negatives.num_steps=20", "resources.num_tasks=1",
-)  # fmt: skip
+    "episodes.source=parquet",
+    "environment.observation=state",
+    "latents.num_steps=20",
+    "latents.decoder_steps=20",
+    "trust.num_steps=20",
+    "negatives.num_steps=20",
+    "resources.num_tasks=1",
+)
 
 
 def record(home: Store, first: int, last: int, total: int) -> None:
@@ -68,8 +73,8 @@ def record(home: Store, first: int, last: int, total: int) -> None:
 def prepare(home: Store, config: Config) -> None:
     """Before synthesis and trust: a world model as it is made, and the other generators' rollouts."""
     train = sample_trajectories(home.folder("latents"), ("train",), 300, 0)
-    make_learner(config.dynamics.gru, train, LearnerContext(0)).bundle().save(home.folder("dynamics", "gru"))
-    write_trajectories(home.folder("negatives"), other_rollouts(config, train))
+    make_learner(config.dynamics.gru, train, WorkerContext(0)).bundle().save(home.folder("dynamics", "gru"))
+    write_trajectories(home.folder("negatives"), negative_rollouts(config, train))
 
 
 def draw(home: Store, config: Config) -> None:
@@ -95,10 +100,16 @@ def _stage(execute: Callable[[StageContext], Any]) -> Callable[[Store, Config], 
 
 
 STAGES: dict[str, Callable[[Store, Config], Any]] = {
-    "import": _stage(collect.execute), "encode": _stage(encode.execute), "bricks": _stage(bricks.execute),
-    "prepare": prepare, "sample": draw, "synthesize": _stage(synthesize.execute), "trust": _stage(gate.execute),
-    "batches": look, "replay": fill_replay,
-}  # fmt: skip
+    "import": _stage(collect.execute),
+    "encode": _stage(encode.execute),
+    "bricks": _stage(bricks.execute),
+    "prepare": prepare,
+    "sample": draw,
+    "synthesize": _stage(synthesize.execute),
+    "trust": _stage(gate.execute),
+    "batches": look,
+    "replay": fill_replay,
+}
 TOLD = tuple(name for name in STAGES if name != "prepare")
 
 
@@ -161,8 +172,9 @@ def compared(found: dict[int, dict[str, dict[str, float]]]) -> dict[str, dict[st
             "memory": found[sizes[-1]][stage]["peak_mb"] / found[sizes[0]][stage]["peak_mb"],
             "time": seconds[-1] / sizes[-1] / (seconds[0] / sizes[0]),
             "straightness": slopes[-1] / slopes[0] if len(slopes) > 1 else float("nan"),
-            "ms": 1e3 * slopes[-1], "peak_mb": found[sizes[-1]][stage]["peak_mb"],
-        }  # fmt: skip
+            "ms": 1e3 * slopes[-1],
+            "peak_mb": found[sizes[-1]][stage]["peak_mb"],
+        }
     return result
 
 

@@ -77,22 +77,37 @@ def lines(episodes: float, cluster: Cluster, costs: Costs) -> list[Line]:
     storage = cluster.storage_gb_s * 1e9
     driver = shards * costs.task_s
     table = {
-        "import": {"cores": episodes * costs.import_s / cores, "storage": 2 * episodes * costs.video_b / storage,
-                   "driver's count": episodes * costs.batch_s,
-                   "network": episodes * costs.video_b / network, "driver": driver},
-        "encode": {"GPUs": episodes * costs.encode_s / (gpus * cluster.gpu_over_core),
-                   "cores that decode video": episodes * costs.video_b / costs.decode_b_s / cores,
-                   "storage": episodes * costs.video_b / storage, "network": episodes * costs.video_b / network,
-                   "driver": driver},
+        "import": {
+            "cores": episodes * costs.import_s / cores,
+            "storage": 2 * episodes * costs.video_b / storage,
+            "driver's count": episodes * costs.batch_s,
+            "network": episodes * costs.video_b / network,
+            "driver": driver,
+        },
+        "encode": {
+            "GPUs": episodes * costs.encode_s / (gpus * cluster.gpu_over_core),
+            "cores that decode video": episodes * costs.video_b / costs.decode_b_s / cores,
+            "storage": episodes * costs.video_b / storage,
+            "network": episodes * costs.video_b / network,
+            "driver": driver,
+        },
         "bricks": {"driver's core": episodes * costs.bricks_s, "driver": driver},
         "world model": {"one worker group": 1500 * 0.1, "the driver's sample": episodes * costs.sample_s},
-        "synthesize": {"GPUs": episodes * costs.rollout_s / (gpus * cluster.gpu_over_core), "driver": driver,
-                       "storage": episodes * costs.latents_b / storage},
-        "trust": {"GPUs": episodes * costs.score_s / (gpus * cluster.gpu_over_core), "driver": driver,
-                  "driver's count": episodes * costs.batch_s},
-        "policy": {"learners": 100_000 * costs.update_s / cluster.gpu_over_core * 10,
-                   "the driver, filling the replay": episodes * costs.replay_s},
-    }  # fmt: skip
+        "synthesize": {
+            "GPUs": episodes * costs.rollout_s / (gpus * cluster.gpu_over_core),
+            "driver": driver,
+            "storage": episodes * costs.latents_b / storage,
+        },
+        "trust": {
+            "GPUs": episodes * costs.score_s / (gpus * cluster.gpu_over_core),
+            "driver": driver,
+            "driver's count": episodes * costs.batch_s,
+        },
+        "policy": {
+            "learners": 100_000 * costs.update_s / cluster.gpu_over_core * 10,
+            "the driver, filling the replay": episodes * costs.replay_s,
+        },
+    }
     found = []
     for stage, limits in table.items():
         worst = max(limits, key=lambda name: limits[name])
@@ -112,7 +127,7 @@ def breaks(cluster: Cluster, costs: Costs) -> list[tuple[str, float, str]]:
         ("shard names and digests on the driver", head_memory / shard_memory, "one task's record a shard"),
         ("a day of the driver's task submissions", 86_400 / costs.task_s * ROWS_PER_SHARD, "one driver a job"),
         ("a day of reading video", cluster.storage_gb_s * 1e9 * 86_400 / costs.video_b, "object storage"),
-    ]  # fmt: skip
+    ]
     return sorted(found, key=lambda line: line[1])
 
 
@@ -158,9 +173,16 @@ def simulated(nodes: int) -> dict[str, Any]:
         members = [Member.remote() for _ in range(nodes)]
         placed = set(ray.get([m.node.remote() for m in members]))
         actors_s = nodes / (time.perf_counter() - started)
-        return {"nodes": nodes, "up_s": up_s, "nodes_with_tasks": len(seen), "tasks_per_s": tasks_s,
-                "broadcast_8mb_s": broadcast_s, "broadcast_nodes": len(reached), "actors_per_s": actors_s,
-                "actor_nodes": len(placed)}  # fmt: skip
+        return {
+            "nodes": nodes,
+            "up_s": up_s,
+            "nodes_with_tasks": len(seen),
+            "tasks_per_s": tasks_s,
+            "broadcast_8mb_s": broadcast_s,
+            "broadcast_nodes": len(reached),
+            "actors_per_s": actors_s,
+            "actor_nodes": len(placed),
+        }
     finally:
         ray.shutdown()
         cluster.shutdown()
@@ -185,8 +207,15 @@ def measured(paths: list[str]) -> Costs:
     for path in paths:
         found = json.loads(Path(path).read_text())
         if found["benchmark"] == "scale":
-            names = {"import_s": "import", "sample_s": "sample", "batch_s": "batches", "bricks_s": "bricks",
-                     "rollout_s": "synthesize", "score_s": "trust", "replay_s": "replay"}  # fmt: skip
+            names = {
+                "import_s": "import",
+                "sample_s": "sample",
+                "batch_s": "batches",
+                "bricks_s": "bricks",
+                "rollout_s": "synthesize",
+                "score_s": "trust",
+                "replay_s": "replay",
+            }
             changes |= {cost: found["compared"][stage]["ms"] / 1e3 for cost, stage in names.items()}
         elif found["benchmark"] == "rollout":
             changes["rollout_s"] = 60 / found["steps_per_s"]
@@ -206,8 +235,10 @@ def main() -> None:
     cluster, costs = Cluster(), measured(options.costs)
     found = lines(options.episodes, cluster, costs)
     hours = sum(line.hours for line in found)
-    print(f"{options.episodes:,.0f} episodes, {cluster.nodes} nodes x {cluster.gpus} GPUs: {hours:.1f} h, "
-          f"{hours * cluster.nodes * cluster.price_h:,.0f} $\n")  # fmt: skip
+    print(
+        f"{options.episodes:,.0f} episodes, {cluster.nodes} nodes x {cluster.gpus} GPUs: {hours:.1f} h, "
+        f"{hours * cluster.nodes * cluster.price_h:,.0f} $\n"
+    )
     print("| stage | hours | bottleneck | next |\n| --- | --- | --- | --- |")
     for line in found:
         following = sorted(line.limits.items(), key=lambda limit: -limit[1])[1:2]
@@ -216,8 +247,12 @@ def main() -> None:
     print("\n| what breaks | at episodes | why |\n| --- | --- | --- |")
     for what, at, why in breaks(cluster, costs):
         print(f"| {what} | {at:,.0f} | {why} |")
-    result: dict[str, Any] = {"benchmark": "scale_model", "hours": hours, "costs": asdict(costs),
-                              "stages": [asdict(line) for line in found]}  # fmt: skip
+    result: dict[str, Any] = {
+        "benchmark": "scale_model",
+        "hours": hours,
+        "costs": asdict(costs),
+        "stages": [asdict(line) for line in found],
+    }
     if options.nodes and not options.quick:
         result["simulated"] = simulated(options.nodes)
         print(f"\nsimulated: {result['simulated']}")

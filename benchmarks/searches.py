@@ -29,13 +29,13 @@ import yaml
 from phaseb.config.run import ResourcesConfig
 from phaseb.config.tuning import StudyConfig
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.runtime.ray_session import ray_session
 from phaseb.runtime.storage import Store
-from phaseb.trials import Record, Records, ranked, trial_key
 from phaseb.tuning.dynamics import DynamicsObjective
 from phaseb.tuning.search import OptunaPoints
 from phaseb.tuning.study import run_study
+from phaseb.tuning.trial_store import TrialRecord, TrialStore, best_trials, trial_key
 from phaseb.tuning.validation import load_study
 
 STEPS = 10
@@ -77,7 +77,7 @@ class Busy:
     def prepare(self, config: Any, callbacks: Any) -> Any:
         return np.zeros(10)
 
-    def make_learner(self, config: Any, data: Any, context: LearnerContext) -> BusyLearner:
+    def make_learner(self, config: Any, data: Any, context: WorkerContext) -> BusyLearner:
         return BusyLearner(config)
 
     def measure(self, learner: Any, config: Any, data: Any, seed: int, split: str = "dev") -> dict[str, float]:
@@ -96,19 +96,31 @@ class Large(DynamicsObjective):
         zeros = np.zeros((num, LENGTH), np.float32)
         actions = rng.uniform(-1, 1, (1000, LENGTH, ACTIONS)).astype(np.float32)[rows]
         splits = ("train",) * (num - 40) + ("dev",) * 20 + ("test",) * 20
-        return Trajectories(few[rows], actions, zeros + 1, zeros, np.full(num, LENGTH), tuple(map(str, range(num))),
-                            splits)  # fmt: skip
+        return Trajectories(
+            few[rows], actions, zeros + 1, zeros, np.full(num, LENGTH), tuple(map(str, range(num))), splits
+        )
 
 
 def study(folder: Path, name: str, trials: int, work_s: float, concurrency: int) -> Path:
     path = folder / f"{name}.yaml"
-    path.write_text(yaml.safe_dump({
-        "job": "searches:Busy", "metrics": {"name": "height"}, "scheduler": {"kind": "none"},
-        "overrides": {"dynamics.gru.num_steps": STEPS, "dynamics.gru.explosion": 1.0 + work_s},
-        "space": {"dynamics.gru.weights.trust": {"uniform": [0.0, 1.0]}}, "search": {"algorithm": "random"},
-        "budget": {"trials": trials}, "concurrency": concurrency, "resources": {"cpus": 0.5}, "reports": 1,
-        "confirm": {"top": 0}, "keep_checkpoints": 0,
-    }))  # fmt: skip
+    path.write_text(
+        yaml.safe_dump(
+            {
+                "job": "searches:Busy",
+                "metrics": {"name": "height"},
+                "scheduler": {"kind": "none"},
+                "overrides": {"dynamics.gru.num_steps": STEPS, "dynamics.gru.explosion": 1.0 + work_s},
+                "space": {"dynamics.gru.weights.trust": {"uniform": [0.0, 1.0]}},
+                "search": {"algorithm": "random"},
+                "budget": {"trials": trials},
+                "concurrency": concurrency,
+                "resources": {"cpus": 0.5},
+                "reports": 1,
+                "confirm": {"top": 0},
+                "keep_checkpoints": 0,
+            }
+        )
+    )
     return path
 
 
@@ -117,7 +129,7 @@ def plain_s(path: Path, trials: int) -> float:
     checked = load_study(path)
     started = time.monotonic()
     for _ in range(trials):
-        learner = checked.objective.make_learner(checked.config, None, LearnerContext(0))
+        learner = checked.objective.make_learner(checked.config, None, WorkerContext(0))
         for step in range(learner.num_steps):
             learner.step(step)
     return time.monotonic() - started
@@ -152,8 +164,12 @@ def overhead(folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
         before = plain_s(busy, 4)
         searched = run_study(str(busy)).seconds / 8
         plain = (before + plain_s(busy, 4)) / 8
-    return {"plain_s_a_trial": plain, "search_s_a_trial": searched, "overhead_s_a_trial": searched - plain,
-            "overhead_share": searched / plain - 1}  # fmt: skip
+    return {
+        "plain_s_a_trial": plain,
+        "search_s_a_trial": searched,
+        "overhead_s_a_trial": searched - plain,
+        "overhead_share": searched / plain - 1,
+    }
 
 
 class Peak(threading.Thread):
@@ -212,21 +228,25 @@ def scale(folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
     rng, found = np.random.default_rng(0), {}
     for trials in (100, 1_000, 10_000):
         store = Store.at(folder / f"records{trials}")
-        records = Records(store)
+        records = TrialStore(store)
         for number in range(trials):
             point = {name: float(10 ** rng.uniform(-2, 0)) for name in space}
             rows = [{"steps": float(s), "loss": float(rng.random()), "seconds": 1.0} for s in (3, 9, 27)]
-            records.put(Record(trial_key(point, 0), point, 0, number=number, state="done", rows=rows))
-        found[f"resume_read_s_{trials}"] = cpu_s(lambda at=store: Records(at))
+            records.put(TrialRecord(trial_key(point, 0), point, 0, number=number, state="done", rows=rows))
+        found[f"resume_read_s_{trials}"] = cpu_s(lambda at=store: TrialStore(at))
         past = records.phase("search")
         for algorithm in ("random", "tpe"):
-            config = StudyConfig.model_validate({
-                "metrics": {"name": "loss"}, "space": space, "search": {"algorithm": algorithm},
-            })  # fmt: skip
+            config = StudyConfig.model_validate(
+                {
+                    "metrics": {"name": "loss"},
+                    "space": space,
+                    "search": {"algorithm": algorithm},
+                }
+            )
             points = OptunaPoints(config, 0, past, [], [], None)
             found[f"{algorithm}_proposal_s_{trials}"] = cpu_s(lambda p=points: p.suggest("x"))
         config = config.metrics[0]
-        found[f"ranking_s_{trials}"] = cpu_s(lambda r=records, m=config: ranked(r.phase("search"), m))
+        found[f"ranking_s_{trials}"] = cpu_s(lambda r=records, m=config: best_trials(r.phase("search"), m))
     return found
 
 

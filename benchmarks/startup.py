@@ -16,9 +16,11 @@ from fresh import once
 from paired import show
 
 WAYS = {
-    "phaseb --help": ["-m", "phaseb.cli", "--help"], "import torch": ["-c", "import torch"],
-    "import ray": ["-c", "import ray"], "import of all stages": ["-c", "import phaseb.stages.registry"],
-}  # fmt: skip
+    "phaseb --help": ["-m", "phaseb.cli", "--help"],
+    "import torch": ["-c", "import torch"],
+    "import ray": ["-c", "import ray"],
+    "import of all stages": ["-c", "import phaseb.stages.registry"],
+}
 BARS = {"phaseb --help": "< 0.5 s"}
 
 
@@ -31,8 +33,10 @@ def main() -> None:
     repeats = 1 if options.quick else options.repeats
     measured = {name: [once(words) for _ in range(repeats)] for name, words in WAYS.items()}
     middle = {name: [statistics.median(part) for part in zip(*seen, strict=True)] for name, seen in measured.items()}
-    rows = [(name, f"{clock:.2f} s, of processors {spent:.2f} s", BARS.get(name, ""))
-            for name, (clock, spent) in middle.items()]  # fmt: skip
+    rows = [
+        (name, f"{clock:.2f} s, of processors {spent:.2f} s", BARS.get(name, ""))
+        for name, (clock, spent) in middle.items()
+    ]
     show(f"Starting, median of {repeats}", rows, {"benchmark": "startup", **middle}, options.out)
 
 

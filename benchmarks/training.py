@@ -31,7 +31,7 @@ from phaseb.dynamics.gru_ensemble import learner as world_model_learner
 from phaseb.dynamics.gru_ensemble.learner import EnsembleLearner, make_learner
 from phaseb.dynamics.gru_ensemble.unroll import open_loop, open_loop_autograd
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.policy.batches import RunSpec
 from phaseb.policy.learner import SACLearner
 from phaseb.policy.learner import make_learner as make_policy
@@ -39,8 +39,13 @@ from phaseb.policy.networks import NUM_LAYERS
 from phaseb.policy.sac import TEMPERATURE_LR
 
 T, D, A = 60, 16, 2
-NO_PENALTIES = {"algorithm": "sac", "clone_share": 0.0, "value_share": 0.0, "behaviour_weight": 0.0,
-                "normalise_value": False}  # fmt: skip
+NO_PENALTIES = {
+    "algorithm": "sac",
+    "bc_fraction": 0.0,
+    "critic_warmup_fraction": 0.0,
+    "bc_weight": 0.0,
+    "normalise_value": False,
+}
 
 
 def made_up(episodes: int) -> Trajectories:
@@ -48,14 +53,18 @@ def made_up(episodes: int) -> Trajectories:
     rng = np.random.default_rng(0)
     z = np.cumsum(0.2 * rng.normal(size=(episodes, T + 1, D)), 1).astype(np.float32)
     return Trajectories(
-        z=z / z.std(), actions=rng.uniform(-1, 1, (episodes, T, A)).astype(np.float32),
-        rewards=rng.normal(size=(episodes, T)).astype(np.float32), terminals=np.zeros((episodes, T), np.float32),
-        lengths=np.full(episodes, T), ids=tuple(map(str, range(episodes))), splits=("train",) * episodes,
-    )  # fmt: skip
+        z=z / z.std(),
+        actions=rng.uniform(-1, 1, (episodes, T, A)).astype(np.float32),
+        rewards=rng.normal(size=(episodes, T)).astype(np.float32),
+        terminals=np.zeros((episodes, T), np.float32),
+        lengths=np.full(episodes, T),
+        ids=tuple(map(str, range(episodes))),
+        splits=("train",) * episodes,
+    )
 
 
-def world_model(context: LearnerContext | None = None, **changes: Any) -> EnsembleLearner:
-    return make_learner(GRUConfig.model_validate(changes), made_up(50), context or LearnerContext(0))
+def world_model(context: WorkerContext | None = None, **changes: Any) -> EnsembleLearner:
+    return make_learner(GRUConfig.model_validate(changes), made_up(50), context or WorkerContext(0))
 
 
 def stepping(learner: EnsembleLearner, run: Callable[..., Any], step: int, times: int) -> Callable[[], None]:
@@ -84,10 +93,10 @@ class Batches:
         return {name: np.repeat(x, num_batches, 0).astype(np.float32) for name, x in self.arrays.items()}
 
 
-def policy(runs: int, context: LearnerContext | None = None, **changes: Any) -> SACLearner:
+def policy(runs: int, context: WorkerContext | None = None, **changes: Any) -> SACLearner:
     config = PolicyConfig.model_validate({"offline": NO_PENALTIES, **changes})
     specs = [RunSpec(f"arm{i // 3}", i % 3) for i in range(runs)]
-    return make_policy(config, Batches(runs, config.batch_size), specs, context or LearnerContext(0))
+    return make_policy(config, Batches(runs, config.batch_size), specs, context or WorkerContext(0))
 
 
 def updating(learner: SACLearner, times: int) -> Callable[[], None]:
@@ -106,8 +115,7 @@ class CleanSAC:
         hidden = [config.width] * NUM_LAYERS
         self.actor = self._net([D, *hidden, 2 * A], False)
         self.qfs, self.targets = (
-            nn.ModuleList([self._net([D + A, *hidden, 1], True) for _ in range(config.num_critics)])
-            for _ in range(2)
+            nn.ModuleList([self._net([D + A, *hidden, 1], True) for _ in range(config.num_critics)]) for _ in range(2)
         )
         self.targets.load_state_dict(self.qfs.state_dict())
         self.log_alpha = torch.zeros(1, requires_grad=True)
@@ -141,21 +149,21 @@ class CleanSAC:
         q_loss = torch.stack([nnf.mse_loss(q(both).view(-1), next_q) for q in self.qfs]).sum()
         self.q_optimizer.zero_grad()
         q_loss.backward()
-        nn.utils.clip_grad_norm_(self.qfs.parameters(), self.config.gradient_limit)
+        nn.utils.clip_grad_norm_(self.qfs.parameters(), self.config.max_grad_norm)
         self.q_optimizer.step()
         pi, log_pi = self.get_action(z)
         both = torch.cat([z, pi], 1)
         actor_loss = (self.log_alpha.exp().detach() * log_pi - torch.stack([q(both) for q in self.qfs]).amin(0)).mean()
         self.actor_optimizer.zero_grad()
         actor_loss.backward()
-        nn.utils.clip_grad_norm_(self.actor.parameters(), self.config.gradient_limit)
+        nn.utils.clip_grad_norm_(self.actor.parameters(), self.config.max_grad_norm)
         self.actor_optimizer.step()
         alpha_loss = (-self.log_alpha.exp() * (log_pi.detach() - A)).mean()
         self.a_optimizer.zero_grad()
         alpha_loss.backward()
         self.a_optimizer.step()
         for p, target in zip(self.qfs.parameters(), self.targets.parameters(), strict=True):
-            target.data.copy_(self.config.target_rate * p.data + (1 - self.config.target_rate) * target.data)
+            target.data.copy_(self.config.tau * p.data + (1 - self.config.tau) * target.data)
 
     def times(self, count: int) -> Callable[[], None]:
         batch = {k: torch.from_numpy(v[0, 0]) for k, v in Batches(1, self.config.batch_size).sample(0, 1).items()}
@@ -172,7 +180,7 @@ def worker(rank: int, world: int, batch: int, steps: int, address: str, results:
     torch.set_num_threads(1)
     if world > 1:
         torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=world)
-    learner = world_model(LearnerContext(0, rank, world), batch_size=batch, rollout_batch_size=batch // 4)
+    learner = world_model(WorkerContext(0, rank, world), batch_size=batch, rollout_batch_size=batch // 4)
     learner.step(0)
     if world > 1:
         torch.distributed.barrier()
@@ -211,10 +219,13 @@ def main() -> None:
     rows, result = [], {"benchmark": "training", "repeats": repeats}
     for name, step in (("at horizon 10", 0), ("half-way", 975), ("at horizon 60", 1499)):
         learner = world_model()
-        seconds = timed({
-            "plain": stepping(learner, open_loop_autograd, step, times),
-            "phaseb": stepping(learner, open_loop, step, times),
-        }, repeats)  # fmt: skip
+        seconds = timed(
+            {
+                "plain": stepping(learner, open_loop_autograd, step, times),
+                "phaseb": stepping(learner, open_loop, step, times),
+            },
+            repeats,
+        )
         result[f"world_model {name}"] = found = ratio(seconds, "plain", "phaseb")
         rows.append((f"world model steps/s, {name}, / plain loop", told(found), "≥ 0.95"))
     one, clean = policy(1), CleanSAC(policy(1).config)
@@ -222,17 +233,26 @@ def main() -> None:
     result["sac"] = ratio(seconds, "plain", "phaseb")
     rows.append(("SAC updates/s / CleanRL-style loop", told(result["sac"]), "≥ 1.0"))
     together, alone = policy(12), [policy(1) for _ in range(12)]
-    seconds = timed({
-        "alone": lambda: [updating(a, times)() for a in alone], "together": updating(together, times),
-    }, repeats)  # fmt: skip
+    seconds = timed(
+        {
+            "alone": lambda: [updating(a, times)() for a in alone],
+            "together": updating(together, times),
+        },
+        repeats,
+    )
     result["together"] = ratio(seconds, "alone", "together")
     rows.append(("4 arms × 3 seeds of SAC together / one after the other", told(result["together"]), "≥ 1.3"))
     if not options.quick:
         pairs = [(workers(1, 512, 4), workers(2, 512, 4)) for _ in range(repeats)]
         found = [one_s / two_s for one_s, two_s in pairs]
         result["two_workers"] = {"median": statistics.median(found), "least": min(found), "most": max(found)}
-        rows.append(("two workers / one, global batch of 512 windows and 128 rollouts, by the clock",
-                     told(result["two_workers"]), "≥ 1.6"))  # fmt: skip
+        rows.append(
+            (
+                "two workers / one, global batch of 512 windows and 128 rollouts, by the clock",
+                told(result["two_workers"]),
+                "≥ 1.6",
+            )
+        )
     show(f"Training, one thread a process, processor time, {repeats} repeats", rows, result, options.out)
 
 

@@ -25,27 +25,31 @@ from phaseb.config.encoder import LatentsConfig
 from phaseb.config.trust import JudgeConfig, TrustConfig
 from phaseb.episodes.actions import ActionScale
 from phaseb.episodes.trajectories import Trajectories, concatenate
-from phaseb.latents.fit import fit_bundle
+from phaseb.latents.fit import fit_trust_model
 from phaseb.latents.learner import make_learner as make_encoder
 from phaseb.latents.padding import episode_arrays
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.trust.calibration import balanced_weights, expected_calibration_error
 from phaseb.trust.corruptions import Kind, corrupt, graded
 from phaseb.trust.gate import pass_rate
 from phaseb.trust.learner import make_learner
 from phaseb.trust.metrics import roc_auc
-from phaseb.trust.model import TrustBundle
+from phaseb.trust.model import TrustModel
 from phaseb.trust.two_sample import judge
 from phaseb.workcell.collect import collect_episodes
 
 NUM_TRAIN, NUM_TEST = 50, 200
 # Name of the fault, kind, severity (see corruptions.py for what 1 means), share of dimensions where it is named.
 FAULTS: tuple[tuple[str, Kind, float], ...] = (
-    ("jump, 1 σ", "jump", 0.5), ("jump, 2 σ", "jump", 1.0), ("variance blow-up, 0.5 σ", "noise", 0.5),
-    ("variance blow-up, 1 σ", "noise", 1.0), ("one dimension frozen", "frozen", 1e-3),
-    ("half of them frozen", "frozen", 0.5), ("reward off by 1.5 sd", "reward", 0.5),
+    ("jump, 1 σ", "jump", 0.5),
+    ("jump, 2 σ", "jump", 1.0),
+    ("variance blow-up, 0.5 σ", "noise", 0.5),
+    ("variance blow-up, 1 σ", "noise", 1.0),
+    ("one dimension frozen", "frozen", 1e-3),
+    ("half of them frozen", "frozen", 0.5),
+    ("reward off by 1.5 sd", "reward", 0.5),
     ("reward off by 3 sd", "reward", 1.0),
-)  # fmt: skip
+)
 
 
 def oscillators(num_episodes: int, seed: int, num_dims: int = 16, num_steps: int = 60) -> Trajectories:
@@ -71,10 +75,14 @@ def oscillators(num_episodes: int, seed: int, num_dims: int = 16, num_steps: int
 def trajectories(z: NDArray[Any], actions: NDArray[Any], rewards: NDArray[Any], name: str) -> Trajectories:
     count, steps = rewards.shape
     return Trajectories(
-        z=z.astype(np.float32), actions=actions.astype(np.float32), rewards=rewards.astype(np.float32),
-        terminals=np.zeros((count, steps), np.float32), lengths=np.full(count, steps),
-        ids=tuple(f"{name}-{i:06d}" for i in range(count)), splits=("",) * count,
-    )  # fmt: skip
+        z=z.astype(np.float32),
+        actions=actions.astype(np.float32),
+        rewards=rewards.astype(np.float32),
+        terminals=np.zeros((count, steps), np.float32),
+        lengths=np.full(count, steps),
+        ids=tuple(f"{name}-{i:06d}" for i in range(count)),
+        splits=("",) * count,
+    )
 
 
 def cell(seed: int) -> tuple[Trajectories, Trajectories]:
@@ -82,10 +90,10 @@ def cell(seed: int) -> tuple[Trajectories, Trajectories]:
     episodes = collect_episodes(EnvironmentConfig(observation="state"), seed, range(NUM_TRAIN + NUM_TEST))
     train, config = episodes[:NUM_TRAIN], LatentsConfig(observation="state")
     scale = ActionScale.fit(train)
-    encoder = make_encoder(config, episode_arrays(train, scale), LearnerContext(seed))
+    encoder = make_encoder(config, episode_arrays(train, scale), WorkerContext(seed))
     for step in range(encoder.num_steps):
         encoder.step(step)
-    latents = fit_bundle(config, encoder.encoder, train, scale, seed).encode(episodes, scale)
+    latents = fit_trust_model(config, encoder.encoder, train, scale, seed).encode(episodes, scale)
     return latents.select(range(NUM_TRAIN)), latents.select(range(NUM_TRAIN, NUM_TRAIN + NUM_TEST))
 
 
@@ -115,17 +123,17 @@ def naive_rollouts(train: Trajectories, starts: Trajectories, num_features: int,
     return replace(starts, z=z.astype(np.float32), ids=ids, lineage={"start_episode": starts.ids})
 
 
-def fit_gate(train: Trajectories, config: TrustConfig, seed: int) -> tuple[TrustBundle, float]:
+def fit_gate(train: Trajectories, config: TrustConfig, seed: int) -> tuple[TrustModel, float]:
     """The gate, and the seconds of processor time that it took."""
     start = time.process_time()
     negatives = concatenate([naive_rollouts(train, train, 0, "linear"), naive_rollouts(train, train, 32, "blurred")])
-    learner = make_learner(config, train, negatives, LearnerContext(seed))
+    learner = make_learner(config, train, negatives, WorkerContext(seed))
     for step in range(learner.num_steps):
         learner.step(step)
     return learner.bundle(), time.process_time() - start
 
 
-def calibration(bundle: TrustBundle, test: Trajectories, seed: int) -> dict[str, float]:
+def calibration(bundle: TrustModel, test: Trajectories, seed: int) -> dict[str, float]:
     """ECE and AUC by level: held-out episodes as recorded, and four corrupted copies of each, severities evenly spread.
 
     Both sides count alike, whatever their numbers.
@@ -146,7 +154,7 @@ def calibration(bundle: TrustBundle, test: Trajectories, seed: int) -> dict[str,
     return row
 
 
-def localisation(bundle: TrustBundle, test: Trajectories, seed: int) -> dict[str, float]:
+def localisation(bundle: TrustModel, test: Trajectories, seed: int) -> dict[str, float]:
     """Share of planted faults that the gate cuts within two steps, and of real episodes that it leaves whole."""
     onset = np.random.default_rng(seed).integers(10, 50, len(test))
     row = {"real left whole": float((bundle.cuts(test) == test.lengths).mean())}
@@ -156,7 +164,7 @@ def localisation(bundle: TrustBundle, test: Trajectories, seed: int) -> dict[str
     return row
 
 
-def gating(bundle: TrustBundle, train: Trajectories, test: Trajectories) -> dict[str, float]:
+def gating(bundle: TrustModel, train: Trajectories, test: Trajectories) -> dict[str, float]:
     """Pass rates and mean weights of held-out real episodes and of a generator that the gate never saw."""
     real, other = bundle.score(test), bundle.score(naive_rollouts(train, test, 300, "other"))
     assert real.episode_trust is not None
@@ -165,9 +173,11 @@ def gating(bundle: TrustBundle, train: Trajectories, test: Trajectories) -> dict
     assert other.weights is not None
     passing = bundle.thresholds.passing
     return {
-        "pass real": pass_rate(real.episode_trust, passing), "pass other": pass_rate(other.episode_trust, passing),
-        "weight real": float(real.weights.mean()), "weight other": float(other.weights.mean()),
-    }  # fmt: skip
+        "pass real": pass_rate(real.episode_trust, passing),
+        "pass other": pass_rate(other.episode_trust, passing),
+        "weight real": float(real.weights.mean()),
+        "weight other": float(other.weights.mean()),
+    }
 
 
 def power(test: Trajectories, config: JudgeConfig, seed: int) -> dict[str, float]:
@@ -203,9 +213,11 @@ def main() -> None:
             train, test = SOURCES[name](seed)
             bundle, seconds = fit_gate(train, config, seed)
             parts = {
-                "calibration": calibration(bundle, test, seed), "localisation": localisation(bundle, test, seed),
-                "gate": gating(bundle, train, test) | {"seconds": seconds}, "judges": power(test, judges, seed),
-            }  # fmt: skip
+                "calibration": calibration(bundle, test, seed),
+                "localisation": localisation(bundle, test, seed),
+                "gate": gating(bundle, train, test) | {"seconds": seconds},
+                "judges": power(test, judges, seed),
+            }
             rows.append({"data": name, "seed": seed, **parts})
             print(f"{name}, seed {seed}")
             for title, part in parts.items():

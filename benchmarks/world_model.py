@@ -19,11 +19,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from world_model_material import SOURCES, Material, prepare
+from world_model_material import SOURCES, Inputs, prepare
 from world_model_rows import Settings, merge, rows
 
 from phaseb.config.dynamics import GRUConfig
-from phaseb.config.trust import CriticConfig, JudgeConfig
+from phaseb.config.trust import DiscriminatorConfig, JudgeConfig
 from phaseb.dynamics.gru_ensemble.learner import make_learner
 from phaseb.dynamics.gru_ensemble.model import EnsembleDynamics, Rollout
 from phaseb.dynamics.statistics import (
@@ -35,17 +35,29 @@ from phaseb.dynamics.statistics import (
     uncertainty_correlation,
 )
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.runtime.seeding import torch_generator
-from phaseb.trust.discriminator import Critic
+from phaseb.trust.discriminator import Discriminator
 from phaseb.trust.gate import pass_rate
-from phaseb.trust.model import TrustBundle
+from phaseb.trust.model import TrustModel
 from phaseb.trust.two_sample import judge
 
 COLUMNS = (
-    "std_ratio", "std_ratio_pooled", "range_ratio", "variance_growth", "lag_match", "bounds_pass", "rmse_end",
-    "judge_0.0", "judge_0.2", "judge_10_steps", "uncertainty_correlation", "nearest_ratio", "pass_rate", "seconds",
-)  # fmt: skip
+    "std_ratio",
+    "std_ratio_pooled",
+    "range_ratio",
+    "variance_growth",
+    "lag_match",
+    "bounds_pass",
+    "rmse_end",
+    "judge_0.0",
+    "judge_0.2",
+    "judge_10_steps",
+    "uncertainty_correlation",
+    "nearest_ratio",
+    "pass_rate",
+    "seconds",
+)
 
 
 def configure(settings: Settings, options: argparse.Namespace) -> GRUConfig:
@@ -56,24 +68,24 @@ def configure(settings: Settings, options: argparse.Namespace) -> GRUConfig:
     return GRUConfig.model_validate(merge(settings, sizes))
 
 
-def train_model(config: GRUConfig, critic: CriticConfig, data: Trajectories, seed: int) -> EnsembleDynamics:
+def train_model(config: GRUConfig, critic: DiscriminatorConfig, data: Trajectories, seed: int) -> EnsembleDynamics:
     """A world model trained in this process."""
-    context = LearnerContext(seed)
+    context = WorkerContext(seed)
     wanted = config.weights.trust > 0 or config.weights.feat > 0
-    learner = make_learner(config, data, context, Critic(critic, data.z.shape[-1], context) if wanted else None)
+    learner = make_learner(config, data, context, Discriminator(critic, data.z.shape[-1], context) if wanted else None)
     for step in range(learner.num_steps):
         learner.step(step)
     return learner.bundle()
 
 
-def roll(bundle: EnsembleDynamics, material: Material, test: Trajectories, horizon: int, seed: int) -> Rollout:
+def roll(bundle: EnsembleDynamics, material: Inputs, test: Trajectories, horizon: int, seed: int) -> Rollout:
     """Rollouts of the held-out starts, under recorded actions, or borrowed codes where actions are latent."""
     start, actions = torch.from_numpy(test.z[:, 0]), torch.from_numpy(test.actions)
     policy = actions if material.recorded else material.prior(seed)
     return bundle.rollout(start, policy, horizon, torch_generator(seed, "benchmark"))
 
 
-def measure(bundle: EnsembleDynamics, material: Material, horizon: int, seed: int, quick: bool) -> dict[str, float]:
+def measure(bundle: EnsembleDynamics, material: Inputs, horizon: int, seed: int, quick: bool) -> dict[str, float]:
     """All statistics on held-out episodes: rollouts from their start states under their actions."""
     data = material.latents
     test, train = data.split("test").at_least(horizon), data.split("train").at_least(horizon)
@@ -83,42 +95,59 @@ def measure(bundle: EnsembleDynamics, material: Material, horizon: int, seed: in
     shown = test.actions if material.recorded else np.zeros_like(test.actions)
     config = JudgeConfig(sigmas=(0.0, 0.2), num_permutations=19 if quick else 200)
     verdict = judge(test.z, made.z.numpy(), shown, config, seed)
-    short = judge(test.z[:, :11], made.z[:, :11].numpy(), shown[:, :10],
-                  config.model_copy(update={"sigmas": (0.0,)}), seed)  # fmt: skip
+    short = judge(
+        test.z[:, :11], made.z[:, :11].numpy(), shown[:, :10], config.model_copy(update={"sigmas": (0.0,)}), seed
+    )
     mean = bundle.mean_rollout(torch.from_numpy(test.z[:, 0]), torch.from_numpy(test.actions))[:, 1:].numpy()
     nearest = [nearest_distance(z, train.z[:, 1:]).mean() for z in (synthetic, real)]
     return {
-        **latent_statistics(real, synthetic), "rmse_end": float(open_loop_rmse(real, mean)[-1]),
-        "break_even": break_even_horizon(test.z[:, 0], real, mean), "survival_end": float(survival(real, mean)[-1]),
-        **{f"judge_{s}": verdict.worst(s).auc for s in config.sigmas}, "judge_10_steps": short.worst(0.0).auc,
+        **latent_statistics(real, synthetic),
+        "rmse_end": float(open_loop_rmse(real, mean)[-1]),
+        "break_even": break_even_horizon(test.z[:, 0], real, mean),
+        "survival_end": float(survival(real, mean)[-1]),
+        **{f"judge_{s}": verdict.worst(s).auc for s in config.sigmas},
+        "judge_10_steps": short.worst(0.0).auc,
         **{f"null_95_{s}": verdict.null_95[s] for s in config.sigmas},
         **{f"{score.family}_{score.sigma}": score.auc for score in verdict.scores},
         "uncertainty_correlation": uncertainty_correlation(made.uncertainty.numpy(), real, synthetic)
-        if bundle.num_members > 1 else float("nan"),
-        "nearest_ratio": float(nearest[0] / nearest[1]), "pass_rate": passing(material.gate, test, made),
-    }  # fmt: skip
+        if bundle.num_members > 1
+        else float("nan"),
+        "nearest_ratio": float(nearest[0] / nearest[1]),
+        "pass_rate": passing(material.gate, test, made),
+    }
 
 
-def passing(gate: TrustBundle | None, test: Trajectories, made: Rollout) -> float:
+def passing(gate: TrustModel | None, test: Trajectories, made: Rollout) -> float:
     """Share of rollouts that the gate passes; NaN without a gate."""
     if gate is None:
         return float("nan")
     rolled = replace(
-        test, z=made.z.numpy(), rewards=made.rewards.numpy(), actions=made.actions.numpy(), lengths=made.lengths,
+        test,
+        z=made.z.numpy(),
+        rewards=made.rewards.numpy(),
+        actions=made.actions.numpy(),
+        lengths=made.lengths,
         terminals=made.terminals.numpy(),
-    )  # fmt: skip
+    )
     return pass_rate(gate.levels(rolled).fused, gate.thresholds.passing)
 
 
-def run_row(name: str, settings: Settings, material: Material, seed: int, options: argparse.Namespace) -> Settings:
+def run_row(name: str, settings: Settings, material: Inputs, seed: int, options: argparse.Namespace) -> Settings:
     """Train and measure one row on one seed; times are of this process's processor alone."""
-    critic = CriticConfig(form="report") if name == "report + critic" else CriticConfig()
+    critic = DiscriminatorConfig(form="report") if name == "report + critic" else DiscriminatorConfig()
     started = time.process_time()
     bundle = train_model(configure(settings, options), critic, material.latents, seed)
     seconds = time.process_time() - started
     numbers = measure(bundle, material, options.horizon, seed, options.quick)
-    return {"row": name, "seed": seed, "source": options.source.partition(":")[0], "train": options.train,
-            "quick": options.quick, "seconds": seconds, **numbers}  # fmt: skip
+    return {
+        "row": name,
+        "seed": seed,
+        "source": options.source.partition(":")[0],
+        "train": options.train,
+        "quick": options.quick,
+        "seconds": seconds,
+        **numbers,
+    }
 
 
 def table(results: list[Settings], names: list[str]) -> dict[str, dict[str, float]]:

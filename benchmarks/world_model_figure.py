@@ -1,6 +1,6 @@
 """The ablation table as a figure: the worst judge of every row at σ = 0, its mean as a bar and each seed as a dot.
 
-    python benchmarks/world_model_figure.py docs/data/world-model.jsonl docs/images/world-model.svg
+python benchmarks/world_model_figure.py docs/data/world-model.jsonl docs/images/world-model.svg
 """
 
 import argparse
@@ -18,22 +18,30 @@ BAR = 0.60
 def draw(rows: dict[str, list[float]]) -> str:
     """SVG of one bar a row, AUC from 0.5 (chance) to 1."""
     height = TOP + ROW * len(rows) + 30
-    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {LABEL + WIDTH + 60} {height}" font-size="12" '
-             'font-family="sans-serif"><rect width="100%" height="100%" fill="white"/>']  # fmt: skip
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {LABEL + WIDTH + 60} {height}" font-size="12" '
+        'font-family="sans-serif"><rect width="100%" height="100%" fill="white"/>'
+    ]
     for tick in (0.5, 0.6, 0.7, 0.8, 0.9, 1.0):
-        parts.append(f'<line x1="{_x(tick)}" x2="{_x(tick)}" y1="{TOP}" y2="{height - 28}" stroke="#ddd"/>'
-                     f'<text x="{_x(tick)}" y="{height - 12}" text-anchor="middle">{tick}</text>')  # fmt: skip
+        parts.append(
+            f'<line x1="{_x(tick)}" x2="{_x(tick)}" y1="{TOP}" y2="{height - 28}" stroke="#ddd"/>'
+            f'<text x="{_x(tick)}" y="{height - 12}" text-anchor="middle">{tick}</text>'
+        )
     for i, (name, values) in enumerate(rows.items()):
         y, mean = TOP + ROW * i, float(np.mean(values))
         color = ORANGE if name == "defaults" else BLUE
-        parts.append(f'<text x="{LABEL - 8}" y="{y + 14}" text-anchor="end">{escape(name)}</text>'
-                     f'<rect x="{_x(0.5)}" y="{y + 4}" width="{_x(mean) - _x(0.5):.1f}" '
-                     f'height="{ROW - 8}" fill="{color}"/>'
-                     f'<text x="{LABEL + WIDTH + 8}" y="{y + 14}">{mean:.2f}</text>')  # fmt: skip
+        parts.append(
+            f'<text x="{LABEL - 8}" y="{y + 14}" text-anchor="end">{escape(name)}</text>'
+            f'<rect x="{_x(0.5)}" y="{y + 4}" width="{_x(mean) - _x(0.5):.1f}" '
+            f'height="{ROW - 8}" fill="{color}"/>'
+            f'<text x="{LABEL + WIDTH + 8}" y="{y + 14}">{mean:.2f}</text>'
+        )
         parts += [f'<circle cx="{_x(v):.1f}" cy="{y + ROW / 2}" r="2.5" fill="black"/>' for v in values]
-    parts.append(f'<line x1="{_x(BAR)}" x2="{_x(BAR)}" y1="{TOP - 4}" y2="{height - 28}" stroke="{GREY}" '
-                 f'stroke-dasharray="4 3"/><text x="{_x(BAR)}" y="{TOP - 8}" text-anchor="middle">wanted</text>'
-                 "</svg>")  # fmt: skip
+    parts.append(
+        f'<line x1="{_x(BAR)}" x2="{_x(BAR)}" y1="{TOP - 4}" y2="{height - 28}" stroke="{GREY}" '
+        f'stroke-dasharray="4 3"/><text x="{_x(BAR)}" y="{TOP - 8}" text-anchor="middle">wanted</text>'
+        "</svg>"
+    )
     return "".join(parts)
 
 

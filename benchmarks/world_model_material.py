@@ -16,29 +16,29 @@ from phaseb.episodes.actions import ActionScale
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.formats.npz import read_npz, write_npz
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.latents.fit import fit_bundle
+from phaseb.latents.fit import fit_encoder_model
 from phaseb.latents.learner import make_learner as make_encoder
-from phaseb.latents.model import EncoderBundle
+from phaseb.latents.model import EncoderModel
 from phaseb.latents.padding import episode_arrays
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.runtime.seeding import torch_generator
 from phaseb.runtime.storage import Store
-from phaseb.stages.negatives import other_rollouts
+from phaseb.stages.negatives import negative_rollouts
 from phaseb.trust.learner import make_learner as make_gate
-from phaseb.trust.model import TrustBundle
+from phaseb.trust.model import TrustModel
 from phaseb.workcell.collect import collect_episodes
 
 MAX_BYTES = 2**32
 
 
 @dataclass(frozen=True)
-class Material:
+class Inputs:
     """Latents of a seed; `gate` is None where none was asked for, `recorded` false where actions are latent."""
 
     latents: Trajectories
-    encoder: EncoderBundle
+    encoder: EncoderModel
     recorded: bool
-    gate: TrustBundle | None
+    gate: TrustModel | None
 
     def prior(self, seed: int) -> Policy:
         """Codes of training episodes that were near, never those of the judged ones: those have seen what came next."""
@@ -47,7 +47,7 @@ class Material:
         return actions.follow(torch_generator(seed, "benchmark", "prior"))
 
 
-def prepare(options: argparse.Namespace, seed: int) -> Material:
+def prepare(options: argparse.Namespace, seed: int) -> Inputs:
     """Episodes encoded as a run encodes them: the encoder learns from the training split alone."""
     episodes = episodes_of(options, seed)
     train = [e for e in episodes if e.split == "train"]
@@ -55,24 +55,29 @@ def prepare(options: argparse.Namespace, seed: int) -> Material:
     unit = np.ones(2, dtype=np.float32)
     scale = None if not recorded else ActionScale(-unit, unit) if options.source == "cell" else ActionScale.fit(train)
     config = LatentsConfig() if not options.quick else LatentsConfig(num_steps=100, decoder_steps=0)
-    learner = make_encoder(config, episode_arrays(train, scale, config.observation), LearnerContext(seed))
+    learner = make_encoder(config, episode_arrays(train, scale, config.observation), WorkerContext(seed))
     for step in range(learner.num_steps):
         learner.step(step)
-    bundle = fit_bundle(config, learner.encoder, train, scale, seed)
+    bundle = fit_encoder_model(config, learner.encoder, train, scale, seed)
     latents = bundle.encode(episodes, scale, seed)
     gate = fit_gate(latents.split("train"), options, seed) if options.gate and recorded else None
-    return Material(latents, bundle, recorded, gate)
+    return Inputs(latents, bundle, recorded, gate)
 
 
-def fit_gate(train: Trajectories, options: argparse.Namespace, seed: int) -> TrustBundle:
+def fit_gate(train: Trajectories, options: argparse.Namespace, seed: int) -> TrustModel:
     """The gate as a run trains it: against corrupted episodes and rollouts of the report's model."""
     small = ({"num_steps": 60, "num_corruptions": 100}, {"num_steps": 40}) if options.quick else ({}, {})
-    config = Config.model_validate({
-        "run": {"seed": seed}, "trust": small[0], "generators": small[1],
-        "synthesis": {"horizon": options.horizon}, "dynamics": {"gru": {"horizon": {"steps": options.horizon}}},
-    })  # fmt: skip
+    config = Config.model_validate(
+        {
+            "run": {"seed": seed},
+            "trust": small[0],
+            "generators": small[1],
+            "synthesis": {"horizon": options.horizon},
+            "dynamics": {"gru": {"horizon": {"steps": options.horizon}}},
+        }
+    )
     whole = train.at_least(options.horizon)
-    learner = make_gate(config.trust, whole, other_rollouts(config, whole), LearnerContext(seed))
+    learner = make_gate(config.trust, whole, negative_rollouts(config, whole), WorkerContext(seed))
     for step in range(learner.num_steps):
         learner.step(step)
     return learner.bundle()
@@ -114,5 +119,8 @@ def _shuffled(episodes: list[Episode], seed: int) -> list[Episode]:
 
 
 SOURCES: dict[str, Callable[[argparse.Namespace, int, int, str], list[Episode]]] = {
-    "cell": _cell, "npz": _npz, "ur3": _ur3, **dict.fromkeys(gymnasium_episodes.TASKS, _gymnasium),
-}  # fmt: skip
+    "cell": _cell,
+    "npz": _npz,
+    "ur3": _ur3,
+    **dict.fromkeys(gymnasium_episodes.TASKS, _gymnasium),
+}

@@ -49,10 +49,15 @@ def rows(horizon: int) -> dict[str, Settings]:
         "+ variance loss": merge(full, variance),
         "+ shorter segments": merge(full, {"horizon": {"steps": max(2, horizon // 3), "start": max(2, horizon // 3)}}),
         "everything of the report": merge(schedule("linear"), clamp, trust, feature, variance),
-        "both losses at once": merge(plain, {
-            "loss": "smooth_l1", "layer_norm": True, "recon": {"one_step": 2.0, "rollout": 0.3},
-            "horizon": {"steps": horizon, "start": min(10, horizon)},
-        }),
+        "both losses at once": merge(
+            plain,
+            {
+                "loss": "smooth_l1",
+                "layer_norm": True,
+                "recon": {"one_step": 2.0, "rollout": 0.3},
+                "horizon": {"steps": horizon, "start": min(10, horizon)},
+            },
+        ),
         "defaults": {},
         "defaults, networks alone": {"gp_correction": {"enabled": False}},
         "defaults, nothing read ahead": {"action_lookahead": 0},
@@ -68,4 +73,4 @@ def rows(horizon: int) -> dict[str, Settings]:
         "defaults + variance loss": variance,
         "defaults + bootstrapped noise": {"noise": "bootstrap"},
         "defaults + learned noise": {"noise": "heteroscedastic"},
-    }  # fmt: skip
+    }

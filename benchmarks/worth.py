@@ -49,9 +49,15 @@ def correlation(config: str, folder: Path, seed: int, words: list[str]) -> float
     store = Store.at(folder / f"{seed}-loo")
     if not store.exists("run.json"):
         shutil.copytree(folder / f"{seed}-first" / "generations" / "000", folder / f"{seed}-loo")
-    kept = load_config(RunDirectory(store).store.path("config.yaml"), [
-        f"run.dir={store.root}", "worth.method=leave_out", "run.on_change=redo", *words,
-    ])  # fmt: skip
+    kept = load_config(
+        RunDirectory(store).store.path("config.yaml"),
+        [
+            f"run.dir={store.root}",
+            "worth.method=leave_out",
+            "run.on_change=redo",
+            *words,
+        ],
+    )
     value = attribution.run(kept).metrics["rank_correlation"]
     return float("nan") if value is None else float(value)
 
@@ -70,8 +76,11 @@ def main() -> None:
     for name in (*MEASURES, "rmse"):
         pairs = [(a[name], b[name]) for a, b in zip(*rows.values(), strict=True)]
         known = np.array([pair for pair in pairs if None not in pair], float).reshape(-1, 2)
-        table[name] = {"random": known[:, 0].tolist(), "recommended": known[:, 1].tolist(),
-                       "difference": mean_interval((known[:, 1] - known[:, 0]).tolist())}  # fmt: skip
+        table[name] = {
+            "random": known[:, 0].tolist(),
+            "recommended": known[:, 1].tolist(),
+            "difference": mean_interval((known[:, 1] - known[:, 0]).tolist()),
+        }
         random, recommended = known.mean(0)
         mean, low, high = table[name]["difference"]
         print(f"{name:<20} {random:9.3f} random, {recommended:9.3f} recommended, {mean:+.3f} [{low:.3f}, {high:.3f}]")

@@ -49,8 +49,9 @@ def on_config(config: Any) -> Any:
     chapters = {**CONTENTS, "More": rest}
     config["nav"] = [
         {title: [f"{name}.md" for name in names if name in pages]}
-        for title, names in chapters.items() if pages & set(names)
-    ]  # fmt: skip
+        for title, names in chapters.items()
+        if pages & set(names)
+    ]
     return config
 
 

@@ -20,7 +20,7 @@ from phaseb.config.load import load_config, nearest
 from phaseb.config.registry import JOBS, READERS, load_job
 from phaseb.config.root import Config
 from phaseb.dynamics.protocol import DynamicsModel, load_generator
-from phaseb.dynamics.rollout import Policy, Rollout
+from phaseb.dynamics.rollout import Policy, Rollout, tensor_policy
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.inventory import log_inventory
 from phaseb.episodes.shards import read_trajectories
@@ -33,15 +33,16 @@ from phaseb.runtime.run_lock import run_lock
 from phaseb.runtime.seeding import torch_generator
 from phaseb.runtime.storage import Store
 from phaseb.stages.arm_generator import served_generator
-from phaseb.trust.model import TrustBundle
+from phaseb.trust.model import TrustModel
 
 Floats = NDArray[np.float32]
 ActionFn = Callable[[Floats, int], Floats]
 """A policy: called with (latents (N, D), step), returns actions (N, A)."""
 
 
-def run(config: str | Path | None = None, *settings: str, job: str = "run", callbacks: Sequence[Callback] = ()
-        ) -> RunResult:  # fmt: skip
+def run(
+    config: str | Path | None = None, *settings: str, job: str = "run", callbacks: Sequence[Callback] = ()
+) -> RunResult:
     """Run the pipeline, or one job of it, as the command line does.
 
     Stages that are up to date are skipped, and a run that was killed goes on where it stopped. Ray is started where
@@ -200,9 +201,13 @@ class WorldModel:
         return self.generator.action_size
 
     def rollout(
-        self, starts: Floats, actions: Floats | ActionFn, seed: int = 0, recorded: bool = False,
+        self,
+        starts: Floats,
+        actions: Floats | ActionFn,
+        seed: int = 0,
+        recorded: bool = False,
         horizon: int | None = None,
-    ) -> Trajectories:  # fmt: skip
+    ) -> Trajectories:
         """Roll out N episodes of T steps.
 
         Args:
@@ -226,12 +231,14 @@ class WorldModel:
         if callable(actions):
             if horizon is None:
                 raise ValueError("a policy needs horizon=, the number of steps")
-            steps, driven = horizon, _tensor_policy(actions, (len(starts), self.action_size))
+            steps, driven = horizon, tensor_policy(actions, (len(starts), self.action_size))
         else:
             given = np.asarray(actions, np.float32)
             if given.ndim != 3 or (given.shape[0], given.shape[2]) != (len(starts), self.action_size):
-                raise ValueError(f"starts {starts.shape} and actions {given.shape}; wanted (N, {self.latent_size}) and "
-                                 f"(N, T, {self.action_size})")  # fmt: skip
+                raise ValueError(
+                    f"starts {starts.shape} and actions {given.shape}; wanted (N, {self.latent_size}) and "
+                    f"(N, T, {self.action_size})"
+                )
             steps, driven = horizon or given.shape[1], torch.from_numpy(given)
         known, draws = torch.full((len(starts),), recorded), torch_generator(seed, "library", "rollout")
         made = self.generator.rollout(torch.from_numpy(starts), driven, steps, draws, known)
@@ -240,11 +247,16 @@ class WorldModel:
     def _trajectories(self, made: Rollout) -> Trajectories:
         num = len(made.z)
         return Trajectories(
-            z=made.z.cpu().numpy(), actions=made.actions.cpu().numpy(), rewards=made.rewards.cpu().numpy(),
-            terminals=made.terminals.cpu().numpy(), lengths=made.lengths, splits=("",) * num,
-            ids=tuple(f"rollout-{i:06d}" for i in range(num)), lineage={"model": (self.digest,) * num},
+            z=made.z.cpu().numpy(),
+            actions=made.actions.cpu().numpy(),
+            rewards=made.rewards.cpu().numpy(),
+            terminals=made.terminals.cpu().numpy(),
+            lengths=made.lengths,
+            splits=("",) * num,
+            ids=tuple(f"rollout-{i:06d}" for i in range(num)),
+            lineage={"model": (self.digest,) * num},
             uncertainty=made.uncertainty.cpu().numpy(),
-        )  # fmt: skip
+        )
 
 
 def _used_generator(store: Store, fitted: Sequence[str]) -> str:
@@ -256,29 +268,14 @@ def _used_generator(store: Store, fitted: Sequence[str]) -> str:
     try:
         config = Config.model_validate(yaml.safe_load(store.read_text("config.yaml")))
     except ValidationError as error:
-        raise DataError(f"{store.root} was made by another version of phaseb; name the generator, one of "
-                        f"{', '.join(fitted)}") from error  # fmt: skip
+        raise DataError(
+            f"{store.root} was made by another version of phaseb; name the generator, one of {', '.join(fitted)}"
+        ) from error
     shipped = store.read_json("promotion.json")["shipped"] if store.exists("promotion.json") else ""
     used = served_generator(config, shipped, store)
     if used is not None and used in fitted:
         return used
     return next((name for name in config.generators if name in fitted), fitted[0])
-
-
-def _tensor_policy(policy: ActionFn, shape: tuple[int, int]) -> Policy:
-    """A policy over arrays as one over tensors.
-
-    Raises:
-        ValueError: where it returns actions of another shape.
-    """
-
-    def act(z: Tensor, t: int) -> Tensor:
-        actions = np.asarray(policy(z.detach().cpu().numpy(), t), np.float32)
-        if actions.shape != shape:
-            raise ValueError(f"the policy returned actions {actions.shape} at step {t}; wanted {shape}")
-        return torch.from_numpy(actions).to(z.device)
-
-    return act
 
 
 class TrustGate:
@@ -298,7 +295,7 @@ class TrustGate:
         True
     """
 
-    def __init__(self, bundle: TrustBundle) -> None:
+    def __init__(self, bundle: TrustModel) -> None:
         self.bundle = bundle
 
     @classmethod
@@ -308,7 +305,7 @@ class TrustGate:
         Raises:
             DataError: where the `trust` stage is not done, or the checkpoint was altered.
         """
-        return cls(TrustBundle.load(Store.at(str(run)).folder("trust")))
+        return cls(TrustModel.load(Store.at(str(run)).folder("trust")))
 
     @property
     def passing(self) -> float:

@@ -60,8 +60,17 @@ def print_page(page: Path, target: Path) -> None:
 
 
 def _chromium(profile: str, width: int, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-               f"--user-data-dir={profile}/profile", f"--window-size={max(width, NARROWEST)},4000",
-               "--virtual-time-budget=3000", *words]  # fmt: skip
+    command = [
+        CHROMIUM,
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--no-first-run",
+        f"--user-data-dir={profile}/profile",
+        f"--window-size={max(width, NARROWEST)},4000",
+        "--virtual-time-budget=3000",
+        *words,
+    ]
     clean = {name: value for name, value in os.environ.items() if not name.startswith("DBUS")}
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, env=clean)

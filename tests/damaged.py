@@ -1,6 +1,6 @@
 """Damaged files of recorded episodes, and whether all their rows and rewards come in or are said not to.
 
-    python tests/damaged.py SEED FILES    # damages so many files of every format, and counts what became of them
+python tests/damaged.py SEED FILES    # damages so many files of every format, and counts what became of them
 """
 
 import shutil
@@ -27,9 +27,18 @@ from phaseb.runtime.storage import Store
 
 FIXTURES = Path(__file__).parent / "fixtures"
 CAMERAS = {"lerobot": "observation.images.top", "minari": "observations/camera"}
-SOURCES = ("minari-hdf5", "minari-arrow", "minari-parquet", "lerobot-v3", "lerobot-v21", "hdf5-flat", "hdf5-demos",
-           "npz", "parquet")  # fmt: skip
-PATIENCE_S = 20
+SOURCES = (
+    "minari-hdf5",
+    "minari-arrow",
+    "minari-parquet",
+    "lerobot-v3",
+    "lerobot-v21",
+    "hdf5-flat",
+    "hdf5-demos",
+    "npz",
+    "parquet",
+)
+RETRY_S = 20
 
 
 def prepare(source: str, folder: Path) -> tuple[EpisodesConfig, list[Path]]:
@@ -115,7 +124,7 @@ def outcome(config: EpisodesConfig, whole: np.ndarray) -> str:
         AssertionError: rows or rewards are lost and nothing says so; no clear line; or it takes too long.
     """
     signal.signal(signal.SIGALRM, _give_up)
-    signal.alarm(PATIENCE_S)
+    signal.alarm(RETRY_S)
     try:
         source = open_source(config)
         episodes = list(source.read(range(len(source.entries()))))
@@ -146,7 +155,7 @@ def outcome(config: EpisodesConfig, whole: np.ndarray) -> str:
 
 
 def _give_up(number: int, frame: object) -> None:
-    raise AssertionError(f"still reading after {PATIENCE_S} s")
+    raise AssertionError(f"still reading after {RETRY_S} s")
 
 
 def damage_some(source: str, folder: Path, seed: int, files: int) -> Counter[str]:

@@ -12,12 +12,13 @@ def make_episode(
 ) -> Episode:
     rng = np.random.default_rng([seed, steps])
     return Episode(
-        id=name, rewards=rng.standard_normal(steps).astype(np.float32),
+        id=name,
+        rewards=rng.standard_normal(steps).astype(np.float32),
         state=rng.standard_normal((steps + 1, state)).astype(np.float32) if state else None,
         actions=rng.uniform(-1, 1, (steps, actions)).astype(np.float32) if actions else None,
         frames=rng.integers(0, 256, (steps + 1, 5, 4, 3)).astype(np.uint8) if frames or not state else None,
         **fields,  # type: ignore[arg-type]
-    )  # fmt: skip
+    )
 
 
 @st.composite
@@ -30,14 +31,19 @@ def episode_lists(draw: st.DrawFn, max_size: int = 6) -> list[Episode]:
         kind = draw(st.sampled_from(["state", "frames", "both"]))
         episodes.append(
             make_episode(
-                f"{draw(texts)}-{i}", draw(st.integers(1, 9)), seed=draw(st.integers(0, 99)),
-                state=0 if kind == "frames" else 3, frames=kind != "state", actions=draw(st.sampled_from([0, 2])),
-                terminated=draw(st.booleans()), source=draw(st.sampled_from(["real", "synthetic"])),
+                f"{draw(texts)}-{i}",
+                draw(st.integers(1, 9)),
+                seed=draw(st.integers(0, 99)),
+                state=0 if kind == "frames" else 3,
+                frames=kind != "state",
+                actions=draw(st.sampled_from([0, 2])),
+                terminated=draw(st.booleans()),
+                source=draw(st.sampled_from(["real", "synthetic"])),
                 split=draw(st.sampled_from(["", "train", "dev", "test"])),
                 metrics=draw(st.dictionaries(st.sampled_from(["mpl", "errors", "x"]), st.floats())),
                 tags=draw(st.dictionaries(texts, texts, max_size=2)),
             )
-        )  # fmt: skip
+        )
     return episodes
 
 
@@ -60,14 +66,21 @@ def trajectory_sets(draw: st.DrawFn) -> Trajectories:
     z = rng.standard_normal((rows, steps + 1, 4)).astype(np.float32)
     last = np.minimum(np.arange(steps + 1)[None], lengths[:, None])
     return Trajectories(
-        z=z[np.arange(rows)[:, None], last], actions=floats(rows, steps, 2), rewards=floats(rows, steps),
-        terminals=floats(rows, steps), lengths=lengths, ids=tuple(f"t{i}" for i in range(rows)),
+        z=z[np.arange(rows)[:, None], last],
+        actions=floats(rows, steps, 2),
+        rewards=floats(rows, steps),
+        terminals=floats(rows, steps),
+        lengths=lengths,
+        ids=tuple(f"t{i}" for i in range(rows)),
         splits=tuple(draw(st.sampled_from(["", "train", "dev", "test"])) for _ in range(rows)),
         metrics={"mpl": rng.standard_normal(rows), "error_rate": np.full(rows, np.nan)},
         lineage={"model": tuple("abcdefg"[:rows])},
-        start_step=maybe(np.arange(rows)), uncertainty=maybe(floats(rows, steps)), trust=maybe(floats(rows, steps)),
-        weights=maybe(floats(rows, steps)), episode_trust=maybe(rng.random(rows).astype(np.float32)),
-    )  # fmt: skip
+        start_step=maybe(np.arange(rows)),
+        uncertainty=maybe(floats(rows, steps)),
+        trust=maybe(floats(rows, steps)),
+        weights=maybe(floats(rows, steps)),
+        episode_trust=maybe(rng.random(rows).astype(np.float32)),
+    )
 
 
 def same(left: object, right: object) -> bool:
@@ -90,6 +103,12 @@ def make_trajectories(lengths: list[int], splits: tuple[str, ...] = (), trust: b
     rewards = (rng.standard_normal((rows, steps)) * mask).astype(np.float32)
     actions = (rng.uniform(-1, 1, (rows, steps, 2)) * mask[..., None]).astype(np.float32)
     return Trajectories(
-        z, actions, rewards, 0 * rewards, np.array(lengths, np.int64), tuple(f"t{i}" for i in range(rows)),
-        splits or ("train",) * rows, trust=rng.random((rows, steps)).astype(np.float32) if trust else None,
-    )  # fmt: skip
+        z,
+        actions,
+        rewards,
+        0 * rewards,
+        np.array(lengths, np.int64),
+        tuple(f"t{i}" for i in range(rows)),
+        splits or ("train",) * rows,
+        trust=rng.random((rows, steps)).astype(np.float32) if trust else None,
+    )

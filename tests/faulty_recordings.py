@@ -109,12 +109,20 @@ def _other_dynamics(one: Episode) -> None:
 
 
 IN_ONE: dict[str, tuple[str, Callable[[Episode], None]]] = {
-    "NaN": ("refused", _nan), "stuck sensor": ("stuck", _stuck), "repeated rows": ("stuck", _stale),
-    "swapped columns": ("swapped", _swapped), "swapped actions": ("swapped", _swapped_actions),
-    "degrees": ("unit", _unit), "millimetres": ("unit", _milli), "glitch": ("jump", _jump),
-    "clipped sensor": ("saturated", _saturated), "rows lost": ("cut", _cut), "late actions": ("shifted", _late),
-    "opposite sign": ("sign", _sign), "noisy sensor": ("unlike", _other_dynamics),
-}  # fmt: skip
+    "NaN": ("refused", _nan),
+    "stuck sensor": ("stuck", _stuck),
+    "repeated rows": ("stuck", _stale),
+    "swapped columns": ("swapped", _swapped),
+    "swapped actions": ("swapped", _swapped_actions),
+    "degrees": ("unit", _unit),
+    "millimetres": ("unit", _milli),
+    "glitch": ("jump", _jump),
+    "clipped sensor": ("saturated", _saturated),
+    "rows lost": ("cut", _cut),
+    "late actions": ("shifted", _late),
+    "opposite sign": ("sign", _sign),
+    "noisy sensor": ("unlike", _other_dynamics),
+}
 """By name: the kind of the finding, and what plants the fault into one episode."""
 
 

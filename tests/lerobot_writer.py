@@ -29,12 +29,17 @@ def write_lerobot(folder: Path, episodes: Sequence[Columns], fps: float = 10, **
     features = {
         name: {"dtype": str(values.dtype), "shape": list(values.shape[1:]) or [1], "names": None}
         for name, values in whole.items()
-    }  # fmt: skip
+    }
     known = {
-        "codebase_version": "v2.1", "fps": fps, "features": features, "chunks_size": 1000,
-        "total_episodes": len(episodes), "total_frames": sum(len(next(iter(c.values()))) for c in episodes),
-        "data_path": "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet", "video_path": None,
-    }  # fmt: skip
+        "codebase_version": "v2.1",
+        "fps": fps,
+        "features": features,
+        "chunks_size": 1000,
+        "total_episodes": len(episodes),
+        "total_frames": sum(len(next(iter(c.values()))) for c in episodes),
+        "data_path": "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
+        "video_path": None,
+    }
     (folder / "meta" / "info.json").write_text(json.dumps(known | info))
     return folder
 

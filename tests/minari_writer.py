@@ -60,10 +60,12 @@ def write_minari(folder: Path, data_format: str, space: spaces.Space[Any], rows:
     steps = len(rows) - 1
     actions, ones = np.full((steps, 1), 0.5, np.float32), np.ones(steps)
     meta = {
-        "total_episodes": 1, "total_steps": steps, "data_format": data_format,
+        "total_episodes": 1,
+        "total_steps": steps,
+        "data_format": data_format,
         "observation_space": json.dumps(serialised(space)),
         "action_space": json.dumps(serialised(action or spaces.Box(-1, 1, (1,)))),
-    }  # fmt: skip
+    }
     (folder / "data" / "metadata.json").write_text(json.dumps(meta))
     if data_format == "hdf5":
         with h5py.File(folder / "data" / "main_data.hdf5", "w") as file:
@@ -72,9 +74,12 @@ def write_minari(folder: Path, data_format: str, space: spaces.Space[Any], rows:
             group["actions"], group["rewards"], group["terminations"] = actions, ones, ones > 2
         return
     pad = np.zeros(1)
-    table = pa.table({
-        "observations": arrow_of(space, rows),
-        "actions": pa.FixedSizeListArray.from_arrays(pa.array(np.append(actions, np.float32(0))), 1),
-        "rewards": pa.array(np.append(ones, pad)), "terminations": pa.array(np.append(ones > 2, [False])),
-    })  # fmt: skip
+    table = pa.table(
+        {
+            "observations": arrow_of(space, rows),
+            "actions": pa.FixedSizeListArray.from_arrays(pa.array(np.append(actions, np.float32(0))), 1),
+            "rewards": pa.array(np.append(ones, pad)),
+            "terminations": pa.array(np.append(ones > 2, [False])),
+        }
+    )
     pq.write_table(table, folder / "data" / "0" / "part-0.parquet")

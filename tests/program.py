@@ -13,41 +13,77 @@ import pytest
 import yaml
 
 PROGRAM = str(Path(sys.executable).with_name("phaseb"))
-PATIENCE_S = 540
+RETRY_S = 540
 
 STAGES = (
-    "collect", "encode", "dynamics/gru", "dynamics/gp", "choice", "negatives", "bricks", "synthesize", "trust",
-    "policy", "judge", "closed_loop", "evaluate",
-)  # fmt: skip
+    "collect",
+    "encode",
+    "dynamics/gru",
+    "dynamics/gp",
+    "choice",
+    "negatives",
+    "bricks",
+    "synthesize",
+    "trust",
+    "policy",
+    "judge",
+    "closed_loop",
+    "evaluate",
+)
 
 TINY: dict[str, Any] = {
     "episodes": {"num_train": 10, "num_dev": 4, "num_test": 12, "rows_per_shard": 32},
     "environment": {"observation": "state", "max_steps": 20},
-    "latents": {"num_dims": 8, "hidden": 16, "num_steps": 12, "num_groups": 2, "num_segments": 4, "segment_steps": 10,
-                "decoder_steps": 5},
+    "latents": {
+        "num_dims": 8,
+        "hidden": 16,
+        "num_steps": 12,
+        "num_groups": 2,
+        "num_segments": 4,
+        "segment_steps": 10,
+        "decoder_steps": 5,
+    },
     "dynamics": {
-        "gru": {"num_members": 2, "hidden_size": 8, "head_size": 8, "num_steps": 12, "batch_size": 8,
-                "gp_correction": {"max_transitions": 100, "num_hyperparameter_points": 40, "steps": 5},
-                "rollout_batch_size": 4, "horizon": {"steps": 20, "start": 4}, "one_step_window": 5},
+        "gru": {
+            "num_members": 2,
+            "hidden_size": 8,
+            "head_size": 8,
+            "num_steps": 12,
+            "batch_size": 8,
+            "gp_correction": {"max_transitions": 100, "num_hyperparameter_points": 40, "steps": 5},
+            "rollout_batch_size": 4,
+            "horizon": {"steps": 20, "start": 4},
+            "one_step_window": 5,
+        },
         "gp": {"max_transitions": 50, "num_hyperparameter_points": 20, "steps": 2, "num_directions": 0},
     },
     "synthesis": {"num_episodes": 12, "horizon": 20},
     "negatives": {"num_steps": 6, "num_episodes": 8},
     "trust": {"num_folds": 2, "num_steps": 12, "batch_size": 8, "num_corruptions": 16},
-    "judge": {"num_pairs": 12, "rungs": ["real", "one_step", "5", "20"], "sigmas": [0.0],
-              "families": ["episode_trees"], "num_folds": 2, "num_permutations": 19, "episode_rounds": 4,
-              "clone_steps": 5},
+    "judge": {
+        "num_pairs": 12,
+        "rungs": ["real", "one_step", "5", "20"],
+        "sigmas": [0.0],
+        "families": ["episode_trees"],
+        "num_folds": 2,
+        "num_permutations": 19,
+        "episode_rounds": 4,
+        "clone_steps": 5,
+    },
     "arms": {"num_seeds": 2},
-    "policy": {"num_steps": 12, "batch_size": 16, "width": 8,
-               "augmentation": {"first_step": 4, "refresh_steps": 4, "starts": 8},
-               "learners": {"sac": {"num_critics": 2}}},
-    "evaluation": {"num_episodes": 6, "num_envs": 6,
-                   "fqe": {"num_members": 2}},
+    "policy": {
+        "num_steps": 12,
+        "batch_size": 16,
+        "width": 8,
+        "augmentation": {"first_step": 4, "refresh_steps": 4, "starts": 8},
+        "learners": {"sac": {"num_critics": 2}},
+    },
+    "evaluation": {"num_episodes": 6, "num_envs": 6, "fqe": {"num_members": 2}},
     "closed_loop": {"num_seeds": 1, "num_episodes": 10, "num_branches": 10},
     "promotion": {"max_episodes": 12, "looks": 1},
     "training": {"checkpoint_every_s": 1e-6, "log_every": 2, "validate_every": 4},
     "resources": {"num_workers": 0, "num_tasks": 1, "num_cpus": 2, "object_store_gb": 0.1},
-}  # fmt: skip
+}
 
 
 def tiny(**sections: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,9 +109,14 @@ def environment() -> dict[str, str]:
 def phaseb(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run the program to its end."""
     return subprocess.run(
-        [PROGRAM, *map(str, words)], cwd=cwd, env=environment(), capture_output=True, text=True, timeout=PATIENCE_S,
+        [PROGRAM, *map(str, words)],
+        cwd=cwd,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=RETRY_S,
         check=False,
-    )  # fmt: skip
+    )
 
 
 def strict_json(text: str) -> Any:

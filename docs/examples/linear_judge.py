@@ -4,10 +4,10 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from phaseb.config.trust import JudgeConfig
-from phaseb.trust.judges import Evidence, Scores
+from phaseb.trust.judges import JudgeInputs, Scores
 
 
-def linear_judge(evidence: Evidence, config: JudgeConfig, seed: int) -> Scores:
+def linear_judge(evidence: JudgeInputs, config: JudgeConfig, seed: int) -> Scores:
     """Scores (n,) of the real and of the synthetic member of each pair; higher is more real."""
     real, synthetic = (_features(z) for z in (evidence.real, evidence.synthetic))
     scores = np.zeros((2, len(real)))

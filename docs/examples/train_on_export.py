@@ -1,7 +1,7 @@
 """Train a policy on what phaseb exported, with Minari's own library and plain torch: behaviour cloning by weight.
 
-    phaseb export runs/dev exported/mixed-v0 --format minari
-    python train_on_export.py exported mixed-v0
+phaseb export runs/dev exported/mixed-v0 --format minari
+python train_on_export.py exported mixed-v0
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Whose recorded transitions does a policy live by? Each of its steps is credited to the nearest ones.
+"""Whose recorded transitions does a policy live by? Each of its steps is attributed to the nearest ones.
 
 M steps of the policy, R recorded transitions, D latent and A action dimensions, K bricks.
 """
@@ -22,7 +22,9 @@ class Recorded:
     brick: NDArray[np.integer]
 
 
-def credited(steps: tuple[Floats, Floats], recorded: Recorded, num_bricks: int, neighbours: int) -> NDArray[np.float64]:
+def attribution(
+    steps: tuple[Floats, Floats], recorded: Recorded, num_bricks: int, neighbours: int
+) -> NDArray[np.float64]:
     """(K,) share of the policy's steps (latents (M, D), actions (M, A)) that lean on each brick; they add up to 1.
 
     A step leans on its `neighbours` nearest recorded transitions over (z, a), equally. Actions weigh as much as
@@ -35,7 +37,7 @@ def credited(steps: tuple[Floats, Floats], recorded: Recorded, num_bricks: int, 
     return np.asarray(counts / counts.sum())
 
 
-def agreement(estimates: Floats, measured: Floats) -> float:
+def rank_correlation(estimates: Floats, measured: Floats) -> float:
     """Spearman's rank correlation of two valuations of the same bricks; NaN below three bricks."""
     if len(estimates) < 3 or np.ptp(estimates) == 0 or np.ptp(measured) == 0:
         return float("nan")

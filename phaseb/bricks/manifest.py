@@ -71,23 +71,29 @@ class Bricks:
             for name, e in brick.economics.items()
         }
         centre = [float(x) for x in points.mean(0)] if len(points) else None
-        return {"id": brick.id, "num_episodes": len(brick.members), "economics": economics, "map": centre,
-                "members": list(brick.members)}  # fmt: skip
+        return {
+            "id": brick.id,
+            "num_episodes": len(brick.members),
+            "economics": economics,
+            "map": centre,
+            "members": list(brick.members),
+        }
 
     def _episode(self, row: int) -> dict[str, Any]:
         data = self.trajectories
         return {
-            "id": data.ids[row], "brick": self.bricks[self.labels[row]].id, "split": data.splits[row],
-            "num_steps": int(data.lengths[row]), "return": float(data.rewards[row].sum()),
+            "id": data.ids[row],
+            "brick": self.bricks[self.labels[row]].id,
+            "split": data.splits[row],
+            "num_steps": int(data.lengths[row]),
+            "return": float(data.rewards[row].sum()),
             "map": [float(x) for x in self.map[row]],
             "metrics": {name: _plain(values[row]) for name, values in data.metrics.items()},
             "lineage": {name: values[row] for name, values in data.lineage.items()},
-        }  # fmt: skip
+        }
 
 
-def fit_bricks(
-    config: BricksConfig, valuation: ValuationConfig, trajectories: Trajectories, seed: int = 0
-) -> Bricks:  # fmt: skip
+def fit_bricks(config: BricksConfig, valuation: ValuationConfig, trajectories: Trajectories, seed: int = 0) -> Bricks:
     """Cluster episodes and value each cluster.
 
     Where some episodes are of the train split, only those shape and value the bricks; the others are sorted in.

@@ -10,21 +10,31 @@ from typing import Any
 
 from phaseb.config.root import Config
 from phaseb.errors import ConfigError, DataError
-from phaseb.runtime.storage import strict
+from phaseb.runtime.storage import to_jsonable
 
 
 def run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     """Run one command and return its exit code."""
-    known = {"tune": _tune, "submit": _submit, "status": _status, "logs": _logs, "stop": _stop, "init": _init,
-             "doctor": _doctor, "export": _export, "settings": _settings, "inspect": _inspect}  # fmt: skip
+    known = {
+        "tune": _tune,
+        "submit": _submit,
+        "status": _status,
+        "logs": _logs,
+        "stop": _stop,
+        "init": _init,
+        "doctor": _doctor,
+        "export": _export,
+        "settings": _settings,
+        "inspect": _inspect,
+    }
     return known[arguments.command](arguments, words)
 
 
 def show_report(runs: Sequence[str], as_json: bool) -> int:
     """Write the page of a run or a flywheel again, or the comparison of two runs."""
-    from phaseb.stages.report import retell
+    from phaseb.stages.report import rewrite_report
 
-    results = retell(runs)
+    results = rewrite_report(runs)
     if as_json:
         _print_json(results)
         return 0
@@ -120,9 +130,9 @@ def _init(arguments: argparse.Namespace, words: Sequence[str]) -> int:
 
 
 def _doctor(arguments: argparse.Namespace, words: Sequence[str]) -> int:
-    from phaseb.doctor.checks import examine
+    from phaseb.doctor.checks import run_checks
 
-    return examine(arguments.storage, as_json=arguments.json)
+    return run_checks(arguments.storage, as_json=arguments.json)
 
 
 def _export(arguments: argparse.Namespace, words: Sequence[str]) -> int:
@@ -191,4 +201,4 @@ def _settings(arguments: argparse.Namespace, words: Sequence[str]) -> int:
 
 
 def _print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(strict(value), allow_nan=False) + "\n")
+    sys.stdout.write(json.dumps(to_jsonable(value), allow_nan=False) + "\n")

@@ -66,8 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     for name, (_, text) in JOBS.items():
         job = commands.add_parser(name, help=text, description=text, parents=[options], allow_abbrev=False)
         if name == "report":
-            job.add_argument("runs", nargs="*", default=[], metavar="RUN",
-                             help="a run or flywheel directory, or two runs to compare")  # fmt: skip
+            job.add_argument(
+                "runs", nargs="*", default=[], metavar="RUN", help="a run or flywheel directory, or two runs to compare"
+            )
         if name == "run":
             job.add_argument("--dry-run", action="store_true", help="say what the run would choose and need, and stop")
         if name == "evaluate":
@@ -83,8 +84,9 @@ def _add_cluster_commands(commands: Any, options: argparse.ArgumentParser) -> No
     tune = commands.add_parser("tune", help="search settings with a study file", parents=[options])
     tune.add_argument("study", metavar="STUDY.yaml")
     tune.add_argument("--resume", action="store_true", help="go on with a study that was stopped")
-    tune.add_argument("--auto-resume", action="store_true",
-                      help="start a study, or go on with it: for jobs that are started again")  # fmt: skip
+    tune.add_argument(
+        "--auto-resume", action="store_true", help="start a study, or go on with it: for jobs that are started again"
+    )
     tune.add_argument("--watch", action="store_true", help="show trials live")
     submit = commands.add_parser("submit", help="send a job file to a running cluster", parents=[options])
     submit.add_argument("job", metavar="JOB.yaml")

@@ -13,7 +13,7 @@ from phaseb.config.root import Config
 from phaseb.pipeline.result import RunResult
 from phaseb.runtime.formatting import interval, number, signed
 from phaseb.runtime.progress_bar import StageView
-from phaseb.runtime.storage import strict
+from phaseb.runtime.storage import to_jsonable
 
 PLAIN_COLUMNS = 100
 
@@ -37,7 +37,7 @@ class Console(StageView):
         """Print the result: JSON on stdout if asked, else tables."""
         self.close()
         if self._json:
-            sys.stdout.write(json.dumps(strict(result.metrics), allow_nan=False) + "\n")
+            sys.stdout.write(json.dumps(to_jsonable(result.metrics), allow_nan=False) + "\n")
             return
         if "promotions" in result.metrics:
             show_flywheel(result.metrics, results_console())
@@ -68,10 +68,14 @@ def show_flywheel(told: Mapping[str, Any], console: RichConsole) -> None:
     console.print(f"\n{told['verdict']}\n", soft_wrap=True)
     names = ("mpl", "error_rate", "energy_wh_per_unit", "net_value_per_hour", "return")
     rows = [
-        [str(g["number"]), "failed" if g["state"] == "failed" else "promoted" if g["promoted"] else "kept",
-         number(g.get("episodes", {}).get("train")), *(interval(g.get("metrics", {}).get(n)) for n in names)]
+        [
+            str(g["number"]),
+            "failed" if g["state"] == "failed" else "promoted" if g["promoted"] else "kept",
+            number(g.get("episodes", {}).get("train")),
+            *(interval(g.get("metrics", {}).get(n)) for n in names),
+        ]
         for g in told["generations"]
-    ]  # fmt: skip
+    ]
     console.print(_table(("generation", "", "episodes", *names), rows))
 
 
@@ -82,8 +86,9 @@ def show_comparison(compared: Mapping[str, Any], console: RichConsole) -> None:
         console.print(f"\n{run['name']}: {run['verdict']}", soft_wrap=True, markup=False)
     rows = [
         [f"{arm} {name}", *map(interval, both["values"]), signed(both["difference"])]
-        for arm, measures in compared["arms"].items() for name, both in measures.items()
-    ]  # fmt: skip
+        for arm, measures in compared["arms"].items()
+        for name, both in measures.items()
+    ]
     rows += [
         [name, *map(number, both["values"]), signed(both["difference"])] for name, both in compared["numbers"].items()
     ]

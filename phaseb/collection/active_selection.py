@@ -13,7 +13,7 @@ from phaseb.collection.environments import make_environment
 from phaseb.config.root import Config
 from phaseb.dynamics.protocol import load_generator
 from phaseb.errors import ConfigError
-from phaseb.latents.model import EncoderBundle
+from phaseb.latents.model import EncoderModel
 from phaseb.policy.actor import Actor
 from phaseb.runtime.seeding import derive_seed, torch_generator
 from phaseb.runtime.storage import Store
@@ -21,7 +21,7 @@ from phaseb.runtime.storage import Store
 AT_ONCE = 64
 
 
-def recommended_starts(config: Config, store: Store, number: int, count: int, candidates: int) -> list[int]:
+def select_starts(config: Config, store: Store, number: int, count: int, candidates: int) -> list[int]:
     """Episode seeds for generation `number`: of `count * candidates` starts, those that would teach the model most.
 
     A start is looked at (its first observation, no step), then imagined: the world model rolls the shipped policy out
@@ -31,14 +31,14 @@ def recommended_starts(config: Config, store: Store, number: int, count: int, ca
         ConfigError: without an environment.
     """
     seeds = [derive_seed(config.run.seed, "flywheel", number, i) for i in range(count * candidates)]
-    doubt = disagreement(config, store, first_latents(config, store, seeds))
+    doubt = disagreement(config, store, initial_latents(config, store, seeds))
     order = np.argsort(-doubt, kind="stable")[:count]
     return [seeds[i] for i in sorted(order.tolist())]
 
 
-def first_latents(config: Config, store: Store, seeds: Sequence[int]) -> NDArray[np.float32]:
+def initial_latents(config: Config, store: Store, seeds: Sequence[int]) -> NDArray[np.float32]:
     """(N, D) what the run's encoder says of the first observation after a reset with each seed."""
-    bundle, found = EncoderBundle.load(store.folder("encoder")), []
+    bundle, found = EncoderModel.load(store.folder("encoder")), []
     for first in range(0, len(seeds), AT_ONCE):
         part = seeds[first : first + AT_ONCE]
         environment = make_environment(config.environment, len(part))

@@ -19,7 +19,7 @@ from phaseb.episodes.environment import record
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.shards import read_episodes
 from phaseb.errors import ConfigError
-from phaseb.latents.model import EncoderBundle
+from phaseb.latents.model import EncoderModel
 from phaseb.policy.actor import Actor
 from phaseb.policy.behavior_metrics import snapped, two_levels
 from phaseb.runtime.seeding import numpy_generator
@@ -27,7 +27,7 @@ from phaseb.runtime.storage import Store
 
 
 @dataclass(frozen=True)
-class Crew:
+class DeployedPolicySpec:
     """Who acts: the policies of one arm of a run, in turn.
 
     Attributes:
@@ -48,8 +48,8 @@ class PolicyController:
     leave it between, and those who learn from the episodes would no longer see that it is one.
     """
 
-    def __init__(self, crew: Crew, seed: int, scale: ActionScale) -> None:
-        self._bundle = EncoderBundle.load(crew.store.folder("encoder"))
+    def __init__(self, crew: DeployedPolicySpec, seed: int, scale: ActionScale) -> None:
+        self._bundle = EncoderModel.load(crew.store.folder("encoder"))
         self._actor = Actor.load(crew.store.folder("policy", crew.arm, str(seed)))
         self._scale, self._exploration, self._first = scale, crew.exploration, True
         # As they were recorded, to the bit: in the machine's own units.
@@ -69,7 +69,9 @@ class PolicyController:
         return snapped(self._scale.denormalise(actions + self._exploration * noise), self._levels)
 
 
-def collect_by_policy(config: EnvironmentConfig, crew: Crew, wanted: Sequence[tuple[str, int, int]]) -> list[Episode]:
+def collect_by_policy(
+    config: EnvironmentConfig, crew: DeployedPolicySpec, wanted: Sequence[tuple[str, int, int]]
+) -> list[Episode]:
     """Episodes by a run's policies, in order; each depends on (config, policy, its seed) alone.
 
     Args:
@@ -90,7 +92,9 @@ def collect_by_policy(config: EnvironmentConfig, crew: Crew, wanted: Sequence[tu
     return [made[name] for name, _, _ in wanted]
 
 
-def _record(config: EnvironmentConfig, crew: Crew, seed: int, part: Sequence[tuple[str, int]]) -> list[Episode]:
+def _record(
+    config: EnvironmentConfig, crew: DeployedPolicySpec, seed: int, part: Sequence[tuple[str, int]]
+) -> list[Episode]:
     environment = make_environment(config, len(part))
     if environment is None:
         raise ConfigError("a policy collects in an environment: set environment.id, or flywheel.source=folder")

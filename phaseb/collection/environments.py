@@ -9,9 +9,10 @@ from phaseb.episodes.environment import VectorEnvironment
 def shown_by(environment: VectorEnvironment) -> dict[str, Any]:
     """What an environment shows and takes, by the names of `DataFacts`."""
     return {
-        "state_size": environment.state_size, "frame_shape": environment.frame_shape,
+        "state_size": environment.state_size,
+        "frame_shape": environment.frame_shape,
         "action_size": len(environment.action_low),
-    }  # fmt: skip
+    }
 
 
 def make_environment(config: EnvironmentConfig, num_envs: int) -> VectorEnvironment | None:

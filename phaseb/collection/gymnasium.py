@@ -12,13 +12,15 @@ from phaseb.config.data import EnvironmentConfig
 from phaseb.episodes.environment import Controller, VectorEnvironment, record
 from phaseb.episodes.episode import Episode
 from phaseb.errors import ConfigError
-from phaseb.runtime.plugins import load_named
+from phaseb.runtime.plugins import load_plugin
 from phaseb.runtime.seeding import derive_seed, numpy_generator
 
 AT_ONCE = 16  # copies of the environment in one process
 
 
-def act_episodes(config: EnvironmentConfig, seed: int, indices: Sequence[int], policy: str) -> list[Episode]:
+def collect_gymnasium_episodes(
+    config: EnvironmentConfig, seed: int, indices: Sequence[int], policy: str
+) -> list[Episode]:
     """The episodes number `indices` of the data set `seed`; episode i depends on (config, policy, seed, i) alone.
 
     Raises:
@@ -48,7 +50,7 @@ def make_policy(name: str, environment: VectorEnvironment) -> Controller:
     """
     if name == "random":
         return RandomPolicy(environment)
-    made = load_named(name, "episodes.policy")(environment)
+    made = load_plugin(name, "episodes.policy")(environment)
     if not callable(getattr(made, "reset", None)) or not callable(getattr(made, "act", None)):
         raise ConfigError(f"episodes.policy={name} has no reset(seeds) and act(observation)")
     return cast(Controller, made)

@@ -22,8 +22,11 @@ class ArmConfig(Section):
         "none",
         description="stored: made once, for whole episodes; branched: short, under the current policy, refreshed",
     )
-    generator: str | None = Field(None, description="generator of the rollouts: gru, gp, a plug-in, or chosen "
-                                  "(by evidence on dev episodes; for rollouts=branched)")
+    generator: str | None = Field(
+        None,
+        description="generator of the rollouts: gru, gp, a plug-in, or chosen "
+        "(by evidence on dev episodes; for rollouts=branched)",
+    )
     weight: Literal["trust", "uniform", "bounds"] = Field(
         "trust",
         description="trust: the gate's weights; uniform: equal weights; bounds: a filter of stored rollouts by "
@@ -101,10 +104,11 @@ class ArmsConfig(Section):
     __pydantic_extra__: dict[str, ArmConfig]
 
     names: tuple[str, ...] = Field(
-        tuple(DEFAULT_ARMS), min_length=1,
+        tuple(DEFAULT_ARMS),
+        min_length=1,
         description="arms that are trained: behaviour_cloning, real_only, fixed_weight, bounds_filter, trust_weighted, "
         "or arms of your own under arms.NAME",
-    )  # fmt: skip
+    )
     controls: bool = Field(
         True,
         description="for each arm that uses rollouts, also train its control (same learner, real rows only) and its "

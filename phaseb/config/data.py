@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from phaseb.config.paths import PathText
-from phaseb.config.section import Section, is_own
+from phaseb.config.section import Section, is_plugin
 
 
 class WorkcellConfig(Section):
@@ -86,7 +86,7 @@ class PartConfig(Section):
 
     @model_validator(mode="after")
     def _readable(self) -> Self:
-        if self.source not in IMPORTED and not is_own(self.source):
+        if self.source not in IMPORTED and not is_plugin(self.source):
             raise ValueError(f"source={self.source} is none of {', '.join(IMPORTED)} nor module:Class")
         if self.source in IMPORTED and not self.path:
             raise ValueError(f"source={self.source} needs a path")
@@ -115,23 +115,24 @@ class EpisodesConfig(Section):
     dev_fraction: float = Field(0.15, gt=0, lt=1, description="share of imported episodes for choosing and promoting")
     test_fraction: float = Field(0.25, gt=0, lt=1, description="share of imported episodes for the sealed test")
     max_bytes: int = Field(
-        4 * 2**30, ge=2**10,
+        4 * 2**30,
+        ge=2**10,
         description="most bytes that an NPZ or Parquet file, or one episode of other formats, may unpack to",
-    )  # fmt: skip
+    )
     rows_per_shard: int = Field(64, ge=1, description="episodes in one Parquet shard: the unit of parallel work")
 
     @field_validator("source")
     @classmethod
     def _known(cls, source: str) -> str:
         known = (*COLLECTED, *IMPORTED, MIXED)
-        if source not in known and not is_own(source):
+        if source not in known and not is_plugin(source):
             raise ValueError(f"is none of {', '.join(known)} nor module:Class")
         return source
 
     @field_validator("policy")
     @classmethod
     def _actor(cls, policy: str) -> str:
-        if policy != "random" and not is_own(policy):
+        if policy != "random" and not is_plugin(policy):
             raise ValueError("is neither random nor module:Class")
         return policy
 
@@ -161,8 +162,10 @@ class MemoryConfig(Section):
     """
 
     fit_episodes: int = Field(
-        4096, ge=2, description="episodes of each split for fits, for starts of rollouts and for measurements",
-    )  # fmt: skip
+        4096,
+        ge=2,
+        description="episodes of each split for fits, for starts of rollouts and for measurements",
+    )
     encoder_episodes: int = Field(
         512, ge=2, description="episodes of each split, with frames, for training and measuring the encoder"
     )

@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from phaseb.config.section import Section, is_own
+from phaseb.config.section import Section, is_plugin
 
 BUILT_IN = ("gru", "gp")
 """Names of the generators that are built in."""
@@ -73,10 +73,20 @@ class VarianceConfig(Section):
 
 
 CHANGEABLE = (
-    "weights.", "recon.", "teacher_forcing.", "horizon.", "variance.", "loss", "learning_rate",
-    "ema_decay", "input_noise",
-    "batch_size", "rollout_batch_size", "one_step_window", "discriminator_from",
-)  # fmt: skip
+    "weights.",
+    "recon.",
+    "teacher_forcing.",
+    "horizon.",
+    "variance.",
+    "loss",
+    "learning_rate",
+    "ema_decay",
+    "input_noise",
+    "batch_size",
+    "rollout_batch_size",
+    "one_step_window",
+    "discriminator_from",
+)
 """Settings, or groups of them, that may change while a model trains: none shapes the network or its inputs."""
 
 
@@ -115,20 +125,23 @@ class GRUConfig(Section):
     hidden_size: int = Field(64, ge=1, description="units of the GRU")
     head_size: int = Field(128, ge=1, description="width of the residual stream between the GRU and what it predicts")
     num_blocks: int = Field(2, ge=0, description="residual blocks on that stream; 0: one layer, as in the report")
-    num_modes: int = Field(2, ge=1, description="alternatives predicted for a step, of which one is drawn")  # fmt: skip
+    num_modes: int = Field(2, ge=1, description="alternatives predicted for a step, of which one is drawn")
     bound_latents: bool = Field(True, description="keep rollouts within the range of the latents seen, and 5 % more")
     action_lookahead: int = Field(
-        8, ge=0,
+        8,
+        ge=0,
         description="future recorded actions that a prediction reads; 0: none. Actions of a policy and altered "
         "actions are masked.",
-    )  # fmt: skip
+    )
     decorrelate: bool = Field(True, description="model principal directions at unit variance instead of dimensions")
     layer_norm: bool = Field(True, description="layer normalisation in every block")
     residual: bool = Field(True, description="predict z_{t+1} - z_t instead of z_{t+1}")
     clamp_quantile: float = Field(
-        0.0, ge=0, le=1,
+        0.0,
+        ge=0,
+        le=1,
         description="bound each dimension's step at this quantile of its real |Δz|; 0: off",
-    )  # fmt: skip
+    )
     hold_constants: bool = Field(True, description="hold dimensions that never change within an episode")
     find_events: bool = Field(True, description="predict directions that jump between a few levels as classes")
     noise: Literal["none", "heteroscedastic", "bootstrap"] = Field(
@@ -139,9 +152,10 @@ class GRUConfig(Section):
     loss: Literal["mse", "smooth_l1"] = Field("smooth_l1", description="error measure of the reconstruction")
     one_step_window: int = Field(10, ge=1, description="length of the teacher-forced windows")
     input_noise: float = Field(
-        0.05, ge=0,
+        0.05,
+        ge=0,
         description="noise on the input latents of teacher-forced steps, in σ within an episode",
-    )  # fmt: skip
+    )
     teacher_forcing: TeacherForcingConfig = Field(TeacherForcingConfig(), description="schedule of the rollout")
     gp_correction: GPCorrectionConfig = Field(GPCorrectionConfig(), description="processes beside the networks")
     horizon: HorizonConfig = Field(HorizonConfig(), description="length of the rollout in training")
@@ -204,7 +218,7 @@ class PluginConfig(Section):
     @field_validator("model")
     @classmethod
     def _importable(cls, name: str) -> str:
-        if not is_own(name):
+        if not is_plugin(name):
             raise ValueError("is not of the form module:Class")
         return name
 
@@ -221,8 +235,9 @@ class DynamicsConfig(Section):
     def _named(cls, plugins: dict[str, PluginConfig]) -> dict[str, PluginConfig]:
         for name in plugins:
             if name in BUILT_IN or not name.isidentifier():
-                raise ValueError(f"{name!r} is no name for a plug-in: use letters, digits and _, and none of "
-                                 f"{', '.join(BUILT_IN)}")  # fmt: skip
+                raise ValueError(
+                    f"{name!r} is no name for a plug-in: use letters, digits and _, and none of {', '.join(BUILT_IN)}"
+                )
         return plugins
 
     @property

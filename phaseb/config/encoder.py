@@ -14,10 +14,12 @@ class LatentActionsConfig(Section):
         "auto", description="auto: fitted only if some episode has no actions"
     )
     num_dims: int = Field(
-        0, ge=0, le=64,
+        0,
+        ge=0,
+        le=64,
         description="dimensions of a latent action if no episode has actions; 0: 99 % of the variance that a "
         "linear step leaves",
-    )  # fmt: skip
+    )
     num_steps: int = Field(1500, ge=1, description="optimiser steps")
 
 
@@ -28,9 +30,11 @@ class LatentsConfig(Section):
         "auto", description="inputs of the encoder; auto: every kind that all episodes have"
     )
     num_dims: int = Field(
-        16, ge=1, le=1024,
+        16,
+        ge=1,
+        le=1024,
         description="learned dimensions; z_V holds the sensors' dimensions, and learned ones up to this size in all",
-    )  # fmt: skip
+    )
     stack: int = Field(3, ge=1, le=16, description="consecutive frames in one input (a single frame shows no speed)")
     hidden: int = Field(128, ge=8, le=4096, description="width of the hidden layers")
     num_steps: int = Field(300, ge=1, description="optimiser steps")

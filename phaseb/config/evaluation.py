@@ -45,13 +45,15 @@ class PromotionConfig(Section):
     )
     rule: Literal["better", "not_worse"] = Field("better", description="hypothesis of the test")
     min_gain: float = Field(
-        0.02, ge=0,
+        0.02,
+        ge=0,
         description="for better: required gain, as a share of the control's value or of a recorded episode's "
         "mean, if larger",
-    )  # fmt: skip
+    )
     margin: float = Field(0.05, ge=0, lt=1, description="for not_worse: share of the control's value that may be lost")
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="confidence of the test; 1 - this is the rate of "
-                                                  "false promotions")
+    confidence: float = Field(
+        0.95, gt=0.5, lt=1, description="confidence of the test; 1 - this is the rate of false promotions"
+    )
     max_episodes: int | None = Field(
         None,
         ge=4,

@@ -15,12 +15,28 @@ from phaseb.config.root import Config
 from phaseb.errors import ConfigError
 
 RENAMED = {
-    "world_model": "dynamics.gru", "generators": "negatives", "reuse.world_model": "reuse.dynamics",
-    "policy.transitions": "dynamics.gp", "policy.augmentation.model": "arms.trust_weighted.generator",
-    "dynamics.gru.landings": "dynamics.gru.gp_correction", "dynamics.gru.look_ahead": "dynamics.gru.action_lookahead",
+    "world_model": "dynamics.gru",
+    "generators": "negatives",
+    "reuse.world_model": "reuse.dynamics",
+    "policy.transitions": "dynamics.gp",
+    "policy.augmentation.model": "arms.trust_weighted.generator",
+    "dynamics.gru.landings": "dynamics.gru.gp_correction",
+    "dynamics.gru.look_ahead": "dynamics.gru.action_lookahead",
     "dynamics.gru.critic_from": "dynamics.gru.discriminator_from",
-    "dynamics.gp.kept": "dynamics.gp.max_transitions", "dynamics.gp.fitted": "dynamics.gp.num_hyperparameter_points",
-}  # fmt: skip
+    "dynamics.gp.kept": "dynamics.gp.max_transitions",
+    "dynamics.gp.fitted": "dynamics.gp.num_hyperparameter_points",
+    "trust.critic": "trust.discriminator",
+    "policy.offline.behaviour_weight": "policy.offline.bc_weight",
+    "policy.offline.clone_share": "policy.offline.bc_fraction",
+    "policy.offline.value_share": "policy.offline.critic_warmup_fraction",
+    "policy.offline.cut_spread_weight": "policy.offline.truncation_pessimism",
+    "policy.offline.iql_temperature": "policy.offline.iql_beta",
+    "policy.target_rate": "policy.tau",
+    "policy.actor_average_rate": "policy.actor_ema",
+    "policy.gradient_limit": "policy.max_grad_norm",
+    "policy.runs_together": "policy.runs_per_batch",
+    "policy.switches": "policy.binary_actions",
+}
 """Old names of settings: they are errors that name the new one."""
 
 
@@ -104,7 +120,7 @@ def dotted_paths(model: type[BaseModel] = Config, prefix: str = "") -> dict[str,
 
 
 def nearest(name: str, names: Sequence[str]) -> str:
-    """" (did you mean …?)" or nothing."""
+    """ " (did you mean …?)" or nothing."""
     match = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f"; did you mean {match[0]!r}?" if match else ""
 

@@ -15,13 +15,13 @@ class OfflineConfig(Section):
     """Offline regularisation. The options can be combined."""
 
     algorithm: Algorithm = Field("iql", description="algorithm of a plug-in learner that names none")
-    behaviour_weight: float = Field(
+    bc_weight: float = Field(
         3.0, ge=0, description="weight of |policy mean - recorded action|^2 on real rows (TD3+BC-like); 0 is off"
     )
-    clone_share: float = Field(
+    bc_fraction: float = Field(
         0.4, ge=0, lt=1, description="share of the steps, at the start, of behaviour cloning alone"
     )
-    value_share: float = Field(
+    critic_warmup_fraction: float = Field(
         0.2, ge=0, lt=1, description="share of the steps, after cloning, in which values alone are learned"
     )
     normalise_value: bool = Field(
@@ -31,17 +31,19 @@ class OfflineConfig(Section):
         "min",
         description="an ensemble's value: its minimum (SAC-N), mean - spread_weight x std, or a random pair's minimum",
     )
-    spread_weight: float = Field(1.0, ge=0, description="standard deviations subtracted from the mean, for "
-                                            "pessimism=spread")
-    cut_spread_weight: float = Field(
-        1.0, ge=0, description="further standard deviations subtracted from the value of a state at which a "
-                   "rollout was cut"
+    spread_weight: float = Field(
+        1.0, ge=0, description="standard deviations subtracted from the mean, for pessimism=spread"
+    )
+    truncation_pessimism: float = Field(
+        1.0,
+        ge=0,
+        description="further standard deviations subtracted from the value of a state at which a rollout was cut",
     )
     diversity_weight: float = Field(0.0, ge=0, description="EDAC's weight on the critics' aligned action gradients")
     cql_weight: float = Field(0.0, ge=0, description="weight of the conservative penalty on unseen actions; 0 is off")
     cql_actions: int = Field(4, ge=1, description="actions drawn a row for the conservative penalty, of either kind")
     iql_expectile: float = Field(0.7, gt=0.5, lt=1, description="expectile of implicit Q-learning's value")
-    iql_temperature: float = Field(3.0, gt=0, description="inverse temperature of its advantage weights")
+    iql_beta: float = Field(3.0, gt=0, description="inverse temperature of its advantage weights")
     iql_synthetic_weight: float = Field(
         1.0, ge=0, description="weight of synthetic rows in the policy's loss; values use all rows"
     )
@@ -59,9 +61,7 @@ class AugmentationConfig(Section):
     cut_quantile: float = Field(
         0.99, gt=0, le=1, description="quantile of the model's disagreement on real data above which a rollout is cut"
     )
-    min_skill: float = Field(
-        0.5, lt=1, description="forecast skill, mean over latents, below which rollouts end"
-    )
+    min_skill: float = Field(0.5, lt=1, description="forecast skill, mean over latents, below which rollouts end")
     min_worst_skill: float = Field(0.1, lt=1, description="the same for the worst latent dimension")
     min_reward_skill: float = Field(0.1, lt=1, description="the same for rewards, against forecasting their mean")
     penalty: float = Field(1.0, ge=0, description="factor of the uncertainty that is subtracted from rewards (MOPO)")
@@ -78,22 +78,30 @@ class LearnerConfig(Section):
         None,
         description="iql: implicit Q-learning; sac: soft actor-critic; bc: behaviour cloning",
     )
-    switches: bool | None = Field(None, description="see policy.switches")
+    binary_actions: bool | None = Field(None, description="see policy.binary_actions")
     num_critics: int | None = Field(None, ge=2, description="see policy.num_critics")
-    behaviour_weight: float | None = Field(None, ge=0, description="see offline.behaviour_weight")
+    bc_weight: float | None = Field(None, ge=0, description="see offline.bc_weight")
     diversity_weight: float | None = Field(None, ge=0, description="see offline.diversity_weight")
     cql_weight: float | None = Field(None, ge=0, description="see offline.cql_weight")
-    clone_share: float | None = Field(None, ge=0, lt=1, description="see offline.clone_share")
-    value_share: float | None = Field(None, ge=0, lt=1, description="see offline.value_share")
+    bc_fraction: float | None = Field(None, ge=0, lt=1, description="see offline.bc_fraction")
+    critic_warmup_fraction: float | None = Field(None, ge=0, lt=1, description="see offline.critic_warmup_fraction")
 
 
 DEFAULT_LEARNERS: dict[str, dict[str, Any]] = {
     "iql": {"algorithm": "iql", "diversity_weight": 0.0, "cql_weight": 0.0},
-    "sac": {"algorithm": "sac", "switches": True, "num_critics": 3, "behaviour_weight": 3.0,
-            "diversity_weight": 0.0, "cql_weight": 0.0, "clone_share": 0.2, "value_share": 0.1},
-    "edac": {"algorithm": "sac", "switches": True, "num_critics": 5, "behaviour_weight": 10.0, "diversity_weight": 1.0},
+    "sac": {
+        "algorithm": "sac",
+        "binary_actions": True,
+        "num_critics": 3,
+        "bc_weight": 3.0,
+        "diversity_weight": 0.0,
+        "cql_weight": 0.0,
+        "bc_fraction": 0.2,
+        "critic_warmup_fraction": 0.1,
+    },
+    "edac": {"algorithm": "sac", "binary_actions": True, "num_critics": 5, "bc_weight": 10.0, "diversity_weight": 1.0},
     "bc": {"algorithm": "bc"},
-}  # fmt: skip
+}
 
 
 def _default(name: str, about: str) -> Any:
@@ -131,8 +139,8 @@ class PolicyConfig(Section):
     width: int = Field(128, ge=8, description="units of a hidden layer")
     critic_lr: float = Field(1e-3, gt=0, description="learning rate of the critics")
     actor_lr: float = Field(3e-4, gt=0, description="learning rate of the actor")
-    target_rate: float = Field(0.02, gt=0, le=1, description="Polyak rate of the target critics")
-    actor_average_rate: float = Field(
+    tau: float = Field(0.02, gt=0, le=1, description="Polyak rate of the target critics")
+    actor_ema: float = Field(
         0.005, gt=0, le=1, description="rate of the policy's moving average, which acts; 1: no average"
     )
     target_entropy: float | None = Field(None, description="entropy that the temperature aims at; null: -(action size)")
@@ -141,25 +149,26 @@ class PolicyConfig(Section):
         description="entropy of the Gaussian before squashing, or of the action (as in SAC; keeps actions off "
         "their bounds)",
     )
-    gradient_limit: float = Field(10.0, gt=0, description="largest gradient norm of a run's network")
+    max_grad_norm: float = Field(10.0, gt=0, description="largest gradient norm of a run's network")
     reward_std: float = Field(
         0.23, gt=0, description="standard deviation to which rewards are scaled; their mean is subtracted for values"
     )
-    switches: bool = Field(
+    binary_actions: bool = Field(
         False,
         description="treat an action with two recorded levels (a gripper) as a binary choice (SAC)",
     )
     prefetch: int = Field(20, ge=1, description="batches in one request to the replay")
-    runs_together: int = Field(3, ge=1, description="runs whose networks are trained as one batch; changes the "
-                                        "speed only")
+    runs_per_batch: int = Field(
+        3, ge=1, description="runs whose networks are trained as one batch; changes the speed only"
+    )
     offline: OfflineConfig = Field(default_factory=OfflineConfig)
     augmentation: AugmentationConfig = Field(default_factory=AugmentationConfig)
     learners: LearnersConfig = Field(default_factory=LearnersConfig)
 
     @property
-    def clone_until(self) -> int:
+    def bc_steps(self) -> int:
         """The first step that does more than clone."""
-        return self.num_steps if self.offline.algorithm == "bc" else round(self.offline.clone_share * self.num_steps)
+        return self.num_steps if self.offline.algorithm == "bc" else round(self.offline.bc_fraction * self.num_steps)
 
     def of_learner(self, name: str) -> "PolicyConfig":
         """The settings of the learner of that name; of an empty one, `policy.*` as it stands.

@@ -31,8 +31,14 @@ def settings(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[Sett
         if inner is not None:
             yield from settings(inner, f"{path}.")
         else:
-            yield Setting(path, _kind(field.annotation), _default(field), _limits(field),
-                          _choices(field.annotation), field.description or "")  # fmt: skip
+            yield Setting(
+                path,
+                _kind(field.annotation),
+                _default(field),
+                _limits(field),
+                _choices(field.annotation),
+                field.description or "",
+            )
 
 
 def section_titles(model: type[BaseModel] = Config) -> dict[str, str]:
@@ -93,6 +99,8 @@ def _limits(field: FieldInfo) -> str:
     signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
     found = [
         f"{sign} {_plain(limit)}"
-        for bound in field.metadata for name, sign in signs.items() if (limit := getattr(bound, name, None)) is not None
-    ]  # fmt: skip
+        for bound in field.metadata
+        for name, sign in signs.items()
+        if (limit := getattr(bound, name, None)) is not None
+    ]
     return ", ".join(found)

@@ -91,12 +91,16 @@ class Config(Section):
         for arm in self.arms.trained:
             name, known = arm.config.learner, self.policy.learners.defined
             if name not in known:
-                raise ValueError(f"arms.{arm.name}.learner: no learner is called {name!r}; there are "
-                                 f"{', '.join(known)} (define your own as policy.learners.{name})")  # fmt: skip
+                raise ValueError(
+                    f"arms.{arm.name}.learner: no learner is called {name!r}; there are "
+                    f"{', '.join(known)} (define your own as policy.learners.{name})"
+                )
             algorithm = self.policy.of_learner(name).offline.algorithm
             if arm.config.uses_rollouts and algorithm == "bc":
-                raise ValueError(f"arms.{arm.name}: behaviour cloning copies recorded actions and draws no rollouts; "
-                                 "take another learner, or rollouts=none")  # fmt: skip
+                raise ValueError(
+                    f"arms.{arm.name}: behaviour cloning copies recorded actions and draws no rollouts; "
+                    "take another learner, or rollouts=none"
+                )
         return self
 
     @model_validator(mode="after")
@@ -105,11 +109,15 @@ class Config(Section):
         candidates = [known[name] for name in self.promotion.candidates if name in known]
         most, arms = self.promotion.max_episodes, len(self.arms.real_arms) + 2 * len(candidates)
         if most is not None and candidates and most < arms:
-            raise ValueError(f"promotion.max_episodes={most}: the decision compares {arms} arms and needs an episode "
-                             "of each; allow more, or name fewer arms in arms.names")  # fmt: skip
+            raise ValueError(
+                f"promotion.max_episodes={most}: the decision compares {arms} arms and needs an episode "
+                "of each; allow more, or name fewer arms in arms.names"
+            )
         if not self.arms.real_arms:
-            raise ValueError("arms: no arm learns from real episodes alone, so nothing could ship where rollouts do "
-                             "not help; add real_only to arms.names")  # fmt: skip
+            raise ValueError(
+                "arms: no arm learns from real episodes alone, so nothing could ship where rollouts do "
+                "not help; add real_only to arms.names"
+            )
         for arm in candidates:
             if not arm.is_synthetic:
                 raise ValueError(f"promotion.candidates: {arm.name} uses no rollouts of a generator; name arms that do")
@@ -119,6 +127,8 @@ class Config(Section):
     def _generators_are_known(self) -> Self:
         for name in self.generators:
             if name not in self.dynamics.names:
-                raise ValueError(f"no generator is called {name!r}; there are {', '.join(self.dynamics.names)} "
-                                 f"(define your own as dynamics.plugins.{name})")  # fmt: skip
+                raise ValueError(
+                    f"no generator is called {name!r}; there are {', '.join(self.dynamics.names)} "
+                    f"(define your own as dynamics.plugins.{name})"
+                )
         return self

@@ -11,8 +11,11 @@ from phaseb.config.section import Section
 class RunConfig(Section):
     """The run as a whole."""
 
-    dir: PathText = Field("", description="run directory: a local path or the URI of any pyarrow filesystem; "
-                          "empty means runs/<name of the config file>")  # fmt: skip
+    dir: PathText = Field(
+        "",
+        description="run directory: a local path or the URI of any pyarrow filesystem; "
+        "empty means runs/<name of the config file>",
+    )
     seed: int = Field(0, ge=0, description="seed of everything random: data, encoder, generators, gate, policies")
     on_change: Literal["refuse", "redo"] = Field(
         "refuse",
@@ -65,13 +68,13 @@ class ResourcesConfig(Section):
         "PACK", description="placement of training workers on the nodes"
     )
     num_tasks: int = Field(
-        2, ge=1, le=65536,
+        2,
+        ge=1,
+        le=65536,
         description="parallel stages, and parallel tasks of a stage; changes the speed only",
-    )  # fmt: skip
-    cpus_per_task: float = Field(1.0, gt=0, description="CPUs a data task or rollout actor reserves")
-    rollout_actors: int | None = Field(
-        None, ge=1, le=4096, description="actors that make rollouts; null: num_tasks"
     )
+    cpus_per_task: float = Field(1.0, gt=0, description="CPUs a data task or rollout actor reserves")
+    rollout_actors: int | None = Field(None, ge=1, le=4096, description="actors that make rollouts; null: num_tasks")
     gpus_per_actor: float = Field(
         0.0, ge=0, le=1, description="GPUs of a rollout actor; with a fraction, several share one"
     )
@@ -102,9 +105,7 @@ class ReuseConfig(Section):
     """
 
     encoder: PathText = Field("", description="run directory whose encoder encodes this run's episodes")
-    dynamics: PathText = Field(
-        "", description="run directory whose generators are taken over; needs the same encoder"
-    )
+    dynamics: PathText = Field("", description="run directory whose generators are taken over; needs the same encoder")
     trust: PathText = Field(
         "", description="run directory whose gate weighs this run's rollouts; needs the same encoder"
     )

@@ -31,7 +31,8 @@ class Section(BaseModel):
 def _is_one_item(value: Any) -> bool:
     return isinstance(value, (str, int, float)) and not isinstance(value, bool) and value != ""
 
-def is_own(name: str) -> bool:
+
+def is_plugin(name: str) -> bool:
     """Whether a name is of the form module:Class or module:function."""
     module, colon, attribute = name.partition(":")
     return bool(colon) and all(part.isidentifier() for part in [*module.split("."), attribute])
@@ -41,6 +42,9 @@ def with_defaults(defaults: Mapping[str, Mapping[str, Any]], given: Any) -> Any:
     """A mapping of named sections, each laid over the default section of its name; anything else as it is."""
     if not isinstance(given, Mapping):
         return given
-    laid = {name: {**defaults[name], **part} for name, part in given.items()
-            if name in defaults and isinstance(part, Mapping)}  # fmt: skip
+    laid = {
+        name: {**defaults[name], **part}
+        for name, part in given.items()
+        if name in defaults and isinstance(part, Mapping)
+    }
     return {**given, **laid}

@@ -1,16 +1,16 @@
-"""Settings of the gate, of the critic inside the ensemble's training, and of the judges."""
+"""Settings of the gate, of the discriminator inside the ensemble's training, and of the judges."""
 
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from phaseb.config.section import Section, is_own
+from phaseb.config.section import Section, is_plugin
 
 DISCRIMINATOR_SHARE = 0.5
 """Share of the training episodes that are the discriminator's own, where there is one; the gate has the rest."""
 
 
-class CriticConfig(Section):
+class DiscriminatorConfig(Section):
     """The discriminator in the ensemble's training. It neither gates nor judges."""
 
     form: Literal["windows", "report"] = Field(
@@ -51,7 +51,9 @@ class TrustConfig(Section):
         "temperature", description="calibration of scores to probabilities"
     )
     gate: GateConfig = Field(GateConfig(), description="from trust to weights")
-    critic: CriticConfig = Field(CriticConfig(), description="the critic inside the ensemble's training")
+    discriminator: DiscriminatorConfig = Field(
+        DiscriminatorConfig(), description="the discriminator inside the ensemble's training"
+    )
 
 
 FAMILIES = ("episode_trees", "window_trees", "gru")
@@ -59,7 +61,7 @@ FAMILIES = ("episode_trees", "window_trees", "gru")
 
 
 def _known(name: str) -> str:
-    if name not in FAMILIES and not is_own(name):
+    if name not in FAMILIES and not is_plugin(name):
         raise ValueError(f"is none of {', '.join(FAMILIES)} nor module:function of your own")
     return name
 
@@ -82,9 +84,10 @@ class JudgeConfig(Section):
         "are left out",
     )
     sigmas: tuple[float, ...] = Field(
-        (0.0, 0.05, 0.2, 0.5), min_length=1,
+        (0.0, 0.05, 0.2, 0.5),
+        min_length=1,
         description="standard deviations of the noise added to both sides, in units of z",
-    )  # fmt: skip
+    )
     families: tuple[Family, ...] = Field(
         FAMILIES,
         min_length=1,

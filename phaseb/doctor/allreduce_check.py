@@ -18,9 +18,12 @@ def main(backend: str, num_workers: int, folder: str) -> None:
 def _add(rank: int, num_workers: int, backend: str, folder: str) -> None:
     device = torch.device("cuda", rank) if backend == "nccl" else torch.device("cpu")
     distributed.init_process_group(
-        backend, init_method=f"file://{folder}/meeting", rank=rank, world_size=num_workers,
+        backend,
+        init_method=f"file://{folder}/meeting",
+        rank=rank,
+        world_size=num_workers,
         device_id=device if backend == "nccl" else None,
-    )  # fmt: skip
+    )
     x = torch.full((1024,), float(rank + 1), device=device)
     distributed.all_reduce(x)
     expected = num_workers * (num_workers + 1) / 2

@@ -98,8 +98,11 @@ def event_numbers(true: NDArray[np.bool_], drawn: NDArray[np.bool_], valid: NDAr
     happened, said = (true & valid).any(1), (drawn & valid).any(2)
     hits = float((said & happened).mean(0).sum())
     forecast, real = float(said.mean(0).sum()), float(happened.sum())
-    return {"event_precision": hits / forecast if forecast else float("nan"),
-            "event_recall": hits / real if real else float("nan"), "events": real}  # fmt: skip
+    return {
+        "event_precision": hits / forecast if forecast else float("nan"),
+        "event_recall": hits / real if real else float("nan"),
+        "events": real,
+    }
 
 
 def crps(truth: Array, draws: Array) -> Array:

@@ -17,7 +17,7 @@ from phaseb.dynamics.rollout import Policy, Rollout, as_policy
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import ConfigError, DataError
 from phaseb.runtime.checkpoint import save_checkpoint
-from phaseb.runtime.plugins import load_named
+from phaseb.runtime.plugins import load_plugin
 from phaseb.runtime.storage import Store
 
 
@@ -76,7 +76,7 @@ class CustomDynamics:
             ConfigError: where the class cannot be imported, or lacks a method.
         """
         setting = f"dynamics.plugins.{name}.model"
-        named = load_named(config.model, setting)
+        named = load_plugin(config.model, setting)
         lacking = [method for method in ("fit", "step", "state_dict", "load_state_dict") if not hasattr(named, method)]
         if not isinstance(named, type) or lacking:
             raise ConfigError(f"{setting}: {config.model} is no class with {', '.join(lacking) or 'these methods'}")
@@ -85,9 +85,13 @@ class CustomDynamics:
 
     @torch.no_grad()
     def rollout(
-        self, z0: Tensor, actions: Tensor | Policy, horizon: int, generator: torch.Generator,
+        self,
+        z0: Tensor,
+        actions: Tensor | Policy,
+        horizon: int,
+        generator: torch.Generator,
         lookahead: Tensor | None = None,
-    ) -> Rollout:  # fmt: skip
+    ) -> Rollout:
         """Roll out `horizon` steps from z0 (N, D), see `DynamicsModel.rollout`.
 
         Raises:
@@ -103,11 +107,12 @@ class CustomDynamics:
             taken.append(action)
             steps.append(step)
         return Rollout(
-            z=torch.stack([z0, *(s.z for s in steps)], 1), actions=torch.stack(taken, 1),
+            z=torch.stack([z0, *(s.z for s in steps)], 1),
+            actions=torch.stack(taken, 1),
             rewards=torch.stack([s.reward for s in steps], 1),
             terminals=(torch.stack([s.terminal for s in steps], 1) > 0.5).float(),
             uncertainty=torch.stack([s.uncertainty for s in steps], 1),
-        )  # fmt: skip
+        )
 
     def _checked(self, step: Step, rows: int, t: int) -> Step:
         wanted = {"z": (rows, self.latent_size), **dict.fromkeys(("reward", "terminal", "uncertainty"), (rows,))}
@@ -136,10 +141,14 @@ class CustomDynamics:
     def save(self, store: Store) -> str:
         """Write what the model learned; returns the digest."""
         meta = {
-            "kind": "plugin", "name": self.name, "config": self.config.model_dump(mode="json"),
-            "latent_size": self.latent_size, "action_size": self.action_size,
-            "uncertainty_scale": self.uncertainty_scale, "lineage": self.lineage,
-        }  # fmt: skip
+            "kind": "plugin",
+            "name": self.name,
+            "config": self.config.model_dump(mode="json"),
+            "latent_size": self.latent_size,
+            "action_size": self.action_size,
+            "uncertainty_scale": self.uncertainty_scale,
+            "lineage": self.lineage,
+        }
         return save_checkpoint(store, dict(self.model.state_dict()), meta)
 
     @classmethod

@@ -54,9 +54,12 @@ def windows(recorded: Trajectories, horizon: int, seed: int) -> tuple[Branches, 
     taken = np.minimum(at[:, :-1], recorded.rewards.shape[1] - 1)
     inside = at[:, :-1] < recorded.lengths[episodes][:, None]
     branches = Branches(
-        recorded.z[rows, states], recorded.actions[rows, taken], recorded.rewards[rows, taken],
-        recorded.terminals[rows, taken], inside,
-    )  # fmt: skip
+        recorded.z[rows, states],
+        recorded.actions[rows, taken],
+        recorded.rewards[rows, taken],
+        recorded.terminals[rows, taken],
+        inside,
+    )
     return branches, episodes.astype(np.int64)
 
 

@@ -44,9 +44,13 @@ class DynamicsModel(Protocol):
     def num_members(self) -> int: ...
 
     def rollout(
-        self, z0: Tensor, actions: Tensor | Policy, horizon: int, generator: torch.Generator,
+        self,
+        z0: Tensor,
+        actions: Tensor | Policy,
+        horizon: int,
+        generator: torch.Generator,
         lookahead: Tensor | None = None,
-    ) -> Rollout:  # fmt: skip
+    ) -> Rollout:
         """Roll out `horizon` steps from z0 (N, D).
 
         Args:

@@ -16,8 +16,9 @@ def ranking(estimated: Array, true: Array) -> dict[str, float]:
         return dict.fromkeys(("pearson", "spearman", "mmrv"), float("nan"))
     return {
         "pearson": float(pearsonr(estimated, true).statistic),
-        "spearman": float(spearmanr(estimated, true).statistic), "mmrv": rank_violation(estimated, true),
-    }  # fmt: skip
+        "spearman": float(spearmanr(estimated, true).statistic),
+        "mmrv": rank_violation(estimated, true),
+    }
 
 
 def rank_violation(estimated: Array, true: Array) -> float:

@@ -66,3 +66,19 @@ def as_policy(actions: Tensor | Policy, horizon: int) -> Policy:
         raise ValueError(f"{actions.shape[1]} recorded actions cannot drive {horizon} steps")
     recorded = actions
     return lambda z, t: recorded[:, t].to(z)
+
+
+def tensor_policy(policy: Callable[[NDArray[np.float32], int], NDArray[np.float32]], shape: tuple[int, int]) -> Policy:
+    """A policy over arrays as one over tensors.
+
+    Raises:
+        ValueError: where it returns actions of another shape.
+    """
+
+    def act(z: Tensor, t: int) -> Tensor:
+        actions = np.asarray(policy(z.detach().cpu().numpy(), t), np.float32)
+        if actions.shape != shape:
+            raise ValueError(f"the policy returned actions {actions.shape} at step {t}; wanted {shape}")
+        return torch.from_numpy(actions).to(z.device)
+
+    return act

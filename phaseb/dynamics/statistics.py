@@ -39,8 +39,8 @@ def _growth(z: Array) -> float:
     edge = min(EDGE, max(1, z.shape[1] // 2))
     variance = z.var(axis=0)
     first, last = variance[:edge].mean(axis=0), variance[-edge:].mean(axis=0)
-    moving = first > TINY
-    return float((last[moving] / first[moving]).mean()) if moving.any() else float("nan")
+    varying = first > TINY
+    return float((last[varying] / first[varying]).mean()) if varying.any() else float("nan")
 
 
 def lag_match(z_real: Array, z_syn: Array) -> float:
@@ -51,8 +51,8 @@ def lag_match(z_real: Array, z_syn: Array) -> float:
     terms = []
     for lag in (k for k in LAGS if k < z_real.shape[1]):
         real, syn = ((z[:, lag:] - z[:, :-lag]).var(axis=(0, 1)) for z in (z_real, z_syn))
-        moving = real > TINY
-        terms.append(np.abs(np.log(np.maximum(syn[moving], TINY) / real[moving])))
+        varying = real > TINY
+        terms.append(np.abs(np.log(np.maximum(syn[varying], TINY) / real[varying])))
     joined = np.concatenate(terms) if terms else np.empty(0)
     return float(joined.mean()) if joined.size else float("nan")
 
@@ -121,9 +121,17 @@ def latent_statistics(z_real: Array, z_syn: Array) -> dict[str, float]:
     if z_real.shape != z_syn.shape or z_real.ndim != 3:
         raise ValueError(f"latents must share one shape (N, T, D), got {z_real.shape} and {z_syn.shape}")
     real, syn = z_real.astype(np.float64), z_syn.astype(np.float64)
-    numbers = {f.__name__: f(real, syn) for f in (
-        std_ratio, std_ratio_pooled, range_ratio, variance_growth, lag_match, bounds_pass,
-    )}  # fmt: skip
+    numbers = {
+        f.__name__: f(real, syn)
+        for f in (
+            std_ratio,
+            std_ratio_pooled,
+            range_ratio,
+            variance_growth,
+            lag_match,
+            bounds_pass,
+        )
+    }
     along = drift(real, syn)
     steps = [t for t in (1, *range(10, len(along) + 1, 10)) if t <= len(along)]
     return numbers | {f"drift_{t}": float(along[t - 1]) for t in steps}

@@ -55,7 +55,7 @@ class LatentStructure:
     high: Floats
     step_scale: Floats
     step_bound: Floats
-    moving: Floats
+    varying: Floats
     event_dims: NDArray[np.int64]
     levels: Floats
     reward_mean: Floats
@@ -69,12 +69,12 @@ def find_structure(z: Floats, rewards: Floats, mask: NDArray[np.bool_], config: 
     """
     every = max(1, z.shape[0] * z.shape[1] // MAX_LATENTS)
     z, rewards, mask = z[::every], rewards[::every], mask[::every]
-    moving, events = find_discrete(z, mask, config)
-    blended = moving & ~np.isin(np.arange(z.shape[-1]), list(events))
+    varying, events = find_discrete(z, mask, config)
+    blended = varying & ~np.isin(np.arange(z.shape[-1]), list(events))
     basis = find_basis(z, mask, blended, config.find_events) if config.decorrelate else identity_basis(z.shape[-1])
     inner = ((z - basis[0]) @ basis[1]).astype(np.float32)
-    moving, events = find_discrete(inner, mask, config)
-    blended = moving & ~np.isin(np.arange(z.shape[-1]), list(events))
+    varying, events = find_discrete(inner, mask, config)
+    blended = varying & ~np.isin(np.arange(z.shape[-1]), list(events))
     steps = (inner[:, 1:] - inner[:, :-1])[mask]
     scale = np.maximum(steps.std(axis=0), 1e-3)
     reward_std = 1.0 if is_constant(rewards[mask][:, None])[0] else rewards[mask].std()
@@ -85,7 +85,7 @@ def find_structure(z: Floats, rewards: Floats, mask: NDArray[np.bool_], config: 
         **latent_bounds(inner, mask, blended & config.bound_latents),
         step_scale=scale.astype(np.float32),
         step_bound=step_bound(steps, config),
-        moving=moving.astype(np.float32),
+        varying=varying.astype(np.float32),
         event_dims=np.array(list(events), dtype=np.int64),
         levels=np.array(padded, dtype=np.float32).reshape(-1, MAX_LEVELS),
         reward_mean=np.array(rewards[mask].mean(), dtype=np.float32),
@@ -93,13 +93,11 @@ def find_structure(z: Floats, rewards: Floats, mask: NDArray[np.bool_], config: 
     )
 
 
-def find_discrete(
-    z: Floats, mask: NDArray[np.bool_], config: GRUConfig
-) -> tuple[NDArray[np.bool_], dict[int, Floats]]:
+def find_discrete(z: Floats, mask: NDArray[np.bool_], config: GRUConfig) -> tuple[NDArray[np.bool_], dict[int, Floats]]:
     """Which dimensions move (D,), and the levels of those among them that jump between a few."""
-    moving = ~find_constants(z, mask) if config.hold_constants else np.ones(z.shape[-1], dtype=bool)
+    varying = ~find_constants(z, mask) if config.hold_constants else np.ones(z.shape[-1], dtype=bool)
     events = find_levels(z, mask) if config.find_events else {}
-    return moving, {d: levels for d, levels in events.items() if moving[d]}
+    return varying, {d: levels for d, levels in events.items() if varying[d]}
 
 
 def find_basis(

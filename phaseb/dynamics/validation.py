@@ -71,9 +71,7 @@ class ForecastSkill:
                 limits[t] = np.quantile(column[here].clip(max=known.max()), quantile)
         return limits
 
-    def skills(
-        self, tolerance: float, limits: NDArray[np.floating] | None = None
-    ) -> dict[str, NDArray[np.float64]]:
+    def skills(self, tolerance: float, limits: NDArray[np.floating] | None = None) -> dict[str, NDArray[np.float64]]:
         """Skill after each step, (T,): `mean` and `worst` over latent dimensions, `reward`, and `reward_surely`, which
         19 of 20 resamples of the episodes exceed: a few episodes hold few events, and a skill by luck is none.
 
@@ -134,9 +132,10 @@ def trusted_horizon(config: AugmentationConfig, skills: dict[str, NDArray[np.flo
     if not skills["reward_surely"][0] >= first:
         return 0
     good = (
-        (skills["mean"] >= config.min_skill) & (skills["reward"] >= config.min_reward_skill)
+        (skills["mean"] >= config.min_skill)
+        & (skills["reward"] >= config.min_reward_skill)
         & (skills["worst"] >= config.min_worst_skill)
-    )  # fmt: skip
+    )
     return len(good) if good.all() else int(np.argmin(good))
 
 

@@ -13,9 +13,13 @@ WorkClass = Callable[..., Callable[[str], object]]
 
 
 def run_pool(
-    names: Sequence[str], work_class: WorkClass, args: Sequence[Any], resources: ResourcesConfig | None,
-    num_actors: int | None = None, gpus_per_actor: float = 0.0,
-) -> Iterator[str]:  # fmt: skip
+    names: Sequence[str],
+    work_class: WorkClass,
+    args: Sequence[Any],
+    resources: ResourcesConfig | None,
+    num_actors: int | None = None,
+    gpus_per_actor: float = 0.0,
+) -> Iterator[str]:
     """Do every piece, and give each name back when it is done, in any order.
 
     Args:
@@ -43,10 +47,13 @@ def run_pool(
         return
     pieces = ray.data.from_items([{"name": name} for name in names], override_num_blocks=len(names))
     done = pieces.map_batches(
-        _PoolActor, batch_size=1, num_cpus=resources.cpus_per_task, num_gpus=gpus_per_actor or None,
+        _PoolActor,
+        batch_size=1,
+        num_cpus=resources.cpus_per_task,
+        num_gpus=gpus_per_actor or None,
         fn_constructor_args=work,
         compute=ray.data.ActorPoolStrategy(size=min(num_actors or resources.num_tasks, len(names))),
-    )  # fmt: skip
+    )
     yield from map(_name_of, done.iter_rows())
 
 

@@ -16,9 +16,11 @@ TYPES = {pa.float32(): np.float32, pa.float64(): np.float64}
 
 
 def join_ragged(
-    flat: NDArray[np.floating], lengths: NDArray[np.int64], missing: NDArray[np.bool_] | None = None,
+    flat: NDArray[np.floating],
+    lengths: NDArray[np.int64],
+    missing: NDArray[np.bool_] | None = None,
     kind: pa.DataType = pa.float32(),  # noqa: B008 (immutable)
-) -> pa.Array:  # fmt: skip
+) -> pa.Array:
     """A column of rows of `lengths` steps out of all their steps one after another.
 
     Args:

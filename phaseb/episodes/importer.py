@@ -18,9 +18,13 @@ from phaseb.runtime.storage import Store
 
 
 def import_episodes(
-    config: EpisodesConfig, target: Store, seed: int, resources: ResourcesConfig | None = None,
-    progress: Callable[[int, int], None] | None = None, counted: Callable[[Inventory], None] | None = None,
-) -> list[str]:  # fmt: skip
+    config: EpisodesConfig,
+    target: Store,
+    seed: int,
+    resources: ResourcesConfig | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    counted: Callable[[Inventory], None] | None = None,
+) -> list[str]:
     """Read all episodes of `config.source` into shards of `config.rows_per_shard`, each with its split.
 
     A killed import goes on where it stopped, as long as the data and the settings are the same. Bad data leave

@@ -13,9 +13,16 @@ from phaseb.errors import DataError
 from phaseb.runtime.storage import Store
 
 BROKEN = (
-    pa.ArrowException, OSError, ValueError, LookupError, TypeError, OverflowError, MemoryError, AttributeError,
+    pa.ArrowException,
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+    AttributeError,
     RuntimeError,
-)  # fmt: skip
+)
 """What pyarrow, h5py and our own reading of what they give raise on damaged bytes."""
 _STAMP = b"phaseb.stamp"
 _COMPRESSED = ("frames",)
@@ -31,9 +38,14 @@ def write_table(store: Store, name: str, table: pa.Table, stamp: str = "") -> No
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), _STAMP: stamp.encode()})
     sink = pa.BufferOutputStream()
     pq.write_table(
-        table, sink, compression={c: "none" if c in _COMPRESSED else "zstd" for c in table.column_names},
-        use_dictionary=False, write_statistics=False, write_page_checksum=True, row_group_size=max(table.num_rows, 1),
-    )  # fmt: skip
+        table,
+        sink,
+        compression={c: "none" if c in _COMPRESSED else "zstd" for c in table.column_names},
+        use_dictionary=False,
+        write_statistics=False,
+        write_page_checksum=True,
+        row_group_size=max(table.num_rows, 1),
+    )
     store.write_bytes(sink.getvalue().to_pybytes(), name)
 
 
@@ -76,8 +88,9 @@ def naming(store: Store, name: str) -> Iterator[None]:
         raise DataError(f"{path}: {error}") from error
     except BROKEN as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise DataError(f"{path} is damaged or of another layout ({reason}): copy or write it again, or set another "
-                        "episodes.source") from error  # fmt: skip
+        raise DataError(
+            f"{path} is damaged or of another layout ({reason}): copy or write it again, or set another episodes.source"
+        ) from error
 
 
 @contextmanager

@@ -23,10 +23,17 @@ Progress = Callable[[int, int], None]
 
 
 def map_shards(
-    source: Store, target: Store, worker_class: WorkerClass, worker_args: Sequence[Any] = (),
-    resources: ResourcesConfig | None = None, *, stamp: str = "", num_actors: int | None = None,
-    gpus_per_actor: float = 0.0, progress: Progress | None = None,
-) -> list[str]:  # fmt: skip
+    source: Store,
+    target: Store,
+    worker_class: WorkerClass,
+    worker_args: Sequence[Any] = (),
+    resources: ResourcesConfig | None = None,
+    *,
+    stamp: str = "",
+    num_actors: int | None = None,
+    gpus_per_actor: float = 0.0,
+    progress: Progress | None = None,
+) -> list[str]:
     """Make `target` from `source` shard by shard, the same whatever the number of actors.
 
     Args:
@@ -57,9 +64,13 @@ def map_shards(
 
 
 def map_episodes(
-    source: Store, target: Store, worker_class: Callable[..., Callable[[Episode], Episode | None]],
-    worker_args: Sequence[Any] = (), resources: ResourcesConfig | None = None, **options: Any,
-) -> list[str]:  # fmt: skip
+    source: Store,
+    target: Store,
+    worker_class: Callable[..., Callable[[Episode], Episode | None]],
+    worker_args: Sequence[Any] = (),
+    resources: ResourcesConfig | None = None,
+    **options: Any,
+) -> list[str]:
     """`map_shards` for a class that takes one episode and returns one, or None to drop it."""
     return map_shards(source, target, EachEpisode, (worker_class, *worker_args), resources, **options)
 

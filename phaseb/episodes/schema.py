@@ -129,10 +129,17 @@ def table_to_episodes(table: pa.Table, max_bytes: int | None = None) -> list[Epi
         if reward is None:
             raise DataError(f"episode {row['id']} has no rewards; import or collect it again")
         episode = Episode(
-            id=row["id"], rewards=reward, state=state[i], frames=frames[i], actions=actions[i],
-            terminated=row["terminated"], source=row["source"], split=row["split"],
-            metrics=dict(row["metrics"]), tags=dict(row["tags"]),
-        )  # fmt: skip
+            id=row["id"],
+            rewards=reward,
+            state=state[i],
+            frames=frames[i],
+            actions=actions[i],
+            terminated=row["terminated"],
+            source=row["source"],
+            split=row["split"],
+            metrics=dict(row["metrics"]),
+            tags=dict(row["tags"]),
+        )
         if whole and episode_digest(episode) != row["digest"]:
             raise DataError(f"episode {row['id']} was altered: its digest does not match; import or collect it again")
         episodes.append(episode)
@@ -144,11 +151,18 @@ def episode_digest(episode: Episode) -> bytes:
     metrics = [(name, np.float64(value).tobytes()) for name, value in sorted(episode.metrics.items())]
     return hash_row(
         {
-            "id": episode.id, "source": episode.source, "split": episode.split, "metrics": metrics,
-            "terminated": bool(episode.terminated), "tags": sorted(episode.tags.items()), "state": episode.state,
-            "actions": episode.actions, "rewards": episode.rewards, "frames": episode.frames,
+            "id": episode.id,
+            "source": episode.source,
+            "split": episode.split,
+            "metrics": metrics,
+            "terminated": bool(episode.terminated),
+            "tags": sorted(episode.tags.items()),
+            "state": episode.state,
+            "actions": episode.actions,
+            "rewards": episode.rewards,
+            "frames": episode.frames,
         }
-    )  # fmt: skip
+    )
 
 
 def _alike(episodes: Sequence[Episode]) -> Sequence[Episode]:

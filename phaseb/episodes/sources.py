@@ -11,7 +11,7 @@ from phaseb.config.data import IMPORTED, MIXED, EpisodesConfig
 from phaseb.episodes.episode import Episode, Split
 from phaseb.episodes.inventory import Inventory
 from phaseb.errors import ConfigError, DataError
-from phaseb.runtime.plugins import load_named
+from phaseb.runtime.plugins import load_plugin
 from phaseb.runtime.storage import Store
 
 Entry = tuple[str, Split]
@@ -56,7 +56,7 @@ def open_source(config: EpisodesConfig) -> EpisodeSource:
     """
     if config.source in (*IMPORTED, MIXED):
         return _format(config.source)(config)
-    source = load_named(config.source, "episodes.source")(config)
+    source = load_plugin(config.source, "episodes.source")(config)
     return source if hasattr(source, "entries") else Listed(source)
 
 

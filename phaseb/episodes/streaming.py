@@ -93,7 +93,7 @@ def sample_episodes(store: Store, splits: Sequence[str], most: int, seed: int, f
     return found
 
 
-def thin(trajectories: Trajectories, most: int, seed: int) -> Trajectories:
+def subsample(trajectories: Trajectories, most: int, seed: int) -> Trajectories:
     """At most `most` of these, by the same draw."""
     if len(trajectories) <= most:
         return trajectories

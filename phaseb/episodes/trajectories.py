@@ -89,14 +89,21 @@ class Trajectories:
 
         return replace(
             self,
-            z=self.z[chosen], actions=self.actions[chosen], rewards=self.rewards[chosen],
-            terminals=self.terminals[chosen], lengths=self.lengths[chosen],
-            ids=pick(self.ids), splits=pick(self.splits),
+            z=self.z[chosen],
+            actions=self.actions[chosen],
+            rewards=self.rewards[chosen],
+            terminals=self.terminals[chosen],
+            lengths=self.lengths[chosen],
+            ids=pick(self.ids),
+            splits=pick(self.splits),
             metrics={name: values[chosen] for name, values in self.metrics.items()},
             lineage={name: pick(values) for name, values in self.lineage.items()},
-            start_step=take(self.start_step), uncertainty=take(self.uncertainty), trust=take(self.trust),
-            weights=take(self.weights), episode_trust=take(self.episode_trust),
-        )  # fmt: skip
+            start_step=take(self.start_step),
+            uncertainty=take(self.uncertainty),
+            trust=take(self.trust),
+            weights=take(self.weights),
+            episode_trust=take(self.episode_trust),
+        )
 
     def by_split(self, *names: str) -> "Trajectories":
         """The episodes of the named splits, one split after the other, so that each of them is a view of the whole."""
@@ -114,10 +121,16 @@ class Trajectories:
             return None if array is None else array[:, :steps]
 
         return replace(
-            chosen, z=chosen.z[:, : steps + 1], actions=chosen.actions[:, :steps], rewards=chosen.rewards[:, :steps],
-            terminals=chosen.terminals[:, :steps], lengths=np.minimum(chosen.lengths, steps),
-            uncertainty=cut(chosen.uncertainty), trust=cut(chosen.trust), weights=cut(chosen.weights),
-        )  # fmt: skip
+            chosen,
+            z=chosen.z[:, : steps + 1],
+            actions=chosen.actions[:, :steps],
+            rewards=chosen.rewards[:, :steps],
+            terminals=chosen.terminals[:, :steps],
+            lengths=np.minimum(chosen.lengths, steps),
+            uncertainty=cut(chosen.uncertainty),
+            trust=cut(chosen.trust),
+            weights=cut(chosen.weights),
+        )
 
 
 def concatenate(parts: Sequence[Trajectories]) -> Trajectories:
@@ -147,12 +160,18 @@ def concatenate(parts: Sequence[Trajectories]) -> Trajectories:
     names = set.intersection(*(set(p.metrics) for p in parts))
     lineage = set.intersection(*(set(p.lineage) for p in parts))
     return Trajectories(
-        z=z, actions=actions, rewards=rewards, terminals=terminals,
+        z=z,
+        actions=actions,
+        rewards=rewards,
+        terminals=terminals,
         lengths=np.concatenate([p.lengths for p in parts]),
-        ids=tuple(i for p in parts for i in p.ids), splits=tuple(s for p in parts for s in p.splits),
+        ids=tuple(i for p in parts for i in p.ids),
+        splits=tuple(s for p in parts for s in p.splits),
         metrics={n: np.concatenate([p.metrics[n] for p in parts]) for n in sorted(names)},
         lineage={n: tuple(v for p in parts for v in p.lineage[n]) for n in sorted(lineage)},
         start_step=chain([p.start_step for p in parts]),
-        uncertainty=join([p.uncertainty for p in parts]), trust=join([p.trust for p in parts]),
-        weights=join([p.weights for p in parts]), episode_trust=chain([p.episode_trust for p in parts]),
-    )  # fmt: skip
+        uncertainty=join([p.uncertainty for p in parts]),
+        trust=join([p.trust for p in parts]),
+        weights=join([p.weights for p in parts]),
+        episode_trust=chain([p.episode_trust for p in parts]),
+    )

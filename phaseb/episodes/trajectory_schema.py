@@ -81,17 +81,26 @@ def table_to_trajectories(table: pa.Table) -> Trajectories:
     lengths = columns["num_steps"].to_numpy().astype(np.int64)
     steps = int(lengths.max(initial=0))
     plain = {name: columns[name].to_pylist() for name in ("id", "split", "metrics", "lineage")}
-    optional = {n: None if columns[n].null_count or not len(lengths) else _pad(columns[n], lengths, steps, 0)
-                for n in _OPTIONAL_STEPS}  # fmt: skip
+    optional = {
+        n: None if columns[n].null_count or not len(lengths) else _pad(columns[n], lengths, steps, 0)
+        for n in _OPTIONAL_STEPS
+    }
     z = _pad(columns["z"], lengths, steps, 1)
     actions, rewards, terminals = (_pad(columns[n], lengths, steps, 0) for n in ("actions", "rewards", "terminals"))
     return Trajectories(
-        z=z, actions=actions, rewards=rewards, terminals=terminals, lengths=lengths,
-        ids=tuple(plain["id"]), splits=tuple(plain["split"]),
+        z=z,
+        actions=actions,
+        rewards=rewards,
+        terminals=terminals,
+        lengths=lengths,
+        ids=tuple(plain["id"]),
+        splits=tuple(plain["split"]),
         metrics={n: np.array(v, np.float64) for n, v in _transpose(plain["metrics"], np.nan).items()},
         lineage={n: tuple(v) for n, v in _transpose(plain["lineage"], "").items()},
-        start_step=_numbers(columns["start_step"]), episode_trust=_numbers(columns["episode_trust"]), **optional,
-    )  # fmt: skip
+        start_step=_numbers(columns["start_step"]),
+        episode_trust=_numbers(columns["episode_trust"]),
+        **optional,
+    )
 
 
 def _columns(table: pa.Table) -> dict[str, Any]:

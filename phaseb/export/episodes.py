@@ -13,7 +13,7 @@ from phaseb.episodes.shards import iter_episodes
 from phaseb.episodes.streaming import batches
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import ConfigError, DataError, PhasebError
-from phaseb.latents.model import EncoderBundle
+from phaseb.latents.model import EncoderModel
 from phaseb.pipeline.run_directory import RunDirectory
 from phaseb.runtime.storage import Store
 
@@ -72,7 +72,7 @@ def export_run(run: str, target: str, form: str, only: str = "all") -> dict[str,
 
 def exported_episodes(store: Store, scale: ActionScale, only: str) -> Iterator[Exported]:
     """The episodes of a run one after the other, real ones first."""
-    bundle = EncoderBundle.load(store.folder("encoder"))
+    bundle = EncoderModel.load(store.folder("encoder"))
     if only in ("all", "trusted", "real"):
         yield from _real(store, frames=only == "real")
     if only != "real":
@@ -101,20 +101,26 @@ def _steps(made: Trajectories, i: int, only: str) -> int:
     return int(used[-1]) + 1 if len(used) else 0
 
 
-def _synthetic(made: Trajectories, i: int, steps: int, bundle: EncoderBundle, scale: ActionScale) -> Exported:
+def _synthetic(made: Trajectories, i: int, steps: int, bundle: EncoderModel, scale: ActionScale) -> Exported:
     z = made.z[i, : steps + 1]
     episode = Episode(
-        id=made.ids[i], state=z.copy() if bundle.decoder is None else bundle.decode(z).astype(np.float32),
-        actions=scale.denormalise(made.actions[i, :steps]), rewards=made.rewards[i, :steps].copy(),
-        terminated=bool(made.terminals[i, steps - 1] > 0.5), source="synthetic",
-    )  # fmt: skip
+        id=made.ids[i],
+        state=z.copy() if bundle.decoder is None else bundle.decode(z).astype(np.float32),
+        actions=scale.denormalise(made.actions[i, :steps]),
+        rewards=made.rewards[i, :steps].copy(),
+        terminated=bool(made.terminals[i, steps - 1] > 0.5),
+        source="synthetic",
+    )
     lineage = {name: values[i] for name, values in made.lineage.items()}
     if made.start_step is not None:
         lineage["start_step"] = str(int(made.start_step[i]))
     return Exported(
-        episode, z, None if made.trust is None else made.trust[i, :steps],
-        None if made.weights is None else made.weights[i, :steps], lineage,
-    )  # fmt: skip
+        episode,
+        z,
+        None if made.trust is None else made.trust[i, :steps],
+        None if made.weights is None else made.weights[i, :steps],
+        lineage,
+    )
 
 
 def _write_npz(store: Store, episodes: Iterator[Exported], scale: ActionScale) -> None:
@@ -148,5 +154,7 @@ def _write_lerobot(store: Store, episodes: Iterator[Exported], scale: ActionScal
 
 
 _WRITERS: dict[str, Callable[[Store, Iterator[Exported], ActionScale], None]] = {
-    "npz": _write_npz, "minari": _write_minari, "lerobot": _write_lerobot,
-}  # fmt: skip
+    "npz": _write_npz,
+    "minari": _write_minari,
+    "lerobot": _write_lerobot,
+}

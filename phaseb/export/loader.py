@@ -17,7 +17,7 @@ from phaseb.collection.environments import make_environment
 from phaseb.config.root import Config
 from phaseb.episodes.environment import Observation, VectorEnvironment
 from phaseb.errors import ConfigError, DataError
-from phaseb.export.module import FrameMemory
+from phaseb.export.module import FrameStack
 from phaseb.pipeline.run_directory import digest_of
 from phaseb.policy.evaluation import aggregate, evaluate
 from phaseb.runtime.storage import Store
@@ -26,13 +26,13 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class Runner:
+class InferenceSession:
     """An exported network in memory: arrays by input name to actions (N, A)."""
 
     act: Callable[[Arrays], NDArray[np.float32]]
 
     @classmethod
-    def of(cls, name: str, blob: bytes, inputs: Sequence[str]) -> "Runner":
+    def of(cls, name: str, blob: bytes, inputs: Sequence[str]) -> "InferenceSession":
         """The network in the bytes of `policy.onnx` or `policy.pt2`."""
         return _onnx(blob, inputs) if name.endswith(".onnx") else _torch_export(name, blob, inputs)
 
@@ -48,7 +48,7 @@ class ExportedPolicy:
 
     card: dict[str, Any]
     file: str
-    runner: Runner
+    runner: InferenceSession
 
     @classmethod
     def load(cls, path: str) -> "ExportedPolicy":
@@ -69,7 +69,7 @@ class ExportedPolicy:
         blob = store.read_bytes(name)
         if card["files"].get(name) != hashlib.sha256(blob).hexdigest():
             raise DataError(f"{store.path(name)} was altered: its digest does not match its card; export it again")
-        return cls(card, name, Runner.of(name, blob, list(card["interface"]["inputs"])))
+        return cls(card, name, InferenceSession.of(name, blob, list(card["interface"]["inputs"])))
 
     def check_fit(self, environment: VectorEnvironment) -> None:
         """See that the policy can act in an environment.
@@ -93,13 +93,13 @@ class ExportedPolicy:
             raise ConfigError(f"the policy acts in {size} dimensions, {environment.name} takes {wanted}")
 
 
-class Acting:
+class ExportedAgent:
     """An exported policy in the place of an online encoder: what it says of an observation is the action itself."""
 
     def __init__(self, policy: ExportedPolicy) -> None:
         inputs = policy.card["interface"]["inputs"]
         self._act = policy.runner.act
-        self._memory = FrameMemory(list(inputs), inputs["frames"][1] if "frames" in inputs else 1)
+        self._memory = FrameStack(list(inputs), inputs["frames"][1] if "frames" in inputs else 1)
 
     def reset(self, observation: Observation) -> NDArray[np.float32]:
         self._memory.reset()
@@ -123,18 +123,28 @@ def evaluate_exported(path: str, config: Config, policy: ExportedPolicy | None =
     torch.set_num_threads(1)
     try:
         policy.check_fit(environment)
-        rows = evaluate(lambda actions: np.asarray(actions, np.float32), Acting(policy), environment, list(seeds),
-                        step_limit_s=config.evaluation.step_limit_s)  # fmt: skip
+        rows = evaluate(
+            lambda actions: np.asarray(actions, np.float32),
+            ExportedAgent(policy),
+            environment,
+            list(seeds),
+            step_limit_s=config.evaluation.step_limit_s,
+        )
     finally:
         environment.close()
     measured = aggregate(rows, config.valuation)
     return {
-        "policy": path, "file": policy.file, "arm": policy.card["arm"], "seed": policy.card["seed"],
-        "environment": environment.name, "measured": measured, "card": policy.card["metrics"]["this_policy"],
-    }  # fmt: skip
+        "policy": path,
+        "file": policy.file,
+        "arm": policy.card["arm"],
+        "seed": policy.card["seed"],
+        "environment": environment.name,
+        "measured": measured,
+        "card": policy.card["metrics"]["this_policy"],
+    }
 
 
-def _onnx(blob: bytes, inputs: Sequence[str]) -> Runner:
+def _onnx(blob: bytes, inputs: Sequence[str]) -> InferenceSession:
     try:
         import onnxruntime
     except ModuleNotFoundError as error:
@@ -144,10 +154,10 @@ def _onnx(blob: bytes, inputs: Sequence[str]) -> Runner:
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(blob, options, providers=["CPUExecutionProvider"])
-    return Runner(lambda seen: np.asarray(session.run(None, {n: seen[n] for n in inputs})[0], np.float32))
+    return InferenceSession(lambda seen: np.asarray(session.run(None, {n: seen[n] for n in inputs})[0], np.float32))
 
 
-def _torch_export(name: str, blob: bytes, inputs: Sequence[str]) -> Runner:
+def _torch_export(name: str, blob: bytes, inputs: Sequence[str]) -> InferenceSession:
     _refuse_pickles(name, blob)
     module = torch.export.load(io.BytesIO(blob)).module()
 
@@ -155,7 +165,7 @@ def _torch_export(name: str, blob: bytes, inputs: Sequence[str]) -> Runner:
         with torch.no_grad():
             return np.asarray(module(*(torch.from_numpy(seen[n]) for n in inputs)).numpy(), np.float32)
 
-    return Runner(act)
+    return InferenceSession(act)
 
 
 def _refuse_pickles(name: str, blob: bytes) -> None:

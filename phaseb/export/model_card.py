@@ -26,15 +26,21 @@ def card_of(
     told = summary["arms"][arm]
     config = yaml.safe_load(store.read_text("config.yaml"))
     return {
-        "format": CARD_FORMAT, "phaseb": __version__, "arm": arm, "seed": seed, "interface": dict(interface),
+        "format": CARD_FORMAT,
+        "phaseb": __version__,
+        "arm": arm,
+        "seed": seed,
+        "interface": dict(interface),
         "check": dict(checks),
         "data": {
             "episodes": {k: stages["collect"]["metrics"].get(k) for k in ("num_train", "num_dev", "num_test")},
             "digests": {name: stage.get("outputs", {}) for name, stage in stages.items()},
-            "config": lineage["config_digest"], "run_seed": lineage["seed"],
+            "config": lineage["config_digest"],
+            "run_seed": lineage["seed"],
         },
         "metrics": {
-            "where": summary["environment"], "episodes": summary["num_episodes"],
+            "where": summary["environment"],
+            "episodes": summary["num_episodes"],
             "this_policy": {k: told["seeds"][str(seed)].get(k) for k in MEASURES},
             "all_seeds": {k: told["summary"].get(k) for k in MEASURES},
             "recorded": {k: stages["collect"]["metrics"].get(k) for k in ("mpl", "error_rate")},
@@ -43,7 +49,7 @@ def card_of(
         "trust": _metrics(stages, "trust", TRUST) | _metrics(stages, "judge", ("judge_auc",)),
         "limits": _limits(summary, stages, arm),
         "config": {name: config[name] for name in SECTIONS},
-    }  # fmt: skip
+    }
 
 
 def _metrics(stages: Mapping[str, Any], stage: str, names: Sequence[str]) -> dict[str, Any]:
@@ -76,28 +82,52 @@ def card_text(card: Mapping[str, Any]) -> str:
     """The same for a person, in Markdown."""
     data, metrics, interface = card["data"], card["metrics"], card["interface"]
     lines = [
-        f"# Policy `{card['arm']}`, seed {card['seed']}", "",
-        f"Written by phaseb {card['phaseb']}. {card['promotion']['reason']}.", "",
-        "## What it takes and gives", "",
-        *(f"- input `{n}`: {_shape(s)} {'uint8' if n == 'frames' else 'float32'}"
-          for n, s in interface["inputs"].items()),
+        f"# Policy `{card['arm']}`, seed {card['seed']}",
+        "",
+        f"Written by phaseb {card['phaseb']}. {card['promotion']['reason']}.",
+        "",
+        "## What it takes and gives",
+        "",
+        *(
+            f"- input `{n}`: {_shape(s)} {'uint8' if n == 'frames' else 'float32'}"
+            for n, s in interface["inputs"].items()
+        ),
         *(f"- output `{n}`: {_shape(s)} float32, in the machine's units" for n, s in interface["outputs"].items()),
-        "", "Frames are stacked newest first; at the start of an episode the first one is repeated.",
-        "", "## What it earned", "",
-        f"{metrics['episodes']} episodes in {metrics['where']}.", "",
-        "| | this policy | its arm, over seeds | recorded data |", "| --- | --- | --- | --- |",
-        *(f"| {name} | {number(metrics['this_policy'].get(name))} | {interval(metrics['all_seeds'].get(name))} | "
-          f"{number(metrics['recorded'].get(name))} |" for name in MEASURES),
-        "", "## Trust in the synthetic data of its run", "",
+        "",
+        "Frames are stacked newest first; at the start of an episode the first one is repeated.",
+        "",
+        "## What it earned",
+        "",
+        f"{metrics['episodes']} episodes in {metrics['where']}.",
+        "",
+        "| | this policy | its arm, over seeds | recorded data |",
+        "| --- | --- | --- | --- |",
+        *(
+            f"| {name} | {number(metrics['this_policy'].get(name))} | {interval(metrics['all_seeds'].get(name))} | "
+            f"{number(metrics['recorded'].get(name))} |"
+            for name in MEASURES
+        ),
+        "",
+        "## Trust in the synthetic data of its run",
+        "",
         *(f"- {name}: {number(value)}" for name, value in card["trust"].items()),
-        "", "## Limits", "", *(f"- {line}" for line in card["limits"]),
-        "", "## Where it comes from", "",
+        "",
+        "## Limits",
+        "",
+        *(f"- {line}" for line in card["limits"]),
+        "",
+        "## Where it comes from",
+        "",
         f"- config {data['config'][:16]}, seed {data['run_seed']}",
-        *(f"- {stage}: {', '.join(f'{k} {v[:16]}' for k, v in outputs.items())}"
-          for stage, outputs in data["digests"].items()),
-        "", f"Both files act as phaseb does within {max(card['check']['difference'].values()):.1g} of half the "
-        f"actions' range ({card['check']['checked_rows']} held-out observations).", "",
-    ]  # fmt: skip
+        *(
+            f"- {stage}: {', '.join(f'{k} {v[:16]}' for k, v in outputs.items())}"
+            for stage, outputs in data["digests"].items()
+        ),
+        "",
+        f"Both files act as phaseb does within {max(card['check']['difference'].values()):.1g} of half the "
+        f"actions' range ({card['check']['checked_rows']} held-out observations).",
+        "",
+    ]
     return "\n".join(lines)
 
 

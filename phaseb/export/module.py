@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from phaseb.episodes.actions import ActionScale
-from phaseb.latents.model import EncoderBundle
+from phaseb.latents.model import EncoderModel
 from phaseb.policy.actor import Actor
 
 
@@ -25,7 +25,7 @@ class DeployedPolicy(nn.Module):
     low: Tensor
     span: Tensor
 
-    def __init__(self, bundle: EncoderBundle, actor: Actor, scale: ActionScale) -> None:
+    def __init__(self, bundle: EncoderModel, actor: Actor, scale: ActionScale) -> None:
         super().__init__()
         self.encoder, self.readout, self.standardizer = bundle.encoder, bundle.readout, bundle.standardizer
         self.actor = actor
@@ -58,14 +58,14 @@ class DeployedPolicy(nn.Module):
         parts.append(self.encoder.fuse(state, stacked))
         return cast(Tensor, self.standardizer(self.readout(torch.cat(parts, dim=-1))))
 
-    def undecided(self, *observation: Tensor) -> Tensor:
+    def near_decision_boundary(self, *observation: Tensor) -> Tensor:
         """(N,) whether a switch (a gripper) is so near its threshold that rounding alone may turn it."""
         mean = self.actor.policy(self.latents(*observation)[None])[0][0]
-        near = mean[:, self.actor.policy.switches].abs() < 1e-4
+        near = mean[:, self.actor.policy.binary_actions].abs() < 1e-4
         return near.any(dim=1)
 
 
-class FrameMemory:
+class FrameStack:
     """Observations as they come, in the form that a `DeployedPolicy` takes: the last frames stacked, newest first."""
 
     def __init__(self, inputs: Sequence[str], stack: int) -> None:

@@ -19,8 +19,8 @@ from phaseb.episodes.actions import read_action_scale
 from phaseb.episodes.shards import read_episodes
 from phaseb.errors import ConfigError, DataError, PhasebError
 from phaseb.export.model_card import card_of, card_text
-from phaseb.export.module import DeployedPolicy, FrameMemory
-from phaseb.latents.model import EncoderBundle
+from phaseb.export.module import DeployedPolicy, FrameStack
+from phaseb.latents.model import EncoderModel
 from phaseb.pipeline.run_directory import RunDirectory, digest_of
 from phaseb.policy.actor import Actor
 from phaseb.runtime.storage import Store
@@ -59,7 +59,7 @@ def export_policy(run: str, target: str, seed: int = 0) -> dict[str, Any]:
     scale = read_action_scale(store)
     if scale is None:
         raise DataError(f"{run} has no actions, so a policy of it has no units")
-    bundle = EncoderBundle.load(store.folder("encoder"))
+    bundle = EncoderModel.load(store.folder("encoder"))
     policy = DeployedPolicy(bundle, Actor.load(store.folder("policy", arm, str(seed))), scale).eval()
     examples = _examples(store, policy, bundle)
     blobs = _written(policy, examples)
@@ -73,18 +73,26 @@ def export_policy(run: str, target: str, seed: int = 0) -> dict[str, Any]:
 
 
 def _save(
-    out: Store, store: Store, policy: DeployedPolicy, bundle: EncoderBundle, blobs: Mapping[str, bytes],
-    checks: Mapping[str, Any], arm: str, seed: int,
-) -> dict[str, Any]:  # fmt: skip
+    out: Store,
+    store: Store,
+    policy: DeployedPolicy,
+    bundle: EncoderModel,
+    blobs: Mapping[str, bytes],
+    checks: Mapping[str, Any],
+    arm: str,
+    seed: int,
+) -> dict[str, Any]:
     shapes: dict[str, list[Any]] = {}
     if "state" in policy.inputs:
         shapes["state"] = ["batch", bundle.spec.state_size]
     if bundle.spec.frame_shape is not None:
         shapes["frames"] = ["batch", bundle.spec.stack, *bundle.spec.frame_shape]
     interface = {
-        "inputs": shapes, "outputs": {"action": ["batch", policy.actor.action_size]},
-        "action_low": policy.low.tolist(), "action_high": (policy.low + policy.span).tolist(),
-    }  # fmt: skip
+        "inputs": shapes,
+        "outputs": {"action": ["batch", policy.actor.action_size]},
+        "action_low": policy.low.tolist(),
+        "action_high": (policy.low + policy.span).tolist(),
+    }
     card = card_of(store, arm, seed, interface, dict(checks))
     text = card_text(card)
     for name, blob in blobs.items():
@@ -106,10 +114,10 @@ def _require_packages() -> None:
         raise ConfigError(f"--format policy needs the package {error.name}: {INSTALL}") from error
 
 
-def _examples(store: Store, policy: DeployedPolicy, bundle: EncoderBundle) -> tuple[torch.Tensor, ...]:
+def _examples(store: Store, policy: DeployedPolicy, bundle: EncoderModel) -> tuple[torch.Tensor, ...]:
     """Observations of held-out episodes as the policy would meet them, stacked frames and all."""
     rows: dict[str, list[NDArray[Any]]] = {name: [] for name in policy.inputs}
-    memory = FrameMemory(policy.inputs, bundle.spec.stack)
+    memory = FrameStack(policy.inputs, bundle.spec.stack)
     for episode in read_episodes(store.folder("episodes"), ("dev",), "frames" in policy.inputs)[:CHECKED_EPISODES]:
         memory.reset()
         for t in range(len(episode) + 1):
@@ -156,16 +164,16 @@ def _check(policy: DeployedPolicy, examples: tuple[torch.Tensor, ...], blobs: Ma
     Raises:
         PhasebError: where one of them acts differently.
     """
-    from phaseb.export.loader import Runner
+    from phaseb.export.loader import InferenceSession
 
     with torch.no_grad():
-        wanted, undecided = policy(*examples).numpy(), policy.undecided(*examples).numpy()
+        wanted, near_decision_boundary = policy(*examples).numpy(), policy.near_decision_boundary(*examples).numpy()
     half = np.maximum(policy.span.numpy() / 2, 1e-12)
     given = {name: value.numpy() for name, value in zip(policy.inputs, examples, strict=True)}
     told: dict[str, float] = {}
     for kind, name in FILES.items():
-        acted = Runner.of(name, blobs[name], policy.inputs).act(given)
-        told[kind] = float(np.abs((acted - wanted) / half)[~undecided].max(initial=0.0))
+        acted = InferenceSession.of(name, blobs[name], policy.inputs).act(given)
+        told[kind] = float(np.abs((acted - wanted) / half)[~near_decision_boundary].max(initial=0.0))
         if told[kind] > TOLERANCE:
             raise PhasebError(f"{name} acts differently from phaseb by {told[kind]:.2g}; nothing was written")
-    return {"difference": told, "checked_rows": int((~undecided).sum()), "version": __version__}
+    return {"difference": told, "checked_rows": int((~near_decision_boundary).sum()), "version": __version__}

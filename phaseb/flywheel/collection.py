@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow.fs as pafs
 import ray
 
-from phaseb.collection.active_selection import recommended_starts
-from phaseb.collection.deployed_policy import Crew, collect_by_policy
+from phaseb.collection.active_selection import select_starts
+from phaseb.collection.deployed_policy import DeployedPolicySpec, collect_by_policy
 from phaseb.config.flywheel import FlywheelConfig
 from phaseb.config.root import Config
 from phaseb.episodes.episode import Episode, Split
@@ -21,7 +21,7 @@ from phaseb.episodes.sources import inventory_of, open_source
 from phaseb.episodes.splits import choose_splits
 from phaseb.episodes.state_columns import check_order, from_tag
 from phaseb.errors import DataError, PhasebError
-from phaseb.flywheel.history import Ledger
+from phaseb.flywheel.history import History
 from phaseb.runtime.ray_tasks import get_result
 from phaseb.runtime.seeding import derive_seed
 from phaseb.runtime.storage import Store
@@ -30,18 +30,18 @@ MARK = "batch.json"
 """Written last: without it, a batch was left half-made and is made again."""
 
 
-def has_batch(ledger: Ledger, number: int) -> bool:
-    return ledger.batch_of(number).exists(MARK)
+def has_batch(history: History, number: int) -> bool:
+    return history.batch_of(number).exists(MARK)
 
 
-def collect_batch(config: Config, ledger: Ledger, number: int) -> None:
+def collect_batch(config: Config, history: History, number: int) -> None:
     """Have the shipped policy collect the episodes of a generation, in Ray tasks, and keep them with their splits."""
-    assert ledger.shipped is not None
-    plan, shipped = config.flywheel, ledger.shipped
-    store = ledger.run_of(shipped["generation"])
-    crew = Crew(store, shipped["arm"], config.arms.num_seeds, plan.exploration)
+    assert history.shipped is not None
+    plan, shipped = config.flywheel, history.shipped
+    store = history.run_of(shipped["generation"])
+    crew = DeployedPolicySpec(store, shipped["arm"], config.arms.num_seeds, plan.exploration)
     if plan.choose == "recommended":
-        seeds = recommended_starts(config, store, number, plan.num_episodes, plan.candidates)
+        seeds = select_starts(config, store, number, plan.num_episodes, plan.candidates)
     else:
         seeds = [derive_seed(config.run.seed, "flywheel", number, i) for i in range(plan.num_episodes)]
     wanted = [(f"g{number:03d}-{i:05d}", seed, i % crew.num_seeds) for i, seed in enumerate(seeds)]
@@ -51,24 +51,24 @@ def collect_batch(config: Config, ledger: Ledger, number: int) -> None:
     episodes = [episode for part in parts for episode in get_result(part)]
     made_by = {"generation": str(shipped["generation"]), "arm": shipped["arm"]}
     episodes = [replace(e, tags={**e.tags, "generation": made_by["generation"]}) for e in episodes]
-    _keep(config, ledger.batch_of(number), _split(episodes, plan, config.run.seed), {"by": made_by})
+    _keep(config, history.batch_of(number), _split(episodes, plan, config.run.seed), {"by": made_by})
 
 
-def watch_folder(config: Config, ledger: Ledger, number: int) -> bool:
+def watch_folder(config: Config, history: History, number: int) -> bool:
     """Wait for new files and keep their episodes; false where none came within `flywheel.wait_s`."""
     plan, seen = config.flywheel, dict[str, str]()
     deadline = None if plan.wait_s is None else time.monotonic() + plan.wait_s
     while True:
         now = _items(plan.folder)
         settled = [name for name, print_ in now.items() if seen.get(name) == print_]  # still being written: not yet
-        episodes, files = _read(config, ledger, {name: now[name] for name in settled})
+        episodes, files = _read(config, history, {name: now[name] for name in settled})
         if len(episodes) >= plan.min_episodes:
             if number == 0:
                 roles = choose_splits([(e.id, e.split) for e in episodes], config.episodes, config.run.seed)
                 episodes = [replace(e, split=role) for e, role in zip(episodes, roles, strict=True)]
             else:
                 episodes = _split(episodes, plan, config.run.seed)
-            _keep(config, ledger.batch_of(number), episodes, {"files": files})
+            _keep(config, history.batch_of(number), episodes, {"files": files})
             return True
         if deadline is not None and time.monotonic() > deadline and now == seen:
             return False
@@ -98,11 +98,11 @@ def _items(folder: str) -> dict[str, str]:
     return found
 
 
-def _read(config: Config, ledger: Ledger, items: Mapping[str, str]) -> tuple[list[Episode], dict[str, str]]:
+def _read(config: Config, history: History, items: Mapping[str, str]) -> tuple[list[Episode], dict[str, str]]:
     """The episodes of files that were not taken before; what cannot be read is written down once and left."""
-    taken = {name for batch in _batches(ledger) for name in batch.get("files", {})}
-    assert ledger.rejected is not None
-    refused = {(r["name"], r["print"]) for r in ledger.rejected}
+    taken = {name for batch in _batches(history) for name in batch.get("files", {})}
+    assert history.rejected is not None
+    refused = {(r["name"], r["print"]) for r in history.rejected}
     episodes, files = list[Episode](), dict[str, str]()
     for name, print_ in items.items():
         if name in taken or (name, print_) in refused:
@@ -111,11 +111,11 @@ def _read(config: Config, ledger: Ledger, items: Mapping[str, str]) -> tuple[lis
             part = config.episodes.model_copy(update={"path": f"{config.flywheel.folder.rstrip('/')}/{name}"})
             source = open_source(part)
             found = list(source.read(range(len(source.entries()))))
-            _check_alike(ledger, found)
+            _check_alike(history, found)
             log_inventory(inventory_of(source), len(found), sum(map(len, found)), file=name)
         except PhasebError as error:
-            ledger.rejected.append({"name": name, "print": print_, "reason": str(error).splitlines()[0]})
-            ledger.save()
+            history.rejected.append({"name": name, "print": print_, "reason": str(error).splitlines()[0]})
+            history.save()
             continue
         stem = name.rpartition(".")[0] or name
         episodes += [replace(e, id=f"{stem}/{e.id}", tags={**e.tags, "file": name}) for e in found]
@@ -123,15 +123,15 @@ def _read(config: Config, ledger: Ledger, items: Mapping[str, str]) -> tuple[lis
     return episodes, files
 
 
-def _check_alike(ledger: Ledger, found: Sequence[Episode]) -> None:
+def _check_alike(history: History, found: Sequence[Episode]) -> None:
     """Episodes of other shapes than the first generation's would spoil every generation to come.
 
     Raises:
         DataError: naming the first that differs.
     """
-    if not has_batch(ledger, 0) or not found:
+    if not has_batch(history, 0) or not found:
         return
-    first = next(iter_episodes(ledger.batch_of(0)))
+    first = next(iter_episodes(history.batch_of(0)))
     known, order = _shapes(first), from_tag(first.tags)
     for episode in found:
         if _shapes(episode) != known:
@@ -144,8 +144,8 @@ def _shapes(episode: Episode) -> dict[str, tuple[int, ...] | None]:
     return {name: None if array is None else array.shape[1:] for name, array in arrays.items()}
 
 
-def _batches(ledger: Ledger) -> list[dict[str, Any]]:
-    folder = ledger.store.folder("batches")
+def _batches(history: History) -> list[dict[str, Any]]:
+    folder = history.store.folder("batches")
     return [folder.read_json(n, MARK) for n in folder.folders() if folder.exists(n, MARK)]
 
 

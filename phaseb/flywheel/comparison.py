@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from phaseb.config.root import Config
 from phaseb.episodes.shards import read_episodes, read_trajectories
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.flywheel.history import Ledger
-from phaseb.latents.model import EncoderBundle
+from phaseb.flywheel.history import History
+from phaseb.latents.model import EncoderModel
 from phaseb.policy.actor import Actor
 from phaseb.policy.evaluation import Row
 from phaseb.policy.fqe import fitted_q_evaluation
@@ -30,50 +30,53 @@ CONTEST = Contest(candidates=("the new one",), controls=("the shipped policy",))
 APART = 1_000_000  # episode seeds between two generations' decisions: each spends fresh ones
 
 
-def decide_generation(config: Config, own: Config, ledger: Ledger, contender: Mapping[str, Any]) -> dict[str, Any]:
+def decide_generation(config: Config, own: Config, history: History, contender: Mapping[str, Any]) -> dict[str, Any]:
     """Whether the generation's policy replaces the shipped one, by fresh episodes or by off-policy evaluation."""
-    store = ledger.run_of(contender["generation"])
+    store = history.run_of(contender["generation"])
     if store.exists(DECISION):
         kept: dict[str, Any] = store.read_json(DECISION)
         return kept
-    shipped = ledger.shipped
+    shipped = history.shipped
     if shipped is None:
         decision: dict[str, Any] = {
-            "promoted": True, "reason": "the first policy is shipped: there is none to compare it with",
-            "method": "none", "evidence": None, "budget": {"max_episodes": 0, "spent_episodes": 0},
-        }  # fmt: skip
+            "promoted": True,
+            "reason": "the first policy is shipped: there is none to compare it with",
+            "method": "none",
+            "evidence": None,
+            "budget": {"max_episodes": 0, "spent_episodes": 0},
+        }
     elif config.environment.id == "none":
-        decision = _by_estimate(own, ledger, shipped, contender)
+        decision = _by_estimate(own, history, shipped, contender)
     else:
-        decision = _in_physics(own, ledger, shipped, contender)
+        decision = _in_physics(own, history, shipped, contender)
     store.write_json(decision, DECISION)
     return decision
 
 
 def _in_physics(
-    own: Config, ledger: Ledger, shipped: Mapping[str, Any], contender: Mapping[str, Any]
+    own: Config, history: History, shipped: Mapping[str, Any], contender: Mapping[str, Any]
 ) -> dict[str, Any]:
     plan = own.promotion.model_copy(update={"first_seed": own.promotion.first_seed + APART // 2})
     who = dict(zip(CONTEST.arms, (contender, shipped), strict=True))
     task = ray.remote(num_cpus=own.resources.cpus_per_task)(play)
 
     def measure(name: str, seed: int, episodes: Sequence[int]) -> list[Row]:
-        arm, store = who[name]["arm"], ledger.run_of(who[name]["generation"])
+        arm, store = who[name]["arm"], history.run_of(who[name]["generation"])
         rows: list[Row] = get_result(task.remote(own, store, arm, seed, list(episodes)))
         return rows
 
-    store = ledger.run_of(contender["generation"])
+    store = history.run_of(contender["generation"])
     num_train = len(read_trajectories(store.folder("latents"), ("train",)))
     scale = recorded_scale(own, store)
     return decide(plan, CONTEST, own.valuation, measure, range(own.arms.num_seeds), num_train, scale)
 
 
 def _by_estimate(
-    own: Config, ledger: Ledger, shipped: Mapping[str, Any], contender: Mapping[str, Any]
+    own: Config, history: History, shipped: Mapping[str, Any], contender: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Fitted Q evaluation of both on training and dev episodes, each acting on the latents of its own encoder."""
     both = (contender, shipped)
-    stores = [ledger.run_of(who["generation"]) for who in both]
+    stores = [history.run_of(who["generation"]) for who in both]
     recorded = read_trajectories(stores[0].folder("latents"), RECORDED)
     latents = [_latents(recorded, stores[0], store) for store in stores]
     sizes = [z.shape[-1] for z in latents]
@@ -90,7 +93,7 @@ def _by_estimate(
 def _latents(kept: Trajectories, data: Store, encoder: Store) -> NDArray[np.float32]:
     """z_V of episodes of one run by the encoder of another, padded as the run's own latents are."""
     episodes = {e.id: e for e in read_episodes(data.folder("episodes"), RECORDED)}
-    bundle = EncoderBundle.load(encoder.folder("encoder"))
+    bundle = EncoderModel.load(encoder.folder("encoder"))
     z = np.empty((*kept.z.shape[:2], bundle.num_dims), np.float32)
     for i, name in enumerate(kept.ids):
         known = bundle.encode_episode(episodes[name])

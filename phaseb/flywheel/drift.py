@@ -19,10 +19,10 @@ from phaseb.episodes.episode import Episode
 from phaseb.episodes.resolution import spread_of
 from phaseb.episodes.shards import read_episodes
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.latents.model import EncoderBundle
+from phaseb.latents.model import EncoderModel
 from phaseb.runtime.storage import Store
 from phaseb.trust.gate import PASS_QUANTILE
-from phaseb.trust.model import TrustBundle
+from phaseb.trust.model import TrustModel
 
 MIN_EPISODES = 4
 """New and held-out episodes without which nothing is tested."""
@@ -88,11 +88,11 @@ class _Sides:
 
     episodes: tuple[Sequence[Episode], Sequence[Episode]]
     latents: tuple[Trajectories, Trajectories]
-    bundle: EncoderBundle
+    bundle: EncoderModel
 
     @classmethod
     def encoded(cls, home: Store, held_out: Sequence[Episode], new: Sequence[Episode]) -> "_Sides":
-        bundle, scale = EncoderBundle.load(home.folder("encoder")), read_action_scale(home)
+        bundle, scale = EncoderModel.load(home.folder("encoder")), read_action_scale(home)
         return cls((held_out, new), (bundle.encode(held_out, scale), bundle.encode(new, scale)), bundle)
 
 
@@ -140,7 +140,7 @@ def forecast_errors(
 
 def _trust(config: DriftConfig, home: Store, sides: _Sides) -> list[DriftTest]:
     """Real episodes that the gate would not let pass."""
-    gate = TrustBundle.load(home.folder("trust"))
+    gate = TrustModel.load(home.folder("trust"))
     low = [gate.levels(side).fused < gate.thresholds.passing for side in sides.latents]
     usual, share = PASS_QUANTILE, float(low[1].mean())
     p = float(stats.binomtest(int(low[1].sum()), len(low[1]), usual, alternative="greater").pvalue)
@@ -169,7 +169,7 @@ def _surprise(data: Trajectories) -> NDArray[np.float64]:
     return np.asarray(squares.sum(1) / inside.sum(1))
 
 
-def _decoding(bundle: EncoderBundle, episodes: Sequence[Episode], spread: Floats) -> NDArray[np.float64]:
+def _decoding(bundle: EncoderModel, episodes: Sequence[Episode], spread: Floats) -> NDArray[np.float64]:
     """(N,) root mean squared error of decoded states, in the sensors' own spreads."""
     errors = []
     for episode in episodes:
@@ -184,5 +184,7 @@ def _level(config: DriftConfig) -> float:
 
 
 _TESTS: dict[str, Callable[[DriftConfig, Store, _Sides], list[DriftTest]]] = {
-    "encoder": _encoder, "dynamics": _dynamics, "trust": _trust,
-}  # fmt: skip
+    "encoder": _encoder,
+    "dynamics": _dynamics,
+    "trust": _trust,
+}

@@ -17,7 +17,7 @@ FILE = "flywheel.json"
 
 
 @dataclass
-class Ledger:
+class History:
     """The generations so far, the policy that is shipped, and the work that it took.
 
     Attributes:
@@ -37,8 +37,8 @@ class Ledger:
     ended_by: str | None = None
 
     @classmethod
-    def open(cls, config: Config) -> "Ledger":
-        """The ledger of a config's flywheel, or a new one.
+    def open(cls, config: Config) -> "History":
+        """The history of a config's flywheel, or a new one.
 
         Raises:
             ConfigError: where the folder holds a run, or a flywheel of another config and `run.on_change` is `refuse`.
@@ -49,20 +49,20 @@ class Ledger:
             raise ConfigError(f"{store.root} holds a run; choose another run.dir for the flywheel")
         if not store.exists(FILE):
             return cls(store, config.report.title, sections, [], rejected=[])
-        ledger = cls.read(store)
-        changed = sorted(n for n in sections if n not in OPERATIONAL and ledger.sections.get(n, "") != sections[n])
+        history = cls.read(store)
+        changed = sorted(n for n in sections if n not in OPERATIONAL and history.sections.get(n, "") != sections[n])
         if changed and config.run.on_change == "refuse":
             raise ConfigError(
                 f"{store.root} holds a flywheel of another config (different: {', '.join(changed)}); choose another "
                 "run.dir, or let the generations to come use the new one with run.on_change=redo"
             )
-        ledger.title, ledger.sections = config.report.title, sections
-        ledger.check()
-        return ledger
+        history.title, history.sections = config.report.title, sections
+        history.check()
+        return history
 
     @classmethod
-    def read(cls, store: Store) -> "Ledger":
-        """The ledger in a folder."""
+    def read(cls, store: Store) -> "History":
+        """The history in a folder."""
         tree = store.read_json(FILE)
         if not isinstance(tree, dict) or tree.get("format") != FORMAT:
             raise DataError(f"{store.path(FILE)} is damaged, or of another version of phaseb")
@@ -73,12 +73,21 @@ class Ledger:
             raise DataError(f"{store.path(FILE)} is damaged: it lacks {error}") from error
 
     def save(self) -> None:
-        """Write the ledger, all or nothing."""
-        self.store.write_json({
-            "format": FORMAT, "version": __version__, "title": self.title, "sections": self.sections,
-            "generations": self.generations, "shipped": self.shipped, "seconds": self.seconds,
-            "rejected": self.rejected, "ended_by": self.ended_by,
-        }, FILE)  # fmt: skip
+        """Write the history, all or nothing."""
+        self.store.write_json(
+            {
+                "format": FORMAT,
+                "version": __version__,
+                "title": self.title,
+                "sections": self.sections,
+                "generations": self.generations,
+                "shipped": self.shipped,
+                "seconds": self.seconds,
+                "rejected": self.rejected,
+                "ended_by": self.ended_by,
+            },
+            FILE,
+        )
 
     def run_of(self, number: int) -> Store:
         """The run directory of a generation."""

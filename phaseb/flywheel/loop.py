@@ -9,7 +9,7 @@ from phaseb.config.root import Config
 from phaseb.errors import ClusterError
 from phaseb.flywheel.collection import collect_batch, has_batch, watch_folder
 from phaseb.flywheel.generation import run_generation
-from phaseb.flywheel.history import Ledger, lineage_digest
+from phaseb.flywheel.history import History, lineage_digest
 from phaseb.pipeline.result import Callback, RunResult
 from phaseb.runtime import logs
 from phaseb.runtime.ray_session import ray_session
@@ -26,7 +26,7 @@ def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
         DataError: where a finished generation was altered, or the first one fails by its data.
         ClusterError: where the cluster cannot do what was asked: run again.
     """
-    wheel = Wheel(config, Ledger.open(config), callbacks)
+    wheel = FlywheelLoop(config, History.open(config), callbacks)
     with ExitStack() as session:
         while (reason := wheel.reason_to_stop()) is None:
             if not wheel.gather():
@@ -34,45 +34,47 @@ def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
                 break
             wheel.turn(session)
     wheel.end(reason)
-    return RunResult(tell_flywheel(wheel.ledger.store), {"page": PAGE, "flywheel": "flywheel.json"})
+    return RunResult(tell_flywheel(wheel.history.store), {"page": PAGE, "flywheel": "flywheel.json"})
 
 
-class Wheel:
+class FlywheelLoop:
     """A flywheel at work."""
 
-    def __init__(self, config: Config, ledger: Ledger, callbacks: Sequence[Callback]) -> None:
-        self.config, self.ledger, self.callbacks = config, ledger, callbacks
+    def __init__(self, config: Config, history: History, callbacks: Sequence[Callback]) -> None:
+        self.config, self.history, self.callbacks = config, history, callbacks
         self._since = time.monotonic()
         self._up = False
 
     @property
     def number(self) -> int:
         """Of the next generation."""
-        return len(self.ledger.generations)
+        return len(self.history.generations)
 
     def reason_to_stop(self) -> str | None:
         """Why there is to be no further generation; None where there is."""
-        plan, ledger = self.config.flywheel, self.ledger
+        plan, history = self.config.flywheel, self.history
         new = plan.num_episodes if plan.source == "environment" else plan.min_episodes
         if self.number >= plan.max_generations:
             return f"the budget of {plan.max_generations} generations is spent (flywheel.max_generations)"
-        if self.number and plan.max_real_episodes and ledger.real_episodes() + new > plan.max_real_episodes:
-            spent = ledger.real_episodes()
+        if self.number and plan.max_real_episodes and history.real_episodes() + new > plan.max_real_episodes:
+            spent = history.real_episodes()
             return f"{spent} of {plan.max_real_episodes} real episodes are spent (flywheel.max_real_episodes)"
         if plan.max_hours and self._seconds() > plan.max_hours * 3600:
             return f"the budget of {plan.max_hours:g} hours is spent (flywheel.max_hours)"
-        if ledger.failures >= plan.max_failures:
-            return f"{ledger.failures} generations in a row failed, the last one so: {ledger.generations[-1]['reason']}"
-        if ledger.without_gain >= plan.patience:
-            return f"{ledger.without_gain} generations in a row brought no gain (flywheel.patience)"
+        if history.failures >= plan.max_failures:
+            return (
+                f"{history.failures} generations in a row failed, the last one so: {history.generations[-1]['reason']}"
+            )
+        if history.without_gain >= plan.patience:
+            return f"{history.without_gain} generations in a row brought no gain (flywheel.patience)"
         return None
 
     def gather(self) -> bool:
         """See that the next generation has its episodes; false where none came."""
-        if has_batch(self.ledger, self.number):
+        if has_batch(self.history, self.number):
             return True
         if self.config.flywheel.source == "folder":
-            return watch_folder(self.config, self.ledger, self.number)
+            return watch_folder(self.config, self.history, self.number)
         return True  # collected within the turn, whose failure is a generation's
 
     def turn(self, session: ExitStack) -> None:
@@ -80,21 +82,26 @@ class Wheel:
         if not self._up:
             session.enter_context(ray_session(self.config.resources))
             self._up = True
-        number, ledger = self.number, self.ledger
+        number, history = self.number, self.history
         logs.event("generation starts", generation=number)
         try:
             record = self._generation(number)
         except ClusterError:
             raise
         except Exception as error:
-            if ledger.shipped is None:
+            if history.shipped is None:
                 raise
             said = (str(error).strip() or type(error).__name__).splitlines()[0]
-            record = {"number": number, "state": "failed", "promoted": False, "reason": said,
-                      "kind": type(error).__name__}  # fmt: skip
+            record = {
+                "number": number,
+                "state": "failed",
+                "promoted": False,
+                "reason": said,
+                "kind": type(error).__name__,
+            }
         if record["promoted"]:
-            ledger.shipped = {"generation": number, "arm": record["arm"]}
-        ledger.generations.append(record | {"shipped": ledger.shipped})
+            history.shipped = {"generation": number, "arm": record["arm"]}
+        history.generations.append(record | {"shipped": history.shipped})
         self._save(None)
         logs.event("generation ends", generation=number, state=record["state"], promoted=record["promoted"])
 
@@ -103,20 +110,20 @@ class Wheel:
         self._save(reason)
 
     def _generation(self, number: int) -> dict[str, Any]:
-        if number and not has_batch(self.ledger, number):
+        if number and not has_batch(self.history, number):
             for callback in self.callbacks:
                 callback.on_stage_start(f"{number} gather")
             started = time.monotonic()
-            collect_batch(self.config, self.ledger, number)
+            collect_batch(self.config, self.history, number)
             for callback in self.callbacks:
                 callback.on_stage_end(f"{number} gather", {}, time.monotonic() - started, skipped=False)
-        record = run_generation(self.config, self.ledger, number, self.callbacks)
-        return record | {"digest": lineage_digest(self.ledger.run_of(number))}
+        record = run_generation(self.config, self.history, number, self.callbacks)
+        return record | {"digest": lineage_digest(self.history.run_of(number))}
 
     def _seconds(self) -> float:
-        return self.ledger.seconds + time.monotonic() - self._since
+        return self.history.seconds + time.monotonic() - self._since
 
     def _save(self, reason: str | None) -> None:
-        self.ledger.seconds, self._since = self._seconds(), time.monotonic()
-        self.ledger.ended_by = reason
-        self.ledger.save()
+        self.history.seconds, self._since = self._seconds(), time.monotonic()
+        self.history.ended_by = reason
+        self.history.save()

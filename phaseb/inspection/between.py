@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseb.inspection.findings import Finding
+from phaseb.inspection.findings import CheckResult
 from phaseb.inspection.recordings import Floats, Group, Recording
 from phaseb.runtime.seeding import numpy_generator
 
@@ -19,7 +19,7 @@ column's width and its steps alike up to this ratio."""
 MIN_EPISODES = 6
 
 
-def duplicates(recordings: Sequence[Recording]) -> Iterator[Finding]:
+def duplicates(recordings: Sequence[Recording]) -> Iterator[CheckResult]:
     """Episodes that repeat another one, whole or for half of the rows of the shorter."""
     hashes = [_row_hashes(one) for one in recordings]
     whole: dict[bytes, list[int]] = defaultdict(list)
@@ -28,13 +28,17 @@ def duplicates(recordings: Sequence[Recording]) -> Iterator[Finding]:
     for copies in whole.values():
         if len(copies) > 1:
             names = tuple(recordings[i].id for i in copies)
-            yield Finding("duplicate", "warning", f"{len(names)} equal episodes: keep one", names)
+            yield CheckResult("duplicate", "warning", f"{len(names)} equal episodes: keep one", names)
     single = [copies[0] for copies in whole.values()]
     for (i, j), count in _shared([(i, hashes[i]) for i in single]).items():
         least = min(len(hashes[i]), len(hashes[j]))
         if count >= max(MIN_SHARED, SHARED * least):
-            yield Finding("duplicate", "warning", f"{count} of {least} rows are equal: one is a part of the other",
-                          (recordings[i].id, recordings[j].id))  # fmt: skip
+            yield CheckResult(
+                "duplicate",
+                "warning",
+                f"{count} of {least} rows are equal: one is a part of the other",
+                (recordings[i].id, recordings[j].id),
+            )
 
 
 def _row_hashes(one: Recording) -> NDArray[np.uint64]:
@@ -64,7 +68,7 @@ def _shared(hashed: Sequence[tuple[int, NDArray[np.uint64]]]) -> Counter[tuple[i
     return found
 
 
-def unit_changes(states: Group, actions: Group) -> Iterator[Finding]:
+def unit_changes(states: Group, actions: Group) -> Iterator[CheckResult]:
     """Columns that a minority of the episodes records on another scale, beyond a gap that no episode lies in."""
     if len(states) < MIN_EPISODES:
         return
@@ -72,8 +76,10 @@ def unit_changes(states: Group, actions: Group) -> Iterator[Finding]:
     names = [name for group in groups for name in group.names]
     discrete = np.concatenate([group.is_discrete() for group in groups])
     with np.errstate(divide="ignore"):
-        width, pace = (np.log(np.concatenate([_over_episodes(group, measure) for group in groups], axis=1))
-                       for measure in (_width, _pace))  # fmt: skip
+        width, pace = (
+            np.log(np.concatenate([_over_episodes(group, measure) for group in groups], axis=1))
+            for measure in (_width, _pace)
+        )
     usual = np.median(width, axis=0)
     known = np.isfinite(usual) & np.isfinite(np.median(pace, axis=0)) & ~discrete
     with np.errstate(invalid="ignore"):  # of columns that stand still
@@ -85,8 +91,13 @@ def unit_changes(states: Group, actions: Group) -> Iterator[Finding]:
             if _others_are_usual(ratio[0][i], c, known):
                 factor = float(np.exp((ratio[0][i, c] + ratio[1][i, c]) / 2))
                 shown = f"{factor:.3g} times" if factor > 1 else f"1/{1 / factor:.3g} of"
-                yield Finding("unit", "warning", f"{names[c]} ranges and moves {shown} the usual: another unit?",
-                              (states.ids[i],), names[c])  # fmt: skip
+                yield CheckResult(
+                    "unit",
+                    "warning",
+                    f"{names[c]} ranges and moves {shown} the usual: another unit?",
+                    (states.ids[i],),
+                    names[c],
+                )
 
 
 def _over_episodes(group: Group, measure: Callable[[Floats], Floats]) -> Floats:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from phaseb.episodes.inventory import listed
 from phaseb.episodes.resolution import is_constant
-from phaseb.inspection.findings import Finding, Severity
+from phaseb.inspection.findings import CheckResult, Severity
 from phaseb.inspection.recordings import Floats, Group
 
 MIN_RUN, RUN_RATIO, RUN_SHARE = 10, 5.0, 0.1
@@ -22,15 +22,17 @@ JUMP_RATIO, JUMP_WIDTH = 8.0, 0.5
 """A jump exceeds this multiple of the 99.9th percentile, and this share of the width of the middle 98 %."""
 
 
-def constant_columns(group: Group) -> Iterator[Finding]:
+def constant_columns(group: Group) -> Iterator[CheckResult]:
     """Columns that never change in any episode."""
     still = np.flatnonzero(is_constant(group.rows)).tolist() if len(group.rows) else []
     if still:
         names = [group.names[c] for c in still]
-        yield Finding("constant", "warning", f"{listed(names)} never change{'s' * (len(names) == 1)}: no information")
+        yield CheckResult(
+            "constant", "warning", f"{listed(names)} never change{'s' * (len(names) == 1)}: no information"
+        )
 
 
-def stuck_columns(group: Group) -> Iterator[Finding]:
+def stuck_columns(group: Group) -> Iterator[CheckResult]:
     """Stretches in which a column repeats one value although it changes in most other episodes."""
     if len(group) < 2 or not len(group.names):
         return
@@ -43,11 +45,16 @@ def stuck_columns(group: Group) -> Iterator[Finding]:
         columns = np.flatnonzero(stuck[i])
         names, most = [group.names[c] for c in columns], int(runs[i, columns].max())
         what = "all columns repeat" if len(columns) == len(group.names) > 1 else f"{listed(names)} repeat"
-        yield Finding("stuck", "warning", f"{what} one value for {most} of {lengths[i, 0]} rows, usually for "
-                      f"{usual[columns].max():g}", (group.ids[i],), names[0])  # fmt: skip
+        yield CheckResult(
+            "stuck",
+            "warning",
+            f"{what} one value for {most} of {lengths[i, 0]} rows, usually for {usual[columns].max():g}",
+            (group.ids[i],),
+            names[0],
+        )
 
 
-def saturated_columns(group: Group) -> Iterator[Finding]:
+def saturated_columns(group: Group) -> Iterator[CheckResult]:
     """Columns that lie exactly at an extreme for many rows, over all episodes or in one; of actions a note."""
     if not len(group.rows):
         return
@@ -62,7 +69,7 @@ def saturated_columns(group: Group) -> Iterator[Finding]:
     yield from _saturated_episodes(group, free)
 
 
-def _saturated_episodes(group: Group, free: NDArray[np.bool_]) -> Iterator[Finding]:
+def _saturated_episodes(group: Group, free: NDArray[np.bool_]) -> Iterator[CheckResult]:
     parts = [group.episode(i) for i in range(len(group))]
     if len(parts) < 2:
         return
@@ -76,12 +83,12 @@ def _saturated_episodes(group: Group, free: NDArray[np.bool_]) -> Iterator[Findi
         yield _saturated(group, f"{text}, usually in {usual[c]:.1%}", c, group.ids[i])
 
 
-def _saturated(group: Group, text: str, column: int, *episodes: str) -> Finding:
+def _saturated(group: Group, text: str, column: int, *episodes: str) -> CheckResult:
     severity: Severity = "note" if group.is_action else "warning"
-    return Finding("saturated", severity, text, episodes, group.names[column])
+    return CheckResult("saturated", severity, text, episodes, group.names[column])
 
 
-def jumps(group: Group) -> Iterator[Finding]:
+def jumps(group: Group) -> Iterator[CheckResult]:
     """Single rows far from both neighbours, in a column whose steps are small."""
     if len(group.rows) < 3:
         return
@@ -96,11 +103,14 @@ def jumps(group: Group) -> Iterator[Finding]:
     bar = np.maximum(JUMP_RATIO * usual, JUMP_WIDTH * width)
     for i, score in enumerate(scores):
         at = list(zip(*np.nonzero(score > bar), strict=True))
-        places = [f"{group.names[free[c]]} at row {t + 1} ({', '.join(f'{x:.4g}' for x in parts[i][t : t + 3, c])})"
-                  for t, c in at]  # fmt: skip
+        places = [
+            f"{group.names[free[c]]} at row {t + 1} ({', '.join(f'{x:.4g}' for x in parts[i][t : t + 3, c])})"
+            for t, c in at
+        ]
         if at:
-            yield Finding("jump", "warning", f"a single row jumps: {listed(places)}", (group.ids[i],),
-                          group.names[free[at[0][1]]])  # fmt: skip
+            yield CheckResult(
+                "jump", "warning", f"a single row jumps: {listed(places)}", (group.ids[i],), group.names[free[at[0][1]]]
+            )
 
 
 def spikes(values: Floats) -> Floats:

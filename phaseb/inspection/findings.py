@@ -11,7 +11,7 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """One thing about some episodes.
 
     Attributes:
@@ -36,6 +36,6 @@ class Finding:
         return asdict(self)
 
 
-def by_severity(findings: Sequence[Finding]) -> list[Finding]:
+def by_severity(findings: Sequence[CheckResult]) -> list[CheckResult]:
     """Errors first, then warnings, then notes; each in the order found."""
     return sorted(findings, key=lambda one: SEVERITIES.index(one.severity))

@@ -11,7 +11,7 @@ from phaseb.episodes.sources import EpisodeSource, open_source
 from phaseb.errors import PhasebError
 from phaseb.inspection.between import duplicates, unit_changes
 from phaseb.inspection.columns import constant_columns, jumps, saturated_columns, stuck_columns
-from phaseb.inspection.findings import Finding, by_severity
+from phaseb.inspection.findings import CheckResult, by_severity
 from phaseb.inspection.frames import FrameTrack, camera_findings
 from phaseb.inspection.recordings import Group, actions_of, states_of
 from phaseb.inspection.residuals import Residuals, unlike_the_rest
@@ -47,7 +47,7 @@ class Inspection:
 
     path: str
     source: str
-    findings: tuple[Finding, ...]
+    findings: tuple[CheckResult, ...]
     survey: Survey | None = None
     states: Group | None = None
     actions: Group | None = None
@@ -69,16 +69,24 @@ class Inspection:
         facts, config = self.facts, self.preflight.config
         counts = ", ".join(f"{facts.count(split)} {split}" for split in ("train", "dev", "test"))
         memory = max(need.bytes for need in memory_needs(config, facts)) + BASE_BYTES
-        return [f"splits: {counts} episodes", f"rollouts of {config.synthesis.horizon} steps",
-                f"memory: about {size(memory)}", *self.preflight.lines()]  # fmt: skip
+        return [
+            f"splits: {counts} episodes",
+            f"rollouts of {config.synthesis.horizon} steps",
+            f"memory: about {size(memory)}",
+            *self.preflight.lines(),
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """All but the pictures."""
         return {
-            "path": self.path, "source": self.source, "refused": self.refused, "schema": self._schema(),
-            "findings": [one.to_json() for one in self.findings], "plan": self.plan(),
+            "path": self.path,
+            "source": self.source,
+            "refused": self.refused,
+            "schema": self._schema(),
+            "findings": [one.to_json() for one in self.findings],
+            "plan": self.plan(),
             "preflight": None if self.preflight is None else self.preflight.to_json(),
-        }  # fmt: skip
+        }
 
     def _schema(self) -> dict[str, Any]:
         if self.survey is None:
@@ -86,15 +94,21 @@ class Inspection:
         lengths = np.array(list(self.survey.lengths.values()) or [0])
         columns = [
             {"name": name, "low": float(low), "high": float(high)}
-            for group in (self.states, self.actions) if group is not None and len(group.rows)
+            for group in (self.states, self.actions)
+            if group is not None and len(group.rows)
             for name, low, high in zip(group.names, group.rows.min(axis=0), group.rows.max(axis=0), strict=True)
-        ]  # fmt: skip
+        ]
         return {
-            "episodes": len(self.survey.lengths), "steps": self.survey.num_steps,
-            "shortest": int(lengths.min()), "median": float(np.median(lengths)), "longest": int(lengths.max()),
-            "step_s": self.survey.step_s, "columns": columns, "frames": self.survey.frame_shape,
+            "episodes": len(self.survey.lengths),
+            "steps": self.survey.num_steps,
+            "shortest": int(lengths.min()),
+            "median": float(np.median(lengths)),
+            "longest": int(lengths.max()),
+            "step_s": self.survey.step_s,
+            "columns": columns,
+            "frames": self.survey.frame_shape,
             "cameras": dict(self.cameras),
-        }  # fmt: skip
+        }
 
 
 def inspect(config: Config) -> Inspection:
@@ -109,7 +123,7 @@ def inspect(config: Config) -> Inspection:
         source = open_source(config.episodes)
         found = survey(source, config, spec and spec.bounds)
     except PhasebError as error:
-        return Inspection(path, name, (Finding("refused", "error", str(error)),))
+        return Inspection(path, name, (CheckResult("refused", "error", str(error)),))
     states, actions = states_of(found.sample, found.names), actions_of(found.sample)
     findings, residuals = _compare(found, states, actions)
     tracks, unread = _cameras(source, found)
@@ -117,15 +131,24 @@ def inspect(config: Config) -> Inspection:
     facts, plan, unmet = _rehearse(config, spec, source, found)
     if len(found.sample) < len(found.lengths):
         text = f"columns were compared over an even sample of {len(found.sample)} of {len(found.lengths)} episodes"
-        unmet.append(Finding("sample", "note", text))
+        unmet.append(CheckResult("sample", "note", text))
     seen: dict[str, str] = getattr(source, "cameras", dict)()
     return Inspection(
-        path, name, tuple(by_severity([*found.refused, *_without_repeats(findings), *unmet])), found, states, actions,
-        tuple(seen.items()), tuple(tracks), residuals, facts, plan,
-    )  # fmt: skip
+        path,
+        name,
+        tuple(by_severity([*found.refused, *_without_repeats(findings), *unmet])),
+        found,
+        states,
+        actions,
+        tuple(seen.items()),
+        tuple(tracks),
+        residuals,
+        facts,
+        plan,
+    )
 
 
-def _compare(found: Survey, states: Group, actions: Group) -> tuple[list[Finding], Residuals | None]:
+def _compare(found: Survey, states: Group, actions: Group) -> tuple[list[CheckResult], Residuals | None]:
     """All rules on columns and episodes."""
     if not found.sample:
         return [], None
@@ -135,23 +158,24 @@ def _compare(found: Survey, states: Group, actions: Group) -> tuple[list[Finding
     if states.names:
         for column, period in wrapping_angles([one.state for one in found.sample]).items():
             text = f"{found.names[column]} jumps by {period:.4g}, as an angle that wraps: give its sine and cosine"
-            findings.append(Finding("angle", "note", text))
+            findings.append(CheckResult("angle", "note", text))
     return [*findings, *unlike], residuals
 
 
-def _without_repeats(findings: Sequence[Finding]) -> list[Finding]:
+def _without_repeats(findings: Sequence[CheckResult]) -> list[CheckResult]:
     """Findings without those that only repeat what a more exact one says of the same episode."""
     kinds: dict[str, set[str]] = {}
     for one in findings:
         for name in one.episodes:
             kinds.setdefault(name, set()).add(one.kind)
     return [
-        one for one in findings
+        one
+        for one in findings
         if not any(kinds[name].intersection(KEPT_FINDINGS.get(one.kind, ())) for name in one.episodes)
-    ]  # fmt: skip
+    ]
 
 
-def _cameras(source: EpisodeSource, found: Survey) -> tuple[list[FrameTrack], list[Finding]]:
+def _cameras(source: EpisodeSource, found: Survey) -> tuple[list[FrameTrack], list[CheckResult]]:
     """What the cameras show: of videos by their packets, else of the frames that were read."""
     if not getattr(source, "videos", dict)():
         return found.tracks, []
@@ -160,13 +184,13 @@ def _cameras(source: EpisodeSource, found: Survey) -> tuple[list[FrameTrack], li
 
 def _rehearse(
     config: Config, spec: EnvironmentSpec | None, source: EpisodeSource, found: Survey
-) -> tuple[DataFacts | None, Preflight | None, list[Finding]]:
+) -> tuple[DataFacts | None, Preflight | None, list[CheckResult]]:
     """What a run would choose, and errors for what it lacks."""
     if not found.lengths:
         return None, None, []
     try:
         plan = rehearse_recorded(config, spec, source, found.census)
     except PhasebError as error:
-        return None, None, [Finding("environment", "error", str(error))]
-    unmet = [Finding("requirement", "error", str(one)) for one in plan.requirements if not one.met]
+        return None, None, [CheckResult("environment", "error", str(error))]
+    unmet = [CheckResult("requirement", "error", str(one)) for one in plan.requirements if not one.met]
     return found.census.facts(), plan, unmet

@@ -5,7 +5,7 @@ from html import escape
 
 import numpy as np
 
-from phaseb.inspection.findings import Finding
+from phaseb.inspection.findings import CheckResult
 from phaseb.inspection.inspection import Inspection
 from phaseb.inspection.recordings import Floats, Group
 from phaseb.inspection.residuals import UNLIKE
@@ -23,15 +23,19 @@ def page(found: Inspection) -> str:
     warnings = sum(one.severity == "warning" for one in found.findings)
     kind = "verdict kept" if found.refused or warnings else "verdict"
     rows = [[one.severity, one.kind, str(one)] for one in found.findings[:MOST_ROWS]]
-    return document(f"Inspection of {found.path}", [
-        paragraph(f"{verdict} {warnings} likely faults.", kind), paragraph(summary(found)),
-        section("Findings", table(["severity", "kind", "what"], rows, told=True) if rows else paragraph("None.")),
-        section("Where", gallery(list(_faults(found)))),
-        section("What a run would do", *(paragraph(line) for line in found.plan())),
-        section("Episodes", gallery(list(_overview(found)))),
-        section("Cameras", *_pictures(found)),
-        section("Columns", _columns(found.states), _columns(found.actions)),
-    ])  # fmt: skip
+    return document(
+        f"Inspection of {found.path}",
+        [
+            paragraph(f"{verdict} {warnings} likely faults.", kind),
+            paragraph(summary(found)),
+            section("Findings", table(["severity", "kind", "what"], rows, told=True) if rows else paragraph("None.")),
+            section("Where", gallery(list(_faults(found)))),
+            section("What a run would do", *(paragraph(line) for line in found.plan())),
+            section("Episodes", gallery(list(_overview(found)))),
+            section("Cameras", *_pictures(found)),
+            section("Columns", _columns(found.states), _columns(found.actions)),
+        ],
+    )
 
 
 def summary(found: Inspection) -> str:
@@ -39,8 +43,10 @@ def summary(found: Inspection) -> str:
     if found.survey is None or not found.survey.lengths:
         return f"{found.source}: nothing can be read"
     lengths, survey = np.array(list(found.survey.lengths.values())), found.survey
-    parts = [f"{found.source}: {len(lengths)} episodes, {survey.num_steps} steps (shortest {lengths.min()}, median "
-             f"{np.median(lengths):g}, longest {lengths.max()})"]  # fmt: skip
+    parts = [
+        f"{found.source}: {len(lengths)} episodes, {survey.num_steps} steps (shortest {lengths.min()}, median "
+        f"{np.median(lengths):g}, longest {lengths.max()})"
+    ]
     widths = [len(group.names) if group else 0 for group in (found.states, found.actions)]
     parts.append(f"{widths[0]} state and {widths[1]} action columns")
     if np.isfinite(survey.step_s) and survey.step_s > 0:
@@ -62,8 +68,12 @@ def _overview(found: Inspection) -> Iterator[Figure]:
         ids, errors = found.residuals.ids, np.exp(found.residuals.excess.max(axis=1))
         chart = Chart("Error", "episode", "times the usual", y_from_zero=True).level(UNLIKE, "unlike the rest")
         chart.points(range(len(ids)), errors, "error of the worst column", BLUE, ids)
-        yield Figure("One-step prediction", chart.svg(), "Error of the prediction that the other episodes were fitted "
-                     "with, in the worst column, over the median episode's.")  # fmt: skip
+        yield Figure(
+            "One-step prediction",
+            chart.svg(),
+            "Error of the prediction that the other episodes were fitted "
+            "with, in the worst column, over the median episode's.",
+        )
 
 
 def _faults(found: Inspection) -> Iterator[Figure]:
@@ -76,7 +86,7 @@ def _faults(found: Inspection) -> Iterator[Figure]:
                 yield _fault(one, group, marked)
 
 
-def _fault(one: Finding, group: Group, marked: set[str]) -> Figure:
+def _fault(one: CheckResult, group: Group, marked: set[str]) -> Figure:
     column = group.names.index(one.column)
     chart = Chart(one.column, "row", one.column)
     for i in [i for i, name in enumerate(group.ids) if name not in marked][:NUM_USUAL]:

@@ -71,8 +71,8 @@ class Group:
 
     def is_discrete(self) -> NDArray[np.bool_]:
         """(C,) whether a column takes few distinct values."""
-        thin = self.rows[:: max(1, len(self.rows) // 20_000)]
-        return np.array([len(np.unique(column)) <= MOST_LEVELS for column in thin.T], dtype=bool)
+        subsample = self.rows[:: max(1, len(self.rows) // 20_000)]
+        return np.array([len(np.unique(column)) <= MOST_LEVELS for column in subsample.T], dtype=bool)
 
 
 def state_names(episode: Episode) -> tuple[str, ...]:

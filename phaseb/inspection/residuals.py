@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.inspection.findings import Finding
+from phaseb.inspection.findings import CheckResult
 from phaseb.inspection.recordings import Floats, Recording
-from phaseb.trust.one_step_residuals import LocalPredictor, fit_local_predictor
+from phaseb.trust.one_step_residuals import RidgeDynamics, fit_ridge_dynamics
 
 NUM_FOLDS, NUM_FEATURES, MIN_EPISODES = 3, 32, 6
 CLIP = 10.0
@@ -93,8 +93,8 @@ class OneStep:
     def fold(self, i: int) -> int:
         return int(self._folds[i])
 
-    def _fit(self, chosen: Sequence[int]) -> LocalPredictor:
-        return fit_local_predictor(_padded([self.data[i] for i in chosen]), self._folds[list(chosen)], NUM_FEATURES, 0)
+    def _fit(self, chosen: Sequence[int]) -> RidgeDynamics:
+        return fit_ridge_dynamics(_padded([self.data[i] for i in chosen]), self._folds[list(chosen)], NUM_FEATURES, 0)
 
     def _errors(self, i: int) -> Floats:
         return self._predict(self.data[i], int(self._folds[i]))
@@ -113,7 +113,9 @@ class OneStep:
         return state, ((actions - self._action_center) / self._action_scale).clip(-CLIP, CLIP)
 
 
-def unlike_the_rest(recordings: Sequence[Recording], names: Sequence[str]) -> tuple[list[Finding], Residuals | None]:
+def unlike_the_rest(
+    recordings: Sequence[Recording], names: Sequence[str]
+) -> tuple[list[CheckResult], Residuals | None]:
     """Episodes and steps that the prediction fitted to the others fails on, each with its cause where one is found."""
     usable = [one for one in recordings if len(one) > 1]
     if len(usable) < MIN_EPISODES or not usable[0].state.shape[1]:
@@ -124,22 +126,27 @@ def unlike_the_rest(recordings: Sequence[Recording], names: Sequence[str]) -> tu
     findings = [_explain(model, found, int(i), names) for i in odd[:MOST_EXPLAINED]]
     if len(odd) > MOST_EXPLAINED:
         rest = tuple(found.ids[i] for i in odd[MOST_EXPLAINED:])
-        findings.append(Finding("unlike", "warning", "their steps differ from those of the rest", rest))
+        findings.append(CheckResult("unlike", "warning", "their steps differ from those of the rest", rest))
     return [*findings, *_cuts(found, set(odd.tolist()))], found
 
 
-def _cuts(found: Residuals, known: set[int]) -> Iterator[Finding]:
+def _cuts(found: Residuals, known: set[int]) -> Iterator[CheckResult]:
     largest = np.log([max(float(steps.max()), 1e-9) for steps in found.steps])
     spread = float(np.quantile(largest, 0.84) - np.median(largest))
     bar = float(np.exp(np.median(largest) + max(np.log(CUT_RATIO), CUT_SPREADS * spread)))
     for i, steps in enumerate(found.steps):
         at = np.flatnonzero(steps > bar)
         if len(at) and i not in known:
-            yield Finding("cut", "warning", f"the step from row {at[0]} to row {at[0] + 1} is unlike any other: rows "
-                          "are lost, or two attempts are joined", (found.ids[i],))  # fmt: skip
+            yield CheckResult(
+                "cut",
+                "warning",
+                f"the step from row {at[0]} to row {at[0] + 1} is unlike any other: rows "
+                "are lost, or two attempts are joined",
+                (found.ids[i],),
+            )
 
 
-def _explain(model: OneStep, found: Residuals, i: int, names: Sequence[str]) -> Finding:
+def _explain(model: OneStep, found: Residuals, i: int, names: Sequence[str]) -> CheckResult:
     """The change of the episode that makes it most like the rest, if one does."""
     before, fold = float(found.excess[i].max()), model.fold(i)
     tried = [(model.excess(change, fold), kind, text) for kind, text, change in _changes(model, found, i, names)]
@@ -148,9 +155,9 @@ def _explain(model: OneStep, found: Residuals, i: int, names: Sequence[str]) -> 
     worst = names[int(found.excess[i].argmax())]
     if after < before / 2 and after < np.log(UNLIKE):
         text = f"{text}: {times} as recorded, {np.exp(after):.2g} otherwise"
-        return Finding(kind, "warning", text, (found.ids[i],), worst)
+        return CheckResult(kind, "warning", text, (found.ids[i],), worst)
     text = f"{times}, most in {worst}: other dynamics, or a fault"
-    return Finding("unlike", "warning", text, (found.ids[i],), worst)
+    return CheckResult("unlike", "warning", text, (found.ids[i],), worst)
 
 
 def _changes(model: OneStep, found: Residuals, i: int, names: Sequence[str]) -> Iterator[tuple[str, str, State]]:
@@ -200,6 +207,10 @@ def _padded(episodes: Sequence[State]) -> Trajectories:
     zeros = np.zeros((len(episodes), most), np.float32)
     return Trajectories(
         z=pad([s for s, _ in episodes], most + 1, lambda p: p[-1:]),
-        actions=pad([a for _, a in episodes], most, lambda p: 0 * p[-1:]), rewards=zeros, terminals=zeros,
-        lengths=lengths, ids=("",) * len(episodes), splits=("",) * len(episodes),
-    )  # fmt: skip
+        actions=pad([a for _, a in episodes], most, lambda p: 0 * p[-1:]),
+        rewards=zeros,
+        terminals=zeros,
+        lengths=lengths,
+        ids=("",) * len(episodes),
+        splits=("",) * len(episodes),
+    )

@@ -12,10 +12,10 @@ from phaseb.episodes.episode import Episode, Split
 from phaseb.episodes.sources import EpisodeSource
 from phaseb.episodes.splits import choose_splits
 from phaseb.errors import DataError, PhasebError
-from phaseb.inspection.findings import Finding
+from phaseb.inspection.findings import CheckResult
 from phaseb.inspection.frames import FrameTrack
 from phaseb.inspection.recordings import Recording, state_names
-from phaseb.pipeline.dataset_stats import Bounds, Census
+from phaseb.pipeline.dataset_stats import Bounds, DatasetStats
 from phaseb.runtime.seeding import derive_seed
 
 MOST_STEPS = 2**18
@@ -37,9 +37,9 @@ class Survey:
         frame_shape: (H, W, C) of the first frames; None where there are none.
     """
 
-    census: Census
+    census: DatasetStats
     lengths: dict[str, int] = field(default_factory=dict)
-    refused: list[Finding] = field(default_factory=list)
+    refused: list[CheckResult] = field(default_factory=list)
     sample: list[Recording] = field(default_factory=list)
     tracks: list[FrameTrack] = field(default_factory=list)
     names: tuple[str, ...] = ()
@@ -58,7 +58,7 @@ def survey(source: EpisodeSource, config: Config, bounds: Bounds | None) -> Surv
         config: of the run that would use it: splits and seed.
         bounds: of the environment's actions, where there is one.
     """
-    found, entries = Survey(Census(bounds)), source.entries()
+    found, entries = Survey(DatasetStats(bounds)), source.entries()
     roles, refusal = _roles(source, config)
     if refusal:
         found.refused.append(refusal)
@@ -80,16 +80,16 @@ def survey(source: EpisodeSource, config: Config, bounds: Bounds | None) -> Surv
     return found
 
 
-def _roles(source: EpisodeSource, config: Config) -> tuple[Sequence[Split], Finding | None]:
+def _roles(source: EpisodeSource, config: Config) -> tuple[Sequence[Split], CheckResult | None]:
     """The split of each episode; all train where the splits cannot be made."""
     entries = source.entries()
     try:
         return choose_splits(entries, config.episodes, config.run.seed), None
     except DataError as error:
-        return ["train"] * len(entries), Finding("splits", "error", str(error))
+        return ["train"] * len(entries), CheckResult("splits", "error", str(error))
 
 
-def _readable(source: EpisodeSource, refused: list[Finding]) -> Iterator[tuple[int, Episode]]:
+def _readable(source: EpisodeSource, refused: list[CheckResult]) -> Iterator[tuple[int, Episode]]:
     """The episodes that can be read, with their numbers; the others are added to `refused`."""
     entries, i = source.entries(), 0
     while i < len(entries):
@@ -98,7 +98,7 @@ def _readable(source: EpisodeSource, refused: list[Finding]) -> Iterator[tuple[i
                 yield i, episode
                 i += 1
         except PhasebError as error:
-            refused.append(Finding("refused", "error", str(error), (entries[i][0],)))
+            refused.append(CheckResult("refused", "error", str(error), (entries[i][0],)))
             i += 1
 
 
@@ -113,7 +113,7 @@ def _thin(kept: list[tuple[int, Recording]]) -> list[tuple[int, Recording]]:
     return [one for i, one in enumerate(kept) if i in chosen]
 
 
-def _of_common_size(recordings: Sequence[Recording], refused: list[Finding]) -> list[Recording]:
+def _of_common_size(recordings: Sequence[Recording], refused: list[CheckResult]) -> list[Recording]:
     """The episodes with the most common numbers of columns; the others become an error."""
     sizes = [(one.state.shape[1], one.actions.shape[1]) for one in recordings]
     if len(set(sizes)) <= 1:
@@ -121,8 +121,9 @@ def _of_common_size(recordings: Sequence[Recording], refused: list[Finding]) -> 
     usual = Counter(sizes).most_common(1)[0][0]
     odd = tuple(one.id for one, size in zip(recordings, sizes, strict=True) if size != usual)
     others = ", ".join(f"{d} state and {a} action columns" for d, a in sorted(set(sizes) - {usual}))
-    refused.append(Finding("schema", "error", f"{others} where most have {usual[0]} and {usual[1]}: import them apart",
-                           odd))  # fmt: skip
+    refused.append(
+        CheckResult("schema", "error", f"{others} where most have {usual[0]} and {usual[1]}: import them apart", odd)
+    )
     return [one for one, size in zip(recordings, sizes, strict=True) if size == usual]
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from phaseb.episodes.formats.lerobot_rows import TOLERANCE, VideoSpan
 from phaseb.errors import DataError
 from phaseb.inspection.columns import MIN_RUN
-from phaseb.inspection.findings import Finding
+from phaseb.inspection.findings import CheckResult
 from phaseb.inspection.frames import FrameTrack, still
 
 SMALL, BLANK_SHARE = 0.4, 0.15
@@ -62,7 +62,7 @@ class Packets:
         return Packets(self.times[chosen], self.sizes[chosen], self.keys[chosen]), wanted[~found]
 
 
-def scan_videos(source: VideoSource, ids: Sequence[str]) -> tuple[list[FrameTrack], list[Finding]]:
+def scan_videos(source: VideoSource, ids: Sequence[str]) -> tuple[list[FrameTrack], list[CheckResult]]:
     """Look at every camera over every episode.
 
     Args:
@@ -72,7 +72,7 @@ def scan_videos(source: VideoSource, ids: Sequence[str]) -> tuple[list[FrameTrac
     Returns:
         a track for each camera and episode that can be read, and an error for each that cannot.
     """
-    tracks, errors, opened = list[FrameTrack](), list[Finding](), dict[str, Packets]()
+    tracks, errors, opened = list[FrameTrack](), list[CheckResult](), dict[str, Packets]()
     for camera in source.videos():
         spans, parts = list[tuple[str, VideoSpan]](), list[Packets]()
         for i, name in enumerate(ids):
@@ -83,10 +83,12 @@ def scan_videos(source: VideoSource, ids: Sequence[str]) -> tuple[list[FrameTrac
                     opened = {path: _packets(span)}
                 part, missing = opened[path].of(span)
                 if len(missing):
-                    raise DataError(f"camera {camera} has no frame at {missing[0]:.3f} s of {path}, {len(missing)} of "
-                                    f"{span.num_frames} rows have none: record it again, or leave it out")  # fmt: skip
+                    raise DataError(
+                        f"camera {camera} has no frame at {missing[0]:.3f} s of {path}, {len(missing)} of "
+                        f"{span.num_frames} rows have none: record it again, or leave it out"
+                    )
             except DataError as error:
-                errors.append(Finding("video", "error", str(error), (name,)))
+                errors.append(CheckResult("video", "error", str(error), (name,)))
                 continue
             spans.append((name, span))
             parts.append(part)
@@ -135,8 +137,11 @@ def _stretches(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
 
 def _packets(span: VideoSpan) -> Packets:
     with _open(span) as (container, stream):
-        rows = [(float(p.pts * stream.time_base), p.size, p.is_keyframe) for p in container.demux(stream)
-                if p.pts is not None and p.size]  # fmt: skip
+        rows = [
+            (float(p.pts * stream.time_base), p.size, p.is_keyframe)
+            for p in container.demux(stream)
+            if p.pts is not None and p.size
+        ]
     if not rows:
         raise DataError(f"{span.store.path(span.name)} holds no pictures: record it again")
     rows.sort()

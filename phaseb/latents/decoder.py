@@ -22,9 +22,14 @@ class StateDecoder(nn.Module):
         self.outputs = Standardizer(state_size, torch.float64)  # a sensor that never moves is decoded as its constant
         self.linear = nn.Linear(num_dims, state_size)
         self.mlp = nn.Sequential(
-            nn.Linear(num_dims, hidden), nn.LayerNorm(hidden), nn.SiLU(),
-            nn.Linear(hidden, hidden), nn.LayerNorm(hidden), nn.SiLU(), nn.Linear(hidden, state_size),
-        )  # fmt: skip
+            nn.Linear(num_dims, hidden),
+            nn.LayerNorm(hidden),
+            nn.SiLU(),
+            nn.Linear(hidden, hidden),
+            nn.LayerNorm(hidden),
+            nn.SiLU(),
+            nn.Linear(hidden, state_size),
+        )
         nn.init.zeros_(cast(nn.Linear, self.mlp[-1]).weight)
         nn.init.zeros_(cast(nn.Linear, self.mlp[-1]).bias)
 

@@ -125,10 +125,14 @@ class Encoder(nn.Module):
             if block.numel():
                 nn.init.orthogonal_(block)  # to begin with, latents are the inputs turned round: nothing is lost
         self.mlp = nn.Sequential(
-            nn.Linear(inputs, spec.hidden), nn.LayerNorm(spec.hidden), nn.SiLU(),
-            nn.Linear(spec.hidden, spec.hidden), nn.LayerNorm(spec.hidden), nn.SiLU(),
+            nn.Linear(inputs, spec.hidden),
+            nn.LayerNorm(spec.hidden),
+            nn.SiLU(),
+            nn.Linear(spec.hidden, spec.hidden),
+            nn.LayerNorm(spec.hidden),
+            nn.SiLU(),
             nn.Linear(spec.hidden, spec.num_dims),
-        )  # fmt: skip
+        )
 
     def fit_inputs(self, states: Tensor | None, frames: Tensor | None) -> None:
         """Freeze the statistics of the inputs from training observations (M, S) and (M, H, W, C).

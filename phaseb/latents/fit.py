@@ -14,8 +14,8 @@ from phaseb.errors import DataError
 from phaseb.latents.decoder import fit_decoder
 from phaseb.latents.encoder import Encoder
 from phaseb.latents.latent_actions import fit_latent_actions
-from phaseb.latents.model import EncoderBundle
-from phaseb.latents.projection import Readout, fit_readout
+from phaseb.latents.model import EncoderModel
+from phaseb.latents.projection import Projection, fit_projection
 from phaseb.latents.standardise import Standardizer
 
 STD_FLOOR = 1e-3
@@ -24,13 +24,13 @@ DECODER_HIDDEN = 128
 """Width of the state decoder."""
 
 
-def fit_bundle(
+def fit_encoder_model(
     config: LatentsConfig,
     encoder: Encoder,
     episodes: Sequence[Episode],
     action_scale: ActionScale | None = None,
     seed: int = 0,
-) -> EncoderBundle:
+) -> EncoderModel:
     """Freeze a trained encoder and fit standardisation, decoder and latent actions.
 
     Args:
@@ -40,10 +40,10 @@ def fit_bundle(
         raise DataError("no training episodes to fit the latents' statistics on")
     encoder = encoder.eval().requires_grad_(False)
     sensors = encoder.spec.state_size
-    every = Readout(sensors + encoder.spec.num_dims, sensors + encoder.spec.num_dims)
-    raw = EncoderBundle(encoder, every, Standardizer(every.num_dims).to(encoder.state_mean.device))
+    every = Projection(sensors + encoder.spec.num_dims, sensors + encoder.spec.num_dims)
+    raw = EncoderModel(encoder, every, Standardizer(every.num_dims).to(encoder.state_mean.device))
     candidates = [raw.candidates(e) for e in episodes]
-    readout = fit_readout(candidates, sensors, config.num_dims, seed)
+    readout = fit_projection(candidates, sensors, config.num_dims, seed)
     latents = [readout(x) for x in candidates]
     standardizer = Standardizer(readout.num_dims).to(raw.device).fit(torch.cat(latents), STD_FLOOR)
     z = [standardizer(x) for x in latents]
@@ -58,7 +58,7 @@ def fit_bundle(
     if wanted == "always" or (wanted == "auto" and any(e.actions is None for e in episodes)):
         known = [None if e.actions is None else _scaled(e.actions, action_scale) for e in episodes]
         actions = fit_latent_actions(config.latent_actions, z, known, seed)
-    return EncoderBundle(encoder, readout, standardizer, decoder, actions, DECODER_HIDDEN)
+    return EncoderModel(encoder, readout, standardizer, decoder, actions, DECODER_HIDDEN)
 
 
 def _scaled(actions: NDArray[np.float32], scale: ActionScale | None) -> Tensor:

@@ -84,7 +84,7 @@ def contrast(
         best = logits.masked_fill(~allowed, -torch.inf).argmax(-1)
         hits.append(((best == positive).float() * counted).sum() / counted.sum().clamp_min(1.0))
     losses = {name: total / max(len(hits), 1) for name, total in totals.items()}
-    losses["spread"] = spread(candidates, valid)
+    losses["spread"] = decorrelation(candidates, valid)
     return losses, torch.stack(hits).mean() if hits else z.new_zeros(())
 
 
@@ -94,7 +94,7 @@ def squared_distances(x: Tensor, y: Tensor) -> Tensor:
     return (squares - 2 * x @ y.transpose(1, 2)).clamp_min(0.0)
 
 
-def spread(z: Tensor, valid: Tensor) -> Tensor:
+def decorrelation(z: Tensor, valid: Tensor) -> Tensor:
     """Mean squared correlation between different latent dimensions (G, P, D): 0 where none repeats another.
 
     The covariance term of VICReg (Bardes et al. 2022), on correlations, so that it does not shrink the latents.

@@ -19,7 +19,7 @@ AGE = 0.3  # σ of latents that one step more or less since the start counts for
 MOST = 2**14  # transitions kept; more make the search slow and add little
 
 
-class CodeBank(nn.Module):
+class LatentActionBank(nn.Module):
     """What was done at which latent, in the training episodes.
 
     Args:
@@ -43,7 +43,7 @@ class CodeBank(nn.Module):
         self.register_buffer("codes", torch.zeros(size, num_dims))
 
     @classmethod
-    def of(cls, z: Sequence[Tensor], codes: Sequence[Tensor]) -> "CodeBank":
+    def of(cls, z: Sequence[Tensor], codes: Sequence[Tensor]) -> "LatentActionBank":
         """From episodes (T+1, D) and their codes (T, U): the first of them, up to MOST transitions."""
         parts = []
         for latents, code in zip(z, codes, strict=True):
@@ -64,7 +64,7 @@ class CodeBank(nn.Module):
         return torch.cdist(wanted, known).topk(min(num, len(known)), largest=False).indices
 
 
-class Following:
+class RetrievalPolicy:
     """The codes of rollouts from their start on: called with latents (N, D) and the step, which counts from 0 up.
 
     Args:
@@ -74,7 +74,7 @@ class Following:
         generator: of the draws.
     """
 
-    def __init__(self, bank: CodeBank, neighbours: int, steps: float, generator: torch.Generator) -> None:
+    def __init__(self, bank: LatentActionBank, neighbours: int, steps: float, generator: torch.Generator) -> None:
         self.bank, self.neighbours, self.leave, self.generator = bank, neighbours, 1 / steps, generator
         self._rows = self._before = torch.empty(0)
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from phaseb.config.encoder import LatentActionsConfig
 from phaseb.errors import DivergenceError
 from phaseb.latents.decoder import solve_linear
-from phaseb.latents.latent_action_bank import MOST, CodeBank, Following
+from phaseb.latents.latent_action_bank import MOST, LatentActionBank, RetrievalPolicy
 from phaseb.runtime.seeding import derive_seed, torch_generator
 
 HIDDEN_SIZE = 64
@@ -50,15 +50,26 @@ class LatentActions(nn.Module):
     delta_std: Tensor
 
     def __init__(
-        self, latent_dims: int, num_dims: int, action_size: int, hidden: int, neighbours: int, follow_steps: float,
+        self,
+        latent_dims: int,
+        num_dims: int,
+        action_size: int,
+        hidden: int,
+        neighbours: int,
+        follow_steps: float,
         num_known: int = 0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.sizes = {
-            "latent_dims": latent_dims, "num_dims": num_dims, "action_size": action_size, "hidden": hidden,
-            "neighbours": neighbours, "follow_steps": follow_steps, "num_known": num_known,
-        }  # fmt: skip
-        self.bank = CodeBank(latent_dims, num_dims, num_known)
+            "latent_dims": latent_dims,
+            "num_dims": num_dims,
+            "action_size": action_size,
+            "hidden": hidden,
+            "neighbours": neighbours,
+            "follow_steps": follow_steps,
+            "num_known": num_known,
+        }
+        self.bank = LatentActionBank(latent_dims, num_dims, num_known)
         self.num_dims, self.action_size = num_dims, action_size
         self.neighbours, self.follow_steps = neighbours, follow_steps
         self.register_buffer("delta_std", torch.ones(latent_dims))
@@ -89,9 +100,9 @@ class LatentActions(nn.Module):
     def follow(self, generator: torch.Generator) -> Callable[[Tensor, int], Tensor]:
         """Actions for generation as a policy of (latents (N, D), step): those that near training episodes went on with.
 
-        Real ones where known, else codes; see `Following`.
+        Real ones where known, else codes; see `RetrievalPolicy`.
         """
-        codes = Following(self.bank, self.neighbours, self.follow_steps, generator)
+        codes = RetrievalPolicy(self.bank, self.neighbours, self.follow_steps, generator)
 
         @torch.no_grad()
         def act(z: Tensor, step: int) -> Tensor:
@@ -106,7 +117,7 @@ class LatentActions(nn.Module):
         codes = [
             torch.tanh(_draw(*self.infer(x[:-1], x[1:]), torch_generator(seed, "bank", i))) for i, x in enumerate(z)
         ]
-        self.bank = CodeBank.of(z, codes)
+        self.bank = LatentActionBank.of(z, codes)
         self.sizes["num_known"] = len(self.bank.z)
 
     @torch.no_grad()
@@ -216,6 +227,11 @@ def _draw(mean: Tensor, log_std: Tensor, generator: torch.Generator) -> Tensor:
 
 def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Linear(inputs, hidden), nn.LayerNorm(hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.LayerNorm(hidden),
-        nn.SiLU(), nn.Linear(hidden, outputs),
-    )  # fmt: skip
+        nn.Linear(inputs, hidden),
+        nn.LayerNorm(hidden),
+        nn.SiLU(),
+        nn.Linear(hidden, hidden),
+        nn.LayerNorm(hidden),
+        nn.SiLU(),
+        nn.Linear(hidden, outputs),
+    )

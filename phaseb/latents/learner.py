@@ -15,7 +15,7 @@ from phaseb.errors import DataError, DivergenceError
 from phaseb.latents.encoder import Encoder, EncoderSpec, stack_index
 from phaseb.latents.info_nce import Predictor, Segments, contrast
 from phaseb.latents.padding import Arrays
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.runtime.seeding import derive_seed, numpy_generator, torch_generator
 
 LOG_EVERY = 10
@@ -49,7 +49,7 @@ class EncoderLearner:
     that the update does not depend on the number of workers.
     """
 
-    def __init__(self, config: LatentsConfig, data: Arrays, context: LearnerContext) -> None:
+    def __init__(self, config: LatentsConfig, data: Arrays, context: WorkerContext) -> None:
         self.config, self.context = config, context
         self.num_steps = config.num_steps
         self._arrays = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in data.items()}
@@ -91,8 +91,10 @@ class EncoderLearner:
         self.optimizer.step()
         if step % LOG_EVERY and step != self.num_steps - 1:
             return {}
-        metrics = {f"latents/loss/{name}": float(self.context.average(loss.detach())) for name, loss in losses.items()}
-        return {**metrics, "latents/accuracy": float(self.context.average(accuracy))}
+        metrics = {
+            f"latents/loss/{name}": float(self.context.all_reduce_mean(loss.detach())) for name, loss in losses.items()
+        }
+        return {**metrics, "latents/accuracy": float(self.context.all_reduce_mean(accuracy))}
 
     @torch.no_grad()
     def validate(self, step: int) -> dict[str, float]:
@@ -100,10 +102,10 @@ class EncoderLearner:
         if len(self._validation) == 0:
             return {}
         losses, accuracy = self._losses(self._draw(self._validation, "validation", 0), None)
-        metrics = {f"latents/validation/{k}": float(self.context.average(v)) for k, v in losses.items()}
-        return {**metrics, "latents/validation/accuracy": float(self.context.average(accuracy))}
+        metrics = {f"latents/validation/{k}": float(self.context.all_reduce_mean(v)) for k, v in losses.items()}
+        return {**metrics, "latents/validation/accuracy": float(self.context.all_reduce_mean(accuracy))}
 
-    def hot_paths(self) -> list[tuple[Any, str]]:
+    def compile_targets(self) -> list[tuple[Any, str]]:
         """The encoder; a convolution is one call already."""
         return [(self.encoder, "fuse")]
 
@@ -128,7 +130,7 @@ class EncoderLearner:
         half, last = config.segment_steps // 2, lengths[chosen] + 1 - config.segment_steps
         first = np.floor(rng.random(chosen.shape) * (lengths[chosen] + 1)).astype(np.int64) - half
         first = np.clip(first, 0, np.maximum(last, 0))  # an episode's ends are drawn about as often as its middle
-        groups = self.context.share(np.arange(config.num_groups))
+        groups = self.context.shard(np.arange(config.num_groups))
         return chosen[groups], first[groups]
 
     def _losses(
@@ -212,12 +214,15 @@ def encoder_spec(config: LatentsConfig, data: Mapping[str, NDArray[np.generic]])
     return EncoderSpec(
         state_size=data["state"].shape[-1] if "state" in data else 0,
         frame_shape=None if frames is None else (frames[0], frames[1], frames[2]),
-        num_dims=config.num_dims, stack=config.stack if frames is not None else 1, hidden=config.hidden,
-        frame_channels=FRAME_CHANNELS, frame_features=FRAME_FEATURES,
-    )  # fmt: skip
+        num_dims=config.num_dims,
+        stack=config.stack if frames is not None else 1,
+        hidden=config.hidden,
+        frame_channels=FRAME_CHANNELS,
+        frame_features=FRAME_FEATURES,
+    )
 
 
-def make_learner(config: LatentsConfig, data: Arrays, context: LearnerContext) -> EncoderLearner:
+def make_learner(config: LatentsConfig, data: Arrays, context: WorkerContext) -> EncoderLearner:
     """The learner that `training` runs; `data` from `arrays.episode_arrays`."""
     return EncoderLearner(config, data, context)
 

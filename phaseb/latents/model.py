@@ -21,7 +21,7 @@ from phaseb.latents.decoder import StateDecoder
 from phaseb.latents.encoder import Encoder, EncoderSpec, stack_index
 from phaseb.latents.latent_actions import LatentActions
 from phaseb.latents.padding import pad_actions, to_trajectories
-from phaseb.latents.projection import Readout
+from phaseb.latents.projection import Projection
 from phaseb.latents.standardise import Standardizer
 from phaseb.runtime.checkpoint import load_checkpoint, save_checkpoint
 from phaseb.runtime.storage import Store
@@ -33,7 +33,7 @@ Observations = Mapping[str, NDArray[np.generic]]
 
 
 @dataclass(frozen=True)
-class EncoderBundle:
+class EncoderModel:
     """Encoder, frozen standardisation, and what was fitted on top of them.
 
     Attributes:
@@ -46,7 +46,7 @@ class EncoderBundle:
     """
 
     encoder: Encoder
-    readout: Readout
+    readout: Projection
     standardizer: Standardizer
     decoder: StateDecoder | None = None
     latent_actions: LatentActions | None = None
@@ -64,7 +64,7 @@ class EncoderBundle:
     def device(self) -> torch.device:
         return self.standardizer.mean.device
 
-    def to(self, device: torch.device | str) -> "EncoderBundle":
+    def to(self, device: torch.device | str) -> "EncoderModel":
         """The same bundle with its modules moved."""
         for module in self._modules().values():
             module.to(device)
@@ -136,7 +136,7 @@ class EncoderBundle:
         return save_checkpoint(store, tensors, meta)
 
     @classmethod
-    def load(cls, store: Store, device: torch.device | str = "cpu") -> "EncoderBundle":
+    def load(cls, store: Store, device: torch.device | str = "cpu") -> "EncoderModel":
         """Read a bundle that `save` wrote.
 
         Raises:
@@ -149,7 +149,7 @@ class EncoderBundle:
             raise DataError(f"encoder in {store.root} is of another version: {error}; train it again") from error
 
     @classmethod
-    def _build(cls, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> "EncoderBundle":
+    def _build(cls, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> "EncoderModel":
         shape = meta["spec"]["frame_shape"]
         spec = EncoderSpec(**{**meta["spec"], "frame_shape": None if shape is None else tuple(shape)})
         decoder, actions, hidden = None, None, 0
@@ -158,7 +158,7 @@ class EncoderBundle:
             decoder = StateDecoder(meta["readout"][1], meta["decoder"]["state_size"], hidden)
         if meta["latent_actions"] is not None:
             actions = LatentActions(**meta["latent_actions"])
-        readout = Readout(*meta["readout"])
+        readout = Projection(*meta["readout"])
         bundle = cls(Encoder(spec), readout, Standardizer(readout.num_dims), decoder, actions, hidden)
         for name, module in bundle._modules().items():
             own = {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
@@ -167,8 +167,13 @@ class EncoderBundle:
         return bundle
 
     def _modules(self) -> dict[str, nn.Module]:
-        modules = {"encoder": self.encoder, "readout": self.readout, "standardizer": self.standardizer,
-                   "decoder": self.decoder, "latent_actions": self.latent_actions}  # fmt: skip
+        modules = {
+            "encoder": self.encoder,
+            "readout": self.readout,
+            "standardizer": self.standardizer,
+            "decoder": self.decoder,
+            "latent_actions": self.latent_actions,
+        }
         return {name: module for name, module in modules.items() if module is not None}
 
     def _wanted(self, episode: str, name: str, array: NDArray[Any] | None) -> NDArray[Any]:
@@ -213,7 +218,7 @@ class EncoderBundle:
 class OnlineEncoder:
     """Live observations of N environments to z (N, D), keeping the features of the last frames."""
 
-    def __init__(self, bundle: EncoderBundle, num_envs: int) -> None:
+    def __init__(self, bundle: EncoderModel, num_envs: int) -> None:
         self._bundle, self._num_envs = bundle, num_envs
         self._stacked: Tensor | None = None
 

@@ -79,9 +79,7 @@ def pad_actions(episodes: Sequence[Episode], scale: ActionScale | None, steps: i
     return out
 
 
-def to_trajectories(
-    episodes: Sequence[Episode], z: NDArray[np.float32], actions: NDArray[np.float32]
-) -> Trajectories:
+def to_trajectories(episodes: Sequence[Episode], z: NDArray[np.float32], actions: NDArray[np.float32]) -> Trajectories:
     """Episodes with their padded latents (N, T+1, D) and scaled actions (N, T, A); tags become lineage `tag/NAME`."""
     count, steps = actions.shape[:2]
     rewards, terminals = np.zeros((2, count, steps), dtype=np.float32)
@@ -90,13 +88,17 @@ def to_trajectories(
         terminals[i, len(episode) - 1] = float(episode.terminated)
     tags = sorted({name for e in episodes for name in e.tags})
     return Trajectories(
-        z=z, actions=actions, rewards=rewards, terminals=terminals,
+        z=z,
+        actions=actions,
+        rewards=rewards,
+        terminals=terminals,
         lengths=np.array([len(e) for e in episodes], dtype=np.int64),
-        ids=tuple(e.id for e in episodes), splits=tuple(e.split for e in episodes),
+        ids=tuple(e.id for e in episodes),
+        splits=tuple(e.split for e in episodes),
         metrics={n: np.array([e.metrics.get(n, np.nan) for e in episodes], dtype=np.float64) for n in METRICS},
         lineage={f"tag/{n}": tuple(e.tags.get(n, "") for e in episodes) for n in tags},
         start_step=np.zeros(count, dtype=np.int64),
-    )  # fmt: skip
+    )
 
 
 def _pad(episodes: Sequence[Episode], name: str, rows: int) -> NDArray[np.generic]:

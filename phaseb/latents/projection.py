@@ -22,7 +22,7 @@ NUM_FEATURES, BANDWIDTH = 400, 3.0  # of the random features that stand for any 
 RIDGE = 1e-3
 
 
-class Readout(nn.Module):
+class Projection(nn.Module):
     """(x − mean) · weight of candidates (…, F): normalised sensors first, then learned latents. Linear, and frozen.
 
     Attributes:
@@ -45,7 +45,7 @@ class Readout(nn.Module):
         return (x - self.mean) @ self.weight
 
 
-def fit_readout(candidates: Sequence[Tensor], num_sensors: int, num_dims: int, seed: int) -> Readout:
+def fit_projection(candidates: Sequence[Tensor], num_sensors: int, num_dims: int, seed: int) -> Projection:
     """Choose directions of the candidates (M_i, F) of N training episodes.
 
     The sensors' span comes first, whole up to MAX_SENSOR_DIMS directions. Then, up to `num_dims` in all, come
@@ -67,7 +67,7 @@ def fit_readout(candidates: Sequence[Tensor], num_sensors: int, num_dims: int, s
     size = chosen.shape[1]
     generator = torch_generator(seed, "readout", "turn")
     turn, _ = torch.linalg.qr(torch.randn(size, size, generator=generator, dtype=torch.float64))
-    readout = Readout(total, size)
+    readout = Projection(total, size)
     readout.mean.copy_(mean)
     readout.weight.copy_(chosen @ turn.to(chosen))
     return readout.to(candidates[0].device)

@@ -14,12 +14,12 @@ from phaseb.runtime import logs
 
 Made = TypeVar("Made")
 
-EAGER_STEPS = 3
+WARMUP_CALLS = 3
 """Times that something is done as it is before it is captured: they warm libraries up, which must not happen within a
 capture; what is not done more often gains nothing from one."""
 
 
-class CapturedStep(Generic[Made]):
+class CudaGraph(Generic[Made]):
     """`step(*tensors)` on a GPU, captured on the tensors given here; called, it replays on others of these shapes."""
 
     def __init__(self, step: Callable[..., Made], tensors: tuple[Tensor | None, ...]) -> None:
@@ -38,7 +38,7 @@ class CapturedStep(Generic[Made]):
         return self._made
 
 
-class Replayed(Generic[Made]):
+class GraphedFunction(Generic[Made]):
     """`step(*tensors)`, replayed as a graph once it has been done a few times: anew for every set of shapes.
 
     The step must not wait for the device, and whatever it changes in place must already be where it will stay. What it
@@ -51,8 +51,8 @@ class Replayed(Generic[Made]):
     """
 
     def __init__(self, step: Callable[..., Made], on: bool) -> None:
-        self._step, self._eager_left = step, EAGER_STEPS if on else -1
-        self._captured: CapturedStep[Made] | None = None
+        self._step, self._eager_left = step, WARMUP_CALLS if on else -1
+        self._captured: CudaGraph[Made] | None = None
         self._shapes: list[torch.Size | None] = []
 
     def __call__(self, *tensors: Tensor | None) -> Made:
@@ -65,9 +65,9 @@ class Replayed(Generic[Made]):
             self._captured = self._capture(tensors)
         return (self._captured or self._step)(*tensors)
 
-    def _capture(self, tensors: tuple[Tensor | None, ...]) -> CapturedStep[Made] | None:
+    def _capture(self, tensors: tuple[Tensor | None, ...]) -> CudaGraph[Made] | None:
         try:
-            return CapturedStep(self._step, tensors)
+            return CudaGraph(self._step, tensors)
         except RuntimeError as error:
             logs.event("a step cannot be captured", logging.WARNING, reason=str(error).strip().splitlines()[0])
             return None

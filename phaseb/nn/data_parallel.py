@@ -16,7 +16,7 @@ from torch import Tensor, distributed
 
 
 @dataclass(frozen=True)
-class LearnerContext:
+class WorkerContext:
     """Seed, place among the workers, and device of one learner; `group` are the workers that share, None: all.
 
     `graphs` says that what a step repeats may be captured as CUDA graphs, where the device is a GPU.
@@ -34,7 +34,7 @@ class LearnerContext:
         """Whether a learner replays its steps as CUDA graphs."""
         return self.graphs and self.device.type == "cuda"
 
-    def share(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    def shard(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """This worker's part of a global batch of row numbers (contiguous, equal parts).
 
         Raises:
@@ -58,11 +58,11 @@ class LearnerContext:
             gradient.copy_(flat[offset : offset + gradient.numel()].view_as(gradient))
             offset += gradient.numel()
 
-    def average(self, value: Tensor) -> Tensor:
+    def all_reduce_mean(self, value: Tensor) -> Tensor:
         """The mean of a tensor over the workers."""
-        return value if self.world_size == 1 else self.total(value) / self.world_size
+        return value if self.world_size == 1 else self.all_reduce_sum(value) / self.world_size
 
-    def total(self, value: Tensor) -> Tensor:
+    def all_reduce_sum(self, value: Tensor) -> Tensor:
         """The sum of a tensor over the workers."""
         if self.world_size == 1:
             return value
@@ -71,7 +71,7 @@ class LearnerContext:
         return total
 
 
-def num_sharing(wanted: int, there: int) -> int:
+def num_active_workers(wanted: int, there: int) -> int:
     """How many of the workers that are there share batches cut for the number wanted: as many as divide it.
 
     Where one of 4 is lost, 2 share (a batch that divides by 4 need not divide by 3), and the third stands by.

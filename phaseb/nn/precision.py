@@ -15,7 +15,7 @@ _half = False
 
 
 @contextmanager
-def bfloat16_products(on: bool = True) -> Iterator[None]:
+def bf16_matmul(on: bool = True) -> Iterator[None]:
     """Within it, `product` and `layers` of this process multiply in bfloat16."""
     global _half
     before, _half = _half, on
@@ -25,12 +25,12 @@ def bfloat16_products(on: bool = True) -> Iterator[None]:
         _half = before
 
 
-def is_half() -> bool:
+def bf16_enabled() -> bool:
     """Whether layers multiply in bfloat16 now."""
     return _half
 
 
-def product(bias: Tensor | None, x: Tensor, weight: Tensor) -> Tensor:
+def batched_linear(bias: Tensor | None, x: Tensor, weight: Tensor) -> Tensor:
     """bias + x weight for a stack of layers: (G, 1 or B, O), (G, B, I), (G, I, O) -> (G, B, O), in x's type."""
     if not _half:
         return torch.bmm(x, weight) if bias is None else torch.baddbmm(bias, x, weight)

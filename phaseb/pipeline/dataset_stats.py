@@ -66,11 +66,16 @@ class DataFacts:
         """Lengths as {steps: number of episodes}, so that a large data set stays a small file."""
         counted = {s: {str(n): c for n, c in sorted(Counter(self.lengths[s].tolist()).items())} for s in SPLITS}
         return {
-            "lengths": counted, "action_size": self.action_size, "state_size": self.state_size,
-            "frame_shape": self.frame_shape, "reward_low": self.reward_low, "reward_high": self.reward_high,
-            "num_terminated": self.num_terminated, "still_columns": self.still_columns,
+            "lengths": counted,
+            "action_size": self.action_size,
+            "state_size": self.state_size,
+            "frame_shape": self.frame_shape,
+            "reward_low": self.reward_low,
+            "reward_high": self.reward_high,
+            "num_terminated": self.num_terminated,
+            "still_columns": self.still_columns,
             "environment": self.environment,
-        }  # fmt: skip
+        }
 
     @classmethod
     def from_json(cls, tree: Mapping[str, Any]) -> "DataFacts":
@@ -81,10 +86,16 @@ class DataFacts:
         low, high = (math.nan if tree[name] is None else float(tree[name]) for name in ("reward_low", "reward_high"))
         shown = tree["environment"]
         return cls(
-            lengths, int(tree["action_size"]), int(tree["state_size"]), _shape(tree["frame_shape"]), low, high,
-            int(tree["num_terminated"]), tuple(tree["still_columns"]),
+            lengths,
+            int(tree["action_size"]),
+            int(tree["state_size"]),
+            _shape(tree["frame_shape"]),
+            low,
+            high,
+            int(tree["num_terminated"]),
+            tuple(tree["still_columns"]),
             shown and shown | {"frame_shape": _shape(shown["frame_shape"])},
-        )  # fmt: skip
+        )
 
 
 class _Ranges:
@@ -113,7 +124,7 @@ def _shape(sides: Any) -> tuple[int, ...] | None:
     return None if sides is None else tuple(sides)
 
 
-class Census:
+class DatasetStats:
     """Lengths of all episodes by split, and of the training ones economics and the range of actions.
 
     Attributes:
@@ -135,7 +146,7 @@ class Census:
         self._reward_low, self._reward_high, self._num_terminated = math.inf, -math.inf, 0
 
     @classmethod
-    def of(cls, episodes: Iterable[Episode], bounds: Bounds | None = None) -> "Census":
+    def of(cls, episodes: Iterable[Episode], bounds: Bounds | None = None) -> "DatasetStats":
         seen = cls(bounds)
         for episode in episodes:
             seen.add(episode)
@@ -168,10 +179,14 @@ class Census:
         shape = next(iter(self._frame_shapes)) if len(self._frame_shapes) == 1 else None
         return DataFacts(
             {split: np.sort(np.array(lengths, dtype=np.int64)) for split, lengths in self.lengths.items()},
-            max(self.action_sizes, default=0), min(self._state_sizes, default=0), shape,
-            self._reward_low if known else math.nan, self._reward_high if known else math.nan, self._num_terminated,
+            max(self.action_sizes, default=0),
+            min(self._state_sizes, default=0),
+            shape,
+            self._reward_low if known else math.nan,
+            self._reward_high if known else math.nan,
+            self._num_terminated,
             self._states.still() if len(self._state_sizes) == 1 else (),
-        )  # fmt: skip
+        )
 
     def action_range(self) -> ActionScale:
         """The range of the training episodes' actions, but for outliers.

@@ -49,9 +49,13 @@ def _key(config: Config, store: Store, stages: Sequence[Stage]) -> str:
     sections = {name: digest for name, digest in section_digests(config).items() if name not in OPERATIONAL}
     sections["report"] = digest_of(config.report.model_dump(mode="json"))
     lineage = store.read_json("run.json")
-    return digest_of({
-        "version": __version__, "format": lineage["format"], "sections": sections,
-        "external_inputs": {stage.name: stage.external_inputs(config) for stage in stages},
-        "stages": lineage["stages"],
-        "reports": [hashlib.sha256(store.read_bytes(*name.split("/"))).hexdigest() for name in (RESULTS, PAGE)],
-    })  # fmt: skip
+    return digest_of(
+        {
+            "version": __version__,
+            "format": lineage["format"],
+            "sections": sections,
+            "external_inputs": {stage.name: stage.external_inputs(config) for stage in stages},
+            "stages": lineage["stages"],
+            "reports": [hashlib.sha256(store.read_bytes(*name.split("/"))).hexdigest() for name in (RESULTS, PAGE)],
+        }
+    )

@@ -20,7 +20,8 @@ from phaseb import __version__
 from phaseb.config.root import Config
 from phaseb.errors import ClusterError, DataError, PhasebError
 from phaseb.pipeline.machine import Machine
-from phaseb.pipeline.requirements import preflight, tell
+from phaseb.pipeline.requirement import show
+from phaseb.pipeline.requirements import preflight
 from phaseb.pipeline.result import Callback, RunResult
 from phaseb.pipeline.run_directory import RunDirectory, folder_digest
 from phaseb.pipeline.sizes import read_facts
@@ -94,9 +95,13 @@ class StageOutcome:
 
 class _GraphRun:
     def __init__(
-        self, stages: Sequence[Stage], config: Config, callbacks: Sequence[Callback], job: str | None,
+        self,
+        stages: Sequence[Stage],
+        config: Config,
+        callbacks: Sequence[Callback],
+        job: str | None,
         session: ExitStack,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.directory = RunDirectory.open(config)
         self.config, self.callbacks, self.job, self.session = config, callbacks, job, session
         self.all = {stage.name: stage for stage in stages}
@@ -167,17 +172,24 @@ class _GraphRun:
                 directory.store.delete(*output.split("/"))
         spent = float(before.get("seconds", 0.0)) if resumed else 0.0
         stages = directory.lineage()["stages"]
-        entry = {"state": "started", "key": key, "version": __version__, "started": _now(), "seconds": spent,
-                 "inputs": {name: stages[name]["outputs"] for name in stage.inputs}}  # fmt: skip
+        entry = {
+            "state": "started",
+            "key": key,
+            "version": __version__,
+            "started": _now(),
+            "seconds": spent,
+            "inputs": {name: stages[name]["outputs"] for name in stage.inputs},
+        }
         directory.record(stage.name, entry)
         for file in (_progress_file(stage.name), _stop_file(stage.name)):
             directory.store.delete(PROGRESS, file)
         logs.event("stage starts", run=directory.store.root, stage=stage.name, resumed=resumed)
         in_process = stage.computes and not (stage.trains and self.config.resources.num_workers)
         task = ray.remote(execute_stage).options(
-            name=stage.name, num_cpus=self.config.resources.cpus_per_task if in_process else 0,
+            name=stage.name,
+            num_cpus=self.config.resources.cpus_per_task if in_process else 0,
             max_retries=self.config.resources.max_failures,
-        )  # fmt: skip
+        )
         reference = task.remote(
             stage.execute, StageContext(config, directory.store, key, stage.name), stage.outputs, os.getcwd()
         )
@@ -207,10 +219,17 @@ class _GraphRun:
         stage, seconds = running.stage, running.seconds_before + outcome.seconds
         for text, fields in outcome.warnings:
             logs.event(text, logging.WARNING, **fields)
-        self.directory.record(stage.name, running.entry | {
-            "state": "done", "ended": _now(), "seconds": seconds, "metrics": outcome.metrics,
-            "outputs": outcome.outputs,
-        })  # fmt: skip
+        self.directory.record(
+            stage.name,
+            running.entry
+            | {
+                "state": "done",
+                "ended": _now(),
+                "seconds": seconds,
+                "metrics": outcome.metrics,
+                "outputs": outcome.outputs,
+            },
+        )
         self.directory.store.delete(PROGRESS, _progress_file(stage.name))
         logs.event("stage ends", stage=stage.name, seconds=round(seconds, 3))
         self._end(stage, outcome.metrics, seconds, skipped=False)
@@ -233,7 +252,7 @@ class _GraphRun:
             return
         found = preflight(self.config, facts)
         unmet = [str(need) for need in found.requirements if not need.met] if self.job else []
-        tell(self.callbacks, [*found.lines(), *unmet])
+        show(self.callbacks, [*found.lines(), *unmet])
         self.directory.store.write_json({"lines": found.lines(), **found.to_json()}, "preflight.json")
         if self.job is None:
             found.require()

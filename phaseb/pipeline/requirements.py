@@ -3,88 +3,22 @@
 A requirement is one line: what is needed, what was found, which setting it hangs on, and what to do.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
 
 from phaseb.config.root import Config
-from phaseb.config.section import is_own
+from phaseb.config.section import is_plugin
 from phaseb.episodes.inventory import listed
 from phaseb.episodes.splits import MIN_TRAIN
-from phaseb.errors import ClusterError, ConfigError, DataError, PhasebError
+from phaseb.errors import ClusterError, ConfigError
 from phaseb.pipeline.dataset_stats import DataFacts
 from phaseb.pipeline.machine import BASE_BYTES, GB, Machine, disk_need, memory_needs
-from phaseb.pipeline.sizes import Choice, fit_sizes, judge_plan, num_gate_episodes, total_steps
+from phaseb.pipeline.requirement import Preflight, Requirement
+from phaseb.pipeline.sizes import fit_sizes, judge_plan, num_gate_episodes, total_steps
 from phaseb.runtime.formatting import size
-from phaseb.runtime.plugins import load_named
+from phaseb.runtime.plugins import load_plugin
 from phaseb.runtime.ray_session import joins_cluster
 from phaseb.runtime.storage import Store
 from phaseb.trust.windows import MIN_UNITS
-
-
-@dataclass(frozen=True)
-class Requirement:
-    """What a stage needs.
-
-    Attributes:
-        stage: that would fail.
-        setting: dotted name of the setting that asks for it.
-        needed, found: in words, with figures.
-        remedy: what to do where it is not met.
-        met: whether it is.
-        error: the class of the error where it is not.
-    """
-
-    stage: str
-    setting: str
-    needed: str
-    found: str
-    remedy: str
-    met: bool
-    error: type[PhasebError] = DataError
-
-    def __str__(self) -> str:
-        return f"{self.stage} needs {self.needed} ({self.setting}) and finds {self.found}; {self.remedy}"
-
-    def to_json(self) -> dict[str, Any]:
-        return {name: value for name, value in asdict(self).items() if name != "error"}
-
-
-@dataclass(frozen=True)
-class Preflight:
-    """What is known of a run before it trains.
-
-    Attributes:
-        config: with sizes that fit the episodes.
-        choices: what was changed for that.
-        notes: what else is worth knowing.
-        requirements: of all stages.
-    """
-
-    config: Config
-    choices: tuple[Choice, ...]
-    notes: tuple[str, ...]
-    requirements: tuple[Requirement, ...]
-
-    def lines(self) -> list[str]:
-        """Choices and notes, a line each."""
-        return [*map(str, self.choices), *self.notes]
-
-    def require(self, *stages: str) -> None:
-        """Refuse what would fail in some stages (in any where none is named).
-
-        Raises:
-            DataError, ConfigError, ClusterError: with a line for each requirement that is not met.
-        """
-        unmet = [r for r in self.requirements if not r.met and (not stages or r.stage in stages)]
-        if unmet:
-            raise unmet[0].error("\n".join(map(str, unmet)))
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "choices": [asdict(choice) for choice in self.choices], "notes": list(self.notes),
-            "requirements": [requirement.to_json() for requirement in self.requirements],
-        }  # fmt: skip
 
 
 def preflight(config: Config, facts: DataFacts | None, machine: Machine | None = None) -> Preflight:
@@ -113,33 +47,45 @@ def _of_config(config: Config) -> Iterator[Requirement]:
     workers = max(1, config.resources.num_workers)
     batches = {
         "encode": {"latents.num_groups": config.latents.num_groups},
-        "dynamics": {"dynamics.gru.batch_size": config.dynamics.gru.batch_size,
-                     "dynamics.gru.rollout_batch_size": config.dynamics.gru.rollout_batch_size},
+        "dynamics": {
+            "dynamics.gru.batch_size": config.dynamics.gru.batch_size,
+            "dynamics.gru.rollout_batch_size": config.dynamics.gru.rollout_batch_size,
+        },
         "trust": {"trust.batch_size": config.trust.batch_size},
         "policy": {"policy.batch_size": config.policy.batch_size},
-    }  # fmt: skip
+    }
     for stage, sizes in batches.items():
         for setting, given in sizes.items():
             remedy = f"set {setting} to a multiple of resources.num_workers, or lower that"
-            yield Requirement(stage, setting, f"a number that divides by {workers} workers", str(given), remedy,
-                              given % workers == 0, ConfigError)  # fmt: skip
+            yield Requirement(
+                stage,
+                setting,
+                f"a number that divides by {workers} workers",
+                str(given),
+                remedy,
+                given % workers == 0,
+                ConfigError,
+            )
 
 
 def _own_code(config: Config) -> Iterator[Requirement]:
     """Classes and functions of the user's own that stages will import."""
     named = {
         "collect": [("episodes.policy", config.episodes.policy)],
-        "dynamics": [(f"dynamics.plugins.{name}.model", plugin.model)
-                     for name, plugin in config.dynamics.plugins.items() if name in config.generators],
+        "dynamics": [
+            (f"dynamics.plugins.{name}.model", plugin.model)
+            for name, plugin in config.dynamics.plugins.items()
+            if name in config.generators
+        ],
         "judge": [("judge.families", family) for family in config.judge.families],
         "evaluate": [("environment.id", config.environment.id)],
     }
     for stage, settings in named.items():
         for setting, name in settings:
-            if not is_own(name):
+            if not is_plugin(name):
                 continue
             try:
-                load_named(name, setting)
+                load_plugin(name, setting)
             except ConfigError as error:
                 yield Requirement(stage, setting, f"your own {name}", "none", str(error), False, ConfigError)
 
@@ -160,8 +106,14 @@ def _reused_parts(config: Config) -> Iterator[Requirement]:
 def _collect(config: Config, facts: DataFacts) -> Iterator[Requirement]:
     for split, least in (("train", MIN_TRAIN), ("dev", 1), ("test", 1)):
         there = facts.count(split, 1)
-        yield Requirement("collect", f"episodes.num_{split}", f"{least} {split} episodes of a step or more",
-                          str(there), "give more episodes", there >= least)  # fmt: skip
+        yield Requirement(
+            "collect",
+            f"episodes.num_{split}",
+            f"{least} {split} episodes of a step or more",
+            str(there),
+            "give more episodes",
+            there >= least,
+        )
 
 
 def _encode(config: Config, facts: DataFacts) -> Iterator[Requirement]:
@@ -170,15 +122,27 @@ def _encode(config: Config, facts: DataFacts) -> Iterator[Requirement]:
     met = facts.assumed and not any(has.values())  # not known before anything is collected
     met |= any(has.values()) if wanted == "auto" else all(has[part] for part in has if wanted in (part, "both"))
     found = " and ".join(name for name, there in has.items() if there) or (
-        "not known before collecting" if facts.assumed else "neither in all episodes")
-    yield Requirement("encode", "latents.observation", "state or frames" if wanted == "auto" else wanted, found,
-                      "set latents.observation=auto, or import episodes that all have it", met)  # fmt: skip
+        "not known before collecting" if facts.assumed else "neither in all episodes"
+    )
+    yield Requirement(
+        "encode",
+        "latents.observation",
+        "state or frames" if wanted == "auto" else wanted,
+        found,
+        "set latents.observation=auto, or import episodes that all have it",
+        met,
+    )
     if facts.state_size and (wanted == "state" or facts.frame_shape is None):
         still = len(facts.still_columns)
         shown = f"columns {listed([str(column) for column in facts.still_columns])} constant" if still else "all move"
-        yield Requirement("encode", "episodes.columns.observation",
-                          "a state of which some column changes in the training episodes", shown,
-                          "choose columns that change", still < facts.state_size)  # fmt: skip
+        yield Requirement(
+            "encode",
+            "episodes.columns.observation",
+            "a state of which some column changes in the training episodes",
+            shown,
+            "choose columns that change",
+            still < facts.state_size,
+        )
 
 
 def _dynamics(config: Config, facts: DataFacts) -> Iterator[Requirement]:
@@ -189,8 +153,14 @@ def _dynamics(config: Config, facts: DataFacts) -> Iterator[Requirement]:
         f"the longest has {facts.longest('train')}: import longer episodes, or lower synthesis.horizon and "
         "dynamics.gru.horizon.steps"
     )
-    yield Requirement("dynamics", "synthesis.horizon", f"{MIN_TRAIN} training episodes of {horizon} steps",
-                      f"{long} of {facts.count('train')}", remedy, long >= MIN_TRAIN)  # fmt: skip
+    yield Requirement(
+        "dynamics",
+        "synthesis.horizon",
+        f"{MIN_TRAIN} training episodes of {horizon} steps",
+        f"{long} of {facts.count('train')}",
+        remedy,
+        long >= MIN_TRAIN,
+    )
 
 
 def _trust(config: Config, facts: DataFacts) -> Iterator[Requirement]:
@@ -206,26 +176,48 @@ def _judge(config: Config, facts: DataFacts) -> Iterator[Requirement]:
     remedy = (
         "lower synthesis.horizon, raise episodes.test_fraction or episodes.num_test, or give more or longer episodes"
     )
-    yield Requirement("judge", "synthesis.horizon", f"{MIN_UNITS} windows of {plan.steps} steps in the sealed test",
-                      str(plan.num_units), remedy, plan.num_units >= MIN_UNITS)  # fmt: skip
+    yield Requirement(
+        "judge",
+        "synthesis.horizon",
+        f"{MIN_UNITS} windows of {plan.steps} steps in the sealed test",
+        str(plan.num_units),
+        remedy,
+        plan.num_units >= MIN_UNITS,
+    )
 
 
 def _policy(config: Config, facts: DataFacts) -> Iterator[Requirement]:
     there, needed = total_steps(facts, "train"), config.policy.batch_size
-    yield Requirement("policy", "policy.batch_size", f"{needed} training steps", str(there),
-                      "lower policy.batch_size, or give more episodes", there >= needed)  # fmt: skip
+    yield Requirement(
+        "policy",
+        "policy.batch_size",
+        f"{needed} training steps",
+        str(there),
+        "lower policy.batch_size, or give more episodes",
+        there >= needed,
+    )
     longest, room = facts.longest("train") + 1, config.replay.capacity // config.replay.num_shards
-    yield Requirement("policy", "replay.capacity", f"room for {longest} rows, the longest episode, in each shard",
-                      str(room), "raise replay.capacity, or lower replay.num_shards", room >= longest)  # fmt: skip
+    yield Requirement(
+        "policy",
+        "replay.capacity",
+        f"room for {longest} rows, the longest episode, in each shard",
+        str(room),
+        "raise replay.capacity, or lower replay.num_shards",
+        room >= longest,
+    )
 
 
 def _evaluate(config: Config, facts: DataFacts) -> Iterator[Requirement]:
     if config.environment.id == "none":
         return
-    yield Requirement("evaluate", "environment.id", "actions in some episodes, to act in the environment",
-                      f"{facts.action_size or 'no'} action dimensions",
-                      "set environment.id=none, or import episodes with actions",
-                      facts.action_size > 0 or facts.assumed)  # fmt: skip
+    yield Requirement(
+        "evaluate",
+        "environment.id",
+        "actions in some episodes, to act in the environment",
+        f"{facts.action_size or 'no'} action dimensions",
+        "set environment.id=none, or import episodes with actions",
+        facts.action_size > 0 or facts.assumed,
+    )
     wanted = config.latents.observation
     parts = {
         "state_size": ("shows a state of {} numbers", wanted != "frames"),
@@ -234,21 +226,38 @@ def _evaluate(config: Config, facts: DataFacts) -> Iterator[Requirement]:
     }
     for part, shown in (facts.environment or {}).items():
         has, (what, matters) = getattr(facts, part), parts[part]
-        yield Requirement("evaluate", "environment.id", f"an environment that {what.format(has)}", str(shown or "none"),
-                          "set environment.id to the one that the episodes come from, or to none",
-                          not (matters and has) or has == shown, ConfigError)  # fmt: skip
+        yield Requirement(
+            "evaluate",
+            "environment.id",
+            f"an environment that {what.format(has)}",
+            str(shown or "none"),
+            "set environment.id to the one that the episodes come from, or to none",
+            not (matters and has) or has == shown,
+            ConfigError,
+        )
     first, told = config.promotion.first_seed, config.evaluation.first_seed
     last = first + (config.promotion.max_episodes or facts.count("train")) - 1
     end = told + config.evaluation.num_episodes - 1
-    yield Requirement("evaluate", "promotion.first_seed", f"seeds that are not among {told} to {end}",
-                      f"{first} to {last}", "move promotion.first_seed or evaluation.first_seed",
-                      first > end or told > last, ConfigError)  # fmt: skip
+    yield Requirement(
+        "evaluate",
+        "promotion.first_seed",
+        f"seeds that are not among {told} to {end}",
+        f"{first} to {last}",
+        "move promotion.first_seed or evaluation.first_seed",
+        first > end or told > last,
+        ConfigError,
+    )
 
 
 REQUIREMENTS: Mapping[str, Callable[[Config, DataFacts], Iterator[Requirement]]] = {
-    "collect": _collect, "encode": _encode, "dynamics": _dynamics, "trust": _trust, "judge": _judge,
-    "policy": _policy, "evaluate": _evaluate,
-}  # fmt: skip
+    "collect": _collect,
+    "encode": _encode,
+    "dynamics": _dynamics,
+    "trust": _trust,
+    "judge": _judge,
+    "policy": _policy,
+    "evaluate": _evaluate,
+}
 """What each stage needs of the episodes, with sizes fitted to them. Bricks and rollouts need nothing more."""
 
 
@@ -256,21 +265,37 @@ def _of_machine(config: Config, facts: DataFacts, machine: Machine) -> Iterator[
     if machine.memory is not None:
         for need in memory_needs(config, facts):
             wanted = need.bytes + BASE_BYTES
-            yield Requirement(need.stage, need.setting, f"{size(wanted)} of memory at {need.given}",
-                              f"{size(machine.memory)} {machine.place}", f"lower {need.setting}, or free memory",
-                              wanted <= machine.memory, ClusterError)  # fmt: skip
+            yield Requirement(
+                need.stage,
+                need.setting,
+                f"{size(wanted)} of memory at {need.given}",
+                f"{size(machine.memory)} {machine.place}",
+                f"lower {need.setting}, or free memory",
+                wanted <= machine.memory,
+                ClusterError,
+            )
     if machine.disk is not None:
         wanted = disk_need(config, facts)
-        yield Requirement("synthesize", "synthesis.num_episodes", f"{size(wanted)} of disk for the whole run",
-                          f"{size(machine.disk)} free at {config.run.dir}",
-                          "free space, set run.dir to another disk, or lower synthesis.num_episodes",
-                          wanted <= machine.disk, ClusterError)  # fmt: skip
+        yield Requirement(
+            "synthesize",
+            "synthesis.num_episodes",
+            f"{size(wanted)} of disk for the whole run",
+            f"{size(machine.disk)} free at {config.run.dir}",
+            "free space, set run.dir to another disk, or lower synthesis.num_episodes",
+            wanted <= machine.disk,
+            ClusterError,
+        )
     store_bytes = config.resources.object_store_gb * GB
     if machine.shared is not None and machine.scratch is not None and machine.shared < store_bytes:
-        yield Requirement("collect", "resources.object_store_gb", f"{size(store_bytes)} for Ray's objects",
-                          f"{size(machine.shared)} free in /dev/shm and {size(machine.scratch)} in TMPDIR",
-                          "lower resources.object_store_gb, or set TMPDIR to a larger disk",
-                          machine.scratch >= store_bytes, ClusterError)  # fmt: skip
+        yield Requirement(
+            "collect",
+            "resources.object_store_gb",
+            f"{size(store_bytes)} for Ray's objects",
+            f"{size(machine.shared)} free in /dev/shm and {size(machine.scratch)} in TMPDIR",
+            "lower resources.object_store_gb, or set TMPDIR to a larger disk",
+            machine.scratch >= store_bytes,
+            ClusterError,
+        )
 
 
 def _data_notes(config: Config, facts: DataFacts) -> Iterator[str]:
@@ -297,12 +322,3 @@ def _host_notes(config: Config, machine: Machine) -> Iterator[str]:
             f"/dev/shm has {size(machine.shared)} free and resources.object_store_gb={wanted / GB:g} asks for "
             "more: Ray keeps objects on disk, slowly; lower it, or start the container with --shm-size=2g"
         )
-
-
-def tell(callbacks: Sequence[Any], lines: Sequence[str]) -> None:
-    """Give lines to those callbacks that have `on_note`."""
-    for callback in callbacks:
-        note: Callable[[str], None] | None = getattr(callback, "on_note", None)
-        for line in lines:
-            if note is not None:
-                note(line)

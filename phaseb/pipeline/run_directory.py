@@ -132,7 +132,8 @@ def folder_digest(store: Store, *parts: str) -> str:
         return hashlib.sha256(store.read_bytes(*parts)).hexdigest()
     entries = {
         name: hashlib.sha256(store.read_bytes(*parts, name)).hexdigest()
-        for name in store.names(*parts) if not name.startswith(".")
-    }  # fmt: skip
+        for name in store.names(*parts)
+        if not name.startswith(".")
+    }
     entries |= {name + "/": folder_digest(store, *parts, name) for name in store.folders(*parts) if name != "progress"}
     return digest_of(entries)

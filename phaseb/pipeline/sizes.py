@@ -51,9 +51,7 @@ def fitted(config: Config, store: Store) -> Config:
 
 def judge_plan(config: Config, facts: DataFacts) -> WindowPlan:
     """The windows that the judges will have."""
-    return plan_windows(
-        facts.lengths["test"], config.synthesis.horizon, config.judge.num_folds, config.judge.num_pairs
-    )
+    return plan_windows(facts.lengths["test"], config.synthesis.horizon, config.judge.num_folds, config.judge.num_pairs)
 
 
 def num_gate_episodes(config: Config, facts: DataFacts) -> int:

@@ -90,9 +90,12 @@ class Stage:
             lineage: entries of the stages in `run.json`, by name; those of the inputs are done.
         """
         sections = section_digests(config)
-        return digest_of({
-            "stage": self.name, "seed": config.run.seed,
-            "sections": {name: sections[name] for name in self.sections},
-            "inputs": {name: lineage[name]["outputs"] for name in self.inputs},
-            "external_inputs": self.external_inputs(config),
-        })  # fmt: skip
+        return digest_of(
+            {
+                "stage": self.name,
+                "seed": config.run.seed,
+                "sections": {name: sections[name] for name in self.sections},
+                "inputs": {name: lineage[name]["outputs"] for name in self.inputs},
+                "external_inputs": self.external_inputs(config),
+            }
+        )

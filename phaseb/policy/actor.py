@@ -44,7 +44,7 @@ class Actor(nn.Module):
 
     def forward(self, z_ND: Tensor) -> Tensor:
         """The mean action (N, A)."""
-        return self.policy.likeliest(self.policy(z_ND[None])[0])[0]
+        return self.policy.mode_action(self.policy(z_ND[None])[0])[0]
 
     def sample(self, z_ND: Tensor, generator: torch.Generator) -> Tensor:
         """An action drawn from the policy (N, A); the generator lives on the CPU whatever the device."""

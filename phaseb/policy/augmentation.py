@@ -20,7 +20,7 @@ from phaseb.policy.actor import Actor
 from phaseb.policy.batches import RunSpec
 from phaseb.runtime.seeding import numpy_generator, torch_generator
 
-Weigh = Callable[[Trajectories], NDArray[np.floating]]
+WeightFunction = Callable[[Trajectories], NDArray[np.floating]]
 Generation = dict[int, Trajectories]
 """The rollouts made at one moment, by run."""
 
@@ -50,7 +50,7 @@ class RolloutFn(Protocol):
     ) -> ModelRollout: ...
 
 
-class RolloutSink(Protocol):
+class RolloutWriter(Protocol):
     """Where rollouts go: a replay that keeps one run's rollouts from the others."""
 
     def add(self, run: int, rollouts: Trajectories) -> None: ...
@@ -74,9 +74,15 @@ class RolloutGenerations(ABC):
     """
 
     def __init__(
-        self, config: AugmentationConfig, real: Trajectories, specs: Sequence[RunSpec], arms: Sequence[str],
-        sink: RolloutSink, seed: int, horizon: int,
-    ) -> None:  # fmt: skip
+        self,
+        config: AugmentationConfig,
+        real: Trajectories,
+        specs: Sequence[RunSpec],
+        arms: Sequence[str],
+        sink: RolloutWriter,
+        seed: int,
+        horizon: int,
+    ) -> None:
         self.config, self.real, self.specs = config, real, tuple(specs)
         self.runs = [i for i, spec in enumerate(specs) if spec.arm in arms]
         self.sink, self.seed, self.horizon = sink, seed, horizon
@@ -157,10 +163,19 @@ class BranchedRollouts(RolloutGenerations):
     """
 
     def __init__(
-        self, config: AugmentationConfig, rollout: RolloutFn, real: Trajectories, specs: Sequence[RunSpec],
-        arms: Sequence[str], weigh: Weigh | None, sink: RolloutSink, seed: int, model: str, horizon: int,
+        self,
+        config: AugmentationConfig,
+        rollout: RolloutFn,
+        real: Trajectories,
+        specs: Sequence[RunSpec],
+        arms: Sequence[str],
+        weigh: WeightFunction | None,
+        sink: RolloutWriter,
+        seed: int,
+        model: str,
+        horizon: int,
         limits: NDArray[np.floating] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(config, real, specs, arms, sink, seed, horizon)
         self.rollout, self.weigh, self.model = rollout, weigh, model
         self.limits = np.full(horizon, np.inf) if limits is None else limits
@@ -191,9 +206,7 @@ class BranchedRollouts(RolloutGenerations):
         names = tuple(self.real.ids[e] for e in episodes)
         return self._gated(rolled, names, steps, f"{self.specs[run].name}/{step}")
 
-    def _gated(
-        self, rolled: ModelRollout, starts: Sequence[str], steps: NDArray[np.int64], name: str
-    ) -> Trajectories:
+    def _gated(self, rolled: ModelRollout, starts: Sequence[str], steps: NDArray[np.int64], name: str) -> Trajectories:
         """Rollouts up to where the model's disagreement passes its limit, rewards less its price, and weights."""
         uncertainty, terminals = _array(rolled.uncertainty), _array(rolled.terminals)
         lengths = accepted_steps(uncertainty, terminals, self.limits)
@@ -202,11 +215,17 @@ class BranchedRollouts(RolloutGenerations):
         ids = tuple(f"{name}/{i}" for i in kept)
         start = tuple(starts[int(i)] for i in kept)
         rollouts = Trajectories(
-            z=_array(rolled.z)[kept], actions=_array(rolled.actions)[kept], rewards=rewards[kept].astype(np.float32),
-            terminals=terminals[kept], lengths=lengths[kept], ids=ids, splits=("train",) * len(kept),
+            z=_array(rolled.z)[kept],
+            actions=_array(rolled.actions)[kept],
+            rewards=rewards[kept].astype(np.float32),
+            terminals=terminals[kept],
+            lengths=lengths[kept],
+            ids=ids,
+            splits=("train",) * len(kept),
             lineage=_lineage(start, (self.model,) * len(kept)),
-            start_step=steps[kept], uncertainty=uncertainty[kept],
-        )  # fmt: skip
+            start_step=steps[kept],
+            uncertainty=uncertainty[kept],
+        )
         return weighted(rollouts, self.weigh)
 
     def _lower(self, rolled: ModelRollout, uncertainty: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -225,9 +244,14 @@ class RecordedSegments(RolloutGenerations):
     """
 
     def __init__(
-        self, config: AugmentationConfig, real: Trajectories, specs: Sequence[RunSpec], arms: Sequence[str],
-        sink: RolloutSink, seed: int,
-    ) -> None:  # fmt: skip
+        self,
+        config: AugmentationConfig,
+        real: Trajectories,
+        specs: Sequence[RunSpec],
+        arms: Sequence[str],
+        sink: RolloutWriter,
+        seed: int,
+    ) -> None:
         super().__init__(config, real, specs, arms, sink, seed, config.horizon)
 
     def branch(self, run: int, step: int, actor: Actor) -> Trajectories:
@@ -238,11 +262,17 @@ class RecordedSegments(RolloutGenerations):
         taken = (episodes[:, None], np.minimum(window[:, :-1], real.actions.shape[1] - 1))
         count, names = len(episodes), tuple(real.ids[e] for e in episodes)
         made = Trajectories(
-            z=real.z[inside], actions=real.actions[taken], rewards=real.rewards[taken], terminals=real.terminals[taken],
-            lengths=lengths, ids=tuple(f"{self.specs[run].name}/{step}/{i}" for i in range(count)),
-            splits=("train",) * count, lineage=_lineage(names, ("recorded",) * count), start_step=steps,
+            z=real.z[inside],
+            actions=real.actions[taken],
+            rewards=real.rewards[taken],
+            terminals=real.terminals[taken],
+            lengths=lengths,
+            ids=tuple(f"{self.specs[run].name}/{step}/{i}" for i in range(count)),
+            splits=("train",) * count,
+            lineage=_lineage(names, ("recorded",) * count),
+            start_step=steps,
             uncertainty=np.zeros((count, self.horizon), np.float32),
-        )  # fmt: skip
+        )
         return weighted(made, None)
 
 
@@ -258,7 +288,7 @@ def accepted_steps(
     return np.minimum(first_doubt, end).astype(np.int64)
 
 
-def weighted(rollouts: Trajectories, weigh: Weigh | None) -> Trajectories:
+def weighted(rollouts: Trajectories, weigh: WeightFunction | None) -> Trajectories:
     """The rollouts with the gate's weights; ones where there is no gate."""
     if weigh is None or not len(rollouts):
         weights = rollouts.mask.astype(np.float32)
@@ -280,13 +310,21 @@ def _packed(rollouts: Trajectories) -> dict[str, Any]:
     assert rollouts.weights is not None
     assert rollouts.start_step is not None
     arrays = {
-        "z": rollouts.z, "actions": rollouts.actions, "rewards": rollouts.rewards, "terminals": rollouts.terminals,
-        "lengths": rollouts.lengths, "start_step": rollouts.start_step, "uncertainty": rollouts.uncertainty,
+        "z": rollouts.z,
+        "actions": rollouts.actions,
+        "rewards": rollouts.rewards,
+        "terminals": rollouts.terminals,
+        "lengths": rollouts.lengths,
+        "start_step": rollouts.start_step,
+        "uncertainty": rollouts.uncertainty,
         "weights": rollouts.weights,
-    }  # fmt: skip
+    }
     tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
-    return tensors | {"ids": list(rollouts.ids), "start": list(rollouts.lineage["start_episode"]),
-                      "model": list(rollouts.lineage["model"])}  # fmt: skip
+    return tensors | {
+        "ids": list(rollouts.ids),
+        "start": list(rollouts.lineage["start_episode"]),
+        "model": list(rollouts.lineage["model"]),
+    }
 
 
 def _unpacked(packed: Mapping[str, Any]) -> Trajectories:

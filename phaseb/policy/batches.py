@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.policy.rewards import RewardNormalizer
 from phaseb.runtime.seeding import derive_seed, torch_generator
 
@@ -83,7 +83,7 @@ class Noise(NamedTuple):
 
 
 def to_batches(
-    arrays: Mapping[str, NDArray[Any]], context: LearnerContext, rewards: RewardNormalizer | None = None
+    arrays: Mapping[str, NDArray[Any]], context: WorkerContext, rewards: RewardNormalizer | None = None
 ) -> list[Batch]:
     """Tensors of this worker's rows, one batch a step, their rewards normalised.
 
@@ -99,7 +99,7 @@ def to_batches(
     tensors = {
         name: torch.from_numpy(np.array(column, np.float32)).to(context.device) for name, column in columns.items()
     }
-    tensors["weight"] /= context.average(tensors["weight"].mean(-1, keepdim=True)).clamp(min=1e-6)
+    tensors["weight"] /= context.all_reduce_mean(tensors["weight"].mean(-1, keepdim=True)).clamp(min=1e-6)
     num_batches = len(synthetic)
     return [Batch(**{name: tensor[i] for name, tensor in tensors.items()}) for i in range(num_batches)]
 
@@ -113,7 +113,7 @@ class NoiseStream:
         self._block = -1
         self._drawn: Noise | None = None
 
-    def at(self, step: int, context: LearnerContext) -> Noise:
+    def at(self, step: int, context: WorkerContext) -> Noise:
         """The noise of a step, this worker's rows."""
         block, offset = divmod(step, NOISE_BLOCK)
         if block != self._block or self._drawn is None:
@@ -121,7 +121,7 @@ class NoiseStream:
             columns = (torch.stack(parts, 1) for parts in zip(*(drawn[s] for s in self.seeds), strict=True))
             self._drawn = Noise(*(column.to(context.device) for column in columns))
             self._block = block
-        mine = context.share(np.arange(self.rows))
+        mine = context.shard(np.arange(self.rows))
         part = slice(int(mine[0]), int(mine[-1]) + 1)
         target, policy, pair, other = (column[offset] for column in self._drawn)
         return Noise(target[:, part], policy[:, part], pair, other[:, :, :, part])

@@ -41,9 +41,7 @@ class ClonedOperator:
         return torch.where(self.values[:, 0].isnan(), graded, binary)
 
 
-def clone_operator(
-    z: NDArray[np.float32], actions: NDArray[np.float32], num_steps: int, seed: int
-) -> ClonedOperator:
+def clone_operator(z: NDArray[np.float32], actions: NDArray[np.float32], num_steps: int, seed: int) -> ClonedOperator:
     """Fit a clone to recorded latents (N, D) and actions (N, A) by maximum likelihood."""
     inputs, targets = torch.from_numpy(z), torch.from_numpy(actions)
     values = torch.full((actions.shape[1], 2), torch.nan)
@@ -54,9 +52,12 @@ def clone_operator(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "clone") % 2**63)
         network = nn.Sequential(
-            nn.Linear(z.shape[1], WIDTH), nn.SiLU(), nn.Linear(WIDTH, WIDTH), nn.SiLU(),
+            nn.Linear(z.shape[1], WIDTH),
+            nn.SiLU(),
+            nn.Linear(WIDTH, WIDTH),
+            nn.SiLU(),
             nn.Linear(WIDTH, 2 * actions.shape[1]),
-        )  # fmt: skip
+        )
     clone = ClonedOperator(network, values)
     optimiser = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, num_steps)

@@ -20,9 +20,15 @@ ClosedLoopAct = Callable[[Floats, int], Floats]
 
 
 def play(
-    act: ClosedLoopAct, encoder: OnlineEncoder, environment: VectorEnvironment, seeds: Sequence[int], num_steps: int,
-    denormalise: Callable[[Floats], Floats], step_limit_s: float, noise_seeds: Sequence[int] | None = None,
-) -> Trajectories:  # fmt: skip
+    act: ClosedLoopAct,
+    encoder: OnlineEncoder,
+    environment: VectorEnvironment,
+    seeds: Sequence[int],
+    num_steps: int,
+    denormalise: Callable[[Floats], Floats],
+    step_limit_s: float,
+    noise_seeds: Sequence[int] | None = None,
+) -> Trajectories:
     """Play one episode for each seed, for at most `num_steps` steps.
 
     Args:
@@ -58,8 +64,9 @@ def play(
     )
 
 
-def recorded(z: Floats, actions: Floats, rewards: Floats, terminals: Floats, lengths: NDArray[np.int64]
-             ) -> Trajectories:  # fmt: skip
+def recorded(
+    z: Floats, actions: Floats, rewards: Floats, terminals: Floats, lengths: NDArray[np.int64]
+) -> Trajectories:
     """Episodes padded from their ends on: the last latent repeated, no action, no reward."""
     steps = np.arange(rewards.shape[1])
     inside = steps[None] < lengths[:, None]
@@ -67,9 +74,13 @@ def recorded(z: Floats, actions: Floats, rewards: Floats, terminals: Floats, len
     names = tuple(f"{i}" for i in range(len(z)))
     return Trajectories(
         z=z[np.arange(len(z))[:, None], kept].astype(np.float32),
-        actions=(actions * inside[..., None]).astype(np.float32), rewards=(rewards * inside).astype(np.float32),
-        terminals=(terminals * inside).astype(np.float32), lengths=lengths, ids=names, splits=("",) * len(z),
-    )  # fmt: skip
+        actions=(actions * inside[..., None]).astype(np.float32),
+        rewards=(rewards * inside).astype(np.float32),
+        terminals=(terminals * inside).astype(np.float32),
+        lengths=lengths,
+        ids=names,
+        splits=("",) * len(z),
+    )
 
 
 class _Renoised:

@@ -37,10 +37,14 @@ class OnlineEncoder(Protocol):
 
 
 def evaluate(
-    act: Act, encoder: OnlineEncoder, environment: VectorEnvironment, seeds: Sequence[int],
+    act: Act,
+    encoder: OnlineEncoder,
+    environment: VectorEnvironment,
+    seeds: Sequence[int],
     denormalise: Callable[[NDArray[np.float32]], NDArray[np.float32]] = lambda actions: actions,
-    watch: Callable[[int, NDArray[np.bool_]], None] | None = None, step_limit_s: float = 300.0,
-) -> list[Row]:  # fmt: skip
+    watch: Callable[[int, NDArray[np.bool_]], None] | None = None,
+    step_limit_s: float = 300.0,
+) -> list[Row]:
     """Run a policy for one episode a seed.
 
     Args:
@@ -69,10 +73,14 @@ def evaluate(
 
 
 def _run(
-    act: Act, encoder: OnlineEncoder, environment: VectorEnvironment, seeds: list[int],
+    act: Act,
+    encoder: OnlineEncoder,
+    environment: VectorEnvironment,
+    seeds: list[int],
     denormalise: Callable[[NDArray[np.float32]], NDArray[np.float32]],
-    watch: Callable[[int, NDArray[np.bool_]], None] | None, step_limit_s: float,
-) -> list[Row]:  # fmt: skip
+    watch: Callable[[int, NDArray[np.bool_]], None] | None,
+    step_limit_s: float,
+) -> list[Row]:
     size = len(seeds)
     guarded = GuardedEnvironment(environment, step_limit_s)
     observation = guarded.reset(seeds)
@@ -98,9 +106,12 @@ def _run(
 
 
 def _rows(
-    seeds: Sequence[int], steps: NDArray[np.int64], ended: NDArray[np.bool_], returns: NDArray[np.float64],
+    seeds: Sequence[int],
+    steps: NDArray[np.int64],
+    ended: NDArray[np.bool_],
+    returns: NDArray[np.float64],
     economics: Mapping[str, NDArray[np.float64]],
-) -> list[Row]:  # fmt: skip
+) -> list[Row]:
     rows = []
     for i, seed in enumerate(seeds):
         measured = {name: float(values[i]) for name, values in economics.items()}
@@ -132,10 +143,13 @@ def aggregate(rows: Sequence[Mapping[str, Any]], valuation: ValuationConfig) -> 
     paid = valuation.price_per_kwh * energy / 1000
     net = good * valuation.price_per_unit - bad * valuation.cost_per_error - paid
     return {
-        "mpl": _ratio(good, hours), "error_rate": _ratio(bad, good + bad), "energy_wh_per_unit": _ratio(energy, good),
-        "return": total("return") / max(1, len(rows)), "net_value_per_hour": _ratio(net, hours),
+        "mpl": _ratio(good, hours),
+        "error_rate": _ratio(bad, good + bad),
+        "energy_wh_per_unit": _ratio(energy, good),
+        "return": total("return") / max(1, len(rows)),
+        "net_value_per_hour": _ratio(net, hours),
         "num_episodes": float(len(rows)),
-    }  # fmt: skip
+    }
 
 
 def summarise(per_seed: Sequence[Mapping[str, float]], confidence: float = 0.95) -> dict[str, dict[str, float]]:

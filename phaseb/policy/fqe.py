@@ -111,9 +111,9 @@ class _Forest:
         self._alive = config.discount * (1 - rows.terminal[self._drawn])
         moves = rows.moves[self._drawn]
         spread = float(spread_of(self._reward[:, None])[0])
-        told = np.column_stack([
-            REWARD_EMPHASIS * (self._reward - self._reward.mean()) / spread, moves / np.maximum(moves.std(0), 1e-3)
-        ])  # fmt: skip
+        told = np.column_stack(
+            [REWARD_EMPHASIS * (self._reward - self._reward.mean()) / spread, moves / np.maximum(moves.std(0), 1e-3)]
+        )
         self._trees = ExtraTreesRegressor(
             NUM_TREES, min_samples_leaf=MIN_LEAF, max_features=1.0, random_state=seed, n_jobs=1
         ).fit(rows.pairs[self._drawn], told, sample_weight=self._weight)

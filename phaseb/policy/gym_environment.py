@@ -15,12 +15,12 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from phaseb.config.data import EnvironmentConfig
-from phaseb.config.section import is_own
+from phaseb.config.section import is_plugin
 from phaseb.episodes.environment import Observation, Step, VectorEnvironment
 from phaseb.episodes.episode import METRICS
 from phaseb.errors import ConfigError, DataError, PhasebError
 from phaseb.policy.gym_observation import ObservationLayout
-from phaseb.runtime.plugins import load_named
+from phaseb.runtime.plugins import load_plugin
 
 # Older environments take 32-bit seeds only.
 SEED_MASK = 0x7FFFFFFF
@@ -188,13 +188,13 @@ class GymVector:
 
 def _load(environment_id: str) -> Any:
     """The object that `module:name` names, or None where the name is a Gymnasium id of that module."""
-    if not is_own(environment_id):
+    if not is_plugin(environment_id):
         try:
             importlib.import_module(environment_id.partition(":")[0])
         except Exception as error:  # noqa: BLE001 (foreign code)
             _refuse(environment_id, error)
         return None
-    target = load_named(environment_id, "environment.id")
+    target = load_plugin(environment_id, "environment.id")
     if not callable(target):
         raise ConfigError(f"environment.id={environment_id} is no class or function; name one of its module")
     return target

@@ -96,9 +96,11 @@ def _parts(name: str, space: spaces.Space[Any]) -> tuple[str | None, spaces.Spac
             return pictures[0], None
     for part, leaf in _leaves(rest):
         if isinstance(leaf, spaces.Box) and len(leaf.shape) > 2:
-            raise ConfigError(f"environment.id={name}: observation {part or 'space'} is {leaf.dtype}{leaf.shape}, no "
-                              "vector and no picture (uint8, height, width, 1, 3 or 4 channels); wrap the environment "
-                              "so that it shows either")  # fmt: skip
+            raise ConfigError(
+                f"environment.id={name}: observation {part or 'space'} is {leaf.dtype}{leaf.shape}, no "
+                "vector and no picture (uint8, height, width, 1, 3 or 4 channels); wrap the environment "
+                "so that it shows either"
+            )
     try:
         spaces.flatdim(rest)
     except (NotImplementedError, ValueError) as error:

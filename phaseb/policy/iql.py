@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from phaseb.config.policy import PolicyConfig
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.policy.batches import Batch, Noise, RunSpec
-from phaseb.policy.networks import NUM_LAYERS, make_stack
+from phaseb.policy.networks import NUM_LAYERS, make_mlp
 from phaseb.policy.sac import Metrics, Phase, SoftActorCritic
 
 MAX_ADVANTAGE_WEIGHT = 100.0
@@ -23,19 +23,24 @@ class ImplicitQ(SoftActorCritic):
     """The same networks as soft actor-critic and a state value beside them."""
 
     def __init__(
-        self, config: PolicyConfig, specs: Sequence[RunSpec], z_size: int, action_size: int, context: LearnerContext,
+        self,
+        config: PolicyConfig,
+        specs: Sequence[RunSpec],
+        z_size: int,
+        action_size: int,
+        context: WorkerContext,
         levels: Tensor | None = None,
     ) -> None:
         super().__init__(config, specs, z_size, action_size, context, levels)
         sizes = [z_size, *[config.width] * NUM_LAYERS, 1]
         seeds = [spec.drawn(context.seed) for spec in specs]
-        self.value = make_stack(sizes, seeds, "value", 1, norm=True).to(context.device)
+        self.value = make_mlp(sizes, seeds, "value", 1, norm=True).to(context.device)
         self.optimisers["value"] = self._adam(self.value.parameters(), config.critic_lr)
 
     def _update(self, phase: Phase, batch: Batch, noise: Noise) -> Metrics:
         """Value by expectile, policy by advantage-weighted cloning, critics by the value of the next state."""
         if phase == "imitate":
-            return self._imitate(batch)
+            return self._behavior_clone(batch)
         with torch.no_grad():
             quality = self._pessimistic(self.targets(batch.z, batch.action), noise)
         metrics, advantage = self._update_value(batch, quality)
@@ -50,28 +55,28 @@ class ImplicitQ(SoftActorCritic):
         advantage = quality - self.value(batch.z)[..., 0]
         side = (self.scalars.iql_expectile[:, None] - (advantage.detach() < 0).float()).abs()
         loss = (batch.weight * side * advantage.square()).mean(-1)
-        self._descend("value", loss, self.value.parameters())
+        self._optimise("value", loss, self.value.parameters())
         return {"value_loss": loss.detach()}, advantage.detach()
 
     @torch.no_grad()
     def _target(self, batch: Batch, noise: Noise) -> Tensor:
         """Eq. 6: r + discount * V(s'); a cut state's value is lowered by the critics' spread at the recorded action."""
         value = self.value(batch.next_z)[..., 0]
-        if self._any("cut_spread_weight"):
-            action = self.actor.likeliest(self.actor(batch.next_z)[0])
+        if self._any("truncation_pessimism"):
+            action = self.actor.mode_action(self.actor(batch.next_z)[0])
             spread = self.targets(batch.next_z, action).std(1, correction=0)
-            value = value - batch.cut * self.scalars.cut_spread_weight[:, None] * spread
+            value = value - batch.cut * self.scalars.truncation_pessimism[:, None] * spread
         return batch.reward + batch.discount * value
 
     def _clone(self, batch: Batch, advantage: Tensor) -> Metrics:
         """Eq. 7 with squared distance for the likelihood: it keeps the scale of the first phase, and a gripper that is
         recorded as open or shut does not need the tails of a Gaussian."""
-        factor = torch.exp(self.scalars.iql_temperature[:, None] * advantage).clamp(max=MAX_ADVANTAGE_WEIGHT)
+        factor = torch.exp(self.scalars.iql_beta[:, None] * advantage).clamp(max=MAX_ADVANTAGE_WEIGHT)
         factor = factor * (batch.real + self.scalars.iql_synthetic_weight[:, None] * (1 - batch.real))
-        factor = factor / self.context.average(factor.mean(-1, keepdim=True)).clamp(min=1e-6)
-        distance = self.actor.clone_distance(self.actor(batch.z)[0], batch.action)
+        factor = factor / self.context.all_reduce_mean(factor.mean(-1, keepdim=True)).clamp(min=1e-6)
+        distance = self.actor.bc_distance(self.actor(batch.z)[0], batch.action)
         loss = (batch.weight * factor * distance).mean(-1)
-        norms = self._descend("actor", loss, self.actor.parameters())
+        norms = self._optimise("actor", loss, self.actor.parameters())
         return {"actor_loss": loss.detach(), "actor_gradient": norms, "advantage_weight": factor.amax(-1)}
 
     def networks(self) -> list[nn.Module]:

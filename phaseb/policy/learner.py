@@ -8,7 +8,7 @@ import torch
 from phaseb.config.policy import PolicyConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import ConfigError, DivergenceError
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.policy.actor import Actor
 from phaseb.policy.batches import Batch, BatchSource, RunSpec, to_batches
 from phaseb.policy.behavior_metrics import action_mse
@@ -59,15 +59,21 @@ class SACLearner:
         context: seed and place among workers.
         hook: lets rollouts follow the policies.
         held_out: episodes to look at now and then.
-        levels: those of the actions (see `action_levels`), read where `policy.switches` is set.
+        levels: those of the actions (see `action_levels`), read where `policy.binary_actions` is set.
         rewards: normalises those of the batches; None leaves them as they are.
     """
 
     def __init__(
-        self, config: PolicyConfig, source: BatchSource, specs: Sequence[RunSpec], context: LearnerContext,
-        hook: AugmentationHook | None = None, held_out: Trajectories | None = None, levels: Levels | None = None,
+        self,
+        config: PolicyConfig,
+        source: BatchSource,
+        specs: Sequence[RunSpec],
+        context: WorkerContext,
+        hook: AugmentationHook | None = None,
+        held_out: Trajectories | None = None,
+        levels: Levels | None = None,
         rewards: RewardNormalizer | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         if config.batch_size % context.world_size:
             raise ConfigError(f"policy.batch_size={config.batch_size} does not divide by {context.world_size} workers")
         self.config, self.source, self.specs, self.context = config, source, tuple(specs), context
@@ -76,7 +82,7 @@ class SACLearner:
         self.num_steps = config.num_steps
         first = source.sample(0, 1)
         sizes = first["z"].shape[-1], first["action"].shape[-1]
-        self.groups = group_runs(self.specs, config.runs_together)
+        self.groups = group_runs(self.specs, config.runs_per_batch)
         self.updates = [
             make_update(config, [self.specs[run] for run in group], sizes, context, levels) for group in self.groups
         ]
@@ -116,7 +122,7 @@ class SACLearner:
         }
         return [made[run] for run in range(len(self.specs))]
 
-    def hot_paths(self) -> list[tuple[Any, str]]:
+    def compile_targets(self) -> list[tuple[Any, str]]:
         """The networks of all runs."""
         return [(network, "forward") for update in self.updates for network in update.networks()]
 
@@ -137,7 +143,7 @@ class SACLearner:
         plan = self.config.augmentation
 
         def refreshes(run: int) -> bool:
-            first = max(plan.first_step, self.config.of_learner(self.specs[run].learner).clone_until)
+            first = max(plan.first_step, self.config.of_learner(self.specs[run].learner).bc_steps)
             return step >= first and (step - first) % plan.refresh_steps == 0
 
         return tuple(run for run in (self.hook.runs if self.hook is not None else ()) if refreshes(run))
@@ -152,8 +158,11 @@ class SACLearner:
         self._fed = range(step, step + count)
 
     def _log(self, metrics: Mapping[str, torch.Tensor], specs: Sequence[RunSpec], step: int) -> dict[str, float]:
-        rows = {f"policy/{name}/{s.name}": float(v) for name, values in metrics.items()
-                for s, v in zip(specs, values.tolist(), strict=True)}  # fmt: skip
+        rows = {
+            f"policy/{name}/{s.name}": float(v)
+            for name, values in metrics.items()
+            for s, v in zip(specs, values.tolist(), strict=True)
+        }
         for name, value in rows.items():
             if "loss" in name and not abs(value) < float("inf"):
                 raise DivergenceError(f"{name} is {value} at step {step}; lower policy.critic_lr or policy.actor_lr")
@@ -161,9 +170,13 @@ class SACLearner:
 
 
 def trained_actors(
-    config: PolicyConfig, specs: Sequence[RunSpec], sizes: tuple[int, int], state: Mapping[str, Any], seed: int,
+    config: PolicyConfig,
+    specs: Sequence[RunSpec],
+    sizes: tuple[int, int],
+    state: Mapping[str, Any],
+    seed: int,
     levels: Levels | None = None,
-) -> list[Actor]:  # fmt: skip
+) -> list[Actor]:
     """The policies in a learner's state, in the order of the runs.
 
     Args:
@@ -172,17 +185,22 @@ def trained_actors(
         levels: as `SACLearner` was given them.
     """
     found: dict[int, Actor] = {}
-    for i, group in enumerate(group_runs(specs, config.runs_together)):
-        update = make_update(config, [specs[run] for run in group], sizes, LearnerContext(seed), levels)
+    for i, group in enumerate(group_runs(specs, config.runs_per_batch)):
+        update = make_update(config, [specs[run] for run in group], sizes, WorkerContext(seed), levels)
         update.load_state_dict(state["groups"][f"group{i}"])
         found |= {run: Actor.of_run(update.average, place) for place, run in enumerate(group)}
     return [found[run] for run in range(len(specs))]
 
 
 def make_learner(
-    config: PolicyConfig, source: BatchSource, specs: Sequence[RunSpec], context: LearnerContext,
-    hook: AugmentationHook | None = None, held_out: Trajectories | None = None, levels: Levels | None = None,
+    config: PolicyConfig,
+    source: BatchSource,
+    specs: Sequence[RunSpec],
+    context: WorkerContext,
+    hook: AugmentationHook | None = None,
+    held_out: Trajectories | None = None,
+    levels: Levels | None = None,
     rewards: RewardNormalizer | None = None,
-) -> SACLearner:  # fmt: skip
+) -> SACLearner:
     """The learner of `specs`, fed by `source`, all in this process; the rest as `SACLearner` takes it."""
     return SACLearner(config, source, specs, context, hook, held_out, levels, rewards=rewards)

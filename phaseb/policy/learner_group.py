@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from phaseb.config.policy import PolicyConfig
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.policy.batches import NoiseStream, RunSpec
 from phaseb.policy.iql import ImplicitQ
 from phaseb.policy.sac import SoftActorCritic
@@ -19,18 +19,21 @@ Levels = NDArray[np.floating]
 
 
 def make_update(
-    config: PolicyConfig, specs: Sequence[RunSpec], sizes: tuple[int, int], context: LearnerContext,
+    config: PolicyConfig,
+    specs: Sequence[RunSpec],
+    sizes: tuple[int, int],
+    context: WorkerContext,
     levels: Levels | None,
-) -> SoftActorCritic:  # fmt: skip
+) -> SoftActorCritic:
     """The networks of a group of runs, which all learn in the same way."""
     config = config.of_learner(specs[0].learner)
     kind = ImplicitQ if config.offline.algorithm == "iql" else SoftActorCritic
-    known = levels if config.switches else None
-    switches = None if known is None else torch.as_tensor(known, dtype=torch.float32)
-    return kind(config, specs, *sizes, context, switches)
+    known = levels if config.binary_actions else None
+    binary_actions = None if known is None else torch.as_tensor(known, dtype=torch.float32)
+    return kind(config, specs, *sizes, context, binary_actions)
 
 
-def noise_stream(update: SoftActorCritic, action_size: int, context: LearnerContext) -> NoiseStream:
+def noise_stream(update: SoftActorCritic, action_size: int, context: WorkerContext) -> NoiseStream:
     """The noise of a group's updates."""
     config = update.config
     weights = [spec.scalars.get("cql_weight", config.offline.cql_weight) for spec in update.specs]

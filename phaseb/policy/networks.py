@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from phaseb.nn.precision import product
+from phaseb.nn.precision import batched_linear
 from phaseb.runtime.seeding import torch_generator
 
 NUM_LAYERS = 2
@@ -40,14 +40,14 @@ class Stack(nn.Module):
         last = len(self.weights) - 1
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             # values and actions are read off the last layer: their digits count
-            x_GBI = product(bias, x_GBI, weight) if layer < last else torch.baddbmm(bias, x_GBI, weight)
+            x_GBI = batched_linear(bias, x_GBI, weight) if layer < last else torch.baddbmm(bias, x_GBI, weight)
             if layer < last:
                 x_GBI = nnf.layer_norm(x_GBI, x_GBI.shape[-1:]) if self.norm else x_GBI
                 x_GBI = torch.relu_(x_GBI)
         return x_GBI
 
 
-def make_stack(sizes: Sequence[int], seeds: Sequence[int], name: str, members: int, norm: bool) -> Stack:
+def make_mlp(sizes: Sequence[int], seeds: Sequence[int], name: str, members: int, norm: bool) -> Stack:
     """Perceptrons of `sizes` for every seed, `members` of them each (G = seeds x members).
 
     Weights and biases are uniform in +-1/sqrt(inputs), as `torch.nn.Linear` starts; the last layer is ten times
@@ -64,7 +64,7 @@ def make_stack(sizes: Sequence[int], seeds: Sequence[int], name: str, members: i
     return Stack(weights, biases, norm)
 
 
-class Choices(NamedTuple):
+class HybridActions(NamedTuple):
     """What a policy may do: every combination of its switches, beside one draw of its other dimensions.
 
     G combinations, of which a policy without switches has one.
@@ -99,7 +99,7 @@ class ActorStack(nn.Module):
         self.register_buffer("levels", torch.zeros(size, 2) if levels is None else levels.clone())
 
     @property
-    def switches(self) -> list[int]:
+    def binary_actions(self) -> list[int]:
         """The dimensions that are switches. Read once for what the levels are: reading waits for the device."""
         if self._known is None or self._known[0] != self.levels._version:
             self._known = self.levels._version, [int(i) for i in torch.nonzero(self._switching)[:, 0]]
@@ -115,44 +115,44 @@ class ActorStack(nn.Module):
         log_std = LOG_STD_MIN + 0.5 * (LOG_STD_MAX - LOG_STD_MIN) * (torch.tanh(raw) + 1)
         return mean, log_std
 
-    def likeliest(self, mean_RBA: Tensor) -> Tensor:
+    def mode_action(self, mean_RBA: Tensor) -> Tensor:
         """The action (R, B, A) of a mean before squashing, without noise."""
         low, high = self.levels[:, 0], self.levels[:, 1]
         return torch.where(low < high, torch.where(mean_RBA > 0, high, low), torch.tanh(mean_RBA))
 
     def sample(self, z_RBD: Tensor, noise_RBA: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """An action (R, B, A), its log density (R, B), and the likeliest action (R, B, A).
+        """An action (R, B, A), its log density (R, B), and the most likely action (R, B, A).
 
         The density is that of the action, or of the Gaussian before squashing where `entropy_of` says so.
         """
         mean, log_std = self(z_RBD)
         action, log_density = self._continuous(mean, log_std, noise_RBA)
-        for i in self.switches:
+        for i in self.binary_actions:
             up = torch.special.ndtr(noise_RBA[..., i]) < torch.sigmoid(2 * mean[..., i])
             action[..., i] = torch.where(up, self.levels[i, 1], self.levels[i, 0])
             log_density = log_density + nnf.logsigmoid(torch.where(up, 2.0, -2.0) * mean[..., i])
-        return action, log_density, self.likeliest(mean)
+        return action, log_density, self.mode_action(mean)
 
-    def choices(self, z_RBD: Tensor, noise_RBA: Tensor) -> tuple[Choices, Tensor]:
+    def choices(self, z_RBD: Tensor, noise_RBA: Tensor) -> tuple[HybridActions, Tensor]:
         """Every combination of the switches beside one draw of the rest, and the mean before squashing (R, B, A)."""
         mean, log_std = self(z_RBD)
         drawn, log_density = self._continuous(mean, log_std, noise_RBA)
         actions, densities, shares = [], [], []
-        for ups in itertools.product((False, True), repeat=len(self.switches)):
+        for ups in itertools.product((False, True), repeat=len(self.binary_actions)):
             action, log_share = drawn.clone(), torch.zeros_like(log_density)
-            for i, up in zip(self.switches, ups, strict=True):
+            for i, up in zip(self.binary_actions, ups, strict=True):
                 action[..., i] = self.levels[i, int(up)]
                 log_share = log_share + nnf.logsigmoid((2.0 if up else -2.0) * mean[..., i])
             actions.append(action)
             densities.append(log_density + log_share)
             shares.append(log_share.exp())
-        return Choices(*(torch.stack(parts, 1) for parts in (actions, densities, shares))), mean
+        return HybridActions(*(torch.stack(parts, 1) for parts in (actions, densities, shares))), mean
 
-    def clone_distance(self, mean_RBA: Tensor, action_RBA: Tensor) -> Tensor:
+    def bc_distance(self, mean_RBA: Tensor, action_RBA: Tensor) -> Tensor:
         """Distance of the policy from recorded actions, mean over dimensions, (R, B): squared error, and for switches
         the negative log likelihood, which pulls at a policy that is surely wrong as well."""
         error = (torch.tanh(mean_RBA) - action_RBA).square()
-        if not self.switches:
+        if not self.binary_actions:
             return error.mean(-1)
         up = action_RBA > self.levels.mean(-1)
         surprise = nnf.softplus(torch.where(up, -2.0, 2.0) * mean_RBA)

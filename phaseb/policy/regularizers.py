@@ -18,13 +18,13 @@ from phaseb.policy.networks import ActorStack, CriticStack
 class RunScalars(NamedTuple):
     """The settings in which runs that train together may differ, each (R,)."""
 
-    behaviour_weight: Tensor
+    bc_weight: Tensor
     spread_weight: Tensor
-    cut_spread_weight: Tensor
+    truncation_pessimism: Tensor
     diversity_weight: Tensor
     cql_weight: Tensor
     iql_expectile: Tensor
-    iql_temperature: Tensor
+    iql_beta: Tensor
     iql_synthetic_weight: Tensor
 
 

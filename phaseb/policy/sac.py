@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from phaseb.config.policy import PolicyConfig
-from phaseb.nn.cuda_graphs import Replayed
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.cuda_graphs import GraphedFunction
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.policy.batches import Batch, Noise, RunSpec
-from phaseb.policy.networks import NUM_LAYERS, ActorStack, Choices, CriticStack, clip_per_run, make_stack
+from phaseb.policy.networks import NUM_LAYERS, ActorStack, CriticStack, HybridActions, clip_per_run, make_mlp
 from phaseb.policy.regularizers import (
     conservative_gap,
     diversity_penalty,
@@ -42,30 +42,35 @@ class SoftActorCritic:
     """Networks, optimisers and one update of R runs that train as one batched product."""
 
     def __init__(
-        self, config: PolicyConfig, specs: Sequence[RunSpec], z_size: int, action_size: int, context: LearnerContext,
+        self,
+        config: PolicyConfig,
+        specs: Sequence[RunSpec],
+        z_size: int,
+        action_size: int,
+        context: WorkerContext,
         levels: Tensor | None = None,
     ) -> None:
         self.config, self.specs, self.context = config, tuple(specs), context
         seeds = [spec.drawn(context.seed) for spec in specs]
         hidden = [config.width] * NUM_LAYERS
-        actor = make_stack([z_size, *hidden, 2 * action_size], seeds, "actor", 1, norm=False)
+        actor = make_mlp([z_size, *hidden, 2 * action_size], seeds, "actor", 1, norm=False)
         sizes = [z_size + action_size, *hidden, 1]
         self.actor = ActorStack(actor, config.entropy_of, levels).to(context.device)
         self.average = copy.deepcopy(self.actor).requires_grad_(False)
         self.critics, self.targets = (
-            CriticStack(
-                make_stack(sizes, seeds, "critics", config.num_critics, norm=True), config.num_critics
-            ).to(context.device)
+            CriticStack(make_mlp(sizes, seeds, "critics", config.num_critics, norm=True), config.num_critics).to(
+                context.device
+            )
             for _ in range(2)
         )
         self.targets.requires_grad_(False)
         start = torch.full((len(specs),), math.log(INITIAL_TEMPERATURE), device=context.device)
         self.log_temperature = nn.Parameter(start)
         self.scalars = run_scalars(config.offline, [spec.scalars for spec in specs], context.device)
-        continuous = action_size - len(self.actor.switches)
+        continuous = action_size - len(self.actor.binary_actions)
         self.target_entropy = -float(continuous) if config.target_entropy is None else config.target_entropy
-        self.clone_until = config.clone_until
-        self.wait_until = self.clone_until + round(config.offline.value_share * config.num_steps)
+        self.bc_steps = config.bc_steps
+        self.warmup_steps = self.bc_steps + round(config.offline.critic_warmup_fraction * config.num_steps)
         self.captures = context.captures and context.world_size == 1  # what workers say to each other is no part of one
         self._replayed = self._phases()
         self.optimisers = {
@@ -80,21 +85,21 @@ class SoftActorCritic:
         phase = self._phase(step)
         return self._replayed[phase](*batch, *noise) if self.captures else self._update(phase, batch, noise)
 
-    def _phases(self) -> "dict[Phase, Replayed[Metrics]]":
-        return {phase: Replayed(functools.partial(self._of_tensors, phase), self.captures) for phase in PHASES}
+    def _phases(self) -> "dict[Phase, GraphedFunction[Metrics]]":
+        return {phase: GraphedFunction(functools.partial(self._of_tensors, phase), self.captures) for phase in PHASES}
 
     def _of_tensors(self, phase: "Phase", *tensors: Tensor) -> Metrics:
         size = len(Batch._fields)
         return self._update(phase, Batch(*tensors[:size]), Noise(*tensors[size:]))
 
     def _phase(self, step: int) -> "Phase":
-        if step < self.clone_until:
+        if step < self.bc_steps:
             return "imitate"
         return "act" if self._acts(step) else "value"
 
     def _update(self, phase: "Phase", batch: Batch, noise: Noise) -> Metrics:
         if phase == "imitate":
-            return self._imitate(batch)
+            return self._behavior_clone(batch)
         target = self._target(batch, noise)
         metrics = self._update_critics(batch, target, noise)
         if phase == "act":
@@ -104,17 +109,17 @@ class SoftActorCritic:
 
     def _acts(self, step: int) -> bool:
         """Whether the policy learns in this step: not before there are values worth following."""
-        return step >= self.wait_until
+        return step >= self.warmup_steps
 
-    def _imitate(self, batch: Batch) -> Metrics:
+    def _behavior_clone(self, batch: Batch) -> Metrics:
         """The behaviour term alone, before there are values to follow."""
-        distance = self.actor.clone_distance(self.actor(batch.z)[0], batch.action) * batch.real
+        distance = self.actor.bc_distance(self.actor(batch.z)[0], batch.action) * batch.real
         loss = (batch.weight * distance).mean(-1)
-        norms = self._descend("actor", loss, self.actor.parameters())
+        norms = self._optimise("actor", loss, self.actor.parameters())
         return {"actor_loss": loss.detach(), "actor_gradient": norms, "behaviour": distance.detach().mean(-1)}
 
     def _move_targets(self) -> None:
-        move(self.targets, self.critics, self.config.target_rate)
+        polyak_update(self.targets, self.critics, self.config.tau)
 
     @torch.no_grad()
     def _target(self, batch: Batch, noise: Noise) -> Tensor:
@@ -123,8 +128,8 @@ class SoftActorCritic:
         values = self._values(self.targets, batch.next_z, choices)
         pessimistic = self._pessimistic(values.flatten(2), noise).view_as(choices.share)
         pessimistic = pessimistic - self.log_temperature.exp()[:, None, None] * choices.log_density
-        if self._any("cut_spread_weight"):
-            cut = batch.cut * self.scalars.cut_spread_weight[:, None]
+        if self._any("truncation_pessimism"):
+            cut = batch.cut * self.scalars.truncation_pessimism[:, None]
             pessimistic = pessimistic - cut[:, None] * values.std(1, correction=0)
         value = (choices.share * pessimistic).sum(1)
         return batch.reward + batch.discount * value
@@ -139,12 +144,14 @@ class SoftActorCritic:
         if self._any("diversity_weight"):
             aligned = diversity_penalty(self.critics, batch.z, batch.action)
             loss = loss + self.scalars.diversity_weight * (batch.weight * aligned).mean(-1)
-        norms = self._descend("critics", loss, self.critics.parameters())
+        norms = self._optimise("critics", loss, self.critics.parameters())
         values = values.detach()
         return {
-            "critic_loss": loss.detach(), "critic_gradient": norms, "value": values.mean((1, 2)),
+            "critic_loss": loss.detach(),
+            "critic_gradient": norms,
+            "value": values.mean((1, 2)),
             "value_spread": values.std(1, correction=0).mean(-1),
-        }  # fmt: skip
+        }
 
     def _update_actor(self, batch: Batch, noise: Noise) -> Metrics:
         temperature = self.log_temperature.detach().exp()[:, None]
@@ -155,26 +162,29 @@ class SoftActorCritic:
         log_density = (choices.share * choices.log_density).sum(1)
         if self.config.offline.normalise_value:
             soft = soft / self._value_deviation(values.detach(), choices.share.detach())[:, None]
-        distance = self.actor.clone_distance(mean, batch.action) * batch.real
-        rows = soft + self.scalars.behaviour_weight[:, None] * distance
+        distance = self.actor.bc_distance(mean, batch.action) * batch.real
+        rows = soft + self.scalars.bc_weight[:, None] * distance
         loss = (batch.weight * rows).mean(-1)
-        norms = self._descend("actor", loss, self.actor.parameters())
+        norms = self._optimise("actor", loss, self.actor.parameters())
         entropy = -(batch.weight * log_density.detach()).mean(-1)
         surplus = self.log_temperature.exp() * (entropy - self.target_entropy)
-        self._descend("temperature", surplus, [self.log_temperature])
+        self._optimise("temperature", surplus, [self.log_temperature])
         return {
-            "actor_loss": loss.detach(), "actor_gradient": norms, "entropy": entropy,
-            "temperature": temperature[:, 0], "behaviour": distance.detach().mean(-1),
-        }  # fmt: skip
+            "actor_loss": loss.detach(),
+            "actor_gradient": norms,
+            "entropy": entropy,
+            "temperature": temperature[:, 0],
+            "behaviour": distance.detach().mean(-1),
+        }
 
     def _value_deviation(self, values: Tensor, share: Tensor) -> Tensor:
         """(R,) mean absolute deviation of values (R, G, B) from their mean over the batch: where zero lies is no
         matter."""
-        mean = self.context.average((share * values).sum(1).mean(-1))
+        mean = self.context.all_reduce_mean((share * values).sum(1).mean(-1))
         deviation = (share * (values - mean[:, None, None]).abs()).sum(1).mean(-1)
-        return self.context.average(deviation).clamp(min=1e-3)
+        return self.context.all_reduce_mean(deviation).clamp(min=1e-3)
 
-    def _values(self, critics: CriticStack, z_RBD: Tensor, choices: Choices) -> Tensor:
+    def _values(self, critics: CriticStack, z_RBD: Tensor, choices: HybridActions) -> Tensor:
         """Values (R, C, G, B) of every choice."""
         runs, count, rows, _ = choices.actions.shape
         wide = z_RBD[:, None].expand(-1, count, -1, -1).reshape(runs, count * rows, -1)
@@ -188,7 +198,7 @@ class SoftActorCritic:
         default = getattr(self.config.offline, name)
         return any(spec.scalars.get(name, default) > 0 for spec in self.specs)
 
-    def _descend(self, name: str, loss_R: Tensor, parameters: Iterator[nn.Parameter] | list[nn.Parameter]) -> Tensor:
+    def _optimise(self, name: str, loss_R: Tensor, parameters: Iterator[nn.Parameter] | list[nn.Parameter]) -> Tensor:
         """One optimiser step on the sum over runs, gradients averaged over workers and clipped a run."""
         chosen = list(parameters)
         gradients = torch.autograd.grad(loss_R.sum(), chosen)
@@ -196,10 +206,10 @@ class SoftActorCritic:
             parameter.grad = gradient.contiguous()  # fused Adam reads memory in order, whatever the strides
         self.context.average_gradients(chosen)
         averaged = [p.grad for p in chosen if p.grad is not None]
-        norms = clip_per_run(averaged, len(self.specs), self.config.gradient_limit)
+        norms = clip_per_run(averaged, len(self.specs), self.config.max_grad_norm)
         self.optimisers[name].step()
         if name == "actor":
-            move(self.average, self.actor, self.config.actor_average_rate)
+            polyak_update(self.average, self.actor, self.config.actor_ema)
         return norms
 
     def _adam(self, parameters: Iterator[nn.Parameter] | list[nn.Parameter], rate: float) -> torch.optim.Optimizer:
@@ -213,7 +223,7 @@ class SoftActorCritic:
     def _set_learning_rates(self, step: int) -> None:
         config = self.config
         rates = {"critics": config.critic_lr, "value": config.critic_lr, "temperature": TEMPERATURE_LR}
-        rates["actor"] = CLONE_LR if step < self.clone_until else config.actor_lr
+        rates["actor"] = CLONE_LR if step < self.bc_steps else config.actor_lr
         for name, optimiser in self.optimisers.items():
             (group,) = optimiser.param_groups
             if isinstance(group["lr"], Tensor):  # a graph reads it where it lies
@@ -228,11 +238,13 @@ class SoftActorCritic:
     def state_dict(self) -> dict[str, Any]:
         """Networks, targets, temperatures and optimiser moments."""
         return {
-            "actor": self.actor.state_dict(), "average": self.average.state_dict(),
-            "critics": self.critics.state_dict(), "targets": self.targets.state_dict(),
+            "actor": self.actor.state_dict(),
+            "average": self.average.state_dict(),
+            "critics": self.critics.state_dict(),
+            "targets": self.targets.state_dict(),
             "log_temperature": self.log_temperature.detach(),
             "optimisers": {name: _moments(optimiser) for name, optimiser in self.optimisers.items()},
-        }  # fmt: skip
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         for name in ("actor", "average", "critics", "targets"):
@@ -243,9 +255,8 @@ class SoftActorCritic:
             _set_moments(optimiser, state["optimisers"].get(name, {}))
 
 
-
 @torch.no_grad()
-def move(slow: nn.Module, online: nn.Module, rate: float) -> None:
+def polyak_update(slow: nn.Module, online: nn.Module, rate: float) -> None:
     """Move every parameter of a slow copy by a share of the way (Polyak averaging)."""
     for old, new in zip(slow.parameters(), online.parameters(), strict=True):
         old.lerp_(new, rate)

@@ -71,8 +71,13 @@ class Comparison:
         return self.trail[-1]
 
     def to_json(self) -> dict[str, Any]:
-        return {"candidate": self.candidate, "against": self.against, "placebo": self.is_placebo,
-                "outcome": self.outcome, "looks": [asdict(evidence) for evidence in self.trail]}  # fmt: skip
+        return {
+            "candidate": self.candidate,
+            "against": self.against,
+            "placebo": self.is_placebo,
+            "outcome": self.outcome,
+            "looks": [asdict(evidence) for evidence in self.trail],
+        }
 
 
 def comparisons(contest: Contest) -> list[Comparison]:

@@ -18,8 +18,8 @@ from scipy import stats
 from phaseb.config.data import ValuationConfig
 from phaseb.config.evaluation import PromotionConfig
 from phaseb.promotion.contest import Comparison, Contest, comparisons, hardest, placebo_of, promoted
-from phaseb.promotion.explain import departed, placebo_sentence, sentence
-from phaseb.promotion.paired import Evidence, PairedTest, Row, Scale, asked, rate, unit_of
+from phaseb.promotion.explain import left_early, placebo_sentence, sentence
+from phaseb.promotion.paired import Evidence, PairedTest, Row, Scale, rate, required_margin, unit_of
 
 ESTIMATE_PENALTY = 1.0
 """Without physics: spread of the estimators, in standard deviations, held against a gain."""
@@ -32,9 +32,15 @@ Measure = Callable[[str, int, Sequence[int]], list[Row]]
 
 
 def decide(
-    config: PromotionConfig, contest: Contest, valuation: ValuationConfig, measure: Measure, seeds: Sequence[int],
-    num_train: int, scale: Scale | None = None, refused: str = "",
-) -> dict[str, Any]:  # fmt: skip
+    config: PromotionConfig,
+    contest: Contest,
+    valuation: ValuationConfig,
+    measure: Measure,
+    seeds: Sequence[int],
+    num_train: int,
+    scale: Scale | None = None,
+    refused: str = "",
+) -> dict[str, Any]:
     """Test the candidates against the controls in physics, and say which arm is shipped.
 
     Pair i plays episode seed `first_seed + i` with the policies of seed `seeds[i mod S]`, so the decision is about
@@ -51,7 +57,7 @@ def decide(
     pairs_of_look = _pairs_of_look(config, contest, num_train)
     most, found = int(pairs_of_look[-1]), comparisons(contest)
     alpha = (1 - config.confidence) / max(1, len(contest.candidates))
-    tests = [PairedTest(valuation, asked(config), most, alpha, scale) for _ in found]
+    tests = [PairedTest(valuation, required_margin(config), most, alpha, scale) for _ in found]
     rows: dict[str, list[Row]] = {arm: [] for arm in contest.arms}
     for pairs in pairs_of_look if found else [most] * (len(contest.controls) > 1):
         waiting = [one for one in found if not one.stopped]
@@ -66,14 +72,20 @@ def decide(
         _stop_lost(found)
     spent = sum(map(len, rows.values()))
     return _record(config, contest, found, _earned(contest, rows, valuation), seeds, refused) | {
-        "method": "physics" if spent else "none", "budget": _budget(most * len(contest.arms), spent, num_train),
-    }  # fmt: skip
+        "method": "physics" if spent else "none",
+        "budget": _budget(most * len(contest.arms), spent, num_train),
+    }
 
 
 def decide_by_estimate(
-    config: PromotionConfig, contest: Contest, values: Mapping[str, NDArray[np.floating]],
-    support: Mapping[str, NDArray[np.floating]], num_train: int = 0, scale: Scale | None = None, refused: str = "",
-) -> dict[str, Any]:  # fmt: skip
+    config: PromotionConfig,
+    contest: Contest,
+    values: Mapping[str, NDArray[np.floating]],
+    support: Mapping[str, NDArray[np.floating]],
+    num_train: int = 0,
+    scale: Scale | None = None,
+    refused: str = "",
+) -> dict[str, Any]:
     """Decide without physics: promote only where the estimators see the gain far beyond what they differ by.
 
     The bounds lie z + ESTIMATE_PENALTY standard deviations of the estimators (their mean over the policies' seeds)
@@ -95,8 +107,10 @@ def decide_by_estimate(
             one.outcome = "open"
     earned = {arm: _cautious(config, values[arm], values[first], departure[arm]) for arm in contest.controls}
     return _record(config, contest, found, earned, range(len(values[first])), refused, departure) | {
-        "method": "fqe", "budget": _budget(0, 0, num_train), "departure": departure,
-    }  # fmt: skip
+        "method": "fqe",
+        "budget": _budget(0, 0, num_train),
+        "departure": departure,
+    }
 
 
 def _pairs_of_look(config: PromotionConfig, contest: Contest, num_train: int) -> NDArray[np.int64]:
@@ -122,9 +136,12 @@ def _earned(contest: Contest, rows: Mapping[str, Sequence[Row]], valuation: Valu
 
 
 def _estimated(
-    config: PromotionConfig, candidate: NDArray[np.floating], other: NDArray[np.floating], scale: Scale | None,
+    config: PromotionConfig,
+    candidate: NDArray[np.floating],
+    other: NDArray[np.floating],
+    scale: Scale | None,
     num_candidates: int,
-) -> Evidence:  # fmt: skip
+) -> Evidence:
     """What the estimators say of one policy against another, values (S, M)."""
     per_member = (np.asarray(candidate, float) - other).mean(0)
     value, middle = float(np.mean(other)), float(per_member.mean())
@@ -132,9 +149,20 @@ def _estimated(
     quantile = float(stats.norm.ppf(1 - (1 - config.confidence) / max(1, num_candidates)))
     half = (quantile + ESTIMATE_PENALTY) * spread
     size = max(abs(value), (scale or {}).get("return", 0.0) if config.rule == "better" else 0.0)
-    beyond = middle - asked(config) * size
-    return Evidence(middle, middle - half, middle + half, beyond, beyond - half, beyond + half, value, "return",
-                    len(per_member), 1, not per_member.any())  # fmt: skip
+    beyond = middle - required_margin(config) * size
+    return Evidence(
+        middle,
+        middle - half,
+        middle + half,
+        beyond,
+        beyond - half,
+        beyond + half,
+        value,
+        "return",
+        len(per_member),
+        1,
+        not per_member.any(),
+    )
 
 
 def _cautious(
@@ -148,9 +176,14 @@ def _cautious(
 
 
 def _record(
-    config: PromotionConfig, contest: Contest, found: Sequence[Comparison], earned: Mapping[str, float],
-    seeds: Sequence[int], refused: str, departure: Mapping[str, float] | None = None,
-) -> dict[str, Any]:  # fmt: skip
+    config: PromotionConfig,
+    contest: Contest,
+    found: Sequence[Comparison],
+    earned: Mapping[str, float],
+    seeds: Sequence[int],
+    refused: str,
+    departure: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
     """The decision, from the outcomes of all comparisons.
 
     Args:
@@ -167,19 +200,28 @@ def _record(
     if one is not None:
         reason, placebo = sentence(config, contest, one, shipped, estimated), placebo_of(found, one.candidate)
         if departure is not None and one.outcome == "open" and one.evidence.excess_low > 0:
-            reason = departed(shipped, one.candidate, departure[one.candidate])
+            reason = left_early(shipped, one.candidate, departure[one.candidate])
     beaten = bool(winners) and placebo is not None and placebo.outcome == "promote" and config.rule == "better"
     return {
-        "promoted": bool(winners), "helped": beaten, "shipped": shipped, "candidate": shown or "",
-        "control": one.against if winners and one is not None else best, "controls": list(contest.controls),
-        "placebo": contest.placebos.get(shown or "", ""), "rule": config.rule, "margin": config.margin,
-        "min_gain": config.min_gain, "confidence": config.confidence, "seeds": list(seeds), "reason": reason,
+        "promoted": bool(winners),
+        "helped": beaten,
+        "shipped": shipped,
+        "candidate": shown or "",
+        "control": one.against if winners and one is not None else best,
+        "controls": list(contest.controls),
+        "placebo": contest.placebos.get(shown or "", ""),
+        "rule": config.rule,
+        "margin": config.margin,
+        "min_gain": config.min_gain,
+        "confidence": config.confidence,
+        "seeds": list(seeds),
+        "reason": reason,
         "placebo_reason": placebo_sentence(config, placebo, estimated) if winners and placebo is not None else "",
         "evidence": None if one is None else asdict(one.evidence),
         "looks": [] if one is None else [asdict(evidence) for evidence in one.trail],
         "comparisons": [each.to_json() for each in found],
         "earned": dict(earned),
-    }  # fmt: skip
+    }
 
 
 def _budget(most: int, spent: int, num_train: int) -> dict[str, int]:
@@ -187,9 +229,7 @@ def _budget(most: int, spent: int, num_train: int) -> dict[str, int]:
     return {"max_episodes": most, "spent_episodes": spent, "real_episodes": num_train + spent}
 
 
-def _measure(
-    measure: Measure, arm: str, seeds: Sequence[int], first_seed: int, begin: int, end: int
-) -> list[Row]:
+def _measure(measure: Measure, arm: str, seeds: Sequence[int], first_seed: int, begin: int, end: int) -> list[Row]:
     """Pairs `begin` to `end - 1` of an arm, in order; each policy plays its episodes in one call."""
     rows: dict[int, Row] = {}
     for place, seed in enumerate(seeds):

@@ -16,8 +16,10 @@ def sentence(config: PromotionConfig, contest: Contest, one: Comparison, shipped
     """
     e, candidate = one.evidence, one.candidate
     if shipped == candidate:
-        return (f"{candidate} is shipped: it {_found(e, estimated)} than {_of(contest, one.against)}"
-                f"{_where(e, estimated)}, {_surely(config, e)}")  # fmt: skip
+        return (
+            f"{candidate} is shipped: it {_found(e, estimated)} than {_of(contest, one.against)}"
+            f"{_where(e, estimated)}, {_surely(config, e)}"
+        )
     if e.alike:
         other = "" if one.against == shipped else f" as {one.against}"
         return f"{shipped} is shipped: {candidate} did just the same{other}{_where(e, estimated)}"
@@ -35,11 +37,14 @@ def placebo_sentence(config: PromotionConfig, one: Comparison, estimated: bool =
     found = f"it {_found(e, estimated)} than {one.against}, its placebo"
     if one.outcome == "promote":
         return f"{found}, {_surely(config, e)}"
-    return f"{found}, which {_doubt(config, e)}: the gain may be the learner's" if one.outcome == "open" else (
-        f"{found}: the gain is not the data's")  # fmt: skip
+    return (
+        f"{found}, which {_doubt(config, e)}: the gain may be the learner's"
+        if one.outcome == "open"
+        else (f"{found}: the gain is not the data's")
+    )
 
 
-def departed(shipped: str, candidate: str, departure: float) -> str:
+def left_early(shipped: str, candidate: str, departure: float) -> str:
     """The sentence where off-policy evaluation likes a candidate that it cannot know."""
     return (
         f"{shipped} is shipped: {candidate} acts {departure:.2g} times as far from what was recorded, "

@@ -63,9 +63,14 @@ class PairedTest:
     """
 
     def __init__(
-        self, valuation: ValuationConfig, asked: float, num_pairs: int, alpha: float, scale: Scale | None = None
+        self,
+        valuation: ValuationConfig,
+        required_margin: float,
+        num_pairs: int,
+        alpha: float,
+        scale: Scale | None = None,
     ) -> None:
-        self._valuation, self._asked, self._scale = valuation, asked, scale or {}
+        self._valuation, self._margin, self._scale = valuation, required_margin, scale or {}
         self._better, self._worse = (SignFlips(num_pairs, alpha) for _ in range(2))
         self._looks = 0
 
@@ -81,20 +86,31 @@ class PairedTest:
         unit = unit_of([*candidate, *baseline])
         value_c, influence_c = rate(candidate, self._valuation, unit)
         value_b, influence_b = rate(baseline, self._valuation, unit)
-        size = self._scale.get(unit, 0.0) if self._asked > 0 else 0.0
+        size = self._scale.get(unit, 0.0) if self._margin > 0 else 0.0
         fixed = size >= abs(value_b)  # then the bar does not move with the baseline's luck
-        share = 0.0 if fixed else self._asked if value_b >= 0 else -self._asked
-        difference, excess = value_c - value_b, value_c - (1 + share) * value_b - fixed * self._asked * size
+        share = 0.0 if fixed else self._margin if value_b >= 0 else -self._margin
+        difference, excess = value_c - value_b, value_c - (1 + share) * value_b - fixed * self._margin * size
         influence = influence_c - (1 + share) * influence_b
         # Signs are turned on both sides, so the larger of the two limits serves for both bounds.
         limit = max(self._better.critical(excess + influence), self._worse.critical(-excess - influence))
         half, plain = _half(influence, limit), _half(influence_c - influence_b, limit)
         alike = not np.any(influence_c - influence_b) and difference == 0
-        return Evidence(difference, difference - plain, difference + plain, excess, excess - half, excess + half,
-                        value_b, unit, len(influence), self._looks, alike)  # fmt: skip
+        return Evidence(
+            difference,
+            difference - plain,
+            difference + plain,
+            excess,
+            excess - half,
+            excess + half,
+            value_b,
+            unit,
+            len(influence),
+            self._looks,
+            alike,
+        )
 
 
-def asked(config: PromotionConfig) -> float:
+def required_margin(config: PromotionConfig) -> float:
     """What the rule asks for, as a share of the baseline's value: a gain, or (negative) a loss that is allowed."""
     return config.min_gain if config.rule == "better" else -config.margin
 

@@ -27,9 +27,13 @@ class Worth:
 
 
 def episodes_worth(
-    sizes: Sequence[int], real_only: NDArray[np.floating], gated: NDArray[np.floating], seed: int = 0,
-    num_bootstrap: int = 1000, confidence: float = 0.95,
-) -> Worth:  # fmt: skip
+    sizes: Sequence[int],
+    real_only: NDArray[np.floating],
+    gated: NDArray[np.floating],
+    seed: int = 0,
+    num_bootstrap: int = 1000,
+    confidence: float = 0.95,
+) -> Worth:
     """What the gated policy's earnings are worth in real episodes.
 
     The learning curve is fitted monotone over log N, mean of seeds at each size; between sizes it is linear. What is

@@ -19,7 +19,7 @@ TIE = 1e-5
 pairs that all point one way the observed course is itself the farthest, and must not count as beyond it."""
 
 
-def spent(share: float, alpha: float) -> float:
+def alpha_spent(share: float, alpha: float) -> float:
     """Error spent when `share` of the information is in: 2 (1 - Phi(z_(alpha/2) / sqrt(share)))."""
     if share <= 0:
         return 0.0
@@ -48,7 +48,9 @@ class SignFlips:
         """
         count = len(differences)
         sums = self._signs[:, :count] @ differences.astype(np.float32)
-        allowed = int(spent(count / self.num_pairs, self.alpha) * (NUM_FLIPS + 1)) - 1  # the observed course is one too
+        allowed = (
+            int(alpha_spent(count / self.num_pairs, self.alpha) * (NUM_FLIPS + 1)) - 1
+        )  # the observed course is one too
         may_cross = allowed - int((~self._open).sum())
         still = np.sort(sums[self._open])
         if may_cross < 1 or not len(still):

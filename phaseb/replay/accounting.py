@@ -22,7 +22,7 @@ BOOK_SIZE = AGE.stop
 Books = NDArray[np.float64]  # (R, 2, BOOK_SIZE): of each spec, real and synthetic
 
 
-def book(weight: NDArray[Any], trust: NDArray[Any], age: NDArray[Any]) -> NDArray[np.float64]:
+def sampling_stats(weight: NDArray[Any], trust: NDArray[Any], age: NDArray[Any]) -> NDArray[np.float64]:
     """The book of some transitions."""
     entry = np.zeros(BOOK_SIZE)
     entry[SAMPLED] = weight.size
@@ -41,17 +41,17 @@ def _powers(age: NDArray[Any]) -> NDArray[np.integer]:
     return np.minimum(np.frexp(age + 1.0)[1] - 1, AGE_BINS - 1)
 
 
-def books_by_batch(batch: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+def stats_by_batch(batch: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
     """(num_batches, R, 2, BOOK_SIZE): the books of each batch, out of the learner's arrays (num_batches, R, B)."""
     weight, age, synthetic, trust = batch["weight"], batch["age"], batch["is_synthetic"], batch["trust"]
     place = np.arange(weight.shape[0] * weight.shape[1]).reshape(*weight.shape[:2], 1) * 2 + synthetic
     num = 2 * weight.shape[0] * weight.shape[1]
-    books = np.empty((num, BOOK_SIZE))
+    stats = np.empty((num, BOOK_SIZE))
     for column, values in ((SAMPLED, None), (WEIGHT, weight), (AGE_SUM, age)):
-        books[:, column] = np.bincount(place.ravel(), None if values is None else values.ravel(), num)
+        stats[:, column] = np.bincount(place.ravel(), None if values is None else values.ravel(), num)
     for span, bins, size in ((TRUST, _tenths(trust), TRUST_BINS), (AGE, _powers(age), AGE_BINS)):
-        books[:, span] = np.bincount((place * size + bins).ravel(), minlength=num * size).reshape(num, size)
-    return books.reshape(*weight.shape[:2], 2, BOOK_SIZE)
+        stats[:, span] = np.bincount((place * size + bins).ravel(), minlength=num * size).reshape(num, size)
+    return stats.reshape(*weight.shape[:2], 2, BOOK_SIZE)
 
 
 @dataclass(frozen=True)
@@ -60,20 +60,20 @@ class _Call:
 
     step: int
     num_batches: int
-    books: Books
+    stats: Books
     batch: Mapping[str, NDArray[Any]]
     by_batch: NDArray[np.float64] | None
 
     def before(self, step: int) -> Books:
         num = min(max(step - self.step, 0), self.num_batches)
         if num == self.num_batches:
-            return self.books
-        by_batch = books_by_batch(self.batch) if self.by_batch is None else self.by_batch
+            return self.stats
+        by_batch = stats_by_batch(self.batch) if self.by_batch is None else self.by_batch
         total: Books = by_batch[:num].sum(0)
         return total
 
 
-class Accounting:
+class SamplingStats:
     """Books over all batches that a source handed to its learner (not those fetched ahead and thrown away).
 
     Attributes:
@@ -88,53 +88,53 @@ class Accounting:
         self._last: _Call | None = None
 
     @property
-    def books(self) -> Books:
+    def stats(self) -> Books:
         """Of all that was handed over."""
-        return self._before if self._last is None else self._before + self._last.books
+        return self._before if self._last is None else self._before + self._last.stats
 
     def as_of(self, step: int) -> Books:
         """Of the batches before step `step` alone, which is one of the last call or the one after it: what a learner
         that stands at `step` has used."""
         return self._before.copy() if self._last is None else self._before + self._last.before(step)
 
-    def add(self, step: int, num_batches: int, books: Sequence[Books], batch: Mapping[str, NDArray[Any]]) -> None:
+    def add(self, step: int, num_batches: int, stats: Sequence[Books], batch: Mapping[str, NDArray[Any]]) -> None:
         """Enter what a call gave.
 
         Args:
             books: of all shards that took part.
             batch: the arrays that the learner got, for steps `step` … `step + num_batches − 1`.
         """
-        self._before, total, by_batch = self.books, np.sum(books, axis=0), None
+        self._before, total, by_batch = self.stats, np.sum(stats, axis=0), None
         if self.sum_over_workers is not None:
-            by_batch = self.sum_over_workers(books_by_batch(batch))
+            by_batch = self.sum_over_workers(stats_by_batch(batch))
             total = by_batch.sum(0)
         columns = {name: batch[name] for name in ("weight", "trust", "age", "is_synthetic")}
         self._last = _Call(step, num_batches, total, columns, by_batch)
 
-    def start_from(self, books: Books) -> None:
+    def start_from(self, stats: Books) -> None:
         """Forget all and go on from other books, as after a resume."""
-        self._before, self._last = np.array(books, dtype=np.float64), None
+        self._before, self._last = np.array(stats, dtype=np.float64), None
 
-    def to_json(self, books: Books | None = None) -> dict[str, dict[str, Any]]:
+    def to_json(self, stats: Books | None = None) -> dict[str, dict[str, Any]]:
         """By spec: counts, and `effective_contribution` = Σ weights of synthetic / Σ weights of all, as sampled.
 
         Args:
             books: of a moment (`as_of`); None: of all that was handed over.
         """
-        books = self.books if books is None else books
-        return {spec.name: _told(of_spec) for spec, of_spec in zip(self.specs, books, strict=True)}
+        stats = self.stats if stats is None else stats
+        return {spec.name: _summary(of_spec) for spec, of_spec in zip(self.specs, stats, strict=True)}
 
 
-def _told(books: NDArray[np.float64]) -> dict[str, Any]:
-    real, synthetic = books
-    total = float(books[:, WEIGHT].sum())
+def _summary(stats: NDArray[np.float64]) -> dict[str, Any]:
+    real, synthetic = stats
+    total = float(stats[:, WEIGHT].sum())
     return {
         "sampled_real": int(real[SAMPLED]),
         "sampled_synthetic": int(synthetic[SAMPLED]),
         "weight_real": float(real[WEIGHT]),
         "weight_synthetic": float(synthetic[WEIGHT]),
         "effective_contribution": float(synthetic[WEIGHT]) / total if total else 0.0,
-        "mean_age": float(books[:, AGE_SUM].sum() / max(1.0, books[:, SAMPLED].sum())),
+        "mean_age": float(stats[:, AGE_SUM].sum() / max(1.0, stats[:, SAMPLED].sum())),
         "trust_real": real[TRUST].astype(int).tolist(),
         "trust_synthetic": synthetic[TRUST].astype(int).tolist(),
         "age_real": np.trim_zeros(real[AGE], "b").astype(int).tolist(),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseb.replay.plan import Request, owned, places
+from phaseb.replay.plan import SampleRequest, owned, places
 from phaseb.replay.schema import TransitionSchema
 
 Floats = NDArray[np.float32]
@@ -16,7 +16,7 @@ NUM_COLUMNS = 3
 
 
 @dataclass(frozen=True)
-class Part:
+class ShardBatch:
     """n draws that a shard gives, or that were put together from several shards'.
 
     Attributes:
@@ -27,7 +27,7 @@ class Part:
 
     records: Floats
     columns: Floats
-    books: NDArray[np.float64]
+    stats: NDArray[np.float64]
 
     @property
     def num_draws(self) -> int:
@@ -35,7 +35,7 @@ class Part:
 
 
 def as_batches(
-    schema: TransitionSchema, part: Part, synthetic: NDArray[np.bool_], num_batches: int
+    schema: TransitionSchema, part: ShardBatch, synthetic: NDArray[np.bool_], num_batches: int
 ) -> dict[str, NDArray[np.generic]]:
     """The learner's arrays, (num_batches, R, B, …), without a copy.
 
@@ -89,7 +89,7 @@ def is_single(windows: NDArray[np.float64]) -> int | None:
     return int(np.flatnonzero(whole)[0]) if whole.any() else None
 
 
-def synthetic_places(request: Request) -> NDArray[np.bool_]:
+def synthetic_places(request: SampleRequest) -> NDArray[np.bool_]:
     """(R, share): which places of a batch are synthetic."""
     column = request.shape.begin + np.arange(request.shape.share)
     return column[None] >= request.shape.batch_size - np.array(request.num_synthetic)[:, None]
@@ -97,8 +97,8 @@ def synthetic_places(request: Request) -> NDArray[np.bool_]:
 
 def assemble(
     schema: TransitionSchema,
-    request: Request,
-    parts: Mapping[int, Part],
+    request: SampleRequest,
+    parts: Mapping[int, ShardBatch],
     windows: NDArray[np.float64],
     pool: BufferPool,
 ) -> dict[str, NDArray[np.generic]]:
@@ -117,17 +117,17 @@ def assemble(
 
 def _put_together(
     schema: TransitionSchema,
-    request: Request,
-    parts: Mapping[int, Part],
+    request: SampleRequest,
+    parts: Mapping[int, ShardBatch],
     windows: NDArray[np.float64],
     pool: BufferPool,
-) -> Part:
+) -> ShardBatch:
     """Copy what several shards gave to its places."""
     numbers, synthetic = places(request)
     num = request.num_draws
-    books = np.zeros_like(next(iter(parts.values())).books)
+    stats = np.zeros_like(next(iter(parts.values())).stats)
     records = pool.take(num * schema.run).reshape(num, schema.run)
-    whole = Part(records, np.empty((NUM_COLUMNS, num), np.float32), books)
+    whole = ShardBatch(records, np.empty((NUM_COLUMNS, num), np.float32), stats)
     for shard, part in parts.items():
         at = np.flatnonzero(owned(numbers, synthetic, windows[shard]).ravel())
         as_items(whole.records)[at] = as_items(part.records)

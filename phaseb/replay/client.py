@@ -13,7 +13,7 @@ from phaseb.config.policy import ReplayConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import ClusterError
 from phaseb.replay.remote_source import CALL_TIMEOUT_S, RemoteSource
-from phaseb.replay.ring import Inserted, require_room
+from phaseb.replay.ring import InsertCounts, require_room
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.segments import Segments, Source, from_trajectories, route, rows_per_shard, transition_keys
 from phaseb.replay.shard import Folder, start_shards, wait_until_up
@@ -82,17 +82,17 @@ class ReplayClient:
         trajectories: Trajectories,
         source: Source,
         columns: Mapping[str, NDArray[np.floating] | NDArray[np.bool_]] | None = None,
-    ) -> Inserted:
+    ) -> InsertCounts:
         """See `LocalReplay.insert`. A call that is repeated after a failure inserts nothing twice."""
         return self.insert_segments(from_trajectories(trajectories, self.schema, source, columns))
 
-    def insert_segments(self, segments: Segments) -> Inserted:
+    def insert_segments(self, segments: Segments) -> InsertCounts:
         """Insert segments, each into the shard that its episode belongs to; returns when all have acknowledged."""
         self.schema.require(segments.schema, "an insert")
         segments.check()
         require_room(segments, rows_per_shard(self.config))  # all shards take their part or none does
         calls = {k: self.shards[k].insert.remote(part) for k, part in route(segments, len(self.shards)).items()}
-        done = Inserted(0, 0, 0)
+        done = InsertCounts(0, 0, 0)
         for k, call in calls.items():
             receipt = ray.get(call)
             self._acknowledged[k] = receipt.total_inserted
@@ -115,7 +115,7 @@ class ReplayClient:
 
     def _tell_sources(self) -> None:
         for source in self._sources:
-            source.expire()
+            source.invalidate()
 
     def source(
         self, specs: Sequence[SampleSpec], batch_size: int, gamma: float, rank: int = 0, world_size: int = 1

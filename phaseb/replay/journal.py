@@ -161,8 +161,8 @@ class Journal:
 
     def _drop_old(self) -> None:
         snapshots = self._snapshots()
-        kept = snapshots[-NUM_SNAPSHOTS :]
-        for number in snapshots[: -NUM_SNAPSHOTS]:
+        kept = snapshots[-NUM_SNAPSHOTS:]
+        for number in snapshots[:-NUM_SNAPSHOTS]:
             self._store.delete("snapshots", f"{number:012d}")
         for number in self._entries():
             if len(kept) >= NUM_SNAPSHOTS and number <= kept[0]:

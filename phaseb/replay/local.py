@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from phaseb.config.policy import ReplayConfig
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.replay.accounting import Accounting
+from phaseb.replay.accounting import SamplingStats
 from phaseb.replay.assembly import BufferPool, assemble
 from phaseb.replay.partition import Partition
 from phaseb.replay.plan import check_specs, make_plan, make_requests
-from phaseb.replay.ring import Inserted
+from phaseb.replay.ring import InsertCounts
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.segments import Segments, Source, from_trajectories, require_transitions, route, transition_keys
 from phaseb.replay.spec import BatchShape, SampleSpec
@@ -40,7 +40,7 @@ class LocalReplay:
         trajectories: Trajectories,
         source: Source,
         columns: Mapping[str, NDArray[np.floating] | NDArray[np.bool_]] | None = None,
-    ) -> Inserted:
+    ) -> InsertCounts:
         """Insert latent episodes; those transitions that are held already are left out. See `from_trajectories`.
 
         Raises:
@@ -48,13 +48,15 @@ class LocalReplay:
         """
         return self.insert_segments(from_trajectories(trajectories, self.schema, source, columns))
 
-    def insert_segments(self, segments: Segments) -> Inserted:
+    def insert_segments(self, segments: Segments) -> InsertCounts:
         """Insert segments, each into the shard that its episode belongs to."""
         parts = route(segments, len(self.partitions))
         for k, part in parts.items():  # all shards take their part or none does
             self.partitions[k].check(part)
         done = [self.partitions[k].insert(part, checked=True) for k, part in parts.items()]
-        return Inserted(sum(d.inserted for d in done), sum(d.duplicates for d in done), sum(d.evicted for d in done))
+        return InsertCounts(
+            sum(d.inserted for d in done), sum(d.duplicates for d in done), sum(d.evicted for d in done)
+        )
 
     def set_weights(self, column: str, trajectories: Trajectories, source: Source, values: NDArray[np.floating]) -> int:
         """Set a weight column of every transition of these episodes from values (N, T); returns how many are held."""
@@ -80,14 +82,14 @@ class LocalReplay:
 class LocalSource:
     """A `BatchSource` over a `LocalReplay`; `accounting` holds the books."""
 
-    wait_share = 0.0  # whoever draws does the work and waits for nobody
+    wait_fraction = 0.0  # whoever draws does the work and waits for nobody
     queue_depth = 0
 
     def __init__(self, replay: LocalReplay, specs: tuple[SampleSpec, ...], shape: BatchShape, gamma: float) -> None:
         check_specs(specs, replay.schema)
         self._replay, self._specs, self._shape, self._gamma = replay, specs, shape, gamma
         self._pool = BufferPool()
-        self.accounting = Accounting(specs)
+        self.accounting = SamplingStats(specs)
 
     def refresh(self) -> None:
         """As on Ray; here what is held is looked at before every draw anyhow."""
@@ -106,5 +108,5 @@ class LocalSource:
         parts = {k: replay.partitions[k].sample(request) for k, request in requests.items()}
         request = next(iter(requests.values()))
         batch = assemble(replay.schema, request, parts, plan.windows, self._pool)
-        self.accounting.add(step, num_batches, [part.books for part in parts.values()], batch)
+        self.accounting.add(step, num_batches, [part.stats for part in parts.values()], batch)
         return batch

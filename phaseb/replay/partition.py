@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from phaseb.config.policy import ReplayConfig
 from phaseb.errors import DataError
-from phaseb.replay.accounting import BOOK_SIZE, book
-from phaseb.replay.assembly import AGE, DISCOUNT, NUM_COLUMNS, WEIGHT, Part
-from phaseb.replay.plan import NUM_TOTALS, Request, owned, places
-from phaseb.replay.ring import Inserted, Ring
+from phaseb.replay.accounting import BOOK_SIZE, sampling_stats
+from phaseb.replay.assembly import AGE, DISCOUNT, NUM_COLUMNS, WEIGHT, ShardBatch
+from phaseb.replay.plan import NUM_TOTALS, SampleRequest, owned, places
+from phaseb.replay.ring import InsertCounts, Ring
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.segments import SOURCES, Segments, join, rows_per_shard
 from phaseb.replay.spec import REAL, SYNTHETIC, SampleSpec
@@ -76,13 +76,13 @@ class Partition:
     def num_transitions(self) -> int:
         return sum(stratum.ring.num_transitions for stratum in self.strata)
 
-    def insert(self, segments: Segments, checked: bool = False) -> Inserted:
+    def insert(self, segments: Segments, checked: bool = False) -> InsertCounts:
         """Take segments in, into the rings of their sources; see `Ring.insert`."""
         parts = self._by_source(segments)
         if not checked:
             for source, part in parts:
                 self.strata[source].ring.check(part)
-        return sum((self.strata[source].insert(part) for source, part in parts), Inserted(0, 0, 0))
+        return sum((self.strata[source].insert(part) for source, part in parts), InsertCounts(0, 0, 0))
 
     def check(self, segments: Segments) -> None:
         """Raises DataError where `insert` would refuse the segments."""
@@ -123,7 +123,7 @@ class Partition:
         table = [[stratum.mass(spec) for stratum in self.strata] for spec in specs]
         return np.array(table, dtype=np.float64).reshape(len(specs), len(SOURCES), NUM_TOTALS)
 
-    def sample(self, request: Request) -> Part:
+    def sample(self, request: SampleRequest) -> ShardBatch:
         """This shard's part of some batches, in the order of the batches' places.
 
         Raises:
@@ -152,8 +152,8 @@ class Partition:
         return self._read(rows, weights, ages, mine, synthetic, request)
 
     def _read(
-        self, rows: Integers, weights: Floats, ages: Floats, mine: Mask | None, synthetic: Mask, request: Request
-    ) -> Part:
+        self, rows: Integers, weights: Floats, ages: Floats, mine: Mask | None, synthetic: Mask, request: SampleRequest
+    ) -> ShardBatch:
         """Copy the runs that begin at rows (num_batches, R, share), those that are mine."""
         flat = rows.ravel() if mine is None else rows[mine]
         records = self._runs.read(flat)
@@ -162,11 +162,11 @@ class Partition:
         columns[AGE] = ages.ravel() if mine is None else ages[mine]
         ends = records[:, self.schema.terminal]
         np.multiply(np.subtract(1.0, ends), request.gamma, out=columns[DISCOUNT])
-        books = np.zeros((len(request.specs), len(SOURCES), BOOK_SIZE))
+        stats = np.zeros((len(request.specs), len(SOURCES), BOOK_SIZE))
         for r, source, pick in _picks(synthetic, mine, rows.shape):
             trust = pick(records[:, self.schema.trust])
-            books[r, source] = book(pick(columns[WEIGHT]), trust, pick(columns[AGE]))
-        return Part(records, columns, books)
+            stats[r, source] = sampling_stats(pick(columns[WEIGHT]), trust, pick(columns[AGE]))
+        return ShardBatch(records, columns, stats)
 
     def _ring(self, source: int, size: int) -> Ring:
         span = slice(self._begins[source], self._begins[source] + size)

@@ -36,7 +36,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Request:
+class SampleRequest:
     """What a shard needs to know to give its part of some batches: a few numbers, whatever the size of the batches.
 
     `window` is (R, 2, 2).
@@ -88,18 +88,18 @@ def make_plan(specs: Sequence[SampleSpec], masses: Doubles, batch_size: int) -> 
 
 def make_requests(
     plan: Plan, specs: tuple[SampleSpec, ...], shape: BatchShape, step: int, num_batches: int, gamma: float
-) -> dict[int, Request]:
+) -> dict[int, SampleRequest]:
     """What each shard is to be asked for; shards on which no draw can fall are left out."""
     num_synthetic = tuple(int(n) for n in plan.num_synthetic)
     asked = np.array([[n < shape.batch_size, n > 0] for n in num_synthetic])
     busy = ((plan.windows[..., 1] > plan.windows[..., 0]) & asked).any((1, 2))
     return {
-        int(k): Request(specs, step, num_batches, shape, num_synthetic, plan.windows[k], gamma)
+        int(k): SampleRequest(specs, step, num_batches, shape, num_synthetic, plan.windows[k], gamma)
         for k in np.flatnonzero(busy)
     }
 
 
-def places(request: Request) -> tuple[Doubles, NDArray[np.bool_]]:
+def places(request: SampleRequest) -> tuple[Doubles, NDArray[np.bool_]]:
     """The draws of all specs as (num_batches, R, share), and (R, share): which places are synthetic."""
     shape = request.shape
     numbers = np.empty((request.num_batches, len(request.specs), shape.share))

@@ -14,9 +14,9 @@ from ray.util.metrics import Counter, Gauge
 
 from phaseb.config.policy import ReplayConfig
 from phaseb.errors import ClusterError
-from phaseb.replay.accounting import Accounting
-from phaseb.replay.assembly import BufferPool, Part, assemble
-from phaseb.replay.plan import COUNT, NUM_TOTALS, Plan, Request, check_specs, make_plan, make_requests
+from phaseb.replay.accounting import SamplingStats
+from phaseb.replay.assembly import BufferPool, ShardBatch, assemble
+from phaseb.replay.plan import COUNT, NUM_TOTALS, Plan, SampleRequest, check_specs, make_plan, make_requests
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.segments import require_transitions
 from phaseb.replay.spec import BatchShape, SampleSpec
@@ -39,12 +39,12 @@ class _Call:
 
     step: int
     num_batches: int
-    requests: dict[int, Request]
+    requests: dict[int, SampleRequest]
     results: dict[int, Any]
     plan: Plan
 
 
-class _AgainError(Exception):
+class _RetryError(Exception):
     """What was asked for must be asked for anew: the shards are not what they were."""
 
 
@@ -82,7 +82,7 @@ class RemoteSource:
         self._metrics = _Metrics()
         self._started_s: float | None = None
         self._pool = BufferPool()
-        self.accounting = Accounting(specs)
+        self.accounting = SamplingStats(specs)
         self.wait_s = 0.0
         self.num_failures = 0
 
@@ -106,7 +106,7 @@ class RemoteSource:
         self.wait_s += time.monotonic() - begin_s
         request = next(iter(call.requests.values()))
         batch = assemble(self._schema, request, parts, call.plan.windows, self._pool)
-        self.accounting.add(step, num_batches, [part.books for part in parts.values()], batch)
+        self.accounting.add(step, num_batches, [part.stats for part in parts.values()], batch)
         self._metrics.update(self, len(self._ahead))
         return batch
 
@@ -123,7 +123,7 @@ class RemoteSource:
         return 0.0 if self._started_s is None else time.monotonic() - self._started_s
 
     @property
-    def wait_share(self) -> float:
+    def wait_fraction(self) -> float:
         """Share of the time since the first call that the caller spent waiting for data."""
         return self.wait_s / max(self.since_s, 1e-9)
 
@@ -142,11 +142,11 @@ class RemoteSource:
         self._plan = None
         self._expired = False
 
-    def expire(self) -> None:
+    def invalidate(self) -> None:
         """What the shards hold has changed: look at it before the next batch."""
         self._expired = True
 
-    def _fetch(self, step: int, num_batches: int) -> tuple[_Call, dict[int, Part]]:
+    def _fetch(self, step: int, num_batches: int) -> tuple[_Call, dict[int, ShardBatch]]:
         while True:
             try:
                 if not self._ahead:
@@ -155,7 +155,7 @@ class RemoteSource:
                     self._ahead.append(self._send(step + k * num_batches, num_batches))
                 call = self._ahead.popleft()
                 return call, self._collect(call)
-            except _AgainError:
+            except _RetryError:
                 self._ahead.clear()
 
     def _send(self, step: int, num_batches: int) -> _Call:
@@ -164,17 +164,17 @@ class RemoteSource:
         results = {k: self._shards[k].sample.remote(request) for k, request in requests.items()}
         return _Call(step, num_batches, requests, results, plan)
 
-    def _collect(self, call: _Call) -> dict[int, Part]:
+    def _collect(self, call: _Call) -> dict[int, ShardBatch]:
         parts = {}
         for k, result in call.results.items():
             try:
                 parts[k] = ray.get(result, timeout=CALL_TIMEOUT_S)
             except DOWN as error:
                 self._set_down(k)
-                raise _AgainError from error
+                raise _RetryError from error
             except StaleWindowError as error:
                 self.refresh()
-                raise _AgainError from error
+                raise _RetryError from error
         return parts
 
     def _current_plan(self) -> Plan:
@@ -230,9 +230,9 @@ class _Metrics:
         keys = ("stream", "source")
         self._sampled = Counter("phaseb_replay_sampled_transitions", "Transitions handed to a learner.", keys)
         self._queue = Gauge("phaseb_replay_queue_depth", "Calls in flight ahead of a learner.")
-        self._wait = Gauge("phaseb_replay_wait_share", "Share of its time that a learner waits for data.")
+        self._wait = Gauge("phaseb_replay_wait_fraction", "Share of its time that a learner waits for data.")
         self._age = Gauge("phaseb_replay_mean_age", "Mean age (rows inserted since) of what was sampled.", ("stream",))
-        self._told: dict[tuple[str, str], int] = {}
+        self._summary: dict[tuple[str, str], int] = {}
         self._next_s = 0.0
 
     def update(self, source: RemoteSource, depth: int) -> None:
@@ -241,11 +241,11 @@ class _Metrics:
             return
         self._next_s = now_s + METRICS_INTERVAL_S
         self._queue.set(depth)
-        self._wait.set(source.wait_share)
-        for name, books in source.accounting.to_json().items():
-            self._age.set(books["mean_age"], tags={"stream": name})
+        self._wait.set(source.wait_fraction)
+        for name, stats in source.accounting.to_json().items():
+            self._age.set(stats["mean_age"], tags={"stream": name})
             for kind in ("real", "synthetic"):
-                count = books[f"sampled_{kind}"]
-                if count > self._told.get((name, kind), 0):
-                    self._sampled.inc(count - self._told.get((name, kind), 0), tags={"stream": name, "source": kind})
-                    self._told[name, kind] = count
+                count = stats[f"sampled_{kind}"]
+                if count > self._summary.get((name, kind), 0):
+                    self._sampled.inc(count - self._summary.get((name, kind), 0), tags={"stream": name, "source": kind})
+                    self._summary[name, kind] = count

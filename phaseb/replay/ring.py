@@ -48,15 +48,15 @@ class RowQueue:
 
 
 @dataclass(frozen=True)
-class Inserted:
+class InsertCounts:
     """What an insert did: transitions taken in, refused as known already, and pushed out by it."""
 
     inserted: int
     duplicates: int
     evicted: int
 
-    def __add__(self, other: "Inserted") -> "Inserted":
-        return Inserted(
+    def __add__(self, other: "InsertCounts") -> "InsertCounts":
+        return InsertCounts(
             self.inserted + other.inserted, self.duplicates + other.duplicates, self.evicted + other.evicted
         )
 
@@ -96,7 +96,7 @@ class Ring:
         """The slot of the oldest row."""
         return max(0, self.written - self.capacity) % self.capacity
 
-    def insert(self, segments: Segments, checked: bool = False) -> Inserted:
+    def insert(self, segments: Segments, checked: bool = False) -> InsertCounts:
         """Write segments, newest last, without those transitions that are held already.
 
         Args:
@@ -113,7 +113,7 @@ class Ring:
         for part in self._portions(fresh):
             self._write(part)
         evicted = before + fresh.num_transitions - self.num_transitions
-        return Inserted(fresh.num_transitions, segments.num_transitions - fresh.num_transitions, evicted)
+        return InsertCounts(fresh.num_transitions, segments.num_transitions - fresh.num_transitions, evicted)
 
     def check(self, segments: Segments) -> None:
         """Raises DataError where `insert` would refuse the segments."""

@@ -153,5 +153,3 @@ def _gaps(begin: int, stop: int, taken: list[tuple[int, int]]) -> list[tuple[int
     if at < stop:
         gaps.append((at, stop))
     return gaps
-
-

@@ -83,9 +83,13 @@ class Segments:
         within = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         rows = np.repeat(starts, sizes) + within
         return Segments(
-            self.schema, self.rows[rows], lengths, self.codes[index], self.first_steps[index] + begin,
+            self.schema,
+            self.rows[rows],
+            lengths,
+            self.codes[index],
+            self.first_steps[index] + begin,
             self.sources[index],
-        )  # fmt: skip
+        )
 
 
 def _check_numbers(schema: TransitionSchema, rows: Floats, begin: int) -> None:
@@ -106,10 +110,13 @@ def join(parts: Sequence[Segments]) -> Segments:
     if len(parts) == 1:
         return parts[0]
     return Segments(
-        parts[0].schema, np.concatenate([p.rows for p in parts]), np.concatenate([p.lengths for p in parts]),
-        np.concatenate([p.codes for p in parts]), np.concatenate([p.first_steps for p in parts]),
+        parts[0].schema,
+        np.concatenate([p.rows for p in parts]),
+        np.concatenate([p.lengths for p in parts]),
+        np.concatenate([p.codes for p in parts]),
+        np.concatenate([p.first_steps for p in parts]),
         np.concatenate([p.sources for p in parts]),
-    )  # fmt: skip
+    )
 
 
 def episode_code(episode: str, source: Source, model: str = "") -> int:
@@ -175,10 +182,13 @@ def from_trajectories(
     table[np.arange(num), lengths, schema.latent_size :] = 0.0
     kept = np.arange(steps + 1)[None] <= lengths[:, None]
     return Segments(
-        schema=schema, rows=table.reshape(-1, schema.width) if kept.all() else table[kept], lengths=lengths,
-        codes=episode_codes(trajectories, source), first_steps=np.zeros(num, dtype=np.int64),
+        schema=schema,
+        rows=table.reshape(-1, schema.width) if kept.all() else table[kept],
+        lengths=lengths,
+        codes=episode_codes(trajectories, source),
+        first_steps=np.zeros(num, dtype=np.int64),
         sources=np.full(num, SOURCES.index(source), dtype=np.uint8),
-    )  # fmt: skip
+    )
 
 
 def route(segments: Segments, num_shards: int) -> dict[int, Segments]:

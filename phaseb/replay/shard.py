@@ -13,11 +13,11 @@ from ray.util.metrics import Counter, Gauge
 
 from phaseb.config.policy import ReplayConfig
 from phaseb.errors import PhasebError
-from phaseb.replay.assembly import Part
+from phaseb.replay.assembly import ShardBatch
 from phaseb.replay.journal import Journal, WeightChange, shard_folder
 from phaseb.replay.partition import Partition
-from phaseb.replay.plan import Request
-from phaseb.replay.ring import Inserted
+from phaseb.replay.plan import SampleRequest
+from phaseb.replay.ring import InsertCounts
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.segments import Segments
 from phaseb.replay.spec import SampleSpec
@@ -28,10 +28,10 @@ SNAPSHOT_INTERVAL_S = 60.0
 
 
 @dataclass(frozen=True)
-class Receipt:
+class InsertResult:
     """What an insert did, and what the shard took in over its whole life, restarts included."""
 
-    done: Inserted
+    done: InsertCounts
     total_inserted: int
 
 
@@ -56,7 +56,7 @@ class DurablePartition:
         if self._journal is not None:
             self._restore(self._journal)
 
-    def insert(self, segments: Segments) -> Receipt:
+    def insert(self, segments: Segments) -> InsertResult:
         """Take segments in, and write them down before saying so. What was taken in before is left out."""
         with self._lock:
             self.partition.check(segments)
@@ -66,7 +66,7 @@ class DurablePartition:
             done = self.partition.insert(fresh, checked=True)
             duplicates = segments.num_transitions - fresh.num_transitions
             self._count(done.inserted, duplicates, done.evicted)
-            return Receipt(Inserted(done.inserted, duplicates, done.evicted), self.counters["inserted"])
+            return InsertResult(InsertCounts(done.inserted, duplicates, done.evicted), self.counters["inserted"])
 
     def set_weights(
         self, column: str, codes: NDArray[np.int64], steps: NDArray[np.int64], values: NDArray[np.float32]
@@ -77,7 +77,7 @@ class DurablePartition:
             self._write_down(WeightChange(column, codes, steps, np.asarray(values, dtype=np.float32)))
             return found
 
-    def sample(self, request: Request) -> Part:
+    def sample(self, request: SampleRequest) -> ShardBatch:
         """See `Partition.sample`."""
         with self._lock:
             return self.partition.sample(request)
@@ -150,9 +150,9 @@ class ReplayShard:
         self._partition = DurablePartition(schema, config, store)
         self._metrics = _Metrics(index)
         self._stopping = threading.Event()
-        threading.Thread(target=self._tend, daemon=True, name="replay-snapshots").start()
+        threading.Thread(target=self._background_loop, daemon=True, name="replay-snapshots").start()
 
-    def insert(self, segments: Segments) -> Receipt:
+    def insert(self, segments: Segments) -> InsertResult:
         """At least once is enough: transitions that are held already are left out."""
         return self._partition.insert(segments)
 
@@ -162,7 +162,7 @@ class ReplayShard:
         return self._partition.set_weights(column, codes, steps, values)
 
     @ray.method(max_task_retries=0)
-    def sample(self, request: Request) -> Part:
+    def sample(self, request: SampleRequest) -> ShardBatch:
         """Not tried again by Ray: the learner goes on with the other shards."""
         return self._partition.sample(request)
 
@@ -175,7 +175,7 @@ class ReplayShard:
         node = ray.get_runtime_context().get_node_id()
         return {**self._partition.status(), "cpu_s": time.process_time(), "pid": os.getpid(), "node": node}
 
-    def _tend(self) -> None:
+    def _background_loop(self) -> None:
         while not self._stopping.wait(METRICS_INTERVAL_S):
             self._partition.snapshot_if_due()
             self._metrics.update(self._partition.status())
@@ -187,19 +187,19 @@ class _Metrics:
     def __init__(self, index: int) -> None:
         keys = ("shard",)
         self._tags = {"shard": str(index)}
-        self._told = {"inserted": 0, "duplicates": 0, "evicted": 0}
+        self._summary = {"inserted": 0, "duplicates": 0, "evicted": 0}
         self._counters = {
             name: Counter(f"phaseb_replay_{name}_transitions", f"Transitions {name} by a replay shard.", keys)
-            for name in self._told
+            for name in self._summary
         }
         self._held = Gauge("phaseb_replay_held_transitions", "Transitions that a replay shard holds.", keys)
         self._fill = Gauge("phaseb_replay_fill", "Share of a replay shard's capacity in use.", keys)
 
     def update(self, status: dict[str, Any]) -> None:
         for name, counter in self._counters.items():
-            if status[name] > self._told[name]:
-                counter.inc(status[name] - self._told[name], tags=self._tags)
-                self._told[name] = status[name]
+            if status[name] > self._summary[name]:
+                counter.inc(status[name] - self._summary[name], tags=self._tags)
+                self._summary[name] = status[name]
         self._held.set(status["num_transitions"], tags=self._tags)
         self._fill.set(status["fill"], tags=self._tags)
 

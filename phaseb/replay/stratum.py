@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseb.errors import DataError
-from phaseb.replay.ring import Inserted, Ring
+from phaseb.replay.ring import InsertCounts, Ring
 from phaseb.replay.segments import Segments
 from phaseb.replay.spec import SYNTHETIC, SampleSpec
 
@@ -143,7 +143,7 @@ class Stratum:
         self.ring = ring
         self._sums: dict[str, PrefixSums] = {}  # by weight column
 
-    def insert(self, segments: Segments) -> Inserted:
+    def insert(self, segments: Segments) -> InsertCounts:
         """See `Ring.insert`, for segments that were checked."""
         begin = self.ring.written
         done = self.ring.insert(segments, checked=True)

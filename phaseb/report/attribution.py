@@ -20,12 +20,25 @@ def worth_section(told: Mapping[str, Any] | None) -> str:
     if told is None:
         return ""
     rows = [
-        [row["brick"], number(row["episodes"]), _people(row["operators"]),
-         number(row["economics"].get("value_per_hour")), f"{row['estimate']:.0%}", *_loss(row.get("loss"))]
+        [
+            row["brick"],
+            number(row["episodes"]),
+            _people(row["operators"]),
+            number(row["economics"].get("value_per_hour")),
+            f"{row['estimate']:.0%}",
+            *_loss(row.get("loss")),
+        ]
         for row in told["bricks"]
-    ]  # fmt: skip
-    header = ["brick", "episodes", "by", "its own value ($ / h)", "share of the policy's steps", "lost without it",
-              "interval"]  # fmt: skip
+    ]
+    header = [
+        "brick",
+        "episodes",
+        "by",
+        "its own value ($ / h)",
+        "share of the policy's steps",
+        "lost without it",
+        "interval",
+    ]
     return section("What the data is worth", paragraph(worth_sentence(told)), table(header, rows), *_curve(told))
 
 

@@ -21,7 +21,7 @@ ELSEWHERE = ("run.dir", "report.")
 
 
 @dataclass(frozen=True)
-class Told:
+class RunSummary:
     """A finished run: its name on the page, its results, its whole config by dotted path."""
 
     name: str
@@ -30,13 +30,13 @@ class Told:
     store: Store
 
     @classmethod
-    def read(cls, name: str, store: Store, results: Mapping[str, Any]) -> "Told":
+    def read(cls, name: str, store: Store, results: Mapping[str, Any]) -> "RunSummary":
         """The run in a folder, with results that were collected from it."""
         config = yaml.safe_load(store.read_text("config.yaml"))
         return cls(name, results, dict(_flat(config)), store)
 
 
-def compare(first: Told, second: Told) -> dict[str, Any]:
+def compare(first: RunSummary, second: RunSummary) -> dict[str, Any]:
     """What the page says, as plain data.
 
     Returns:
@@ -48,43 +48,68 @@ def compare(first: Told, second: Told) -> dict[str, Any]:
     columns = [c for c in first.results["arm_columns"] if c in second.results["arm_columns"]]
     pair = (first, second)
     return {
-        "runs": [{"name": run.name, "verdict": run.results["verdict"], "shipped": run.results["shipped"],
-                  "helped": run.results["promotion"]["helped"], "seed": run.results["seed"], "version": run.results["version"]} for run in pair],
+        "runs": [
+            {
+                "name": run.name,
+                "verdict": run.results["verdict"],
+                "shipped": run.results["shipped"],
+                "helped": run.results["promotion"]["helped"],
+                "seed": run.results["seed"],
+                "version": run.results["version"],
+            }
+            for run in pair
+        ],
         "config": {path: [run.config.get(path) for run in pair] for path in _differing(first.config, second.config)},
-        "arms": {arm: {c: _measured(*(run.results["arms"][arm].get(c) for run in pair)) for c in columns} for arm in arms},
-        "numbers": {row["name"]: _plain(*(run.results["numbers"].get(row["name"]) for run in pair))
-                    for row in first.results["synthetic"]},
-    }  # fmt: skip
+        "arms": {
+            arm: {c: _measured(*(run.results["arms"][arm].get(c) for run in pair)) for c in columns} for arm in arms
+        },
+        "numbers": {
+            row["name"]: _plain(*(run.results["numbers"].get(row["name"]) for run in pair))
+            for row in first.results["synthetic"]
+        },
+    }
 
 
-def comparison_page(first: Told, second: Told, compared: Mapping[str, Any]) -> str:
+def comparison_page(first: RunSummary, second: RunSummary, compared: Mapping[str, Any]) -> str:
     """The page of `compare`'s findings."""
     pair = (first, second)
     verdicts = [
         f"<h3>{escape(run['name'])}</h3>" + paragraph(run["verdict"], verdict_style(run["helped"]))
         for run in compared["runs"]
     ]
-    return document(f"{first.name} and {second.name}", [
-        *verdicts,
-        section("Arms", paragraph("mean and 95 % interval over seeds; apart: the two intervals do not overlap"),
-                _arms(compared, pair)),
-        section("In the cell", cinema(_films(pair))),
-        section("Synthetic data", _numbers(compared, pair)),
-        section("Figures", gallery(_figures(pair))),
-        section("What differs in their configs", _config(compared, pair)),
-    ])  # fmt: skip
+    return document(
+        f"{first.name} and {second.name}",
+        [
+            *verdicts,
+            section(
+                "Arms",
+                paragraph("mean and 95 % interval over seeds; apart: the two intervals do not overlap"),
+                _arms(compared, pair),
+            ),
+            section("In the cell", cinema(_films(pair))),
+            section("Synthetic data", _numbers(compared, pair)),
+            section("Figures", gallery(_figures(pair))),
+            section("What differs in their configs", _config(compared, pair)),
+        ],
+    )
 
 
-def _arms(compared: Mapping[str, Any], pair: Sequence[Told]) -> str:
+def _arms(compared: Mapping[str, Any], pair: Sequence[RunSummary]) -> str:
     rows = [
-        [f"{arm}: {HEADINGS.get(name, name)}", interval(both["values"][0]), interval(both["values"][1]),
-         signed(both["difference"]), {True: "yes", False: "no", None: "–"}[both["apart"]]]
-        for arm, measures in compared["arms"].items() for name, both in measures.items()
-    ]  # fmt: skip
+        [
+            f"{arm}: {HEADINGS.get(name, name)}",
+            interval(both["values"][0]),
+            interval(both["values"][1]),
+            signed(both["difference"]),
+            {True: "yes", False: "no", None: "–"}[both["apart"]],
+        ]
+        for arm, measures in compared["arms"].items()
+        for name, both in measures.items()
+    ]
     return table(["", *(run.name for run in pair), "difference", "apart"], rows) if rows else ""
 
 
-def _numbers(compared: Mapping[str, Any], pair: Sequence[Told]) -> str:
+def _numbers(compared: Mapping[str, Any], pair: Sequence[RunSummary]) -> str:
     founding = {row["name"]: row["founding"] for row in pair[0].results["synthetic"]}
     rows = [
         [name, *map(number, both["values"]), signed(both["difference"]), founding[name], MEANINGS.get(name, "")]
@@ -93,28 +118,30 @@ def _numbers(compared: Mapping[str, Any], pair: Sequence[Told]) -> str:
     return table(["number", *(run.name for run in pair), "difference", "founding report", "what it says"], rows, True)
 
 
-def _config(compared: Mapping[str, Any], pair: Sequence[Told]) -> str:
+def _config(compared: Mapping[str, Any], pair: Sequence[RunSummary]) -> str:
     if not compared["config"]:
         return paragraph("nothing")
     rows = [[path, *(str(v) for v in values)] for path, values in compared["config"].items()]
     return table(["setting", *(run.name for run in pair)], rows)
 
 
-def _films(pair: Sequence[Told]) -> list[Film]:
+def _films(pair: Sequence[RunSummary]) -> list[Film]:
     """Films of the same arm next to each other."""
     of_run = [{film.title: film for film in films(run.store)} for run in pair]
     titles = dict.fromkeys(title for found in of_run for title in found)
     return [
         Film(f"{run.name}: {title}", film.uri, film.num_frames, film.seconds)
-        for title in titles for run, found in zip(pair, of_run, strict=True) if (film := found.get(title))
-    ]  # fmt: skip
+        for title in titles
+        for run, found in zip(pair, of_run, strict=True)
+        if (film := found.get(title))
+    ]
 
 
-def _figures(pair: Sequence[Told]) -> list[Figure]:
+def _figures(pair: Sequence[RunSummary]) -> list[Figure]:
     return [f for f in (_arm_figure(pair), _drift_figure(pair), _ladder_figure(pair)) if f is not None]
 
 
-def _arm_figure(pair: Sequence[Told]) -> Figure | None:
+def _arm_figure(pair: Sequence[RunSummary]) -> Figure | None:
     columns = [set(run.results["arm_columns"]) for run in pair]
     metric = next((m for m in ("net_value_per_hour", "return") if all(m in c for c in columns)), None)
     if metric is None:
@@ -134,7 +161,7 @@ def _arm_figure(pair: Sequence[Told]) -> Figure | None:
     return Figure("What the policies earn", chart.svg(), legend)
 
 
-def _drift_figure(pair: Sequence[Told]) -> Figure | None:
+def _drift_figure(pair: Sequence[RunSummary]) -> Figure | None:
     chart, drawn = Chart("open-loop error", "step of the rollout", "RMSE, σ", y_from_zero=True), False
     for run, color in zip(pair, COLORS, strict=True):
         rmse = _stored(run).get("rmse_by_step") or []
@@ -144,12 +171,12 @@ def _drift_figure(pair: Sequence[Told]) -> Figure | None:
     return Figure("How far rollouts drift", chart.svg(), "On each run's own sealed test.") if drawn else None
 
 
-def _stored(run: Told) -> Mapping[str, Any]:
+def _stored(run: RunSummary) -> Mapping[str, Any]:
     """The judges of the first generator with stored rollouts."""
     return next((found for found in run.results["judges"].values() if "ladder" in found), {})
 
 
-def _ladder_figure(pair: Sequence[Told]) -> Figure | None:
+def _ladder_figure(pair: Sequence[RunSummary]) -> Figure | None:
     ladders = [_stored(run).get("ladder", {}).get("rungs", {}) for run in pair]
     names = [name for name in ladders[0] if name in ladders[1]]
     if not names:

@@ -43,9 +43,11 @@ def _stored(store: Store, generator: str, num_plotted: int) -> list[Figure | Non
         range(min(num_plotted, int((real.lengths >= steps - 1).sum())))
     )
     return [
-        _cloud(chosen.z, made.z[:num_plotted], steps), rollout_trust(made),
-        _trust_along(made.trust, made.weights, made.ids), _trust_histogram(made),
-    ]  # fmt: skip
+        _cloud(chosen.z, made.z[:num_plotted], steps),
+        rollout_trust(made),
+        _trust_along(made.trust, made.weights, made.ids),
+        _trust_histogram(made),
+    ]
 
 
 def _arms(results: Mapping[str, Any]) -> Figure | None:
@@ -77,9 +79,11 @@ def _cloud(real: NDArray[np.float32], made: NDArray[np.float32], steps: int) -> 
             at = (cloud[:, t] - mean) @ axes.T
             chart.points(at[:, 0].tolist(), at[:, 1].tolist(), name, color, radius=3.0, group=f"step {t}")
     return Figure(
-        "Real and synthetic latents, step by step", chart.svg(),
-        "Where the synthetic cloud leaves the real one, the world model has left the distribution.", slider=[f"step {t}" for t in shown],
-    )  # fmt: skip
+        "Real and synthetic latents, step by step",
+        chart.svg(),
+        "Where the synthetic cloud leaves the real one, the world model has left the distribution.",
+        slider=[f"step {t}" for t in shown],
+    )
 
 
 def _drift(judges: Mapping[str, Any]) -> Figure | None:

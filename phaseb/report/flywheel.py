@@ -26,15 +26,21 @@ def flywheel_page(tree: Mapping[str, Any]) -> str:
     """The whole page."""
     summary = flywheel_summary(tree)
     kept = summary["promotions"] < 2
-    return document(f"{tree['title']}: flywheel", [
-        paragraph(summary["verdict"], "verdict kept" if kept else "verdict"),
-        section("Over the generations", gallery(_figures(tree["generations"]))),
-        section("Generations", _generations(tree["generations"])),
-        worth_section(next((g["worth"] for g in reversed(tree["generations"]) if g.get("worth")), None)),
-        section("Drift", paragraph("new episodes beside held-out ones of the time when a part was trained"),
-                _drift(tree["generations"])),
-        section("Files that were not taken", _rejected(tree.get("rejected") or [])),
-    ])  # fmt: skip
+    return document(
+        f"{tree['title']}: flywheel",
+        [
+            paragraph(summary["verdict"], "verdict kept" if kept else "verdict"),
+            section("Over the generations", gallery(_figures(tree["generations"]))),
+            section("Generations", _generations(tree["generations"])),
+            worth_section(next((g["worth"] for g in reversed(tree["generations"]) if g.get("worth")), None)),
+            section(
+                "Drift",
+                paragraph("new episodes beside held-out ones of the time when a part was trained"),
+                _drift(tree["generations"]),
+            ),
+            section("Files that were not taken", _rejected(tree.get("rejected") or [])),
+        ],
+    )
 
 
 def flywheel_summary(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,23 +133,47 @@ def _generations(generations: Sequence[Mapping[str, Any]]) -> str:
             rows.append([str(g["number"]), "failed", *["–"] * (len(MEASURES) + 4), g["reason"]])
             continue
         episodes = g["episodes"]
-        rows.append([
-            str(g["number"]), f"{'promoted' if g['promoted'] else 'kept'} ({g['arm']})",
-            *(interval(g["metrics"].get(name)) for name in MEASURES),
-            number(episodes["train"]), f"{number(episodes['new'])} + {number(episodes['spent'])}",
-            ", ".join(g["retrained"]) or "policy alone", duration(g["seconds"]), g["decision"]["reason"],
-        ])  # fmt: skip
-    header = ["generation", "", *(HEADINGS[m] for m in MEASURES), "training episodes", "new + for decisions",
-              "trained again", "time", "why"]  # fmt: skip
+        rows.append(
+            [
+                str(g["number"]),
+                f"{'promoted' if g['promoted'] else 'kept'} ({g['arm']})",
+                *(interval(g["metrics"].get(name)) for name in MEASURES),
+                number(episodes["train"]),
+                f"{number(episodes['new'])} + {number(episodes['spent'])}",
+                ", ".join(g["retrained"]) or "policy alone",
+                duration(g["seconds"]),
+                g["decision"]["reason"],
+            ]
+        )
+    header = [
+        "generation",
+        "",
+        *(HEADINGS[m] for m in MEASURES),
+        "training episodes",
+        "new + for decisions",
+        "trained again",
+        "time",
+        "why",
+    ]
     return table(header, rows, told=True)
 
 
 def _drift(generations: Sequence[Mapping[str, Any]]) -> str:
     rows = [
-        [str(g["number"]), t["part"], t["name"], number(t["held_out"]), number(t["new"]), f"{t['p']:.2g}",
-         number(t["num_new"]), "drifted" if t["drifted"] else "as before"]
-        for g in generations if g["state"] == "done" for t in g["plan"]["tests"]
-    ]  # fmt: skip
+        [
+            str(g["number"]),
+            t["part"],
+            t["name"],
+            number(t["held_out"]),
+            number(t["new"]),
+            f"{t['p']:.2g}",
+            number(t["num_new"]),
+            "drifted" if t["drifted"] else "as before",
+        ]
+        for g in generations
+        if g["state"] == "done"
+        for t in g["plan"]["tests"]
+    ]
     header = ["generation", "part", "test", "held out", "new", "p", "new episodes", ""]
     return table(header, rows) if rows else paragraph("nothing was tested")
 

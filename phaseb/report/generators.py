@@ -32,15 +32,31 @@ def choice_section(choice: Mapping[str, Any] | None) -> str:
     if not choice:
         return ""
     keys = ("score", "state_skill", "reward_skill", "trusted_steps", "judge_auc_noise", "coverage_50", "coverage_90")
-    rows = [[name, *(number(one.get(key)) for key in keys), one["out"] or "–"]
-            for name, one in choice["evidence"].items()]  # fmt: skip
-    header = ["generator", "forecast score", "skill, latents", "skill, rewards", "trusted steps", "AUC with noise",
-              "50 % coverage", "90 % coverage", "left out because"]  # fmt: skip
-    about = (f"Forecasts of {choice['horizon']} steps of held-out recorded episodes, under actions that the generator "
-             "does not know in advance. 1 is a perfect score, 0 that of a naive forecast.")  # fmt: skip
+    rows = [
+        [name, *(number(one.get(key)) for key in keys), one["out"] or "–"] for name, one in choice["evidence"].items()
+    ]
+    header = [
+        "generator",
+        "forecast score",
+        "skill, latents",
+        "skill, rewards",
+        "trusted steps",
+        "AUC with noise",
+        "50 % coverage",
+        "90 % coverage",
+        "left out because",
+    ]
+    about = (
+        f"Forecasts of {choice['horizon']} steps of held-out recorded episodes, under actions that the generator "
+        "does not know in advance. 1 is a perfect score, 0 that of a naive forecast."
+    )
     said = choice["reason"]
-    return section("The generator that policies branch in", paragraph(f"{said[0].upper()}{said[1:]}.", "verdict kept"),
-                   table(header, rows, told=True), paragraph(about))  # fmt: skip
+    return section(
+        "The generator that policies branch in",
+        paragraph(f"{said[0].upper()}{said[1:]}.", "verdict kept"),
+        table(header, rows, told=True),
+        paragraph(about),
+    )
 
 
 def _about(found: Mapping[str, Any]) -> str:
@@ -60,8 +76,9 @@ def _judges(found: Mapping[str, Any], known: Mapping[str, Any]) -> str:
     if not compared:
         return ""
     levels = [(steps, sigma) for steps, by_sigma in next(iter(compared.values())).items() for sigma in by_sigma]
-    rows = [[name, *(number(judged[steps][sigma]["auc"]) for steps, sigma in levels)]
-            for name, judged in compared.items()]  # fmt: skip
+    rows = [
+        [name, *(number(judged[steps][sigma]["auc"]) for steps, sigma in levels)] for name, judged in compared.items()
+    ]
     return table(["AUC of the worst judge", *(f"{steps} steps, noise {sigma}" for steps, sigma in levels)], rows)
 
 
@@ -71,10 +88,26 @@ def _returns(known: Mapping[str, Any]) -> str:
     for name, one in known.items():
         ranks = one["ranking"]
         exploited = max(one["exploitability"].values(), default=None)
-        rows.append([name, str(ranks["num_policies"]), f"{one['return_bias']:+.1%}", number(ranks["pearson"]),
-                     number(ranks["spearman"]), number(ranks["mmrv"]), number(exploited)])  # fmt: skip
-    header = ["return in the generator, against physics", "policies", "bias", "Pearson", "Spearman", "MMRV",
-              "excess of policies trained in it"]  # fmt: skip
+        rows.append(
+            [
+                name,
+                str(ranks["num_policies"]),
+                f"{one['return_bias']:+.1%}",
+                number(ranks["pearson"]),
+                number(ranks["spearman"]),
+                number(ranks["mmrv"]),
+                number(exploited),
+            ]
+        )
+    header = [
+        "return in the generator, against physics",
+        "policies",
+        "bias",
+        "Pearson",
+        "Spearman",
+        "MMRV",
+        "excess of policies trained in it",
+    ]
     return table(header, rows)
 
 
@@ -83,10 +116,20 @@ def _branches(known: Mapping[str, Any]) -> str:
     rows = []
     for name, one in known.items():
         for kind, numbers in one["branches"].items():
-            last = [number(numbers[key][-1]) for key in ("nrmse", "persistence", "reward_nrmse", "coverage_50",
-                                                         "coverage_90")]  # fmt: skip
+            last = [
+                number(numbers[key][-1])
+                for key in ("nrmse", "persistence", "reward_nrmse", "coverage_50", "coverage_90")
+            ]
             events = [number(numbers[key]) for key in ("event_precision", "event_recall")]
             rows.append([f"{name}, {kind} actions, {len(numbers['nrmse'])} steps", *last, *events])
-    header = ["branches", "nRMSE", "nRMSE of no change", "reward nRMSE", "50 % coverage", "90 % coverage",
-              "event precision", "event recall"]  # fmt: skip
+    header = [
+        "branches",
+        "nRMSE",
+        "nRMSE of no change",
+        "reward nRMSE",
+        "50 % coverage",
+        "90 % coverage",
+        "event precision",
+        "event recall",
+    ]
     return table(header, rows)

@@ -103,9 +103,11 @@ def cinema(films: Sequence[Film]) -> str:
     style, cells = [], []
     for i, film in enumerate(films):
         width = 192 * film.num_frames
-        style.append(f"@keyframes film{i}{{to{{background-position-x:-{width}px}}}}"
-                     f"#film{i}{{background-image:url({film.uri});background-size:{width}px 192px;"
-                     f"animation:film{i} {film.seconds:.1f}s steps({film.num_frames}) infinite}}")  # fmt: skip
+        style.append(
+            f"@keyframes film{i}{{to{{background-position-x:-{width}px}}}}"
+            f"#film{i}{{background-image:url({film.uri});background-size:{width}px 192px;"
+            f"animation:film{i} {film.seconds:.1f}s steps({film.num_frames}) infinite}}"
+        )
         cells.append(
             f'<div class="cell"><div class="film" id="film{i}"></div><div class="soft">{escape(film.title)}</div></div>'
         )
@@ -117,7 +119,9 @@ def _figure(figure: Figure) -> str:
     if figure.slider:
         names = escape(json.dumps(list(figure.slider)), quote=True)
         steps = f' data-steps="{names}"'
-        slider = (f'<label class="soft"><input type="range" min="0" max="{len(figure.slider) - 1}" '
-                  f'value="{figure.shown % len(figure.slider)}" aria-label="{escape(figure.title)}"> <output></output></label>')  # fmt: skip
+        slider = (
+            f'<label class="soft"><input type="range" min="0" max="{len(figure.slider) - 1}" '
+            f'value="{figure.shown % len(figure.slider)}" aria-label="{escape(figure.title)}"> <output></output></label>'
+        )
     wide = ' class="wide"' if figure.wide else ""
     return f"<figure{wide}{steps}><h3>{escape(figure.title)}</h3>{figure.svg}{slider}<figcaption>{escape(figure.caption)}</figcaption></figure>"

@@ -35,7 +35,7 @@ def drawn_figure(store: Store) -> Figure | None:
 
 def _fed(books: Mapping[str, Any]) -> str:
     """Rates, waiting and losses in words."""
-    waited = f"the learner waited for data {books['wait_share']:.1%} of its time"
+    waited = f"the learner waited for data {books['wait_fraction']:.1%} of its time"
     if "shards" not in books:  # a run from before these were written down
         return f"{waited.capitalize()}."
     shards = books["shards"]

@@ -35,25 +35,32 @@ MEANINGS = {
 """What the numbers say, in words; the definitions are in the code that computes them."""
 
 HEADINGS = {
-    "mpl": "MPL (good units / h)", "error_rate": "error rate", "energy_wh_per_unit": "energy (Wh / good unit)",
-    "return": "return", "net_value_per_hour": "net value ($ / h)", "action_mse": "action MSE",
-}  # fmt: skip
+    "mpl": "MPL (good units / h)",
+    "error_rate": "error rate",
+    "energy_wh_per_unit": "energy (Wh / good unit)",
+    "return": "return",
+    "net_value_per_hour": "net value ($ / h)",
+    "action_mse": "action MSE",
+}
 
 
 def render(title: str, results: Mapping[str, Any], figures: Sequence[Figure], films: Sequence[Film]) -> str:
     """The whole page."""
-    return document(title, [
-        paragraph(results["verdict"], verdict_style(results["promotion"]["helped"])),
-        *([section("Fitted to these episodes", *map(paragraph, results["notes"]))] if results.get("notes") else []),
-        section("Arms", paragraph(results["arms_title"]), arms_table(results)),
-        section("In the cell", cinema(films)),
-        section("Synthetic data, beside the founding report", _numbers(results)),
-        choice_section(results.get("choice")),
-        generators_section(results.get("closed_loop")),
-        section("Figures", gallery(figures)),
-        worth_section(results.get("worth")),
-        section("Lineage", lineage(results)),
-    ])  # fmt: skip
+    return document(
+        title,
+        [
+            paragraph(results["verdict"], verdict_style(results["promotion"]["helped"])),
+            *([section("Fitted to these episodes", *map(paragraph, results["notes"]))] if results.get("notes") else []),
+            section("Arms", paragraph(results["arms_title"]), arms_table(results)),
+            section("In the cell", cinema(films)),
+            section("Synthetic data, beside the founding report", _numbers(results)),
+            choice_section(results.get("choice")),
+            generators_section(results.get("closed_loop")),
+            section("Figures", gallery(figures)),
+            worth_section(results.get("worth")),
+            section("Lineage", lineage(results)),
+        ],
+    )
 
 
 def verdict_style(helped: bool) -> str:
@@ -84,11 +91,16 @@ def lineage(results: Mapping[str, Any]) -> str:
     stages = results["stages"]
     flow = "".join(f"<li>{escape(name)}</li>" for name in stages)
     rows = [
-        [name, ", ".join(stage.get("inputs") or ()) or "–", _digests(stage.get("outputs") or {}),
-         "–" if stage.get("seconds") is None else duration(stage["seconds"]), str(stage.get("ended") or "–"),
-         str(stage.get("version") or "–")]
+        [
+            name,
+            ", ".join(stage.get("inputs") or ()) or "–",
+            _digests(stage.get("outputs") or {}),
+            "–" if stage.get("seconds") is None else duration(stage["seconds"]),
+            str(stage.get("ended") or "–"),
+            str(stage.get("version") or "–"),
+        ]
         for name, stage in stages.items()
-    ]  # fmt: skip
+    ]
     told = f"seed {results['seed']}, config {results['config_digest'][:12]}, phaseb {results['version']}"
     header = ["stage", "made from", "digests of what it made", "time", "ended", "version"]
     return f'{paragraph(told)}<ol class="flow">{flow}</ol>{table(header, rows)}'
@@ -99,6 +111,8 @@ def _digests(outputs: Mapping[str, str]) -> str:
 
 
 def _numbers(results: Mapping[str, Any]) -> str:
-    rows = [[row["name"], number(row["value"]), row["founding"], MEANINGS.get(row["name"], "")]
-            for row in results["synthetic"]]  # fmt: skip
+    rows = [
+        [row["name"], number(row["value"]), row["founding"], MEANINGS.get(row["name"], "")]
+        for row in results["synthetic"]
+    ]
     return table(["number", "this run", "founding report", "what it says"], rows, told=True)

@@ -16,13 +16,24 @@ LEFT, RIGHT, TOP, BOTTOM = 76, 14, 14, 48
 MAX_LABEL_CHARS = 64  # that fit in one row under the plot
 # Okabe and Ito (2008), "Color Universal Design": told apart by colour-blind readers, and in grey.
 BLUE, ORANGE, GREEN, PURPLE, SKY, RED, GREY = (
-    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#777777",
-)  # fmt: skip
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#CC79A7",
+    "#56B4E9",
+    "#D55E00",
+    "#777777",
+)
 PALETTE = (BLUE, ORANGE, GREEN, PURPLE, SKY, RED, GREY)
 ARM_COLORS = {
-    "behaviour_cloning": GREY, "real_only": BLUE, "real_only_sac": SKY, "fixed_weight": RED, "bounds_filter": PURPLE,
-    "trust_weighted": GREEN, "placebo_trust_weighted": ORANGE,
-}  # fmt: skip
+    "behaviour_cloning": GREY,
+    "real_only": BLUE,
+    "real_only_sac": SKY,
+    "fixed_weight": RED,
+    "bounds_filter": PURPLE,
+    "trust_weighted": GREEN,
+    "placebo_trust_weighted": ORANGE,
+}
 
 Numbers = Sequence[float]
 
@@ -38,8 +49,9 @@ class Chart:
     categories: Sequence[str] = ()
     _marks: list[tuple[str, list[float], list[float], dict[str, object]]] = field(default_factory=list)
 
-    def line(self, x: Numbers, y: Numbers, name: str, color: str, dashed: bool = False, group: str = "",
-             dots: bool = True) -> "Chart":  # fmt: skip
+    def line(
+        self, x: Numbers, y: Numbers, name: str, color: str, dashed: bool = False, group: str = "", dots: bool = True
+    ) -> "Chart":
         """A polyline with a dot at every point (dots carry the values); `group` as for points."""
         return self._add("line", x, y, name=name, color=color, dashed=dashed, group=group, dots=dots)
 
@@ -47,8 +59,16 @@ class Chart:
         """A shaded interval around a line."""
         return self._add("band", [*x, *reversed(list(x))], [*low, *reversed(list(high))], name=name, color=color)
 
-    def points(self, x: Numbers, y: Numbers, name: str, color: str, labels: Sequence[str] = (), radius: float = 2.2,
-               group: str = "") -> "Chart":  # fmt: skip
+    def points(
+        self,
+        x: Numbers,
+        y: Numbers,
+        name: str,
+        color: str,
+        labels: Sequence[str] = (),
+        radius: float = 2.2,
+        group: str = "",
+    ) -> "Chart":
         """A cloud; `group` names the set that a slider shows and hides."""
         return self._add("points", x, y, name=name, color=color, labels=labels, radius=radius, group=group)
 
@@ -101,8 +121,10 @@ class Chart:
         ]
         for value in _ticks(frame.y0, frame.y1):
             y = frame.y(value)
-            parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>'
-                         f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{number(value)}</text>')  # fmt: skip
+            parts.append(
+                f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>'
+                f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{number(value)}</text>'
+            )
         labels: list[tuple[float, str]] = [(float(i), name) for i, name in enumerate(self.categories)] or [
             (v, number(v)) for v in _ticks(frame.x0, frame.x1)
         ]
@@ -110,11 +132,15 @@ class Chart:
         for i, (value, text) in enumerate(labels):
             y = HEIGHT - BOTTOM + (28 if crowded and i % 2 else 15)  # neighbours that would touch stand in two rows
             parts.append(f'<text x="{frame.x(value):.1f}" y="{y}" text-anchor="middle">{escape(text)}</text>')
-        parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 5}" text-anchor="middle" class="label">'
-                     f'{escape(self.x_label)}</text>')  # fmt: skip
+        parts.append(
+            f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 5}" text-anchor="middle" class="label">'
+            f"{escape(self.x_label)}</text>"
+        )
         middle = (TOP + HEIGHT - BOTTOM) / 2
-        parts.append(f'<text transform="translate(13 {middle}) rotate(-90)" text-anchor="middle" class="label">'
-                     f'{escape(self.y_label)}</text>')  # fmt: skip
+        parts.append(
+            f'<text transform="translate(13 {middle}) rotate(-90)" text-anchor="middle" class="label">'
+            f"{escape(self.y_label)}</text>"
+        )
         return "".join(parts)
 
     def _legend(self) -> str:
@@ -151,15 +177,21 @@ def _draw(kind: str, x: list[float], y: list[float], options: dict[str, object],
     color = options.get("color", GREY)
     if kind == "level":
         at = frame.y(y[0])
-        return (f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}" stroke="{color}" '
-                f'stroke-dasharray="5 4"><title>{escape(str(options["name"]))}: {number(y[0])}</title></line>')  # fmt: skip
+        return (
+            f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}" stroke="{color}" '
+            f'stroke-dasharray="5 4"><title>{escape(str(options["name"]))}: {number(y[0])}</title></line>'
+        )
     if kind == "mark":
         at = frame.x(x[0])
-        return (f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}" stroke="{color}" '
-                f'stroke-width="2" stroke-dasharray="5 4"><title>{escape(str(options["name"]))}</title></line>')  # fmt: skip
+        return (
+            f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}" stroke="{color}" '
+            f'stroke-width="2" stroke-dasharray="5 4"><title>{escape(str(options["name"]))}</title></line>'
+        )
     if kind == "text":
-        return (f'<text class="name" x="{frame.x(x[0]):.1f}" y="{frame.y(y[0]):.1f}" text-anchor="middle">'
-                f'{escape(str(options["words"]))}</text>')  # fmt: skip
+        return (
+            f'<text class="name" x="{frame.x(x[0]):.1f}" y="{frame.y(y[0]):.1f}" text-anchor="middle">'
+            f"{escape(str(options['words']))}</text>"
+        )
     if kind == "bars":
         return _bars(x, y, options, frame)
     if kind == "whiskers":
@@ -192,8 +224,10 @@ def _bars(x: list[float], y: list[float], options: dict[str, object], frame: _Fr
     for i, (a, b) in enumerate(zip(x, y, strict=True)):
         if isfinite(b):
             top, left, right = frame.y(b), frame.x(a - 0.3), frame.x(a + 0.3)
-            parts.append(f'<rect x="{left:.1f}" y="{min(top, zero):.1f}" width="{right - left:.1f}" '
-                         f'height="{abs(zero - top):.1f}" fill="{colors[i]}"><title>{number(b)}</title></rect>')  # fmt: skip
+            parts.append(
+                f'<rect x="{left:.1f}" y="{min(top, zero):.1f}" width="{right - left:.1f}" '
+                f'height="{abs(zero - top):.1f}" fill="{colors[i]}"><title>{number(b)}</title></rect>'
+            )
     return "".join(parts)
 
 
@@ -203,8 +237,10 @@ def _whiskers(x: list[float], y: list[float], frame: _Frame) -> str:
         low, high = y[i], y[i + half]
         if isfinite(low) and isfinite(high):
             at = frame.x(x[i])
-            parts.append(f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{frame.y(low):.1f}" y2="{frame.y(high):.1f}" '
-                         f'stroke="#222" stroke-width="2"><title>95 % interval {number(low)} to {number(high)}</title></line>')  # fmt: skip
+            parts.append(
+                f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{frame.y(low):.1f}" y2="{frame.y(high):.1f}" '
+                f'stroke="#222" stroke-width="2"><title>95 % interval {number(low)} to {number(high)}</title></line>'
+            )
     return "".join(parts)
 
 

@@ -17,8 +17,12 @@ def verdict(
         settings: for each arm its generator and kind of rollouts.
         judges: by generator, content of judges.json.
     """
-    told = [f"{_claim(promotion)}: {_reasons(promotion)}.", _compare(arms, promotion), promotion.get("worth") or "",
-            _realism(settings.get(promotion["shipped"], {}), judges)]  # fmt: skip
+    told = [
+        f"{_claim(promotion)}: {_reasons(promotion)}.",
+        _compare(arms, promotion),
+        promotion.get("worth") or "",
+        _realism(settings.get(promotion["shipped"], {}), judges),
+    ]
     return " ".join(part for part in told if part)
 
 
@@ -52,13 +56,18 @@ def _compare(arms: Mapping[str, Any], promotion: Mapping[str, Any]) -> str:
     """What the candidate, the best control and the placebo earn in evaluation."""
     candidate, control, placebo = (str(promotion.get(role) or "") for role in ("candidate", "control", "placebo"))
     for metric, unit in UNITS:
-        means = {name: arm[metric]["mean"] for name, arm in arms.items()
-                 if isinstance(arm.get(metric), Mapping) and arm[metric].get("mean") is not None}  # fmt: skip
+        means = {
+            name: arm[metric]["mean"]
+            for name, arm in arms.items()
+            if isinstance(arm.get(metric), Mapping) and arm[metric].get("mean") is not None
+        }
         if candidate in means and control in means:
             gain = means[candidate] - means[control]
             beside = f", its placebo {means[placebo]:.4g}" if placebo in means else ""
-            return (f"In evaluation {candidate} earns {means[candidate]:.4g} {unit}, {control} {means[control]:.4g} "
-                    f"(difference {gain:+.4g}){beside}.")  # fmt: skip
+            return (
+                f"In evaluation {candidate} earns {means[candidate]:.4g} {unit}, {control} {means[control]:.4g} "
+                f"(difference {gain:+.4g}){beside}."
+            )
     return ""
 
 
@@ -68,5 +77,7 @@ def _realism(shipped: Mapping[str, Any], judges: Mapping[str, Any]) -> str:
     auc = judge_auc(judges, generator, rollouts)
     if auc is None:
         return ""
-    return (f"The worst fresh judge tells {rollouts} rollouts of {generator} from recorded episodes at AUC {auc:.2f} "
-            "(0.5 is chance).")  # fmt: skip
+    return (
+        f"The worst fresh judge tells {rollouts} rollouts of {generator} from recorded episodes at AUC {auc:.2f} "
+        "(0.5 is chance)."
+    )

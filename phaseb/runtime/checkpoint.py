@@ -15,7 +15,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from phaseb.errors import DataError
-from phaseb.runtime.storage import Store, strict
+from phaseb.runtime.storage import Store, to_jsonable
 
 
 def save_checkpoint(store: Store, tensors: Mapping[str, torch.Tensor], meta: Mapping[str, Any]) -> str:
@@ -32,7 +32,7 @@ def save_checkpoint(store: Store, tensors: Mapping[str, torch.Tensor], meta: Map
 def pack_checkpoint(tensors: Mapping[str, torch.Tensor], meta: Mapping[str, Any]) -> tuple[bytes, dict[str, Any]]:
     """A copy of tensors and metadata as they are now, for `write_checkpoint`, which may take its time."""
     blob = save_tensors({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()})
-    return blob, strict(dict(meta))
+    return blob, to_jsonable(dict(meta))
 
 
 def write_checkpoint(store: Store, blob: bytes, meta: Mapping[str, Any]) -> str:

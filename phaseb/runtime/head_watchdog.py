@@ -22,7 +22,7 @@ SILENCE_S = 30.0
 
 
 @contextmanager
-def watching(address: str) -> Iterator[None]:
+def watch_head(address: str) -> Iterator[None]:
     """End this process, with a line on stderr, when nobody listens at the head's `host:port` any more."""
     end = threading.Event()
     threading.Thread(target=_watch, args=(address, end), daemon=True, name="head-watch").start()
@@ -32,7 +32,7 @@ def watching(address: str) -> Iterator[None]:
         end.set()
 
 
-def lost(address: str, end: threading.Event) -> bool:
+def wait_until_lost(address: str, end: threading.Event) -> bool:
     """Wait until the head is lost (True) or `end` is set (False)."""
     host, _, port = address.rpartition(":")
     refusals, heard_s = 0, time.monotonic()
@@ -50,7 +50,7 @@ def lost(address: str, end: threading.Event) -> bool:
 
 
 def _watch(address: str, end: threading.Event) -> None:
-    if lost(address, end):
+    if wait_until_lost(address, end):
         sys.stderr.write(f"phaseb: the head of the cluster at {address} is gone; run the same command again to go on\n")
         sys.stderr.flush()
         os._exit(ClusterError.exit_code)  # the main thread waits in Ray's core, which nothing wakes

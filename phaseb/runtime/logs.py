@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from phaseb.runtime.storage import strict
+from phaseb.runtime.storage import to_jsonable
 
 LOGGER = logging.getLogger("phaseb")
 SECRET_WORDS = ("token", "secret", "password", "passwd", "api_key", "apikey", "access_key", "credential")
@@ -75,10 +75,14 @@ class JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(), "event": record.getMessage(), **_bound,
-            "node": socket.gethostname(), "pid": record.process, **getattr(record, "fields", {}),
-        }  # fmt: skip
-        return json.dumps(strict({name: _shown(name, value) for name, value in fields.items()}), allow_nan=False)
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            **_bound,
+            "node": socket.gethostname(),
+            "pid": record.process,
+            **getattr(record, "fields", {}),
+        }
+        return json.dumps(to_jsonable({name: _shown(name, value) for name, value in fields.items()}), allow_nan=False)
 
 
 class PlainWarnings(logging.Formatter):

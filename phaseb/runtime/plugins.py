@@ -6,7 +6,7 @@ from typing import Any
 from phaseb.errors import ConfigError
 
 
-def load_named(name: str, setting: str) -> Any:
+def load_plugin(name: str, setting: str) -> Any:
     """What `module:name` names; `setting` is the dotted name of the setting that says so.
 
     Raises:

@@ -22,7 +22,7 @@ from phaseb.config.run import ResourcesConfig
 from phaseb.errors import ClusterError
 from phaseb.runtime import logs, signals
 from phaseb.runtime.addresses import LOCAL, check_form, check_listening
-from phaseb.runtime.head_watchdog import watching
+from phaseb.runtime.head_watchdog import watch_head
 
 if TYPE_CHECKING:
     import ray.train
@@ -93,7 +93,7 @@ def _ray_up(resources: ResourcesConfig, wanted: Mapping[str, float] | None) -> I
             up.callback(shutil.rmtree, folder, ignore_errors=True)
             up.callback(ray.shutdown)
             _start(resources, folder)
-        up.enter_context(watching(ray.get_runtime_context().gcs_address))
+        up.enter_context(watch_head(ray.get_runtime_context().gcs_address))
         _hush()
         logs.configure()
         with signals.handle_sigterm():  # after Ray has set its own handler of SIGTERM

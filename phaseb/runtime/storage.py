@@ -17,7 +17,7 @@ import pyarrow.fs as pafs
 
 from phaseb.config.paths import expanded
 from phaseb.errors import ConfigError, DataError, PhasebError
-from phaseb.runtime.retry import patiently
+from phaseb.runtime.retry import retry_transient
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Store:
     def read_bytes(self, *parts: str) -> bytes:
         path = self.path(*parts)
         try:
-            return patiently(lambda: self._read(path), path)
+            return retry_transient(lambda: self._read(path), path)
         except FileNotFoundError as error:
             raise DataError(f"no such file: {path}") from error
 
@@ -109,7 +109,7 @@ class Store:
             self.filesystem.move(temporary, path)
 
         try:
-            patiently(write, path)
+            retry_transient(write, path)
         except OSError as error:
             self._discard(temporary)
             raise PhasebError(f"cannot write {path}: {_reason(error)}") from error
@@ -122,7 +122,7 @@ class Store:
 
     def write_json(self, value: Any, *parts: str) -> None:
         """Write strict JSON: NaN and Inf become null, NumPy values plain ones."""
-        self.write_bytes((json.dumps(strict(value), indent=2, allow_nan=False) + "\n").encode(), *parts)
+        self.write_bytes((json.dumps(to_jsonable(value), indent=2, allow_nan=False) + "\n").encode(), *parts)
 
     def read_text(self, *parts: str) -> str:
         return self.read_bytes(*parts).decode()
@@ -133,7 +133,7 @@ class Store:
     def delete(self, *parts: str) -> None:
         """Remove a file or a folder with all it holds; nothing where it is absent."""
         path = self.path(*parts)
-        patiently(lambda: self._delete(path), path)
+        retry_transient(lambda: self._delete(path), path)
 
     def move(self, source: str, target: str) -> None:
         """Rename a file or folder within the store."""
@@ -141,12 +141,12 @@ class Store:
 
     def _info(self, *parts: str) -> Any:
         path = self.path(*parts)
-        return patiently(lambda: self.filesystem.get_file_info(path), path)
+        return retry_transient(lambda: self.filesystem.get_file_info(path), path)
 
     def _list(self, *parts: str) -> list[Any]:
         selector = pafs.FileSelector(self.path(*parts), allow_not_found=True)
         try:
-            return list(patiently(lambda: self.filesystem.get_file_info(selector), selector.base_dir))
+            return list(retry_transient(lambda: self.filesystem.get_file_info(selector), selector.base_dir))
         except NotADirectoryError as error:
             raise DataError(f"{selector.base_dir} is a file, wanted a folder; give the path of one") from error
 
@@ -185,14 +185,14 @@ def _reason(error: OSError) -> str:
     return fixes.get(error.errno or 0, str(error))
 
 
-def strict(value: Any) -> Any:
+def to_jsonable(value: Any) -> Any:
     """A value as strict JSON can hold it: NaN and Inf become None, NumPy scalars and arrays plain values."""
     if isinstance(value, dict):
-        return {str(key): strict(item) for key, item in value.items()}
+        return {str(key): to_jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [strict(item) for item in value]
+        return [to_jsonable(item) for item in value]
     if hasattr(value, "tolist"):
-        return strict(value.tolist())
+        return to_jsonable(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

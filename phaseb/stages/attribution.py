@@ -13,15 +13,15 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from phaseb.bricks.attribution import Recorded, agreement, credited
-from phaseb.collection.active_selection import disagreement, first_latents
-from phaseb.collection.deployed_policy import Crew, collect_by_policy
+from phaseb.bricks.attribution import Recorded, attribution, rank_correlation
+from phaseb.collection.active_selection import disagreement, initial_latents
+from phaseb.collection.deployed_policy import DeployedPolicySpec, collect_by_policy
 from phaseb.config.root import Config
 from phaseb.episodes.actions import read_action_scale
 from phaseb.episodes.resolution import spread_of
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
-from phaseb.latents.model import EncoderBundle
+from phaseb.latents.model import EncoderModel
 from phaseb.pipeline.stage import StageContext
 from phaseb.policy.actor import Actor
 from phaseb.policy.evaluation import Row, aggregate
@@ -42,7 +42,7 @@ from phaseb.stages.sample import fit_sample
 FIRST_SEED = 3_000_000
 """Seed of the first episode of the policy at work that credit is given by."""
 NUM_NEIGHBOURS = 5
-"""Recorded transitions that each step of the policy is credited to."""
+"""Recorded transitions that each step of the policy is attributed to."""
 
 FOLDER = "worth"
 
@@ -58,22 +58,32 @@ def execute(context: StageContext) -> dict[str, Any]:
     names = [brick["id"] for brick in manifest["bricks"] if (labels == brick["id"]).any()]
     share = _estimate(context, arm, train, labels, names)
     rows: list[dict[str, Any]] = [
-        {"brick": name, "episodes": counts[name], "estimate": float(share[i]),
-         "operators": _operators(train, labels == name), "economics": _economics(manifest, name)}
+        {
+            "brick": name,
+            "episodes": counts[name],
+            "estimate": float(share[i]),
+            "operators": _operators(train, labels == name),
+            "economics": _economics(manifest, name),
+        }
         for i, name in enumerate(names)
-    ]  # fmt: skip
+    ]
     if config.worth.method == "leave_out":
         if len(names) < 2:
             raise DataError("one brick alone cannot be left out; set bricks.num_bricks, or worth.method=estimate")
         for i, row in enumerate(rows):
             row |= _left_out(context, arm, train, brick_of, str(row["brick"]))
             context.progress({"step": float(i + 1), "num_steps": float(len(rows))})
-    ranks = agreement(share, np.array([row["loss"]["difference"] for row in rows])) if "loss" in rows[0] else None
+    ranks = (
+        rank_correlation(share, np.array([row["loss"]["difference"] for row in rows])) if "loss" in rows[0] else None
+    )
     told: dict[str, Any] = {
-        "arm": arm, "method": config.worth.method, "bricks": rows, "rank_correlation": ranks,
+        "arm": arm,
+        "method": config.worth.method,
+        "bricks": rows,
+        "rank_correlation": ranks,
         "next": recommendation(config, store, rows, train),
         "episodes_worth": learning_curve(context, store.folder(FOLDER, "curve")) if config.worth.curve else None,
-    }  # fmt: skip
+    }
     store.write_json(told, *FILE)
     metrics = {"bricks": len(rows), "rank_correlation": ranks, "collect_next": told["next"]["brick"]}
     return metrics | ({"episodes_worth": told["episodes_worth"]["told"]} if config.worth.curve else {})
@@ -89,11 +99,11 @@ def recommendation(
     if config.environment.id == "none":
         return told
     seeds = [derive_seed(config.run.seed, "worth", "start", i) for i in range(config.worth.candidates)]
-    z = first_latents(config, store, seeds)
+    z = initial_latents(config, store, seeds)
     doubt = disagreement(config, store, z)
     most = np.argsort(-doubt)[: max(1, len(seeds) // 4)]
     known = train.z[:, 0]
-    bundle = EncoderBundle.load(store.folder("encoder"))
+    bundle = EncoderModel.load(store.folder("encoder"))
     told["starts"] = {"doubt": float(doubt[most].mean()), "doubt_of_all": float(doubt.mean())}
     if bundle.decoder is not None:
         wanted, so_far = bundle.decode(z[most]), bundle.decode(known)
@@ -114,17 +124,15 @@ def _estimate(
         lived = fit_sample(config, store, "dev")
         z = lived.z[:, :-1][lived.mask]
         actors = [Actor.load(store.folder("policy", arm, str(s))) for s in range(config.arms.num_seeds)]
-        parts = [credited((z, actor.act(z)), recorded, len(names), NUM_NEIGHBOURS) for actor in actors]
+        parts = [attribution((z, actor.act(z)), recorded, len(names), NUM_NEIGHBOURS) for actor in actors]
         return np.asarray(np.mean(parts, axis=0))
-    crew = Crew(store, arm, config.arms.num_seeds)
-    wanted = [
-        (f"worth-{i}", FIRST_SEED + i, i % crew.num_seeds) for i in range(config.worth.num_episodes)
-    ]
+    crew = DeployedPolicySpec(store, arm, config.arms.num_seeds)
+    wanted = [(f"worth-{i}", FIRST_SEED + i, i % crew.num_seeds) for i in range(config.worth.num_episodes)]
     task = ray.remote(num_cpus=config.resources.cpus_per_task)(collect_by_policy)
     episodes = get_result(task.remote(config.environment, crew, wanted))
-    lived = EncoderBundle.load(store.folder("encoder")).encode(episodes, read_action_scale(store), config.run.seed)
+    lived = EncoderModel.load(store.folder("encoder")).encode(episodes, read_action_scale(store), config.run.seed)
     steps = (lived.z[:, :-1][lived.mask], lived.actions[lived.mask])
-    return credited(steps, recorded, len(names), NUM_NEIGHBOURS)
+    return attribution(steps, recorded, len(names), NUM_NEIGHBOURS)
 
 
 def _left_out(
@@ -142,7 +150,11 @@ def _left_out(
     alone = config.model_copy(update={"arms": config.arms.only(arm)})
     folder = store.folder(FOLDER, name)
     train_arms(
-        replace(context, config=alone), folder, left, (kept(part, part.ids) for part in every_real), every_made,
+        replace(context, config=alone),
+        folder,
+        left,
+        (kept(part, part.ids) for part in every_real),
+        every_made,
         refit_branched(alone, store, left, folder),
     )
     measure = _by_estimate if config.environment.id == "none" else _in_physics
@@ -184,8 +196,13 @@ def _by_estimate(context: StageContext, arm: str, folder: Store) -> dict[str, An
     members = (values[: len(seeds)] - values[len(seeds) :]).mean(0)
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(members, [tail, 1 - tail])
-    return {"difference": float(members.mean()), "low": float(low), "high": float(high), "unit": "return",
-            "without": None}  # fmt: skip
+    return {
+        "difference": float(members.mean()),
+        "low": float(low),
+        "high": float(high),
+        "unit": "return",
+        "without": None,
+    }
 
 
 def _operators(train: Trajectories, rows: NDArray[np.bool_]) -> dict[str, int]:

@@ -15,16 +15,22 @@ from phaseb.dynamics.protocol import load_generator
 from phaseb.dynamics.rollout import Rollout, RolloutFn
 from phaseb.dynamics.validation import ForecastSkill, validate
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.policy.actor import Actor
-from phaseb.policy.augmentation import BranchedRollouts, RecordedSegments, RolloutGenerations, RolloutSink, Weigh
+from phaseb.policy.augmentation import (
+    BranchedRollouts,
+    RecordedSegments,
+    RolloutGenerations,
+    RolloutWriter,
+    WeightFunction,
+)
 from phaseb.policy.batches import RunSpec
 from phaseb.replay.client import ReplayClient
 from phaseb.replay.local import LocalReplay
 from phaseb.runtime.checkpoint import checkpoint_digest
 from phaseb.runtime.storage import Store
 from phaseb.stages.arm_generator import choice_of, generator_of
-from phaseb.trust.model import TrustBundle
+from phaseb.trust.model import TrustModel
 
 RECORDED = "recorded"
 """Names the source of placebo rows, in columns and in the lineage."""
@@ -44,7 +50,7 @@ def weight_column(arm: Arm, run: str) -> str | None:
 
 
 @dataclass(frozen=True)
-class ReplaySink:
+class ReplayWriter:
     """Keeps each run's rollouts in the replay under a weight column of its own."""
 
     replay: LocalReplay | ReplayClient
@@ -68,7 +74,7 @@ class ReplaySink:
 class Augmenter:
     """The learner's hook on any number of workers: the first makes the rollouts of all arms, all wait for them."""
 
-    def __init__(self, parts: Mapping[str, RolloutGenerations], source: Any, context: LearnerContext) -> None:
+    def __init__(self, parts: Mapping[str, RolloutGenerations], source: Any, context: WorkerContext) -> None:
         self.parts, self._source, self._context = dict(parts), source, context
         self.runs = sorted(run for part in parts.values() for run in part.runs)
 
@@ -77,7 +83,7 @@ class Augmenter:
         if self._context.rank == 0:
             for part in self.parts.values():
                 metrics |= part.generate(step, actors, due)
-        self._context.average(torch.zeros((), device=self._context.device))  # a barrier
+        self._context.all_reduce_mean(torch.zeros((), device=self._context.device))  # a barrier
         if hasattr(self._source, "refresh"):
             self._source.refresh()
         return metrics
@@ -89,14 +95,21 @@ class Augmenter:
         if self._context.rank == 0:
             for arm, part in self.parts.items():
                 part.load_state_dict(state.get(arm, {}))
-        self._context.average(torch.zeros((), device=self._context.device))
+        self._context.all_reduce_mean(torch.zeros((), device=self._context.device))
 
 
 def make_augmenter(
-    config: AugmentationConfig, arms: Sequence[Arm], generators: Store, store: Store,
-    replay: LocalReplay | ReplayClient, specs: tuple[RunSpec, ...], real: Trajectories, held_out: Trajectories,
-    source: Any, context: LearnerContext,
-) -> Augmenter | None:  # fmt: skip
+    config: AugmentationConfig,
+    arms: Sequence[Arm],
+    generators: Store,
+    store: Store,
+    replay: LocalReplay | ReplayClient,
+    specs: tuple[RunSpec, ...],
+    real: Trajectories,
+    held_out: Trajectories,
+    source: Any,
+    context: WorkerContext,
+) -> Augmenter | None:
     """The hook of the arms that branch; None where none does.
 
     Args:
@@ -108,7 +121,7 @@ def make_augmenter(
         held_out: dev episodes, on which the generators are validated.
         source: of this worker's batches.
     """
-    sink, gate = ReplaySink(replay, specs), None
+    sink, gate = ReplayWriter(replay, specs), None
     parts: dict[str, RolloutGenerations] = {}
     for arm in (arm for arm in arms if arm.config.rollouts == "branched"):
         if arm.placebo_of:
@@ -120,17 +133,25 @@ def make_augmenter(
         home = generators.folder(name)
         generator, weigh = load_generator(home), None
         if arm.config.weight == "trust":
-            gate = gate or TrustBundle.load(store.folder("trust"))
+            gate = gate or TrustModel.load(store.folder("trust"))
             scale = choice_of(store)["uncertainty_scale"] if arm.config.generator == CHOSEN else None
             weigh = functools.partial(gate_weights, gate, generator.uncertainty_scale if scale is None else scale)
         parts[arm.name] = validated_rollouts(
-            config, generator.rollout, real, specs, (arm.name,), weigh, sink, context.seed, checkpoint_digest(home),
+            config,
+            generator.rollout,
+            real,
+            specs,
+            (arm.name,),
+            weigh,
+            sink,
+            context.seed,
+            checkpoint_digest(home),
             held_out,
-        )  # fmt: skip
+        )
     return Augmenter(parts, source, context) if parts else None
 
 
-def gate_weights(gate: TrustBundle, uncertainty_scale: float, rollouts: Trajectories) -> NDArray[np.floating]:
+def gate_weights(gate: TrustModel, uncertainty_scale: float, rollouts: Trajectories) -> NDArray[np.floating]:
     """(N, T) the gate's weights of rollouts."""
     weights = gate.score(rollouts, uncertainty_scale).weights
     assert weights is not None
@@ -138,9 +159,17 @@ def gate_weights(gate: TrustBundle, uncertainty_scale: float, rollouts: Trajecto
 
 
 def validated_rollouts(
-    config: AugmentationConfig, rollout: RolloutFn, real: Trajectories, specs: Sequence[RunSpec], arms: Sequence[str],
-    weigh: Weigh | None, sink: RolloutSink, seed: int, model: str = "", held_out: Trajectories | None = None,
-) -> BranchedRollouts:  # fmt: skip
+    config: AugmentationConfig,
+    rollout: RolloutFn,
+    real: Trajectories,
+    specs: Sequence[RunSpec],
+    arms: Sequence[str],
+    weigh: WeightFunction | None,
+    sink: RolloutWriter,
+    seed: int,
+    model: str = "",
+    held_out: Trajectories | None = None,
+) -> BranchedRollouts:
     """Branched rollouts as far as the generator is trusted on episodes that it was not fitted to.
 
     Args:
@@ -148,9 +177,7 @@ def validated_rollouts(
     """
     measured_on = real if held_out is None or not len(held_out) else held_out
     found = validate(rollout, measured_on, config, config.horizon, seed)
-    inner = BranchedRollouts(
-        config, rollout, real, specs, arms, weigh, sink, seed, model, found.horizon, found.limits
-    )
+    inner = BranchedRollouts(config, rollout, real, specs, arms, weigh, sink, seed, model, found.horizon, found.limits)
     inner.probe_gate(*_first(found.forecasts, NUM_GATE_PROBES))
     return inner
 
@@ -161,14 +188,16 @@ def _first(forecasts: ForecastSkill, count: int) -> tuple[Rollout, tuple[str, ..
     episodes, steps = zip(*forecasts.starts[:few], strict=True)
     std = rolled.reward_std
     part = Rollout(
-        rolled.z[:few], rolled.actions[:few], rolled.rewards[:few], rolled.terminals[:few], rolled.uncertainty[:few],
+        rolled.z[:few],
+        rolled.actions[:few],
+        rolled.rewards[:few],
+        rolled.terminals[:few],
+        rolled.uncertainty[:few],
         None if std is None else std[:few],
-    )  # fmt: skip
+    )
     return part, episodes, np.array(steps)
 
 
-def trusted_steps(
-    config: AugmentationConfig, rollout: RolloutFn, held_out: Trajectories, steps: int, seed: int
-) -> int:
+def trusted_steps(config: AugmentationConfig, rollout: RolloutFn, held_out: Trajectories, steps: int, seed: int) -> int:
     """Steps that stored rollouts of a generator are trusted for, as branched ones are; 0 of one without skill."""
     return validate(rollout, held_out, config, steps, seed).horizon

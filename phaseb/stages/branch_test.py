@@ -71,9 +71,14 @@ def branch(config: Config, store: Store, kind: Kind, train: Trajectories) -> Bra
     act = _switched(make(PoolPolicy("clone"), f"branch {kind}"), _after(config, make, kind, rng, count), at)
     with Physics(config, store, count) as physics:
         played = play(
-            act, physics.encoder, physics.environment, seeds, whole, physics.denormalise,
+            act,
+            physics.encoder,
+            physics.environment,
+            seeds,
+            whole,
+            physics.denormalise,
             config.evaluation.step_limit_s,
-        )  # fmt: skip
+        )
     return cut(played, at, horizon)
 
 
@@ -83,9 +88,12 @@ def cut(played: Trajectories, at: NDArray[np.integer], horizon: int) -> Branches
     rows, steps = alive[:, None], at[alive][:, None] + np.arange(horizon + 1)
     inner = steps[:, :-1]
     return Branches(
-        played.z[rows, steps], played.actions[rows, inner], played.rewards[rows, inner], played.terminals[rows, inner],
+        played.z[rows, steps],
+        played.actions[rows, inner],
+        played.rewards[rows, inner],
+        played.terminals[rows, inner],
         inner < played.lengths[alive][:, None],
-    )  # fmt: skip
+    )
 
 
 def _switched(before: ClosedLoopAct, after: ClosedLoopAct, at: NDArray[np.integer]) -> ClosedLoopAct:
@@ -95,9 +103,7 @@ def _switched(before: ClosedLoopAct, after: ClosedLoopAct, at: NDArray[np.intege
     return act
 
 
-def _after(
-    config: Config, make: PolicyMaker, kind: Kind, rng: np.random.Generator, count: int
-) -> ClosedLoopAct:
+def _after(config: Config, make: PolicyMaker, kind: Kind, rng: np.random.Generator, count: int) -> ClosedLoopAct:
     """Whose actions are taken from the branch on."""
     if kind == "random":
         return make(PoolPolicy("random"), "branch")

@@ -76,10 +76,13 @@ def choose(found: Mapping[str, Evidence], horizon: int, seed: int) -> dict[str, 
     if best is not None and others:
         margin = dict(zip(("mean", "low", "high"), difference(scores[best], scores[others[0]], seed), strict=True))
     return {
-        "generator": best, "horizon": horizon, "reason": _reason(found, best, others[:1], margin), "margin": margin,
+        "generator": best,
+        "horizon": horizon,
+        "reason": _reason(found, best, others[:1], margin),
+        "margin": margin,
         "uncertainty_scale": found[best].scale if best is not None else 0.0,
         "evidence": {name: {"out": one.out, **one.numbers} for name, one in found.items()},
-    }  # fmt: skip
+    }
 
 
 def evidence(config: Config, store: Store, name: str, dev: Trajectories) -> Evidence:
@@ -105,8 +108,14 @@ def measured(config: Config, model: DynamicsModel, dev: Trajectories) -> Evidenc
     scale = branched_uncertainty_scale(model.rollout, dev, plan.horizon, UNCERTAINTY_QUANTILE, seed)
     coverage = {name: branch_numbers(recorded, drawn)[name][-1] for name in ("coverage_50", "coverage_90")}
     auc = told_apart(config, model, dev)
-    numbers = {"score": score.value, "state_skill": score.state, "reward_skill": score.reward, **coverage,
-               "trusted_steps": trusted, "judge_auc_noise": auc}  # fmt: skip
+    numbers = {
+        "score": score.value,
+        "state_skill": score.state,
+        "reward_skill": score.reward,
+        **coverage,
+        "trusted_steps": trusted,
+        "judge_auc_noise": auc,
+    }
     return Evidence(_out(numbers, scale), numbers, score, scale)
 
 
@@ -133,8 +142,10 @@ def told_apart(config: Config, model: DynamicsModel, dev: Trajectories) -> float
 def _out(numbers: Mapping[str, Any], scale: float) -> str:
     """Why a generator with these numbers does not serve; empty where it may."""
     if numbers["trusted_steps"] == 0:
-        return (f"it has no forecast skill: {numbers['state_skill']:.2f} for latents and {numbers['reward_skill']:.2f} "
-                "for rewards")  # fmt: skip
+        return (
+            f"it has no forecast skill: {numbers['state_skill']:.2f} for latents and {numbers['reward_skill']:.2f} "
+            "for rewards"
+        )
     if scale == 0:
         return "it never says that it is uncertain"
     auc = numbers["judge_auc_noise"]
@@ -151,9 +162,13 @@ def _reason(
     if best is None:
         return f"no generator serves, so policies learn from recorded data alone ({out})"
     numbers = found[best].numbers
-    said = (f"{best} serves: its forecast score is {numbers['score']:.2f} (latents {numbers['state_skill']:.2f}, "
-            f"rewards {numbers['reward_skill']:.2f})")  # fmt: skip
+    said = (
+        f"{best} serves: its forecast score is {numbers['score']:.2f} (latents {numbers['state_skill']:.2f}, "
+        f"rewards {numbers['reward_skill']:.2f})"
+    )
     if second and margin is not None:
-        said += (f", {margin['mean']:.2f} above that of {second[0]} (95 % interval {margin['low']:.2f} to "
-                 f"{margin['high']:.2f})")  # fmt: skip
+        said += (
+            f", {margin['mean']:.2f} above that of {second[0]} (95 % interval {margin['low']:.2f} to "
+            f"{margin['high']:.2f})"
+        )
     return f"{said}; {out}" if out else said

@@ -61,8 +61,9 @@ def execute(context: StageContext) -> dict[str, Any]:
     branches: dict[str, Any] = {kind: get_result(reference) for kind, reference in branching.items()}
     found = {
         name: _of_generator(config, store, name, plays, branches, {k: get_result(r) for k, r in refs.items()})
-        for name, refs in judging.items() if name != PHYSICS
-    }  # fmt: skip
+        for name, refs in judging.items()
+        if name != PHYSICS
+    }
     floor = {kind: get_result(reference) for kind, reference in judging.get(PHYSICS, {}).items()}
     report = {"physics": physics, "horizon": horizon_of(config), "floors": floor, "generators": found}
     store.write_json(report, "closed_loop.json")
@@ -139,17 +140,23 @@ def _in_physics(
     noise = [seed + 1_000_000 for seed in seeds] if renoised else None
     with Physics(config, store, len(seeds)) as physics:
         return play(
-            make(policy, PHYSICS), physics.encoder, physics.environment, seeds, horizon_of(config),
-            physics.denormalise, config.evaluation.step_limit_s, noise,
-        )  # fmt: skip
+            make(policy, PHYSICS),
+            physics.encoder,
+            physics.environment,
+            seeds,
+            horizon_of(config),
+            physics.denormalise,
+            config.evaluation.step_limit_s,
+            noise,
+        )
 
 
 def held_out_windows(config: Config, store: Store) -> Trajectories:
     """Windows of the sealed test episodes, as long as policies are played."""
     test = fit_sample(config, store, "test")
-    fitted = config.model_copy(update={
-        "synthesis": config.synthesis.model_copy(update={"horizon": horizon_of(config)})
-    })  # fmt: skip
+    fitted = config.model_copy(
+        update={"synthesis": config.synthesis.model_copy(update={"horizon": horizon_of(config)})}
+    )
     return windows_of(fitted, test.lengths).cut(test)
 
 
@@ -229,15 +236,24 @@ def _summary(found: JudgeResult) -> dict[str, dict[str, Any]]:
     told = {}
     for sigma, null in found.null_95.items():
         worst = found.worst(sigma)
-        told[f"{sigma:g}"] = {"auc": worst.auc, "low": worst.low, "high": worst.high, "family": worst.family,
-                              "null_95": null}  # fmt: skip
+        told[f"{sigma:g}"] = {
+            "auc": worst.auc,
+            "low": worst.low,
+            "high": worst.high,
+            "family": worst.family,
+            "null_95": null,
+        }
     return told
 
 
 def _of_generator(
-    config: Config, store: Store, name: str, plays: Mapping[PoolPolicy, Plays], branches: Mapping[str, Any],
+    config: Config,
+    store: Store,
+    name: str,
+    plays: Mapping[PoolPolicy, Plays],
+    branches: Mapping[str, Any],
     judges: Mapping[str, Any],
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Everything that is known of one generator in closed loop."""
     failed = [made for own in plays.values() if isinstance(made := own[name], str)]
     if failed:
@@ -253,9 +269,10 @@ def _of_generator(
         found["ranking"] = ranking(estimated, true) | {"num_policies": len(rows)}
         found["return_bias"] = float((estimated - true).mean() / scale)
         found["exploitability"] = {
-            row["arm"]: row["generator"]["return"] - row["physics"]["return"] for row in reversed(rows)
+            row["arm"]: row["generator"]["return"] - row["physics"]["return"]
+            for row in reversed(rows)
             if row["trained_in"] and not row["noise"]
-        }  # fmt: skip
+        }
     return found
 
 
@@ -267,10 +284,11 @@ def _row(name: str, policy: PoolPolicy, own: Plays, events: EventDetector, user:
         if isinstance(played, Trajectories):
             returns, inside = played.rewards.sum(1, dtype=np.float64), played.mask
             row[where] = {
-                "return": float(returns.mean()), "return_se": float(returns.std() / np.sqrt(len(returns))),
+                "return": float(returns.mean()),
+                "return_se": float(returns.std() / np.sqrt(len(returns))),
                 "steps": float(played.lengths.mean()),
                 "events_per_step": float(events(played.z, played.terminals)[inside].mean()),
-            }  # fmt: skip
+            }
     return row
 
 
@@ -292,4 +310,3 @@ def headline(found: Mapping[str, Any]) -> dict[str, Any]:
         if values:
             numbers[f"branch_{name}"] = float(np.nanmean(values))
     return numbers
-

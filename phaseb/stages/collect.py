@@ -25,7 +25,7 @@ from phaseb.episodes.sources import fingerprints
 from phaseb.episodes.splits import choose_splits
 from phaseb.episodes.state_columns import Columns, check_order
 from phaseb.errors import DataError
-from phaseb.pipeline.dataset_stats import Bounds, Census
+from phaseb.pipeline.dataset_stats import Bounds, DatasetStats
 from phaseb.pipeline.sizes import FACTS
 from phaseb.pipeline.stage import StageContext
 from phaseb.runtime import logs
@@ -41,7 +41,7 @@ def execute(context: StageContext) -> dict[str, Any]:
     else:
         inventory = _import(context)
     spec, folder = environment_spec(config), store.folder("episodes")
-    seen = Census.of(iter_episodes(folder, frames=False), spec and spec.bounds)
+    seen = DatasetStats.of(iter_episodes(folder, frames=False), spec and spec.bounds)
     if inventory is not None:
         _say(inventory, seen)
     scale, notices = check_recordings(config, spec, seen)
@@ -85,9 +85,9 @@ def record_shard(
 
         made = collect_episodes(config.environment, config.run.seed, indices)
     else:
-        from phaseb.collection.gymnasium import act_episodes
+        from phaseb.collection.gymnasium import collect_gymnasium_episodes
 
-        made = act_episodes(config.environment, config.run.seed, indices, config.episodes.policy)
+        made = collect_gymnasium_episodes(config.environment, config.run.seed, indices, config.episodes.policy)
     write_shard(target, name, [replace(e, split=role) for e, role in zip(made, roles, strict=True)], stamp)
     return len(made)
 
@@ -97,13 +97,17 @@ def _import(context: StageContext) -> Inventory:
     config, target = context.config, context.store.folder("episodes")
     found: list[Inventory] = []
     import_episodes(
-        config.episodes, target, config.run.seed, config.resources,
-        lambda done, total: context.progress({"shards": float(done)}), found.append,
-    )  # fmt: skip
+        config.episodes,
+        target,
+        config.run.seed,
+        config.resources,
+        lambda done, total: context.progress({"shards": float(done)}),
+        found.append,
+    )
     return found[0]
 
 
-def _say(inventory: Inventory, seen: Census) -> None:
+def _say(inventory: Inventory, seen: DatasetStats) -> None:
     """One line on what came in; a warning where anything did not."""
     lengths = [steps for split in seen.lengths.values() for steps in split]
     log_inventory(inventory, len(lengths), sum(lengths))
@@ -137,7 +141,7 @@ def environment_spec(config: Config) -> EnvironmentSpec | None:
 
 
 def check_recordings(
-    config: Config, spec: EnvironmentSpec | None, seen: Census
+    config: Config, spec: EnvironmentSpec | None, seen: DatasetStats
 ) -> tuple[ActionScale | None, list[str]]:
     """Compare episodes with the environment; returns the scale of actions and lines, as `choose_action_scale` does.
 
@@ -150,7 +154,7 @@ def check_recordings(
 
 
 def choose_action_scale(
-    environment: str, bounds: Bounds | None, seen: Census
+    environment: str, bounds: Bounds | None, seen: DatasetStats
 ) -> tuple[ActionScale | None, list[str]]:
     """The scale of a run's actions, and a line on each thing about it that a person ought to know.
 

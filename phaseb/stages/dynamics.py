@@ -15,7 +15,7 @@ import torch
 
 from phaseb.config.dynamics import GRUConfig
 from phaseb.config.root import Config
-from phaseb.config.trust import CriticConfig
+from phaseb.config.trust import DiscriminatorConfig
 from phaseb.dynamics.custom import CustomDynamics, fit_custom
 from phaseb.dynamics.gp.model import GPDynamics
 from phaseb.dynamics.gru_ensemble.gp_correction import EventGPFitter
@@ -27,7 +27,7 @@ from phaseb.dynamics.rollout import Policy
 from phaseb.dynamics.statistics import latent_statistics, open_loop_rmse
 from phaseb.dynamics.validation import branched_uncertainty_scale, stored_uncertainty_scale
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.pipeline.stage import StageContext
 from phaseb.runtime import logs
 from phaseb.runtime.checkpoint import copy_checkpoint
@@ -36,12 +36,12 @@ from phaseb.runtime.ray_tasks import get_result
 from phaseb.runtime.seeding import torch_generator
 from phaseb.runtime.storage import Store
 from phaseb.stages.arm_generator import branched_generators
-from phaseb.stages.latent_actions import followed_codes
+from phaseb.stages.latent_actions import latent_action_policy
 from phaseb.stages.reuse import take_generator
 from phaseb.stages.sample import fit_sample
 from phaseb.stages.splits import discriminator_episodes, has_discriminator
 from phaseb.training.fit import fit
-from phaseb.trust.discriminator import Critic
+from phaseb.trust.discriminator import Discriminator
 from phaseb.trust.model import UNCERTAINTY_QUANTILE
 
 
@@ -94,10 +94,17 @@ def _fit_ensemble(context: StageContext, data: Trajectories) -> EnsembleDynamics
         task = ray.remote(num_cpus=config.resources.cpus_per_task)(event_gp_fitter)
         event_gps = task.remote(config, context.store)
     result = fit(
-        factory, data, seed=config.run.seed, key=context.key, store=home.folder("progress"), training=config.training,
-        resources=config.resources, name="dynamics", on_progress=context.progress,
-    )  # fmt: skip
-    learner = factory(data, LearnerContext(config.run.seed))
+        factory,
+        data,
+        seed=config.run.seed,
+        key=context.key,
+        store=home.folder("progress"),
+        training=config.training,
+        resources=config.resources,
+        name="dynamics",
+        on_progress=context.progress,
+    )
+    learner = factory(data, WorkerContext(config.run.seed))
     learner.load_state_dict(result.state)
     write_metrics(home, "metrics.parquet", result.rows)
     if event_gps is not None:
@@ -109,18 +116,21 @@ def event_gp_fitter(config: Config, store: Store) -> EventGPFitter:
     """The part of the ensemble that follows from the latents alone."""
     torch.set_num_threads(1)
     data = fit_sample(config, store, "train", "dev")
-    return _factory(config, data)(data, LearnerContext(config.run.seed)).event_gp_fitter()
+    return _factory(config, data)(data, WorkerContext(config.run.seed)).event_gp_fitter()
 
 
 def _factory(config: Config, data: Trajectories) -> Callable[..., EnsembleLearner | ScheduledLearner]:
     own = discriminator_episodes(config, data.split("train"))
-    return functools.partial(learner_with_discriminator, config.dynamics.gru, config.trust.critic, own)
+    return functools.partial(learner_with_discriminator, config.dynamics.gru, config.trust.discriminator, own)
 
 
 def learner_with_discriminator(
-    config: GRUConfig, discriminator: CriticConfig, real: Trajectories | None, data: Trajectories,
-    context: LearnerContext,
-) -> EnsembleLearner | ScheduledLearner:  # fmt: skip
+    config: GRUConfig,
+    discriminator: DiscriminatorConfig,
+    real: Trajectories | None,
+    data: Trajectories,
+    context: WorkerContext,
+) -> EnsembleLearner | ScheduledLearner:
     """The ensemble's learner, with a discriminator and its own real episodes where the objective has one."""
     if config.changes:
         return ScheduledLearner(config, lambda stage: _learner_of_stage(stage, discriminator, real, data, context))
@@ -128,10 +138,13 @@ def learner_with_discriminator(
 
 
 def _learner_of_stage(
-    config: GRUConfig, discriminator: CriticConfig, real: Trajectories | None, data: Trajectories,
-    context: LearnerContext,
-) -> EnsembleLearner:  # fmt: skip
-    made = Critic(discriminator, data.z.shape[-1], context, real) if has_discriminator(config) else None
+    config: GRUConfig,
+    discriminator: DiscriminatorConfig,
+    real: Trajectories | None,
+    data: Trajectories,
+    context: WorkerContext,
+) -> EnsembleLearner:
+    made = Discriminator(discriminator, data.z.shape[-1], context, real) if has_discriminator(config) else None
     return make_learner(config, data, context, made)
 
 
@@ -155,7 +168,7 @@ def uncertainty_scale(
 
 
 def _codes(config: Config, store: Store) -> Policy | None:
-    return followed_codes(store, torch_generator(config.run.seed, "reference", "codes"))
+    return latent_action_policy(store, torch_generator(config.run.seed, "reference", "codes"))
 
 
 def _scale_metrics(model: DynamicsModel) -> dict[str, float]:

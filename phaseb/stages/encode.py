@@ -14,18 +14,18 @@ from phaseb.episodes.actions import ActionScale, read_action_scale
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.streaming import sample_episodes
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.latents.fit import fit_bundle
+from phaseb.latents.fit import fit_encoder_model
 from phaseb.latents.learner import EncoderLearner, make_learner
-from phaseb.latents.model import EncoderBundle
+from phaseb.latents.model import EncoderModel
 from phaseb.latents.observations import examine_observations
 from phaseb.latents.padding import Arrays, episode_arrays
 from phaseb.latents.probe import linear_probe
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.pipeline.stage import StageContext
 from phaseb.runtime import logs
 from phaseb.runtime.metrics import write_metrics
 from phaseb.runtime.storage import Store
-from phaseb.stages.map_shards import over_shards
+from phaseb.stages.map_shards import map_stage_shards
 from phaseb.stages.reuse import take_encoder
 from phaseb.training.fit import fit
 
@@ -34,7 +34,7 @@ class EncodeShard:
     """Encodes the episodes of one shard; made once in each actor."""
 
     def __init__(self, store: Store, action_scale: ActionScale | None, seed: int) -> None:
-        self._bundle, self._scale, self._seed = EncoderBundle.load(store), action_scale, seed
+        self._bundle, self._scale, self._seed = EncoderModel.load(store), action_scale, seed
 
     def __call__(self, episodes: Sequence[Episode]) -> Trajectories:
         return self._bundle.encode(episodes, self._scale, self._seed)
@@ -53,35 +53,40 @@ def execute(context: StageContext) -> dict[str, Any]:
         seconds, bundle = 0.0, take_encoder(config, store)
     else:
         seconds, bundle = _train(context, episodes, scale)
-    over_shards(context, "episodes", "latents", EncodeShard, (store.folder("encoder"), scale, config.run.seed))
+    map_stage_shards(context, "episodes", "latents", EncodeShard, (store.folder("encoder"), scale, config.run.seed))
     return {"seconds_training": seconds, **_quality(bundle, episodes, scale, config)}
 
 
-def _train(
-    context: StageContext, episodes: Sequence[Episode], scale: ActionScale | None
-) -> tuple[float, EncoderBundle]:
+def _train(context: StageContext, episodes: Sequence[Episode], scale: ActionScale | None) -> tuple[float, EncoderModel]:
     config, store = context.config, context.store
     arrays = episode_arrays(episodes, scale, config.latents.observation)
     result = fit(
-        functools.partial(_make_learner, config.latents), arrays, seed=config.run.seed, key=context.key,
-        store=store.folder("encoder", "progress"), training=config.training, resources=config.resources,
-        name="encode", on_progress=context.progress,
-    )  # fmt: skip
-    learner = make_learner(config.latents, arrays, LearnerContext(config.run.seed))
+        functools.partial(_make_learner, config.latents),
+        arrays,
+        seed=config.run.seed,
+        key=context.key,
+        store=store.folder("encoder", "progress"),
+        training=config.training,
+        resources=config.resources,
+        name="encode",
+        on_progress=context.progress,
+    )
+    learner = make_learner(config.latents, arrays, WorkerContext(config.run.seed))
     learner.load_state_dict(result.state)
     train = [episode for episode in episodes if episode.split == "train"]
-    bundle = fit_bundle(config.latents, learner.encoder, train, scale, config.run.seed)
+    bundle = fit_encoder_model(config.latents, learner.encoder, train, scale, config.run.seed)
     bundle.save(store.folder("encoder"))
     write_metrics(store.folder("encoder"), "metrics.parquet", result.rows)
     return result.seconds, bundle
 
 
-def _make_learner(config: LatentsConfig, data: Arrays, context: LearnerContext) -> EncoderLearner:
+def _make_learner(config: LatentsConfig, data: Arrays, context: WorkerContext) -> EncoderLearner:
     return make_learner(config, data, context)
 
 
-def _quality(bundle: EncoderBundle, episodes: Sequence[Episode], scale: ActionScale | None,
-             config: Config) -> dict[str, float]:  # fmt: skip
+def _quality(
+    bundle: EncoderModel, episodes: Sequence[Episode], scale: ActionScale | None, config: Config
+) -> dict[str, float]:
     """How much of the state a linear probe reads from z_V on held-out (dev) episodes."""
     if any(episode.state is None for episode in episodes):
         return {}
@@ -92,8 +97,9 @@ def _quality(bundle: EncoderBundle, episodes: Sequence[Episode], scale: ActionSc
     return {"probe_r2": float(np.nanmean(scores)), "probe_r2_worst": float(np.nanmin(scores))}
 
 
-def _rows(episodes: Sequence[Episode], bundle: EncoderBundle, scale: ActionScale | None,
-          config: Config) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:  # fmt: skip
+def _rows(
+    episodes: Sequence[Episode], bundle: EncoderModel, scale: ActionScale | None, config: Config
+) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
     latents = bundle.encode(episodes, scale, config.run.seed)
     inside = np.arange(latents.z.shape[1])[None] <= latents.lengths[:, None]
     state = np.concatenate([e.state for e in episodes if e.state is not None])

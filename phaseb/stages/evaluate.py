@@ -59,9 +59,14 @@ def execute(context: StageContext) -> dict[str, Any]:
 
 
 def play(
-    config: Config, store: Store, arm: str, seed: int, episodes: Sequence[int], frames: bool = False,
+    config: Config,
+    store: Store,
+    arm: str,
+    seed: int,
+    episodes: Sequence[int],
+    frames: bool = False,
     home: Store | None = None,
-) -> list[Row]:  # fmt: skip
+) -> list[Row]:
     """Run one trained policy in the environment, one episode a seed; `frames` keeps the first's pictures.
 
     Policies lie in `home`, the run's own where it is None.
@@ -76,9 +81,14 @@ def play(
         actor = Actor.load((home or store.folder("policy")).folder(arm, str(seed)))
         check_spaces(physics.environment, spec.state_size, spec.frame_shape, actor.action_size)
         rows = evaluate(
-            actor.act, physics.encoder, physics.environment, episodes, physics.denormalise,
-            film.watch if frames else None, config.evaluation.step_limit_s,
-        )  # fmt: skip
+            actor.act,
+            physics.encoder,
+            physics.environment,
+            episodes,
+            physics.denormalise,
+            film.watch if frames else None,
+            config.evaluation.step_limit_s,
+        )
     if frames and film.frames:
         film.save(store.folder("evaluation", arm, str(seed)))
     return rows
@@ -155,10 +165,13 @@ def _summary(
     physics = config.environment.id != "none"
     served = choice_of(store).get("generator")
     return {
-        "environment": config.environment.id, "num_episodes": config.evaluation.num_episodes if physics else 0,
-        "seeds": list(range(config.arms.num_seeds)), "shared_data": True, "arms": arms,
+        "environment": config.environment.id,
+        "num_episodes": config.evaluation.num_episodes if physics else 0,
+        "seeds": list(range(config.arms.num_seeds)),
+        "shared_data": True,
+        "arms": arms,
         "settings": {arm.name: settings_of(arm, served) for arm in config.arms.trained if arm.name in arms},
-    }  # fmt: skip
+    }
 
 
 def settings_of(arm: Arm, served: str | None = None) -> dict[str, Any]:

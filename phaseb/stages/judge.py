@@ -28,7 +28,7 @@ from phaseb.episodes.shards import iter_episodes
 from phaseb.episodes.streaming import sample_trajectories
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
-from phaseb.latents.model import EncoderBundle
+from phaseb.latents.model import EncoderModel
 from phaseb.pipeline.result import Report
 from phaseb.pipeline.stage import StageContext
 from phaseb.policy.cloning import clone_operator
@@ -36,7 +36,7 @@ from phaseb.runtime.checkpoint import checkpoint_digest
 from phaseb.runtime.ray_tasks import get_result
 from phaseb.runtime.seeding import torch_generator
 from phaseb.runtime.storage import Store
-from phaseb.stages.latent_actions import followed_codes, latent_actions
+from phaseb.stages.latent_actions import latent_action_policy, latent_actions
 from phaseb.trust.ladder import Ladder, Pairs, floor_pairs, judge_rung, open_loop_pairs, summarise
 from phaseb.trust.two_sample import JudgeResult
 from phaseb.trust.windows import MIN_UNITS, WindowPlan, plan_windows
@@ -95,12 +95,18 @@ def _judged(config: Config, store: Store, begin: Begin, progress: Report) -> dic
 
 
 def _stored(
-    config: Config, store: Store, model: DynamicsModel, train: Trajectories, test: Trajectories, plan: WindowPlan,
-    floors: Mapping[str, Callable[[], JudgeResult]], begin: Begin,
-) -> dict[str, Any]:  # fmt: skip
+    config: Config,
+    store: Store,
+    model: DynamicsModel,
+    train: Trajectories,
+    test: Trajectories,
+    plan: WindowPlan,
+    floors: Mapping[str, Callable[[], JudgeResult]],
+    begin: Begin,
+) -> dict[str, Any]:
     """The ladder of stored rollouts on windows of the test episodes, and their statistics."""
     horizon, seed = config.synthesis.horizon, config.run.seed
-    codes = followed_codes(store, torch_generator(seed, "judge", "codes"))
+    codes = latent_action_policy(store, torch_generator(seed, "judge", "codes"))
     judge_config = _rungs_of(config.judge, plan)
     rungs = model_rungs(model, test, judge_config, horizon, seed, codes, plan.groups)
     waiting = dict(floors) | {n: begin(n, pairs, judge_config, seed) for n, pairs in rungs.items()}
@@ -108,10 +114,14 @@ def _stored(
     results = {name: waiting[name]() for name in judge_config.rungs if name in waiting}
     ladder = summarise(results, judge_config)
     return {
-        "numbers": _auc(ladder.results[str(horizon)], judge_config) | numbers["numbers"], "ladder": _told(ladder, plan),
-        "num_pairs": len(test), "windows": plan.to_json(), "horizon": horizon, "rmse_by_step": numbers["rmse_by_step"],
+        "numbers": _auc(ladder.results[str(horizon)], judge_config) | numbers["numbers"],
+        "ladder": _told(ladder, plan),
+        "num_pairs": len(test),
+        "windows": plan.to_json(),
+        "horizon": horizon,
+        "rmse_by_step": numbers["rmse_by_step"],
         "survival": numbers["survival"],
-    }  # fmt: skip
+    }
 
 
 def _branched(
@@ -138,15 +148,17 @@ def _branched(
     if latent_actions(store) is not None:
         del rungs["recorded"]
     waiting = {
-        name: begin(name, open_loop_pairs(test.z, shown, test.lengths, horizon, roll, judge_config, seed), judge_config,
-                    seed)
+        name: begin(
+            name, open_loop_pairs(test.z, shown, test.lengths, horizon, roll, judge_config, seed), judge_config, seed
+        )
         for name, (shown, roll) in rungs.items()
-    }  # fmt: skip
+    }
     results = {name: wait() for name, wait in waiting.items()}
     return {
-        "numbers": _auc(results["cloned"], judge_config), "horizon": horizon,
+        "numbers": _auc(results["cloned"], judge_config),
+        "horizon": horizon,
         "results": {name: result.as_dict() for name, result in results.items()},
-    }  # fmt: skip
+    }
 
 
 def _rolled(
@@ -163,8 +175,13 @@ def _auc(result: JudgeResult, config: JudgeConfig) -> dict[str, Any]:
     sigmas = config.sigmas
     noise = NOISE_SIGMA if NOISE_SIGMA in sigmas else sigmas[-1]
     worst = result.worst(sigmas[0])
-    return {"judge_auc": worst.auc, "judge_auc_noise": result.worst(noise).auc, "judge_family": worst.family,
-            "judge_null_95": result.null_95[sigmas[0]], "judge_noise_sigma": noise}  # fmt: skip
+    return {
+        "judge_auc": worst.auc,
+        "judge_auc_noise": result.worst(noise).auc,
+        "judge_family": worst.family,
+        "judge_null_95": result.null_95[sigmas[0]],
+        "judge_noise_sigma": noise,
+    }
 
 
 def windows_of(config: Config, lengths: NDArray[np.integer]) -> WindowPlan:
@@ -184,9 +201,14 @@ def windows_of(config: Config, lengths: NDArray[np.integer]) -> WindowPlan:
 
 
 def model_rungs(
-    bundle: DynamicsModel, test: Trajectories, config: JudgeConfig, horizon: int, seed: int,
-    codes: Policy | None = None, groups: NDArray[np.integer] | None = None,
-) -> dict[str, Pairs]:  # fmt: skip
+    bundle: DynamicsModel,
+    test: Trajectories,
+    config: JudgeConfig,
+    horizon: int,
+    seed: int,
+    codes: Policy | None = None,
+    groups: NDArray[np.integer] | None = None,
+) -> dict[str, Pairs]:
     """The rungs that ask about a generator: one step along real latents, then open-loop segments.
 
     Where actions are latent, segments are rolled out under `codes`, and shown without actions: recovered ones have
@@ -235,7 +257,7 @@ def _encoder_rungs(
 ) -> dict[str, Pairs]:
     """The floors and the encoder's own rung: the simulator against itself, real against real, encode and decode."""
     rungs = {"real": floor_pairs(test.z, test.actions, config.run.seed, plan.groups)} if plan.floor else {}
-    bundle = EncoderBundle.load(store.folder("encoder"))
+    bundle = EncoderModel.load(store.folder("encoder"))
     chosen, rows = np.unique(plan.rows, return_inverse=True)
     names = [ids[i] for i in chosen]
     episodes = {e.id: e for e in iter_episodes(store.folder("episodes"), ("test",)) if e.id in set(names)}

@@ -74,14 +74,20 @@ def worth_of(sizes: list[int], real_only: Floats, gated: Floats, unit: str, seed
         return {"episodes": size, "mean": mean, "low": low, "high": high}
 
     return {
-        "unit": unit, "control": [point(size, values) for size, values in zip(sizes, real_only, strict=True)],
-        "candidate": point(sizes[0], gated), "value": worth.value, "low": worth.low, "high": worth.high,
-        "beyond": worth.beyond, "told": str(worth),
-    }  # fmt: skip
+        "unit": unit,
+        "control": [point(size, values) for size, values in zip(sizes, real_only, strict=True)],
+        "candidate": point(sizes[0], gated),
+        "value": worth.value,
+        "low": worth.low,
+        "high": worth.high,
+        "beyond": worth.beyond,
+        "told": str(worth),
+    }
 
 
-def _train(context: StageContext, folder: Store, train: Trajectories, rows: NDArray[np.int64],
-           arms: tuple[str, ...]) -> None:  # fmt: skip
+def _train(
+    context: StageContext, folder: Store, train: Trajectories, rows: NDArray[np.int64], arms: tuple[str, ...]
+) -> None:
     part = train.select(np.sort(rows))
     known = set(part.ids)
     alone = context.config.model_copy(update={"arms": context.config.arms.only(*arms)})

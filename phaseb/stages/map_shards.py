@@ -12,19 +12,24 @@ from phaseb.episodes.shard_job import WorkerClass
 from phaseb.pipeline.stage import StageContext
 
 
-def over_shards(context: StageContext, source: str, target: str, worker: WorkerClass, arguments: Sequence[Any],
-                **actors: Any) -> None:  # fmt: skip
+def map_stage_shards(
+    context: StageContext, source: str, target: str, worker: WorkerClass, arguments: Sequence[Any], **actors: Any
+) -> None:
     """Map the shards of one folder of the run into another, by actors of Ray Data: as `map_shards` takes them."""
     store = context.store
     map_shards(
-        store.folder(*source.split("/")), store.folder(*target.split("/")), OneThread,
+        store.folder(*source.split("/")),
+        store.folder(*target.split("/")),
+        SingleThreadWorker,
         (context.name, worker, *arguments),
-        context.config.resources, stamp=context.key,
-        progress=lambda done, total: context.progress({"shards": float(done), "of": float(total)}), **actors,
-    )  # fmt: skip
+        context.config.resources,
+        stamp=context.key,
+        progress=lambda done, total: context.progress({"shards": float(done), "of": float(total)}),
+        **actors,
+    )
 
 
-class OneThread:
+class SingleThreadWorker:
     """A worker whose torch keeps to one thread (oversubscribed cores are slower, not faster), and whose work Prometheus
     sees."""
 

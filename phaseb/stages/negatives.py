@@ -11,7 +11,7 @@ from phaseb.config.root import Config
 from phaseb.dynamics.gru_ensemble.learner import make_learner
 from phaseb.episodes.shards import write_trajectories
 from phaseb.episodes.trajectories import Trajectories, concatenate
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.pipeline.stage import StageContext
 from phaseb.runtime.seeding import derive_seed, torch_generator
 from phaseb.stages.reuse import take_negatives
@@ -29,34 +29,45 @@ def execute(context: StageContext) -> dict[str, Any]:
     if config.reuse.trust:
         made = take_negatives(config, store)
     else:
-        made = other_rollouts(config, fit_sample(config, store, "train").at_least(config.synthesis.horizon))
+        made = negative_rollouts(config, fit_sample(config, store, "train").at_least(config.synthesis.horizon))
     write_trajectories(store.folder(FOLDER), made)
     return {"episodes": len(made)}
 
 
-def report_model(config: GRUConfig, num_steps: int) -> GRUConfig:
+def founding_report_config(config: GRUConfig, num_steps: int) -> GRUConfig:
     """The founding report's recipe in a config's own sizes: one member, MSE on ten teacher-forced steps, no remedy."""
     plain = {"one_step": 1.0, "rollout": 0.0, "noise": 0.0}
     return GRUConfig.model_validate(
         config.model_dump()
         | {
-            "num_members": 1, "num_steps": num_steps, "loss": "mse", "clamp_quantile": 0.0,
+            "num_members": 1,
+            "num_steps": num_steps,
+            "loss": "mse",
+            "clamp_quantile": 0.0,
             "gp_correction": {"enabled": False},
             "noise": "none",
-            "hold_constants": False, "find_events": False, "layer_norm": False, "ema_decay": 0.0, "input_noise": 0.0,
-            "decorrelate": False, "action_lookahead": 0, "bound_latents": False, "num_modes": 1, "num_blocks": 0,
+            "hold_constants": False,
+            "find_events": False,
+            "layer_norm": False,
+            "ema_decay": 0.0,
+            "input_noise": 0.0,
+            "decorrelate": False,
+            "action_lookahead": 0,
+            "bound_latents": False,
+            "num_modes": 1,
+            "num_blocks": 0,
             "one_step_window": min(10, config.horizon.steps),
             "weights": {"recon": 1.0, "trust": 0.0, "feat": 0.0, "var": 0.0},
             "recon": config.recon.model_dump() | plain,
         }
-    )  # fmt: skip
+    )
 
 
-def other_rollouts(config: Config, train: Trajectories) -> Trajectories:
+def negative_rollouts(config: Config, train: Trajectories) -> Trajectories:
     """Rollouts of the report's model at several moments of its training; `lineage["model"]` says which."""
     plan, seed = config.negatives, derive_seed(config.run.seed, "generators")
-    recipe = report_model(config.dynamics.gru, plan.num_steps)
-    learner = make_learner(recipe, train, LearnerContext(seed), None)
+    recipe = founding_report_config(config.dynamics.gru, plan.num_steps)
+    learner = make_learner(recipe, train, WorkerContext(seed), None)
     moments = sorted({max(1, round(share * plan.num_steps)) for share in SNAPSHOTS})
     each = max(2, plan.num_episodes // len(moments))
     parts = []

@@ -12,7 +12,7 @@ from phaseb.config.root import Config
 from phaseb.episodes.actions import ActionScale, read_action_scale
 from phaseb.episodes.environment import VectorEnvironment
 from phaseb.errors import ConfigError
-from phaseb.latents.model import EncoderBundle
+from phaseb.latents.model import EncoderModel
 from phaseb.policy.evaluation import OnlineEncoder
 from phaseb.runtime.storage import Store
 
@@ -25,7 +25,7 @@ class Physics:
     """
 
     def __init__(self, config: Config, store: Store, size: int) -> None:
-        self.bundle = EncoderBundle.load(store.folder("encoder"))
+        self.bundle = EncoderModel.load(store.folder("encoder"))
         environment = make_environment(config.environment, size)
         if environment is None:
             raise ConfigError("environment.id=none has no physics to measure a policy in")

@@ -16,7 +16,7 @@ from phaseb.config.root import Config
 from phaseb.dynamics.protocol import load_generator
 from phaseb.episodes.streaming import batches, lengths_of
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.pipeline.result import Report
 from phaseb.pipeline.stage import StageContext
 from phaseb.policy.batches import RunSpec
@@ -24,7 +24,7 @@ from phaseb.policy.behavior_metrics import action_levels
 from phaseb.policy.learner import SACLearner, trained_actors
 from phaseb.policy.learner_group import group_runs
 from phaseb.policy.rewards import RewardNormalizer
-from phaseb.replay.accounting import Accounting
+from phaseb.replay.accounting import SamplingStats
 from phaseb.replay.client import ReplayClient
 from phaseb.replay.segments import rows_per_shard
 from phaseb.replay.spec import SampleSpec
@@ -72,7 +72,10 @@ class ArmsLearner(SACLearner):
         books = self._accounting.to_json(self._accounting.as_of(self._used_until))
         used = {f"policy/effective_contribution/{name}": b["effective_contribution"] for name, b in books.items()}
         source: Any = self.source
-        fed = {"policy/replay/wait_share": source.wait_share, "policy/replay/queue_depth": float(source.queue_depth)}
+        fed = {
+            "policy/replay/wait_fraction": source.wait_fraction,
+            "policy/replay/queue_depth": float(source.queue_depth),
+        }
         return super().validate(step) | used | fed
 
     def state_dict(self) -> dict[str, Any]:
@@ -85,8 +88,8 @@ class ArmsLearner(SACLearner):
         self._accounting.start_from(state["books"].numpy())
 
     @property
-    def _accounting(self) -> Accounting:
-        accounting: Accounting = self.source.accounting  # type: ignore[attr-defined]
+    def _accounting(self) -> SamplingStats:
+        accounting: SamplingStats = self.source.accounting  # type: ignore[attr-defined]
         return accounting
 
 
@@ -97,9 +100,7 @@ def execute(context: StageContext) -> dict[str, Any]:
     return train_arms(context, store.folder("policy"), real, *every_episode(config, store))
 
 
-def every_episode(
-    config: Config, store: Store
-) -> tuple[Iterable[Trajectories], dict[str, Iterable[Trajectories]]]:
+def every_episode(config: Config, store: Store) -> tuple[Iterable[Trajectories], dict[str, Iterable[Trajectories]]]:
     """All real training episodes, and by generator all stored rollouts that arms draw, batch by batch.
 
     Of more than the replay shards have room for, an even share: whatever were inserted last would push the rest out.
@@ -156,9 +157,13 @@ class TrainedRuns:
 
 
 def train_arms(
-    context: StageContext, home: Store, real: Trajectories, every_real: Iterable[Trajectories],
-    every_synthetic: Mapping[str, Iterable[Trajectories]], generators: Store | None = None,
-) -> dict[str, Any]:  # fmt: skip
+    context: StageContext,
+    home: Store,
+    real: Trajectories,
+    every_real: Iterable[Trajectories],
+    every_synthetic: Mapping[str, Iterable[Trajectories]],
+    generators: Store | None = None,
+) -> dict[str, Any]:
     """Train the config's arms and seeds into `home` on some real and synthetic episodes of the run.
 
     Without Ray Train workers every group of runs is a Ray task; with them, the workers train all runs together.
@@ -182,7 +187,7 @@ def train_arms(
     else:
         stored = {name: list(parts) for name, parts in every_synthetic.items()}
         job = replace(job, every_real=list(every_real), every_synthetic=stored)
-        groups = group_runs(runs, config.policy.runs_together)
+        groups = group_runs(runs, config.policy.runs_per_batch)
         groups.sort(key=lambda group: runs[group[0]].learner in ("iql", "bc"))  # the longest first
         stores = [home.folder("progress", runs[group[0]].name.replace("/", "-")) for group in groups]
         train = functools.partial(_train_group, job, groups, stores)
@@ -226,9 +231,16 @@ def train_runs(job: ArmsJob, numbers: Sequence[int], progress: Store, report: Re
     data = PolicyData(replay, runs, streams, real, job.held_out, job.store, job.generators, arms)
     try:
         result = fit(
-            functools.partial(make_learner, config.policy), data, seed=config.run.seed, key=job.key, store=progress,
-            training=config.training, resources=config.resources, name="policy", on_progress=report,
-        )  # fmt: skip
+            functools.partial(make_learner, config.policy),
+            data,
+            seed=config.run.seed,
+            key=job.key,
+            store=progress,
+            training=config.training,
+            resources=config.resources,
+            name="policy",
+            on_progress=report,
+        )
         sizes = real.z.shape[-1], real.actions.shape[-1]
         actors = trained_actors(config.policy, runs, sizes, result.state, config.run.seed, action_levels(real))
         for spec, actor in zip(runs, actors, strict=True):
@@ -245,7 +257,7 @@ def _replay_statistics(trained: Sequence[TrainedRuns]) -> dict[str, Any]:
     """What was drawn for every run and how the learners were fed. Buffers of several groups are alike: one is shown."""
     parts = [part.replay for part in trained]
     streams = {name: books for part in parts for name, books in part["streams"].items()}
-    worst = {name: max(part[name] for part in parts) for name in ("insert_s", "wait_share", "queue_depth")}
+    worst = {name: max(part[name] for part in parts) for name in ("insert_s", "wait_fraction", "queue_depth")}
     return parts[0] | worst | {"streams": streams, "sampled_per_s": sum(part["sampled_per_s"] for part in parts)}
 
 
@@ -257,34 +269,41 @@ def trusted_horizons(config: Config, store: Store, held_out: Trajectories) -> di
         name: trusted_steps(
             config.policy.augmentation, load_generator(store.folder("dynamics", name)).rollout, held_out, steps, seed
         )
-        for name in config.drawn_generators if name in drawn
-    }  # fmt: skip
+        for name in config.drawn_generators
+        if name in drawn
+    }
 
 
 def _books(streams: Sequence[SampleSpec], result: FitResult) -> dict[str, Any]:
     """What was drawn for every run, how fast, and how the first worker was fed."""
-    told = Accounting(streams).to_json(result.state["books"].numpy())
+    told = SamplingStats(streams).to_json(result.state["books"].numpy())
     drawn = sum(book["sampled_real"] + book["sampled_synthetic"] for book in told.values())
-    fed = {name: result.last[f"policy/replay/{name}"] for name in ("wait_share", "queue_depth")}
+    fed = {name: result.last[f"policy/replay/{name}"] for name in ("wait_fraction", "queue_depth")}
     return {"streams": told, "sampled_per_s": drawn / max(result.seconds, 1e-9), **fed}
 
 
-def make_learner(config: PolicyConfig, data: PolicyData, context: LearnerContext) -> ArmsLearner:
+def make_learner(config: PolicyConfig, data: PolicyData, context: WorkerContext) -> ArmsLearner:
     source = data.replay.source(data.streams, config.batch_size, config.discount, context.rank, context.world_size)
     hook = make_augmenter(
-        config.augmentation, data.arms, data.generators, data.store, data.replay, data.runs, data.real, data.held_out,
-        source, context,
-    )  # fmt: skip
+        config.augmentation,
+        data.arms,
+        data.generators,
+        data.store,
+        data.replay,
+        data.runs,
+        data.real,
+        data.held_out,
+        source,
+        context,
+    )
     levels = action_levels(data.real)
     rewards = RewardNormalizer.fit(data.real, config.discount, config.reward_std)
     learner = ArmsLearner(config, source, data.runs, context, hook, data.held_out, levels, rewards)
-    source.accounting.start_from(np.zeros_like(source.accounting.books))  # a look at the shapes is no training
+    source.accounting.start_from(np.zeros_like(source.accounting.stats))  # a look at the shapes is no training
     if context.world_size > 1:
         source.accounting.sum_over_workers = functools.partial(_sum, context)
     return learner
 
 
-def _sum(context: LearnerContext, values: NDArray[np.float64]) -> NDArray[np.float64]:
-    return context.total(torch.from_numpy(values).to(context.device)).cpu().numpy()
-
-
+def _sum(context: WorkerContext, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return context.all_reduce_sum(torch.from_numpy(values).to(context.device)).cpu().numpy()

@@ -57,7 +57,11 @@ def by_estimate(context: StageContext, runs: Runs) -> tuple[dict[str, dict[int, 
         measured.setdefault(arm, {})[seed] = nothing | {"return": value, "num_episodes": 0.0}
     contest, refused = contest_of(config, store)
     decision = decide_by_estimate(
-        config.promotion, contest, *estimates_by_arm(result, runs), _num_train(store), recorded_scale(config, store),
+        config.promotion,
+        contest,
+        *estimates_by_arm(result, runs),
+        _num_train(store),
+        recorded_scale(config, store),
         refused if known else NO_VALUES,
     )
     return measured, decision | {"candidate": decision["candidate"] or _first_candidate(config)}
@@ -70,8 +74,10 @@ def estimates_by_arm(
     places: dict[str, list[int]] = {}
     for i, (arm, _) in enumerate(runs):
         places.setdefault(arm, []).append(i)
-    return ({arm: result.values[own] for arm, own in places.items()},
-            {arm: result.support[own] for arm, own in places.items()})  # fmt: skip
+    return (
+        {arm: result.values[own] for arm, own in places.items()},
+        {arm: result.support[own] for arm, own in places.items()},
+    )
 
 
 def contest_of(config: Config, store: Store) -> tuple[Contest, str]:

@@ -45,25 +45,38 @@ def _generator(name: str) -> Stage:
         own = {"gru": config.dynamics.gru, "gp": config.dynamics.gp, **config.dynamics.plugins}[name]
         path = config.reuse.dynamics
         return {
-            "settings": own.model_dump(mode="json"), "stored": name in config.stored_generators,
+            "settings": own.model_dump(mode="json"),
+            "stored": name in config.stored_generators,
             "branched_horizon": config.policy.augmentation.horizon,
             "taken": _reused_digest(path, f"dynamics/{name}") if path else None,
-        }  # fmt: skip
+        }
 
     sections = ("trust", "synthesis", "memory") if name == "gru" else ("synthesis", "memory")
     return Stage(
-        f"dynamics/{name}", sections, ("encode",), (f"dynamics/{name}",), LazyFunction("phaseb.stages.dynamics"),
-        job="dynamics", computes=True, trains=name == "gru", external_inputs=external_inputs,
-    )  # fmt: skip
+        f"dynamics/{name}",
+        sections,
+        ("encode",),
+        (f"dynamics/{name}",),
+        LazyFunction("phaseb.stages.dynamics"),
+        job="dynamics",
+        computes=True,
+        trains=name == "gru",
+        external_inputs=external_inputs,
+    )
 
 
 def _choice(config: Config) -> Stage:
     """The stage that chooses the generator in which policies branch."""
     return Stage(
-        "choice", ("judge", "memory"), ("encode", *(f"dynamics/{name}" for name in config.candidates)),
-        ("dynamics/chosen.json",), LazyFunction("phaseb.stages.choice"), job="dynamics", computes=True,
+        "choice",
+        ("judge", "memory"),
+        ("encode", *(f"dynamics/{name}" for name in config.candidates)),
+        ("dynamics/chosen.json",),
+        LazyFunction("phaseb.stages.choice"),
+        job="dynamics",
+        computes=True,
         external_inputs=lambda config: config.policy.augmentation.model_dump(mode="json"),
-    )  # fmt: skip
+    )
 
 
 def _uses(config: Config) -> dict[str, Any]:
@@ -82,60 +95,116 @@ def build_graph(config: Config, attribution: bool = False) -> tuple[Stage, ...]:
     stored, used, judged, fitted = (
         tuple(f"dynamics/{name}" for name in dict.fromkeys(names))
         for names in (
-            config.stored_generators, (*config.stored_generators, *config.branched_generators),
-            config.judged_generators, config.generators,
+            config.stored_generators,
+            (*config.stored_generators, *config.branched_generators),
+            config.judged_generators,
+            config.generators,
         )
-    )  # fmt: skip
+    )
     choice = ("choice",) if config.candidates else ()
-    stages = (
+    stages = (*_model_stages(config, stored), *_policy_stages(used, judged, choice))
+    worth = Stage(
+        "worth",
+        ("worth", "environment", "evaluation", "valuation", "memory"),
+        ("collect", "encode", "bricks", *fitted, *choice, "trust", "policy", "evaluate"),
+        ("worth",),
+        LazyFunction("phaseb.stages.attribution"),
+    )
+    return (*stages, worth) if attribution else stages
+
+
+def _model_stages(config: Config, stored: tuple[str, ...]) -> tuple[Stage, ...]:
+    """From the episodes to the rollouts and their weights."""
+    return (
         Stage(
-            "collect", ("episodes", "environment"), (), ("episodes",), LazyFunction("phaseb.stages.collect"),
+            "collect",
+            ("episodes", "environment"),
+            (),
+            ("episodes",),
+            LazyFunction("phaseb.stages.collect"),
             external_inputs=_imported_files,
         ),
         Stage(
-            "encode", ("latents", "memory"), ("collect",), ("encoder", "latents"), LazyFunction("phaseb.stages.encode"),
-            trains=True, external_inputs=_reused("encoder"),
+            "encode",
+            ("latents", "memory"),
+            ("collect",),
+            ("encoder", "latents"),
+            LazyFunction("phaseb.stages.encode"),
+            trains=True,
+            external_inputs=_reused("encoder"),
         ),
         *(_generator(name) for name in config.generators),
         *([_choice(config)] if config.candidates else []),
         Stage(
-            "negatives", ("dynamics", "negatives", "synthesis", "memory"), ("encode",), ("negatives",),
-            LazyFunction("phaseb.stages.negatives"), job="trust", computes=True, external_inputs=_reused("trust"),
+            "negatives",
+            ("dynamics", "negatives", "synthesis", "memory"),
+            ("encode",),
+            ("negatives",),
+            LazyFunction("phaseb.stages.negatives"),
+            job="trust",
+            computes=True,
+            external_inputs=_reused("trust"),
         ),
         Stage(
-            "bricks", ("bricks", "valuation", "memory"), ("encode",), ("bricks",), LazyFunction("phaseb.stages.bricks"),
+            "bricks",
+            ("bricks", "valuation", "memory"),
+            ("encode",),
+            ("bricks",),
+            LazyFunction("phaseb.stages.bricks"),
             computes=True,
         ),
         Stage(
-            "synthesize", ("synthesis", "memory"), ("encode", *stored), ("rollouts/plan", "rollouts/made"),
+            "synthesize",
+            ("synthesis", "memory"),
+            ("encode", *stored),
+            ("rollouts/plan", "rollouts/made"),
             LazyFunction("phaseb.stages.synthesize"),
         ),
         Stage(
-            "trust", ("trust", "negatives", "synthesis", "memory"), ("encode", "negatives", *stored, "synthesize"),
-            ("trust", "synthetic"), LazyFunction("phaseb.stages.gate"), trains=True, external_inputs=_reused("trust"),
+            "trust",
+            ("trust", "negatives", "synthesis", "memory"),
+            ("encode", "negatives", *stored, "synthesize"),
+            ("trust", "synthetic"),
+            LazyFunction("phaseb.stages.gate"),
+            trains=True,
+            external_inputs=_reused("trust"),
+        ),
+    )
+
+
+def _policy_stages(used: tuple[str, ...], judged: tuple[str, ...], choice: tuple[str, ...]) -> tuple[Stage, ...]:
+    """From the weighted transitions to the decision."""
+    return (
+        Stage(
+            "policy",
+            ("arms", "policy", "replay", "memory"),
+            ("encode", *used, *choice, "trust"),
+            ("policy",),
+            LazyFunction("phaseb.stages.policy"),
+            trains=True,
         ),
         Stage(
-            "policy", ("arms", "policy", "replay", "memory"), ("encode", *used, *choice, "trust"), ("policy",),
-            LazyFunction("phaseb.stages.policy"), trains=True,
+            "judge",
+            ("judge", "synthesis", "memory"),
+            ("collect", "encode", *judged),
+            ("judges.json",),
+            LazyFunction("phaseb.stages.judge"),
+            external_inputs=_uses,
         ),
         Stage(
-            "judge", ("judge", "synthesis", "memory"), ("collect", "encode", *judged), ("judges.json",),
-            LazyFunction("phaseb.stages.judge"), external_inputs=_uses,
+            "closed_loop",
+            ("arms", "closed_loop", "environment", "judge", "synthesis", "memory"),
+            ("collect", "encode", *judged, *choice, "policy"),
+            ("closed_loop.json",),
+            LazyFunction("phaseb.stages.closed_loop"),
+            job="evaluate",
+            external_inputs=_uses,
         ),
         Stage(
-            "closed_loop", ("arms", "closed_loop", "environment", "judge", "synthesis", "memory"),
-            ("collect", "encode", *judged, *choice, "policy"), ("closed_loop.json",),
-            LazyFunction("phaseb.stages.closed_loop"), job="evaluate", external_inputs=_uses,
-        ),
-        Stage(
-            "evaluate", ("arms", "environment", "evaluation", "promotion", "valuation", "memory"),
-            ("collect", "encode", *choice, "policy"), ("evaluation", "promotion.json"),
+            "evaluate",
+            ("arms", "environment", "evaluation", "promotion", "valuation", "memory"),
+            ("collect", "encode", *choice, "policy"),
+            ("evaluation", "promotion.json"),
             LazyFunction("phaseb.stages.evaluate"),
         ),
-    )  # fmt: skip
-    worth = Stage(
-        "worth", ("worth", "environment", "evaluation", "valuation", "memory"),
-        ("collect", "encode", "bricks", *fitted, *choice, "trust", "policy", "evaluate"), ("worth",),
-        LazyFunction("phaseb.stages.attribution"),
-    )  # fmt: skip
-    return (*stages, worth) if attribution else stages
+    )

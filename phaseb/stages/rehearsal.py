@@ -12,8 +12,9 @@ from phaseb.episodes.episode import Episode
 from phaseb.episodes.inventory import summarise
 from phaseb.episodes.sources import EpisodeSource, inventory_of, open_source
 from phaseb.episodes.splits import choose_splits
-from phaseb.pipeline.dataset_stats import SPLITS, Census, DataFacts
-from phaseb.pipeline.requirements import Preflight, preflight
+from phaseb.pipeline.dataset_stats import SPLITS, DataFacts, DatasetStats
+from phaseb.pipeline.requirement import Preflight
+from phaseb.pipeline.requirements import preflight
 from phaseb.stages.collect import EnvironmentSpec, check_recordings, environment_spec
 
 
@@ -27,11 +28,11 @@ def rehearse(config: Config) -> Preflight:
     if config.episodes.source in COLLECTED:
         return preflight(config, _assumed(config))
     spec, source = environment_spec(config), open_source(config.episodes)
-    return rehearse_recorded(config, spec, source, Census.of(_recorded(source, config), spec and spec.bounds))
+    return rehearse_recorded(config, spec, source, DatasetStats.of(_recorded(source, config), spec and spec.bounds))
 
 
 def rehearse_recorded(
-    config: Config, spec: EnvironmentSpec | None, source: EpisodeSource, seen: Census
+    config: Config, spec: EnvironmentSpec | None, source: EpisodeSource, seen: DatasetStats
 ) -> Preflight:
     """Check all stages against recordings that were read.
 
@@ -48,7 +49,7 @@ def rehearse_recorded(
     return replace(found, notes=(*notes, *found.notes))
 
 
-def _inventory_line(source: EpisodeSource, seen: Census) -> str:
+def _inventory_line(source: EpisodeSource, seen: DatasetStats) -> str:
     lengths = [steps for split in seen.lengths.values() for steps in split]
     return summarise(inventory_of(source), len(lengths), sum(lengths))
 

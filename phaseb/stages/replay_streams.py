@@ -27,11 +27,13 @@ def draws_by_trust(arm: Arm) -> bool:
     return arm.config.rollouts == "stored" and arm.config.weight == "trust"
 
 
-
 def fill_replay(
-    real: Trajectories, synthetic: Mapping[str, Trajectories], config: Config, folder: Store | None,
+    real: Trajectories,
+    synthetic: Mapping[str, Trajectories],
+    config: Config,
+    folder: Store | None,
     trusted: Mapping[str, int],
-) -> tuple[Replay, dict[str, float]]:  # fmt: skip
+) -> tuple[Replay, dict[str, float]]:
     """A buffer with all transitions that the arms draw: on Ray shards that write into `folder`, or in this process.
 
     The rest as of `insert_all`.
@@ -39,7 +41,6 @@ def fill_replay(
     replay = start_replay(real, config, folder)
     parts = {name: [part] for name, part in synthetic.items()}
     return replay, insert_all(replay, config, real, [real], parts, trusted)
-
 
 
 def start_replay(real: Trajectories, config: Config, folder: Store | None) -> Replay:
@@ -50,7 +51,6 @@ def start_replay(real: Trajectories, config: Config, folder: Store | None) -> Re
     return ReplayClient.start(schema, config.replay, folder)
 
 
-
 def schema_of(real: Trajectories, config: Config) -> TransitionSchema:
     """What a transition of these episodes holds: a weight column for each way that an arm draws synthetic ones."""
     columns = (weight_column(config.arms.arm(spec.arm), spec.name) for spec in runs_of(config))
@@ -58,11 +58,14 @@ def schema_of(real: Trajectories, config: Config) -> TransitionSchema:
     return TransitionSchema(real.z.shape[-1], real.actions.shape[-1], known)
 
 
-
 def insert_all(
-    replay: Replay, config: Config, real: Trajectories, every_real: Iterable[Trajectories],
-    every_synthetic: Mapping[str, Iterable[Trajectories]], trusted: Mapping[str, int],
-) -> dict[str, float]:  # fmt: skip
+    replay: Replay,
+    config: Config,
+    real: Trajectories,
+    every_real: Iterable[Trajectories],
+    every_synthetic: Mapping[str, Iterable[Trajectories]],
+    trusted: Mapping[str, int],
+) -> dict[str, float]:
     """Insert all transitions, the stored rollouts with the weights by which the arms draw them.
 
     Args:
@@ -91,7 +94,6 @@ def insert_all(
     return {column: total / max(1, num_steps[column]) for column, total in sums.items()}
 
 
-
 def _stored_weights(weight: str, real: Trajectories, part: Trajectories, trusted: int) -> NDArray[np.floating]:
     """(N, T) weights of stored rollouts, in one of the ways that an arm draws them."""
     if weight == "uniform":
@@ -102,12 +104,10 @@ def _stored_weights(weight: str, real: Trajectories, part: Trajectories, trusted
     return np.where(np.arange(weights.shape[1]) < trusted, weights, 0.0)
 
 
-
 def runs_of(config: Config) -> tuple[RunSpec, ...]:
     """The runs, arm by arm. Those of one seed share initial weights, noise and real rows."""
     seeds = range(config.arms.num_seeds)
     return tuple(RunSpec(arm.name, seed, learner=arm.config.learner) for arm in config.arms.trained for seed in seeds)
-
 
 
 def streams_of(
@@ -132,7 +132,6 @@ def streams_of(
         # A gate that trusts little or nothing leaves the places to real data: it must not end the run.
         streams.append(SampleSpec(run.name, run.drawn(config.run.seed), when_short="real", **law))
     return tuple(streams)
-
 
 
 def _in_bounds(real: Trajectories, synthetic: Trajectories) -> NDArray[np.float32]:

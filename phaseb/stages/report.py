@@ -12,7 +12,7 @@ from phaseb.errors import ConfigError, DataError
 from phaseb.pipeline.result import Callback, RunResult
 from phaseb.pipeline.run_directory import RunDirectory
 from phaseb.report.animation import films
-from phaseb.report.compare import Told, compare, comparison_page
+from phaseb.report.compare import RunSummary, compare, comparison_page
 from phaseb.report.figures import figures
 from phaseb.report.flywheel import flywheel_page, flywheel_summary
 from phaseb.report.results import collect_results
@@ -25,7 +25,7 @@ NUM_PLOTTED = 40
 PAGE = "report/index.html"
 
 
-def tell(store: Store, config: ReportConfig) -> dict[str, Any]:
+def write_results(store: Store, config: ReportConfig) -> dict[str, Any]:
     """Write results.json and the page of a finished run; returns the results."""
     results = collect_results(store)
     store.write_json(results, "results.json")
@@ -39,7 +39,7 @@ def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
     directory = RunDirectory.open(config)
     for callback in callbacks:
         callback.on_stage_start("report")
-    results = tell(directory.store, config.report)
+    results = write_results(directory.store, config.report)
     for callback in callbacks:
         callback.on_stage_end("report", {}, 0.0, skipped=False)
     return RunResult(results, {"results": "results.json", "page": PAGE})
@@ -52,7 +52,7 @@ def tell_flywheel(store: Store) -> dict[str, Any]:
     return flywheel_summary(tree)
 
 
-def retell(folders: Sequence[str]) -> dict[str, Any]:
+def rewrite_report(folders: Sequence[str]) -> dict[str, Any]:
     """Write the page of a run or a flywheel again, or that of two runs side by side.
 
     Returns:
@@ -79,13 +79,13 @@ def retell(folders: Sequence[str]) -> dict[str, Any]:
             f"`optuna-dashboard sqlite:///{folders[0]}/study.db` shows its trials"
         )
     store = RunDirectory.existing(folders[0]).store
-    return tell(store, _shown(store)) | {"page": store.path(*PAGE.split("/"))}
+    return write_results(store, _shown(store)) | {"page": store.path(*PAGE.split("/"))}
 
 
 def _compare(folders: Sequence[str], stores: Sequence[Store]) -> dict[str, Any]:
     """The comparison, written into the first run's folder."""
     names = _names(folders)
-    first, second = (Told.read(n, s, collect_results(s)) for n, s in zip(names, stores, strict=True))
+    first, second = (RunSummary.read(n, s, collect_results(s)) for n, s in zip(names, stores, strict=True))
     compared = compare(first, second)
     page = ("report", f"against-{names[1].replace('/', '-')}.html")
     stores[0].write_text(comparison_page(first, second, compared), *page)

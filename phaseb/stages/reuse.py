@@ -8,17 +8,17 @@ from phaseb.episodes.actions import read_action_scale
 from phaseb.episodes.shards import read_trajectories
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import ConfigError, DataError
-from phaseb.latents.model import EncoderBundle
+from phaseb.latents.model import EncoderModel
 from phaseb.runtime.checkpoint import checkpoint_digest, copy_checkpoint
 from phaseb.runtime.storage import Store
 
 Part = Literal["encoder", "dynamics", "trust"]
 
 
-def take_encoder(config: Config, store: Store) -> EncoderBundle:
+def take_encoder(config: Config, store: Store) -> EncoderModel:
     """The encoder of another run, copied into this one."""
     copy_checkpoint(_source(config.reuse.encoder, "encoder"), store.folder("encoder"))
-    return EncoderBundle.load(store.folder("encoder"))
+    return EncoderModel.load(store.folder("encoder"))
 
 
 def take_generator(config: Config, store: Store, name: str) -> DynamicsModel:

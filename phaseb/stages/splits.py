@@ -4,7 +4,7 @@ from phaseb.config.dynamics import GRUConfig
 from phaseb.config.root import Config
 from phaseb.config.trust import DISCRIMINATOR_SHARE
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.trust.splits import deal_episodes
+from phaseb.trust.splits import split_episodes
 
 
 def has_discriminator(config: GRUConfig) -> bool:
@@ -14,17 +14,17 @@ def has_discriminator(config: GRUConfig) -> bool:
 
 def discriminator_episodes(config: Config, train: Trajectories) -> Trajectories | None:
     """The discriminator's real side; None where there is none."""
-    return _dealt(config, train)[0]
+    return _split(config, train)[0]
 
 
 def gate_episodes(config: Config, train: Trajectories) -> Trajectories:
     """The gate's real side: all training episodes where there is no discriminator, else those that it never saw."""
-    return _dealt(config, train)[1]
+    return _split(config, train)[1]
 
 
-def _dealt(config: Config, train: Trajectories) -> tuple[Trajectories | None, Trajectories]:
+def _split(config: Config, train: Trajectories) -> tuple[Trajectories | None, Trajectories]:
     if "gru" not in config.generators or not has_discriminator(config.dynamics.gru):
         return None, train
-    own, gate = deal_episodes(train.ids, DISCRIMINATOR_SHARE, config.run.seed)
+    own, gate = split_episodes(train.ids, DISCRIMINATOR_SHARE, config.run.seed)
     sides = [[i for i, name in enumerate(train.ids) if name in side] for side in (own, gate)]
     return train.select(sides[0]), train.select(sides[1])

@@ -19,7 +19,7 @@ from phaseb.runtime.checkpoint import checkpoint_digest
 from phaseb.runtime.seeding import numpy_generator, torch_generator
 from phaseb.runtime.storage import Store
 from phaseb.stages.latent_actions import latent_actions
-from phaseb.stages.map_shards import over_shards
+from phaseb.stages.map_shards import map_stage_shards
 from phaseb.stages.sample import fit_sample
 
 PERTURBATION_CORRELATION = 0.7
@@ -51,11 +51,15 @@ def execute(context: StageContext) -> dict[str, Any]:
     resources = config.resources
     numbers = {}
     for name in config.stored_generators:
-        over_shards(
-            context, "rollouts/plan", f"rollouts/made/{name}", RollOut,
+        map_stage_shards(
+            context,
+            "rollouts/plan",
+            f"rollouts/made/{name}",
+            RollOut,
             (store, name, config.run.seed, resources.gpus_per_actor > 0),
-            num_actors=resources.rollout_actors, gpus_per_actor=resources.gpus_per_actor,
-        )  # fmt: skip
+            num_actors=resources.rollout_actors,
+            gpus_per_actor=resources.gpus_per_actor,
+        )
         lengths = lengths_of(store.folder("rollouts", "made", name))
         numbers[name] = {"episodes": len(lengths), "transitions": int(lengths.sum())}
     return numbers
@@ -101,12 +105,18 @@ def make_plan(real: Trajectories, config: SynthesisConfig, seed: int, first: int
     )
     noise = perturbed[:, None, None] * _correlated_noise(rng, plan.actions.shape, config)
     return replace(
-        plan, actions=np.clip(plan.actions + noise, -1, 1).astype(np.float32),
-        ids=tuple(f"synthetic-{first + i:06d}" for i in range(len(plan))), splits=("",) * len(plan), metrics={},
-        lineage={"start_episode": plan.ids, "model": ("",) * len(plan),
-                 "action_source": tuple("perturbed" if p else "recorded" for p in perturbed)},
+        plan,
+        actions=np.clip(plan.actions + noise, -1, 1).astype(np.float32),
+        ids=tuple(f"synthetic-{first + i:06d}" for i in range(len(plan))),
+        splits=("",) * len(plan),
+        metrics={},
+        lineage={
+            "start_episode": plan.ids,
+            "model": ("",) * len(plan),
+            "action_source": tuple("perturbed" if p else "recorded" for p in perturbed),
+        },
         start_step=np.zeros(len(plan), np.int64),
-    )  # fmt: skip
+    )
 
 
 def roll_out(
@@ -122,10 +132,14 @@ def roll_out(
         followed = {"action_source": ("followed",) * len(plan)}
         plan = replace(plan, actions=made.actions.cpu().numpy(), lineage=plan.lineage | followed)
     return replace(
-        plan, z=made.z.cpu().numpy(), rewards=made.rewards.cpu().numpy(), terminals=made.terminals.cpu().numpy(),
-        lengths=made.lengths, uncertainty=made.uncertainty.cpu().numpy(),
+        plan,
+        z=made.z.cpu().numpy(),
+        rewards=made.rewards.cpu().numpy(),
+        terminals=made.terminals.cpu().numpy(),
+        lengths=made.lengths,
+        uncertainty=made.uncertainty.cpu().numpy(),
         lineage=plan.lineage | {"model": (digest,) * len(plan)},
-    )  # fmt: skip
+    )
 
 
 def _correlated_noise(rng: np.random.Generator, shape: tuple[int, ...], config: SynthesisConfig) -> NDArray[np.float64]:

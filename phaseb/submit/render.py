@@ -59,9 +59,11 @@ def _kuberay(job: JobConfig, files: dict[str, str]) -> str:
     for pod in (head, group["template"]["spec"], spec["submitterPodTemplate"]["spec"]):
         _finish(pod, job)
     config_map = {
-        "apiVersion": "v1", "kind": "ConfigMap",
-        "metadata": {"name": f"phaseb-{job.name}", "namespace": namespace}, "data": files,
-    }  # fmt: skip
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": f"phaseb-{job.name}", "namespace": namespace},
+        "data": files,
+    }
     return yaml.dump_all([config_map, tree], Dumper=_Readable, sort_keys=False, width=120)
 
 
@@ -102,9 +104,12 @@ def _slurm(job: JobConfig, files: dict[str, str]) -> str:
     text = (template_folder("cluster") / "slurm" / "phaseb.sbatch").read_text(encoding="utf-8")
     shape = job.cluster
     options = {
-        "job-name": f"phaseb-{job.name}", "nodes": shape.nodes, "cpus-per-task": shape.cpus_per_node,
-        "mem": f"{shape.memory_gb_per_node:g}G", "time": shape.time_limit,
-    }  # fmt: skip
+        "job-name": f"phaseb-{job.name}",
+        "nodes": shape.nodes,
+        "cpus-per-task": shape.cpus_per_node,
+        "mem": f"{shape.memory_gb_per_node:g}G",
+        "time": shape.time_limit,
+    }
     for name, value in options.items():
         text = re.sub(rf"(?m)^#SBATCH --{name}=.*$", f"#SBATCH --{name}={value}", text)
     extra = [f"#SBATCH --partition={shape.partition}"] if shape.partition else []

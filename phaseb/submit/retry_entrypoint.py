@@ -20,13 +20,13 @@ def attempt(command: Sequence[str], retries: int, pause_s: float = PAUSE_S) -> i
     stopped = False
     process: subprocess.Popen[bytes] | None = None
 
-    def hand_on(number: int, frame: FrameType | None) -> None:
+    def copy_checkpoint(number: int, frame: FrameType | None) -> None:
         nonlocal stopped
         stopped = True
         if process is not None:
             process.send_signal(number)
 
-    signal.signal(signal.SIGTERM, hand_on)
+    signal.signal(signal.SIGTERM, copy_checkpoint)
     for left in range(retries, -1, -1):
         process = subprocess.Popen(command)
         code = process.wait()

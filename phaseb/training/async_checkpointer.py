@@ -18,7 +18,7 @@ from phaseb.training.learner import Learner
 from phaseb.training.prometheus import Meters
 from phaseb.training.training_state import Progress
 
-PATIENCE_S = 5.0
+RETRY_S = 5.0
 """How old the writing of a checkpoint may be for the next one to wait for it, before that is left out."""
 
 
@@ -49,7 +49,7 @@ class AsyncCheckpointer:
     def save(self, learner: Learner, progress: Progress) -> None:
         """Begin a checkpoint of this moment; left out where the one before it is still not written."""
         started = time.monotonic()
-        if self._free(max(0.0, self._began_s + PATIENCE_S - started)):
+        if self._free(max(0.0, self._began_s + RETRY_S - started)):
             packed = self._pack(learner, progress)
             self._began_s = time.monotonic()
             self._writing = self._thread.submit(self._write, *packed, progress.next_step)

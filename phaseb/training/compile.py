@@ -12,14 +12,14 @@ from contextlib import AbstractContextManager
 import torch
 
 from phaseb.config.run import TrainingConfig
-from phaseb.nn.precision import bfloat16_products
+from phaseb.nn.precision import bf16_matmul
 from phaseb.runtime import logs
 from phaseb.training.learner import Compilable, Learner
 
 
 def precision(config: TrainingConfig) -> AbstractContextManager[None]:
     """Around a step: its layers multiply in what the config asks for."""
-    return bfloat16_products(config.precision == "bfloat16")
+    return bf16_matmul(config.precision == "bfloat16")
 
 
 def compiles(config: TrainingConfig, device: torch.device) -> bool:
@@ -35,7 +35,7 @@ def compile_steps(learner: Learner, config: TrainingConfig, device: torch.device
     if not compiles(config, device) or not isinstance(learner, Compilable):
         return 0
     torch._dynamo.config.suppress_errors = config.compile == "auto"
-    paths = learner.hot_paths()
+    paths = learner.compile_targets()
     for owner, name in paths:
         if name == "forward" and isinstance(owner, torch.nn.Module):
             owner.compile(backend=backend)  # in place: names in checkpoints stay

@@ -18,7 +18,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from phaseb.config.run import ResourcesConfig, TrainingConfig
 from phaseb.errors import ClusterError, PhasebError
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.runtime import logs, signals
 from phaseb.runtime.ray_session import scaling_config
 from phaseb.runtime.ray_tasks import get_result
@@ -46,8 +46,18 @@ class FitResult:
         return self.rows[-1] if self.rows else {}
 
 
-def fit(make_learner: MakeLearner, data: Any, *, seed: int, key: str, store: Store, training: TrainingConfig,
-        resources: ResourcesConfig, name: str, on_progress: Report | None = None) -> FitResult:  # fmt: skip
+def fit(
+    make_learner: MakeLearner,
+    data: Any,
+    *,
+    seed: int,
+    key: str,
+    store: Store,
+    training: TrainingConfig,
+    resources: ResourcesConfig,
+    name: str,
+    on_progress: Report | None = None,
+) -> FitResult:
     """Train to the end, surviving worker failures, going on from the checkpoint that a killed driver left.
 
     Args:
@@ -134,7 +144,7 @@ def merge_rows(parts: Sequence[Sequence[Mapping[str, float]]]) -> list[dict[str,
 
 def _train_here(job: Job, on_progress: Report | None) -> None:
     torch.set_num_threads(job.training.torch_threads)
-    context, report = LearnerContext(job.seed), on_progress or _silent
+    context, report = WorkerContext(job.seed), on_progress or _silent
     with signals.defer_shutdown() as requested:
         learner, meters = job.make_learner(job.data, context), job.meters
         train(learner, context, job.training, job.store, job.key, report, stop=requested, meters=meters)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 
 
 class Learner(Protocol):
@@ -28,9 +28,9 @@ class Learner(Protocol):
 class Compilable(Protocol):
     """A learner that says what its steps repeat."""
 
-    def hot_paths(self) -> Sequence[tuple[Any, str]]:
+    def compile_targets(self) -> Sequence[tuple[Any, str]]:
         """Objects and names of their methods (`forward` of a module) that are worth compiling."""
 
 
-LearnerFactory = Callable[[LearnerContext], Learner]
+LearnerFactory = Callable[[WorkerContext], Learner]
 """Makes the learner inside the worker that will train it. A module-level function or `functools.partial` of one."""

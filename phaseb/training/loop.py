@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from phaseb.config.run import TrainingConfig
 from phaseb.errors import DivergenceError
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.runtime import logs
 from phaseb.runtime.storage import Store
 from phaseb.training.async_checkpointer import AsyncCheckpointer
@@ -25,9 +25,18 @@ PREEMPTED_EVERY_S = 2.0
 METERED_EVERY_S = 1.0
 
 
-def train(learner: Learner, context: LearnerContext, config: TrainingConfig, store: Store, key: str, report: Report,
-          *, preempted: Callable[[], bool] = lambda: False, stop: Callable[[], bool] = lambda: False,
-          meters: Meters | None = None) -> Progress:  # fmt: skip
+def train(
+    learner: Learner,
+    context: WorkerContext,
+    config: TrainingConfig,
+    store: Store,
+    key: str,
+    report: Report,
+    *,
+    preempted: Callable[[], bool] = lambda: False,
+    stop: Callable[[], bool] = lambda: False,
+    meters: Meters | None = None,
+) -> Progress:
     """Train to the learner's last step, going on from the checkpoint in `store` where it carries the same key.
 
     Args:
@@ -75,9 +84,7 @@ def _step(learner: Learner, step: int, checkpointer: AsyncCheckpointer, store: S
         raise DivergenceError(f"{error}; {good}; lower the learning rate or clip harder") from error
 
 
-def _save(
-    checkpointer: AsyncCheckpointer, learner: Learner, progress: Progress, clock: "_Clock", stop: bool
-) -> None:
+def _save(checkpointer: AsyncCheckpointer, learner: Learner, progress: Progress, clock: "_Clock", stop: bool) -> None:
     if progress.complete or stop:
         checkpointer.save_final(learner, progress)
     elif clock.due():
@@ -129,5 +136,3 @@ class _Pace:
         if last or now - self._since >= METERED_EVERY_S:
             self._meters.stepped(step, now - self._since, step - self._step)
             self._step, self._since = step, now
-
-

@@ -26,8 +26,12 @@ class Progress:
 
     def to_json(self) -> dict[str, Any]:
         """What goes beside the tensors of a checkpoint."""
-        return {"next_step": self.next_step, "num_steps": self.num_steps, "seconds": self.seconds,
-                "rows": list(self.rows)}  # fmt: skip
+        return {
+            "next_step": self.next_step,
+            "num_steps": self.num_steps,
+            "seconds": self.seconds,
+            "rows": list(self.rows),
+        }
 
 
 def read_progress(store: Store, key: str) -> tuple[dict[str, Any], Progress] | None:
@@ -45,7 +49,7 @@ def read_progress(store: Store, key: str) -> tuple[dict[str, Any], Progress] | N
     return unflatten(tensors, meta["rest"]), progress
 
 
-def hand_on(source: Store, source_key: str, store: Store, key: str, num_steps: int) -> None:
+def copy_checkpoint(source: Store, source_key: str, store: Store, key: str, num_steps: int) -> None:
     """Lay one training's checkpoint down where another, under another key and to another last step, goes on from it.
 
     Raises:

@@ -14,7 +14,7 @@ from torch import distributed
 
 from phaseb.config.run import TrainingConfig
 from phaseb.errors import ConfigError, DataError, DivergenceError
-from phaseb.nn.data_parallel import LearnerContext, num_sharing
+from phaseb.nn.data_parallel import WorkerContext, num_active_workers
 from phaseb.runtime import logs
 from phaseb.runtime.storage import Store
 from phaseb.training.learner import Learner
@@ -26,7 +26,7 @@ from phaseb.training.prometheus import Meters
 NON_RETRYABLE = (DivergenceError, DataError, ConfigError)
 """Errors that another start of the workers would only repeat."""
 
-MakeLearner = Callable[[Any, LearnerContext], Learner]
+MakeLearner = Callable[[Any, WorkerContext], Learner]
 """Makes the learner from the data (what was given to `fit`) and the worker's context."""
 
 
@@ -63,7 +63,7 @@ class WorkerRank:
         logs.configure(worker=True)
         worker = ray.train.get_context()
         rank, there = worker.get_world_rank(), worker.get_world_size()
-        active = num_sharing(wanted, there)
+        active = num_active_workers(wanted, there)
         group = distributed.new_group(list(range(active))) if active < there else None
         return cls(rank, active, there, group)
 
@@ -81,7 +81,7 @@ def train_once(references: list[Any], wanted: int) -> None:
 def _train(job: Job, worker: WorkerRank) -> None:
     torch.set_num_threads(job.training.torch_threads)
     logs.bind(run=job.store.root, stage=job.name, rank=worker.rank, workers=worker.num_active)
-    context = LearnerContext(
+    context = WorkerContext(
         job.seed, worker.rank, worker.num_active, get_device(), worker.group, job.training.graphs == "auto"
     )
     logs.event("worker starts", device=str(context.device))
@@ -91,8 +91,17 @@ def _train(job: Job, worker: WorkerRank) -> None:
         return
     with PreemptionListener(job.store) as listener, publish_progress(job.store) as report:
         try:
-            train(learner, context, job.training, job.store, job.key, report, preempted=listener.preemption_notice,
-                  stop=listener.stop_requested, meters=job.meters)  # fmt: skip
+            train(
+                learner,
+                context,
+                job.training,
+                job.store,
+                job.key,
+                report,
+                preempted=listener.preemption_notice,
+                stop=listener.stop_requested,
+                meters=job.meters,
+            )
         except KeyboardInterrupt:
             listener.confirm_stop()
 

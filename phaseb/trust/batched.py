@@ -13,10 +13,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from phaseb.nn.precision import product
+from phaseb.nn.precision import batched_linear
 
 
-class StackedLinear(nn.Module):
+class BatchedLinear(nn.Module):
     """S affine maps: (S, ..., I) → (S, ..., O), initialised as `torch.nn.Linear`."""
 
     def __init__(self, num_networks: int, num_inputs: int, num_outputs: int, generator: torch.Generator) -> None:
@@ -27,10 +27,10 @@ class StackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         flat = x.reshape(x.shape[0], -1, x.shape[-1])
-        return product(self.bias, flat, self.weight).reshape(*x.shape[:-1], self.weight.shape[-1])
+        return batched_linear(self.bias, flat, self.weight).reshape(*x.shape[:-1], self.weight.shape[-1])
 
 
-class StackedGRU(nn.Module):
+class BatchedGRU(nn.Module):
     """S gated recurrent units: (S, B, T, I) → hidden states (S, B, T, H), from a zero state.
 
     The gates of `torch.nn.GRU` (Cho et al. 2014, with the reset gate after the recurrent product).
@@ -39,7 +39,7 @@ class StackedGRU(nn.Module):
     def __init__(self, num_networks: int, num_inputs: int, num_units: int, generator: torch.Generator) -> None:
         super().__init__()
         bound = 1 / math.sqrt(num_units)
-        self.inputs = StackedLinear(num_networks, num_inputs, 3 * num_units, generator)
+        self.inputs = BatchedLinear(num_networks, num_inputs, 3 * num_units, generator)
         self.recurrent = nn.Parameter(_uniform((num_networks, num_units, 3 * num_units), bound, generator))
         self.candidate_bias = nn.Parameter(_uniform((num_networks, 1, num_units), bound, generator))
 
@@ -64,9 +64,9 @@ class _Recurrence(torch.autograd.Function):
         candidate = x.new_empty(steps, networks, batch, units)
         pulled = x.new_empty(steps, networks, batch, units)
         for t in range(steps):
-            product = torch.bmm(hidden[t], recurrent)
-            torch.add(x[t, ..., : 2 * units], product[..., : 2 * units], out=gates[t]).sigmoid_()
-            torch.add(product[..., 2 * units :], candidate_bias, out=pulled[t])
+            batched_linear = torch.bmm(hidden[t], recurrent)
+            torch.add(x[t, ..., : 2 * units], batched_linear[..., : 2 * units], out=gates[t]).sigmoid_()
+            torch.add(batched_linear[..., 2 * units :], candidate_bias, out=pulled[t])
             torch.addcmul(x[t, ..., 2 * units :], gates[t, ..., :units], pulled[t], out=candidate[t]).tanh_()
             torch.lerp(candidate[t], hidden[t], gates[t, ..., units:], out=hidden[t + 1])
         ctx.save_for_backward(hidden, gates, candidate, pulled, recurrent)

@@ -7,20 +7,20 @@ from numpy.typing import NDArray
 
 from phaseb.config.trust import TrustConfig
 from phaseb.trust.calibration import balanced_weights, expected_calibration_error, fit_calibrator
-from phaseb.trust.dataset import CORRUPTED, REAL, ROLLOUT, Material
+from phaseb.trust.dataset import CORRUPTED, REAL, ROLLOUT, GateDataset
 from phaseb.trust.gate import PASS_QUANTILE
 from phaseb.trust.metrics import roc_auc, trust_gap, val_accuracy
-from phaseb.trust.model import Thresholds, TrustBundle, episode_scores
+from phaseb.trust.model import Thresholds, TrustModel, episode_scores
 from phaseb.trust.networks import TrustNetworks
-from phaseb.trust.one_step_residuals import LocalPredictor
+from phaseb.trust.one_step_residuals import RidgeDynamics
 
 Floats = NDArray[np.float64]
 Scores = tuple[Floats, Floats, Floats]
 
 
-def fit_bundle(
-    config: TrustConfig, networks: TrustNetworks, predictor: LocalPredictor, material: Material, scores: Scores
-) -> TrustBundle:
+def fit_trust_model(
+    config: TrustConfig, networks: TrustNetworks, predictor: RidgeDynamics, material: GateDataset, scores: Scores
+) -> TrustModel:
     """Calibrate every level at even odds of real and corrupted, and set the gate's thresholds.
 
     Calibrated on graded corruptions, not on rollouts: their severities are spread evenly, so that a trust of 0.7
@@ -49,10 +49,10 @@ def fit_bundle(
     thresholds = _thresholds(config, material, fused, calibrators["transition"](steps[..., None]))
     analysis = {"ece": errors, "thresholds": thresholds.as_dict(), **_analysis(material, fused)}
     steps_seen = material.mask.shape[1]
-    return TrustBundle(networks, predictor, calibrators, thresholds, config.gate, analysis, steps_seen)
+    return TrustModel(networks, predictor, calibrators, thresholds, config.gate, analysis, steps_seen)
 
 
-def _balance(material: Material) -> Floats:
+def _balance(material: GateDataset) -> Floats:
     """(P,) weights under which real and corrupted count alike, among whole episodes and among segments."""
     weights = np.zeros(len(material.group))
     for group in (REAL, CORRUPTED):
@@ -62,7 +62,7 @@ def _balance(material: Material) -> Floats:
     return weights
 
 
-def _thresholds(config: TrustConfig, material: Material, fused: Floats, transition: Floats) -> Thresholds:
+def _thresholds(config: TrustConfig, material: GateDataset, fused: Floats, transition: Floats) -> Thresholds:
     real = material.group == REAL
     lowest = np.where(material.mask, transition, 1.0).min(1)
     return Thresholds(
@@ -72,7 +72,7 @@ def _thresholds(config: TrustConfig, material: Material, fused: Floats, transiti
     )
 
 
-def _analysis(material: Material, fused: Floats) -> dict[str, Any]:
+def _analysis(material: GateDataset, fused: Floats) -> dict[str, Any]:
     """The report's numbers on unseen episodes: whole real ones against rollouts, or against corruptions without any."""
     real = fused[material.whole & (material.group == REAL)]
     group = ROLLOUT if (material.group == ROLLOUT).any() else CORRUPTED
@@ -80,10 +80,12 @@ def _analysis(material: Material, fused: Floats) -> dict[str, Any]:
     kinds = np.array(material.kinds)
     by_kind = {kind: roc_auc(real, fused[kinds == kind]) for kind in sorted(set(material.kinds) - {""})}
     return {
-        "roc_auc": roc_auc(real, against), "val_accuracy": val_accuracy(real, against),
+        "roc_auc": roc_auc(real, against),
+        "val_accuracy": val_accuracy(real, against),
         "trust_gap": trust_gap(real, against),
-        "real_trust": float(real.mean()), "synthetic_trust": float(against.mean()),
-        "roc_auc_by_corruption": by_kind, "num_real": len(real), "num_negatives": len(against),
-    }  # fmt: skip
-
-
+        "real_trust": float(real.mean()),
+        "synthetic_trust": float(against.mean()),
+        "roc_auc_by_corruption": by_kind,
+        "num_real": len(real),
+        "num_negatives": len(against),
+    }

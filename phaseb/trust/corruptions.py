@@ -17,8 +17,17 @@ from phaseb.runtime.seeding import numpy_generator
 
 Kind = Literal["jump", "splice", "noise", "scale", "drift", "frozen", "reward", "action", "smooth", "warp"]
 KINDS: tuple[Kind, ...] = (
-    "jump", "splice", "noise", "scale", "drift", "frozen", "reward", "action", "smooth", "warp",
-)  # fmt: skip
+    "jump",
+    "splice",
+    "noise",
+    "scale",
+    "drift",
+    "frozen",
+    "reward",
+    "action",
+    "smooth",
+    "warp",
+)
 MOMENTARY: tuple[Kind, ...] = ("jump", "splice")
 WHOLE: tuple[Kind, ...] = ("smooth", "warp")
 
@@ -67,9 +76,12 @@ def applicable_kinds(real: Trajectories) -> tuple[Kind, ...]:
 
 
 def corrupt(
-    real: Trajectories, kinds: Sequence[Kind], severity: NDArray[np.floating], seed: int,
+    real: Trajectories,
+    kinds: Sequence[Kind],
+    severity: NDArray[np.floating],
+    seed: int,
     onset: NDArray[np.integer] | None = None,
-) -> Corrupted:  # fmt: skip
+) -> Corrupted:
     """Corrupt each episode once, in its own kind and severity.
 
     Args:
@@ -96,9 +108,17 @@ def corrupt(
     ids = tuple(f"{name}~{kind}-{i}" for i, (name, kind) in enumerate(zip(real.ids, kinds, strict=True)))
     lineage = {"start_episode": tuple(real.lineage.get("start_episode", real.ids))}
     made = replace(
-        real, z=z, actions=actions, rewards=rewards, ids=ids, lineage=lineage,
-        trust=None, weights=None, episode_trust=None, uncertainty=None,
-    )  # fmt: skip
+        real,
+        z=z,
+        actions=actions,
+        rewards=rewards,
+        ids=ids,
+        lineage=lineage,
+        trust=None,
+        weights=None,
+        episode_trust=None,
+        uncertainty=None,
+    )
     return Corrupted(made, tuple(kinds), np.asarray(severity, dtype=np.float64), begins, labels)
 
 
@@ -195,6 +215,14 @@ def _warp(draft: _Draft, k: int, severity: float, rng: np.random.Generator) -> N
 
 
 _FAULTS: dict[Kind, Callable[[_Draft, int, float, np.random.Generator], None]] = {
-    "jump": _jump, "splice": _splice, "noise": _noise, "scale": _scale, "drift": _drift, "frozen": _frozen,
-    "reward": _reward, "action": _action, "smooth": _smooth, "warp": _warp,
-}  # fmt: skip
+    "jump": _jump,
+    "splice": _splice,
+    "noise": _noise,
+    "scale": _scale,
+    "drift": _drift,
+    "frozen": _frozen,
+    "reward": _reward,
+    "action": _action,
+    "smooth": _smooth,
+    "warp": _warp,
+}

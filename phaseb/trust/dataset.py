@@ -15,7 +15,7 @@ from phaseb.errors import DataError
 from phaseb.runtime.seeding import derive_seed, numpy_generator
 from phaseb.trust.corruptions import Kind, graded
 from phaseb.trust.gate_features import episode_inputs, transition_inputs
-from phaseb.trust.one_step_residuals import LocalPredictor, fit_local_predictor
+from phaseb.trust.one_step_residuals import RidgeDynamics, fit_ridge_dynamics
 
 NUM_CROPS = 3
 """Random segments of each real episode to learn from, beside the whole."""
@@ -29,7 +29,7 @@ _Part = tuple[Trajectories, int, NDArray[np.float32] | None, bool]
 
 
 @dataclass(frozen=True)
-class Material:
+class GateDataset:
     """The pool.
 
     Attributes:
@@ -65,9 +65,9 @@ def check_finite(data: Trajectories, what: str) -> None:
             raise DataError(f"{what} {data.ids[episode]}: {name} has NaN or Inf; it cannot be trusted or weighed")
 
 
-def prepare(
+def build_dataset(
     config: TrustConfig, real: Trajectories, negatives: Trajectories, seed: int
-) -> tuple[Material, LocalPredictor]:
+) -> tuple[GateDataset, RidgeDynamics]:
     """Deal the folds, fit the local predictor, and make the pool.
 
     Raises:
@@ -81,7 +81,7 @@ def prepare(
     check_finite(negatives, "rollout")
     rng = numpy_generator(seed, "trust", "folds")
     folds = rng.permutation(len(real)) % config.num_folds
-    predictor = fit_local_predictor(real, folds, NUM_PREDICTOR_FEATURES, derive_seed(seed, "trust"))
+    predictor = fit_ridge_dynamics(real, folds, NUM_PREDICTOR_FEATURES, derive_seed(seed, "trust"))
     by_name = dict(zip(real.ids, folds.tolist(), strict=True))
     parts = _parts(config, real, negatives, seed)
     everything = concatenate([part for part, *_ in parts])
@@ -90,10 +90,12 @@ def prepare(
     entry_folds = np.array([by_name.get(n, int(f)) for n, f in zip(_origins(everything), stranger, strict=True)])
     labels = _labels(parts, everything.mask)
     whole = np.concatenate([np.full(len(part), uncut) for part, _, _, uncut in parts])
-    kinds = tuple(name.rpartition("~")[2].partition("-")[0] if g == CORRUPTED else "" for name, g in
-                  zip(everything.ids, group, strict=True))  # fmt: skip
+    kinds = tuple(
+        name.rpartition("~")[2].partition("-")[0] if g == CORRUPTED else ""
+        for name, g in zip(everything.ids, group, strict=True)
+    )
     transitions = _inputs_by_fold(everything, predictor, entry_folds)
-    material = Material(
+    material = GateDataset(
         episode_inputs(everything), transitions, everything.mask, labels, group, entry_folds, whole, kinds
     )
     return material, predictor
@@ -106,11 +108,20 @@ def crop(data: Trajectories, starts: NDArray[np.integer], lengths: NDArray[np.in
     at = np.where(inside, starts[:, None] + steps, 0)
     states = starts[:, None] + np.minimum(np.arange(data.z.shape[1])[None], lengths[:, None])
     return replace(
-        data, z=data.z[rows, states], actions=data.actions[rows, at] * inside[..., None],
-        rewards=data.rewards[rows, at] * inside, terminals=data.terminals[rows, at] * inside,
-        lengths=np.asarray(lengths, dtype=np.int64), lineage={"start_episode": _origins(data)},
-        start_step=None, uncertainty=None, trust=None, weights=None, episode_trust=None, metrics={},
-    )  # fmt: skip
+        data,
+        z=data.z[rows, states],
+        actions=data.actions[rows, at] * inside[..., None],
+        rewards=data.rewards[rows, at] * inside,
+        terminals=data.terminals[rows, at] * inside,
+        lengths=np.asarray(lengths, dtype=np.int64),
+        lineage={"start_episode": _origins(data)},
+        start_step=None,
+        uncertainty=None,
+        trust=None,
+        weights=None,
+        episode_trust=None,
+        metrics={},
+    )
 
 
 def random_crops(data: Trajectories, min_steps: int, rng: np.random.Generator) -> Trajectories:
@@ -120,9 +131,7 @@ def random_crops(data: Trajectories, min_steps: int, rng: np.random.Generator) -
     return crop(data, rng.integers(0, data.lengths - lengths + 1), lengths)
 
 
-def _parts(
-    config: TrustConfig, real: Trajectories, negatives: Trajectories, seed: int
-) -> list[_Part]:
+def _parts(config: TrustConfig, real: Trajectories, negatives: Trajectories, seed: int) -> list[_Part]:
     """Sets with their group, labels where they are not the same at every step, and whether they are uncut."""
     rng = numpy_generator(seed, "trust", "crops")
     whole = crop(real, np.zeros(len(real), dtype=np.int64), real.lengths)
@@ -158,9 +167,7 @@ def _labels(parts: list[_Part], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
     return np.where(mask, labels, np.nan).astype(np.float32)
 
 
-def _inputs_by_fold(
-    data: Trajectories, predictor: LocalPredictor, folds: NDArray[np.int64]
-) -> NDArray[np.float32]:
+def _inputs_by_fold(data: Trajectories, predictor: RidgeDynamics, folds: NDArray[np.int64]) -> NDArray[np.float32]:
     parts = [(np.flatnonzero(folds == k), k) for k in range(predictor.num_folds)]
     found = [(rows, transition_inputs(data.select(rows), predictor, k)) for rows, k in parts if len(rows)]
     inputs = np.zeros((len(data), *found[0][1].shape[1:]), dtype=np.float32)

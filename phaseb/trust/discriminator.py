@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.nn.utils.parametrizations import spectral_norm
 
-from phaseb.config.trust import CriticConfig
+from phaseb.config.trust import DiscriminatorConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError, DivergenceError
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.runtime.seeding import derive_seed, numpy_generator, torch_generator
 from phaseb.trust.features import report_features
 
@@ -28,7 +28,7 @@ UNITS = 64
 STEEPNESS = 4.0
 """Largest slope of the windows' log-odds, by the spectral norm."""
 INSTANCE_NOISE = 0.1
-"""Standard deviation σ of the noise added to both sides in the critic's training."""
+"""Standard deviation σ of the noise added to both sides in the discriminator's training."""
 LEARNING_RATE = 5e-4
 """Learning rate of Adam."""
 LABEL_SMOOTHING = 0.05
@@ -39,19 +39,21 @@ class WindowNetwork(nn.Module):
     """One small spectrally normalised network a lag k, over (z_t, z_{t+k}, z_{t+2k}, …) and their differences.
 
     Total variance is blind to what happens between steps; windows at several lags are not. The spectral norm
-    (Miyato et al. 2018) bounds how steep the log-odds can be, so that the critic cannot blow the world model up.
+    (Miyato et al. 2018) bounds how steep the log-odds can be, so that the discriminator cannot blow the world model up.
     """
 
-    def __init__(self, config: CriticConfig, num_dims: int) -> None:
+    def __init__(self, config: DiscriminatorConfig, num_dims: int) -> None:
         super().__init__()
         width = (2 * WINDOW_STEPS - 1) * num_dims
         self.hidden = nn.ModuleList(
             nn.Sequential(
-                spectral_norm(nn.Linear(width, UNITS)), nn.LeakyReLU(0.2),
-                spectral_norm(nn.Linear(UNITS, UNITS)), nn.LeakyReLU(0.2),
+                spectral_norm(nn.Linear(width, UNITS)),
+                nn.LeakyReLU(0.2),
+                spectral_norm(nn.Linear(UNITS, UNITS)),
+                nn.LeakyReLU(0.2),
             )
             for _ in LAGS
-        )  # fmt: skip
+        )
         self.readout = nn.ModuleList(spectral_norm(nn.Linear(UNITS, 1)) for _ in LAGS)
         # Differences are small beside levels: measured in their real size at each lag, they weigh as much.
         self.register_buffer("pace", torch.ones(len(LAGS)))
@@ -75,7 +77,7 @@ class WindowNetwork(nn.Module):
                 change = cut.diff(dim=2) / pace
                 found.append(network(torch.cat([cut.flatten(2), change.flatten(2)], dim=-1)))
         if not found:
-            raise ValueError(f"rollouts of {z.shape[1]} steps are shorter than the critic's shortest window")
+            raise ValueError(f"rollouts of {z.shape[1]} steps are shorter than the discriminator's shortest window")
         return found
 
     def forward(self, z: Tensor) -> Tensor:
@@ -92,12 +94,15 @@ class WindowNetwork(nn.Module):
 class ReportNetwork(nn.Module):
     """The founding report's trust_net: an MLP on mean, std, min, max, variance and smoothness of the episode."""
 
-    def __init__(self, config: CriticConfig, num_dims: int) -> None:
+    def __init__(self, config: DiscriminatorConfig, num_dims: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(6 * num_dims, UNITS), nn.ReLU(), nn.Linear(UNITS, UNITS), nn.ReLU(),
+            nn.Linear(6 * num_dims, UNITS),
+            nn.ReLU(),
+            nn.Linear(UNITS, UNITS),
+            nn.ReLU(),
             nn.Linear(UNITS, 1),
-        )  # fmt: skip
+        )
 
     def forward(self, z: Tensor) -> Tensor:
         return torch.as_tensor(self.layers(report_features(z)))
@@ -106,24 +111,24 @@ class ReportNetwork(nn.Module):
         return z.new_zeros(len(z), 0)
 
 
-class Critic:
-    """What the world model's objective asks of a critic: a module, L_trust, features for L_feat, an update.
+class Discriminator:
+    """What the world model's objective asks of a discriminator: a module, L_trust, features for L_feat, an update.
 
     Args:
-        config: the critic section.
+        config: the discriminator section.
         num_dims: D.
         context: seed, place among the workers, device.
-        real: the episodes that the critic alone learns real from (see `roles.deal_episodes`); where it is None, it
-            learns from the batches that the world model is trained on, and may not share those with a gate.
+        real: the real episodes of the discriminator alone (see `splits.split_episodes`). None: it learns from the
+            batches that the world model is trained on, and may not share those with a gate.
     """
 
     def __init__(
-        self, config: CriticConfig, num_dims: int, context: LearnerContext, real: Trajectories | None = None
+        self, config: DiscriminatorConfig, num_dims: int, context: WorkerContext, real: Trajectories | None = None
     ) -> None:
         self.config, self.context, self.real = config, context, real
         self.num_updates = 0
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(context.seed, "critic", "init"))
+            torch.manual_seed(derive_seed(context.seed, "discriminator", "init"))
             network = WindowNetwork if config.form == "windows" else ReportNetwork
             self.network: WindowNetwork | ReportNetwork = network(config, num_dims).to(context.device)
         self.optimizer = torch.optim.Adam(self.network.parameters(), LEARNING_RATE, betas=(0.5, 0.9))
@@ -137,7 +142,7 @@ class Critic:
         return binary_cross_entropy_with_logits(odds, torch.ones_like(odds))
 
     def features(self, z: Tensor) -> Tensor:
-        """Features (B, F) of latents (B, T, D): the report's six, and the critic's own hidden states.
+        """Features (B, F) of latents (B, T, D): the report's six, and the discriminator's own hidden states.
 
         Divided by √F, so that the squared distance of two means is a mean over features, and λ_feat means the same
         whatever the number of dimensions.
@@ -146,9 +151,9 @@ class Critic:
         return features / features.shape[1] ** 0.5
 
     def update(self, z_real: Tensor, z_syn: Tensor) -> dict[str, float]:
-        """One step of the critic on real and free-running latents (B, T, D), noise on both sides.
+        """One step of the discriminator on real and free-running latents (B, T, D), noise on both sides.
 
-        Where the critic has episodes of its own, `z_real` only says how many to draw from them, and how long.
+        Where the discriminator has episodes of its own, `z_real` only says how many to draw from them, and how long.
 
         Returns:
             `loss`, `trust_real` and `trust_syn` (mean p(real) of either side).
@@ -159,7 +164,7 @@ class Critic:
         """
         if self.real is not None:
             z_real = self._own_episodes(self.real, *z_real.shape[:2]).to(z_real.device)
-        generator = torch_generator(self.context.seed, "critic", self.num_updates, self.context.rank)
+        generator = torch_generator(self.context.seed, "discriminator", self.num_updates, self.context.rank)
         self.network.train()
         if isinstance(self.network, WindowNetwork):
             self.network.follow(z_real, 1.0 if self.num_updates == 0 else 0.02)
@@ -168,7 +173,9 @@ class Critic:
         loss = binary_cross_entropy_with_logits(real, wanted)
         loss = loss + binary_cross_entropy_with_logits(syn, torch.zeros_like(syn))
         if not torch.isfinite(loss):
-            raise DivergenceError(f"critic: loss is not finite at update {self.num_updates}; the rollouts diverged")
+            raise DivergenceError(
+                f"discriminator: loss is not finite at update {self.num_updates}; the rollouts diverged"
+            )
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         self.context.average_gradients(self.network.parameters())
@@ -194,9 +201,9 @@ class Critic:
         """`count` segments of `steps` observations, start states left out as in the rollouts."""
         fit = np.flatnonzero(real.lengths >= steps)
         if len(fit) == 0:
-            what = f"none of the critic's {len(real)} episodes has {steps} steps"
+            what = f"none of the discriminator's {len(real)} episodes has {steps} steps"
             raise DataError(f"{what}; lower dynamics.gru.horizon.steps")
-        rng = numpy_generator(self.context.seed, "critic", "real", self.num_updates, self.context.rank)
+        rng = numpy_generator(self.context.seed, "discriminator", "real", self.num_updates, self.context.rank)
         rows = rng.choice(fit, count)
         starts = rng.integers(1, real.lengths[rows] - steps + 2)
         return torch.from_numpy(real.z[rows[:, None], starts[:, None] + np.arange(steps)])

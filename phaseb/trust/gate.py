@@ -28,7 +28,7 @@ def density_ratio(p: Floats, prior: float = 0.5) -> NDArray[np.float64]:
     return np.asarray(p / np.maximum(1 - p, 1e-12) * ((1 - prior) / prior))
 
 
-def first_bad_step(trust: Floats, lengths: NDArray[np.integer], threshold: float) -> NDArray[np.int64]:
+def truncation_step(trust: Floats, lengths: NDArray[np.integer], threshold: float) -> NDArray[np.int64]:
     """(N,) where each episode goes bad; its length where it does not.
 
     The alarm is the first transition whose trust (N, T) is below the threshold. A fault is often seen for sure only
@@ -62,9 +62,15 @@ def uncertainty_discount(uncertainty: Floats | None, mask: NDArray[np.bool_], sc
 
 
 def gate_weights(
-    trust: Floats, episode_trust: Floats, lengths: NDArray[np.integer], cuts: NDArray[np.integer], left: Floats,
-    segment_threshold: float, config: GateConfig, prior: float = 0.5,
-) -> NDArray[np.float32]:  # fmt: skip
+    trust: Floats,
+    episode_trust: Floats,
+    lengths: NDArray[np.integer],
+    cuts: NDArray[np.integer],
+    discount: Floats,
+    segment_threshold: float,
+    config: GateConfig,
+    prior: float = 0.5,
+) -> NDArray[np.float32]:
     """Weights (N, T) of synthetic transitions.
 
     Args:
@@ -72,7 +78,7 @@ def gate_weights(
         episode_trust: (N,) calibrated trust of each episode up to its cut.
         lengths: (N,) numbers of steps.
         cuts: (N,) first bad transition of each; the length where there is none.
-        left: (N, T) what uncertainty leaves.
+        discount: (N, T) what uncertainty leaves.
         segment_threshold: below this trust of what is left of it, an episode is dropped whole.
         config: clips and limits.
         prior: share of real that trust was calibrated at.
@@ -81,7 +87,7 @@ def gate_weights(
     kept = np.arange(trust.shape[1])[None] < cuts[:, None]
     # A rollout that was cut must leave enough to judge; one that was made short is judged as it is.
     whole = (cuts >= np.minimum(config.min_steps, lengths)) & (episode_trust >= segment_threshold)
-    weights = np.clip(ratio, 0, config.max_weight) * left * kept * whole[:, None]
+    weights = np.clip(ratio, 0, config.max_weight) * discount * kept * whole[:, None]
     return np.where(weights < MIN_WEIGHT, 0, weights).astype(np.float32)
 
 
@@ -94,5 +100,3 @@ def effective_contribution(synthetic_weights: Floats, num_real: int) -> float:
 def pass_rate(episode_trust: Floats, threshold: float) -> float:
     """Share of episodes whose trust reaches the threshold (the 5 % quantile of held-out real trust)."""
     return float(np.mean(np.asarray(episode_trust) >= threshold))
-
-

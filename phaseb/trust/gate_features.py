@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.trust.features import report_features
-from phaseb.trust.one_step_residuals import LocalPredictor
+from phaseb.trust.one_step_residuals import RidgeDynamics
 
 HOLD = 0.01  # a step of less than this share of the usual one stands still
 WINDOW = 5
 NUM_SIGNALS = 5
 
 
-def transition_inputs(data: Trajectories, predictor: LocalPredictor, fold: int) -> NDArray[np.float32]:
+def transition_inputs(data: Trajectories, predictor: RidgeDynamics, fold: int) -> NDArray[np.float32]:
     """(N, T, I) of (z, Δz, a, r), the local predictor's errors, and signs of holding still; padding is zero.
 
     Large values are compressed by asinh, so that an exploding rollout stays a number. The predictor's error is
@@ -27,15 +27,27 @@ def transition_inputs(data: Trajectories, predictor: LocalPredictor, fold: int) 
     change = np.diff(data.z.astype(np.float64), axis=1) / tensors["pace"]
     errors = predictor.errors(data, fold).astype(np.float64)
     size, held = np.abs(errors[..., :-1]), np.exp(-np.abs(change) / HOLD)
-    signals = np.stack([
-        np.log((size**2).mean(-1) + 1e-4), np.log(size.max(-1) + 1e-2), np.log((change**2).mean(-1) + 1e-4),
-        _longest_hold(held > 0.5), np.arcsinh(np.abs(errors[..., -1])),
-    ], axis=-1)  # fmt: skip
+    signals = np.stack(
+        [
+            np.log((size**2).mean(-1) + 1e-4),
+            np.log(size.max(-1) + 1e-2),
+            np.log((change**2).mean(-1) + 1e-4),
+            _longest_hold(held > 0.5),
+            np.arcsinh(np.abs(errors[..., -1])),
+        ],
+        axis=-1,
+    )
     around = [_lasting(signals, data.lengths, ahead) for ahead in (True, False)]
     parts = [
-        np.arcsinh(data.z[:, 1:]), np.arcsinh(change), data.actions,
-        np.arcsinh(data.rewards[..., None] / tensors["reward_scale"]), np.arcsinh(errors), held, signals, *around,
-    ]  # fmt: skip
+        np.arcsinh(data.z[:, 1:]),
+        np.arcsinh(change),
+        data.actions,
+        np.arcsinh(data.rewards[..., None] / tensors["reward_scale"]),
+        np.arcsinh(errors),
+        held,
+        signals,
+        *around,
+    ]
     return np.asarray(np.concatenate(parts, axis=2) * data.mask[..., None], dtype=np.float32)
 
 
@@ -49,6 +61,7 @@ def _longest_hold(held: NDArray[np.bool_]) -> NDArray[np.float64]:
 
     Which dimension stands still does not matter, so a network need not learn it once for each.
     """
+
     def runs(still: NDArray[np.bool_]) -> NDArray[np.float64]:
         count = np.zeros(still.shape)
         count[:, 0] = still[:, 0]

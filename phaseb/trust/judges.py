@@ -1,7 +1,7 @@
 """The families of judges: each scores every pair with classifiers that saw neither member of it.
 
 n pairs, T steps, D latent dimensions, A action dimensions, F folds. A judge is fresh: it is made, trained and
-forgotten inside one call, and shares no weight with the critic or the gate.
+forgotten inside one call, and shares no weight with the discriminator or the gate.
 """
 
 from collections.abc import Callable
@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from phaseb.config.trust import Family, JudgeConfig
 from phaseb.errors import DataError
-from phaseb.runtime.plugins import load_named
+from phaseb.runtime.plugins import load_plugin
 from phaseb.runtime.seeding import derive_seed, torch_generator
-from phaseb.trust.batched import StackedGRU, StackedLinear
+from phaseb.trust.batched import BatchedGRU, BatchedLinear
 from phaseb.trust.features import judge_features, windows
 
 WINDOW_ROUNDS = 50
@@ -45,7 +45,7 @@ Scores = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
-class Evidence:
+class JudgeInputs:
     """What a judge is shown: z (n, T+1, D) and actions (n, T, A) of both sides, and the fold (n,) of each pair."""
 
     real: NDArray[np.float32]
@@ -55,11 +55,11 @@ class Evidence:
     folds: NDArray[np.int64]
 
 
-Judge = Callable[[Evidence, JudgeConfig, int], Scores]
+Judge = Callable[[JudgeInputs, JudgeConfig, int], Scores]
 """What `judge.families: [module:function]` names: called with the evidence, the settings and a seed."""
 
 
-def cross_fit(family: Family, evidence: Evidence, config: JudgeConfig, seed: int) -> Scores:
+def cross_fit(family: Family, evidence: JudgeInputs, config: JudgeConfig, seed: int) -> Scores:
     """Scores (n,) of the real and of the synthetic member of every pair; higher is more real.
 
     Each pair is scored by a classifier fitted on the pairs of the other folds.
@@ -78,35 +78,44 @@ def cross_fit(family: Family, evidence: Evidence, config: JudgeConfig, seed: int
 def _judge(family: Family) -> Judge:
     if family in FAMILIES:
         return FAMILIES[family]
-    judge: Judge = load_named(family, "judge.families")
+    judge: Judge = load_plugin(family, "judge.families")
     return judge
 
 
-def _episode_trees(evidence: Evidence, config: JudgeConfig, seed: int) -> Scores:
+def _episode_trees(evidence: JudgeInputs, config: JudgeConfig, seed: int) -> Scores:
     real, synthetic = judge_features(evidence.real)[:, None], judge_features(evidence.synthetic)[:, None]
     return _trees(real, synthetic, evidence.folds, config.episode_rounds, config, derive_seed(seed, "episode_trees"))
 
 
-def _window_trees(evidence: Evidence, config: JudgeConfig, seed: int) -> Scores:
+def _window_trees(evidence: JudgeInputs, config: JudgeConfig, seed: int) -> Scores:
     real = windows(evidence.real, WINDOW_STEPS, WINDOW_STRIDE)
     synthetic = windows(evidence.synthetic, WINDOW_STEPS, WINDOW_STRIDE)
     return _trees(real, synthetic, evidence.folds, WINDOW_ROUNDS, config, derive_seed(seed, "window_trees"))
 
 
 def _trees(
-    real: NDArray[np.floating], synthetic: NDArray[np.floating], folds: NDArray[np.int64], rounds: int,
-    config: JudgeConfig, seed: int,
-) -> Scores:  # fmt: skip
+    real: NDArray[np.floating],
+    synthetic: NDArray[np.floating],
+    folds: NDArray[np.int64],
+    rounds: int,
+    config: JudgeConfig,
+    seed: int,
+) -> Scores:
     """Boosted trees on rows (n, W, K); an episode's score is the mean log-odds of its W rows."""
     scores = np.zeros((2, len(real)))
     for fold in np.unique(folds):
         inside = folds != fold
         rows = [side[inside].reshape(-1, side.shape[-1]) for side in (real, synthetic)]
         model = HistGradientBoostingClassifier(
-            max_iter=rounds, learning_rate=TREE_LEARNING_RATE, max_leaf_nodes=MAX_LEAVES,
-            max_features=FEATURE_SHARE, max_bins=63, min_samples_leaf=10, early_stopping=False,
+            max_iter=rounds,
+            learning_rate=TREE_LEARNING_RATE,
+            max_leaf_nodes=MAX_LEAVES,
+            max_features=FEATURE_SHARE,
+            max_bins=63,
+            min_samples_leaf=10,
+            early_stopping=False,
             random_state=derive_seed(seed, int(fold)) % 2**32,
-        )  # fmt: skip
+        )
         model.fit(np.concatenate(rows), np.repeat([1, 0], [len(rows[0]), len(rows[1])]))
         for k, side in enumerate((real, synthetic)):
             unseen = side[~inside]
@@ -120,8 +129,8 @@ class _RecurrentJudges(nn.Module):
 
     def __init__(self, num_folds: int, num_inputs: int, num_units: int, generator: torch.Generator) -> None:
         super().__init__()
-        self.recurrent = StackedGRU(num_folds, num_inputs, num_units, generator)
-        self.readout = StackedLinear(num_folds, 2 * num_units, 1, generator)
+        self.recurrent = BatchedGRU(num_folds, num_inputs, num_units, generator)
+        self.readout = BatchedLinear(num_folds, 2 * num_units, 1, generator)
 
     def forward(self, x: Tensor) -> Tensor:
         """(F, B, T, I) → log-odds (F, B)."""
@@ -130,10 +139,10 @@ class _RecurrentJudges(nn.Module):
         return torch.as_tensor(self.readout(pooled)[..., 0])
 
 
-def _gru(evidence: Evidence, config: JudgeConfig, seed: int) -> Scores:
-    sides = torch.stack([
-        _sequence(evidence.real, evidence.real_actions), _sequence(evidence.synthetic, evidence.synthetic_actions)
-    ])  # fmt: skip
+def _gru(evidence: JudgeInputs, config: JudgeConfig, seed: int) -> Scores:
+    sides = torch.stack(
+        [_sequence(evidence.real, evidence.real_actions), _sequence(evidence.synthetic, evidence.synthetic_actions)]
+    )
     sides = (sides - sides.mean((0, 1, 2))) / sides.std((0, 1, 2)).clamp(min=1e-6)
     labels, folds = np.unique(evidence.folds, return_inverse=True)
     generator = torch_generator(seed, "gru")
@@ -148,9 +157,12 @@ def _gru(evidence: Evidence, config: JudgeConfig, seed: int) -> Scores:
 
 
 def _train(
-    judges: _RecurrentJudges, sides: Tensor, training: list[NDArray[np.int64]], config: JudgeConfig,
+    judges: _RecurrentJudges,
+    sides: Tensor,
+    training: list[NDArray[np.int64]],
+    config: JudgeConfig,
     generator: torch.Generator,
-) -> None:  # fmt: skip
+) -> None:
     batch = min(GRU_PAIRS, *(len(rows) for rows in training))
     pools = [torch.from_numpy(rows) for rows in training]
     target = torch.cat([torch.ones(batch), torch.zeros(batch)]).expand(len(pools), -1)
@@ -177,5 +189,7 @@ def _sequence(z: NDArray[np.float32], actions: NDArray[np.float32]) -> Tensor:
 
 
 FAMILIES: dict[Family, Judge] = {
-    "episode_trees": _episode_trees, "window_trees": _window_trees, "gru": _gru,
-}  # fmt: skip
+    "episode_trees": _episode_trees,
+    "window_trees": _window_trees,
+    "gru": _gru,
+}

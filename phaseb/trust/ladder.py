@@ -25,9 +25,11 @@ Rollout = Callable[[Floats, Floats], Floats]
 FLOORS = ("simulator", "real")
 ASIDE = ("encode_decode",)  # shown, but no stage that a rollout passes: it never meets the state decoder
 STAGES = {
-    "simulator": "the simulator's own repetition", "real": "the split of real episodes",
-    "encode_decode": "encoding and decoding", "one_step": "one-step prediction",
-}  # fmt: skip
+    "simulator": "the simulator's own repetition",
+    "real": "the split of real episodes",
+    "encode_decode": "encoding and decoding",
+    "one_step": "one-step prediction",
+}
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,16 @@ def summarise(results: Mapping[str, JudgeResult], config: JudgeConfig) -> Ladder
     return Ladder(ordered, None, sentence)
 
 
-def open_loop_pairs(z: Floats, actions: Floats, lengths: NDArray[np.integer], steps: int, roll: Rollout,
-                    config: JudgeConfig, seed: int, groups: NDArray[np.integer] | None = None) -> Pairs:  # fmt: skip
+def open_loop_pairs(
+    z: Floats,
+    actions: Floats,
+    lengths: NDArray[np.integer],
+    steps: int,
+    roll: Rollout,
+    config: JudgeConfig,
+    seed: int,
+    groups: NDArray[np.integer] | None = None,
+) -> Pairs:
     """A rung of open-loop segments: real ones of `steps` steps, and rollouts from their first states.
 
     Args:

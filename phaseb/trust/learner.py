@@ -16,12 +16,12 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from phaseb.config.trust import TrustConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DivergenceError
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.runtime.seeding import numpy_generator, torch_generator
-from phaseb.trust.calibrate import fit_bundle
-from phaseb.trust.dataset import CORRUPTED, REAL, ROLLOUT, Material, prepare
+from phaseb.trust.calibrate import fit_trust_model
+from phaseb.trust.dataset import CORRUPTED, REAL, ROLLOUT, GateDataset, build_dataset
 from phaseb.trust.metrics import roc_auc
-from phaseb.trust.model import TrustBundle
+from phaseb.trust.model import TrustModel
 from phaseb.trust.networks import TrustNetworks, TrustSpec
 
 LOG_EVERY = 25
@@ -54,16 +54,20 @@ class TrustLearner:
     """
 
     def __init__(
-        self, config: TrustConfig, real: Trajectories, negatives: Trajectories, context: LearnerContext
+        self, config: TrustConfig, real: Trajectories, negatives: Trajectories, context: WorkerContext
     ) -> None:
         self.config, self.context = config, context
         self.num_steps = config.num_steps
-        self.material, self.predictor = prepare(config, real, negatives, context.seed)
+        self.material, self.predictor = build_dataset(config, real, negatives, context.seed)
         m = self.material
         spec = TrustSpec(
-            config.num_folds, m.episodes.shape[1], m.transitions.shape[2], MLP_UNITS, GRU_UNITS,
+            config.num_folds,
+            m.episodes.shape[1],
+            m.transitions.shape[2],
+            MLP_UNITS,
+            GRU_UNITS,
             CONTEXT_STEPS,
-        )  # fmt: skip
+        )
         networks = TrustNetworks(spec, torch_generator(context.seed, "trust", "init"))
         self._fit_inputs(networks)
         self.networks = networks.to(context.device)
@@ -74,9 +78,7 @@ class TrustLearner:
         self._real = torch.from_numpy(m.group == REAL).to(context.device, torch.float32)
         self._groups = [self._rows_by_fold(group) for group in (REAL, CORRUPTED, ROLLOUT)]
         self._step_weights = torch.from_numpy(step_weights(config, m)).to(context.device)
-        self.optimizer = torch.optim.AdamW(
-            self.networks.parameters(), config.learning_rate, weight_decay=WEIGHT_DECAY
-        )
+        self.optimizer = torch.optim.AdamW(self.networks.parameters(), config.learning_rate, weight_decay=WEIGHT_DECAY)
 
     def step(self, step: int) -> dict[str, float]:
         """One update; metrics only every `log_every` steps."""
@@ -93,7 +95,9 @@ class TrustLearner:
         self.optimizer.step()
         if step % LOG_EVERY and step != self.num_steps - 1:
             return {}
-        means = {name: self.context.average(loss.detach()) / self.config.num_folds for name, loss in losses.items()}
+        means = {
+            name: self.context.all_reduce_mean(loss.detach()) / self.config.num_folds for name, loss in losses.items()
+        }
         return {f"trust/loss/{name}": float(mean) for name, mean in means.items()}
 
     def validate(self, step: int) -> dict[str, float]:
@@ -118,11 +122,11 @@ class TrustLearner:
         episode, temporal, steps = (np.concatenate(part) for part in zip(*found, strict=True))
         return episode, temporal, steps
 
-    def bundle(self) -> TrustBundle:
+    def bundle(self) -> TrustModel:
         """The networks as they are now, calibrated on what each of them never saw."""
-        return fit_bundle(self.config, self.networks, self.predictor, self.material, self.unseen_scores())
+        return fit_trust_model(self.config, self.networks, self.predictor, self.material, self.unseen_scores())
 
-    def hot_paths(self) -> list[tuple[Any, str]]:
+    def compile_targets(self) -> list[tuple[Any, str]]:
         """The network of features; the recurrent one has its backward pass by hand."""
         return [(self.networks.episode, "forward")]
 
@@ -148,7 +152,7 @@ class TrustLearner:
             rows = [rng.choice(real, size - wanted), rng.choice(corrupted, wanted - num_rollouts)]
             rows += [rng.choice(rollouts, num_rollouts)] if num_rollouts else []
             drawn.append(rng.permutation(np.concatenate(rows)))
-        return np.stack(drawn)[:, self.context.share(np.arange(size))]
+        return np.stack(drawn)[:, self.context.shard(np.arange(size))]
 
     def _losses(self, rows: Tensor, step: int) -> dict[str, Tensor]:
         """Sums over folds of the mean cross-entropies of the three outputs."""
@@ -169,7 +173,7 @@ class TrustLearner:
         """This worker's rows (B, …) of the noise on the global batch's inputs; the folds share it."""
         size = self.config.batch_size
         generator = torch_generator(self.context.seed, "trust", name, step)
-        rows = torch.from_numpy(self.context.share(np.arange(size)))
+        rows = torch.from_numpy(self.context.shard(np.arange(size)))
         noise = torch.randn((size, *shape), generator=generator)[rows]
         return (INPUT_NOISE * noise).to(self.context.device)
 
@@ -188,7 +192,7 @@ class TrustLearner:
 
 
 def make_learner(
-    config: TrustConfig, real: Trajectories, negatives: Trajectories, context: LearnerContext
+    config: TrustConfig, real: Trajectories, negatives: Trajectories, context: WorkerContext
 ) -> TrustLearner:
     """The learner that `training` runs.
 
@@ -202,7 +206,7 @@ def make_learner(
     return TrustLearner(config, real, negatives, context)
 
 
-def step_weights(config: TrustConfig, material: Material) -> NDArray[np.float32]:
+def step_weights(config: TrustConfig, material: GateDataset) -> NDArray[np.float32]:
     """(P, T) weights of transitions in the loss: good and bad ones count alike, those around an onset several times.
 
     The steps where a fault begins are few of sixty, and the ones that the gate has to tell apart.

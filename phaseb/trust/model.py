@@ -18,10 +18,10 @@ from phaseb.runtime.checkpoint import load_checkpoint, save_checkpoint
 from phaseb.runtime.storage import Store
 from phaseb.trust.calibration import Calibrator
 from phaseb.trust.dataset import check_finite, crop
-from phaseb.trust.gate import first_bad_step, gate_weights, uncertainty_discount
+from phaseb.trust.gate import gate_weights, truncation_step, uncertainty_discount
 from phaseb.trust.gate_features import episode_inputs, num_transition_inputs, transition_inputs
 from phaseb.trust.networks import TrustNetworks, TrustSpec
-from phaseb.trust.one_step_residuals import LocalPredictor
+from phaseb.trust.one_step_residuals import RidgeDynamics
 
 UNCERTAINTY_QUANTILE = 0.95
 """Uncertainty up to this quantile of the reference costs no weight."""
@@ -53,7 +53,7 @@ class Levels:
 
 
 @dataclass(frozen=True)
-class TrustBundle:
+class TrustModel:
     """Networks, local predictor, calibrators and thresholds, frozen.
 
     Attributes:
@@ -67,7 +67,7 @@ class TrustBundle:
     """
 
     networks: TrustNetworks
-    predictor: LocalPredictor
+    predictor: RidgeDynamics
     calibrators: Mapping[str, Calibrator]
     thresholds: Thresholds
     gate: GateConfig
@@ -89,16 +89,18 @@ class TrustBundle:
             DataError: where the sizes are not those trained on, or values are not finite.
         """
         levels = self.levels(data)
-        cuts = first_bad_step(levels.transition, data.lengths, self.thresholds.cut)
+        cuts = truncation_step(levels.transition, data.lengths, self.thresholds.cut)
         before = self._trust_before(data, cuts, levels.fused)
-        left = uncertainty_discount(data.uncertainty, data.mask, self._scale(data, uncertainty_scale))
+        discount = uncertainty_discount(data.uncertainty, data.mask, self._scale(data, uncertainty_scale))
         weights = gate_weights(
-            levels.transition, before, data.lengths, cuts, left, self.thresholds.segment, self.gate
+            levels.transition, before, data.lengths, cuts, discount, self.thresholds.segment, self.gate
         )
         return replace(
-            data, trust=(levels.transition * data.mask).astype(np.float32), weights=weights,
+            data,
+            trust=(levels.transition * data.mask).astype(np.float32),
+            weights=weights,
             episode_trust=levels.fused.astype(np.float32),
-        )  # fmt: skip
+        )
 
     def levels(self, data: Trajectories) -> Levels:
         """Calibrated trust at every level; transitions beyond the end of an episode get 0."""
@@ -112,7 +114,7 @@ class TrustBundle:
 
     def cuts(self, data: Trajectories) -> NDArray[np.int64]:
         """(N,) the first transition that the gate cuts; the length where it cuts none."""
-        return first_bad_step(self.levels(data).transition, data.lengths, self.thresholds.cut)
+        return truncation_step(self.levels(data).transition, data.lengths, self.thresholds.cut)
 
     def save(self, store: Store) -> str:
         """Write the bundle into a folder as a checkpoint and `analysis.json`; returns the digest."""
@@ -123,14 +125,17 @@ class TrustBundle:
             arrays = {key: np.asarray(value, dtype=np.float64) for key, value in calibrator.__dict__.items()}
             tensors |= {f"calibrators.{name}.{key}": torch.from_numpy(array) for key, array in arrays.items()}
         meta = {
-            "spec": self.networks.spec.as_dict(), "thresholds": self.thresholds.as_dict(),
-            "gate": self.gate.model_dump(), "analysis": self.analysis, "num_steps": self.num_steps,
-        }  # fmt: skip
+            "spec": self.networks.spec.as_dict(),
+            "thresholds": self.thresholds.as_dict(),
+            "gate": self.gate.model_dump(),
+            "analysis": self.analysis,
+            "num_steps": self.num_steps,
+        }
         store.write_json(self.analysis, "analysis.json")
         return save_checkpoint(store, tensors, meta)
 
     @classmethod
-    def load(cls, store: Store) -> "TrustBundle":
+    def load(cls, store: Store) -> "TrustModel":
         """Read a bundle written by `save`."""
         tensors, meta = load_checkpoint(store)
         networks = TrustNetworks(TrustSpec(**meta["spec"]), torch.Generator())
@@ -139,7 +144,7 @@ class TrustBundle:
         for name in LEVELS:
             part = {key: value.numpy() for key, value in _under(tensors, f"calibrators.{name}.").items()}
             calibrators[name] = Calibrator(part["weights"], float(part["bias"]), part["knots"], part["values"])
-        predictor = LocalPredictor(**_under(tensors, "predictor."))
+        predictor = RidgeDynamics(**_under(tensors, "predictor."))
         thresholds, gate = Thresholds(**meta["thresholds"]), GateConfig(**meta["gate"])
         return cls(networks, predictor, calibrators, thresholds, gate, meta["analysis"], meta["num_steps"])
 

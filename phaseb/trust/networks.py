@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from phaseb.trust.batched import StackedGRU, StackedLinear
+from phaseb.trust.batched import BatchedGRU, BatchedLinear
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class TrustSpec:
     num_transition_inputs: int
     mlp_units: int
     gru_units: int
-    reach: int
+    context_steps: int
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -32,9 +32,9 @@ class EpisodeTrust(nn.Module):
 
     def __init__(self, spec: TrustSpec, generator: torch.Generator) -> None:
         super().__init__()
-        self.first = StackedLinear(spec.num_folds, spec.num_episode_inputs, spec.mlp_units, generator)
-        self.second = StackedLinear(spec.num_folds, spec.mlp_units, spec.mlp_units, generator)
-        self.readout = StackedLinear(spec.num_folds, spec.mlp_units, 1, generator)
+        self.first = BatchedLinear(spec.num_folds, spec.num_episode_inputs, spec.mlp_units, generator)
+        self.second = BatchedLinear(spec.num_folds, spec.mlp_units, spec.mlp_units, generator)
+        self.readout = BatchedLinear(spec.num_folds, spec.mlp_units, 1, generator)
 
     def forward(self, features: Tensor) -> Tensor:
         """(K, B, I) → (K, B)."""
@@ -52,20 +52,20 @@ class TemporalTrust(nn.Module):
     def __init__(self, spec: TrustSpec, generator: torch.Generator) -> None:
         super().__init__()
         k, units = spec.num_folds, spec.gru_units
-        self.reach = spec.reach
-        self.inner = StackedLinear(k, spec.num_transition_inputs, units, generator)
-        self.local = StackedLinear(k, (2 * spec.reach + 1) * units, units, generator)
+        self.context_steps = spec.context_steps
+        self.inner = BatchedLinear(k, spec.num_transition_inputs, units, generator)
+        self.local = BatchedLinear(k, (2 * spec.context_steps + 1) * units, units, generator)
         self.num_folds, half = k, max(units // 2, 1)
-        self.recurrent = StackedGRU(2 * k, units, half, generator)
-        self.mixed = StackedLinear(k, 2 * units + 2 * half, units, generator)
-        self.step_readout = StackedLinear(k, units + spec.num_transition_inputs, 1, generator)
-        self.readout = StackedLinear(k, 2 * units + 2, 1, generator)
+        self.recurrent = BatchedGRU(2 * k, units, half, generator)
+        self.mixed = BatchedLinear(k, 2 * units + 2 * half, units, generator)
+        self.step_readout = BatchedLinear(k, units + spec.num_transition_inputs, 1, generator)
+        self.readout = BatchedLinear(k, 2 * units + 2, 1, generator)
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Transition inputs (K, B, T, I) and mask (K, B, T) → log-odds of episodes (K, B), of transitions (K, B, T)."""
         inner = torch.relu(self.inner(x)) * mask[..., None]
-        padded = nn.functional.pad(inner, (0, 0, self.reach, self.reach))
-        around = torch.cat([padded[:, :, i : i + x.shape[2]] for i in range(2 * self.reach + 1)], dim=-1)
+        padded = nn.functional.pad(inner, (0, 0, self.context_steps, self.context_steps))
+        around = torch.cat([padded[:, :, i : i + x.shape[2]] for i in range(2 * self.context_steps + 1)], dim=-1)
         local = torch.relu(self.local(around))
         back = _reverse_index(mask)[..., None].expand_as(local)
         forwards, backwards = self.recurrent(torch.cat([local, local.gather(2, back)])).split(self.num_folds)

@@ -22,7 +22,7 @@ RIDGES = (0.1, 1.0, 10.0, 100.0)
 
 
 @dataclass(frozen=True)
-class LocalPredictor:
+class RidgeDynamics:
     """K cross-fitted regressions to the next step and the reward.
 
     Attributes:
@@ -66,7 +66,7 @@ class LocalPredictor:
         return {name: value.double().numpy() for name, value in self.__dict__.items()}
 
 
-def fit_local_predictor(real: Trajectories, folds: NDArray[np.int64], num_features: int, seed: int) -> LocalPredictor:
+def fit_ridge_dynamics(real: Trajectories, folds: NDArray[np.int64], num_features: int, seed: int) -> RidgeDynamics:
     """Cross-fit the predictor on real training episodes; `folds` (N,) numbers the fold of each, 0 … K − 1."""
     inputs, mask, num_folds = _inputs(real), real.mask, int(folds.max()) + 1
     step, reward = np.diff(real.z.astype(np.float64), axis=1), real.rewards.astype(np.float64)[..., None]
@@ -83,7 +83,7 @@ def fit_local_predictor(real: Trajectories, folds: NDArray[np.int64], num_featur
     error_scale = np.append(step_error.clip(min=1e-3 * pace), np.inf if silent else max(reward_error[0], 1e-3 * spread))
     scales = (error_scale, pace, np.array(1.0 if silent else spread))
     arrays = (mean, scale, random, step_weights, reward_weights, reward_random, *scales)
-    return LocalPredictor(*(torch.from_numpy(np.ascontiguousarray(array)).float() for array in arrays))
+    return RidgeDynamics(*(torch.from_numpy(np.ascontiguousarray(array)).float() for array in arrays))
 
 
 def _inputs(data: Trajectories) -> NDArray[np.float64]:
@@ -110,9 +110,12 @@ def _expand(x: NDArray[np.float64], random: NDArray[np.float64]) -> NDArray[np.f
 
 
 def _cross_fit(
-    features: NDArray[np.float64], target: NDArray[np.float64], mask: NDArray[np.bool_], folds: NDArray[np.int64],
+    features: NDArray[np.float64],
+    target: NDArray[np.float64],
+    mask: NDArray[np.bool_],
+    folds: NDArray[np.int64],
     num_folds: int,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # fmt: skip
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Weights (K, F, O) by the ridge with the least held-out error, and that error's root mean square (O,)."""
     rows = [(features[folds == k][mask[folds == k]], target[folds == k][mask[folds == k]]) for k in range(num_folds)]
     grams = np.stack([f.T @ f for f, _ in rows])

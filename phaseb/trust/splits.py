@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from phaseb.runtime.seeding import derive_seed
 
 
-def deal_episodes(ids: Sequence[str], discriminator_share: float, seed: int) -> tuple[frozenset[str], frozenset[str]]:
+def split_episodes(ids: Sequence[str], discriminator_share: float, seed: int) -> tuple[frozenset[str], frozenset[str]]:
     """Split training episodes into the discriminator's and the gate's, by a hash of each id.
 
     The same episode goes to the same side whatever the order. Both get at least one where there are two or more.

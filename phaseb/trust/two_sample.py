@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from phaseb.config.trust import Family, JudgeConfig
 from phaseb.errors import DataError
 from phaseb.runtime.seeding import numpy_generator
-from phaseb.trust.judges import Evidence, cross_fit
+from phaseb.trust.judges import JudgeInputs, cross_fit
 from phaseb.trust.paired_auc import folded, paired_auc, paired_interval, permuted_aucs
 
 CONFIDENCE = 0.95
@@ -70,19 +70,27 @@ class JudgeResult:
         """Plain JSON: `num_pairs`, and a list by noise level of the worst judge, the null and every score."""
         levels = [
             {
-                "sigma": sigma, "judge_auc": self.worst(sigma).auc, "worst": self.worst(sigma).family,
-                "p_value": self.p_values[sigma], "null_95": self.null_95[sigma],
+                "sigma": sigma,
+                "judge_auc": self.worst(sigma).auc,
+                "worst": self.worst(sigma).family,
+                "p_value": self.p_values[sigma],
+                "null_95": self.null_95[sigma],
                 "scores": [asdict(score) for score in self.scores if score.sigma == sigma],
             }
             for sigma in self.null_95
-        ]  # fmt: skip
+        ]
         return {"num_pairs": self.num_pairs, "levels": levels}
 
 
 def judge(
-    real_z: Floats, syn_z: Floats, actions: Floats, config: JudgeConfig, seed: int,
-    syn_actions: Floats | None = None, groups: NDArray[np.integer] | None = None,
-) -> JudgeResult:  # fmt: skip
+    real_z: Floats,
+    syn_z: Floats,
+    actions: Floats,
+    config: JudgeConfig,
+    seed: int,
+    syn_actions: Floats | None = None,
+    groups: NDArray[np.integer] | None = None,
+) -> JudgeResult:
     """Ask every family of judges, at every noise level, to tell the two sides apart.
 
     Args:
@@ -99,9 +107,11 @@ def judge(
         DataError: where the shapes differ, values are not finite, or there are fewer than two pairs a fold.
     """
     arrays = {
-        "real z": real_z, "synthetic z": syn_z, "real actions": actions,
+        "real z": real_z,
+        "synthetic z": syn_z,
+        "real actions": actions,
         "synthetic actions": actions if syn_actions is None else syn_actions,
-    }  # fmt: skip
+    }
     groups = np.arange(len(real_z)) if groups is None else groups
     _check(arrays, len(np.unique(groups)), config.num_folds)
     evidence = _evidence(arrays, groups, config, seed)
@@ -118,7 +128,7 @@ def judge(
 
 
 def _judge_level(
-    evidence: Evidence, sigma: float, config: JudgeConfig, seed: int
+    evidence: JudgeInputs, sigma: float, config: JudgeConfig, seed: int
 ) -> tuple[list[JudgeScore], NDArray[np.float64]]:
     """Scores of all families at one noise level, and the permutation distribution of the worst of them."""
     folds = evidence.folds
@@ -138,9 +148,7 @@ def _p_value(auc: float, null: NDArray[np.float64]) -> float:
     return float((1 + (null >= auc - 1e-12).sum()) / (1 + len(null)))
 
 
-def _evidence(
-    arrays: dict[str, Floats], groups: NDArray[np.integer], config: JudgeConfig, seed: int
-) -> Evidence:
+def _evidence(arrays: dict[str, Floats], groups: NDArray[np.integer], config: JudgeConfig, seed: int) -> JudgeInputs:
     rng = numpy_generator(seed, "pairs")
     chosen = _spread(groups, rng)[: config.num_pairs]
     real, synthetic, real_actions, synthetic_actions = (
@@ -149,7 +157,7 @@ def _evidence(
     # Groups are dealt to folds in random order, so that every fold gets its share of every kind of episode.
     _, group = np.unique(groups[chosen], return_inverse=True)
     folds = rng.permutation(group.max() + 1)[group] % config.num_folds
-    return Evidence(real, synthetic, real_actions, synthetic_actions, folds)
+    return JudgeInputs(real, synthetic, real_actions, synthetic_actions, folds)
 
 
 def _spread(groups: NDArray[np.integer], rng: np.random.Generator) -> NDArray[np.int64]:
@@ -180,7 +188,7 @@ def _check(arrays: dict[str, Floats], num_groups: int, num_folds: int) -> None:
             raise DataError(f"judges were given NaN or Inf in {name}, first at {where}")
 
 
-def _with_noise(evidence: Evidence, sigma: float, seed: int) -> Evidence:
+def _with_noise(evidence: JudgeInputs, sigma: float, seed: int) -> JudgeInputs:
     if sigma == 0:
         return evidence
     rng = numpy_generator(seed, "noise", str(sigma))
@@ -188,5 +196,4 @@ def _with_noise(evidence: Evidence, sigma: float, seed: int) -> Evidence:
         (z + sigma * rng.standard_normal(z.shape, dtype=np.float32)).astype(np.float32)
         for z in (evidence.real, evidence.synthetic)
     ]
-    return Evidence(noisy[0], noisy[1], evidence.real_actions, evidence.synthetic_actions, evidence.folds)
-
+    return JudgeInputs(noisy[0], noisy[1], evidence.real_actions, evidence.synthetic_actions, evidence.folds)

@@ -64,17 +64,30 @@ class WindowPlan:
         rows = self.rows[:, None]
         chosen = data.select(self.rows)
         return replace(
-            chosen, z=data.z[rows, states], actions=data.actions[rows, span], rewards=data.rewards[rows, span],
-            terminals=data.terminals[rows, span], lengths=np.full(len(self.rows), self.steps, dtype=np.int64),
-            start_step=None, uncertainty=None, trust=None, weights=None, episode_trust=None,
-        )  # fmt: skip
+            chosen,
+            z=data.z[rows, states],
+            actions=data.actions[rows, span],
+            rewards=data.rewards[rows, span],
+            terminals=data.terminals[rows, span],
+            lengths=np.full(len(self.rows), self.steps, dtype=np.int64),
+            start_step=None,
+            uncertainty=None,
+            trust=None,
+            weights=None,
+            episode_trust=None,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """What is told of it: how many windows of how many episodes, and whether blocks were used."""
         return {
-            "steps": self.steps, "windows": len(self.rows), "episodes": self.num_episodes, "blocks": self.blocks,
-            "gap": self.gap, "num_folds": self.num_folds, "floor": self.floor,
-        }  # fmt: skip
+            "steps": self.steps,
+            "windows": len(self.rows),
+            "episodes": self.num_episodes,
+            "blocks": self.blocks,
+            "gap": self.gap,
+            "num_folds": self.num_folds,
+            "floor": self.floor,
+        }
 
     def sentence(self) -> str:
         """What a reader must know of blocks; empty where episodes are judged."""

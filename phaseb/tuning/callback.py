@@ -9,9 +9,9 @@ from ray.tune.experiment import Trial
 
 from phaseb.config.tuning import StudyConfig
 from phaseb.runtime.storage import Store
-from phaseb.trials import Record, Records, ranked, trial_key
 from phaseb.tuning.early_stopping import Budget
 from phaseb.tuning.trial import SEED, UNTIL, point_of
+from phaseb.tuning.trial_store import TrialRecord, TrialStore, best_trials, trial_key
 
 ERROR_FILE = "error.txt"
 UNREACHABLE = "is unavailable"  # so says Ray of an actor whose node does not answer; of a dead one, that it died
@@ -20,9 +20,9 @@ UNREACHABLE = "is unavailable"  # so says Ray of an actor whose node does not an
 class Watcher(Protocol):
     """Someone who is told of every report and every end."""
 
-    def on_report(self, record: Record) -> None: ...
+    def on_report(self, record: TrialRecord) -> None: ...
 
-    def on_end(self, record: Record) -> None: ...
+    def on_end(self, record: TrialRecord) -> None: ...
 
 
 def _reason(trial: Trial) -> str:
@@ -44,8 +44,17 @@ class Recorder(Callback):
         num_steps: of a whole trial; one that ended before was stopped.
     """
 
-    def __init__(self, study: StudyConfig, records: Records, phase: str, checkpoints: Store, metrics: Sequence[str],
-                 num_steps: int, watchers: Sequence[Watcher], budget: Budget | None = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        study: StudyConfig,
+        records: TrialStore,
+        phase: str,
+        checkpoints: Store,
+        metrics: Sequence[str],
+        num_steps: int,
+        watchers: Sequence[Watcher],
+        budget: Budget | None = None,
+    ) -> None:
         self._study, self._records, self.phase, self._checkpoints = study, records, phase, checkpoints
         self._kept = (*metrics, *(f"test/{m}" for m in metrics), "steps", "seconds", "seconds_measuring")
         self._before_s: dict[str, float] = {}
@@ -95,10 +104,10 @@ class Recorder(Callback):
         record.state, record.reason = "failed", reason
         self.end(record)
 
-    def end(self, record: Record) -> None:
+    def end(self, record: TrialRecord) -> None:
         """A trial ended as its record says: keep it, tell of it, drop checkpoints that are no longer among the best."""
         self._records.put(record)
-        keep = {r.key for r in ranked(self._records.phase(self.phase), self._study.metrics[0])[: self._kept_num()]}
+        keep = {r.key for r in best_trials(self._records.phase(self.phase), self._study.metrics[0])[: self._kept_num()]}
         for name in self._checkpoints.folders():
             known = self._records.get(name)
             if known is not None and known.ended and name not in keep:
@@ -111,8 +120,8 @@ class Recorder(Callback):
     def _kept_num(self) -> int:
         return self._study.keep_checkpoints
 
-    def _record(self, trial: Trial) -> Record:
+    def _record(self, trial: Trial) -> TrialRecord:
         point = point_of(trial.config)
         seed = int(trial.config[SEED])
         key = trial_key(point, seed)
-        return self._records.get(key) or Record(key, point, seed, self.phase)
+        return self._records.get(key) or TrialRecord(key, point, seed, self.phase)

@@ -13,7 +13,7 @@ from phaseb.dynamics.statistics import latent_statistics, open_loop_rmse
 from phaseb.episodes.shards import read_trajectories
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.pipeline.graph import run_graph
 from phaseb.pipeline.result import Callback
 from phaseb.runtime.seeding import torch_generator
@@ -32,7 +32,7 @@ NO_MATCH = 27.6
 class DynamicsObjective:
     """Searches the world model: weights of its losses, teacher forcing, horizon, size, critic."""
 
-    sections = ("dynamics.gru", "trust.critic")
+    sections = ("dynamics.gru", "trust.discriminator")
     steps = "dynamics.gru.num_steps"
     changes = "dynamics.gru.changes"
 
@@ -57,10 +57,10 @@ class DynamicsObjective:
             raise DataError(f"no dev episode has synthesis.horizon = {config.synthesis.horizon} steps to measure on")
         return data
 
-    def make_learner(self, config: Config, data: Trajectories, context: LearnerContext) -> Searched:
+    def make_learner(self, config: Config, data: Trajectories, context: WorkerContext) -> Searched:
         own = discriminator_episodes(config, data.split("train"))
         known = data.split("train", "dev")
-        return learner_with_discriminator(config.dynamics.gru, config.trust.critic, own, known, context)
+        return learner_with_discriminator(config.dynamics.gru, config.trust.discriminator, own, known, context)
 
     def measure(
         self, learner: Searched, config: Config, data: Trajectories, seed: int, split: str = "dev"

@@ -10,14 +10,14 @@ from ray.tune import Stopper
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
 from phaseb.config.tuning import Metric, StudyConfig
-from phaseb.trials import Record
+from phaseb.tuning.trial_store import TrialRecord
 
 STEPS = "steps"
 HOPELESS = 8
 """A study whose first so many trials all fail is ended: something is wrong with all of them."""
 
 
-def make_scheduler(study: StudyConfig, num_steps: int, past: Sequence[Record]) -> TrialScheduler:
+def make_scheduler(study: StudyConfig, num_steps: int, past: Sequence[TrialRecord]) -> TrialScheduler:
     """The scheduler of a study; what past trials reported at each rung counts on.
 
     HyperBand here is its asynchronous form: several brackets of successive halving, from eager to patient.
@@ -30,9 +30,15 @@ def make_scheduler(study: StudyConfig, num_steps: int, past: Sequence[Record]) -
     brackets = 3 if study.scheduler.kind == "hyperband" else 1
     fitting = int(math.log(num_steps / grace) / math.log(study.scheduler.reduction)) + 1
     scheduler = AsyncHyperBandScheduler(
-        time_attr=STEPS, metric=metric.name, mode=metric.mode, max_t=num_steps, grace_period=grace,
-        reduction_factor=study.scheduler.reduction, brackets=min(brackets, fitting), stop_last_trials=False,
-    )  # fmt: skip
+        time_attr=STEPS,
+        metric=metric.name,
+        mode=metric.mode,
+        max_t=num_steps,
+        grace_period=grace,
+        reduction_factor=study.scheduler.reduction,
+        brackets=min(brackets, fitting),
+        stop_last_trials=False,
+    )
     for record in past:
         _replay(scheduler, record, metric)
     return scheduler
@@ -58,7 +64,7 @@ def keep_processes(scheduler: TrialScheduler, num: int) -> TrialScheduler:
     return scheduler
 
 
-def _replay(scheduler: AsyncHyperBandScheduler, record: Record, metric: Metric) -> None:
+def _replay(scheduler: AsyncHyperBandScheduler, record: TrialRecord, metric: Metric) -> None:
     """Let every bracket know what an earlier trial had at its rungs (the trial itself is over)."""
     sign = 1.0 if metric.mode == "max" else -1.0
     stand_in = SimpleNamespace(trial_id=record.key)
@@ -71,7 +77,7 @@ def _replay(scheduler: AsyncHyperBandScheduler, record: Record, metric: Metric) 
 class Budget(Stopper):
     """Ends the study when its time or CPU hours are spent, or when patience runs out; never a single trial."""
 
-    def __init__(self, study: StudyConfig, past: Sequence[Record]) -> None:
+    def __init__(self, study: StudyConfig, past: Sequence[TrialRecord]) -> None:
         self._metric, self._limits = study.metrics[0], study.budget
         self._cpus = study.resources.cpus + study.resources.workers
         self._started = time.monotonic()
@@ -106,9 +112,11 @@ class Budget(Stopper):
 
     def _note(self, last: Mapping[str, Any]) -> None:
         value = last.get(self._metric.name)
-        better = value is not None and value == value and (
-            self._best is None or (value < self._best if self._metric.mode == "min" else value > self._best)
-        )  # fmt: skip
+        better = (
+            value is not None
+            and value == value
+            and (self._best is None or (value < self._best if self._metric.mode == "min" else value > self._best))
+        )
         self._since = 0 if better else self._since + 1
         self._failed += value is None
         if better:

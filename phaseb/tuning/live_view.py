@@ -10,7 +10,7 @@ from rich.table import Table
 from phaseb.config.tuning import StudyConfig
 from phaseb.runtime.formatting import number
 from phaseb.runtime.progress_bar import StageView
-from phaseb.trials import Record, Records, ranked
+from phaseb.tuning.trial_store import TrialRecord, TrialStore, best_trials
 
 SHOWN = 15
 
@@ -18,7 +18,7 @@ SHOWN = 15
 class StudyConsole(StageView):
     """Tells of trials on stderr; a context manager, so that a live table is put away again."""
 
-    def __init__(self, study: StudyConfig, records: Records, watch: bool) -> None:
+    def __init__(self, study: StudyConfig, records: TrialStore, watch: bool) -> None:
         self._study, self._records = study, records
         super().__init__(Console(stderr=True, highlight=False, soft_wrap=True))
         self._board = Live(console=self._console, refresh_per_second=2) if watch and self._console.is_terminal else None
@@ -36,11 +36,11 @@ class StudyConsole(StageView):
         if self._board:
             self._board.stop()
 
-    def on_report(self, record: Record) -> None:
+    def on_report(self, record: TrialRecord) -> None:
         if self._board:
             self._board.update(self.table())
 
-    def on_end(self, record: Record) -> None:
+    def on_end(self, record: TrialRecord) -> None:
         if self._board:
             self._board.update(self.table())
             return
@@ -56,16 +56,19 @@ class StudyConsole(StageView):
         metric = self._study.metrics[0]
         everything = self._records.phase("search") + self._records.phase("confirm")
         running = [r for r in everything if not r.ended]
-        best = [r for r in ranked(everything, metric) if r.ended][: SHOWN - len(running)]
+        best = [r for r in best_trials(everything, metric) if r.ended][: SHOWN - len(running)]
         ended = sum(r.ended for r in everything)
         title = f"{ended} of {self._study.budget.trials} trials, {time.monotonic() - self._began:.0f} s"
         table = Table("trial", "state", "steps", metric.name, "point", title=title)
         for record in best + running:
             value = record.last.get(metric.name)
             table.add_row(
-                str(record.number + 1), record.state, str(record.steps), "" if value is None else number(value),
+                str(record.number + 1),
+                record.state,
+                str(record.steps),
+                "" if value is None else number(value),
                 "  ".join(f"{_short(name)}={number(v)}" for name, v in record.point.items()),
-            )  # fmt: skip
+            )
         return table
 
 

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 from phaseb.config.load import nearest
 from phaseb.config.root import Config
 from phaseb.errors import ConfigError
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.pipeline.result import Callback
-from phaseb.runtime.plugins import load_named
+from phaseb.runtime.plugins import load_plugin
 from phaseb.training.learner import Learner
 
 OBJECTIVES = {
@@ -40,7 +40,7 @@ class Objective(Protocol):
     def prepare(self, config: Config, callbacks: Sequence[Callback]) -> Any:
         """What every trial reads, once: earlier stages are run where they are not up to date."""
 
-    def make_learner(self, config: Config, data: Any, context: LearnerContext) -> Learner:
+    def make_learner(self, config: Config, data: Any, context: WorkerContext) -> Learner:
         """The learner of the job under a trial's config."""
 
     def measure(self, learner: Any, config: Config, data: Any, seed: int, split: str = "dev") -> dict[str, float]:
@@ -73,5 +73,5 @@ def find_objective(job: str, home: str = "") -> Objective:
         )
     if home and home not in sys.path:
         sys.path.append(home)
-    objective: Objective = load_named(place, "job")()
+    objective: Objective = load_plugin(place, "job")()
     return objective

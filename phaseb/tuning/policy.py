@@ -11,8 +11,8 @@ from phaseb.config.root import Config
 from phaseb.episodes.actions import ActionScale, read_action_scale
 from phaseb.episodes.shards import read_trajectories
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.latents.model import EncoderBundle
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.latents.model import EncoderModel
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.pipeline.graph import run_graph
 from phaseb.pipeline.result import Callback
 from phaseb.policy.actor import Actor
@@ -70,15 +70,21 @@ class PolicyObjective:
             latents.split("train"), latents.split("dev"), synthetic, trusted, store, read_action_scale(store)
         )
 
-    def make_learner(self, config: Config, data: PolicyInputs, context: LearnerContext) -> ArmsLearner:
+    def make_learner(self, config: Config, data: PolicyInputs, context: WorkerContext) -> ArmsLearner:
         here = config.model_copy(update={"resources": config.resources.model_copy(update={"num_workers": 0})})
         run = config.run.model_copy(update={"seed": context.seed})
         here = here.model_copy(update={"run": run})
         replay, means = fill_replay(data.real, data.synthetic, here, None, data.trusted)
         runs = runs_of(here)
         inputs = PolicyData(
-            replay, runs, streams_of(here, runs, means), data.real, data.held_out, data.store,
-            data.store.folder("dynamics"), arms=here.arms.trained,
+            replay,
+            runs,
+            streams_of(here, runs, means),
+            data.real,
+            data.held_out,
+            data.store,
+            data.store.folder("dynamics"),
+            arms=here.arms.trained,
         )
         return make_learner(config.policy, inputs, context)
 
@@ -109,10 +115,10 @@ class PolicyObjective:
             estimate: Any = fitted_q_evaluation(config.evaluation.fqe, [actor], data.held_out, seed)
             return {"return": float(estimate.interval(0)[0])}
         scale = data.scale or ActionScale.of_environment(
-        environment.action_low, environment.action_high, environment.name
-    )
+            environment.action_low, environment.action_high, environment.name
+        )
         try:
-            encoder = EncoderBundle.load(data.store.folder("encoder")).online(size)
+            encoder = EncoderModel.load(data.store.folder("encoder")).online(size)
             rows = evaluate(actor.act, encoder, environment, range(first, first + num), scale.denormalise)
         finally:
             environment.close()

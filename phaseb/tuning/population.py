@@ -19,9 +19,9 @@ from ray.tune.search import Searcher
 from phaseb.config.root import Config
 from phaseb.config.tuning import StudyConfig
 from phaseb.runtime.seeding import derive_seed
-from phaseb.trials import Record, Records, trial_key
 from phaseb.tuning.space import Point, defaults, draw
 from phaseb.tuning.trial import FROM, SEED, UNTIL
+from phaseb.tuning.trial_store import TrialRecord, TrialStore, trial_key
 
 
 class Population(Searcher):
@@ -33,8 +33,15 @@ class Population(Searcher):
         end: called with a member that is stopped, after its record was changed.
     """
 
-    def __init__(self, study: StudyConfig, config: Config, changes: str, num_steps: int, records: Records,
-                 end: Callable[[Record], None]) -> None:  # fmt: skip
+    def __init__(
+        self,
+        study: StudyConfig,
+        config: Config,
+        changes: str,
+        num_steps: int,
+        records: TrialStore,
+        end: Callable[[TrialRecord], None],
+    ) -> None:
         super().__init__()
         self._study, self._config, self._records, self._end = study, config, records, end
         self._path, self._num_steps, self._seed = changes, num_steps, config.run.seed
@@ -79,10 +86,10 @@ class Population(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         return None
 
-    def _members(self) -> list[Record]:
+    def _members(self) -> list[TrialRecord]:
         return [r for r in self._records.phase("search") if r.state in ("running", "done")]
 
-    def _behind(self, member: Record) -> int:
+    def _behind(self, member: TrialRecord) -> int:
         """Turns that a member has behind it; one that took over weights begins where they were."""
         return max(_parent_of(member)[1], sum(member.steps >= steps for steps in self._turns[1:]))
 
@@ -98,9 +105,9 @@ class Population(Searcher):
         members = self._members()
         metric = self._study.metrics[0]
         sign = 1 if metric.mode == "min" else -1
-        ranked = sorted(members, key=lambda m: sign * m.last.get(metric.name, sign * math.inf))
-        few = min(len(ranked) // 2, max(1, round(self._study.scheduler.exploit * len(ranked))))
-        best, worst = ranked[: max(1, few)], ranked[len(ranked) - few :]
+        best_trials = sorted(members, key=lambda m: sign * m.last.get(metric.name, sign * math.inf))
+        few = min(len(best_trials) // 2, max(1, round(self._study.scheduler.exploit * len(best_trials))))
+        best, worst = best_trials[: max(1, few)], best_trials[len(best_trials) - few :]
         gaps = self._study.budget.trials - len(members)
         for place, replaced in enumerate([*worst, *[None] * gaps]):
             parent = best[place % len(best)]
@@ -116,9 +123,9 @@ class Population(Searcher):
                 self._records.put(record)
                 self._end(record)
 
-    def _add(self, point: Point, parent: str, replaced: Record | None = None) -> None:
+    def _add(self, point: Point, parent: str, replaced: TrialRecord | None = None) -> None:
         key, replaces = trial_key(point, self._seed), replaced.key if replaced else ""
-        self._records.put(Record(key, point, self._seed, "search", parent=parent, replaces=replaces))
+        self._records.put(TrialRecord(key, point, self._seed, "search", parent=parent, replaces=replaces))
 
     def _first_point(self, place: int) -> Point:
         own = defaults(self._study.space, self._config) if self._study.search.try_defaults else None
@@ -126,7 +133,7 @@ class Population(Searcher):
             return own
         return self._unseen(lambda rng: draw(self._study.space, Perturbed({}, rng, 1.0)), "first", place)
 
-    def _next_point(self, parent: Record, turn: int, place: int) -> Point:
+    def _next_point(self, parent: TrialRecord, turn: int, place: int) -> Point:
         """The parent's point, with settings near those that it has now from this turn on."""
         prefix = self._path.rpartition(".")[0] + "."
         now = {name: value for name, value in parent.point.items() if name != self._path}
@@ -152,7 +159,7 @@ class Population(Searcher):
         return point
 
 
-def _parent_of(member: Record) -> tuple[str, int]:
+def _parent_of(member: TrialRecord) -> tuple[str, int]:
     """Key of the member whose weights this one began with, and the turn at which; "" and 0 for a first member."""
     key, _, turn = member.parent.partition("@")
     return key, int(turn or 0)
@@ -194,5 +201,3 @@ class Perturbed:
 
     def _anew(self, name: str) -> bool:
         return name not in self._before or bool(self._rng.random() < self._resample)
-
-

@@ -10,10 +10,10 @@ import numpy as np
 
 from phaseb import __version__
 from phaseb.config.load import dump_config
-from phaseb.runtime.storage import Store, strict
-from phaseb.trials import Records, pareto_front, trial_key
+from phaseb.runtime.storage import Store, to_jsonable
 from phaseb.tuning.search import importances
-from phaseb.tuning.space import Point, applied, defaults
+from phaseb.tuning.space import Point, apply_point, defaults
+from phaseb.tuning.trial_store import TrialStore, pareto_front, trial_key
 from phaseb.tuning.validation import CheckedStudy
 
 STATES = ("done", "stopped", "failed", "running")
@@ -58,7 +58,7 @@ class StudyResult:
 
     def summary(self) -> dict[str, Any]:
         """As plain JSON."""
-        return dict(strict(self.__dict__))
+        return dict(to_jsonable(self.__dict__))
 
 
 class Conclusion:
@@ -68,7 +68,7 @@ class Conclusion:
         seeds: of the runs that count: the fresh ones, or the search's own where none were wanted.
     """
 
-    def __init__(self, checked: CheckedStudy, records: Records, store: Store, seeds: Sequence[int]) -> None:
+    def __init__(self, checked: CheckedStudy, records: TrialStore, store: Store, seeds: Sequence[int]) -> None:
         self._checked, self._study, self._records, self._store = checked, checked.study, records, store
         self._seeds, self._metric = seeds, checked.study.metrics[0]
         self._sign = 1 if self._metric.mode == "min" else -1
@@ -82,14 +82,20 @@ class Conclusion:
         own = defaults(self._study.space, self._checked.config) or {}  # where the search tried the base config's values
         tried = self._records.get(trial_key(best or own, self._checked.config.run.seed))
         result = StudyResult(
-            name=self._checked.name, metric=self._metric.name, best=best,
+            name=self._checked.name,
+            metric=self._metric.name,
+            best=best,
             searched=tried.last.get(self._metric.name) if tried else None,
             confirmed=_known(self._mean(best)) if self._study.confirm.top else None,
-            base=_known(self._mean({})), sealed=_known(self._mean(best, f"test/{self._metric.name}")),
+            base=_known(self._mean({})),
+            sealed=_known(self._mean(best, f"test/{self._metric.name}")),
             num_trials={state: sum(r.state == state for r in search) for state in STATES},
-            seconds=time.monotonic() - started, path=self._store.path("best.yaml"), ended_by=ended_by,
-            importance=importances(self._study, search), front=self._front(),
-        )  # fmt: skip
+            seconds=time.monotonic() - started,
+            path=self._store.path("best.yaml"),
+            ended_by=ended_by,
+            importance=importances(self._study, search),
+            front=self._front(),
+        )
         self._write(result)
         return result
 
@@ -110,7 +116,7 @@ class Conclusion:
         return [{"point": r.point, **{m.name: r.last[m.name] for m in self._study.metrics}} for r in front]
 
     def _write(self, result: StudyResult) -> None:
-        config = applied(self._checked.base, result.best)
+        config = apply_point(self._checked.base, result.best)
         home = f"{self._checked.base.run.dir.rstrip('/')}-{self._checked.name}"
         config = config.model_copy(update={"run": config.run.model_copy(update={"dir": home})})
         head = [

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from phaseb.errors import ConfigError
-from phaseb.runtime.storage import Store, strict
+from phaseb.runtime.storage import Store, to_jsonable
 from phaseb.tuning.validation import CheckedStudy
 
 MAY_CHANGE = ("budget", "concurrency", "resources", "trackers", "max_retries", "keep_checkpoints", "confirm")
@@ -18,7 +18,7 @@ def open_study(checked: CheckedStudy, store: Store, resume: bool) -> None:
         ConfigError: where the study exists and no resume was asked for, or was started with other settings; where
             a resume was asked for and there is none.
     """
-    tree = strict(checked.study.model_dump(mode="json") | {"base": checked.config.model_dump(mode="json")})
+    tree = to_jsonable(checked.study.model_dump(mode="json") | {"base": checked.config.model_dump(mode="json")})
     for movable in ("resources", "run", "report"):
         tree["base"].pop(movable)
     tree["seed"] = checked.config.run.seed

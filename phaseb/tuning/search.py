@@ -18,9 +18,9 @@ from ray.tune.search import Searcher
 from phaseb.config.tuning import Metric, Parameter, StudyConfig
 from phaseb.runtime.seeding import derive_seed
 from phaseb.runtime.storage import Store
-from phaseb.trials import Record, trial_key
 from phaseb.tuning.space import Point, draw
 from phaseb.tuning.trial import SEED
+from phaseb.tuning.trial_store import TrialRecord, trial_key
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -71,8 +71,15 @@ class OptunaPoints(Searcher):
         database: SQLite file that Optuna's dashboard opens; written from the start again, in memory without one.
     """
 
-    def __init__(self, study: StudyConfig, seed: int, past: Sequence[Record], again: Sequence[Point],
-                 first: Sequence[Point], database: str | None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        study: StudyConfig,
+        seed: int,
+        past: Sequence[TrialRecord],
+        again: Sequence[Point],
+        first: Sequence[Point],
+        database: str | None,
+    ) -> None:
         super().__init__()
         self._config, self._space, self._metrics, self._seed = study, study.space, study.metrics, seed
         self._study = optuna.create_study(
@@ -163,7 +170,7 @@ def new_database(store: Store) -> str | None:
     return store.path(DATABASE) if store.is_local else None
 
 
-def write_database(study: StudyConfig, trials: Sequence[Record], store: Store) -> None:
+def write_database(study: StudyConfig, trials: Sequence[TrialRecord], store: Store) -> None:
     """Optuna's file of a search in which Optuna had no part, so that its dashboard opens it like any other."""
     if (database := new_database(store)) is None:
         return
@@ -177,7 +184,7 @@ def _directions(metrics: Sequence[Metric]) -> list[str]:
     return ["minimize" if m.mode == "min" else "maximize" for m in metrics]
 
 
-def importances(study: StudyConfig, past: Sequence[Record]) -> dict[str, float]:
+def importances(study: StudyConfig, past: Sequence[TrialRecord]) -> dict[str, float]:
     """How much each setting matters for the first metric (fANOVA over finished trials); empty where too few tell."""
     ended = [r for r in past if r.state == "done" and r.point.keys() <= study.space.keys()]
     if len(ended) < 8:
@@ -195,7 +202,7 @@ def _population(study: StudyConfig) -> int:
 
 
 def _as_optuna(
-    record: Record, space: Mapping[str, Parameter], metrics: Sequence[Metric], generation: int = 0
+    record: TrialRecord, space: Mapping[str, Parameter], metrics: Sequence[Metric], generation: int = 0
 ) -> optuna.trial.FrozenTrial:
     """A record as Optuna keeps trials. NSGA-II knows no trial without a generation."""
     values = [record.last.get(metric.name) for metric in metrics]
@@ -212,7 +219,7 @@ def _as_optuna(
     )
 
 
-def _by_step(record: Record, metric: str) -> dict[int, float]:
+def _by_step(record: TrialRecord, metric: str) -> dict[int, float]:
     return {int(row["steps"]): float(row[metric]) for row in record.rows if row.get(metric) is not None}
 
 

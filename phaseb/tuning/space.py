@@ -90,12 +90,12 @@ def defaults(space: Mapping[str, Parameter], config: Config) -> Point | None:
     return point
 
 
-def applied(config: Config, point: Mapping[str, Any]) -> Config:
+def apply_point(config: Config, point: Mapping[str, Any]) -> Config:
     """The config with a point's values in place, checked."""
-    return Config.model_validate(merge(config.model_dump(mode="json"), nested(point)))
+    return Config.model_validate(merge(config.model_dump(mode="json"), unflatten(point)))
 
 
-def nested(point: Mapping[str, Any]) -> dict[str, Any]:
+def unflatten(point: Mapping[str, Any]) -> dict[str, Any]:
     """`{"a.b": 1}` as `{"a": {"b": 1}}`."""
     tree: dict[str, Any] = {}
     for name, value in point.items():

@@ -17,7 +17,6 @@ from phaseb.runtime.ray_session import ray_session
 from phaseb.runtime.run_lock import run_lock
 from phaseb.runtime.seeding import derive_seed
 from phaseb.runtime.storage import Store
-from phaseb.trials import Record, Records, pareto_front, ranked, trial_key
 from phaseb.tuning.callback import Recorder
 from phaseb.tuning.early_stopping import Budget, keep_processes, make_scheduler
 from phaseb.tuning.live_view import StudyConsole
@@ -29,6 +28,7 @@ from phaseb.tuning.search import ListSearch, OptunaPoints, new_database, write_d
 from phaseb.tuning.space import Point, defaults, grid, lookup
 from phaseb.tuning.trackers.tracker import Trackers
 from phaseb.tuning.trial import SEED, TrialTask, point_of, run_trial
+from phaseb.tuning.trial_store import TrialRecord, TrialStore, best_trials, pareto_front, trial_key
 from phaseb.tuning.validation import CheckedStudy, load_study
 
 TUNE_ENVIRONMENT = {
@@ -67,7 +67,7 @@ def run_study(path: str, resume: bool = False, watch: bool = False, auto_resume:
 class _Study:
     def __init__(self, checked: CheckedStudy, store: Store, watch: bool) -> None:
         self.checked, self.study, self.store = checked, checked.study, store
-        self.records = Records(store.folder("trials"))
+        self.records = TrialStore(store.folder("trials"))
         self.console = StudyConsole(self.study, self.records, watch)
         self.trackers = Trackers(self.study, checked.name, store)
         self.num_steps = int(lookup(checked.config.model_dump(mode="json"), checked.objective.steps))
@@ -104,7 +104,7 @@ class _Study:
             write_database(self.study, self.records.phase("search"), self.store)
         return budget.reason
 
-    def _searcher(self, past: Sequence[Record], recorder: Recorder) -> tuple[Searcher, int]:
+    def _searcher(self, past: Sequence[TrialRecord], recorder: Recorder) -> tuple[Searcher, int]:
         """Who proposes, and how many proposals are left at most."""
         budget = self.study.budget.trials
         if self.study.scheduler.kind == "pbt":
@@ -129,7 +129,7 @@ class _Study:
         if len(self.study.metrics) > 1:
             best = pareto_front(self.records.phase("search"), self.study.metrics)
         else:
-            best = ranked(self.records.phase("search"), self.metric)
+            best = best_trials(self.records.phase("search"), self.metric)
         if not best:
             failed = [r.reason for r in self.records.phase("search") if r.state == "failed"]
             why = f"; the first said: {failed[0]}" if failed else "; raise the budget"
@@ -155,16 +155,37 @@ class _Study:
     def _task(self, test: bool) -> TrialTask:
         study = self.study
         return TrialTask(
-            study.job, self.checked.config, self.store.folder("checkpoints"), study.reports,
-            1 if test else study.repeats, study.resources.workers, test, home_of(study.job),
-        )  # fmt: skip
+            study.job,
+            self.checked.config,
+            self.store.folder("checkpoints"),
+            study.reports,
+            1 if test else study.repeats,
+            study.resources.workers,
+            test,
+            home_of(study.job),
+        )
 
     def _recorder(self, phase: str, budget: Budget | None) -> Recorder:
-        return Recorder(self.study, self.records, phase, self.store.folder("checkpoints"), self.metric_names,
-                        self.num_steps, [self.console, self.trackers], budget)  # fmt: skip
+        return Recorder(
+            self.study,
+            self.records,
+            phase,
+            self.store.folder("checkpoints"),
+            self.metric_names,
+            self.num_steps,
+            [self.console, self.trackers],
+            budget,
+        )
 
-    def _tune(self, searcher: Searcher, scheduler: TrialScheduler, num_trials: int, task: TrialTask, data: list[Any],
-              recorder: Recorder) -> None:  # fmt: skip
+    def _tune(
+        self,
+        searcher: Searcher,
+        scheduler: TrialScheduler,
+        num_trials: int,
+        task: TrialTask,
+        data: list[Any],
+        recorder: Recorder,
+    ) -> None:
         study = self.study
         resources = {"CPU": study.resources.cpus, "GPU": study.resources.gpus}
         trainable = tune.with_resources(
@@ -174,17 +195,22 @@ class _Study:
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
-                search_alg=ConcurrencyLimiter(searcher, study.concurrency), num_samples=num_trials,
+                search_alg=ConcurrencyLimiter(searcher, study.concurrency),
+                num_samples=num_trials,
                 scheduler=keep_processes(scheduler, study.concurrency),
-                max_concurrent_trials=None, reuse_actors=not study.resources.workers,
+                max_concurrent_trials=None,
+                reuse_actors=not study.resources.workers,
             ),
             run_config=tune.RunConfig(
-                name="ray", storage_path=scratch.root, storage_filesystem=scratch.filesystem, verbose=0,
+                name="ray",
+                storage_path=scratch.root,
+                storage_filesystem=scratch.filesystem,
+                verbose=0,
                 stop=recorder.budget,
                 callbacks=[recorder],
                 failure_config=tune.FailureConfig(max_failures=study.max_retries),
             ),
-        )  # fmt: skip
+        )
         try:
             tuner.fit()
         finally:

@@ -15,15 +15,15 @@ from ray import ObjectRef, get, tune
 
 from phaseb.config.root import Config
 from phaseb.errors import PhasebError
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.runtime.storage import Store
 from phaseb.training.fit import fit
 from phaseb.training.learner import Learner
 from phaseb.training.loop import train
-from phaseb.training.training_state import hand_on, read_progress
-from phaseb.trials import trial_key
+from phaseb.training.training_state import copy_checkpoint, read_progress
 from phaseb.tuning.objective import Objective, find_objective
-from phaseb.tuning.space import applied, lookup
+from phaseb.tuning.space import apply_point, lookup
+from phaseb.tuning.trial_store import trial_key
 
 SEED = "seed"
 """Key of a trial's seed beside the dotted names of its point."""
@@ -64,7 +64,7 @@ def run_trial(settings: Mapping[str, Any], task: TrialTask, data: list[ObjectRef
     nobody tries it again. A lost process or node is another matter: Tune starts such a trial again.
     """
     point = point_of(settings)
-    config = applied(task.config, point)
+    config = apply_point(task.config, point)
     first = int(settings[SEED])
     trial = _Trial(task, config, data, trial_key(point, first), time.monotonic())
     if UNTIL in settings:
@@ -109,11 +109,20 @@ class _Trial:
         report = self._report if reporting else _silent
         if self.task.workers:
             resources = self.config.resources.model_copy(update={"num_workers": self.task.workers})
-            rows = fit(make, self.data, seed=seed, key=self.key, store=store, training=training, resources=resources,
-                       name=f"trial-{self.key}", on_progress=report).rows  # fmt: skip
+            rows = fit(
+                make,
+                self.data,
+                seed=seed,
+                key=self.key,
+                store=store,
+                training=training,
+                resources=resources,
+                name=f"trial-{self.key}",
+                on_progress=report,
+            ).rows
         else:
             torch.set_num_threads(training.torch_threads)
-            context = LearnerContext(seed)
+            context = WorkerContext(seed)
             rows = train(make(self.data, context), context, training, store, self.key, report).rows
         return {name: value for name, value in rows[-1].items() if name not in ("step", "seconds", "num_steps")}
 
@@ -121,7 +130,7 @@ class _Trial:
         """Begin a stretch with the weights of the last turn; none older is needed any more."""
         if self.origin and read_progress(store, self.key) is None:
             key, turn = self.origin
-            hand_on(self.task.store.folder(key, f"turn-{turn}"), key, store, self.key, self.num_steps)
+            copy_checkpoint(self.task.store.folder(key, f"turn-{turn}"), key, store, self.key, self.num_steps)
         if self.turn > 1:
             self.task.store.delete(self.key, f"turn-{self.turn - 2}")
 
@@ -135,8 +144,16 @@ class _Trial:
 class MeasuredLearner:
     """The job's own learner, whose held-out look is the search's real metric; it trains up to `num_steps`."""
 
-    def __init__(self, learner: Learner, objective: Objective, config: Config, data: Any, context: LearnerContext,
-                 test: bool, num_steps: int) -> None:  # fmt: skip
+    def __init__(
+        self,
+        learner: Learner,
+        objective: Objective,
+        config: Config,
+        data: Any,
+        context: WorkerContext,
+        test: bool,
+        num_steps: int,
+    ) -> None:
         self._learner, self._objective, self._config, self._data = learner, objective, config, data
         self._context, self._test = context, test
         self.num_steps = num_steps
@@ -163,7 +180,7 @@ class MeasuredLearner:
 
 
 def measured_learner(
-    task: TrialTask, config: Config, num_steps: int, data: list[ObjectRef], context: LearnerContext
+    task: TrialTask, config: Config, num_steps: int, data: list[ObjectRef], context: WorkerContext
 ) -> MeasuredLearner:
     """The learner of a trial, in this process or in a worker of its own."""
     objective, whole = find_objective(task.job, task.home), get(data[0])

@@ -13,7 +13,7 @@ from phaseb.config.root import Config
 from phaseb.config.tuning import Parameter, StudyConfig, study_name
 from phaseb.errors import ConfigError
 from phaseb.tuning.objective import Objective, find_objective
-from phaseb.tuning.space import in_order, nested
+from phaseb.tuning.space import in_order, unflatten
 from phaseb.tuning.trackers.tracker import missing
 
 MOVABLE = ("run", "resources", "report", "training")
@@ -50,7 +50,7 @@ def load_study(path: str | Path) -> CheckedStudy:
         faults = _change_faults(study, base, objective)
     if faults:
         raise ConfigError("\n".join(f"{path}: {fault}" for fault in faults))
-    config = Config.model_validate(merge(base.model_dump(mode="json"), nested(study.overrides)))
+    config = Config.model_validate(merge(base.model_dump(mode="json"), unflatten(study.overrides)))
     return CheckedStudy(study_name(study, path), study, base, config, objective)
 
 
@@ -87,7 +87,7 @@ def _value_faults(name: str, values: list[Any], base: Config) -> list[str]:
     tree = base.model_dump(mode="json")
     for value in values:
         try:
-            Config.model_validate(merge(tree, nested({name: value})))
+            Config.model_validate(merge(tree, unflatten({name: value})))
         except ValidationError as error:
             faults += [f"{name} = {value!r}: {fault['msg']}" for fault in error.errors()]
     return list(dict.fromkeys(faults))
@@ -120,7 +120,7 @@ def _change_faults(study: StudyConfig, base: Config, objective: Objective) -> li
         for value in parameter.extremes():
             change = {"at": 0.5, "set": {name.removeprefix(prefix): value}}
             try:
-                Config.model_validate(merge(tree, nested({path: [change]})))
+                Config.model_validate(merge(tree, unflatten({path: [change]})))
             except ValidationError as error:
                 faults += [f"space.{name}: {fault['msg'].removeprefix('Value error, ')}" for fault in error.errors()]
                 break

@@ -150,9 +150,15 @@ class BatchedCell:
         infeed, part = self._infeed.tolist(), self._part.tolist()
         for i, background in enumerate(self._backgrounds):
             camera.draw(
-                background, frames[i], cart_m=position[i][0], swing_rad=position[i][1],
-                rope_m=self.config.rope_length_m, infeed_m=infeed[i], part_kg=part[i], loaded=loaded[i],
-            )  # fmt: skip
+                background,
+                frames[i],
+                cart_m=position[i][0],
+                swing_rad=position[i][1],
+                rope_m=self.config.rope_length_m,
+                infeed_m=infeed[i],
+                part_kg=part[i],
+                loaded=loaded[i],
+            )
         return frames
 
     def close(self) -> None:

@@ -20,8 +20,7 @@ from phaseb.runtime.ray_session import QUIET  # noqa: E402
 
 # Ray reads these when it is imported; nodes and workers that are started here inherit them.
 os.environ.setdefault("RAY_AUTH_TOKEN", uuid.uuid4().hex)
-os.environ.update({**QUIET, "RAY_AUTH_MODE": "token", "OMP_NUM_THREADS": "1",
-                   "RAY_metrics_report_interval_ms": "1000"})  # fmt: skip
+os.environ.update({**QUIET, "RAY_AUTH_MODE": "token", "OMP_NUM_THREADS": "1", "RAY_metrics_report_interval_ms": "1000"})
 os.environ.pop("RAY_ADDRESS", None)
 os.environ["PYTHONPATH"] = os.pathsep.join([*FOLDERS, os.environ.get("PYTHONPATH", "")])
 

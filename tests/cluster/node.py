@@ -15,9 +15,14 @@ from ray.util import get_node_ip_address
 
 def main(kind: str, port: str, folder: str, cpus: str) -> None:
     params = RayParams(
-        num_cpus=float(cpus), object_store_memory=80_000_000, include_dashboard=False, min_worker_port=0,
-        max_worker_port=0, include_log_monitor=False, temp_dir=folder,
-    )  # fmt: skip
+        num_cpus=float(cpus),
+        object_store_memory=80_000_000,
+        include_dashboard=False,
+        min_worker_port=0,
+        max_worker_port=0,
+        include_log_monitor=False,
+        temp_dir=folder,
+    )
     if kind == "head":
         params.update(gcs_server_port=int(port))
     else:

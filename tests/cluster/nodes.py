@@ -18,9 +18,15 @@ class Machines:
     """A head that takes no work, and nodes that come and go."""
 
     def __init__(self, **head: Any) -> None:
-        self.cluster = Cluster(initialize_head=True, head_node_args={
-            "num_cpus": 0, "include_dashboard": False, "object_store_memory": OBJECTS_BYTES, **head,
-        })  # fmt: skip
+        self.cluster = Cluster(
+            initialize_head=True,
+            head_node_args={
+                "num_cpus": 0,
+                "include_dashboard": False,
+                "object_store_memory": OBJECTS_BYTES,
+                **head,
+            },
+        )
         self.nodes: list[Any] = []
 
     def scale(self, num: int, cpus: float = 1) -> list[Any]:

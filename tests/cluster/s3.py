@@ -42,9 +42,13 @@ class S3:
 
     def filesystem(self) -> pafs.S3FileSystem:
         return pafs.S3FileSystem(
-            endpoint_override=self.endpoint, scheme="http", region="us-east-1", access_key="test", secret_key="test",
+            endpoint_override=self.endpoint,
+            scheme="http",
+            region="us-east-1",
+            access_key="test",
+            secret_key="test",
             allow_bucket_creation=True,
-        )  # fmt: skip
+        )
 
 
 @contextlib.contextmanager

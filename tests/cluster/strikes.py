@@ -79,14 +79,27 @@ class Strike(threading.Thread):
             return 0
 
 
-def train(folder: Path | Store, workers: int, *, sleep_s: float = 0.05, training: TrainingConfig = TRAINING,
-          data: dict[str, Any] | None = None, **resources: Any) -> FitResult:  # fmt: skip
+def train(
+    folder: Path | Store,
+    workers: int,
+    *,
+    sleep_s: float = 0.05,
+    training: TrainingConfig = TRAINING,
+    data: dict[str, Any] | None = None,
+    **resources: Any,
+) -> FitResult:
     """Least squares on that many workers, one to a node, slow enough to be struck."""
     store = folder if isinstance(folder, Store) else Store.at(folder)
     return fit(
-        LinearLearner, data or problem(NUM_STEPS, sleep_s=sleep_s), seed=SEED, key="k", store=store, training=training,
-        resources=ResourcesConfig(num_workers=workers, placement_strategy="SPREAD", **resources), name="linear",
-    )  # fmt: skip
+        LinearLearner,
+        data or problem(NUM_STEPS, sleep_s=sleep_s),
+        seed=SEED,
+        key="k",
+        store=store,
+        training=training,
+        resources=ResourcesConfig(num_workers=workers, placement_strategy="SPREAD", **resources),
+        name="linear",
+    )
 
 
 def same(one: FitResult, other: FitResult) -> None:

@@ -16,9 +16,13 @@ WORDS = ["run", "--config", "tiny.yaml", "--json"]
 
 
 def can_mount() -> bool:
-    return bool(shutil.which("unshare")) and subprocess.run(
-        ["unshare", "-rm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, check=False
-    ).returncode == 0
+    return (
+        bool(shutil.which("unshare"))
+        and subprocess.run(
+            ["unshare", "-rm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, check=False
+        ).returncode
+        == 0
+    )
 
 
 @pytest.mark.skipif(not can_mount(), reason="needs to mount a small disk, and may not")
@@ -36,13 +40,17 @@ def test_a_full_disk(calm: dict[str, Any], tmp_path: Path, measured) -> None:
             until [ -e {tmp_path}/free ]; do sleep 0.1; done
             rm {disk}/filler
         ) &
-        exec {sys.executable} -m phaseb.submit.retry_entrypoint 20 {' '.join(WORDS)} run.dir={disk}/run
+        exec {sys.executable} -m phaseb.submit.retry_entrypoint 20 {" ".join(WORDS)} run.dir={disk}/run
     """
     with log.open("w") as told:
         process = subprocess.Popen(
-            ["unshare", "-rm", "sh", "-c", script], cwd=tmp_path, env=environment(), stdout=subprocess.PIPE,
-            stderr=told, text=True,
-        )  # fmt: skip
+            ["unshare", "-rm", "sh", "-c", script],
+            cwd=tmp_path,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=told,
+            text=True,
+        )
     try:
         wait_for(lambda: "the disk is full" in log.read_text() or process.poll() is not None, "a full disk")
         assert process.poll() is None, log.read_text()

@@ -28,9 +28,12 @@ class Nodes:
         self.folder = folder
         (folder / "known").mkdir()
         self.environment = environment() | {
-            "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_gcs_storage": "rocksdb",
-            "RAY_gcs_storage_path": str(folder / "known"), "RAY_USAGE_STATS_ENABLED": "0",
-        }  # fmt: skip
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": TOKEN,
+            "RAY_gcs_storage": "rocksdb",
+            "RAY_gcs_storage_path": str(folder / "known"),
+            "RAY_USAGE_STATS_ENABLED": "0",
+        }
         self.processes: list[subprocess.Popen[str]] = []
         self.address = ""
 
@@ -65,15 +68,23 @@ def cluster() -> Iterator[Nodes]:
                     made.kill(process)
 
 
-def test_the_head_is_killed_and_started_again(
-    cluster: Nodes, calm: dict[str, Any], tmp_path: Path, measured
-) -> None:
+def test_the_head_is_killed_and_started_again(cluster: Nodes, calm: dict[str, Any], tmp_path: Path, measured) -> None:
     (tmp_path / "tiny.yaml").write_text(json.dumps(tiny(training={"checkpoint_every_s": 0.2})))
     head = cluster.start("head", 0)
     cluster.start("worker", 2)
-    words = [sys.executable, "-m", "phaseb.submit.retry_entrypoint", "6", "run", "--config", "tiny.yaml", "--json",
-             "run.dir=struck",
-             f"resources.address={cluster.address}", "resources.wait_s=60"]  # fmt: skip
+    words = [
+        sys.executable,
+        "-m",
+        "phaseb.submit.retry_entrypoint",
+        "6",
+        "run",
+        "--config",
+        "tiny.yaml",
+        "--json",
+        "run.dir=struck",
+        f"resources.address={cluster.address}",
+        "resources.wait_s=60",
+    ]
     log = tmp_path / "log"
     with log.open("w") as told:
         driver = subprocess.Popen(
@@ -87,8 +98,9 @@ def test_the_head_is_killed_and_started_again(
     cluster.start("head", 0)
     out, _ = driver.communicate(timeout=300)
     assert driver.returncode == 0, log.read_text()
-    measured(f"run ended {time.monotonic() - begin:.0f} s after the kill, "
-             f"{log.read_text().count('going on')} new attempts")  # fmt: skip
+    measured(
+        f"run ended {time.monotonic() - begin:.0f} s after the kill, {log.read_text().count('going on')} new attempts"
+    )
     found = strict_json(out)
     assert found["arms"] == calm["arms"]
     assert found["numbers"] == calm["numbers"]

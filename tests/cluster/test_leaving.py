@@ -20,9 +20,14 @@ def encoded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose next stage trains the world model."""
     folder = tmp_path_factory.mktemp("encoded")
     config = folder / "tiny.yaml"
-    config.write_text(json.dumps(tiny(
-        training={"checkpoint_every_s": 3600.0, "validate_every": 20}, dynamics={"gru": {"num_steps": STEPS}},
-    )))  # fmt: skip
+    config.write_text(
+        json.dumps(
+            tiny(
+                training={"checkpoint_every_s": 3600.0, "validate_every": 20},
+                dynamics={"gru": {"num_steps": STEPS}},
+            )
+        )
+    )
     for stage in ("collect", "encode"):
         done = phaseb(stage, "--config", config, f"run.dir={folder / 'run'}", cwd=folder)
         assert done.returncode == 0, done.stderr

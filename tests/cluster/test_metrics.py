@@ -21,7 +21,7 @@ from phaseb.replay.client import ReplayClient
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.spec import SampleSpec
 from phaseb.runtime.storage import Store
-from phaseb.stages.map_shards import OneThread
+from phaseb.stages.map_shards import SingleThreadWorker
 
 DASHBOARD = Path(__file__).parents[2] / "cluster/grafana/phaseb.json"
 
@@ -73,9 +73,14 @@ def test_every_panel_asks_for_what_there_is(machines: Machines, tmp_path: Path, 
     generator = np.random.default_rng(0)
     shape = (20, 10)
     made = Trajectories(
-        generator.normal(size=(20, 11, 3)).astype("f4"), np.zeros((*shape, 2), "f4"), np.zeros(shape, "f4"),
-        np.zeros(shape, "f4"), np.full(20, 10), tuple(f"e{i}" for i in range(20)), ("train",) * 20,
-    )  # fmt: skip
+        generator.normal(size=(20, 11, 3)).astype("f4"),
+        np.zeros((*shape, 2), "f4"),
+        np.zeros(shape, "f4"),
+        np.zeros(shape, "f4"),
+        np.full(20, 10),
+        tuple(f"e{i}" for i in range(20)),
+        ("train",) * 20,
+    )
     replay.insert(made, "real")
     source = replay.source([SampleSpec("a", 0)], 16, 0.99)
     source_store, target = Store.at(tmp_path / "episodes"), Store.at(tmp_path / "mapped")
@@ -93,7 +98,7 @@ def test_every_panel_asks_for_what_there_is(machines: Machines, tmp_path: Path, 
         stamps = iter(range(1000))
 
         def map_again() -> bool:
-            map_shards(source_store, target, OneThread, ("synthesize", Shift), wide, stamp=str(next(stamps)))
+            map_shards(source_store, target, SingleThreadWorker, ("synthesize", Shift), wide, stamp=str(next(stamps)))
             return "ray_phaseb_data_rows_total" in scraper.names
 
         wait_for(map_again, "the meters of data work")

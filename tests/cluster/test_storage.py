@@ -60,8 +60,10 @@ def test_s3_that_is_away_for_half_a_minute(
     thread.join()
     same(result, alone)
     assert made() == NUM_STEPS  # nobody had to start again
-    measured(f"steps {seen['before']:.0f} to {seen['after']:.0f} of {NUM_STEPS} made while it was away, "
-             f"a checkpoint {seen['seconds']:.1f} s after it was back")  # fmt: skip
+    measured(
+        f"steps {seen['before']:.0f} to {seen['after']:.0f} of {NUM_STEPS} made while it was away, "
+        f"a checkpoint {seen['seconds']:.1f} s after it was back"
+    )
     assert (seen["after"] - seen["before"]) * STEP_S > AWAY_S / 2
 
 

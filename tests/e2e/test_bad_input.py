@@ -95,8 +95,16 @@ NPZ = [
 
 
 def importing(path: Path, run: Path, *more: str) -> tuple[str, ...]:
-    return ("run", "--config", str(write_config(path.parent)), "episodes.source=npz", f"episodes.path={path}",
-            "environment.id=none", f"run.dir={run}", *more)  # fmt: skip
+    return (
+        "run",
+        "--config",
+        str(write_config(path.parent)),
+        "episodes.source=npz",
+        f"episodes.path={path}",
+        "environment.id=none",
+        f"run.dir={run}",
+        *more,
+    )
 
 
 @pytest.mark.parametrize(("spoil", "message"), NPZ, ids=[spoil.__name__ for spoil, _ in NPZ])

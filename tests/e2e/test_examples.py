@@ -16,8 +16,12 @@ def test_a_world_model_of_ones_own_takes_the_place_of_the_built_in_one(pytestcon
     examples = str(pytestconfig.rootpath / "docs" / "examples")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([examples, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep))
     arms = ("trust_weighted", "fixed_weight", "bounds_filter")
-    own = ("dynamics.plugins.ridge.model=ridge_model:RidgeModel", *(f"arms.{arm}.generator=ridge" for arm in arms),
-           f"run.dir={copied}", "run.on_change=redo")  # fmt: skip
+    own = (
+        "dynamics.plugins.ridge.model=ridge_model:RidgeModel",
+        *(f"arms.{arm}.generator=ridge" for arm in arms),
+        f"run.dir={copied}",
+        "run.on_change=redo",
+    )
     done = phaseb("run", "--config", finished.config, *own, "--json", cwd=copied.parent)
     assert done.returncode == 0, done.stderr
     before, after = lineage(finished.folder)["stages"], lineage(copied)["stages"]

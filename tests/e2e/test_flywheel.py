@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import yaml
 from moody_cell import BROKEN
-from program import PATIENCE_S, PROGRAM, environment, leftovers, strict_json, tiny
+from program import PROGRAM, RETRY_S, environment, leftovers, strict_json, tiny
 
-from phaseb.collection.deployed_policy import Crew, collect_by_policy
+from phaseb.collection.deployed_policy import DeployedPolicySpec, collect_by_policy
 from phaseb.config.data import EnvironmentConfig
 from phaseb.episodes.shards import read_episodes, read_trajectories, write_episodes
 from phaseb.runtime.storage import Store
@@ -101,7 +101,7 @@ def test_the_shipped_policy_collects(turned):
     assert {e.tags["policy"].split("/")[0] for e in batch} == {shipped["arm"]}
     grips = np.concatenate([e.actions[:, 1] for e in batch])
     assert set(np.unique(grips)) <= {-1.0, 1.0}, "the gripper stays a switch, whatever is explored"
-    crew = Crew(Store.at(root / "generations" / "000"), shipped["arm"], 2, 0.1)
+    crew = DeployedPolicySpec(Store.at(root / "generations" / "000"), shipped["arm"], 2, 0.1)
     wanted = [(e.id, int(e.tags["seed"]), int(e.tags["policy"].split("/")[1])) for e in batch[:3]]
     cell = EnvironmentConfig(observation="state", max_steps=20)
     for one, other in zip(collect_by_policy(cell, crew, wanted), batch, strict=False):
@@ -199,9 +199,11 @@ def test_new_files_in_a_folder_begin_a_generation(ray_up, tmp_path, command):
     write_episodes(Store.at(drop / "monday"), collect_episodes(cell, 0, range(24)))
     narrow = collect_episodes(EnvironmentConfig(max_steps=20), 2, range(3))  # with frames: other shapes
     config = write(
-        tmp_path, environment={"id": "none"}, episodes={"source": "parquet", "path": str(drop)},
+        tmp_path,
+        environment={"id": "none"},
+        episodes={"source": "parquet", "path": str(drop)},
         flywheel={"source": "folder", "folder": str(drop), "poll_s": 0.02, "wait_s": 0.0},
-    )  # fmt: skip
+    )
     first = turn(command, tmp_path, config)
     assert [g["state"] for g in first["generations"]] == ["done"]
     assert first["ended_by"] == "no new files came"
@@ -246,11 +248,12 @@ def kill_in_training(config, root):
     """Let a program of its own turn the flywheel, and kill it while its next policies are trained."""
     log = root.parent / "log"
     words = [PROGRAM, "flywheel", "--config", config, f"run.dir={root}"]
-    with log.open("w") as told, subprocess.Popen(
-        words, cwd=root.parent, env=environment(), stdout=subprocess.DEVNULL, stderr=told
-    ) as process:  # fmt: skip
+    with (
+        log.open("w") as told,
+        subprocess.Popen(words, cwd=root.parent, env=environment(), stdout=subprocess.DEVNULL, stderr=told) as process,
+    ):
         try:
-            deadline = time.monotonic() + PATIENCE_S
+            deadline = time.monotonic() + RETRY_S
             while not (root / "generations" / "001" / "policy" / "progress" / "meta.json").exists():
                 assert process.poll() is None, log.read_text()
                 assert time.monotonic() < deadline, log.read_text()

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from program import PATIENCE_S, PROGRAM, agree, environment, leftovers, lineage, phaseb, strict_json, write_config
+from program import PROGRAM, RETRY_S, agree, environment, leftovers, lineage, phaseb, strict_json, write_config
 
 TRAINING = {"encode": "encoder", "dynamics/gru": "dynamics/gru", "trust": "trust", "policy": "policy"}
 """Stages that train, and the folders in which their checkpoints lie."""
@@ -42,13 +42,15 @@ def kill_in(stage: str, config: Path, run: Path) -> bool:
 
 def killed_in_the_middle(stage: str, config: Path, run: Path, log: Path) -> bool:
     """Kill the run in a stage; False where it ended by itself before."""
-    words = [PROGRAM, "run", "--config", config, f"resources.num_workers={WORKERS[stage]}",
-             "resources.num_tasks=2"]  # fmt: skip
-    with log.open("w") as told, subprocess.Popen(
-        words, cwd=config.parent, env=environment(), stdout=subprocess.DEVNULL, stderr=told
-    ) as process:  # fmt: skip
+    words = [PROGRAM, "run", "--config", config, f"resources.num_workers={WORKERS[stage]}", "resources.num_tasks=2"]
+    with (
+        log.open("w") as told,
+        subprocess.Popen(
+            words, cwd=config.parent, env=environment(), stdout=subprocess.DEVNULL, stderr=told
+        ) as process,
+    ):
         try:
-            deadline = time.monotonic() + PATIENCE_S
+            deadline = time.monotonic() + RETRY_S
             while not in_the_middle(stage, run):
                 if process.poll() is not None:
                     return False

@@ -21,9 +21,11 @@ def place(finished, tmp_path_factory):
     shutil.copy(finished.config, folder / "demo.yaml")
     rng = np.random.default_rng(0)
     np.savez(
-        folder / "swings.npz", observations=rng.normal(size=(2, 21, 3)), actions=rng.normal(size=(2, 20, 1)),
+        folder / "swings.npz",
+        observations=rng.normal(size=(2, 21, 3)),
+        actions=rng.normal(size=(2, 20, 1)),
         rewards=rng.normal(size=(2, 20)),
-    )  # fmt: skip
+    )
     return folder
 
 

@@ -27,12 +27,29 @@ def swings(tmp_path_factory):
 
 
 def run(command, tmp_path, swings, environment):
-    sections = {"environment": {"id": environment, "max_steps": STEPS}, "arms": {"num_seeds": 1},
-                "judge": {"num_pairs": 10, "rungs": ["5"], "sigmas": [0.0], "families": ["episode_trees"],
-                          "num_folds": 2, "num_permutations": 19, "episode_rounds": 4}}  # fmt: skip
+    sections = {
+        "environment": {"id": environment, "max_steps": STEPS},
+        "arms": {"num_seeds": 1},
+        "judge": {
+            "num_pairs": 10,
+            "rungs": ["5"],
+            "sigmas": [0.0],
+            "families": ["episode_trees"],
+            "num_folds": 2,
+            "num_permutations": 19,
+            "episode_rounds": 4,
+        },
+    }
     config = write_config(tmp_path, **sections)
-    told = command("run", "--config", config, "episodes.source=npz", f"episodes.path={swings}",
-                   f"run.dir={tmp_path / 'run'}", "--json")  # fmt: skip
+    told = command(
+        "run",
+        "--config",
+        config,
+        "episodes.source=npz",
+        f"episodes.path={swings}",
+        f"run.dir={tmp_path / 'run'}",
+        "--json",
+    )
     assert told.code == 0, told.err
     stages = lineage(tmp_path / "run")["stages"]
     assert {name: stages[name]["state"] for name in STAGES} == dict.fromkeys(STAGES, "done")
@@ -61,8 +78,9 @@ def test_any_gymnasium_environment_judges(command, ray_up, tmp_path, swings):
 
 def test_an_environment_that_does_not_fit_the_data_is_refused(command, ray_up, tmp_path, swings):
     config = write_config(tmp_path, environment={"id": "workcell", "observation": "state", "max_steps": STEPS})
-    told = command("run", "--config", config, "episodes.source=npz", f"episodes.path={swings}",
-                   f"run.dir={tmp_path / 'run'}")  # fmt: skip
+    told = command(
+        "run", "--config", config, "episodes.source=npz", f"episodes.path={swings}", f"run.dir={tmp_path / 'run'}"
+    )
     assert told.code == 3
     (line,) = told.complaint
     assert "the episodes' actions have [1] dimensions, environment workcell takes 2" in line
@@ -71,8 +89,9 @@ def test_an_environment_that_does_not_fit_the_data_is_refused(command, ray_up, t
 @pytest.mark.parametrize("name", ["Nowhere-v0", "no_such_module:Cell"])
 def test_an_environment_that_does_not_exist(command, ray_up, tmp_path, swings, name):
     config = write_config(tmp_path, environment={"id": name, "max_steps": STEPS})
-    told = command("run", "--config", config, "episodes.source=npz", f"episodes.path={swings}",
-                   f"run.dir={tmp_path / 'run'}")  # fmt: skip
+    told = command(
+        "run", "--config", config, "episodes.source=npz", f"episodes.path={swings}", f"run.dir={tmp_path / 'run'}"
+    )
     assert told.code == 2
     (line,) = told.complaint
     assert name.split(":")[0] in line

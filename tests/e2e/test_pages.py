@@ -54,10 +54,13 @@ def test_the_page_of_a_run(finished, width, pytestconfig):
     check(seen, width)
     assert page.stat().st_size <= MAX_BYTES
     assert seen["verdict"].startswith("Synthetic data")
-    wanted = {"What the policies earn",
-              "Real and synthetic latents, step by step", "Trust along one rollout, and its cut",
-              "Bricks and what they are worth",
-              "Can a fresh judge tell the rollouts of gru from recorded ones?"}  # fmt: skip
+    wanted = {
+        "What the policies earn",
+        "Real and synthetic latents, step by step",
+        "Trust along one rollout, and its cut",
+        "Bricks and what they are worth",
+        "Can a fresh judge tell the rollouts of gru from recorded ones?",
+    }
     assert wanted <= set(seen["titles"])
     assert len(seen["sliders"]) == 2
     assert seen["hover"] > 50

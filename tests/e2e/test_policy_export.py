@@ -12,7 +12,7 @@ import pytest
 from program import strict_json
 
 from phaseb.episodes.shards import read_episodes
-from phaseb.export.loader import Acting, ExportedPolicy
+from phaseb.export.loader import ExportedAgent, ExportedPolicy
 from phaseb.export.onnx import export_policy
 from phaseb.runtime.storage import Store
 
@@ -55,7 +55,7 @@ def test_a_file_earns_what_the_run_measured(exported, finished, command, file):
 def test_it_acts_on_any_number_of_machines_at_once(exported, finished):
     episodes = read_episodes(Store.at(finished.folder / "episodes"), ("test",))[:3]
     state = np.stack([e.state[0] for e in episodes])
-    pt2, onnx = (Acting(ExportedPolicy.load(str(exported[0] / f))) for f in ("policy.pt2", "policy.onnx"))
+    pt2, onnx = (ExportedAgent(ExportedPolicy.load(str(exported[0] / f))) for f in ("policy.pt2", "policy.onnx"))
     together = pt2.reset({"state": state})
     np.testing.assert_allclose(together, onnx.reset({"state": state}), atol=1e-5)
     np.testing.assert_allclose(together[1:2], pt2.reset({"state": state[1:2]}), atol=1e-5)

@@ -14,11 +14,29 @@ from phaseb.episodes.shards import read_trajectories
 from phaseb.runtime.checkpoint import load_checkpoint
 from phaseb.runtime.storage import Store
 
-NUMBERS = ("std_ratio", "std_ratio_pooled", "variance_growth", "judge_auc", "pass_rate", "pass_rate_held_out",
-           "pass_rate_perturbed", "bounds_pass", "effective_contribution", "action_mse")  # fmt: skip
+NUMBERS = (
+    "std_ratio",
+    "std_ratio_pooled",
+    "variance_growth",
+    "judge_auc",
+    "pass_rate",
+    "pass_rate_held_out",
+    "pass_rate_perturbed",
+    "bounds_pass",
+    "effective_contribution",
+    "action_mse",
+)
 MEASURES = ("mpl", "error_rate", "energy_wh_per_unit", "return")
-ARMS = ("behaviour_cloning", "real_only", "fixed_weight", "bounds_filter", "trust_weighted", "real_only_sac",
-        "placebo_fixed_weight", "placebo_trust_weighted")  # fmt: skip
+ARMS = (
+    "behaviour_cloning",
+    "real_only",
+    "fixed_weight",
+    "bounds_filter",
+    "trust_weighted",
+    "real_only_sac",
+    "placebo_fixed_weight",
+    "placebo_trust_weighted",
+)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +95,7 @@ def test_the_books_tell_every_transition_that_was_drawn(finished, results):
     for name, book in books["streams"].items():
         assert book["sampled_real"] + book["sampled_synthetic"] == policy["num_steps"] * policy["batch_size"], name
         assert sum(book["trust_synthetic"]) == book["sampled_synthetic"]
-    assert 0 <= books["wait_share"] < 1
+    assert 0 <= books["wait_fraction"] < 1
     assert books["sampled_per_s"] > 0
     assert sum(shard["num_transitions"] for shard in books["shards"]) >= books["inserted"] > 0
 

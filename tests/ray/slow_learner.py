@@ -7,9 +7,13 @@ from phaseb.stages.policy import make_learner
 
 STEPS, BATCH = 100, 32
 POLICY = PolicyConfig(
-    num_steps=STEPS, batch_size=BATCH, width=32, runs_together=2, prefetch=10,
-    offline=OfflineConfig(algorithm="sac", clone_share=0),
-)  # fmt: skip
+    num_steps=STEPS,
+    batch_size=BATCH,
+    width=32,
+    runs_per_batch=2,
+    prefetch=10,
+    offline=OfflineConfig(algorithm="sac", bc_fraction=0),
+)
 
 
 class SlowLearner:

@@ -28,10 +28,16 @@ TRAINING = TrainingConfig(checkpoint_every_s=1e-6, validate_every=10, log_every=
 
 def trained(store: Path, workers: int, data=None, report=None, **resources):
     return fit(
-        LinearLearner, problem() if data is None else data, seed=1, key="k", store=Store.at(store), training=TRAINING,
-        resources=ResourcesConfig(**{"num_workers": workers, "cpus_per_worker": 0.5, **resources}), name="linear",
+        LinearLearner,
+        problem() if data is None else data,
+        seed=1,
+        key="k",
+        store=Store.at(store),
+        training=TRAINING,
+        resources=ResourcesConfig(**{"num_workers": workers, "cpus_per_worker": 0.5, **resources}),
+        name="linear",
         on_progress=report,
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="module")

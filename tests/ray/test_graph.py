@@ -165,8 +165,11 @@ def waiting(folder, output, context):
 
 
 def test_an_error_ends_the_run_as_itself_and_stops_what_is_beside(tmp_path):
-    stages = [stage(tmp_path, "waiting", execute=waiting), stage(tmp_path, "broken", execute=broken),
-              stage(tmp_path, "after", inputs=("broken",))]  # fmt: skip
+    stages = [
+        stage(tmp_path, "waiting", execute=waiting),
+        stage(tmp_path, "broken", execute=broken),
+        stage(tmp_path, "after", inputs=("broken",)),
+    ]
     with pytest.raises(DataError, match=r"^the data are bad$"):
         run_graph(stages, config(tmp_path, "policy.num_steps=7"))
     stages_done = RunDirectory.existing(str(tmp_path / "run")).lineage()["stages"]

@@ -27,11 +27,15 @@ SPECS = [
 def episodes(num: int, name: str = "e", steps: int = 20, seed: int = 0) -> Trajectories:
     g = np.random.default_rng(seed)
     return Trajectories(
-        z=g.normal(size=(num, steps + 1, 3)).astype("f4"), actions=g.uniform(-1, 1, (num, steps, 2)).astype("f4"),
-        rewards=g.normal(size=(num, steps)).astype("f4"), terminals=np.zeros((num, steps), "f4"),
-        lengths=np.full(num, steps), ids=tuple(f"{name}{i}" for i in range(num)), splits=("train",) * num,
+        z=g.normal(size=(num, steps + 1, 3)).astype("f4"),
+        actions=g.uniform(-1, 1, (num, steps, 2)).astype("f4"),
+        rewards=g.normal(size=(num, steps)).astype("f4"),
+        terminals=np.zeros((num, steps), "f4"),
+        lengths=np.full(num, steps),
+        ids=tuple(f"{name}{i}" for i in range(num)),
+        splits=("train",) * num,
         weights=g.random((num, steps)).astype("f4"),
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture
@@ -80,7 +84,7 @@ def test_the_same_batches_as_in_this_process(clients, num_shards, prefetch_depth
         for name in expected:
             np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
     assert other.accounting.to_json() == one.accounting.to_json()
-    assert 0 < other.wait_share <= 1
+    assert 0 < other.wait_fraction <= 1
 
 
 def test_a_writer_that_repeats_itself_inserts_nothing_twice(clients):

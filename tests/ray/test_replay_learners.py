@@ -43,9 +43,15 @@ def trained(store: Store, replay, workers: int, sleep_s: float = 0.0):
     resources = ResourcesConfig(num_workers=workers, cpus_per_worker=0.5)
     data = PolicyData(replay, RUNS, STREAMS, episodes(60), episodes(8, "dev", seed=2), store, None)
     return fit(
-        SlowLearner(sleep_s), data, seed=0, key="k", store=store, training=TRAINING,
-        resources=resources, name="policy",
-    )  # fmt: skip
+        SlowLearner(sleep_s),
+        data,
+        seed=0,
+        key="k",
+        store=store,
+        training=TRAINING,
+        resources=resources,
+        name="policy",
+    )
 
 
 @pytest.fixture(scope="module")

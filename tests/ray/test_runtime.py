@@ -27,8 +27,12 @@ def in_fresh_process(code: str, **environment: str) -> subprocess.CompletedProce
     """Ray caches its token for the life of a process, so each of these looks at a fresh one."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], env={**kept, **environment}, capture_output=True, text=True,
-        timeout=120, check=False,
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env={**kept, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
 

@@ -42,11 +42,18 @@ def head():
     clean = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     names = ("PHASEB_RAY_PORT", "PHASEB_DASHBOARD_PORT", "PHASEB_AGENT_PORT", "PHASEB_CLIENT_PORT")
     environment = {
-        **clean, **dict(zip(names, map(str, ports), strict=True)), "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
-        "PATH": f"{Path(sys.executable).parent}:{clean['PATH']}", "OMP_NUM_THREADS": "1",
-    }  # fmt: skip
-    command = [str(ROOT / "cluster/local/start-head.sh"), "--num-cpus=2", "--object-store-memory=150000000",
-               f"--temp-dir={folder / 'ray'}"]  # fmt: skip
+        **clean,
+        **dict(zip(names, map(str, ports), strict=True)),
+        "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
+        "PATH": f"{Path(sys.executable).parent}:{clean['PATH']}",
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [
+        str(ROOT / "cluster/local/start-head.sh"),
+        "--num-cpus=2",
+        "--object-store-memory=150000000",
+        f"--temp-dir={folder / 'ray'}",
+    ]
     with open(folder / "log", "wb") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
     address = f"http://127.0.0.1:{ports[1]}"
@@ -96,8 +103,10 @@ def test_a_stranger_is_refused(head, monkeypatch, tmp_path, capsys):
 
 def test_a_job_runs_to_its_end_where_the_shell_stood(head, token, monkeypatch, tmp_path, capfd):
     monkeypatch.chdir(tmp_path)
-    small = "{episodes.num_train: 2, episodes.num_dev: 1, episodes.num_test: 1, environment.observation: state, " \
-            "resources.num_tasks: 1}"  # fmt: skip
+    small = (
+        "{episodes.num_train: 2, episodes.num_dev: 1, episodes.num_test: 1, environment.observation: state, "
+        "resources.num_tasks: 1}"
+    )
     job = write_job(tmp_path, overrides=small)
     assert main(["submit", job, "--address", head, "run.dir=runs/here"]) == 0
     assert (tmp_path / "runs/here/run.json").exists()
@@ -121,8 +130,10 @@ def test_only_the_package_and_the_config_are_shipped_and_a_running_job_can_be_st
 
     (tmp_path / "staged").mkdir()
     request = package(*prepare(write_job(tmp_path)), None, tmp_path / "staged")
-    look = "import os, phaseb, time; code = os.path.dirname(os.path.dirname(phaseb.__file__)); " \
-           "print(os.listdir(), os.listdir(code)"  # fmt: skip
+    look = (
+        "import os, phaseb, time; code = os.path.dirname(os.path.dirname(phaseb.__file__)); "
+        "print(os.listdir(), os.listdir(code)"
+    )
     request["entrypoint"] = f'python -c "{look}, flush=True); time.sleep(600)"'
     job_id = Client(head).submit(**request)
     deadline = time.monotonic() + 60

@@ -13,10 +13,10 @@ import pytest
 
 from phaseb.cli.main import main
 from phaseb.config.load import load_config
-from phaseb.trials import trial_key
 from phaseb.tuning.search import OptunaPoints
 from phaseb.tuning.space import defaults
 from phaseb.tuning.trial import SEED, point_of
+from phaseb.tuning.trial_store import trial_key
 from phaseb.tuning.validation import load_study
 
 TESTS, ROOT = str(Path(__file__).parents[1]), str(Path(__file__).parents[2])
@@ -37,9 +37,13 @@ reports: 9
 confirm: {confirm}
 """
 DEFAULTS = {
-    "metrics": "{name: height}", "var": "[0.0, 10.0]", "search": "{num_startup: 8}", "scheduler": "{kind: asha}",
-    "budget": "{trials: 10}", "confirm": "{top: 1, seeds: 2}",
-}  # fmt: skip
+    "metrics": "{name: height}",
+    "var": "[0.0, 10.0]",
+    "search": "{num_startup: 8}",
+    "scheduler": "{kind: asha}",
+    "budget": "{trials: 10}",
+    "confirm": "{top: 1, seeds: 2}",
+}
 
 
 def write(folder: Path, name: str, **parts: str) -> str:
@@ -92,15 +96,30 @@ def test_a_study_ends_with_a_config_that_runs(home, capsys):
 
 
 def test_a_grid_is_tried_whole_and_several_metrics_give_a_front(home, capsys):
-    study = write(home, "grid", search="{algorithm: grid}", scheduler="{kind: none}", var="[0.0]",
-                  budget="{trials: 100}", confirm="{top: 0}")  # fmt: skip
+    study = write(
+        home,
+        "grid",
+        search="{algorithm: grid}",
+        scheduler="{kind: none}",
+        var="[0.0]",
+        budget="{trials: 100}",
+        confirm="{top: 0}",
+    )
     assert main(["tune", study, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["num_trials"]["done"] == 9  # 3 x 3 x 1
     assert {t["point"]["dynamics.gru.weights.trust"] for t in trials(home, "grid")} == {0.0, 0.5, 1.0}
 
     metrics = "[{name: height}, {name: other, mode: max}]"
-    study = write(home, "front", metrics=metrics, search="{algorithm: nsga2, num_startup: 3}", var="[0.0]",
-                  scheduler="{kind: none}", budget="{trials: 7}", confirm="{top: 0}")  # fmt: skip
+    study = write(
+        home,
+        "front",
+        metrics=metrics,
+        search="{algorithm: nsga2, num_startup: 3}",
+        var="[0.0]",
+        scheduler="{kind: none}",
+        budget="{trials: 7}",
+        confirm="{top: 0}",
+    )
     assert main(["tune", study, "--json"]) == 0
     front = json.loads(capsys.readouterr().out)["front"]
     values = [(f["height"], f["other"]) for f in front]
@@ -134,8 +153,15 @@ def test_a_trial_whose_process_dies_is_started_again(home, capsys):
 @pytest.mark.nightly
 def test_a_killed_study_goes_on_without_repeating_a_trial(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(TESTS)
-    study = write(tmp_path, "killed", budget="{trials: 20}", confirm="{top: 0}", var="[0.0]", scheduler="{kind: none}",
-                  search="{algorithm: random}")  # fmt: skip
+    study = write(
+        tmp_path,
+        "killed",
+        budget="{trials: 20}",
+        confirm="{top: 0}",
+        var="[0.0]",
+        scheduler="{kind: none}",
+        search="{algorithm: random}",
+    )
     log = tmp_path / "log"
     clean = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     environment = {**clean, "PYTHONPATH": f"{TESTS}{os.pathsep}{ROOT}", "VALLEY_LOG": str(log)}
@@ -171,8 +197,10 @@ def test_a_killed_study_goes_on_without_repeating_a_trial(tmp_path, monkeypatch)
     assert {name: after[name] for name in before} == before
     runs = log.read_text().splitlines()
     assert len(set(runs)) == 20  # every point that was in progress is taken up again, none is lost
-    finished = {f'{r["point"]["dynamics.gru.learning_rate"]!r} {r["point"]["dynamics.gru.weights.trust"]!r} {r["seed"]}'
-                for r in map(json.loads, before.values())}  # fmt: skip
+    finished = {
+        f"{r['point']['dynamics.gru.learning_rate']!r} {r['point']['dynamics.gru.weights.trust']!r} {r['seed']}"
+        for r in map(json.loads, before.values())
+    }
     assert finished.isdisjoint(runs[started:])
 
 

@@ -31,40 +31,64 @@ TEXT = [p for p in (ROOT / "cluster").rglob("*") if p.is_file()]
 
 # What KubeRay 1.5's resources take, of what is used here: a misspelt key would be dropped by the API server in silence.
 POD_GROUP = {
-    "type": "object", "additionalProperties": False, "required": ["template", "rayStartParams"],
-    "properties": {"serviceType": {"enum": ["ClusterIP"]}, "template": {"type": "object"},
-                   "rayStartParams": {"type": "object", "additionalProperties": {"type": "string"}}},
-}  # fmt: skip
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["template", "rayStartParams"],
+    "properties": {
+        "serviceType": {"enum": ["ClusterIP"]},
+        "template": {"type": "object"},
+        "rayStartParams": {"type": "object", "additionalProperties": {"type": "string"}},
+    },
+}
 WORKERS = copy.deepcopy(POD_GROUP)
 WORKERS["required"] += ["groupName", "replicas", "minReplicas", "maxReplicas"]
 WORKERS["properties"] |= {"groupName": {"type": "string"}} | {
     name: {"type": "integer", "minimum": 0} for name in ("replicas", "minReplicas", "maxReplicas")
 }
 CLUSTER_SPEC = {
-    "type": "object", "additionalProperties": False,
+    "type": "object",
+    "additionalProperties": False,
     "required": ["rayVersion", "authOptions", "headGroupSpec", "workerGroupSpecs"],
     "properties": {
         "rayVersion": {"const": RAY_VERSION},
         "authOptions": {"const": {"mode": "token"}},
         "enableInTreeAutoscaling": {"type": "boolean"},
-        "autoscalerOptions": {"type": "object", "additionalProperties": False,
-                              "properties": {"idleTimeoutSeconds": {"type": "integer"},
-                                             "upscalingMode": {"enum": ["Default", "Aggressive", "Conservative"]}}},
-        "gcsFaultToleranceOptions": {"type": "object", "additionalProperties": False, "required": ["redisAddress"],
-                                     "properties": {"redisAddress": {"type": "string"},
-                                                    "redisPassword": {"type": "object", "required": ["valueFrom"]}}},
-        "headGroupSpec": POD_GROUP, "workerGroupSpecs": {"type": "array", "items": WORKERS, "minItems": 1},
+        "autoscalerOptions": {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {
+                "idleTimeoutSeconds": {"type": "integer"},
+                "upscalingMode": {"enum": ["Default", "Aggressive", "Conservative"]},
+            },
+        },
+        "gcsFaultToleranceOptions": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["redisAddress"],
+            "properties": {
+                "redisAddress": {"type": "string"},
+                "redisPassword": {"type": "object", "required": ["valueFrom"]},
+            },
+        },
+        "headGroupSpec": POD_GROUP,
+        "workerGroupSpecs": {"type": "array", "items": WORKERS, "minItems": 1},
     },
-}  # fmt: skip
+}
 JOB_SPEC = {
-    "type": "object", "additionalProperties": False, "required": ["entrypoint", "rayClusterSpec"],
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["entrypoint", "rayClusterSpec"],
     "properties": {
-        "entrypoint": {"type": "string", "minLength": 1}, "submissionMode": {"enum": ["K8sJobMode"]},
-        "backoffLimit": {"type": "integer"}, "shutdownAfterJobFinishes": {"const": True},
-        "ttlSecondsAfterFinished": {"type": "integer"}, "entrypointNumCpus": {"type": "number"},
-        "submitterPodTemplate": {"type": "object"}, "rayClusterSpec": CLUSTER_SPEC,
+        "entrypoint": {"type": "string", "minLength": 1},
+        "submissionMode": {"enum": ["K8sJobMode"]},
+        "backoffLimit": {"type": "integer"},
+        "shutdownAfterJobFinishes": {"const": True},
+        "ttlSecondsAfterFinished": {"type": "integer"},
+        "entrypointNumCpus": {"type": "number"},
+        "submitterPodTemplate": {"type": "object"},
+        "rayClusterSpec": CLUSTER_SPEC,
     },
-}  # fmt: skip
+}
 
 
 def documents(text: str) -> list[dict]:
@@ -93,8 +117,12 @@ def check_ray_document(document: dict) -> None:
     jsonschema.validate(document["spec"], JOB_SPEC if document["kind"] == "RayJob" else CLUSTER_SPEC)
     cluster, templates = ray_parts(document)
     for template in templates:
-        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x", **template["metadata"]},
-               "spec": template["spec"]}  # fmt: skip
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "x", **template["metadata"]},
+            "spec": template["spec"],
+        }
         kubernetes_validate.validate(pod, KUBERNETES, strict=True)
     seen = _derive_autoscaling_config_from_ray_cr({"metadata": document["metadata"], "spec": cluster})
     for group in cluster["workerGroupSpecs"]:
@@ -251,8 +279,13 @@ def batch_job(script: Path, folder: Path, stand_ins: dict[str, str]) -> "subproc
     for name, body in stand_ins.items():
         (tools / name).write_text(f"#!/bin/bash\n{body}\n")
         (tools / name).chmod(0o755)
-    slurm = {"SLURM_SUBMIT_DIR": str(folder), "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "node[1-2]",
-             "SLURM_JOB_NUM_NODES": "2", "SLURM_CPUS_PER_TASK": "4"}  # fmt: skip
+    slurm = {
+        "SLURM_SUBMIT_DIR": str(folder),
+        "SLURM_JOB_ID": "7",
+        "SLURM_JOB_NODELIST": "node[1-2]",
+        "SLURM_JOB_NUM_NODES": "2",
+        "SLURM_CPUS_PER_TASK": "4",
+    }
     environment = {**os.environ, **slurm, "PATH": f"{tools}:{os.environ['PATH']}"}
     return subprocess.Popen(["bash", str(script)], env=environment, stdout=subprocess.PIPE, text=True)
 

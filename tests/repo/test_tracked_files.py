@@ -35,9 +35,11 @@ def test_nothing_names_a_path_of_one_machine_or_was_left_over():
     mine = Path(__file__)
     wrong = [
         f"{path.relative_to(ROOT)}: {found[0]}"
-        for path, text in texts() if path != mine
-        for pattern in (MACHINE, LEFTOVER) if (found := pattern.search(text))
-    ]  # fmt: skip
+        for path, text in texts()
+        if path != mine
+        for pattern in (MACHINE, LEFTOVER)
+        if (found := pattern.search(text))
+    ]
     assert wrong == []
 
 

@@ -11,7 +11,7 @@ from phaseb.episodes.importer import import_episodes
 from phaseb.episodes.shards import read_episodes
 from phaseb.errors import ConfigError, DataError
 from phaseb.runtime.storage import Store
-from phaseb.trust.judges import Evidence
+from phaseb.trust.judges import JudgeInputs
 from phaseb.trust.two_sample import judge
 
 
@@ -45,22 +45,26 @@ def sides(shift=0.0):
 
 @pytest.mark.parametrize(("shift", "least", "most"), [(0.0, 0.5, 0.75), (0.5, 0.9, 1.0)])
 def test_a_judge_of_ones_own_joins_the_others(shift, least, most):
-    config = JudgeConfig(families=["episode_trees", "linear_judge:linear_judge"], sigmas=[0.0], num_permutations=19,
-                         episode_rounds=5)  # fmt: skip
+    config = JudgeConfig(
+        families=["episode_trees", "linear_judge:linear_judge"], sigmas=[0.0], num_permutations=19, episode_rounds=5
+    )
     scores = {s.family: s.auc for s in judge(*sides(shift), config, seed=0).scores}  # type: ignore[call-arg]
     assert least <= scores["linear_judge:linear_judge"] <= most
     assert set(scores) == set(config.families)
 
 
-def broken_judge(evidence: Evidence, config: JudgeConfig, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def broken_judge(evidence: JudgeInputs, config: JudgeConfig, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return np.zeros(3), np.zeros(3)
 
 
 @pytest.mark.parametrize(
     ("name", "error", "message"),
-    [("nowhere:judge", ConfigError, "there is no module nowhere"), ("linear_judge:nothing", ConfigError, "nothing"),
-     (f"{__name__}:broken_judge", DataError, r"gave \(3,\), wanted \(40,\)")],
-)  # fmt: skip
+    [
+        ("nowhere:judge", ConfigError, "there is no module nowhere"),
+        ("linear_judge:nothing", ConfigError, "nothing"),
+        (f"{__name__}:broken_judge", DataError, r"gave \(3,\), wanted \(40,\)"),
+    ],
+)
 def test_a_judge_that_is_none_is_refused(name, error, message):
     with pytest.raises(error, match=message):
         judge(*sides(), JudgeConfig(families=[name], sigmas=[0.0], num_permutations=19), seed=0)  # type: ignore[call-arg]

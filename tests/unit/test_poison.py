@@ -12,12 +12,12 @@ import torch
 from phaseb.dynamics.protocol import load_generator
 from phaseb.episodes.shards import read_episodes, read_trajectories
 from phaseb.errors import DataError
-from phaseb.latents.model import EncoderBundle
+from phaseb.latents.model import EncoderModel
 from phaseb.policy.actor import Actor
 from phaseb.runtime.checkpoint import load_checkpoint, save_checkpoint
 from phaseb.runtime.storage import Store
 from phaseb.training.loop import read_progress
-from phaseb.trust.model import TrustBundle
+from phaseb.trust.model import TrustModel
 
 RAN = Path("ran")
 
@@ -38,9 +38,10 @@ def poisons() -> dict[str, bytes]:
     torch.save({"weight": Payload()}, "torch.pt")
     np.save("array.npy", np.array([Payload()], object), allow_pickle=True)
     return {
-        "pickle": pickle.dumps(Payload()), "torch": Path("torch.pt").read_bytes(),
+        "pickle": pickle.dumps(Payload()),
+        "torch": Path("torch.pt").read_bytes(),
         "numpy": Path("array.npy").read_bytes(),
-    }  # fmt: skip
+    }
 
 
 def test_the_payload_is_live() -> None:
@@ -56,8 +57,14 @@ def test_a_poisoned_checkpoint_runs_nothing(kind: str) -> None:
     digest = hashlib.sha256(poison + json.dumps(meta, sort_keys=True).encode()).hexdigest()
     store.write_bytes(poison, "tensors-x.safetensors")
     store.write_json({"digest": digest, "tensors": "tensors-x.safetensors", "meta": meta}, "meta.json")
-    loaders = [load_checkpoint, lambda s: read_progress(s, "k"), EncoderBundle.load, load_generator,
-               TrustBundle.load, Actor.load]  # fmt: skip
+    loaders = [
+        load_checkpoint,
+        lambda s: read_progress(s, "k"),
+        EncoderModel.load,
+        load_generator,
+        TrustModel.load,
+        Actor.load,
+    ]
     for load in loaders:
         with pytest.raises(DataError):
             load(store)

@@ -23,11 +23,17 @@ def reader():
 
 def rows(count):
     """One row a second of cycle 1, then 2 from row 20 on."""
-    return pd.DataFrame({
-        "Num": np.arange(count), "Timestamp": pd.Timestamp("2022-10-26") + pd.to_timedelta(np.arange(count), unit="s"),
-        "Current_J0": np.arange(count, dtype=float), "Speed_J0": 0.5, "cycle": np.where(np.arange(count) < 20, 1, 2),
-        "Robot_ProtectiveStop": 0.0, "grip_lost": False,
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "Num": np.arange(count),
+            "Timestamp": pd.Timestamp("2022-10-26") + pd.to_timedelta(np.arange(count), unit="s"),
+            "Current_J0": np.arange(count, dtype=float),
+            "Speed_J0": 0.5,
+            "cycle": np.where(np.arange(count) < 20, 1, 2),
+            "Robot_ProtectiveStop": 0.0,
+            "grip_lost": False,
+        }
+    )
 
 
 def test_cycles_gaps_and_unknown_values_part_episodes(reader, tmp_path):

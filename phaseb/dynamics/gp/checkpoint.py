@@ -25,17 +25,23 @@ def save(model: "GPDynamics", store: Store) -> str:
     """Write a model into a folder; returns the digest."""
     tensors = _tensors(model)
     meta = {
-        "kind": "gp", "name": model.name, "config": model.config.model_dump(mode="json"),
-        "latent_size": model.latent_size, "action_size": model.action_size,
-        "uncertainty_scale": model.uncertainty_scale, "lineage": model.lineage, "least_reward": model.least_reward,
+        "kind": "gp",
+        "name": model.name,
+        "config": model.config.model_dump(mode="json"),
+        "latent_size": model.latent_size,
+        "action_size": model.action_size,
+        "uncertainty_scale": model.uncertainty_scale,
+        "lineage": model.lineage,
+        "least_reward": model.least_reward,
         "continuous": model.states.continuous.tolist(),
         "binary_actions": [[a, middle] for a, middle in model.states.binary_actions.items()],
         "continuous_actions": model.states.continuous_actions.tolist(),
-        "levels": list(model.states.levels), "directions": list(model.directions),
+        "levels": list(model.states.levels),
+        "directions": list(model.directions),
         "outcomes": [[code, m.kinds.tolist(), len(m.members)] for code, m in model.outcomes.items()],
         "rewards": [[*key, m.low, m.high, m.rare] for key, m in model.rewards.items()],
         "strides": {name: list(tensor.stride()) for name, tensor in tensors.items()},
-    }  # fmt: skip
+    }
     return save_checkpoint(store, tensors, meta)
 
 
@@ -44,20 +50,27 @@ def parts(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> dict[str, A
     laid = {name: _with_strides(tensor, meta["strides"][name]) for name, tensor in tensors.items()}
     arrays = {name: tensor.numpy() for name, tensor in laid.items()}
     states = DiscreteStates(
-        {d: arrays[f"levels/{d}"] for d in meta["levels"]}, np.array(meta["continuous"], np.int64),
-        dict(meta["binary_actions"]), np.array(meta["continuous_actions"], np.int64),
-    )  # fmt: skip
+        {d: arrays[f"levels/{d}"] for d in meta["levels"]},
+        np.array(meta["continuous"], np.int64),
+        dict(meta["binary_actions"]),
+        np.array(meta["continuous_actions"], np.int64),
+    )
     directions = {level: arrays[f"directions/{level}"] for level in meta["directions"]}
     return {
         "config": GPConfig.model_validate(meta["config"]),
         "basis": tuple(arrays[f"basis/{name}"] for name in ("mean", "whiten", "unwhiten")),
-        "states": states, "bounds": (arrays["bounds/low"], arrays["bounds/high"]),
-        "least_reward": float(meta["least_reward"]), "moves": _process(laid, "moves") if meta["continuous"] else None,
-        "directions": directions, "outcomes": _outcomes(laid, meta, states, directions),
-        "rewards": _rewards(laid, meta, states, directions), "latent_size": meta["latent_size"],
-        "action_size": meta["action_size"], "uncertainty_scale": float(meta["uncertainty_scale"]),
+        "states": states,
+        "bounds": (arrays["bounds/low"], arrays["bounds/high"]),
+        "least_reward": float(meta["least_reward"]),
+        "moves": _process(laid, "moves") if meta["continuous"] else None,
+        "directions": directions,
+        "outcomes": _outcomes(laid, meta, states, directions),
+        "rewards": _rewards(laid, meta, states, directions),
+        "latent_size": meta["latent_size"],
+        "action_size": meta["action_size"],
+        "uncertainty_scale": float(meta["uncertainty_scale"]),
         "lineage": dict(meta["lineage"]),
-    }  # fmt: skip
+    }
 
 
 def _tensors(model: "GPDynamics") -> dict[str, Tensor]:

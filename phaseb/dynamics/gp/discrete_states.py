@@ -47,7 +47,7 @@ class DiscreteStates:
         """Find them in recorded steps, given in the coordinates of the structure."""
         jumping = zip(structure.event_dims.tolist(), structure.levels, strict=True)
         levels = {d: found[~np.isnan(found)] for d, found in jumping}
-        continuous = np.array([d for d in np.flatnonzero(structure.moving > 0) if d not in levels], np.int64)
+        continuous = np.array([d for d in np.flatnonzero(structure.varying > 0) if d not in levels], np.int64)
         values = [np.unique(column) for column in real.actions[real.mask].T]
         binary = {a: float(v.mean()) for a, v in enumerate(values) if len(v) == 2}
         other = np.array([a for a in range(len(values)) if a not in binary], np.int64)

@@ -57,8 +57,9 @@ class GaussianMean(NamedTuple):
     solved: Tensor  # (O, N, 1) with the signal's variance and the outputs' sizes in it
 
     @classmethod
-    def of(cls, shift: Tensor, scale: Tensor, weights: Tensor, rate: Tensor, places: Tensor,
-           solved: Tensor) -> "GaussianMean":  # fmt: skip
+    def of(
+        cls, shift: Tensor, scale: Tensor, weights: Tensor, rate: Tensor, places: Tensor, solved: Tensor
+    ) -> "GaussianMean":
         """Of the rows known (O, N, I), which are kept with what `_exponents` multiplies."""
         squares = -0.5 * places.square().sum(-1, keepdim=True)
         known = torch.cat([places, torch.ones_like(squares), squares], -1).transpose(1, 2)
@@ -153,10 +154,19 @@ class GaussianProcess:
         """All that predictions need, by name; `of` takes it."""
         length, signal, noise = self._parameters
         return {
-            "shift": self.shift, "scale": self.scale, "weights": self.weights, "size": self.size, "noise": self.noise,
-            "log_length": length, "log_signal": signal, "log_noise": noise, "solved": self._solved,
-            "whiten": self._whiten, "places": self._places, "kept": self._kept,
-        }  # fmt: skip
+            "shift": self.shift,
+            "scale": self.scale,
+            "weights": self.weights,
+            "size": self.size,
+            "noise": self.noise,
+            "log_length": length,
+            "log_signal": signal,
+            "log_noise": noise,
+            "solved": self._solved,
+            "whiten": self._whiten,
+            "places": self._places,
+            "kept": self._kept,
+        }
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> Self:
@@ -172,9 +182,13 @@ class GaussianProcess:
         """The mean alone, ready for many rows."""
         gain = (2 * self._parameters[1]).exp() * self.size.float()
         return GaussianMean.of(
-            self.shift.float(), self.scale.float(), self.weights.float(), (-self._parameters[0]).exp(), self._places,
+            self.shift.float(),
+            self.scale.float(),
+            self.weights.float(),
+            (-self._parameters[0]).exp(),
+            self._places,
             self._solved * gain[:, None, None],
-        )  # fmt: skip
+        )
 
     def loo_residuals(self) -> Floats:
         """How far the mean is off at each row it is conditioned on, were that row left out (eq. 5.12): truth less

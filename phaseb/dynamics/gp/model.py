@@ -161,9 +161,13 @@ class GPDynamics:
         return reward, std, paid
 
     def rollout(
-        self, z0: Tensor, actions: Tensor | Policy, horizon: int, generator: torch.Generator,
+        self,
+        z0: Tensor,
+        actions: Tensor | Policy,
+        horizon: int,
+        generator: torch.Generator,
         lookahead: Tensor | None = None,
-    ) -> Rollout:  # fmt: skip
+    ) -> Rollout:
         """Roll out `horizon` steps from z0 (N, D), see `DynamicsModel.rollout`; it reads no action ahead."""
         uniform = torch.rand(horizon, len(z0), generator=generator, dtype=torch.float64).numpy()
         noise = None
@@ -173,9 +177,13 @@ class GPDynamics:
         return self._roll(z0, as_policy(actions, horizon), horizon, uniform, noise)
 
     def _roll(
-        self, z0: Tensor, policy: Policy, horizon: int, uniform: NDArray[np.float64] | None,
+        self,
+        z0: Tensor,
+        policy: Policy,
+        horizon: int,
+        uniform: NDArray[np.float64] | None,
         noise: NDArray[np.float64] | None,
-    ) -> Rollout:  # fmt: skip
+    ) -> Rollout:
         z = z0.detach().cpu().numpy().astype(np.float32)
         states, taken, steps = [z], [], []
         for t in range(horizon):
@@ -191,10 +199,13 @@ class GPDynamics:
             return torch.from_numpy(np.stack(columns, 1).astype(np.float32))
 
         return Rollout(
-            z=stack(states), actions=stack(taken), rewards=stack([s.reward for s in steps]),
-            reward_std=stack([s.reward_std for s in steps]), terminals=stack([s.terminal for s in steps]),
+            z=stack(states),
+            actions=stack(taken),
+            rewards=stack([s.reward for s in steps]),
+            reward_std=stack([s.reward_std for s in steps]),
+            terminals=stack([s.terminal for s in steps]),
             uncertainty=stack([s.uncertainty for s in steps]),
-        )  # fmt: skip
+        )
 
     def mean_rollout(self, z0: Tensor, actions: Tensor) -> Tensor:
         """(N, T+1, D) forecast from z0 (N, D): the likeliest outcome and the mean move at every step."""
@@ -239,10 +250,17 @@ class _Fit:
             process = GaussianProcess(s.inputs(self.z, self.actions, self.outcome), moves, self._plan(), self.seed)
         directions = {int(level): self._directions(int(level)) for level in np.unique(s.level(self.situation))}
         return GPDynamics(
-            config, (structure.mean, structure.whiten, structure.unwhiten), s,
-            (low - MARGIN * (high - low), high + MARGIN * (high - low)), float(self.rewards.min()),
-            process, directions, *self._events(directions), self.z.shape[-1], self.actions.shape[-1],
-        )  # fmt: skip
+            config,
+            (structure.mean, structure.whiten, structure.unwhiten),
+            s,
+            (low - MARGIN * (high - low), high + MARGIN * (high - low)),
+            float(self.rewards.min()),
+            process,
+            directions,
+            *self._events(directions),
+            self.z.shape[-1],
+            self.actions.shape[-1],
+        )
 
     def _plan(self, prior: NDArray[np.floating] | None = None) -> FitPlan:
         c = self.config

@@ -57,9 +57,15 @@ class OutcomeGP:
 
     @classmethod
     def fit(
-        cls, inputs: list[InputProjection], z: Floats, actions: Floats, outcomes: NDArray[np.int64], unchanged: int,
-        plan: Plan, seed: int,
-    ) -> "OutcomeGP":  # fmt: skip
+        cls,
+        inputs: list[InputProjection],
+        z: Floats,
+        actions: Floats,
+        outcomes: NDArray[np.int64],
+        unchanged: int,
+        plan: Plan,
+        seed: int,
+    ) -> "OutcomeGP":
         """Fit to the steps of one situation; `unchanged` is the outcome at which nothing happens."""
         kinds = np.unique(outcomes)
         if len(kinds) == 1:
@@ -99,9 +105,15 @@ class RewardGP:
 
     @classmethod
     def fit(
-        cls, projections: list[InputProjection], z: Floats, actions: Floats, rewards: Floats, rare: bool, plan: Plan,
+        cls,
+        projections: list[InputProjection],
+        z: Floats,
+        actions: Floats,
+        rewards: Floats,
+        rare: bool,
+        plan: Plan,
         seed: int,
-    ) -> "RewardGP":  # fmt: skip
+    ) -> "RewardGP":
         """Fit to the steps of one outcome of one situation."""
         low, high = float(rewards.min()), float(rewards.max())
         inputs, target = cls.inputs_of(projections, rare), rewards[:, None].astype(np.float64)

@@ -56,7 +56,11 @@ class TransposedWeights(NamedTuple):
 
 
 def run_backward(
-    w: FoldedWeights, f: StepConstants, tape: "Tape", forced: Tensor | None, truncate_every: int,
+    w: FoldedWeights,
+    f: StepConstants,
+    tape: "Tape",
+    forced: Tensor | None,
+    truncate_every: int,
     gradients: tuple[Tensor, ...],
 ) -> tuple[Tensor, list[Tensor]]:
     """Gradients of `projected` and of every weight, given those of inputs, features, extras, candidates and y."""
@@ -164,9 +168,11 @@ def _weight_gradients(f: StepConstants, tape: "Tape", flows: LayerGradients) -> 
     made, mixed = tape.made, back(flows.mixed)
     recurrent, projected, stream = mixed[..., : 3 * f.hidden], mixed[..., f.hidden :], mixed[..., 4 * f.hidden :]
     found = [
-        torch.bmm(forth(tape.inputs).mT, projected), *of_map(forth(tape.before), recurrent),
-        *of_map(forth([m.hidden for m in made]), stream), *of_map(forth([m.features for m in made]), back(flows.out)),
-    ]  # fmt: skip
+        torch.bmm(forth(tape.inputs).mT, projected),
+        *of_map(forth(tape.before), recurrent),
+        *of_map(forth([m.hidden for m in made]), stream),
+        *of_map(forth([m.features for m in made]), back(flows.out)),
+    ]
     for i in range(len(made[0].pre)):
         pre, after = back([p[i] for p in flows.pre]), back([s[i] for s in flows.stream])
         found += of_map(forth([m.normed[i] for m in made]), pre) + of_map(forth([m.active[i] for m in made]), after)

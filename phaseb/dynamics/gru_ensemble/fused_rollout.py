@@ -36,9 +36,13 @@ class Tape(NamedTuple):
 
 
 def fused_free_run(
-    model: LatentDynamics, y: Tensor, actions: Tensor, target: Tensor | None = None, forced: Tensor | None = None,
+    model: LatentDynamics,
+    y: Tensor,
+    actions: Tensor,
+    target: Tensor | None = None,
+    forced: Tensor | None = None,
     truncate_every: int = 0,
-) -> Unrolled:  # fmt: skip
+) -> Unrolled:
     """`unroll.open_loop` as one operation; y, actions and target are data, to which no gradient goes."""
     k, b, t, a = actions.shape
     w = fold_weights(model)
@@ -76,17 +80,26 @@ class FreeRun(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, f: StepConstants, y: Tensor, target: Tensor | None, forced: Tensor | None, truncate_every: int,
-        projected: Tensor, *flat: Tensor,
-    ) -> tuple[Tensor, ...]:  # fmt: skip
+        ctx: Any,
+        f: StepConstants,
+        y: Tensor,
+        target: Tensor | None,
+        forced: Tensor | None,
+        truncate_every: int,
+        projected: Tensor,
+        *flat: Tensor,
+    ) -> tuple[Tensor, ...]:
         tape = run_forward(FoldedWeights.packed(flat), f, y, projected, target, forced)
         ctx.tape, ctx.facts, ctx.forced, ctx.truncate_every = tape, f, forced, truncate_every
         ctx.save_for_backward(*flat)
         made, steps = tape.made, f.modes * y.shape[-1]
         columns = (
-            tape.inputs, [m.features for m in made], [m.outputs[..., steps:] for m in made],
-            [m.candidates for m in made], tape.taken,
-        )  # fmt: skip
+            tape.inputs,
+            [m.features for m in made],
+            [m.outputs[..., steps:] for m in made],
+            [m.candidates for m in made],
+            tape.taken,
+        )
         return tuple(torch.stack(column, 2) for column in columns)
 
     @staticmethod

@@ -97,17 +97,23 @@ def fold_weights(model: LatentDynamics) -> FoldedWeights:
     """The weights of a model as they are now."""
     h, steps = model.hidden_size, model.num_modes * model.latent_size
     one = model.step_scale.new_ones
-    factor = (model.step_scale * model.moving if model.residual else model.moving).repeat(model.num_modes)
+    factor = (model.step_scale * model.varying if model.residual else model.varying).repeat(model.num_modes)
     of_head = torch.cat([factor, one(model.head.weight.shape[-1] - steps)])
     of_input = torch.cat([one(2 * h), 2 * one(h), one(model.from_y.weight.shape[-1] - 3 * h)])
     of_hidden = torch.cat([2 * one(h), one(2 * h)])
     biases = [cast(Tensor, layer.bias) for layer in (model.from_a, model.from_h, model.to_stream, model.head)]
     return FoldedWeights(
-        model.from_a.weight * of_input, biases[0] * of_input, model.from_y.weight * of_input,
-        model.from_h.weight.roll(h, -1) * of_hidden, biases[1].roll(h, -1) * of_hidden,
-        model.to_stream.weight, biases[2], model.head.weight * of_head, biases[3] * of_head,
+        model.from_a.weight * of_input,
+        biases[0] * of_input,
+        model.from_y.weight * of_input,
+        model.from_h.weight.roll(h, -1) * of_hidden,
+        biases[1].roll(h, -1) * of_hidden,
+        model.to_stream.weight,
+        biases[2],
+        model.head.weight * of_head,
+        biases[3] * of_head,
         tuple(_fold_block(cast(MemberBlock, block)) for block in model.blocks),
-    )  # fmt: skip
+    )
 
 
 def _fold_block(block: MemberBlock) -> Block:
@@ -121,16 +127,21 @@ def _fold_block(block: MemberBlock) -> Block:
 def step_constants(model: LatentDynamics) -> StepConstants:
     """The constants of a model's steps."""
     first = model.num_modes * model.latent_size + model.extra_sizes[0]
-    clamp = model.step_bound.nan_to_num(posinf=1e30) * model.moving if model.clamped and model.residual else None
+    clamp = model.step_bound.nan_to_num(posinf=1e30) * model.varying if model.clamped and model.residual else None
     return StepConstants(
-        hidden=model.hidden_size, modes=model.num_modes,
+        hidden=model.hidden_size,
+        modes=model.num_modes,
         normalised=any(isinstance(module, MemberNorm) for module in model.modules()),
-        keep=None if model.residual else 1 - model.moving,
-        clamp=clamp, bounds=(model.low, model.high) if model.bounded else None,
+        keep=None if model.residual else 1 - model.varying,
+        clamp=clamp,
+        bounds=(model.low, model.high) if model.bounded else None,
         logits=slice(first, first + model.extra_sizes[1]),
-        impossible=model.levels.isnan().flatten().repeat(model.num_modes) * -1e9, levels=model.levels.nan_to_num(),
-        event_dims=model.event_dims, continuous=model.continuous, spread=model.spread,
-    )  # fmt: skip
+        impossible=model.levels.isnan().flatten().repeat(model.num_modes) * -1e9,
+        levels=model.levels.nan_to_num(),
+        event_dims=model.event_dims,
+        continuous=model.continuous,
+        spread=model.spread,
+    )
 
 
 def fused_step(w: FoldedWeights, f: StepConstants, x: Tensor, h: Tensor, projected: Tensor) -> StepActivations:
@@ -161,7 +172,7 @@ def fused_step(w: FoldedWeights, f: StepConstants, x: Tensor, h: Tensor, project
     unbounded, candidates = _candidates(f, x, outputs)
     return StepActivations(
         h, gates, new, recurrent, streams, normed, moments, pre, active, features, outputs, unbounded, candidates
-    )  # fmt: skip
+    )
 
 
 def _candidates(f: StepConstants, x: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:

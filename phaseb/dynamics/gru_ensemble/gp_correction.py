@@ -146,7 +146,7 @@ class Events(NamedTuple):
 
 def directions_of(model: LatentDynamics) -> Tensor:
     """(O,) the inner directions that move and do not jump."""
-    return torch.nonzero((model.moving > 0) & (model.continuous > 0))[:, 0]
+    return torch.nonzero((model.varying > 0) & (model.continuous > 0))[:, 0]
 
 
 class EventGPFitter:

@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from phaseb.nn.precision import product
+from phaseb.nn.precision import batched_linear
 from phaseb.runtime.seeding import torch_generator
 
 
@@ -27,7 +27,7 @@ class MemberLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(num_members, 1, outputs)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return product(self.bias, x, self.weight)
+        return batched_linear(self.bias, x, self.weight)
 
 
 class MemberNorm(nn.Module):
@@ -58,5 +58,5 @@ class MemberBlock(nn.Module):
         if isinstance(self.norm, MemberNorm):
             normed = nn.functional.layer_norm(x, x.shape[-1:])
             weight, bias = self.norm.folded(weight, bias)
-        y: Tensor = x + self.second(nn.functional.silu(product(bias, normed, weight)))
+        y: Tensor = x + self.second(nn.functional.silu(batched_linear(bias, normed, weight)))
         return y

@@ -25,8 +25,8 @@ from phaseb.dynamics.statistics import open_loop_rmse, std_ratio
 from phaseb.dynamics.structure import find_structure
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError, DivergenceError
-from phaseb.nn.cuda_graphs import Replayed
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.cuda_graphs import GraphedFunction
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.runtime.seeding import torch_generator
 
 LANDING_STEPS = 2**15
@@ -66,11 +66,15 @@ class EnsembleLearner:
     """Implements the training protocol (`num_steps`, `step`, `validate`, `state_dict`, `load_state_dict`)."""
 
     def __init__(
-        self, config: GRUConfig, data: Trajectories, context: LearnerContext, critic: DiscriminatorTerm | None = None
+        self,
+        config: GRUConfig,
+        data: Trajectories,
+        context: WorkerContext,
+        discriminator: DiscriminatorTerm | None = None,
     ) -> None:
         train = data.split("train", "")
-        check_data(config, train, critic)
-        self.config, self.context, self.critic = config, context, critic
+        check_data(config, train, discriminator)
+        self.config, self.context, self.discriminator = config, context, discriminator
         self.num_steps = config.num_steps
         self.held_out = data.split("dev")
         structure = find_structure(train.z, train.rewards, train.mask, config)
@@ -79,7 +83,7 @@ class EnsembleLearner:
         self.sampler = WindowSampler(train, config, context, structure.mean, structure.whiten)
         self.optimizer = MemberOptimizer(self.model, config, context)
         self._fitter: EventGPFitter | None = None
-        self._replayed = Replayed(self._with_gradients, on=True)
+        self._replayed = GraphedFunction(self._with_gradients, on=True)
 
     def step(self, step: int) -> dict[str, float]:
         """One update of all members.
@@ -91,7 +95,7 @@ class EnsembleLearner:
         horizon = training_horizon(self.config.horizon, progress)
         drawn, logs = self._draw(step, progress, horizon), {"horizon": float(horizon)}
         losses = self._replayed(*drawn.tensors()) if self._captures() else self._losses(drawn, step, progress, logs)
-        value = float(self.context.average(losses.total.detach()))
+        value = float(self.context.all_reduce_mean(losses.total.detach()))
         if not value <= self.config.explosion:
             raise DivergenceError(
                 f"world model diverged at step {step}: loss {value:.4g}; lower dynamics.gru.learning_rate or "
@@ -127,9 +131,9 @@ class EnsembleLearner:
         return Losses(terms, recon, objective.weighted_sum(terms, self.config.weights))
 
     def _captures(self) -> bool:
-        """Whether losses and gradients are replayed as a graph: on a GPU, where no critic trains beside the model."""
+        """Whether losses and gradients run as a CUDA graph: on a GPU, without a discriminator."""
         weights = self.config.weights
-        return self.context.captures and (self.critic is None or not (weights.trust or weights.feat))
+        return self.context.captures and (self.discriminator is None or not (weights.trust or weights.feat))
 
     def _with_gradients(self, *tensors: Tensor | None) -> Losses:
         """`_losses` and their gradients, of `TrainingBatch.tensors`."""
@@ -149,7 +153,7 @@ class EnsembleLearner:
         inputs = windows.z[:, :, :-1]
         if c.input_noise:
             noise = self._noise("input", step, c.batch_size, inputs)
-            inputs = inputs + c.input_noise * self.model.spread * self.model.moving * noise
+            inputs = inputs + c.input_noise * self.model.spread * self.model.varying * noise
         if not self._needs_rollout():
             return TrainingBatch(windows, inputs, None, None)
         rollouts, forced = self.sampler.draw("rollout", step, c.rollout_batch_size, horizon), None
@@ -163,7 +167,7 @@ class EnsembleLearner:
         """Standard normal noise (K, B, …) for the global batch, cut to this worker's share."""
         generator = torch_generator(self.context.seed, name, step)
         shape = (batch_size, like.shape[0], *like.shape[2:])
-        rows = torch.from_numpy(self.context.share(np.arange(batch_size)))
+        rows = torch.from_numpy(self.context.shard(np.arange(batch_size)))
         return torch.randn(shape, generator=generator)[rows].transpose(0, 1).to(like.device)
 
     def _latent_error(self, run: Unrolled, windows: Windows) -> Tensor:
@@ -187,16 +191,22 @@ class EnsembleLearner:
         z_real, z_syn = self.model.from_model_space(rollouts.z[:, :, 1:]), self.model.from_model_space(run.y)
         if weights.var > 0:
             terms["var"] = objective.variance_error(z_real, z_syn, self.config.variance)
-        if self.critic is None or progress < self.config.discriminator_from or not (weights.trust or weights.feat):
+        if (
+            self.discriminator is None
+            or progress < self.config.discriminator_from
+            or not (weights.trust or weights.feat)
+        ):
             return terms
         whole = (rollouts.mask.amin(dim=-1) > 0).flatten()
         real, syn = z_real.flatten(0, 1)[whole], z_syn.flatten(0, 1)[whole]
-        logs |= {f"discriminator/{name}": value for name, value in self.critic.update(real, syn.detach()).items()}
-        with frozen(self.critic.module()):
+        logs |= {
+            f"discriminator/{name}": value for name, value in self.discriminator.update(real, syn.detach()).items()
+        }
+        with frozen(self.discriminator.module()):
             if weights.trust > 0:
-                terms["trust"] = self.critic.loss(syn)
+                terms["trust"] = self.discriminator.loss(syn)
             if weights.feat > 0:
-                terms["feat"] = objective.feature_error(self.critic, real, syn)
+                terms["feat"] = objective.feature_error(self.discriminator, real, syn)
         return terms
 
     def validate(self, step: int) -> dict[str, float]:
@@ -240,21 +250,23 @@ class EnsembleLearner:
         model.load_state_dict(state)
         return EnsembleDynamics.fitted(self.config, model, self.sampler)
 
-    def hot_paths(self) -> list[tuple[Any, str]]:
+    def compile_targets(self) -> list[tuple[Any, str]]:
         """What every step of a rollout repeats."""
         return [(self.model, name) for name in ("step", "recur", "alternatives", "outcome")]
 
     def state_dict(self) -> dict[str, Any]:
         state: dict[str, Any] = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
-        if self.critic is not None:
-            state["critic"] = critic_state(self.critic)
+        if self.discriminator is not None:
+            state["discriminator"] = discriminator_state(self.discriminator)
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        if self.critic is not None and "critic" in state:  # none where it joins at a change of the settings
-            load_critic_state(self.critic, state["critic"])
+        if (
+            self.discriminator is not None and "discriminator" in state
+        ):  # none where it joins at a change of the settings
+            load_discriminator_state(self.discriminator, state["discriminator"])
 
 
 def uses_gp_correction(config: GRUConfig) -> bool:
@@ -262,18 +274,18 @@ def uses_gp_correction(config: GRUConfig) -> bool:
     return config.gp_correction.enabled and config.noise == "none"
 
 
-def critic_state(critic: DiscriminatorTerm) -> dict[str, Any]:
-    """All that a critic goes on from: its own state where it has one (optimiser included), else its parameters."""
-    own = getattr(critic, "state_dict", None)
-    return dict(own()) if callable(own) else dict(critic.module().state_dict())
+def discriminator_state(discriminator: DiscriminatorTerm) -> dict[str, Any]:
+    """What a discriminator resumes from: its own state, optimiser included, or else its parameters."""
+    own = getattr(discriminator, "state_dict", None)
+    return dict(own()) if callable(own) else dict(discriminator.module().state_dict())
 
 
-def load_critic_state(critic: DiscriminatorTerm, state: dict[str, Any]) -> None:
-    own = getattr(critic, "load_state_dict", None)
+def load_discriminator_state(discriminator: DiscriminatorTerm, state: dict[str, Any]) -> None:
+    own = getattr(discriminator, "load_state_dict", None)
     if callable(own):
         own(state)
     else:
-        critic.module().load_state_dict(state)
+        discriminator.module().load_state_dict(state)
 
 
 @contextmanager
@@ -288,7 +300,7 @@ def frozen(module: nn.Module) -> Iterator[None]:
             p.requires_grad_(wanted)
 
 
-def check_data(config: GRUConfig, train: Trajectories, critic: DiscriminatorTerm | None) -> None:
+def check_data(config: GRUConfig, train: Trajectories, discriminator: DiscriminatorTerm | None) -> None:
     """Refuse what cannot be trained on, each with what to do about it."""
     if not len(train):
         raise DataError("no training episodes for the world model; check the splits under episodes")
@@ -301,12 +313,12 @@ def check_data(config: GRUConfig, train: Trajectories, critic: DiscriminatorTerm
     for name, array in (("z", train.z), ("actions", train.actions), ("rewards", train.rewards)):
         if array.size and not np.isfinite([array.min(), array.max()]).all():  # no mask as long as the data
             raise DataError(f"training {name} hold NaN or Inf; encode the episodes again")
-    if (config.weights.trust > 0 or config.weights.feat > 0) and critic is None:
-        raise ValueError("weights.trust or weights.feat is above zero, but no critic was given")
+    if (config.weights.trust > 0 or config.weights.feat > 0) and discriminator is None:
+        raise ValueError("weights.trust or weights.feat is above zero, but no discriminator was given")
 
 
 def make_learner(
-    config: GRUConfig, data: Trajectories, context: LearnerContext, critic: DiscriminatorTerm | None = None
+    config: GRUConfig, data: Trajectories, context: WorkerContext, discriminator: DiscriminatorTerm | None = None
 ) -> EnsembleLearner:
     """The learner of the world model, for in-process training or for one worker of many."""
-    return EnsembleLearner(config, data, context, critic)
+    return EnsembleLearner(config, data, context, discriminator)

@@ -84,9 +84,16 @@ class EnsembleDynamics:
 
     @torch.no_grad()
     def rollout(
-        self, z0: Tensor, actions: Tensor | Policy, horizon: int, generator: torch.Generator,
-        lookahead: Tensor | None = None, *, member: int | None = None, split: bool = False,
-    ) -> Rollout:  # fmt: skip
+        self,
+        z0: Tensor,
+        actions: Tensor | Policy,
+        horizon: int,
+        generator: torch.Generator,
+        lookahead: Tensor | None = None,
+        *,
+        member: int | None = None,
+        split: bool = False,
+    ) -> Rollout:
         """Roll out `horizon` steps from z0 (N, D); each rollout keeps one member from its first step to its last.
 
         Args:
@@ -118,9 +125,15 @@ class EnsembleDynamics:
         return append_future_actions(actions, self.model.num_ahead, known)
 
     def _unroll(
-        self, z0: Tensor, policy: Policy, seen: Tensor | None, horizon: int, generator: torch.Generator,
-        chosen: Tensor, table: Tensor | None,
-    ) -> Rollout:  # fmt: skip
+        self,
+        z0: Tensor,
+        policy: Policy,
+        seen: Tensor | None,
+        horizon: int,
+        generator: torch.Generator,
+        chosen: Tensor,
+        table: Tensor | None,
+    ) -> Rollout:
         """From z0 under the actions of the chosen members: all members on all rows, or by a table (K, ·) of rows."""
         model, n, k = self.model, len(z0), self.num_members
         everyone = table is None
@@ -221,11 +234,15 @@ class EnsembleDynamics:
     def save(self, store: Store) -> str:
         """Write tensors and the whole specification; returns the digest."""
         meta = {
-            "kind": "gru", "uncertainty_scale": self.uncertainty_scale,
-            "config": self.config.model_dump(mode="json"), "latent_size": self.model.latent_size,
-            "action_size": self.model.action_size, "num_events": self.model.num_events, "lineage": self.lineage,
+            "kind": "gru",
+            "uncertainty_scale": self.uncertainty_scale,
+            "config": self.config.model_dump(mode="json"),
+            "latent_size": self.model.latent_size,
+            "action_size": self.model.action_size,
+            "num_events": self.model.num_events,
+            "lineage": self.lineage,
             "gp_correction": [] if self.gp_correction is None else [event.kind for event in self.gp_correction.kinds],
-        }  # fmt: skip
+        }
         gp_correction = {} if self.gp_correction is None else self.gp_correction.tensors()
         return save_checkpoint(store, {**self.model.state_dict(), "residuals": self.residuals, **gp_correction}, meta)
 
@@ -248,9 +265,7 @@ def _empty(z0: Tensor, horizon: int, chosen: Tensor) -> Rollout:
     """Room for rollouts from z0 (N, D), without disagreement and without actions."""
     n, d = z0.shape
     rewards, terminals, uncertainty = (z0.new_zeros(n, horizon) for _ in range(3))
-    return Rollout(
-        z0.new_empty(n, horizon + 1, d), z0.new_empty(0), rewards, terminals, uncertainty, member=chosen
-    )
+    return Rollout(z0.new_empty(n, horizon + 1, d), z0.new_empty(0), rewards, terminals, uncertainty, member=chosen)
 
 
 def _variance(x: Tensor) -> Tensor:

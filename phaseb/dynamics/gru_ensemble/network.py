@@ -17,7 +17,7 @@ from phaseb.config.dynamics import GRUConfig
 from phaseb.dynamics.gru_ensemble.action_lookahead import lookahead_size
 from phaseb.dynamics.gru_ensemble.layers import MemberBlock, MemberLinear
 from phaseb.dynamics.structure import LatentStructure, empty_structure
-from phaseb.nn.precision import product
+from phaseb.nn.precision import batched_linear
 
 MODE_FLOOR = 0.1
 """Alternatives less likely than this are never drawn."""
@@ -55,7 +55,7 @@ class LatentDynamics(nn.Module):
     high: Tensor
     step_scale: Tensor
     step_bound: Tensor
-    moving: Tensor
+    varying: Tensor
     continuous: Tensor
     event_dims: Tensor
     levels: Tensor
@@ -74,18 +74,19 @@ class LatentDynamics(nn.Module):
         self.mode_floor, self.mode_floor_with_lookahead = MODE_FLOOR, SIGHTED_FLOOR
         self.num_events, self.num_levels = len(structure.event_dims), structure.levels.shape[1]
         self.extra_sizes = [
-            latent_size if config.noise == "heteroscedastic" else 0, self.num_modes * self.num_events * self.num_levels,
+            latent_size if config.noise == "heteroscedastic" else 0,
+            self.num_modes * self.num_events * self.num_levels,
             self.num_modes if self.num_modes > 1 else 0,
-        ]  # fmt: skip
+        ]
         # Gates and stream share one GEMM for y and one for a; the latter is made for all steps at once.
         self.from_y = MemberLinear(k, latent_size, 3 * h + u, seed, "from_y", bias=False)
         self.num_ahead = config.action_lookahead
         self.from_a = MemberLinear(k, lookahead_size(action_size, self.num_ahead), 3 * h + u, seed, "from_a")
         self.from_h = MemberLinear(k, h, 3 * h, seed, "from_h")
         self.to_stream = MemberLinear(k, h, u, seed, "to_stream")
-        self.blocks = nn.ModuleList([
-            MemberBlock(k, u, config.layer_norm, seed, f"block_{i}") for i in range(config.num_blocks)
-        ])  # fmt: skip
+        self.blocks = nn.ModuleList(
+            [MemberBlock(k, u, config.layer_norm, seed, f"block_{i}") for i in range(config.num_blocks)]
+        )
         outputs = self.num_modes * latent_size + sum(self.extra_sizes)
         self.head = MemberLinear(k, u, outputs, seed, "head", scale=0.1 if config.residual else 1.0)
         self.outcome_in = MemberLinear(k, u + 2 * latent_size, u, seed, "outcome_in")
@@ -142,12 +143,12 @@ class LatentDynamics(nn.Module):
         steps, extras = torch.split(self.head(features), [self.num_modes * d, sum(self.extra_sizes)], dim=-1)
         steps = steps.reshape(k, b, self.num_modes, d)
         if not self.residual:
-            after = torch.where(self.moving > 0, steps, y[:, :, None])
+            after = torch.where(self.varying > 0, steps, y[:, :, None])
         else:
             steps = steps * self.step_scale
             if self.clamped:
                 steps = torch.clamp(steps, -self.step_bound, self.step_bound)
-            after = y[:, :, None] + steps * self.moving
+            after = y[:, :, None] + steps * self.varying
         if self.bounded:
             after = torch.minimum(torch.maximum(after, self.low), self.high)
         if self.num_events:
@@ -187,7 +188,7 @@ class LatentDynamics(nn.Module):
 
     def step(self, y: Tensor, projected: Tensor, h: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """One step of all members: alternatives (K, B, M, D), hidden, features, extra outputs."""
-        mixed = product(projected, y, self.from_y.weight)
+        mixed = batched_linear(projected, y, self.from_y.weight)
         to_gru, to_stream = torch.split(mixed, self.input_sizes, dim=-1)
         h = self.recur(to_gru, h)
         u = self.features(h, to_stream)

@@ -1,6 +1,6 @@
 """L = L_recon + λ_trust·L_trust + λ_feat·L_feat + λ_var·L_var, every part a plain function of tensors.
 
-Legend: K members, B rows, T steps, D latent, F critic features, E event dimensions, L levels.
+Legend: K members, B rows, T steps, D latent, F discriminator features, E event dimensions, L levels.
 """
 
 from collections.abc import Mapping
@@ -33,13 +33,13 @@ class DiscriminatorTerm(Protocol):
         """What to save and to move between devices."""
 
     def loss(self, z_syn: Tensor) -> Tensor:
-        """L_trust of rollouts (B, T, D): low where the critic takes them for real; differentiable in z_syn."""
+        """L_trust of rollouts (B, T, D): low where the discriminator takes them for real; differentiable in z_syn."""
 
     def features(self, z: Tensor) -> Tensor:
-        """The critic's features (B, F) of latents (B, T, D), for L_feat."""
+        """The discriminator's features (B, F) of latents (B, T, D), for L_feat."""
 
     def update(self, z_real: Tensor, z_syn: Tensor) -> dict[str, float]:
-        """Train the critic on one batch of each; metrics by name."""
+        """Train the discriminator on one batch of each; metrics by name."""
 
 
 def weighted_sum(losses: Mapping[str, Tensor], weights: Section) -> Tensor:
@@ -54,9 +54,7 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     return (values * mask).sum() / mask.sum().clamp(min=1)
 
 
-def latent_error(
-    model: LatentDynamics, run: Unrolled, target: Tensor, mask: Tensor, config: GRUConfig
-) -> Tensor:
+def latent_error(model: LatentDynamics, run: Unrolled, target: Tensor, mask: Tensor, config: GRUConfig) -> Tensor:
     """Mean error of a step over the steps in mask (K, B, T).
 
     The error of an alternative is that of the continuous inner dimensions of target (K, B, T, D), and `event_weight`
@@ -125,8 +123,8 @@ def variance_error(z_real: Tensor, z_syn: Tensor, config: VarianceConfig) -> Ten
     return torch.stack(terms).mean() if terms else z_syn.new_zeros(())
 
 
-def feature_error(critic: DiscriminatorTerm, z_real: Tensor, z_syn: Tensor) -> Tensor:
+def feature_error(discriminator: DiscriminatorTerm, z_real: Tensor, z_syn: Tensor) -> Tensor:
     """L_feat = ‖mean F(z_real) − mean F(z_syn)‖² (feature matching, Salimans et al. 2016), z (B, T, D)."""
     with torch.no_grad():
-        real = critic.features(z_real).mean(dim=0)
-    return (critic.features(z_syn).mean(dim=0) - real).square().sum()
+        real = discriminator.features(z_real).mean(dim=0)
+    return (discriminator.features(z_syn).mean(dim=0) - real).square().sum()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from phaseb.config.dynamics import GRUConfig
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 
 FINAL_RATE_SHARE = 0.02
 """Share of the learning rate that is left at the end of training."""
@@ -23,7 +23,7 @@ WARM_UP = 0.02  # share of training with a rising learning rate
 class MemberOptimizer:
     """AdamW (Loshchilov & Hutter 2019) whose clipping never couples members, and an average of the weights."""
 
-    def __init__(self, model: nn.Module, config: GRUConfig, context: LearnerContext) -> None:
+    def __init__(self, model: nn.Module, config: GRUConfig, context: WorkerContext) -> None:
         self.config, self.context = config, context
         self.parameters = dict(model.named_parameters())
         self.adam = torch.optim.AdamW(

@@ -21,7 +21,7 @@ from phaseb.dynamics.gru_ensemble.fused_step import (
 )
 from phaseb.dynamics.gru_ensemble.gp_correction import GPCorrection
 from phaseb.dynamics.gru_ensemble.network import LatentDynamics, gather_mode
-from phaseb.nn.cuda_graphs import Replayed
+from phaseb.nn.cuda_graphs import GraphedFunction
 
 TILE_ROWS = 1024  # on CPUs; a GPU takes all rows at once
 
@@ -61,7 +61,7 @@ class RolloutEngine:
         self.model, self.gp_correction = model, gp_correction
         self.weights: FoldedWeights = fold_weights(model)
         self.facts: StepConstants = step_constants(model)
-        self._replayed = Replayed(self._of_tensors, on=graphs and model.step_scale.device.type == "cuda")
+        self._replayed = GraphedFunction(self._of_tensors, on=graphs and model.step_scale.device.type == "cuda")
 
     def step(self, y: Tensor, hidden: Tensor, seen: Tensor, noise: Noise) -> StepOutput:
         """One step of latents y (K, N, D) under what is seen of actions (K, N, ·); to be read before the next one."""
@@ -71,7 +71,7 @@ class RolloutEngine:
         tiles = [
             self._tile(y[:, rows], hidden[:, rows], seen[:, rows], _of_rows(noise, rows))
             for rows in (slice(first, first + TILE_ROWS) for first in starts)
-        ]  # fmt: skip
+        ]
         return tiles[0] if len(tiles) == 1 else StepOutput(*(torch.cat(parts, 1) for parts in zip(*tiles, strict=True)))
 
     def _of_tensors(
@@ -114,7 +114,7 @@ class RolloutEngine:
     def _scaled_noise(self, added: Tensor, extras: Tensor) -> Tensor:
         if self.model.extra_sizes[0]:
             added = added * self.model.log_noise(extras).exp()
-        return added * self.model.continuous * self.model.moving
+        return added * self.model.continuous * self.model.varying
 
 
 class RolloutState:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from phaseb.dynamics.gru_ensemble.fused_rollout import fused_free_run
 from phaseb.dynamics.gru_ensemble.network import LatentDynamics, Unrolled, gather_mode
-from phaseb.nn.precision import is_half
+from phaseb.nn.precision import bf16_enabled
 
 
 def teacher_forced(model: LatentDynamics, y: Tensor, actions: Tensor, target: Tensor | None = None) -> Unrolled:
@@ -33,29 +33,40 @@ def teacher_forced(model: LatentDynamics, y: Tensor, actions: Tensor, target: Te
     chosen = select_mode(model, after, extras, None if target is None else target.reshape(k, b * t, d))
     shape = (k, b, t, -1)
     return Unrolled(
-        gather_mode(after, chosen).view(k, b, t, d), y, features.view(shape), extras.reshape(k, b, t, extras.shape[-1]),
+        gather_mode(after, chosen).view(k, b, t, d),
+        y,
+        features.view(shape),
+        extras.reshape(k, b, t, extras.shape[-1]),
         after.view(k, b, t, *after.shape[-2:]),
-    )  # fmt: skip
+    )
 
 
 def open_loop(
-    model: LatentDynamics, y: Tensor, actions: Tensor, target: Tensor | None = None, forced: Tensor | None = None,
+    model: LatentDynamics,
+    y: Tensor,
+    actions: Tensor,
+    target: Tensor | None = None,
+    forced: Tensor | None = None,
     truncate_every: int = 0,
-) -> Unrolled:  # fmt: skip
+) -> Unrolled:
     """`open_loop_autograd`, as one fused operation where no gradient goes to the real latents.
 
     The fused operation multiplies in float32 alone.
     """
     of_data = y.requires_grad or (target is not None and target.requires_grad)
-    if of_data or is_half():
+    if of_data or bf16_enabled():
         return open_loop_autograd(model, y, actions, target, forced, truncate_every)
     return fused_free_run(model, y, actions, target, forced, truncate_every)
 
 
 def open_loop_autograd(
-    model: LatentDynamics, y: Tensor, actions: Tensor, target: Tensor | None = None, forced: Tensor | None = None,
+    model: LatentDynamics,
+    y: Tensor,
+    actions: Tensor,
+    target: Tensor | None = None,
+    forced: Tensor | None = None,
     truncate_every: int = 0,
-) -> Unrolled:  # fmt: skip
+) -> Unrolled:
     """Predictions from y[:, :, 0] on the model's own latents, put back on the real ones where `forced`.
 
     Args:

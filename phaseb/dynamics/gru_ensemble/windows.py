@@ -14,7 +14,7 @@ from torch import Tensor
 from phaseb.config.dynamics import GRUConfig
 from phaseb.dynamics.gru_ensemble.action_lookahead import append_future_actions
 from phaseb.episodes.trajectories import Floats, Trajectories
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.runtime.seeding import numpy_generator
 
 BLIND_SHARE = 0.25
@@ -46,8 +46,14 @@ class WindowSampler:
         mean, whiten: (D,), (D, D) from z to the inner coordinates in which windows are given; None leaves z as it is.
     """
 
-    def __init__(self, data: Trajectories, config: GRUConfig, context: LearnerContext,
-                 mean: Floats | None = None, whiten: Floats | None = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        data: Trajectories,
+        config: GRUConfig,
+        context: WorkerContext,
+        mean: Floats | None = None,
+        whiten: Floats | None = None,
+    ) -> None:
         num_members = config.num_members
         self.context, self.config, self.lengths = context, config, data.lengths
         self.arrays = [_tensor(a, context) for a in (data.z, data.actions, data.rewards, data.terminals)]
@@ -56,15 +62,15 @@ class WindowSampler:
         n = len(data)
         self.pools = np.tile(np.arange(n), (num_members, 1))
         if config.bootstrap:
-            self.pools = np.stack([
-                numpy_generator(context.seed, "bootstrap", k).integers(n, size=n) for k in range(num_members)
-            ])  # fmt: skip
+            self.pools = np.stack(
+                [numpy_generator(context.seed, "bootstrap", k).integers(n, size=n) for k in range(num_members)]
+            )
 
     def draw(self, name: str, step: int, batch_size: int, width: int) -> Windows:
         """This worker's share of the global batch called `name` of a step: windows of `width` steps."""
         rng = numpy_generator(self.context.seed, "batch", name, step)
         uniform, sighted = rng.random((2, batch_size, self.config.num_members))
-        rows = self.context.share(np.arange(batch_size))
+        rows = self.context.shard(np.arange(batch_size))
         episodes, starts = self._locate(uniform[rows], width)
         found = self._gather(episodes.T, starts.T, width)
         blind = torch.as_tensor(BLIND_SHARE > sighted[rows].T, device=found.actions.device)
@@ -106,7 +112,7 @@ class WindowSampler:
         return z if self.basis is None else (z - self.basis[0]) @ self.basis[1]
 
 
-def _tensor(array: Floats, context: LearnerContext) -> Tensor:
+def _tensor(array: Floats, context: WorkerContext) -> Tensor:
     """The array itself as a tensor, which is only ever read; a copy on another device than the CPU."""
     floats = np.ascontiguousarray(array, dtype=np.float32)
     with warnings.catch_warnings():

@@ -52,8 +52,13 @@ class FlatCut:
             count = len(self.single)
             left.append(LeftOut("episodes of one row that no observation follows", count, count, self.single_reward))
         if not self.follows:
-            left.append(LeftOut("the last action of each episode: no observation follows it, so its reward is added to "
-                                "the step before", rows=len(self.spans)))  # fmt: skip
+            left.append(
+                LeftOut(
+                    "the last action of each episode: no observation follows it, so its reward is added to "
+                    "the step before",
+                    rows=len(self.spans),
+                )
+            )
         if self.goes_on:
             notes.append(f"{self.goes_on} terminals do not end their trajectory, which goes on: only timeouts cut")
         return Inventory(len(self.spans) + len(self.single), self.rows, tuple(left), self.columns, tuple(notes))
@@ -77,8 +82,10 @@ def cut_flat(columns: GroupColumns, config: EpisodesConfig) -> FlatCut:
     rows = _one_length(columns, list(used.values()))
     terminals, timeouts = (_flags(columns, name, rows) for name in (used.get("terminal", ""), "timeouts"))
     if not (terminals.any() or timeouts.any()):
-        raise DataError(f"marks no end in its {rows} rows: neither {config.columns.terminal or 'terminals'!r} nor "
-                        "'timeouts' is ever set; write 'timeouts', or set episodes.columns.terminal")  # fmt: skip
+        raise DataError(
+            f"marks no end in its {rows} rows: neither {config.columns.terminal or 'terminals'!r} nor "
+            "'timeouts' is ever set; write 'timeouts', or set episodes.columns.terminal"
+        )
     goes_on = _going_on(columns, terminals, timeouts)
     ends = timeouts | (terminals & ~goes_on)
     bounds = [0, *(np.flatnonzero(ends) + 1).tolist()]
@@ -89,10 +96,14 @@ def cut_flat(columns: GroupColumns, config: EpisodesConfig) -> FlatCut:
     single = np.array([first for first, last in pairs if last - first == 1 and not follows], np.int64)
     spans = [(first, last) for first, last in pairs if last - first > 1 or follows]
     return FlatCut(
-        [(f"episode-{i:06d}", first, last) for i, (first, last) in enumerate(spans)], rows, single,
-        float(rewards[single].sum()), follows, int(goes_on.sum()),
+        [(f"episode-{i:06d}", first, last) for i, (first, last) in enumerate(spans)],
+        rows,
+        single,
+        float(rewards[single].sum()),
+        follows,
+        int(goes_on.sum()),
         tuple(sorted(set(columns) - set(used.values()))),
-    )  # fmt: skip
+    )
 
 
 def _used(columns: GroupColumns, config: EpisodesConfig) -> dict[str, str]:
@@ -124,8 +135,10 @@ def _flags(columns: GroupColumns, name: str, rows: int) -> NDArray[np.bool_]:
     if values.size != rows or values.dtype.kind not in "fiub":
         raise DataError(f"column {name!r} is {values.dtype}{values.shape}, wanted {rows} flags of 0 and 1; write them")
     if not np.isin(values, (0, 1)).all():
-        raise DataError(f"column {name!r} holds other values than 0 and 1, so no flags of ends; write flags, or set "
-                        "episodes.columns.terminal to a column of them")  # fmt: skip
+        raise DataError(
+            f"column {name!r} holds other values than 0 and 1, so no flags of ends; write flags, or set "
+            "episodes.columns.terminal to a column of them"
+        )
     return np.asarray(values.reshape(-1).astype(bool))
 
 

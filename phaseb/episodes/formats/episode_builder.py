@@ -61,8 +61,10 @@ def make_episode(name: str, columns: Columns, layout: Layout, config: EpisodesCo
     state, tag = _observed(columns, names, layout) if names else (None, {})
     frames = _frames(columns, config) if wanted.image else None
     if state is None and frames is None:
-        raise DataError(f"has no vectors to observe; it has {', '.join(columns)}; set episodes.columns.image or "
-                        "episodes.columns.observation")  # fmt: skip
+        raise DataError(
+            f"has no vectors to observe; it has {', '.join(columns)}; set episodes.columns.image or "
+            "episodes.columns.observation"
+        )
     actions = _actions(columns, wanted.action or layout.action)
     rewards = _rewards(columns, wanted.reward or layout.reward)
     terminated = _terminated(columns, layout, config, len(actions))
@@ -72,8 +74,10 @@ def make_episode(name: str, columns: Columns, layout: Layout, config: EpisodesCo
         assert state is not None
         after, _ = _observed(columns, layout.next_observation, layout)
         if len(after) != rows:
-            raise DataError(f"columns differ in length: {names[0]} {rows}, {layout.next_observation[0]} {len(after)}; "
-                            "write rows of one length")  # fmt: skip
+            raise DataError(
+                f"columns differ in length: {names[0]} {rows}, {layout.next_observation[0]} {len(after)}; "
+                "write rows of one length"
+            )
         state = np.concatenate([state, after[-1:]])
     elif rows == len(actions):
         if rows < 2:
@@ -82,13 +86,20 @@ def make_episode(name: str, columns: Columns, layout: Layout, config: EpisodesCo
         actions, rewards = actions[:-1], rewards[:-1]
     success = wanted.success or layout.success
     return Episode(
-        id=name, state=state, frames=frames, actions=actions, rewards=rewards, terminated=terminated,
+        id=name,
+        state=state,
+        frames=frames,
+        actions=actions,
+        rewards=rewards,
+        terminated=terminated,
         metrics=attempt_economics(
-            len(actions), wanted.step_s or layout.step_s, _numbers(columns, success) if success else None,
+            len(actions),
+            wanted.step_s or layout.step_s,
+            _numbers(columns, success) if success else None,
             _floats(columns, wanted.power_w).reshape(-1) if wanted.power_w else None,
         ),
         tags={"file": file, **tag},
-    )  # fmt: skip
+    )
 
 
 def short_name(column: str) -> str:
@@ -107,9 +118,11 @@ def _observed(columns: Columns, names: tuple[str, ...], layout: Layout) -> tuple
     parts: list[NDArray[Any]] = [compact(_numbers(columns, name), whole=False) for name in names]
     for name, part in zip(names, parts, strict=True):
         if part.ndim > 3:
-            raise DataError(f"column {name!r} has {part.ndim - 1} dimensions a row {part.shape[1:]}, so it is no vector"
-                            ": read it with episodes.columns.image if it is a camera, or choose others with "
-                            "episodes.columns.observation")  # fmt: skip
+            raise DataError(
+                f"column {name!r} has {part.ndim - 1} dimensions a row {part.shape[1:]}, so it is no vector"
+                ": read it with episodes.columns.image if it is a camera, or choose others with "
+                "episodes.columns.observation"
+            )
     named: list[tuple[str, int]] = []
     for name, part in zip(names, parts, strict=True):
         width, entries = math.prod(part.shape[1:]), layout.entries.get(name, ())
@@ -121,8 +134,10 @@ def _actions(columns: Columns, names: tuple[str, ...]) -> NDArray[np.float32]:
     arrays = [_numbers(columns, name) for name in names]
     for name, array in zip(names, arrays, strict=True):
         if array.dtype.kind in "iub":
-            raise DataError(f"actions {name!r} are of type {array.dtype}, so they are discrete, which is not supported:"
-                            " use continuous ones; whole numbers that are continuous, save as float32")  # fmt: skip
+            raise DataError(
+                f"actions {name!r} are of type {array.dtype}, so they are discrete, which is not supported:"
+                " use continuous ones; whole numbers that are continuous, save as float32"
+            )
         if array.ndim > 2:
             raise DataError(f"actions {name!r} have shape {array.shape[1:]} a row, wanted one vector: save them flat")
     return _side_by_side(names, [_as_floats(array) for array in arrays])
@@ -133,8 +148,10 @@ def _rewards(columns: Columns, name: str) -> NDArray[np.float32]:
         raise DataError(f"has no rewards; set episodes.columns.reward to one of {', '.join(columns)}")
     rewards = _floats(columns, name)
     if rewards.size != len(rewards):
-        raise DataError(f"rewards {name!r} have shape {rewards.shape[1:]} a row, wanted one number: set "
-                        "episodes.columns.reward to another column")  # fmt: skip
+        raise DataError(
+            f"rewards {name!r} have shape {rewards.shape[1:]} a row, wanted one number: set "
+            "episodes.columns.reward to another column"
+        )
     return rewards.reshape(-1).copy()
 
 
@@ -165,8 +182,9 @@ def _check_lengths(
     rows = {size for name, size in seen.items() if name in ("observations", "pictures")}
     if seen["actions"] != seen["rewards"] or len(rows) > 1 or not rows <= {len(actions), len(actions) + 1}:
         lengths = ", ".join(f"{name} {size}" for name, size in seen.items())
-        raise DataError(f"columns differ in length: {lengths}; write a reward a row, and one observation more or as "
-                        "many")  # fmt: skip
+        raise DataError(
+            f"columns differ in length: {lengths}; write a reward a row, and one observation more or as many"
+        )
 
 
 def _column(columns: Columns, name: str) -> NDArray[Any]:
@@ -178,8 +196,9 @@ def _column(columns: Columns, name: str) -> NDArray[Any]:
 def _numbers(columns: Columns, name: str) -> NDArray[Any]:
     array = np.asarray(_column(columns, name))
     if array.dtype.kind not in "fiub" or not array.ndim:
-        raise DataError(f"column {name!r} is of type {array.dtype}{array.shape}, wanted numbers, rows first; "
-                        "set episodes.columns")  # fmt: skip
+        raise DataError(
+            f"column {name!r} is of type {array.dtype}{array.shape}, wanted numbers, rows first; set episodes.columns"
+        )
     return array
 
 

@@ -38,8 +38,10 @@ class Source:
                 self._flat = cut_flat(GroupColumns(self._file, config.max_bytes), config)
                 self._spans = self._flat.spans
             else:
-                raise DataError(f"is neither of D4RL's layout nor of robomimic's; it holds {sorted(self._file)[:9]}: "
-                                "write one of them, or choose another episodes.source")  # fmt: skip
+                raise DataError(
+                    f"is neither of D4RL's layout nor of robomimic's; it holds {sorted(self._file)[:9]}: "
+                    "write one of them, or choose another episodes.source"
+                )
             if not self._spans:
                 raise DataError("holds no episodes of two rows or more; record some, or set another episodes.path")
 
@@ -67,9 +69,16 @@ class Source:
                 demo = self._demo(name)
                 layout = _demo_layout(demo)
                 action = wanted.action or layout.action
-                used = {*(wanted.observation or layout.observation), *action, wanted.reward or layout.reward,
-                        wanted.terminal or layout.terminal, *layout.next_observation, wanted.image, wanted.success,
-                        wanted.power_w}  # fmt: skip
+                used = {
+                    *(wanted.observation or layout.observation),
+                    *action,
+                    wanted.reward or layout.reward,
+                    wanted.terminal or layout.terminal,
+                    *layout.next_observation,
+                    wanted.image,
+                    wanted.success,
+                    wanted.power_w,
+                }
                 columns |= set(demo) - used
                 rows += demo.rows(action[0])
                 done = wanted.terminal or layout.terminal

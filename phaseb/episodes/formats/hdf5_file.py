@@ -27,8 +27,9 @@ def naming(path: str) -> Iterator[None]:
         raise error if path in str(error) else DataError(f"{path}: {error}") from error
     except BROKEN as error:
         reason = " ".join(str(error).split())[:200]
-        raise DataError(f"{path} is damaged or of another layout ({reason}): copy or write it again, or set another "
-                        "episodes.source") from error  # fmt: skip
+        raise DataError(
+            f"{path} is damaged or of another layout ({reason}): copy or write it again, or set another episodes.source"
+        ) from error
 
 
 def open_file(path: str) -> h5py.File:
@@ -76,15 +77,18 @@ class GroupColumns(Mapping[str, NDArray[Any]]):
             raise KeyError(name)
         dataset, shape, kind, dtype = stored
         if _elsewhere(dataset, shape):
-            raise DataError(f"{name!r} keeps its data in another file, which is not followed: copy them into one file "
-                            "(h5repack)")  # fmt: skip
+            raise DataError(
+                f"{name!r} keeps its data in another file, which is not followed: copy them into one file (h5repack)"
+            )
         if dtype.hasobject and h5py.check_vlen_dtype(dtype) != np.dtype("uint8"):
             raise DataError(f"{name!r} is of type {dtype}, wanted numbers; choose another in episodes.columns")
         rows = len(range(*self._rows.indices(shape[0]))) if shape else 1
         size = rows * math.prod(shape[1:]) * dtype.itemsize
         if size > self._max_bytes:
-            raise DataError(f"{name!r} unpacks to {size} bytes, more than episodes.max_bytes={self._max_bytes}: "
-                            "raise it, or write smaller files")  # fmt: skip
+            raise DataError(
+                f"{name!r} unpacks to {size} bytes, more than episodes.max_bytes={self._max_bytes}: "
+                "raise it, or write smaller files"
+            )
         if dtype.hasobject:
             blobs = np.empty(rows, object)
             blobs[:] = [np.asarray(blob, np.uint8).tobytes() for blob in h5py.Dataset(dataset)[self._rows]]

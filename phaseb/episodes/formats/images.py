@@ -37,8 +37,9 @@ def decode_images(blobs: Sequence[bytes], size: int, max_bytes: int) -> Frames:
                 picture = np.asarray(decoded.to_ndarray(format="rgb24"), np.uint8)
         except (av.FFmpegError, StopIteration, IndexError, ValueError, TypeError) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
-            raise DataError(f"an image cannot be decoded ({reason}): record it again, or choose another "
-                            "episodes.columns.image") from error  # fmt: skip
+            raise DataError(
+                f"an image cannot be decoded ({reason}): record it again, or choose another episodes.columns.image"
+            ) from error
         frames.append(resize(picture[None], size)[0])
     if len({frame.shape for frame in frames}) > 1:
         raise DataError("images of one episode differ in size; set episodes.columns.image_size")
@@ -53,14 +54,18 @@ def check_frames(what: str, array: NDArray[Any]) -> Frames:
     """
     channels = (1, 3, 4)
     if array.dtype != np.uint8 or array.ndim != 4:
-        raise DataError(f"{what} is {array.dtype}{array.shape}, wanted uint8 (rows, height, width, channels); save "
-                        "8-bit pictures, or choose another episodes.columns.image")  # fmt: skip
+        raise DataError(
+            f"{what} is {array.dtype}{array.shape}, wanted uint8 (rows, height, width, channels); save "
+            "8-bit pictures, or choose another episodes.columns.image"
+        )
     if array.shape[3] in channels:
         return array
     if array.shape[1] in channels:
         return array.transpose(0, 2, 3, 1)
-    raise DataError(f"{what} has shape {array.shape}, so no 1, 3 or 4 channels, first or last; save each picture of a "
-                    "stack apart, or choose another episodes.columns.image")  # fmt: skip
+    raise DataError(
+        f"{what} has shape {array.shape}, so no 1, 3 or 4 channels, first or last; save each picture of a "
+        "stack apart, or choose another episodes.columns.image"
+    )
 
 
 def resize(frames: Frames, size: int) -> Frames:
@@ -80,13 +85,17 @@ def check_depth(pixels: Any) -> None:
     """
     bits = max(component.bits for component in pixels.components)
     if bits > 8 and len(pixels.components) == 1:
-        raise DataError(f"pictures of one channel of {bits} bits ({pixels.name}), such as depth, are not read: "
-                        "choose another episodes.columns.image")  # fmt: skip
+        raise DataError(
+            f"pictures of one channel of {bits} bits ({pixels.name}), such as depth, are not read: "
+            "choose another episodes.columns.image"
+        )
 
 
 def check_budget(num_frames: int, width: int, height: int, max_bytes: int) -> None:
     """Refuse frames that would take more than `max_bytes`."""
     size = num_frames * width * height * 3
     if size > max_bytes:
-        raise DataError(f"{num_frames} frames of {width}x{height} unpack to {size} bytes, more than {max_bytes}; raise "
-                        "episodes.max_bytes, or set episodes.columns.image_size")  # fmt: skip
+        raise DataError(
+            f"{num_frames} frames of {width}x{height} unpack to {size} bytes, more than {max_bytes}; raise "
+            "episodes.max_bytes, or set episodes.columns.image_size"
+        )

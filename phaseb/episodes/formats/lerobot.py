@@ -60,8 +60,9 @@ class Source:
         self._short = [row for row in self._episodes if int(row["length"]) < least]
         self._episodes = [row for row in self._episodes if int(row["length"]) >= least]
         if not self._episodes:
-            raise DataError(f"{config.path} holds no episodes of two rows or more; record some, or set another "
-                            "episodes.path")  # fmt: skip
+            raise DataError(
+                f"{config.path} holds no episodes of two rows or more; record some, or set another episodes.path"
+            )
         self._open: tuple[str, pa.Table | None] = ("", None)
 
     def entries(self) -> Sequence[Entry]:
@@ -86,20 +87,36 @@ class Source:
                 rewards = EpisodeRows(self, row, self._table(row), self._fps)[wanted.reward or layout.reward]
             left.append(LeftOut(f"{_name_of(row)}, of one row that no observation follows", 1, 1, float(rewards.sum())))
         if not layout.follows(self._config):
-            left.append(LeftOut("the last action of each episode: no observation follows it, so its reward is added to "
-                                "the step before", rows=len(self._episodes)))  # fmt: skip
+            left.append(
+                LeftOut(
+                    "the last action of each episode: no observation follows it, so its reward is added to "
+                    "the step before",
+                    rows=len(self._episodes),
+                )
+            )
         if layout.done and not wanted.terminal:
             notes.append(self._on_done())
-        used = {*(wanted.observation or layout.observation), *(wanted.action or layout.action), wanted.image,
-                wanted.reward or layout.reward, wanted.success or layout.success, wanted.power_w, *_BOOKKEEPING,
-                wanted.terminal or layout.terminal or layout.done, layout.truncated,
-                *layout.next_observation}  # fmt: skip
+        used = {
+            *(wanted.observation or layout.observation),
+            *(wanted.action or layout.action),
+            wanted.image,
+            wanted.reward or layout.reward,
+            wanted.success or layout.success,
+            wanted.power_w,
+            *_BOOKKEEPING,
+            wanted.terminal or layout.terminal or layout.done,
+            layout.truncated,
+            *layout.next_observation,
+        }
         listed = len(self._episodes) + len(self._short)
         rows = sum(int(row["length"]) for row in (*self._episodes, *self._short))
         return Inventory(
-            max(listed, self._counted[0]), max(rows, self._counted[1]), tuple(left),
-            tuple(name for name in self.features if name not in used), tuple(notes),
-        )  # fmt: skip
+            max(listed, self._counted[0]),
+            max(rows, self._counted[1]),
+            tuple(left),
+            tuple(name for name in self.features if name not in used),
+            tuple(notes),
+        )
 
     def frames(self, camera: str, row: Mapping[str, Any], first_s: float) -> NDArray[np.uint8]:
         """The video of one camera over one episode whose first row is at `first_s` of it."""
@@ -107,10 +124,16 @@ class Source:
 
         start = float(row.get(f"videos/{camera}/from_timestamp", 0.0)) + first_s
         return decode_video(
-            self._store, self._path("video", row, camera), start, int(row["length"]), self._fps,
-            self._config.columns.image_size, self._config.max_bytes, picture_size(camera, self.features[camera]),
+            self._store,
+            self._path("video", row, camera),
+            start,
+            int(row["length"]),
+            self._fps,
+            self._config.columns.image_size,
+            self._config.max_bytes,
+            picture_size(camera, self.features[camera]),
             alone=self._version != "v3.0",
-        )  # fmt: skip
+        )
 
     def cameras(self) -> dict[str, str]:
         """Every camera of the data set, and how it is kept: `video 480x640 at 50 Hz`."""
@@ -134,9 +157,11 @@ class Source:
             for folder in self._store.folders("meta", "episodes"):
                 for name in self._store.names("meta", "episodes", folder, suffix=".parquet"):
                     table = read_table(
-                        self._store, f"meta/episodes/{folder}/{name}", lambda c: not c.startswith("stats/"),
+                        self._store,
+                        f"meta/episodes/{folder}/{name}",
+                        lambda c: not c.startswith("stats/"),
                         self._config.max_bytes,
-                    )  # fmt: skip
+                    )
                     rows += table.to_pylist()
         else:
             with naming(self._store, "meta/episodes.jsonl"):
@@ -145,10 +170,11 @@ class Source:
         with naming(self._store, "meta/episodes"):
             rows.sort(key=lambda row: int(row["episode_index"]))
             if not rows or any(int(row["length"]) < 0 for row in rows):
-                raise DataError("lists no episodes, or some of negative length; record some, or write the data set "
-                                "again")  # fmt: skip
-            for row, following in itertools.pairwise(rows):
-                if int(row["episode_index"]) == int(following["episode_index"]):
+                raise DataError(
+                    "lists no episodes, or some of negative length; record some, or write the data set again"
+                )
+            for row, next_row in itertools.pairwise(rows):
+                if int(row["episode_index"]) == int(next_row["episode_index"]):
                     raise DataError(f"lists episode {row['episode_index']} twice; write the data set again")
         return rows
 
@@ -163,23 +189,35 @@ class Source:
             limits = f"after {layout.limit} rows, the most of any episode"
         else:
             limits = "nowhere"
-        return (f"{layout.done} is taken as a time limit {limits}, elsewhere as an end "
-                f"(episodes.columns.terminal={layout.done} takes all as ends)")  # fmt: skip
+        return (
+            f"{layout.done} is taken as a time limit {limits}, elsewhere as an end "
+            f"(episodes.columns.terminal={layout.done} takes all as ends)"
+        )
 
     def _choose_layout(self) -> Layout:
         plain = [name for name, feature in self.features.items() if feature.get("dtype") not in ("video", "image")]
         state = [name for name in plain if name in _STATE] or [
-            name for name in plain if name.startswith("observation.") and len(self.features[name]["shape"]) == 1
+            name
+            for name in plain
+            if name.startswith("observation.")
+            and len(self.features[name]["shape"]) == 1
             and self.features[name]["dtype"] != "string"
-        ]  # fmt: skip
+        ]
         found = {name: name if name in plain else "" for name in _MARKS}
         after = tuple(f"next.{name}" for name in state)
         return Layout(
-            tuple(state), ("action",), found["next.reward"] or found["next.success"], found["next.terminated"],
-            after if all(name in plain for name in after) else (), success=found["next.success"], step_s=1 / self._fps,
+            tuple(state),
+            ("action",),
+            found["next.reward"] or found["next.success"],
+            found["next.terminated"],
+            after if all(name in plain for name in after) else (),
+            success=found["next.success"],
+            step_s=1 / self._fps,
             entries={name: entry_names(self.features[name]) for name in state},
-            done=found["next.done"], truncated=found["next.truncated"], limit=_time_limit(self._episodes),
-        )  # fmt: skip
+            done=found["next.done"],
+            truncated=found["next.truncated"],
+            limit=_time_limit(self._episodes),
+        )
 
     def _table(self, row: Mapping[str, Any]) -> pa.Table:
         name = self._path("data", row)
@@ -189,8 +227,10 @@ class Source:
             rows = self._open[1]["episode_index"]
             unlisted = rows.filter(pc.invert(pc.is_in(rows.cast(pa.int64()), known)))
             if len(unlisted):
-                raise DataError(f"{name} has {len(unlisted)} rows of episode {unlisted[0]}, which meta does not list: "
-                                "list it or delete the rows")  # fmt: skip
+                raise DataError(
+                    f"{name} has {len(unlisted)} rows of episode {unlisted[0]}, which meta does not list: "
+                    "list it or delete the rows"
+                )
         table = self._open[1]
         assert table is not None
         table = table.filter(pc.equal(table["episode_index"], int(row["episode_index"])))
@@ -203,11 +243,13 @@ class Source:
         index = int(row["episode_index"])
         return str(
             self._paths[kind].format(
-                episode_index=index, episode_chunk=index // self._chunk, video_key=camera,
+                episode_index=index,
+                episode_chunk=index // self._chunk,
+                video_key=camera,
                 chunk_index=int(row.get(f"{prefix}/chunk_index") or 0),
                 file_index=int(row.get(f"{prefix}/file_index") or 0),
             )
-        )  # fmt: skip
+        )
 
 
 def _name_of(row: Mapping[str, Any]) -> str:

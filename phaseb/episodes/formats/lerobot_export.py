@@ -79,11 +79,19 @@ def _columns(exported: Exported, index: int, first: int, fps: int) -> dict[str, 
     if exported.z is not None:
         columns["latent"] = exported.z[:-1]
     at = np.arange(steps)
-    return columns | exported.step_columns() | {
-        "next.reward": episode.rewards, "next.done": (at == steps - 1) & episode.terminated,
-        "timestamp": (at / fps).astype(np.float32), "frame_index": at, "episode_index": np.full(steps, index),
-        "index": first + at, "task_index": np.zeros(steps, np.int64),
-    }  # fmt: skip
+    return (
+        columns
+        | exported.step_columns()
+        | {
+            "next.reward": episode.rewards,
+            "next.done": (at == steps - 1) & episode.terminated,
+            "timestamp": (at / fps).astype(np.float32),
+            "frame_index": at,
+            "episode_index": np.full(steps, index),
+            "index": first + at,
+            "task_index": np.zeros(steps, np.int64),
+        }
+    )
 
 
 def _features(columns: dict[str, NDArray[Any]], frames: NDArray[np.uint8] | None, fps: int) -> dict[str, Any]:
@@ -94,9 +102,15 @@ def _features(columns: dict[str, NDArray[Any]], frames: NDArray[np.uint8] | None
     if frames is not None:
         height, width, channels = frames.shape[1:]
         info = {
-            "video.height": height, "video.width": width, "video.channels": channels, "video.codec": "h264",
-            "video.pix_fmt": "yuv444p", "video.fps": fps, "video.is_depth_map": False, "has_audio": False,
-        }  # fmt: skip
+            "video.height": height,
+            "video.width": width,
+            "video.channels": channels,
+            "video.codec": "h264",
+            "video.pix_fmt": "yuv444p",
+            "video.fps": fps,
+            "video.is_depth_map": False,
+            "has_audio": False,
+        }
         names = ["height", "width", "channels"]
         found[CAMERA] = {"dtype": "video", "shape": [height, width, channels], "names": names, "info": info}
     return found
@@ -115,33 +129,58 @@ def _locate(exported: Exported, index: int, first: int, fps: int) -> dict[str, A
     chunk, file = divmod(index, FILES_PER_CHUNK)
     steps = len(exported.episode)
     row = {
-        "episode_index": index, "tasks": [TASK], "length": steps, "data/chunk_index": chunk, "data/file_index": file,
-        "dataset_from_index": first, "dataset_to_index": first + steps, "meta/episodes/chunk_index": 0,
-        "meta/episodes/file_index": 0, "phaseb/id": exported.episode.id, "phaseb/source": exported.episode.source,
+        "episode_index": index,
+        "tasks": [TASK],
+        "length": steps,
+        "data/chunk_index": chunk,
+        "data/file_index": file,
+        "dataset_from_index": first,
+        "dataset_to_index": first + steps,
+        "meta/episodes/chunk_index": 0,
+        "meta/episodes/file_index": 0,
+        "phaseb/id": exported.episode.id,
+        "phaseb/source": exported.episode.source,
         "phaseb/lineage": json.dumps(dict(exported.lineage)),
-    }  # fmt: skip
+    }
     if exported.episode.frames is not None:
         video = f"videos/{CAMERA}"
-        row |= {f"{video}/chunk_index": chunk, f"{video}/file_index": file, f"{video}/from_timestamp": 0.0,
-                f"{video}/to_timestamp": steps / fps}  # fmt: skip
+        row |= {
+            f"{video}/chunk_index": chunk,
+            f"{video}/file_index": file,
+            f"{video}/from_timestamp": 0.0,
+            f"{video}/to_timestamp": steps / fps,
+        }
     return row
 
 
 def _write_meta(store: Store, meta: list[dict[str, Any]], features: dict[str, Any], frames: int, fps: int) -> None:
     write_table(store, "meta/episodes/chunk-000/file-000.parquet", pa.Table.from_pylist(meta))
     tasks = pa.table({"task_index": pa.array([0], pa.int64()), "__index_level_0__": [TASK]})
-    pandas = {"index_columns": ["__index_level_0__"], "column_indexes": [], "pandas_version": "2.0", "columns": [
-        {"name": "task_index", "field_name": "task_index", "pandas_type": "int64", "numpy_type": "int64"},
-        {"name": None, "field_name": "__index_level_0__", "pandas_type": "unicode", "numpy_type": "object"},
-    ]}  # fmt: skip
+    pandas = {
+        "index_columns": ["__index_level_0__"],
+        "column_indexes": [],
+        "pandas_version": "2.0",
+        "columns": [
+            {"name": "task_index", "field_name": "task_index", "pandas_type": "int64", "numpy_type": "int64"},
+            {"name": None, "field_name": "__index_level_0__", "pandas_type": "unicode", "numpy_type": "object"},
+        ],
+    }
     write_table(store, "meta/tasks.parquet", tasks.replace_schema_metadata({"pandas": json.dumps(pandas)}))
     info = {
-        "codebase_version": "v3.0", "robot_type": None, "total_episodes": len(meta), "total_frames": frames,
-        "total_tasks": 1, "chunks_size": FILES_PER_CHUNK, "data_files_size_in_mb": 100, "video_files_size_in_mb": 200,
-        "fps": fps, "splits": {"train": f"0:{len(meta)}"}, "features": features,
+        "codebase_version": "v3.0",
+        "robot_type": None,
+        "total_episodes": len(meta),
+        "total_frames": frames,
+        "total_tasks": 1,
+        "chunks_size": FILES_PER_CHUNK,
+        "data_files_size_in_mb": 100,
+        "video_files_size_in_mb": 200,
+        "fps": fps,
+        "splits": {"train": f"0:{len(meta)}"},
+        "features": features,
         "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
         "video_path": "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4",
-    }  # fmt: skip
+    }
     store.write_json(info, "meta", "info.json")
 
 

@@ -68,8 +68,10 @@ class EpisodeRows(Mapping[str, NDArray[Any]]):
         if pa.types.is_struct(array.type):  # an image kept as a file within the row
             cells = [cell["bytes"] if cell else None for cell in array.to_pylist()]
             if any(cell is None for cell in cells):
-                raise DataError(f"camera {name!r} keeps pictures in files of their own, which are not read: write the "
-                                "data set with videos or pictures within the rows")  # fmt: skip
+                raise DataError(
+                    f"camera {name!r} keeps pictures in files of their own, which are not read: write the "
+                    "data set with videos or pictures within the rows"
+                )
             blobs = np.empty(len(array), object)
             blobs[:] = cells
             return blobs
@@ -110,8 +112,9 @@ def picture_size(name: str, feature: Mapping[str, Any]) -> tuple[int, int] | Non
     """
     info = {**feature, **(feature.get("info") or {}), **(feature.get("video_info") or {})}
     if any(info.get(key) for key in _DEPTH):
-        raise DataError(f"camera {name!r} records depth, which is not read as a picture: choose another "
-                        "episodes.columns.image")  # fmt: skip
+        raise DataError(
+            f"camera {name!r} records depth, which is not read as a picture: choose another episodes.columns.image"
+        )
     shape, names = list(feature.get("shape") or ()), feature.get("names")
     if len(shape) != 3:
         return None
@@ -135,6 +138,8 @@ def _check_times(table: pa.Table, fps: float) -> float:
     late = np.abs((times - times[0]) * fps - steps)
     if not late.max() <= TOLERANCE:
         at = int(np.argmax(~(late <= TOLERANCE)))
-        raise DataError(f"has row {at} at {times[at] - times[0]:.4g} s, where fps={fps:g} of meta/info.json says "
-                        f"{at / fps:.4g} s: set fps to what was recorded, or resample it")  # fmt: skip
+        raise DataError(
+            f"has row {at} at {times[at] - times[0]:.4g} s, where fps={fps:g} of meta/info.json says "
+            f"{at / fps:.4g} s: set fps to what was recorded, or resample it"
+        )
     return float(times[0])

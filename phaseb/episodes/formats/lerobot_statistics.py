@@ -35,8 +35,12 @@ class ImageStatistics:
             return {}
         levels, share = np.arange(256) / 255, self._counts / self._counts.sum(1, keepdims=True)
         mean, below = share @ levels, share.cumsum(1)
-        spread = {"mean": mean, "std": np.sqrt(share @ levels**2 - mean**2), "min": levels[(share > 0).argmax(1)],
-                  "max": levels[255 - (share[:, ::-1] > 0).argmax(1)]}  # fmt: skip
+        spread = {
+            "mean": mean,
+            "std": np.sqrt(share @ levels**2 - mean**2),
+            "min": levels[(share > 0).argmax(1)],
+            "max": levels[255 - (share[:, ::-1] > 0).argmax(1)],
+        }
         spread |= {name: levels[(below >= at).argmax(1)] for name, at in QUANTILES.items()}
         shaped = {name: value.reshape(3, 1, 1).tolist() for name, value in spread.items()}
         return shaped | {"count": [self._frames]}

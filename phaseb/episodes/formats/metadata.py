@@ -19,8 +19,10 @@ def read_metadata(store: Store, kind: str, *parts: str) -> Any:
         DataError: where the file is absent or not JSON.
     """
     if not store.exists(*parts):
-        raise DataError(f"no such file: {store.path(*parts)}, which every {kind} data set has; set episodes.path to "
-                        "the folder of one")  # fmt: skip
+        raise DataError(
+            f"no such file: {store.path(*parts)}, which every {kind} data set has; set episodes.path to "
+            "the folder of one"
+        )
     try:
         return json.loads(store.read_bytes(*parts))
     except (ValueError, RecursionError) as error:

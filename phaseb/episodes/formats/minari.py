@@ -40,8 +40,9 @@ class Source:
                 raise DataError("is not of Minari; set episodes.path to the folder that holds Minari's data")
             self._total, self._format = meta["total_episodes"], meta.get("data_format", "hdf5")
             if self._format not in ("hdf5", "arrow", "parquet"):
-                raise DataError(f"is of Minari's format {self._format!r}, which is not read; write it as hdf5, "
-                                "arrow or parquet")  # fmt: skip
+                raise DataError(
+                    f"is of Minari's format {self._format!r}, which is not read; write it as hdf5, arrow or parquet"
+                )
             if self._total < 1:
                 raise DataError("counts no episodes; record some, or set another episodes.path")
             index = "_index_{}" if self._format == "hdf5" else "{}"
@@ -72,18 +73,34 @@ class Source:
         if extra:
             columns = [self._columns(index) for index in extra]
             rewards = [np.asarray(one[self._config.columns.reward or "rewards"]) for one in columns]
-            left.append(LeftOut("episodes beyond total_episodes of metadata.json", len(extra), sum(map(len, rewards)),
-                                float(sum(reward.sum() for reward in rewards))))  # fmt: skip
+            left.append(
+                LeftOut(
+                    "episodes beyond total_episodes of metadata.json",
+                    len(extra),
+                    sum(map(len, rewards)),
+                    float(sum(reward.sum() for reward in rewards)),
+                )
+            )
         wanted, rows = self._config.columns, sum(part.rows for part in left)
-        used = {*(wanted.observation or self._state), *(wanted.action or ("actions",)), wanted.image, wanted.success,
-                wanted.reward or "rewards", wanted.terminal or "terminations", "truncations", "episode_id",
-                wanted.power_w}  # fmt: skip
+        used = {
+            *(wanted.observation or self._state),
+            *(wanted.action or ("actions",)),
+            wanted.image,
+            wanted.success,
+            wanted.reward or "rewards",
+            wanted.terminal or "terminations",
+            "truncations",
+            "episode_id",
+            wanted.power_w,
+        }
         first = self._columns(0)
         steps = self._steps if isinstance(self._steps, int) else None
         return Inventory(
-            self._total + len(extra), None if steps is None else steps + rows, tuple(left),
+            self._total + len(extra),
+            None if steps is None else steps + rows,
+            tuple(left),
             tuple(self._described(name) for name in sorted(set(first) - used)),
-        )  # fmt: skip
+        )
 
     def _described(self, column: str) -> str:
         leaf = self._leaves.get(column)
@@ -103,14 +120,18 @@ class Source:
         if self._config.columns.observation:
             return self._config.columns.observation
         if not self._leaves:
-            raise DataError("names no observation_space, so the order of a state is unknown: set "
-                            "episodes.columns.observation, in the environment's order")  # fmt: skip
+            raise DataError(
+                "names no observation_space, so the order of a state is unknown: set "
+                "episodes.columns.observation, in the environment's order"
+            )
         seen = [leaf for leaf in self._leaves.values() if not leaf.is_picture]
         for leaf in seen:
             if not leaf.is_vector and leaf.column != self._config.columns.image:
                 what = f"a {leaf.kind} of shape {leaf.shape} {leaf.dtype}" if leaf.shape else f"a {leaf.kind}"
-                raise DataError(f"{leaf.column!r} is {what}, which is no vector, matrix or picture of uint8: choose "
-                                "others in episodes.columns.observation")  # fmt: skip
+                raise DataError(
+                    f"{leaf.column!r} is {what}, which is no vector, matrix or picture of uint8: choose "
+                    "others in episodes.columns.observation"
+                )
         return tuple(leaf.column for leaf in seen if leaf.is_vector)
 
     def _columns(self, index: int) -> Any:
@@ -150,8 +171,9 @@ class Source:
                 groups = range(parquet.metadata.num_row_groups)
                 size = sum(parquet.metadata.row_group(i).total_byte_size for i in groups)
                 if size > self._config.max_bytes:
-                    raise DataError(f"unpacks to {size} bytes, more than episodes.max_bytes={self._config.max_bytes}"
-                                    ": raise it")  # fmt: skip
+                    raise DataError(
+                        f"unpacks to {size} bytes, more than episodes.max_bytes={self._config.max_bytes}: raise it"
+                    )
                 return parquet.read(use_threads=False)
 
 

@@ -53,10 +53,18 @@ def write_minari(
     actions = {"type": "Box", "dtype": "float32", "shape": [len(low)], **bounds}
     whole = space["state"] if set(space) == {"state"} else {"type": "Dict", "subspaces": space}
     meta = {
-        "total_episodes": number, "total_steps": steps, "data_format": "parquet", "jpeg_encoding": False,
-        "observation_space": json.dumps(whole), "action_space": json.dumps(actions), "dataset_id": dataset_id,
-        "minari_version": MINARI_VERSION, "algorithm_name": "phaseb", "author": ["phaseb"], "dataset_size": 0.0,
-    }  # fmt: skip
+        "total_episodes": number,
+        "total_steps": steps,
+        "data_format": "parquet",
+        "jpeg_encoding": False,
+        "observation_space": json.dumps(whole),
+        "action_space": json.dumps(actions),
+        "dataset_id": dataset_id,
+        "minari_version": MINARI_VERSION,
+        "algorithm_name": "phaseb",
+        "author": ["phaseb"],
+        "dataset_size": 0.0,
+    }
     store.write_text(json.dumps(meta), "data", "metadata.json")
     return number
 

@@ -51,14 +51,18 @@ class Leaf:
             DataError: for rows of another shape, or values that are none of the space's.
         """
         if rows.shape[1:] != self.shape:
-            raise DataError(f"column {self.column!r} has shape {rows.shape[1:]} a row, metadata.json says {self.shape}:"
-                            " write the data set again with Minari")  # fmt: skip
+            raise DataError(
+                f"column {self.column!r} has shape {rows.shape[1:]} a row, metadata.json says {self.shape}:"
+                " write the data set again with Minari"
+            )
         if not self.sizes:
             return rows
         values = rows.reshape(len(rows), -1).astype(np.int64) - np.array(self.start)
         if ((values < 0) | (values >= np.array(self.sizes))).any():
-            raise DataError(f"column {self.column!r} holds values that are not of its space {self.kind}"
-                            f"{self.sizes}: write the data set again with Minari")  # fmt: skip
+            raise DataError(
+                f"column {self.column!r} holds values that are not of its space {self.kind}"
+                f"{self.sizes}: write the data set again with Minari"
+            )
         encoded = np.zeros((len(rows), sum(self.sizes)), np.float32)
         offsets = np.cumsum([0, *self.sizes[:-1]])
         np.put_along_axis(encoded, values + offsets, 1, axis=1)
@@ -77,8 +81,9 @@ def leaves(text: object, root: str, index: str) -> tuple[Leaf, ...]:
         space = json.loads(text) if isinstance(text, str) else {}
         return tuple(_leaves(space, root, index)) if isinstance(space, dict) and space else ()
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        raise DataError(f"metadata.json describes its {root} by no space of Gymnasium: write the data set again with "
-                        "Minari") from error  # fmt: skip
+        raise DataError(
+            f"metadata.json describes its {root} by no space of Gymnasium: write the data set again with Minari"
+        ) from error
 
 
 def check_actions(spaces: tuple[Leaf, ...]) -> None:
@@ -94,8 +99,10 @@ def check_actions(spaces: tuple[Leaf, ...]) -> None:
     if len(spaces) > 1 or one.column != "actions":
         raise DataError(f"has actions of {what}, wanted one Box: choose continuous ones in episodes.columns.action")
     if one.kind != "Box" or np.dtype(one.dtype).kind != "f":
-        raise DataError(f"has actions of {what} {one.dtype}, so they are discrete, which is not supported: use a data "
-                        "set of continuous actions")  # fmt: skip
+        raise DataError(
+            f"has actions of {what} {one.dtype}, so they are discrete, which is not supported: use a data "
+            "set of continuous actions"
+        )
     if len(one.shape) > 1:
         raise DataError(f"has actions of {what}, wanted a Box of one dimension: record them with a flat Box")
 

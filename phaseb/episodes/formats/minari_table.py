@@ -57,6 +57,8 @@ class TableColumns(Mapping[str, NDArray[Any]]):
     def _shape(self, name: str, width: int) -> tuple[int, ...]:
         shape = self._shapes.get(name, (width,))
         if math.prod(shape) != width:
-            raise DataError(f"column {name!r} has {width} numbers a row, metadata.json says shape {shape}: write the "
-                            "data set again with Minari")  # fmt: skip
+            raise DataError(
+                f"column {name!r} has {width} numbers a row, metadata.json says shape {shape}: write the "
+                "data set again with Minari"
+            )
         return shape

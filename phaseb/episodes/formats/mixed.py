@@ -58,8 +58,10 @@ class Source:
         found = [inventory_of(source) for source in self._sources]
         left = [
             replace(part, what=f"{name}: {part.what}")
-            for name, one in zip(self._names, found, strict=True) for part in one.left_out if part.episodes
-        ]  # fmt: skip
+            for name, one in zip(self._names, found, strict=True)
+            for part in one.left_out
+            if part.episodes
+        ]
         total = sum(one.episodes for one in found)
         untaken = total - len(self._chosen) - sum(part.episodes for part in left)
         if untaken:

@@ -147,20 +147,29 @@ def _rename(
     """The arrays of a file under the format's own names, those not read, and name and width of a state's parts."""
     names: dict[str, tuple[str, ...]] = {name: (name,) for name in _READ}
     given = {"observations": columns.observation, "actions": columns.action}
-    single = {"rewards": columns.reward, "terminals": columns.terminal, "frames": columns.image,
-              "success": columns.success, "power_w": columns.power_w}  # fmt: skip
+    single = {
+        "rewards": columns.reward,
+        "terminals": columns.terminal,
+        "frames": columns.image,
+        "success": columns.success,
+        "power_w": columns.power_w,
+    }
     names |= {name: found for name, found in given.items() if found}
     names |= {name: (found,) for name, found in single.items() if found}
     read = read_arrays(archive, [array for found in names.values() for array in found], max_bytes)
     absent = [array for name in (*given, *single) for array in names.get(name, ()) if name != array not in read]
     if absent:
-        raise DataError(f"lacks the array {absent[0]!r} that episodes.columns names; it has {archive.namelist()}; "
-                        "mend episodes.columns")  # fmt: skip
+        raise DataError(
+            f"lacks the array {absent[0]!r} that episodes.columns names; it has {archive.namelist()}; "
+            "mend episodes.columns"
+        )
     unread = tuple(sorted({member.removesuffix(".npy") for member in archive.namelist()} - set(read)))
     widths = [(name, read[name].shape[-1]) for name in columns.observation if read[name].ndim > 2]
     whole = {name: found for name, found in names.items() if all(array in read for array in found)}
-    arrays = {name: np.concatenate([read[a] for a in found], axis=-1) if len(found) > 1 else read[found[0]]
-              for name, found in whole.items()}  # fmt: skip
+    arrays = {
+        name: np.concatenate([read[a] for a in found], axis=-1) if len(found) > 1 else read[found[0]]
+        for name, found in whole.items()
+    }
     return arrays, unread, widths
 
 
@@ -196,11 +205,15 @@ def _episodes(
     def build(number: int) -> Episode:
         i = there[number]
         return Episode(
-            id=str(ids[i]), state=cut("observations", i, 1), actions=cut("actions", i), terminated=bool(ended[i]),
+            id=str(ids[i]),
+            state=cut("observations", i, 1),
+            actions=cut("actions", i),
+            terminated=bool(ended[i]),
             rewards=floats["rewards"][i, : lengths[i]],
-            frames=frames(i), tags={"file": file, **tag},
+            frames=frames(i),
+            tags={"file": file, **tag},
             metrics=earned(i) | {name: float(values[i]) for name, values in metrics.items()},
-        )  # fmt: skip
+        )
 
     empty = num - len(there)
     if not there:
@@ -223,12 +236,13 @@ def _beyond(floats: Mapping[str, NDArray[np.float32]], lengths: NDArray[np.int64
 def _check_shapes(arrays: dict[str, NDArray[Any]]) -> tuple[int, int]:
     """The number of episodes and of steps that all arrays agree on."""
     if "observations" not in arrays and "frames" not in arrays:
-        raise DataError(f"lacks the array 'observations' (N, T+1, D); it has {sorted(arrays) or 'none of ours'}: "
-                        "save it, or set episodes.columns.observation")  # fmt: skip
+        raise DataError(
+            f"lacks the array 'observations' (N, T+1, D); it has {sorted(arrays) or 'none of ours'}: "
+            "save it, or set episodes.columns.observation"
+        )
     for name in ("actions", "rewards"):
         if name not in arrays:
-            raise DataError(f"lacks the array {name!r}; it has {sorted(arrays)}: save it, or set "
-                            "episodes.columns")  # fmt: skip
+            raise DataError(f"lacks the array {name!r}; it has {sorted(arrays)}: save it, or set episodes.columns")
     if arrays["rewards"].ndim != 2:
         raise DataError(f"array 'rewards' has shape {arrays['rewards'].shape}, wanted (N, T)")
     num, steps = arrays["rewards"].shape
@@ -253,8 +267,10 @@ def _check_types(arrays: dict[str, NDArray[Any]]) -> None:
         if (array.dtype.kind == "U") != (name == "ids"):
             raise DataError(f"array {name!r} is of type {array.dtype}, wanted {'text' if name == 'ids' else 'numbers'}")
         if name == "actions" and array.dtype.kind in "iub":
-            raise DataError(f"array 'actions' is of type {array.dtype}, so they are discrete, which is not supported: "
-                            "use continuous ones; whole numbers that are continuous, save as float32")  # fmt: skip
+            raise DataError(
+                f"array 'actions' is of type {array.dtype}, so they are discrete, which is not supported: "
+                "use continuous ones; whole numbers that are continuous, save as float32"
+            )
         if name in METRICS and np.isinf(array).any():
             raise DataError(f"array {name!r} has Inf; write NaN where a metric is unknown")
 

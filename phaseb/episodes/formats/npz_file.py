@@ -16,9 +16,22 @@ from numpy.typing import NDArray
 from phaseb.errors import DataError
 
 BROKEN = (
-    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError, OSError, ValueError, EOFError,
-    LookupError, TypeError, OverflowError, MemoryError, RuntimeError, SyntaxError, AttributeError,
-)  # fmt: skip
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    tokenize.TokenError,
+    OSError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+    RuntimeError,
+    SyntaxError,
+    AttributeError,
+)
 """What zipfile, zlib and NumPy raise on damaged bytes."""
 
 
@@ -52,7 +65,8 @@ def _read_array(name: str, member: IO[bytes], size: int) -> NDArray[Any]:
     if dtype.kind not in "fiubU" or dtype.names is not None:
         raise DataError(f"array {name!r} is of type {dtype}, wanted numbers")
     if math.prod(shape) * dtype.itemsize != size - member.tell():
-        raise DataError(f"array {name!r} is truncated: {shape} {dtype} does not fit its {size} bytes; copy or write "
-                        "the file again")  # fmt: skip
+        raise DataError(
+            f"array {name!r} is truncated: {shape} {dtype} does not fit its {size} bytes; copy or write the file again"
+        )
     flat = np.frombuffer(member.read(), dtype)
     return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)

@@ -15,8 +15,15 @@ from phaseb.runtime.storage import Store
 
 
 def decode_video(
-    store: Store, name: str, start_s: float, num_frames: int, fps: float, size: int, max_bytes: int,
-    recorded: tuple[int, int] | None = None, alone: bool = False,
+    store: Store,
+    name: str,
+    start_s: float,
+    num_frames: int,
+    fps: float,
+    size: int,
+    max_bytes: int,
+    recorded: tuple[int, int] | None = None,
+    alone: bool = False,
 ) -> NDArray[np.uint8]:
     """Frames at start_s + k / fps for k below `num_frames`, as (num_frames, H, W, 3).
 
@@ -36,22 +43,29 @@ def decode_video(
             stream = container.streams.video[0]
             check_budget(num_frames, size or stream.width, size or stream.height, max_bytes)
             if recorded not in (None, (stream.height, stream.width)):
-                raise DataError(f"{path} has pictures of {stream.height}x{stream.width}, recorded were "
-                                f"{recorded}: write the video again, or mend the shape in meta/info.json")  # fmt: skip
+                raise DataError(
+                    f"{path} has pictures of {stream.height}x{stream.width}, recorded were "
+                    f"{recorded}: write the video again, or mend the shape in meta/info.json"
+                )
             frames, seen, more = _collect(container, stream, start_s, num_frames, fps, size, alone)
     except FileNotFoundError as error:
         raise DataError(f"no such file: {path}; copy the videos, or unset episodes.columns.image") from error
     except (av.FFmpegError, OSError, ValueError, IndexError, TypeError, MemoryError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path} cannot be decoded ({reason}): copy or record it again, or unset "
-                        "episodes.columns.image") from error  # fmt: skip
+        raise DataError(
+            f"{path} cannot be decoded ({reason}): copy or record it again, or unset episodes.columns.image"
+        ) from error
     if frames is None or not seen.all():
         missing_s = start_s + int(np.flatnonzero(~seen)[0]) / fps
-        raise DataError(f"{path} has no frame at {missing_s:.3f} s, where the rows have one: its times are not theirs; "
-                        "record it again, or unset episodes.columns.image")  # fmt: skip
+        raise DataError(
+            f"{path} has no frame at {missing_s:.3f} s, where the rows have one: its times are not theirs; "
+            "record it again, or unset episodes.columns.image"
+        )
     if alone and more:
-        raise DataError(f"{path} goes on after its {num_frames} rows, so its frames are not theirs: record it again, "
-                        "or unset episodes.columns.image")  # fmt: skip
+        raise DataError(
+            f"{path} goes on after its {num_frames} rows, so its frames are not theirs: record it again, "
+            "or unset episodes.columns.image"
+        )
     return frames
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
 
-from phaseb.trials import Record
 from phaseb.tuning.trackers.tracker import numbers, plain, trial_name
+from phaseb.tuning.trial_store import TrialRecord
 
 STATUS = {"done": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
 
@@ -27,12 +27,12 @@ class MlflowTracker:
         self._experiment = found.experiment_id if found else self._client.create_experiment(study)
         self._runs: dict[str, str] = {}
 
-    def on_report(self, record: Record) -> None:
+    def on_report(self, record: TrialRecord) -> None:
         now = int(time.time() * 1000)
         metrics = [Metric(name, value, now, record.steps) for name, value in numbers(record).items()]
         self._client.log_batch(self._run(record), metrics=metrics)
 
-    def on_end(self, record: Record) -> None:
+    def on_end(self, record: TrialRecord) -> None:
         run = self._run(record)
         tags = [RunTag("state", record.state), *([RunTag("reason", record.reason)] if record.reason else [])]
         self._client.log_batch(run, tags=tags)
@@ -43,7 +43,7 @@ class MlflowTracker:
         for run in self._runs.values():
             self._client.set_terminated(run, "KILLED")
 
-    def _run(self, record: Record) -> str:
+    def _run(self, record: TrialRecord) -> str:
         if record.key not in self._runs:
             tags = {"phase": record.phase, "key": record.key}
             run = self._client.create_run(self._experiment, run_name=trial_name(record), tags=tags)

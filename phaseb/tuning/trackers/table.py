@@ -4,8 +4,8 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from phaseb.trials import Record
 from phaseb.tuning.trackers.tracker import numbers, plain
+from phaseb.tuning.trial_store import TrialRecord
 
 HEAD = ("number", "key", "state", "reason", "steps", "seconds")
 
@@ -16,10 +16,10 @@ class TableTracker:
     def __init__(self, study: str, folder: Path, metrics: Sequence[str]) -> None:
         self._folder = folder
 
-    def on_report(self, record: Record) -> None:
+    def on_report(self, record: TrialRecord) -> None:
         return None
 
-    def on_end(self, record: Record) -> None:
+    def on_end(self, record: TrialRecord) -> None:
         path = self._folder / f"{record.phase}.csv"
         row = {name: getattr(record, name) for name in HEAD} | plain(record) | numbers(record, ("steps", "seconds"))
         rows = [row]

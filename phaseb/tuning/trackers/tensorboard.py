@@ -6,8 +6,8 @@ from pathlib import Path
 from tensorboardX import SummaryWriter
 from tensorboardX.summary import hparams
 
-from phaseb.trials import Record
 from phaseb.tuning.trackers.tracker import numbers, plain, trial_name
+from phaseb.tuning.trial_store import TrialRecord
 
 
 class TensorBoardTracker:
@@ -17,12 +17,12 @@ class TensorBoardTracker:
         self._folder, self._metrics = folder, metrics
         self._writers: dict[str, SummaryWriter] = {}
 
-    def on_report(self, record: Record) -> None:
+    def on_report(self, record: TrialRecord) -> None:
         writer = self._writer(record)
         for name, value in numbers(record).items():
             writer.add_scalar(name, value, record.steps)
 
-    def on_end(self, record: Record) -> None:
+    def on_end(self, record: TrialRecord) -> None:
         writer = self._writer(record)
         known = {name: record.last[name] for name in self._metrics if name in record.last}
         for summary in hparams(plain(record) | {"state": record.state}, known):
@@ -36,7 +36,7 @@ class TensorBoardTracker:
         for writer in self._writers.values():
             writer.close()
 
-    def _writer(self, record: Record) -> SummaryWriter:
+    def _writer(self, record: TrialRecord) -> SummaryWriter:
         if record.key not in self._writers:
             self._writers[record.key] = SummaryWriter(str(self._folder / trial_name(record)))
         return self._writers[record.key]

@@ -11,9 +11,9 @@ from typing import Protocol
 from pyarrow import fs
 
 from phaseb.config.tuning import StudyConfig
-from phaseb.runtime.plugins import load_named
+from phaseb.runtime.plugins import load_plugin
 from phaseb.runtime.storage import Store
-from phaseb.trials import Record
+from phaseb.tuning.trial_store import TrialRecord
 
 KINDS = {
     "tensorboard": ("tensorboardX", "phaseb.tuning.trackers.tensorboard:TensorBoardTracker"),
@@ -30,10 +30,10 @@ class Tracker(Protocol):
     Made with the study's name, a local folder of its own for its files, and the metrics' names.
     """
 
-    def on_report(self, record: Record) -> None:
+    def on_report(self, record: TrialRecord) -> None:
         """A trial reported; its newest row is `record.last`."""
 
-    def on_end(self, record: Record) -> None:
+    def on_end(self, record: TrialRecord) -> None:
         """A trial ended; `record.state` says how."""
 
     def close(self) -> None:
@@ -65,7 +65,7 @@ class Trackers:
 
     def __enter__(self) -> "Trackers":
         for kind in self._study.trackers:
-            tracker = load_named(KINDS[kind][1], "trackers")(
+            tracker = load_plugin(KINDS[kind][1], "trackers")(
                 self._name, self._folder(kind), [m.name for m in self._study.metrics]
             )
             self._open.callback(tracker.close)  # before the files are copied
@@ -77,11 +77,11 @@ class Trackers:
     ) -> None:
         self._open.close()
 
-    def on_report(self, record: Record) -> None:
+    def on_report(self, record: TrialRecord) -> None:
         for tracker in self._trackers:
             tracker.on_report(record)
 
-    def on_end(self, record: Record) -> None:
+    def on_end(self, record: TrialRecord) -> None:
         for tracker in self._trackers:
             tracker.on_end(record)
 
@@ -98,20 +98,18 @@ class Trackers:
 
 def _copy(folder: str, there: Store) -> None:
     there.filesystem.create_dir(there.root, recursive=True)
-    fs.copy_files(
-        folder, there.root, source_filesystem=fs.LocalFileSystem(), destination_filesystem=there.filesystem
-    )
+    fs.copy_files(folder, there.root, source_filesystem=fs.LocalFileSystem(), destination_filesystem=there.filesystem)
 
 
-def trial_name(record: Record) -> str:
+def trial_name(record: TrialRecord) -> str:
     return f"{record.phase}-{record.number + 1:05d}-{record.key}"
 
 
-def plain(record: Record) -> dict[str, str | float | bool]:
+def plain(record: TrialRecord) -> dict[str, str | float | bool]:
     """A trial's point and seed as what every tracker can hold."""
     point = {n: v if isinstance(v, (bool, int, float, str)) else str(v) for n, v in record.point.items()}
     return {**point, "seed": record.seed}
 
 
-def numbers(record: Record, left_out: Sequence[str] = ("steps",)) -> dict[str, float]:
+def numbers(record: TrialRecord, left_out: Sequence[str] = ("steps",)) -> dict[str, float]:
     return {name: value for name, value in record.last.items() if name not in left_out}

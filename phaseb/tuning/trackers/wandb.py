@@ -10,8 +10,8 @@ from typing import Any
 
 import wandb
 
-from phaseb.trials import Record
 from phaseb.tuning.trackers.tracker import numbers, plain, trial_name
+from phaseb.tuning.trial_store import TrialRecord
 
 
 class WandbTracker:
@@ -22,10 +22,10 @@ class WandbTracker:
         self._mode: Any = os.environ.get("WANDB_MODE", "offline")
         self._runs: dict[str, Any] = {}
 
-    def on_report(self, record: Record) -> None:
+    def on_report(self, record: TrialRecord) -> None:
         self._run(record).log(numbers(record), step=record.steps)
 
-    def on_end(self, record: Record) -> None:
+    def on_end(self, record: TrialRecord) -> None:
         run = self._run(record)
         run.summary["state"] = record.state
         if record.reason:
@@ -38,12 +38,19 @@ class WandbTracker:
             run.finish(exit_code=1)
         wandb.teardown()  # its service writes the last lines now; the files are complete when this returns
 
-    def _run(self, record: Record) -> Any:
+    def _run(self, record: TrialRecord) -> Any:
         if record.key not in self._runs:
             self._runs[record.key] = wandb.init(
-                project="phaseb", group=self._study, name=trial_name(record), job_type=record.phase,
-                config=plain(record), dir=str(self._folder), mode=self._mode, reinit="create_new",
-                settings=wandb.Settings(silent=True, console="off", x_disable_stats=True, disable_git=True,
-                                        x_disable_meta=True),
-            )  # fmt: skip
+                project="phaseb",
+                group=self._study,
+                name=trial_name(record),
+                job_type=record.phase,
+                config=plain(record),
+                dir=str(self._folder),
+                mode=self._mode,
+                reinit="create_new",
+                settings=wandb.Settings(
+                    silent=True, console="off", x_disable_stats=True, disable_git=True, x_disable_meta=True
+                ),
+            )
         return self._runs[record.key]

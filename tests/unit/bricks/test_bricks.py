@@ -31,11 +31,15 @@ def trajectories(kinds, seed=0, steps=30, dims=4, splits=None):
     hours = np.full(n, 0.1)
     energy = np.array([1.0, 3.0, 2.0])[kinds] + 0.1 * rng.random(n)
     return Trajectories(
-        z=z.astype(np.float32), actions=np.zeros((n, steps, 1), np.float32), rewards=np.ones((n, steps), np.float32),
-        terminals=np.zeros((n, steps), np.float32), lengths=np.full(n, steps),
-        ids=tuple(f"e{i}" for i in range(n)), splits=tuple(splits or ["train"] * n),
+        z=z.astype(np.float32),
+        actions=np.zeros((n, steps, 1), np.float32),
+        rewards=np.ones((n, steps), np.float32),
+        terminals=np.zeros((n, steps), np.float32),
+        lengths=np.full(n, steps),
+        ids=tuple(f"e{i}" for i in range(n)),
+        splits=tuple(splits or ["train"] * n),
         metrics={"good_units": good, "errors": errors, "duration_h": hours, "energy_wh": energy, "mpl": good / hours},
-    )  # fmt: skip
+    )
 
 
 KINDS = [0, 1, 2] * 8

@@ -51,10 +51,11 @@ def _folder(tmp_path, monkeypatch):
 def record(name: str, episodes: int, steps: int, scale: float = 1.0) -> None:
     rng = np.random.default_rng(0)
     np.savez(
-        name, observations=3 + scale * rng.normal(size=(episodes, steps + 1, 3)).astype(np.float32),
+        name,
+        observations=3 + scale * rng.normal(size=(episodes, steps + 1, 3)).astype(np.float32),
         actions=rng.uniform(-1, 1, (episodes, steps, 2)).astype(np.float32),
         rewards=rng.normal(size=(episodes, steps)).astype(np.float32),
-    )  # fmt: skip
+    )
 
 
 LINES = [
@@ -117,13 +118,19 @@ LINES = [
     ("evaluate --policy nowhere", 3, ["nowhere is no exported policy: there is no model_card.json"]),
     ("settings nosuchword", 2, ["no setting has nosuchword in its name"]),
     ("init taken", 2, ["taken/configs/dev.yaml exists and differs; choose another folder"]),
-    ("run resources.num_workers=1 resources.cpus_per_worker=4096", 4,
-     ["4096 CPUs are asked for, this machine has", "lower resources."]),
+    (
+        "run resources.num_workers=1 resources.cpus_per_worker=4096",
+        4,
+        ["4096 CPUs are asked for, this machine has", "lower resources."],
+    ),
     ("run resources.address=http://10.0.0.1:8265", 4, ["resources.address=http", "job server", "host:port"]),
     ("run resources.address=somewhere", 4, ["resources.address=somewhere is no address", "host:port (often 6379)"]),
     ("run judge.families=nosuch:judge", 2, ["judge.families=nosuch:judge: there is no module nosuch", "PYTHONPATH"]),
-    ("run dynamics.plugins.own.model=mine:Model arms.trust_weighted.generator=own", 2,
-     ["module mine has no Model; name a class or function of it"]),
+    (
+        "run dynamics.plugins.own.model=mine:Model arms.trust_weighted.generator=own",
+        2,
+        ["module mine has no Model; name a class or function of it"],
+    ),
     ("run environment.id=broken_module:Env", 2, ["broken_module cannot be imported (RuntimeError: no licence)"]),
     ("run reuse.trust=nowhere", 3, ["trust/meta.json in ", "nowhere", "in which `phaseb trust` is done"]),
     ("run resources.num_workers=5", 2, ["divides by 5 workers (policy.batch_size)", "a multiple of resources.num_w"]),
@@ -144,7 +151,7 @@ LINES = [
     (f"run --dry-run {RECORDED} episodes.path=few.npz", 3, ["4 windows of 60 steps in the", "finds 2", "raise"]),
     (f"run --dry-run {RECORDED} episodes.path=dots.npz", 3, ["2 training episodes of 60 steps", "the longest has 1"]),
     (f"run --dry-run {RECORDED} environment.id=workcell", 2, ["an environment that shows a state of 3", "set env"]),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("typed", "code", "said"), LINES, ids=[line[0] for line in LINES])
@@ -211,8 +218,10 @@ def test_a_dry_run_says_what_an_import_leaves_out(capsys):
 
 def test_a_dry_run_counts_actions_beyond_the_environments_bounds(capsys):
     with np.load("rec.npz") as whole:
-        one = {name: np.repeat(array[..., :1], 3 if name == "observations" else 1, axis=-1) if array.ndim > 2 else array
-               for name, array in whole.items()}  # fmt: skip
+        one = {
+            name: np.repeat(array[..., :1], 3 if name == "observations" else 1, axis=-1) if array.ndim > 2 else array
+            for name, array in whole.items()
+        }
     np.savez("rec.npz", **one | {"actions": 5 * one["actions"]})
     assert main(["run", "--dry-run", *RECORDED.split(), "environment.id=Pendulum-v1"]) == 0
     assert "recorded actions lie beyond the bounds of environment Pendulum-v1 (-2 to 2" in capsys.readouterr().out
@@ -223,9 +232,11 @@ def test_a_dry_run_says_what_was_chosen_and_leaves_nothing(tmp_path, capsys):
     record("short.npz", 60, 30)
     assert main(["run", "--dry-run", *RECORDED.split(), "episodes.path=short.npz", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert {
-        name: value for name, value in told["choices"][0].items() if name != "why"
-    } == {"setting": "synthesis.horizon", "given": 60, "chosen": 30}
+    assert {name: value for name, value in told["choices"][0].items() if name != "why"} == {
+        "setting": "synthesis.horizon",
+        "given": 60,
+        "chosen": 30,
+    }
     assert all(need["met"] for need in told["requirements"])
     assert {need["stage"] for need in told["requirements"]} >= {"encode", "dynamics", "trust", "judge", "policy"}
     Path("short.npz").unlink()

@@ -61,15 +61,15 @@ def test_the_run_directory_is_named_after_the_file(tmp_path):
 @given(st.integers(0, 2**31), st.floats(0, 1), st.integers(1, 10**6), st.text("abc/:-é ", min_size=1))
 def test_a_dumped_config_reads_back_as_itself(seed, share, steps, folder):
     arms = {"fixed_weight": {"share": share}}
-    config = Config.model_validate(
-        {"run": {"seed": seed, "dir": folder}, "arms": arms, "policy": {"num_steps": steps}}
-    )
+    config = Config.model_validate({"run": {"seed": seed, "dir": folder}, "arms": arms, "policy": {"num_steps": steps}})
     assert Config.model_validate(yaml.safe_load(dump_config(config))) == config
 
 
 @settings(deadline=None)
-@given(st.dictionaries(st.sampled_from("abc"), st.dictionaries(st.sampled_from("xyz"), st.integers())),
-       st.dictionaries(st.sampled_from("abc"), st.dictionaries(st.sampled_from("xyz"), st.integers())))  # fmt: skip
+@given(
+    st.dictionaries(st.sampled_from("abc"), st.dictionaries(st.sampled_from("xyz"), st.integers())),
+    st.dictionaries(st.sampled_from("abc"), st.dictionaries(st.sampled_from("xyz"), st.integers())),
+)
 def test_merging_keeps_what_is_not_changed(base, change):
     merged = merge(base, change)
     for section in {**base, **change}:

@@ -44,9 +44,10 @@ def test_so_it_is_in_parts_jobs_and_studies(home):
 def test_every_setting_that_is_a_path_is_of_that_type():
     """A setting whose meaning says folder, file or directory: none is forgotten."""
     said = {
-        name for name, field in dotted_paths().items()
+        name
+        for name, field in dotted_paths().items()
         if field.annotation is str and any(w in field.description for w in ("directory", "folder that", "file, folder"))
-    }  # fmt: skip
+    }
     assert said == set(PATHS)
     assert all(dotted_paths()[name].metadata for name in PATHS)
 

@@ -16,8 +16,8 @@ from phaseb.runtime.storage import Store
 
 def test_each_finding_that_is_not_ok_says_what_to_do(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(checks, "LOOKS", tuple(look for look in checks.LOOKS if look is not checks.ray_starts))
-    assert checks.examine(as_json=True) == 0
+    monkeypatch.setattr(checks, "CHECKS", tuple(look for look in checks.CHECKS if look is not checks.ray_starts))
+    assert checks.run_checks(as_json=True) == 0
     found = json.loads(capsys.readouterr().out)
     assert {f["name"] for f in found} >= {"versions", "CPUs", "memory", "storage", "network", "token"}
     assert all(f["fix"] for f in found if f["state"] != "ok")
@@ -27,24 +27,24 @@ def test_each_finding_that_is_not_ok_says_what_to_do(monkeypatch, capsys, tmp_pa
 
 def test_it_sees_an_open_ray_a_readable_token_and_too_many_threads(monkeypatch, tmp_path):
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    assert checks.exposure()[0].state == "warning"
+    assert checks.check_exposure()[0].state == "warning"
     monkeypatch.delenv("RAY_AUTH_MODE")
     token = tmp_path / "token"
     token.write_text("secret")
     token.chmod(0o644)
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
-    assert checks.exposure()[0].fix == f"chmod 600 {token}"
-    assert "secret" not in str(checks.exposure())
+    assert checks.check_exposure()[0].fix == f"chmod 600 {token}"
+    assert "secret" not in str(checks.check_exposure())
     token.chmod(0o600)
-    assert checks.exposure()[0].state == "ok"
+    assert checks.check_exposure()[0].state == "ok"
     monkeypatch.setenv("OMP_NUM_THREADS", "4096")
     assert [f.name for f in checks.processors()] == ["CPUs", "threads"]
 
 
 def test_a_wrong_ray_is_bad_and_gives_exit_code_4(monkeypatch, capsys):
     monkeypatch.setattr(checks, "_version", lambda name: "2.9.0" if name == "ray" else "1.0")
-    monkeypatch.setattr(checks, "LOOKS", (checks.versions,))
-    assert checks.examine() == 4
+    monkeypatch.setattr(checks, "CHECKS", (checks.versions,))
+    assert checks.run_checks() == 4
     assert "-> phaseb is made for Ray 2.60" in capsys.readouterr().out
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from phaseb.config.dynamics import GRUConfig
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 
 
 def make_world(num_episodes=24, steps=20, seed=0, lengths=None, split="train"):
@@ -21,10 +21,14 @@ def make_world(num_episodes=24, steps=20, seed=0, lengths=None, split="train"):
         z[:, t + 1, 3] = np.where(actions[:, t, 1] > 0.5, 1.0, np.where(actions[:, t, 1] < -0.5, -1.0, z[:, t, 3]))
     lengths = np.full(num_episodes, steps) if lengths is None else np.asarray(lengths)
     return Trajectories(
-        z=z, actions=actions, rewards=z[:, 1:, 0] * 2 + 5, terminals=np.zeros((num_episodes, steps), np.float32),
-        lengths=lengths.astype(np.int64), ids=tuple(f"e{i}" for i in range(num_episodes)),
+        z=z,
+        actions=actions,
+        rewards=z[:, 1:, 0] * 2 + 5,
+        terminals=np.zeros((num_episodes, steps), np.float32),
+        lengths=lengths.astype(np.int64),
+        ids=tuple(f"e{i}" for i in range(num_episodes)),
         splits=(split,) * num_episodes,
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture
@@ -34,13 +38,22 @@ def world():
 
 @pytest.fixture
 def config():
-    return GRUConfig.model_validate({
-        "num_members": 2, "hidden_size": 32, "head_size": 32, "num_steps": 250, "batch_size": 32,
-        "rollout_batch_size": 16, "one_step_window": 6, "horizon": {"steps": 20, "start": 4}, "learning_rate": 5e-3,
-        "gp_correction": {"enabled": False},
-    })  # fmt: skip
+    return GRUConfig.model_validate(
+        {
+            "num_members": 2,
+            "hidden_size": 32,
+            "head_size": 32,
+            "num_steps": 250,
+            "batch_size": 32,
+            "rollout_batch_size": 16,
+            "one_step_window": 6,
+            "horizon": {"steps": 20, "start": 4},
+            "learning_rate": 5e-3,
+            "gp_correction": {"enabled": False},
+        }
+    )
 
 
 @pytest.fixture
 def context():
-    return LearnerContext(seed=3)
+    return WorkerContext(seed=3)

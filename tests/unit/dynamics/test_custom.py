@@ -89,7 +89,7 @@ def test_it_is_kept_as_tensors(world, tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [("Crooked", r"reward of step 0 is \(24, 1\), wanted \(24,\)"), ("Lost", "Lost: z of step 0 has NaN or Inf")],
-)  # fmt: skip
+)
 def test_a_step_that_is_wrong_is_named(world, name, message):
     model = fit_custom(config(name), world, 0)
     with pytest.raises(DataError, match=message):
@@ -98,9 +98,12 @@ def test_a_step_that_is_wrong_is_named(world, name, message):
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("nowhere:Model", "there is no module nowhere"), ("math:sqrt", "math:sqrt is no class with fit, step"),
-     ("pathlib:Path", "Path is no class with fit")],
-)  # fmt: skip
+    [
+        ("nowhere:Model", "there is no module nowhere"),
+        ("math:sqrt", "math:sqrt is no class with fit, step"),
+        ("pathlib:Path", "Path is no class with fit"),
+    ],
+)
 def test_what_is_no_world_model_is_refused(world, name, message):
     with pytest.raises(ConfigError, match=message):
         fit_custom(PluginConfig(model=name), world, 0)

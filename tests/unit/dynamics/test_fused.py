@@ -7,14 +7,14 @@ from phaseb.config.dynamics import GRUConfig
 from phaseb.dynamics.gru_ensemble.fused_rollout import fused_free_run
 from phaseb.dynamics.gru_ensemble.learner import make_learner
 from phaseb.dynamics.gru_ensemble.unroll import open_loop_autograd
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 
 PARTS = ("y", "inputs", "features", "extras", "candidates")
 
 
 def learner_of(config, world, changes):
     config = GRUConfig.model_validate(config.model_dump() | changes)
-    learner = make_learner(config, world, LearnerContext(seed=1))
+    learner = make_learner(config, world, WorkerContext(seed=1))
     noise = torch.Generator().manual_seed(1)
     for parameter in learner.model.parameters():  # no gain of one and no shift of zero that would hide a mistake
         parameter.data.add_(0.05 * torch.randn(parameter.shape, generator=noise))

@@ -54,9 +54,14 @@ def episodes(count=40, steps=30, seed=0):
         rewards.append(paid)
     z = np.stack(states, 1)
     return Trajectories(
-        z=z, actions=np.stack(actions, 1), rewards=np.stack(rewards, 1), terminals=np.zeros((count, steps), f),
-        lengths=np.full(count, steps), ids=tuple(f"e{i}" for i in range(count)), splits=("train",) * count,
-    )  # fmt: skip
+        z=z,
+        actions=np.stack(actions, 1),
+        rewards=np.stack(rewards, 1),
+        terminals=np.zeros((count, steps), f),
+        lengths=np.full(count, steps),
+        ids=tuple(f"e{i}" for i in range(count)),
+        splits=("train",) * count,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -144,9 +149,14 @@ def test_a_situation_that_nobody_was_in_is_not_known():
 
 def _with(data, z, actions):
     return Trajectories(
-        z=z, actions=actions, rewards=data.rewards, terminals=data.terminals, lengths=data.lengths, ids=data.ids,
+        z=z,
+        actions=actions,
+        rewards=data.rewards,
+        terminals=data.terminals,
+        lengths=data.lengths,
+        ids=data.ids,
         splits=data.splits,
-    )  # fmt: skip
+    )
 
 
 def test_rollouts_are_the_same_again_and_follow_the_policy(model):

@@ -13,15 +13,22 @@ from phaseb.dynamics.gru_ensemble.gp_correction import EventGPFitter, GPCorrecti
 from phaseb.dynamics.gru_ensemble.learner import make_learner
 from phaseb.dynamics.protocol import load_generator
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.runtime.storage import Store
 
 N, T = 24, 20
 SETTINGS = {
-    "num_members": 2, "num_steps": 60, "hidden_size": 8, "head_size": 16, "batch_size": 16, "rollout_batch_size": 4,
-    "one_step_window": 5, "horizon": {"steps": 8, "start": 4}, "action_lookahead": 2,
+    "num_members": 2,
+    "num_steps": 60,
+    "hidden_size": 8,
+    "head_size": 16,
+    "batch_size": 16,
+    "rollout_batch_size": 4,
+    "one_step_window": 5,
+    "horizon": {"steps": 8, "start": 4},
+    "action_lookahead": 2,
     "gp_correction": {"max_transitions": 200, "num_hyperparameter_points": 80, "steps": 30, "min_transitions": 12},
-}  # fmt: skip
+}
 
 
 def switching(seed=0):
@@ -37,14 +44,19 @@ def switching(seed=0):
         z[:, t + 1, 0] = moved - 2.5 * rises + 2.5 * falls
         z[:, t + 1, 1] = (up | rises) & ~falls
     return Trajectories(
-        z=z, actions=actions, rewards=z[:, 1:, 0].copy(), terminals=np.zeros((N, T), np.float32),
-        lengths=np.full(N, T), ids=tuple(f"e{i}" for i in range(N)), splits=("train",) * N,
-    )  # fmt: skip
+        z=z,
+        actions=actions,
+        rewards=z[:, 1:, 0].copy(),
+        terminals=np.zeros((N, T), np.float32),
+        lengths=np.full(N, T),
+        ids=tuple(f"e{i}" for i in range(N)),
+        splits=("train",) * N,
+    )
 
 
 def learned(**changes):
     config = GRUConfig.model_validate(SETTINGS | changes)
-    learner = make_learner(config, switching(), LearnerContext(0))
+    learner = make_learner(config, switching(), WorkerContext(0))
     for step in range(config.num_steps):
         learner.step(step)
     return learner
@@ -116,7 +128,7 @@ def test_where_nothing_ever_jumps_there_is_one_kind():
     data = switching()
     smooth = replace(data, z=np.cumsum(np.concatenate([data.z[:, :1, :1], 0.1 * data.actions], 1), 1))
     config = GRUConfig.model_validate(SETTINGS)
-    learner = make_learner(config, smooth, LearnerContext(0))
+    learner = make_learner(config, smooth, WorkerContext(0))
     learner.step(0)
     assert [event.kind for event in learner.bundle().gp_correction.kinds] == [((), ())]
 
@@ -195,7 +207,7 @@ def test_what_is_of_a_kind_that_no_event_tells_is_left_out(few, monkeypatch):
 
 def test_processes_found_before_training_are_those_found_after_it():
     config, trained = GRUConfig.model_validate(SETTINGS), learned()
-    trained.take_event_gp_fitter(make_learner(config, switching(), LearnerContext(0)).event_gp_fitter())
+    trained.take_event_gp_fitter(make_learner(config, switching(), WorkerContext(0)).event_gp_fitter())
     given, own = trained.bundle().gp_correction, learned().bundle().gp_correction
     assert given.kinds
     for name, tensor in own.tensors().items():

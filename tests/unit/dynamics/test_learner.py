@@ -12,7 +12,7 @@ from phaseb.dynamics.gru_ensemble.windows import WindowSampler
 from phaseb.dynamics.protocol import load_generator
 from phaseb.dynamics.statistics import latent_statistics, open_loop_rmse
 from phaseb.errors import DataError, DivergenceError
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.runtime.checkpoint import flatten, unflatten
 from phaseb.runtime.storage import Store
 from tests.unit.dynamics.conftest import make_world
@@ -30,11 +30,20 @@ def fewer(config, **changes):
 def trained():
     from phaseb.config.dynamics import GRUConfig
 
-    config = GRUConfig.model_validate({
-        "num_members": 2, "hidden_size": 32, "head_size": 32, "num_steps": 400, "batch_size": 32,
-        "rollout_batch_size": 16, "one_step_window": 6, "horizon": {"steps": 20, "start": 4}, "learning_rate": 5e-3,
-    })  # fmt: skip
-    learner = make_learner(config, make_world(40), LearnerContext(seed=3))
+    config = GRUConfig.model_validate(
+        {
+            "num_members": 2,
+            "hidden_size": 32,
+            "head_size": 32,
+            "num_steps": 400,
+            "batch_size": 32,
+            "rollout_batch_size": 16,
+            "one_step_window": 6,
+            "horizon": {"steps": 20, "start": 4},
+            "learning_rate": 5e-3,
+        }
+    )
+    learner = make_learner(config, make_world(40), WorkerContext(seed=3))
     logs = train(learner)
     return learner, logs
 
@@ -95,9 +104,9 @@ def test_a_member_alone_trains_as_it_does_among_others(world, config, context, m
 
 
 def test_two_workers_draw_the_halves_of_one_batch(world, config):
-    whole = make_learner(config, world, LearnerContext(seed=3)).sampler.draw("one_step", 5, 32, 6)
+    whole = make_learner(config, world, WorkerContext(seed=3)).sampler.draw("one_step", 5, 32, 6)
     parts = [
-        make_learner(config, world, LearnerContext(seed=3, rank=r, world_size=2)).sampler.draw("one_step", 5, 32, 6)
+        make_learner(config, world, WorkerContext(seed=3, rank=r, world_size=2)).sampler.draw("one_step", 5, 32, 6)
         for r in range(2)
     ]
     assert torch.equal(whole.z, torch.cat([p.z for p in parts], dim=1))
@@ -128,8 +137,9 @@ def test_windows_know_what_the_whole_episodes_would_tell(config, context, ahead,
     drawn = sampler.draw("one_step", 3, 16, 6)
     inner = (data.z - mean) @ whiten
     seen = append_future_actions(torch.from_numpy(data.actions), ahead, torch.from_numpy(data.mask)).numpy()
-    for z, actions, mask in zip(drawn.z.flatten(0, 1), drawn.actions.flatten(0, 1), drawn.mask.flatten(0, 1),
-                                strict=True):  # fmt: skip
+    for z, actions, mask in zip(
+        drawn.z.flatten(0, 1), drawn.actions.flatten(0, 1), drawn.mask.flatten(0, 1), strict=True
+    ):
         gaps = [(np.abs(inner[n, t : t + 7] - z.numpy()).max(), n, t) for n in range(4) for t in range(15)]
         gap, episode, start = min(gaps)
         kept = mask.numpy() > 0
@@ -198,7 +208,7 @@ def test_one_operator_who_always_acts_alike_trains_and_rolls_out(world, config, 
 
 
 def test_critic_weight_without_critic_is_a_mistake(world, config, context):
-    with pytest.raises(ValueError, match="no critic"):
+    with pytest.raises(ValueError, match="no discriminator"):
         make_learner(fewer(config, weights={"trust": 0.1}), world, context)
 
 

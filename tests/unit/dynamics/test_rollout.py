@@ -12,13 +12,13 @@ from phaseb.dynamics.gru_ensemble.learner import make_learner
 from phaseb.dynamics.gru_ensemble.network import gather_mode
 from phaseb.dynamics.gru_ensemble.rollout import Noise, RolloutEngine
 from phaseb.dynamics.gru_ensemble.unroll import open_loop
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from tests.unit.dynamics.conftest import make_world
 
 
 def bundle_of(config, world, steps=20, **changes):
     config = GRUConfig.model_validate(config.model_dump() | {"num_steps": steps} | changes)
-    learner = make_learner(config, world, LearnerContext(seed=1))
+    learner = make_learner(config, world, WorkerContext(seed=1))
     for s in range(steps):
         learner.step(s)
     return learner.bundle()
@@ -102,7 +102,7 @@ def test_altered_actions_are_not_read_ahead(config, world):
 
 
 def test_a_share_of_training_reads_nothing_ahead(config, world):
-    learner = make_learner(config, world, LearnerContext(seed=1))
+    learner = make_learner(config, world, WorkerContext(seed=1))
     ahead = learner.sampler.draw("one_step", 0, 500, 6).actions[..., 2:]
     blind = (ahead == 0).all(dim=-1).all(dim=-1).float().mean()
     assert 0.2 < blind < 0.3
@@ -152,7 +152,7 @@ def test_noise_spreads_rollouts_and_follows_the_generator(config, world, noise):
 
 
 def test_truncation_cuts_the_gradient(config, world):
-    learner = make_learner(config, world, LearnerContext(seed=1))
+    learner = make_learner(config, world, WorkerContext(seed=1))
     z = torch.from_numpy(world.z[:2]).expand(2, -1, -1, -1).clone().requires_grad_()
     actions = torch.from_numpy(world.actions[:2]).expand(2, -1, -1, -1)
     actions = append_future_actions(actions, 8)
@@ -164,7 +164,7 @@ def test_truncation_cuts_the_gradient(config, world):
 
 def test_a_step_against_an_independent_gru(config, world):
     """One member's step computed by torch.nn.GRUCell from the same numbers."""
-    learner = make_learner(config.model_copy(update={"action_lookahead": 0}), world, LearnerContext(seed=1))
+    learner = make_learner(config.model_copy(update={"action_lookahead": 0}), world, WorkerContext(seed=1))
     model, k = learner.model, 1
     z = torch.from_numpy(world.z[:3, 0]).expand(2, -1, -1)
     action = torch.from_numpy(world.actions[:3, 0]).expand(2, -1, -1)
@@ -193,10 +193,17 @@ def test_alternatives_are_drawn_by_their_weights_and_never_averaged():
     z = np.stack([side + 0.05 * rng.normal(size=side.shape), rng.normal(size=side.shape) * 0.01], -1)
     world = replace(world, z=z.astype(np.float32), rewards=np.zeros((30, 20), np.float32))
     settings = {
-        "num_members": 1, "hidden_size": 16, "head_size": 32, "num_modes": 2, "horizon": {"steps": 20, "start": 20},
-        "decorrelate": False, "find_events": False, "one_step_window": 6, "learning_rate": 1e-2,
+        "num_members": 1,
+        "hidden_size": 16,
+        "head_size": 32,
+        "num_modes": 2,
+        "horizon": {"steps": 20, "start": 20},
+        "decorrelate": False,
+        "find_events": False,
+        "one_step_window": 6,
+        "learning_rate": 1e-2,
         "rollout_batch_size": 8,
-    }  # fmt: skip
+    }
     bundle = bundle_of(GRUConfig.model_validate(settings), world, 250)
     z0, actions = torch.from_numpy(world.z[:, 0]), torch.from_numpy(world.actions)
     jumps = bundle.rollout(z0, actions, 20, generator()).z[:, 1:, 0].numpy()

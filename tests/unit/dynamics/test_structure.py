@@ -9,7 +9,7 @@ from phaseb.dynamics.structure import find_basis, find_constants, find_levels, f
 
 def test_constant_and_event_dimensions_are_found(world):
     structure = find_structure(world.z, world.rewards, world.mask, GRUConfig())
-    assert structure.moving.tolist() == [1, 1, 0, 1]
+    assert structure.varying.tolist() == [1, 1, 0, 1]
     assert structure.event_dims.tolist() == [3]
     assert structure.levels[0, :2].tolist() == pytest.approx([-1, 1])
     assert structure.reward_mean == pytest.approx(world.rewards.mean(), rel=1e-4)
@@ -18,7 +18,7 @@ def test_constant_and_event_dimensions_are_found(world):
 def test_options_switch_them_off(world):
     config = GRUConfig(hold_constants=False, find_events=False)
     structure = find_structure(world.z, world.rewards, world.mask, config)
-    assert structure.moving.all()
+    assert structure.varying.all()
     assert not len(structure.event_dims)
 
 

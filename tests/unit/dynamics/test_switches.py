@@ -60,7 +60,7 @@ def test_structure_gives_turned_flags_and_constants_dimensions_of_their_own():
     assert not find_levels(z, mask)
     structure = find_structure(z, rewards, mask, GRUConfig())
     assert len(structure.event_dims) == 1
-    assert structure.moving.sum() == 3
+    assert structure.varying.sum() == 3
     inner = (z - structure.mean) @ structure.whiten
     assert inner @ structure.unwhiten + structure.mean == pytest.approx(z, abs=1e-3)
     event = inner[..., structure.event_dims[0]]

@@ -27,9 +27,14 @@ def recorded():
         z[:, t + 1] = z[:, t] @ TURN.T + actions[:, t] @ PUSH
     lengths = np.where(np.arange(40) % 4 == 0, 5, 20)
     return Trajectories(
-        z=z, actions=actions, rewards=z[:, 1:, 0].copy(), terminals=np.zeros((40, 20), f), lengths=lengths,
-        ids=tuple(map(str, range(40))), splits=("dev",) * 40,
-    )  # fmt: skip
+        z=z,
+        actions=actions,
+        rewards=z[:, 1:, 0].copy(),
+        terminals=np.zeros((40, 20), f),
+        lengths=lengths,
+        ids=tuple(map(str, range(40))),
+        splits=("dev",) * 40,
+    )
 
 
 def model(turn=TURN, sign=1.0, scale=1.0, frozen=None, bias=0.0):
@@ -63,10 +68,16 @@ def test_a_true_model_is_followed_all_the_way(recorded):
 
 @pytest.mark.parametrize(
     ("sabotage", "most"),
-    [({"sign": -1.0}, 0), ({"scale": 2.0}, 0), ({"frozen": 0}, 1), ({"frozen": 1}, 0),
-     ({"turn": np.eye(3, dtype=np.float32)}, 1), ({"turn": TURN.T.copy()}, 0)],
+    [
+        ({"sign": -1.0}, 0),
+        ({"scale": 2.0}, 0),
+        ({"frozen": 0}, 1),
+        ({"frozen": 1}, 0),
+        ({"turn": np.eye(3, dtype=np.float32)}, 1),
+        ({"turn": TURN.T.copy()}, 0),
+    ],
     ids=["flipped rewards", "scaled latents", "frozen 0", "frozen 1", "nothing moves", "turns the other way"],
-)  # fmt: skip
+)
 def test_a_broken_model_is_not_followed(recorded, sabotage, most):
     """Not at all, or for the one step after which what it has wrong is no larger than what sensors have."""
     assert steps(model(**sabotage), recorded) <= most
@@ -147,8 +158,12 @@ def test_a_model_that_tells_the_first_reward_badly_is_not_followed_at_all():
     """As the report's recipe: its reward skill is low at once and then fades slowly."""
 
     def told(first):
-        return {"mean": np.full(4, 0.9), "worst": np.full(4, 0.5), "reward": np.array([0.4, 0.2, 0.15, 0.05]),
-                "reward_surely": np.array([first, 0.1, 0.1, 0.0])}  # fmt: skip
+        return {
+            "mean": np.full(4, 0.9),
+            "worst": np.full(4, 0.5),
+            "reward": np.array([0.4, 0.2, 0.15, 0.05]),
+            "reward_surely": np.array([first, 0.1, 0.1, 0.0]),
+        }
 
     config = CONFIG.model_copy(update={"min_reward_skill": 0.1})
     assert trusted_horizon(config, told(0.25)) == 0

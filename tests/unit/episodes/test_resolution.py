@@ -29,8 +29,10 @@ def test_a_clock_and_a_sensor_in_small_units_move_and_a_flicker_does_not():
     flicker = np.where(g.random(50) < 0.5, np.float32(0.3), np.nextafter(np.float32(0.3), np.float32(1)))
     assert is_constant(rows(clock, small, np.full(50, 0.1))).tolist() == [False, False, True]
     assert is_constant(rows(small.astype(np.float32), flicker, np.zeros(50, np.float32))).tolist() == [
-        False, True, True,
-    ]  # fmt: skip
+        False,
+        True,
+        True,
+    ]
     assert is_constant(np.array([[2**40], [2**40 + 1]])).tolist() == [False], "whole numbers are exact"
 
 
@@ -63,8 +65,9 @@ def test_states_in_double_precision_survive_a_shard_beside_others():
     far = 1e7 + 1e-3 * np.random.default_rng(0).standard_normal((4, 2))
     rewards = np.zeros(3, np.float32)
     episodes = [
-        Episode(id="a", rewards=rewards, state=far), Episode(id="b", rewards=rewards, state=far.astype(np.float32)),
-    ]  # fmt: skip
+        Episode(id="a", rewards=rewards, state=far),
+        Episode(id="b", rewards=rewards, state=far.astype(np.float32)),
+    ]
     a, b = table_to_episodes(episodes_to_table(episodes))
     np.testing.assert_array_equal(a.state, far)
     np.testing.assert_array_equal(b.state, far.astype(np.float32))
@@ -86,8 +89,10 @@ def far_from_the_origin(folder: Path, layout: str) -> EpisodesConfig:
     """Two episodes of 6 rows whose states single precision cannot hold, in one of the layouts that are read."""
     states, actions, rewards = np.concatenate([FAR, GOAL], axis=2), np.full((2, 6, 1), 0.5), np.ones((2, 6))
     if layout == "lerobot":
-        rows = [{"observation.state": s, "action": a, "next.reward": r}
-                for s, a, r in zip(states, actions, rewards, strict=True)]  # fmt: skip
+        rows = [
+            {"observation.state": s, "action": a, "next.reward": r}
+            for s, a, r in zip(states, actions, rewards, strict=True)
+        ]
         return EpisodesConfig(source="lerobot", path=str(write_lerobot(folder / "d", rows)))
     if layout == "minari":
         space = spaces.Box(-np.inf, np.inf, (3,), np.float64)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phaseb.episodes.shards import read_episodes, read_trajectories, write_episodes, write_trajectories
-from phaseb.episodes.streaming import batches, lengths_of, sample_episodes, sample_trajectories, thin
+from phaseb.episodes.streaming import batches, lengths_of, sample_episodes, sample_trajectories, subsample
 from phaseb.episodes.trajectories import Trajectories, concatenate
 from phaseb.errors import DataError
 from phaseb.runtime.storage import Store
@@ -66,8 +66,8 @@ def test_a_smaller_sample_is_part_of_a_larger_one(tmp_path: Path) -> None:
     store = folder(tmp_path, make_trajectories([2] * 30), 4)
     few, many = (sample_trajectories(store, (), most, seed=2) for most in (5, 12))
     assert set(few.ids) < set(many.ids)
-    assert thin(many, 5, seed=2).ids == few.ids
-    assert thin(many, 12, seed=2) is many
+    assert subsample(many, 5, seed=2).ids == few.ids
+    assert subsample(many, 12, seed=2) is many
 
 
 def test_a_sample_is_even_over_seeds(tmp_path: Path) -> None:

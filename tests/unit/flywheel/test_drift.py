@@ -66,9 +66,16 @@ def test_forecasts_are_asked_for_in_segments_that_an_episode_has():
     actions = rng.normal(size=(3, 20, 2)).astype(np.float32)
     z = np.concatenate([np.zeros((3, 1, 2), np.float32), actions.cumsum(1)], 1)
     data = Trajectories(
-        z=z, actions=actions, rewards=np.zeros((3, 20), np.float32), terminals=np.zeros((3, 20), np.float32),
-        lengths=np.array([20, 14, 3]), ids=("a", "b", "c"), splits=("",) * 3, metrics={}, lineage={},
-    )  # fmt: skip
+        z=z,
+        actions=actions,
+        rewards=np.zeros((3, 20), np.float32),
+        terminals=np.zeros((3, 20), np.float32),
+        lengths=np.array([20, 14, 3]),
+        ids=("a", "b", "c"),
+        splits=("",) * 3,
+        metrics={},
+        lineage={},
+    )
 
     def forecast(share):
         return lambda start, acted: np.concatenate([start[:, None], start[:, None] + share * acted.cumsum(1)], 1)

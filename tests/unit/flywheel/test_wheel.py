@@ -8,8 +8,8 @@ from phaseb.episodes.shards import read_episodes, write_episodes
 from phaseb.errors import ConfigError, DataError
 from phaseb.flywheel.collection import has_batch, watch_folder
 from phaseb.flywheel.generation import generation_config, make_plan
-from phaseb.flywheel.history import Ledger
-from phaseb.flywheel.loop import Wheel
+from phaseb.flywheel.history import History
+from phaseb.flywheel.loop import FlywheelLoop
 from phaseb.report.flywheel import flywheel_page, flywheel_summary
 from phaseb.runtime.storage import Store
 from phaseb.workcell.collect import collect_episodes
@@ -24,24 +24,49 @@ def config(tmp_path, *words):
 def generation(number, promoted=True, mpl=100.0, spent=10, **change):
     value = {name: {"mean": mpl, "low": mpl - 9, "high": mpl + 9} for name in ("mpl", "error_rate", "return")}
     return {
-        "number": number, "state": "done", "promoted": promoted, "arm": "trust_weighted", "metrics": value,
-        "shipped": {"generation": number if promoted else 0, "arm": "trust_weighted"}, "retrained": ["dynamics"],
-        "trust": {"pass_rate": 0.5, "judge_auc": None}, "seconds": 60.0, "decision": {"reason": "it <is> better"},
-        "episodes": {"train": 20, "real": 40 + number, "new": 5, "spent": spent}, "worth": None,
-        "plan": {"tests": [{"part": "trust", "name": "turned_away", "held_out": 0.05, "new": 0.4, "p": 1e-4,
-                            "num_new": 9, "drifted": True}]},
-    } | change  # fmt: skip
+        "number": number,
+        "state": "done",
+        "promoted": promoted,
+        "arm": "trust_weighted",
+        "metrics": value,
+        "shipped": {"generation": number if promoted else 0, "arm": "trust_weighted"},
+        "retrained": ["dynamics"],
+        "trust": {"pass_rate": 0.5, "judge_auc": None},
+        "seconds": 60.0,
+        "decision": {"reason": "it <is> better"},
+        "episodes": {"train": 20, "real": 40 + number, "new": 5, "spent": spent},
+        "worth": None,
+        "plan": {
+            "tests": [
+                {
+                    "part": "trust",
+                    "name": "turned_away",
+                    "held_out": 0.05,
+                    "new": 0.4,
+                    "p": 1e-4,
+                    "num_new": 9,
+                    "drifted": True,
+                }
+            ]
+        },
+    } | change
 
 
 def failed(number):
-    return {"number": number, "state": "failed", "promoted": False, "reason": "it broke", "kind": "RuntimeError",
-            "shipped": {"generation": 0, "arm": "real_only"}}  # fmt: skip
+    return {
+        "number": number,
+        "state": "failed",
+        "promoted": False,
+        "reason": "it broke",
+        "kind": "RuntimeError",
+        "shipped": {"generation": 0, "arm": "real_only"},
+    }
 
 
 def wheel(tmp_path, generations, *words):
     made = config(tmp_path, *words)
-    ledger = Ledger(Store.at(made.run.dir), "t", {}, generations, shipped={"generation": 0, "arm": "x"}, rejected=[])
-    return Wheel(made, ledger, ())
+    history = History(Store.at(made.run.dir), "t", {}, generations, shipped={"generation": 0, "arm": "x"}, rejected=[])
+    return FlywheelLoop(made, history, ())
 
 
 @pytest.mark.parametrize(
@@ -65,16 +90,19 @@ def test_it_stops_on_a_budget_or_on_no_gain(tmp_path, generations, words, reason
 
 def test_hours_count_over_all_starts(tmp_path):
     turned = wheel(tmp_path, [generation(0)], "flywheel.max_hours=1")
-    turned.ledger.seconds = 3601.0
+    turned.history.seconds = 3601.0
     assert "1 hours" in turned.reason_to_stop()
 
 
 def test_the_page_tells_promotions_failures_and_drift():
     tree = {
-        "title": "Line 3", "generations": [generation(0, mpl=100.0), failed(1), generation(2, mpl=150.0)],
-        "shipped": {"generation": 2, "arm": "trust_weighted"}, "seconds": 9.0, "ended_by": "so it was",
+        "title": "Line 3",
+        "generations": [generation(0, mpl=100.0), failed(1), generation(2, mpl=150.0)],
+        "shipped": {"generation": 2, "arm": "trust_weighted"},
+        "seconds": 9.0,
+        "ended_by": "so it was",
         "rejected": [{"name": "a.npz", "print": "x", "reason": "no NPZ"}],
-    }  # fmt: skip
+    }
     summary, page = flywheel_summary(tree), flywheel_page(tree)
     assert "went from 100 to 150" in summary["verdict"]
     assert "2 of 3 generations were promoted, 1 failed" in summary["verdict"]
@@ -94,83 +122,89 @@ def drop(tmp_path):
 @pytest.fixture
 def watching(tmp_path, drop):
     made = config(
-        tmp_path, "episodes.source=parquet", f"episodes.path={drop}", "environment.id=none", "flywheel.source=folder",
-        f"flywheel.folder={drop}", "flywheel.poll_s=0.01", "flywheel.wait_s=0",
-    )  # fmt: skip
-    return made, Ledger.open(made)
+        tmp_path,
+        "episodes.source=parquet",
+        f"episodes.path={drop}",
+        "environment.id=none",
+        "flywheel.source=folder",
+        f"flywheel.folder={drop}",
+        "flywheel.poll_s=0.01",
+        "flywheel.wait_s=0",
+    )
+    return made, History.open(made)
 
 
 def test_files_are_taken_once_and_what_is_none_is_told(watching, drop):
-    made, ledger = watching
-    assert watch_folder(made, ledger, 0)
-    first = read_episodes(ledger.batch_of(0))
+    made, history = watching
+    assert watch_folder(made, history, 0)
+    first = read_episodes(history.batch_of(0))
     assert {e.id.split("/")[0] for e in first} == {"monday"}
     assert {e.split for e in first} == {"train", "dev", "test"}
-    assert not watch_folder(made, ledger, 1)
+    assert not watch_folder(made, history, 1)
     write_episodes(Store.at(drop / "tuesday"), collect_episodes(CELL, 1, range(8)))
     write_episodes(Store.at(drop / "camera"), collect_episodes(EnvironmentConfig(max_steps=5), 2, range(2)))
     (drop / "notes.parquet").write_text("no data")
     (drop / ".hidden.parquet").write_text("not for us")
-    assert watch_folder(made, ledger, 1)
-    assert len(read_episodes(ledger.batch_of(1))) == 8
-    told = {r["name"]: r["reason"] for r in Ledger.read(ledger.store).rejected}
+    assert watch_folder(made, history, 1)
+    assert len(read_episodes(history.batch_of(1))) == 8
+    told = {r["name"]: r["reason"] for r in History.read(history.store).rejected}
     assert set(told) == {"camera", "notes.parquet"}
     assert "of shapes" in told["camera"]
-    assert not watch_folder(made, ledger, 2)
-    assert len(ledger.rejected) == 2
+    assert not watch_folder(made, history, 2)
+    assert len(history.rejected) == 2
 
 
 def test_a_batch_without_its_mark_is_made_again(watching):
-    made, ledger = watching
-    watch_folder(made, ledger, 0)
-    ledger.batch_of(0).delete("batch.json")
-    assert not has_batch(ledger, 0)
-    assert watch_folder(made, ledger, 0)
+    made, history = watching
+    watch_folder(made, history, 0)
+    history.batch_of(0).delete("batch.json")
+    assert not has_batch(history, 0)
+    assert watch_folder(made, history, 0)
 
 
 def test_fewer_than_wanted_do_not_begin_a_generation(watching):
-    made, ledger = watching
+    made, history = watching
     plan = made.flywheel.model_copy(update={"min_episodes": 13})
-    assert not watch_folder(made.model_copy(update={"flywheel": plan}), ledger, 0)
-    assert not has_batch(ledger, 0)
+    assert not watch_folder(made.model_copy(update={"flywheel": plan}), history, 0)
+    assert not has_batch(history, 0)
 
 
 def test_a_plan_is_made_once_and_its_run_is_an_ordinary_one(watching):
-    made, ledger = watching
-    watch_folder(made, ledger, 0)
-    plan = make_plan(made, ledger, 0)
-    own = generation_config(made, ledger, 0, plan)
-    assert own.run.dir == ledger.run_of(0).root
+    made, history = watching
+    watch_folder(made, history, 0)
+    plan = make_plan(made, history, 0)
+    own = generation_config(made, history, 0, plan)
+    assert own.run.dir == history.run_of(0).root
     assert own.episodes.source == "parquet"
     assert own.reuse.model_dump() == {"encoder": "", "dynamics": "", "trust": ""}
-    assert make_plan(made, ledger, 0) == plan
+    assert make_plan(made, history, 0) == plan
     taken = plan | {"homes": {"encoder": 0, "dynamics": 1, "trust": 0}}
-    assert generation_config(made, ledger, 1, taken).reuse.encoder == ledger.run_of(0).root
-    assert generation_config(made, ledger, 1, taken).reuse.dynamics == ""
+    assert generation_config(made, history, 1, taken).reuse.encoder == history.run_of(0).root
+    assert generation_config(made, history, 1, taken).reuse.dynamics == ""
 
 
 def test_data_that_failed_a_generation_are_left_out_of_the_next(watching):
-    made, ledger = watching
-    watch_folder(made, ledger, 0)
+    made, history = watching
+    watch_folder(made, history, 0)
     for number in (1, 2):
-        store = ledger.batch_of(number)
-        write_episodes(store, read_episodes(ledger.batch_of(0)))
+        store = history.batch_of(number)
+        write_episodes(store, read_episodes(history.batch_of(0)))
         store.write_json({"episodes": 12}, "batch.json")
-    ledger.generations = [failed(0), failed(1) | {"kind": "DataError"}]
-    assert make_plan(made, ledger, 2)["batches"] == [0, 2]
+    history.generations = [failed(0), failed(1) | {"kind": "DataError"}]
+    assert make_plan(made, history, 2)["batches"] == [0, 2]
 
 
 def test_another_config_and_another_kind_of_folder_are_refused(tmp_path):
     made = config(tmp_path)
-    ledger = Ledger.open(made)
-    ledger.save()
-    assert Ledger.open(config(tmp_path, "flywheel.max_generations=9", "report.title=x")).title == "x"
+    history = History.open(made)
+    history.save()
+    assert History.open(config(tmp_path, "flywheel.max_generations=9", "report.title=x")).title == "x"
     with pytest.raises(ConfigError, match=r"different: policy"):
-        Ledger.open(config(tmp_path, "policy.num_steps=9"))
-    Ledger.open(config(tmp_path, "policy.num_steps=9", "run.on_change=redo"))
-    ledger.store.write_json({"format": 7}, "flywheel.json")
+        History.open(config(tmp_path, "policy.num_steps=9"))
+    History.open(config(tmp_path, "policy.num_steps=9", "run.on_change=redo"))
+    history.store.write_json({"format": 7}, "flywheel.json")
     with pytest.raises(DataError, match="damaged"):
-        Ledger.open(made)
-    ledger.store.write_json({}, "run.json")
+        History.open(made)
+    history.store.write_json({}, "run.json")
     with pytest.raises(ConfigError, match="holds a run"):
-        Ledger.open(made)
+        History.open(made)

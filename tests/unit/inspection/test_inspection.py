@@ -23,8 +23,9 @@ FAULTY = 7
 
 def look(path: Path, *settings: str) -> Inspection:
     source, place = recognise(str(path))
-    return inspect(load_config(None, [f"episodes.source={source}", f"episodes.path={place}", "environment.id=none",
-                                      *settings]))  # fmt: skip
+    return inspect(
+        load_config(None, [f"episodes.source={source}", f"episodes.path={place}", "environment.id=none", *settings])
+    )
 
 
 def alarms(found: Inspection) -> list[str]:
@@ -76,13 +77,18 @@ def test_the_cell_raises_no_alarm(tmp_path: Path) -> None:
 
 def arm_of_lerobot(folder: Path, fps: int = 20, **changes: dict[str, np.ndarray]) -> Path:
     """A LeRobot set of 12 episodes of the arm with one camera; `changes` overwrite columns of episode FAULTY."""
-    rows = [{"observation.state": e["state"][:-1], "action": e["action"], "next.reward": e["reward"]}
-            for e in arm_episodes(12)]  # fmt: skip
+    rows = [
+        {"observation.state": e["state"][:-1], "action": e["action"], "next.reward": e["reward"]}
+        for e in arm_episodes(12)
+    ]
     rows[FAULTY] |= changes
     write_lerobot(folder, rows, fps, video_path="videos/{video_key}/episode_{episode_index:06d}.mp4")
     info = json.loads((folder / "meta" / "info.json").read_text())
-    info["features"]["observation.images.top"] = {"dtype": "video", "shape": [64, 96, 3],
-                                                  "names": ["height", "width", "channel"]}  # fmt: skip
+    info["features"]["observation.images.top"] = {
+        "dtype": "video",
+        "shape": [64, 96, 3],
+        "names": ["height", "width", "channel"],
+    }
     (folder / "meta" / "info.json").write_text(json.dumps(info))
     for i in range(12):
         write_video(video(folder, i), moving_frames(120, i), fps)
@@ -132,8 +138,10 @@ def test_a_frozen_camera_is_found_in_frames_that_are_no_video(tmp_path: Path) ->
 def test_times_that_are_not_a_step_apart_are_refused(tmp_path: Path, times: str) -> None:
     seconds = np.arange(120) / 20
     seconds = seconds + 0.7 * (seconds > 2) if times == "a gap" else seconds * 20 / 30
-    rows = [{"observation.state": e["state"][:-1], "action": e["action"], "next.reward": e["reward"]}
-            for e in arm_episodes(12)]  # fmt: skip
+    rows = [
+        {"observation.state": e["state"][:-1], "action": e["action"], "next.reward": e["reward"]}
+        for e in arm_episodes(12)
+    ]
     rows[FAULTY] |= {"timestamp": seconds.astype(np.float32)}
     found = look(write_lerobot(tmp_path / "arm", rows, 20))
     (one,) = [one for one in found.findings if one.severity == "error"]

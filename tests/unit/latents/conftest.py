@@ -34,11 +34,15 @@ def simulate(index: int, steps: int = STEPS, frames: bool = True) -> tuple[Episo
     state = np.array(states) + 0.005 * rng.standard_normal((steps + 1, 7))
     columns = dict(zip(("cart", "hook", "swing", "loaded", "mass"), np.array(truth).T, strict=True))
     episode = Episode(
-        id=f"sim-{index:03d}", rewards=rng.standard_normal(steps).astype(np.float32),
-        state=state.astype(np.float32), frames=draw(columns) if frames else None,
-        actions=np.array(actions, dtype=np.float32), split="train", metrics={"mpl": 10.0 * gain},
+        id=f"sim-{index:03d}",
+        rewards=rng.standard_normal(steps).astype(np.float32),
+        state=state.astype(np.float32),
+        frames=draw(columns) if frames else None,
+        actions=np.array(actions, dtype=np.float32),
+        split="train",
+        metrics={"mpl": 10.0 * gain},
         tags={"operator": "x"},
-    )  # fmt: skip
+    )
     return episode, columns
 
 
@@ -49,8 +53,9 @@ def draw(truth: dict[str, np.ndarray]) -> np.ndarray:
 
     def blob(x: np.ndarray, y: np.ndarray, width: np.ndarray) -> np.ndarray:
         px, py = SIDE / 2 + scale * x, SIDE * 0.3 + scale * y
-        return np.exp(-0.5 * ((columns - px[:, None, None]) ** 2 + (rows - py[:, None, None]) ** 2)
-                      / width[:, None, None] ** 2)  # fmt: skip
+        return np.exp(
+            -0.5 * ((columns - px[:, None, None]) ** 2 + (rows - py[:, None, None]) ** 2) / width[:, None, None] ** 2
+        )
 
     one = np.ones_like(truth["cart"])
     hook_y = np.cos(truth["swing"]) * 2
@@ -77,6 +82,12 @@ def episodes(simulated: list[tuple[Episode, dict[str, np.ndarray]]]) -> list[Epi
 def small_config() -> LatentsConfig:
     """A few steps of a small encoder: for tests of plumbing, not of quality."""
     return LatentsConfig(
-        num_dims=6, hidden=16, num_steps=4, num_groups=2, num_segments=3, segment_steps=10, decoder_steps=5,
+        num_dims=6,
+        hidden=16,
+        num_steps=4,
+        num_groups=2,
+        num_segments=3,
+        segment_steps=10,
+        decoder_steps=5,
         latent_actions=LatentActionsConfig(num_steps=10),
-    )  # fmt: skip
+    )

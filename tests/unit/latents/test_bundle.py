@@ -9,20 +9,20 @@ import torch
 
 from phaseb.episodes.actions import ActionScale
 from phaseb.errors import DataError
-from phaseb.latents.fit import fit_bundle
+from phaseb.latents.fit import fit_encoder_model
 from phaseb.latents.learner import make_learner
-from phaseb.latents.model import EncoderBundle
+from phaseb.latents.model import EncoderModel
 from phaseb.latents.padding import episode_arrays
 from phaseb.latents.standardise import Standardizer
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.runtime.storage import Store
 
 
 def make_bundle(config, episodes, observation="both", scale=None):
-    learner = make_learner(config, episode_arrays(episodes, scale, observation), LearnerContext(0))
+    learner = make_learner(config, episode_arrays(episodes, scale, observation), WorkerContext(0))
     for step in range(learner.num_steps):
         learner.step(step)
-    return fit_bundle(config, learner.encoder, episodes, scale)
+    return fit_encoder_model(config, learner.encoder, episodes, scale)
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +123,7 @@ def test_saved_and_loaded_is_the_same(small_config, episodes, tmp_path, observat
     bundle = make_bundle(small_config, mute, observation)
     store = Store.at(tmp_path)
     bundle.save(store)
-    loaded = EncoderBundle.load(store)
+    loaded = EncoderModel.load(store)
     a, b = bundle.encode(mute), loaded.encode(mute)
     np.testing.assert_array_equal(a.z, b.z)
     np.testing.assert_array_equal(a.actions, b.actions)
@@ -138,7 +138,7 @@ def test_an_altered_checkpoint_is_refused(small_config, episodes, tmp_path):
     header["meta"]["spec"]["hidden"] = 17
     store.write_json(header, "meta.json")
     with pytest.raises(DataError, match="altered"):
-        EncoderBundle.load(store)
+        EncoderModel.load(store)
 
 
 def test_bad_episodes_are_named(small_config, episodes):

@@ -5,11 +5,11 @@ import pytest
 
 from phaseb.config.data import EnvironmentConfig
 from phaseb.config.encoder import LatentsConfig
-from phaseb.latents.fit import fit_bundle
+from phaseb.latents.fit import fit_encoder_model
 from phaseb.latents.learner import make_learner
 from phaseb.latents.padding import episode_arrays
 from phaseb.latents.probe import linear_probe
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.workcell.collect import collect_episodes, replay_episodes
 
 CONFIG = LatentsConfig(decoder_steps=200)
@@ -19,10 +19,10 @@ CONFIG = LatentsConfig(decoder_steps=200)
 def cell():
     environment = EnvironmentConfig(observation="state")
     episodes = collect_episodes(environment, 3, range(70))
-    learner = make_learner(CONFIG, episode_arrays(episodes[:50]), LearnerContext(0))
+    learner = make_learner(CONFIG, episode_arrays(episodes[:50]), WorkerContext(0))
     for step in range(learner.num_steps):
         learner.step(step)
-    bundle = fit_bundle(CONFIG, learner.encoder, episodes[:50])
+    bundle = fit_encoder_model(CONFIG, learner.encoder, episodes[:50])
     again = replay_episodes(environment, episodes[50:], noise_seed=1)
     return episodes, bundle, again
 

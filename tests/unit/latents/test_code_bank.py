@@ -5,7 +5,7 @@ import torch
 
 from phaseb.config.encoder import LatentActionsConfig
 from phaseb.latents import latent_action_bank, latent_actions
-from phaseb.latents.latent_action_bank import CodeBank, Following
+from phaseb.latents.latent_action_bank import LatentActionBank, RetrievalPolicy
 from phaseb.latents.latent_actions import fit_latent_actions, unexplained_dims
 from phaseb.runtime.seeding import torch_generator
 
@@ -17,7 +17,7 @@ FOR_EVER = 1e9
 
 @pytest.fixture
 def bank():
-    return CodeBank.of(Z, CODES)
+    return LatentActionBank.of(Z, CODES)
 
 
 def test_a_bank_holds_every_transition_with_what_came_before_and_where_episodes_end(bank):
@@ -32,16 +32,17 @@ def test_nearness_counts_latents_half_the_latents_before_and_age(bank):
     found = bank.near(z, before, age, 8)
     for row in range(2):
         squared = [
-            (bank.z[i, 0] - z[row, 0]) ** 2 + (0.5 * (bank.before[i, 0] - before[row, 0])) ** 2
+            (bank.z[i, 0] - z[row, 0]) ** 2
+            + (0.5 * (bank.before[i, 0] - before[row, 0])) ** 2
             + (0.3 * (bank.age[i] - age)) ** 2
             for i in range(8)
-        ]  # fmt: skip
+        ]
         assert found[row].tolist() == sorted(range(8), key=lambda i: float(squared[i]))
     assert bank.near(z, before, age, 100).shape == (2, 8)
 
 
 def test_a_stretch_is_followed_to_its_end_and_then_another_that_is_near(bank):
-    follow = Following(bank, 1, FOR_EVER, torch_generator(0))
+    follow = RetrievalPolicy(bank, 1, FOR_EVER, torch_generator(0))
     z = torch.tensor([[10.2], [0.2]])
     made = [follow(z + t, t) for t in range(2)] + [follow(torch.tensor([[2.0], [2.2]]), 2)]
     assert torch.allclose(torch.stack(made)[:, 0, 0], torch.tensor([-0.1, -0.2, -0.3]))
@@ -53,19 +54,19 @@ def test_a_stretch_is_followed_to_its_end_and_then_another_that_is_near(bank):
 
 def test_stretches_have_the_mean_length_asked_for():
     steps, mean = 4000, 4.0
-    bank = CodeBank.of([torch.zeros(steps + 1, 1)], [torch.arange(float(steps))[:, None]])
+    bank = LatentActionBank.of([torch.zeros(steps + 1, 1)], [torch.arange(float(steps))[:, None]])
     bank.age.zero_()
-    follow = Following(bank, steps, mean, torch_generator(0))
+    follow = RetrievalPolicy(bank, steps, mean, torch_generator(0))
     codes = torch.stack([follow(torch.zeros(50, 1), t) for t in range(200)])[..., 0]
     jumped = (codes.diff(dim=0) != 1).float().mean()
     assert abs(float(jumped) - 1 / mean) < 0.02  # 9950 draws: 5 standard errors
 
 
 def test_each_of_the_nearest_is_followed_as_often():
-    bank = CodeBank.of(
+    bank = LatentActionBank.of(
         [torch.tensor([[float(i)], [0.0]]) for i in range(4)], [torch.tensor([[float(i)]]) for i in range(4)]
     )
-    drawn = Following(bank, 3, FOR_EVER, torch_generator(0))(torch.zeros(3000, 1), 0)[:, 0]
+    drawn = RetrievalPolicy(bank, 3, FOR_EVER, torch_generator(0))(torch.zeros(3000, 1), 0)[:, 0]
     shares = torch.tensor([(drawn == i).float().mean() for i in range(4)])
     torch.testing.assert_close(shares, torch.tensor([1 / 3, 1 / 3, 1 / 3, 0]), atol=0.05, rtol=0)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from phaseb.latents.info_nce import Predictor, Segments, contrast, spread
+from phaseb.latents.info_nce import Predictor, Segments, contrast, decorrelation
 
 
 class Still(torch.nn.Module):
@@ -91,7 +91,7 @@ def test_spread_is_the_mean_squared_correlation():
     z = rng.standard_normal((2, 200, 3))
     z[..., 2] = z[..., 0] + 0.1 * z[..., 2]
     expected = np.mean([np.square(np.corrcoef(x.T)[~np.eye(3, dtype=bool)]).mean() for x in z])
-    got = spread(torch.from_numpy(z).float(), torch.ones(2, 200).bool())
+    got = decorrelation(torch.from_numpy(z).float(), torch.ones(2, 200).bool())
     assert float(got) == pytest.approx(expected, rel=1e-4)
 
 

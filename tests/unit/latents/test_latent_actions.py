@@ -103,20 +103,20 @@ def test_recovered_actions_depend_on_seed_and_episode_only(data, codes_only):
 
 
 def test_episodes_without_actions_get_some(small_config, episodes):
-    from phaseb.latents.fit import fit_bundle
+    from phaseb.latents.fit import fit_encoder_model
     from phaseb.latents.learner import make_learner
     from phaseb.latents.padding import episode_arrays
-    from phaseb.nn.data_parallel import LearnerContext
+    from phaseb.nn.data_parallel import WorkerContext
 
     mixed = [replace(e, actions=None) if i % 2 else e for i, e in enumerate(episodes[:6])]
-    learner = make_learner(small_config, episode_arrays(mixed, None, "state"), LearnerContext(0))
-    out = fit_bundle(small_config, learner.encoder, mixed).encode(mixed)
+    learner = make_learner(small_config, episode_arrays(mixed, None, "state"), WorkerContext(0))
+    out = fit_encoder_model(small_config, learner.encoder, mixed).encode(mixed)
     assert out.actions.shape == (6, 40, 1)
     assert (np.abs(out.actions[1]) > 0).mean() > 0.9
     np.testing.assert_array_equal(out.actions[0], mixed[0].actions)
     mute = [replace(e, actions=None) for e in mixed]
-    learner = make_learner(small_config, episode_arrays(mute, None, "state"), LearnerContext(0))
-    assert fit_bundle(small_config, learner.encoder, mute).encode(mute).actions.shape == (6, 40, 3)
+    learner = make_learner(small_config, episode_arrays(mute, None, "state"), WorkerContext(0))
+    assert fit_encoder_model(small_config, learner.encoder, mute).encode(mute).actions.shape == (6, 40, 3)
 
 
 def test_latents_that_never_move(data):

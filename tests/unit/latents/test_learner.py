@@ -10,7 +10,7 @@ import torch
 from phaseb.errors import DataError, DivergenceError
 from phaseb.latents.learner import make_learner
 from phaseb.latents.padding import episode_arrays
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.runtime.checkpoint import flatten, unflatten
 
 
@@ -19,7 +19,7 @@ def weights(learner) -> torch.Tensor:
 
 
 def train(config, data, seed=0, steps=None):
-    learner = make_learner(config, data, LearnerContext(seed))
+    learner = make_learner(config, data, WorkerContext(seed))
     for step in range(steps or learner.num_steps):
         learner.step(step)
     return learner
@@ -36,14 +36,14 @@ def test_same_seed_same_weights_other_seed_others(small_config, episodes, observ
 def test_training_lowers_the_loss(small_config, episodes, monkeypatch):
     monkeypatch.setattr("phaseb.latents.learner.HORIZONS", (1, 4))
     config = small_config.model_copy(update={"num_steps": 150, "hidden": 32})
-    learner = make_learner(config, episode_arrays(episodes[:20], None, "state"), LearnerContext(0))
+    learner = make_learner(config, episode_arrays(episodes[:20], None, "state"), WorkerContext(0))
     rows = [learner.step(step) for step in range(150)]
     assert rows[-1]["latents/loss/contrast"] < 0.6 * rows[0]["latents/loss/contrast"]
     assert rows[-1]["latents/accuracy"] > 0.4
 
 
 @dataclass(frozen=True)
-class Recording(LearnerContext):
+class Recording(WorkerContext):
     """A worker that keeps its gradients and then uses the given ones."""
 
     kept: list[torch.Tensor] = field(default_factory=list)
@@ -55,7 +55,7 @@ class Recording(LearnerContext):
         for grad, new in zip(grads, self.given or grads, strict=True):
             grad.copy_(new)
 
-    def average(self, value):
+    def all_reduce_mean(self, value):
         return value
 
 
@@ -74,7 +74,7 @@ def test_goes_on_from_a_checkpoint_as_if_nothing_had_happened(small_config, epis
     whole = train(small_config, data)
     half = train(small_config, data, steps=2)
     state = unflatten(*flatten(half.state_dict()))
-    resumed = make_learner(small_config, data, LearnerContext(0))
+    resumed = make_learner(small_config, data, WorkerContext(0))
     resumed.load_state_dict(state)
     for step in range(2, resumed.num_steps):
         resumed.step(step)
@@ -124,7 +124,7 @@ def test_padding_is_never_seen(small_config, episodes):
 
 
 def test_divergence_names_the_step(small_config, episodes):
-    learner = make_learner(small_config, episode_arrays(episodes[:4], None, "state"), LearnerContext(0))
+    learner = make_learner(small_config, episode_arrays(episodes[:4], None, "state"), WorkerContext(0))
     with torch.no_grad():
         learner.encoder.linear.bias.fill_(torch.nan)
     with pytest.raises(DivergenceError, match="step 3"):

@@ -8,16 +8,22 @@ from phaseb.episodes.episode import Episode
 from phaseb.errors import DataError
 from phaseb.latents.decoder import fit_decoder
 from phaseb.latents.encoder import Encoder, EncoderSpec
-from phaseb.latents.fit import fit_bundle
+from phaseb.latents.fit import fit_encoder_model
 from phaseb.latents.learner import make_learner
 from phaseb.latents.observations import examine_observations, wrapping_angles
 from phaseb.latents.padding import episode_arrays
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 
 
 def episode(i, state, frames=None):
-    return Episode(id=f"e{i}", rewards=np.zeros(len(state) - 1, np.float32), state=state, frames=frames, split="train",
-                   actions=np.zeros((len(state) - 1, 1), np.float32))  # fmt: skip
+    return Episode(
+        id=f"e{i}",
+        rewards=np.zeros(len(state) - 1, np.float32),
+        state=state,
+        frames=frames,
+        split="train",
+        actions=np.zeros((len(state) - 1, 1), np.float32),
+    )
 
 
 def walks(count=12, steps=20, seed=0):
@@ -60,10 +66,10 @@ def test_the_unit_and_the_origin_of_a_sensor_do_not_change_what_is_encoded(unit,
     encoded = []
     for scale, shift in ((1.0, 0.0), (unit, offset)):
         episodes = [episode(i, s * scale + shift) for i, s in enumerate(walks())]
-        learner = make_learner(small_config, episode_arrays(episodes, None, "state"), LearnerContext(0))
+        learner = make_learner(small_config, episode_arrays(episodes, None, "state"), WorkerContext(0))
         for step in range(small_config.num_steps):
             learner.step(step)
-        bundle = fit_bundle(small_config, learner.encoder, episodes, None, 0)
+        bundle = fit_encoder_model(small_config, learner.encoder, episodes, None, 0)
         online = bundle.online(1)
         live = [online.reset({"state": episodes[0].state[:1]})]
         live += [online.step({"state": episodes[0].state[t : t + 1]}) for t in range(1, 21)]

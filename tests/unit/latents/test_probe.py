@@ -11,9 +11,13 @@ def test_probe_reads_what_is_linear_and_nothing_else():
     z = rng.standard_normal((4000, 5))
     flag = np.where(z[:, 2] > 0.3, 1.0, -1.0)
     targets = {
-        "line": z @ [1.0, 2.0, 0.0, 0.0, -1.0] + 4, "noisy": z[:, 0] + rng.standard_normal(4000), "flag": flag,
-        "square": z[:, 0] ** 2, "coin": rng.choice([-1.0, 1.0], 4000), "same": np.ones(4000),
-    }  # fmt: skip
+        "line": z @ [1.0, 2.0, 0.0, 0.0, -1.0] + 4,
+        "noisy": z[:, 0] + rng.standard_normal(4000),
+        "flag": flag,
+        "square": z[:, 0] ** 2,
+        "coin": rng.choice([-1.0, 1.0], 4000),
+        "same": np.ones(4000),
+    }
     half = {k: v[:2000] for k, v in targets.items()}, {k: v[2000:] for k, v in targets.items()}
     scores = linear_probe(z[:2000], half[0], z[2000:], half[1])
     assert scores["line"] > 0.9999

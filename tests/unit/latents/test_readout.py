@@ -4,7 +4,7 @@ import pytest
 import torch
 from sklearn.linear_model import LinearRegression
 
-from phaseb.latents.projection import MAX_SENSOR_DIMS, fit_readout
+from phaseb.latents.projection import MAX_SENSOR_DIMS, fit_projection
 
 EPISODES, STEPS = 20, 50
 
@@ -25,7 +25,7 @@ def explained(x, y):
 def test_learned_latents_that_bend_and_blur_the_sensors_are_left_out(seen):
     sensors, _, texture = seen
     candidates = torch.cat([sensors, sensors + texture, torch.tanh(sensors)], dim=-1)
-    readout = fit_readout(list(candidates), num_sensors=3, num_dims=8, seed=0)
+    readout = fit_projection(list(candidates), num_sensors=3, num_dims=8, seed=0)
     assert readout.num_dims == 3
     z = readout(candidates).flatten(0, 1)
     assert explained(z, sensors.flatten(0, 1)) > 0.9999
@@ -35,7 +35,7 @@ def test_learned_latents_that_bend_and_blur_the_sensors_are_left_out(seen):
 def test_what_only_the_learned_latents_know_is_kept_and_the_sensors_share_of_it_taken_off(seen):
     sensors, hidden, texture = seen
     candidates = torch.cat([sensors, sensors + texture, (hidden + 0.3 * sensors[..., 0])[..., None]], dim=-1)
-    readout = fit_readout(list(candidates), num_sensors=3, num_dims=8, seed=0)
+    readout = fit_projection(list(candidates), num_sensors=3, num_dims=8, seed=0)
     assert readout.num_dims == 4
     assert explained(readout(candidates).flatten(0, 1), hidden.flatten()) > 0.99
 
@@ -43,7 +43,7 @@ def test_what_only_the_learned_latents_know_is_kept_and_the_sensors_share_of_it_
 def test_without_sensors_every_learned_direction_stays(seen):
     sensors, hidden, _ = seen
     candidates = torch.cat([sensors, 5 * hidden[..., None]], dim=-1)
-    readout = fit_readout(list(candidates), num_sensors=0, num_dims=4, seed=0)
+    readout = fit_projection(list(candidates), num_sensors=0, num_dims=4, seed=0)
     assert readout.num_dims == 4
     z = readout(candidates).flatten(0, 1)
     torch.testing.assert_close(z.var(0, correction=0).sum(), torch.tensor(4.0), atol=1e-3, rtol=0)  # one weighs no more
@@ -52,7 +52,7 @@ def test_without_sensors_every_learned_direction_stays(seen):
 def test_sensors_stay_whole_where_they_are_more_than_the_learned_dimensions(seen):
     sensors, hidden, texture = seen
     candidates = torch.cat([sensors, hidden[..., None], texture], dim=-1)
-    readout = fit_readout(list(candidates), num_sensors=7, num_dims=4, seed=0)
+    readout = fit_projection(list(candidates), num_sensors=7, num_dims=4, seed=0)
     assert readout.num_dims == 7
     assert explained(readout(candidates).flatten(0, 1), candidates.flatten(0, 1)) > 0.9999
 
@@ -61,7 +61,7 @@ def test_of_very_many_sensors_the_leading_directions_stay(seen):
     sensors, hidden, _ = seen
     noise = 0.01 * torch.randn(EPISODES, STEPS, 96, generator=torch.Generator().manual_seed(1))
     candidates = torch.cat([sensors, hidden[..., None], noise], dim=-1)
-    readout = fit_readout(list(candidates), num_sensors=100, num_dims=4, seed=0)
+    readout = fit_projection(list(candidates), num_sensors=100, num_dims=4, seed=0)
     assert readout.num_dims == MAX_SENSOR_DIMS
     assert explained(readout(candidates).flatten(0, 1), sensors.flatten(0, 1)) > 0.99
 
@@ -69,13 +69,13 @@ def test_of_very_many_sensors_the_leading_directions_stay(seen):
 def test_a_sensor_that_never_moves_and_a_single_episode(seen):
     sensors, hidden, _ = seen
     still = torch.cat([sensors, torch.zeros_like(hidden)[..., None], hidden[..., None]], dim=-1)
-    assert fit_readout(list(still), num_sensors=4, num_dims=8, seed=0).num_dims == 4
-    assert fit_readout([still[0]], num_sensors=4, num_dims=8, seed=0).num_dims == 3
+    assert fit_projection(list(still), num_sensors=4, num_dims=8, seed=0).num_dims == 4
+    assert fit_projection([still[0]], num_sensors=4, num_dims=8, seed=0).num_dims == 3
 
 
 def test_it_is_turned_the_same_way_by_the_same_seed(seen):
     sensors, _, _ = seen
-    a, b, c = (fit_readout(list(sensors), 3, 8, seed).weight for seed in (0, 0, 1))
+    a, b, c = (fit_projection(list(sensors), 3, 8, seed).weight for seed in (0, 0, 1))
     assert torch.equal(a, b)
     assert not torch.allclose(a, c)
     assert a.abs().min() > 1e-4  # no dimension is one sensor

@@ -7,14 +7,14 @@ import torch
 from torch import distributed
 from torch.multiprocessing.spawn import spawn
 
-from phaseb.nn.data_parallel import LearnerContext, num_sharing
+from phaseb.nn.data_parallel import WorkerContext, num_active_workers
 
 
 @pytest.mark.parametrize(
     ("wanted", "there", "sharing"), [(4, 4, 4), (4, 3, 2), (4, 1, 1), (8, 7, 4), (6, 5, 3), (5, 4, 1), (1, 1, 1)]
 )
 def test_as_many_share_as_divide_what_was_wanted(wanted, there, sharing):
-    assert num_sharing(wanted, there) == sharing
+    assert num_active_workers(wanted, there) == sharing
 
 
 def share(rank, folder):
@@ -22,13 +22,13 @@ def share(rank, folder):
     group = distributed.new_group([0, 1])
     if rank == 2:
         return  # it stands by, and nobody waits for it
-    context = LearnerContext(0, rank, 2, group=group)
+    context = WorkerContext(0, rank, 2, group=group)
     parameter = torch.nn.Parameter(torch.zeros(3))
     parameter.grad = torch.full((3,), float(rank))
     context.average_gradients([parameter])
     assert parameter.grad.tolist() == [0.5] * 3
-    assert float(context.average(torch.tensor(float(rank)))) == 0.5
-    assert context.share(torch.arange(4).numpy()).tolist() == [[0, 1], [2, 3]][rank]
+    assert float(context.all_reduce_mean(torch.tensor(float(rank)))) == 0.5
+    assert context.shard(torch.arange(4).numpy()).tolist() == [[0, 1], [2, 3]][rank]
 
 
 def test_two_of_three_workers_average_among_themselves(tmp_path, monkeypatch):

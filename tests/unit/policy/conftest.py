@@ -55,18 +55,28 @@ class LinearQuadratic:
         self.next_z = self.z @ self.A.T + self.u @ self.B.T
 
     def sample(self, step, num_batches):
-        index = np.stack([
-            np.stack([numpy_generator(r, "lq rows", step + i).integers(len(self.z), size=self.rows)
-                      for r in range(self.num_runs)])
-            for i in range(num_batches)
-        ])  # fmt: skip
+        index = np.stack(
+            [
+                np.stack(
+                    [
+                        numpy_generator(r, "lq rows", step + i).integers(len(self.z), size=self.rows)
+                        for r in range(self.num_runs)
+                    ]
+                )
+                for i in range(num_batches)
+            ]
+        )
         shape = index.shape
         f = np.float32
         return {
-            "z": self.z[index].astype(f), "action": self.u[index].astype(f), "reward": self.reward[index].astype(f),
-            "next_z": self.next_z[index].astype(f), "discount": np.full(shape, self.discount, f),
-            "is_synthetic": np.zeros(shape, bool), "weight": np.ones(shape, f),
-        }  # fmt: skip
+            "z": self.z[index].astype(f),
+            "action": self.u[index].astype(f),
+            "reward": self.reward[index].astype(f),
+            "next_z": self.next_z[index].astype(f),
+            "discount": np.full(shape, self.discount, f),
+            "is_synthetic": np.zeros(shape, bool),
+            "weight": np.ones(shape, f),
+        }
 
     def best_gain(self):
         p, g = np.eye(2), self.discount

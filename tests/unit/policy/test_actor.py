@@ -8,12 +8,12 @@ from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
 from phaseb.policy.actor import Actor
 from phaseb.policy.behavior_metrics import action_levels, action_mse, snapped, two_levels
-from phaseb.policy.networks import ActorStack, make_stack
+from phaseb.policy.networks import ActorStack, make_mlp
 from phaseb.runtime.storage import Store
 
 
 def actor(run=1):
-    return Actor.of_run(ActorStack(make_stack([4, 16, 16, 6], [0, 1], "actor", 1, False)), run)
+    return Actor.of_run(ActorStack(make_mlp([4, 16, 16, 6], [0, 1], "actor", 1, False)), run)
 
 
 def test_saved_and_loaded_acts_alike(tmp_path):
@@ -27,7 +27,7 @@ def test_saved_and_loaded_acts_alike(tmp_path):
 
 def test_a_saved_policy_keeps_its_switches(tmp_path):
     levels = torch.tensor([[0.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
-    stack = ActorStack(make_stack([4, 16, 6], [0], "actor", 1, False), levels=levels)
+    stack = ActorStack(make_mlp([4, 16, 6], [0], "actor", 1, False), levels=levels)
     store, z = Store.at(tmp_path), np.random.default_rng(0).standard_normal((40, 4)).astype(np.float32)
     Actor.of_run(stack, 0).save(store)
     acts = Actor.load(store).act(z)
@@ -43,10 +43,14 @@ def test_a_switch_is_what_was_recorded_at_two_levels_only():
     actions[..., 1] = np.where(g.random((3, 5)) < 0.5, -1.0, 1.0)
     actions[0, 4, 1] = 0.25  # padding
     recorded = Trajectories(
-        z=np.zeros((3, 6, 2), np.float32), actions=actions, rewards=np.zeros((3, 5), np.float32),
-        terminals=np.zeros((3, 5), np.float32), lengths=np.array([4, 5, 5]), ids=("a", "b", "c"),
+        z=np.zeros((3, 6, 2), np.float32),
+        actions=actions,
+        rewards=np.zeros((3, 5), np.float32),
+        terminals=np.zeros((3, 5), np.float32),
+        lengths=np.array([4, 5, 5]),
+        ids=("a", "b", "c"),
         splits=("train",) * 3,
-    )  # fmt: skip
+    )
     levels = action_levels(recorded)
     assert levels[1].tolist() == [-1.0, 1.0]
     assert not levels[[0, 2]].any()
@@ -69,7 +73,7 @@ def test_other_latents_are_refused():
 
 
 def test_the_mean_is_the_stack_s_and_samples_spread_around_it():
-    stack = ActorStack(make_stack([4, 16, 16, 6], [0, 1], "actor", 1, False)).requires_grad_(False)
+    stack = ActorStack(make_mlp([4, 16, 16, 6], [0, 1], "actor", 1, False)).requires_grad_(False)
     one, z = Actor.of_run(stack, 1), torch.randn(5, 4)
     torch.testing.assert_close(one(z), torch.tanh(stack(z[None].expand(2, -1, -1))[0][1]))
     many = one.sample(z[:1].expand(4000, -1), torch.Generator().manual_seed(0))
@@ -85,9 +89,14 @@ def test_action_mse_counts_recorded_steps_only():
     actions[0, 0] = 1.0
     actions[1, 2] = 99.0  # padding
     held_out = Trajectories(
-        z=z, actions=actions, rewards=np.zeros((2, 3), np.float32), terminals=np.zeros((2, 3), np.float32),
-        lengths=np.array([3, 2]), ids=("a", "b"), splits=("dev", "dev"),
-    )  # fmt: skip
+        z=z,
+        actions=actions,
+        rewards=np.zeros((2, 3), np.float32),
+        terminals=np.zeros((2, 3), np.float32),
+        lengths=np.array([3, 2]),
+        ids=("a", "b"),
+        splits=("dev", "dev"),
+    )
     mse = action_mse(lambda rows: np.full((len(rows), 2), 0.5, np.float32), held_out)
     assert mse == pytest.approx(0.25 / 0.16), "in recorded standard deviations; what never moved is left out"
     assert np.isnan(action_mse(lambda rows: rows, held_out.select([])))
@@ -98,9 +107,14 @@ def test_action_mse_does_not_mind_the_range_that_actions_are_scaled_by():
     z, g = np.zeros((1, 51, 3), np.float32), np.random.default_rng(0)
     actions = g.standard_normal((1, 50, 2)).astype(np.float32)
     held_out = Trajectories(
-        z=z, actions=actions, rewards=np.zeros((1, 50), np.float32), terminals=np.zeros((1, 50), np.float32),
-        lengths=np.array([50]), ids=("a",), splits=("dev",),
-    )  # fmt: skip
+        z=z,
+        actions=actions,
+        rewards=np.zeros((1, 50), np.float32),
+        terminals=np.zeros((1, 50), np.float32),
+        lengths=np.array([50]),
+        ids=("a",),
+        splits=("dev",),
+    )
     for factor in (1.0, 1e-3):
         told = replace(held_out, actions=(factor * actions).astype(np.float32))
         mse = action_mse(lambda rows: np.zeros((len(rows), 2), np.float32), told)

@@ -9,7 +9,7 @@ from phaseb.episodes.trajectories import Trajectories
 from phaseb.policy.actor import Actor
 from phaseb.policy.augmentation import RecordedSegments, accepted_steps
 from phaseb.policy.batches import RunSpec
-from phaseb.policy.networks import ActorStack, make_stack
+from phaseb.policy.networks import ActorStack, make_mlp
 from phaseb.replay.local import LocalReplay
 from phaseb.replay.schema import TransitionSchema
 from phaseb.runtime.checkpoint import flatten, load_checkpoint, save_checkpoint, unflatten
@@ -25,10 +25,14 @@ def real(steps=12, count=6):
     g = np.random.default_rng(0)
     f = np.float32
     return Trajectories(
-        z=g.uniform(-1, 1, (count, steps + 1, 3)).astype(f), actions=g.uniform(-1, 1, (count, steps, 2)).astype(f),
-        rewards=g.standard_normal((count, steps)).astype(f), terminals=np.zeros((count, steps), f),
-        lengths=np.full(count, steps), ids=tuple(f"e{i}" for i in range(count)), splits=("train",) * count,
-    )  # fmt: skip
+        z=g.uniform(-1, 1, (count, steps + 1, 3)).astype(f),
+        actions=g.uniform(-1, 1, (count, steps, 2)).astype(f),
+        rewards=g.standard_normal((count, steps)).astype(f),
+        terminals=np.zeros((count, steps), f),
+        lengths=np.full(count, steps),
+        ids=tuple(f"e{i}" for i in range(count)),
+        splits=("train",) * count,
+    )
 
 
 def imagine(z0, actions, horizon, generator):
@@ -41,8 +45,9 @@ def imagine(z0, actions, horizon, generator):
         doubt.append(action.norm(dim=1))
     z, taken = torch.stack(z, 1), torch.stack(taken, 1)
     ends = (z[:, 1:, 2] > 0.9).float()
-    return SimpleNamespace(z=z, actions=taken, rewards=z[:, 1:, 0], terminals=ends, uncertainty=torch.stack(doubt, 1),
-                           reward_std=None)
+    return SimpleNamespace(
+        z=z, actions=taken, rewards=z[:, 1:, 0], terminals=ends, uncertainty=torch.stack(doubt, 1), reward_std=None
+    )
 
 
 class Sink:
@@ -57,7 +62,7 @@ class Sink:
 
 
 def actors():
-    stack = ActorStack(make_stack([3, 16, 4], [5, 6, 7], "actor", 1, False))
+    stack = ActorStack(make_mlp([3, 16, 4], [5, 6, 7], "actor", 1, False))
     return [Actor.of_run(stack, r) for r in range(3)]
 
 

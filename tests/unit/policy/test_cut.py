@@ -3,7 +3,7 @@
 import numpy as np
 
 from phaseb.config.policy import OfflineConfig, PolicyConfig
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.policy.batches import RunSpec
 from phaseb.policy.learner import make_learner
 from phaseb.runtime.seeding import numpy_generator
@@ -27,23 +27,40 @@ class Corridor:
         after = np.maximum(z + 0.3 * action, -1)
         f = np.float32
         return {
-            "z": z[..., None].astype(f), "action": action[..., None].astype(f), "reward": (0.1 * action).astype(f),
-            "next_z": after[..., None].astype(f), "discount": np.full(shape, 0.9, f),
-            "is_synthetic": np.ones(shape, bool), "weight": np.ones(shape, f), "cut": (after > EDGE).astype(f),
-        }  # fmt: skip
+            "z": z[..., None].astype(f),
+            "action": action[..., None].astype(f),
+            "reward": (0.1 * action).astype(f),
+            "next_z": after[..., None].astype(f),
+            "discount": np.full(shape, 0.9, f),
+            "is_synthetic": np.ones(shape, bool),
+            "weight": np.ones(shape, f),
+            "cut": (after > EDGE).astype(f),
+        }
 
 
-def at_the_edge(cut_spread_weight):
+def at_the_edge(truncation_pessimism):
     """The trained policy's step half a step before the edge, and in the middle of the corridor."""
     offline = OfflineConfig(
-        algorithm="sac", behaviour_weight=0, clone_share=0, value_share=0, cut_spread_weight=cut_spread_weight,
-        pessimism="spread", spread_weight=0.0,
-    )  # fmt: skip
+        algorithm="sac",
+        bc_weight=0,
+        bc_fraction=0,
+        critic_warmup_fraction=0,
+        truncation_pessimism=truncation_pessimism,
+        pessimism="spread",
+        spread_weight=0.0,
+    )
     config = PolicyConfig(
-        num_steps=600, width=32, num_critics=5, batch_size=128, prefetch=50, actor_lr=3e-3, offline=offline,
-        target_entropy=-2.0, runs_together=1,
-    )  # fmt: skip
-    learner = make_learner(config, Corridor(), [RunSpec("trust_weighted", 0)], LearnerContext(0))
+        num_steps=600,
+        width=32,
+        num_critics=5,
+        batch_size=128,
+        prefetch=50,
+        actor_lr=3e-3,
+        offline=offline,
+        target_entropy=-2.0,
+        runs_per_batch=1,
+    )
+    learner = make_learner(config, Corridor(), [RunSpec("trust_weighted", 0)], WorkerContext(0))
     for step in range(config.num_steps):
         learner.step(step)
     return learner.actors()[0].act(np.array([[EDGE - 0.05], [-0.5]], np.float32))[:, 0]

@@ -12,22 +12,27 @@ import torch
 
 from phaseb.config.policy import PolicyConfig, ReplayConfig
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.policy.batches import RunSpec
 from phaseb.policy.learner import make_learner
 from phaseb.replay.local import LocalReplay
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.spec import SampleSpec
 from phaseb.runtime.seeding import numpy_generator
-from phaseb.stages.augmentation import ReplaySink, trusted_steps, validated_rollouts
+from phaseb.stages.augmentation import ReplayWriter, trusted_steps, validated_rollouts
 
 TURN = np.array([[0.9, 0.3, 0.0], [-0.3, 0.9, 0.0], [0.0, 0.0, 1.0]], np.float32)
 PUSH = np.array([[0.0, 0.4, 0.0]], np.float32)
 OTHER_TURN = np.array([[0.5, 0.8, 0.0], [-0.8, 0.5, 0.0], [0.0, 0.0, 1.0]], np.float32)
 CONFIG = PolicyConfig(
-    num_steps=30, batch_size=16, width=16, runs_together=2, prefetch=7,
-    offline={"clone_share": 0.0, "value_share": 0.0}, augmentation={"refresh_steps": 10, "starts": 50, "horizon": 4},
-)  # fmt: skip
+    num_steps=30,
+    batch_size=16,
+    width=16,
+    runs_per_batch=2,
+    prefetch=7,
+    offline={"bc_fraction": 0.0, "critic_warmup_fraction": 0.0},
+    augmentation={"refresh_steps": 10, "starts": 50, "horizon": 4},
+)
 SPECS = (RunSpec("real_only_sac", 0), RunSpec("trust_weighted", 0))
 COLUMN = "rollouts:trust_weighted/0"
 
@@ -41,9 +46,14 @@ def recorded(name, count=30, steps=20):
     for t in range(steps):
         z[:, t + 1] = z[:, t] @ TURN.T + actions[:, t] @ PUSH
     return Trajectories(
-        z=z, actions=actions, rewards=z[:, 1:, 0].copy(), terminals=np.zeros((count, steps), f),
-        lengths=np.full(count, steps), ids=tuple(f"{name}{i}" for i in range(count)), splits=("train",) * count,
-    )  # fmt: skip
+        z=z,
+        actions=actions,
+        rewards=z[:, 1:, 0].copy(),
+        terminals=np.zeros((count, steps), f),
+        lengths=np.full(count, steps),
+        ids=tuple(f"{name}{i}" for i in range(count)),
+        splits=("train",) * count,
+    )
 
 
 def model(turn=TURN, push=PUSH, sign=1.0, bend=lambda z0, z, t: z):
@@ -57,7 +67,11 @@ def model(turn=TURN, push=PUSH, sign=1.0, bend=lambda z0, z, t: z):
         z = torch.stack(z, 1)
         nothing = torch.zeros(len(z0), horizon)
         return SimpleNamespace(
-            z=z, actions=torch.stack(taken, 1), rewards=sign * z[:, 1:, 0], terminals=nothing, uncertainty=nothing,
+            z=z,
+            actions=torch.stack(taken, 1),
+            rewards=sign * z[:, 1:, 0],
+            terminals=nothing,
+            uncertainty=nothing,
             reward_std=None,
         )
 
@@ -87,12 +101,19 @@ def trained(imagine, weigh=None, config=CONFIG, learner="sac"):
     replay = LocalReplay(TransitionSchema(3, 1, (COLUMN,)), ReplayConfig())
     replay.insert(real, "real")
     hook = validated_rollouts(
-        config.augmentation, imagine, real, specs, ("trust_weighted",), weigh, ReplaySink(replay, specs), 0,
+        config.augmentation,
+        imagine,
+        real,
+        specs,
+        ("trust_weighted",),
+        weigh,
+        ReplayWriter(replay, specs),
+        0,
         held_out=recorded("held out"),
-    )  # fmt: skip
+    )
     own = {"synthetic_share": 0.5, "weight_column": COLUMN, "weighting": "sampling"}
     streams = [SampleSpec("real_only/0", 5), SampleSpec("trust_weighted/0", 5, when_short="real", **own)]
-    trainee = make_learner(config, replay.source(streams, 16, 0.9), specs, LearnerContext(0), hook)
+    trainee = make_learner(config, replay.source(streams, 16, 0.9), specs, WorkerContext(0), hook)
     for step in range(trainee.num_steps):
         trainee.step(step)
     return hook.horizon, trainee.actors()

@@ -42,9 +42,12 @@ class Counting:
 
     def economics(self):
         return {
-            "good_units": self.steps.copy(), "errors": (self.seeds % 2).astype(float), "duration_h": 0.1 * self.steps,
-            "energy_wh": 3.0 * self.steps, "return": np.zeros(self.num_envs),
-        }  # fmt: skip
+            "good_units": self.steps.copy(),
+            "errors": (self.seeds % 2).astype(float),
+            "duration_h": 0.1 * self.steps,
+            "energy_wh": 3.0 * self.steps,
+            "return": np.zeros(self.num_envs),
+        }
 
     def render(self):
         return None

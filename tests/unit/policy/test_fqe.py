@@ -25,9 +25,14 @@ def recorded():
     reward = (1 + x[:, :-1] * u - x[:, :-1] ** 2)[..., 0]
     f = np.float32
     return Trajectories(
-        z=x.astype(f), actions=u.astype(f), rewards=reward.astype(f), terminals=np.zeros((n, steps), f),
-        lengths=np.full(n, steps), ids=tuple(map(str, range(n))), splits=("dev",) * n,
-    )  # fmt: skip
+        z=x.astype(f),
+        actions=u.astype(f),
+        rewards=reward.astype(f),
+        terminals=np.zeros((n, steps), f),
+        lengths=np.full(n, steps),
+        ids=tuple(map(str, range(n))),
+        splits=("dev",) * n,
+    )
 
 
 def exact(gain, starts, discount=0.9):

@@ -6,19 +6,22 @@ import numpy as np
 import torch
 
 from phaseb.config.policy import OfflineConfig, PolicyConfig
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.policy.batches import NoiseStream, RunSpec, to_batches
 from phaseb.policy.iql import ImplicitQ
 
-CONTEXT = LearnerContext(0)
+CONTEXT = WorkerContext(0)
 SPECS = [
     RunSpec("a", 3, {"iql_synthetic_weight": 0.0}),
-    RunSpec("b", 5, {"iql_expectile": 0.9, "iql_temperature": 1.5, "iql_synthetic_weight": 0.5}),
+    RunSpec("b", 5, {"iql_expectile": 0.9, "iql_beta": 1.5, "iql_synthetic_weight": 0.5}),
 ]
 CONFIG = PolicyConfig(
-    width=16, num_critics=3, batch_size=32, num_steps=10,
-    offline=OfflineConfig(algorithm="iql", clone_share=0, value_share=0, cut_spread_weight=0.7),
-)  # fmt: skip
+    width=16,
+    num_critics=3,
+    batch_size=32,
+    num_steps=10,
+    offline=OfflineConfig(algorithm="iql", bc_fraction=0, critic_warmup_fraction=0, truncation_pessimism=0.7),
+)
 
 
 def step(random_source, synthetic_share=0.4):

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from phaseb.config.policy import AugmentationConfig, LearnersConfig, OfflineConfig, PolicyConfig
 from phaseb.errors import ConfigError, DivergenceError
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.policy.batches import RunSpec
 from phaseb.policy.learner import SACLearner, make_learner
 from phaseb.policy.learner_group import group_runs
@@ -19,15 +19,20 @@ SPECS = [RunSpec("real_only", 3), RunSpec("trust_weighted", 3), RunSpec("real_on
 
 def config(**kwargs):
     small = PolicyConfig(
-        offline=OfflineConfig(algorithm="sac", clone_share=0.2, value_share=0),
-        width=16, num_critics=3, batch_size=32, num_steps=12, prefetch=5, runs_together=2
+        offline=OfflineConfig(algorithm="sac", bc_fraction=0.2, critic_warmup_fraction=0),
+        width=16,
+        num_critics=3,
+        batch_size=32,
+        num_steps=12,
+        prefetch=5,
+        runs_per_batch=2,
     )
     return small.model_copy(update=kwargs)
 
 
 def learner(random_source, settings=None, hook=None, context=None, **kwargs):
     source = random_source([s.seed for s in SPECS], **kwargs)
-    return make_learner(settings or config(), source, SPECS, context or LearnerContext(0), hook)
+    return make_learner(settings or config(), source, SPECS, context or WorkerContext(0), hook)
 
 
 class Hook:
@@ -72,7 +77,7 @@ def assert_goes_on(whole, first, second, folder):
 
 @pytest.mark.parametrize("algorithm", ["sac", "iql"])
 def test_resumed_is_uninterrupted(random_source, tmp_path, algorithm):
-    settings = config(offline=OfflineConfig(algorithm=algorithm, clone_share=0.2, value_share=0))
+    settings = config(offline=OfflineConfig(algorithm=algorithm, bc_fraction=0.2, critic_warmup_fraction=0))
     whole, first, second = (learner(random_source, settings) for _ in range(3))
     assert_goes_on(whole, first, second, tmp_path)
 
@@ -90,13 +95,13 @@ def test_prefetching_changes_nothing(random_source):
 def test_rollouts_follow_the_policy_at_fixed_steps(random_source):
     hook = Hook()
     plan = AugmentationConfig(refresh_steps=4, first_step=2)
-    one = learner(random_source, config(augmentation=plan, actor_lr=0.01, actor_average_rate=1.0), hook)
+    one = learner(random_source, config(augmentation=plan, actor_lr=0.01, actor_ema=1.0), hook)
     for step in range(12):
         one.step(step)
     assert hook.calls == [2, 6, 10]
     late = Hook()
-    cloning = OfflineConfig(clone_share=0.5)
-    settings = config(augmentation=plan, actor_lr=0.01, actor_average_rate=1.0, offline=cloning)
+    cloning = OfflineConfig(bc_fraction=0.5)
+    settings = config(augmentation=plan, actor_lr=0.01, actor_ema=1.0, offline=cloning)
     one = learner(random_source, settings, late)
     for step in range(12):
         one.step(step)
@@ -106,7 +111,7 @@ def test_rollouts_follow_the_policy_at_fixed_steps(random_source):
 def test_new_rollouts_are_made_of_the_policy_as_it_is(random_source):
     hook = Hook()
     plan = AugmentationConfig(refresh_steps=4, first_step=2)
-    one = learner(random_source, config(augmentation=plan, actor_lr=0.01, actor_average_rate=1.0), hook)
+    one = learner(random_source, config(augmentation=plan, actor_lr=0.01, actor_ema=1.0), hook)
     metrics = [one.step(step) for step in range(12)]
     assert metrics[2]["policy/augmentation/accepted"] == 7.0
     assert not np.array_equal(hook.first_actions[0], hook.first_actions[2])
@@ -127,9 +132,12 @@ def test_each_run_branches_by_its_own_learner_s_schedule_whoever_trains_beside_i
             seen.append((step, due))
             return {}
 
-    settings = config(num_steps=20, augmentation=AugmentationConfig(refresh_steps=6),
-                      offline=OfflineConfig(algorithm="sac", clone_share=0.5, value_share=0.2))  # fmt: skip
-    one = make_learner(settings, random_source([3, 3, 3]), specs, LearnerContext(0), Both())
+    settings = config(
+        num_steps=20,
+        augmentation=AugmentationConfig(refresh_steps=6),
+        offline=OfflineConfig(algorithm="sac", bc_fraction=0.5, critic_warmup_fraction=0.2),
+    )
+    one = make_learner(settings, random_source([3, 3, 3]), specs, WorkerContext(0), Both())
     for step in range(20):
         one.step(step)
     assert seen == [(4, (1,)), (10, (1, 2)), (16, (1, 2))]
@@ -138,20 +146,20 @@ def test_each_run_branches_by_its_own_learner_s_schedule_whoever_trains_beside_i
 def test_a_clone_only_clones(random_source):
     """Its critics stay as they were drawn, and its policy is that of a learner that clones for all steps."""
     specs = [RunSpec("behaviour_cloning", 3, learner="bc")]
-    clone = make_learner(config(), random_source([3]), specs, LearnerContext(0))
+    clone = make_learner(config(), random_source([3]), specs, WorkerContext(0))
     before = {name: value.clone() for name, value in clone.updates[0].critics.state_dict().items()}
     for step in range(12):
         clone.step(step)
     assert all(torch.equal(before[k], v) for k, v in clone.updates[0].critics.state_dict().items())
     moved = clone.actors()[0].act(np.ones((1, 5), np.float32))
-    fresh = make_learner(config(), random_source([3]), specs, LearnerContext(0))
+    fresh = make_learner(config(), random_source([3]), specs, WorkerContext(0))
     assert not np.allclose(moved, fresh.actors()[0].act(np.ones((1, 5), np.float32)), atol=1e-4)
 
 
 def test_zero_accepted_is_real_only_to_the_bit(random_source):
     """An arm whose batches hold no synthetic row ends in the very policy of `real_only`, grouped with it or not."""
     for together in (1, 2, 3):
-        one = learner(random_source, config(runs_together=together))
+        one = learner(random_source, config(runs_per_batch=together))
         for step in range(12):
             one.step(step)
         real, trusted, other = (actor.state_dict() for actor in one.actors())
@@ -160,12 +168,12 @@ def test_zero_accepted_is_real_only_to_the_bit(random_source):
 
 
 def test_a_learner_differs_from_the_policy_s_settings_in_what_it_names_alone():
-    learners = {"mine": {"algorithm": "sac", "cql_weight": 1.0}, "sac": {"clone_share": 0.1}}
-    offline = {"algorithm": "sac", "clone_share": 0.3, "behaviour_weight": 2.0}
+    learners = {"mine": {"algorithm": "sac", "cql_weight": 1.0}, "sac": {"bc_fraction": 0.1}}
+    offline = {"algorithm": "sac", "bc_fraction": 0.3, "bc_weight": 2.0}
     own = PolicyConfig(num_critics=7, offline=offline, learners=learners)
     mine, sac = own.of_learner("mine"), own.of_learner("sac")
-    assert (mine.num_critics, mine.offline.clone_share, mine.offline.cql_weight) == (7, 0.3, 1.0)
-    assert (sac.num_critics, sac.offline.clone_share, sac.offline.behaviour_weight) == (3, 0.1, 3.0)
+    assert (mine.num_critics, mine.offline.bc_fraction, mine.offline.cql_weight) == (7, 0.3, 1.0)
+    assert (sac.num_critics, sac.offline.bc_fraction, sac.offline.bc_weight) == (3, 0.1, 3.0)
     assert own.of_learner("iql").offline.algorithm == "iql"
     assert own.of_learner("") is own
     with pytest.raises(ValidationError, match=r"learners.iql.algorithm=iql asks no unseen action"):
@@ -175,9 +183,11 @@ def test_a_learner_differs_from_the_policy_s_settings_in_what_it_names_alone():
 def test_of_two_seeds_in_groups_of_three_paired_runs_are_one_to_the_bit_at_the_size_of_a_run(random_source):
     """At the third place of a group of three a batched product of this width rounds otherwise than at the first."""
     specs = [RunSpec(arm, seed) for arm in ("real_only", "trust_weighted") for seed in (0, 1)]
-    settings = PolicyConfig(num_steps=100, runs_together=3, offline=OfflineConfig(clone_share=0.2, value_share=0.1))
+    settings = PolicyConfig(
+        num_steps=100, runs_per_batch=3, offline=OfflineConfig(bc_fraction=0.2, critic_warmup_fraction=0.1)
+    )
     source = random_source([s.seed for s in specs], rows=128, z_size=8)
-    one = make_learner(settings, source, specs, LearnerContext(0))
+    one = make_learner(settings, source, specs, WorkerContext(0))
     for step in range(100):
         one.step(step)
     policies = [actor.state_dict() for actor in one.actors()]
@@ -189,12 +199,14 @@ def test_of_two_seeds_in_groups_of_three_paired_runs_are_one_to_the_bit_at_the_s
 def test_runs_that_follow_rollouts_learn_in_their_own_way_beside_the_others_and_each_as_alone(random_source, tmp_path):
     follower = RunSpec("trust_weighted", 3, learner="sac")
     settings = config(
-        offline=OfflineConfig(algorithm="iql", clone_share=0.2, value_share=0),
-        learners=LearnersConfig.model_validate({"sac": {"num_critics": 2, "clone_share": 0.1, "value_share": 0.0}}),
+        offline=OfflineConfig(algorithm="iql", bc_fraction=0.2, critic_warmup_fraction=0),
+        learners=LearnersConfig.model_validate(
+            {"sac": {"num_critics": 2, "bc_fraction": 0.1, "critic_warmup_fraction": 0.0}}
+        ),
     )
 
     def trained(*specs):
-        one = make_learner(settings, random_source([s.seed for s in specs]), specs, LearnerContext(0))
+        one = make_learner(settings, random_source([s.seed for s in specs]), specs, WorkerContext(0))
         for step in range(12):
             one.step(step)
         return one
@@ -206,7 +218,7 @@ def test_runs_that_follow_rollouts_learn_in_their_own_way_beside_the_others_and_
         np.testing.assert_allclose(actor.act(np.ones((4, 5), np.float32)), alone, rtol=1e-4, atol=1e-5)
     store = Store.at(tmp_path)
     save_checkpoint(store, *flatten(whole.state_dict()))
-    again = make_learner(settings, random_source([3, 3, 5]), (SPECS[0], follower, SPECS[2]), LearnerContext(0))
+    again = make_learner(settings, random_source([3, 3, 5]), (SPECS[0], follower, SPECS[2]), WorkerContext(0))
     again.load_state_dict(unflatten(*load_checkpoint(store)))
     for a, b in zip(whole.actors(), again.actors(), strict=True):
         assert all(torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
@@ -233,7 +245,7 @@ def test_divergence_is_named(random_source, monkeypatch):
         return rows
 
     source._rows = broken
-    one = make_learner(config(), source, SPECS, LearnerContext(0))
+    one = make_learner(config(), source, SPECS, WorkerContext(0))
     for step in range(4):
         one.step(step)
     with pytest.raises(DivergenceError, match=r"critic_loss/real_only/5 is nan at step 4"):
@@ -242,7 +254,7 @@ def test_divergence_is_named(random_source, monkeypatch):
 
 def test_a_batch_that_does_not_divide_is_refused(random_source):
     with pytest.raises(ConfigError, match="batch_size=32 does not divide by 3 workers"):
-        learner(random_source, context=LearnerContext(0, 0, 3))
+        learner(random_source, context=WorkerContext(0, 0, 3))
 
 
 def test_two_workers_make_the_update_of_one(random_source, monkeypatch):
@@ -252,13 +264,13 @@ def test_two_workers_make_the_update_of_one(random_source, monkeypatch):
     def gather(self, parameters):
         gathered.append([p.grad.clone() for p in parameters])
 
-    monkeypatch.setattr(LearnerContext, "average_gradients", gather)
-    monkeypatch.setattr(LearnerContext, "average", lambda self, value: torch.full_like(value, 0.6))
-    offline = OfflineConfig(algorithm="sac", normalise_value=False, clone_share=0, value_share=0.5)
-    settings = config(runs_together=3, offline=offline)
+    monkeypatch.setattr(WorkerContext, "average_gradients", gather)
+    monkeypatch.setattr(WorkerContext, "all_reduce_mean", lambda self, value: torch.full_like(value, 0.6))
+    offline = OfflineConfig(algorithm="sac", normalise_value=False, bc_fraction=0, critic_warmup_fraction=0.5)
+    settings = config(runs_per_batch=3, offline=offline)
     for rank, size in ((0, 1), (0, 2), (1, 2)):
         part = slice(rank * 32 // size, (rank + 1) * 32 // size)
-        context = LearnerContext(0, rank, size)
+        context = WorkerContext(0, rank, size)
         learner(random_source, settings, context=context, synthetic_share=0.5, weight=0.2, part=part).step(1)
     each = len(gathered) // 3  # groups of runs
     whole, left, right = (list(itertools.chain(*gathered[i * each :][:each])) for i in range(3))
@@ -269,14 +281,22 @@ def test_two_workers_make_the_update_of_one(random_source, monkeypatch):
 def test_it_finds_the_best_policy_of_a_linear_quadratic_task(linear_quadratic):
     task = linear_quadratic(2)
     settings = PolicyConfig(
-        num_steps=1500, width=48, num_critics=2, batch_size=128, discount=0.95, critic_lr=1e-3,
-        actor_lr=1e-3, target_rate=0.02, target_entropy=-3.0, actor_average_rate=0.02,
+        num_steps=1500,
+        width=48,
+        num_critics=2,
+        batch_size=128,
+        discount=0.95,
+        critic_lr=1e-3,
+        actor_lr=1e-3,
+        tau=0.02,
+        target_entropy=-3.0,
+        actor_ema=0.02,
         offline=OfflineConfig(
-            algorithm="sac", behaviour_weight=0.0, normalise_value=False, clone_share=0, value_share=0
+            algorithm="sac", bc_weight=0.0, normalise_value=False, bc_fraction=0, critic_warmup_fraction=0
         ),
-    )  # fmt: skip
-    specs = [RunSpec("a", 0), RunSpec("b", 1, {"behaviour_weight": 30.0})]
-    one = make_learner(settings, task, specs, LearnerContext(0))
+    )
+    specs = [RunSpec("a", 0), RunSpec("b", 1, {"bc_weight": 30.0})]
+    one = make_learner(settings, task, specs, WorkerContext(0))
     for step in range(1500):
         one.step(step)
     gain = task.best_gain()
@@ -290,7 +310,7 @@ def test_it_finds_the_best_policy_of_a_linear_quadratic_task(linear_quadratic):
 def test_actions_of_a_run_do_not_depend_on_its_group(random_source):
     groups = []
     for together in (1, 3):
-        one = learner(random_source, config(runs_together=together))
+        one = learner(random_source, config(runs_per_batch=together))
         for step in range(6):
             one.step(step)
         groups.append([a.act(np.ones((1, 5), np.float32)) for a in one.actors()])
@@ -300,7 +320,7 @@ def test_actions_of_a_run_do_not_depend_on_its_group(random_source):
 
 def test_what_acts_is_the_average_over_the_last_steps(random_source):
     """With a rate of a half: half of the last policy and half of the average before."""
-    one = learner(random_source, config(actor_lr=0.01, actor_average_rate=0.5))
+    one = learner(random_source, config(actor_lr=0.01, actor_ema=0.5))
     for step in range(6):
         before = one.actors()[0].state_dict()
         one.step(step)
@@ -309,22 +329,28 @@ def test_what_acts_is_the_average_over_the_last_steps(random_source):
         torch.testing.assert_close(value, 0.5 * before[name] + 0.5 * now[name][:1])
 
 
-MANY = [RunSpec(arm, seed, learner="sac" if arm == "trust_weighted" else "")
-        for arm in ("real_only", "fixed_weight", "bounds_filter", "trust_weighted") for seed in range(3)]  # fmt: skip
+MANY = [
+    RunSpec(arm, seed, learner="sac" if arm == "trust_weighted" else "")
+    for arm in ("real_only", "fixed_weight", "bounds_filter", "trust_weighted")
+    for seed in range(3)
+]
 
 
 def test_learners_of_a_group_each_end_as_one_of_all(random_source):
     """Groups may train in any number of processes."""
-    settings = config(runs_together=2, offline=OfflineConfig(algorithm="iql", clone_share=0.2, value_share=0))
-    whole = SACLearner(settings, random_source([spec.seed for spec in MANY]), MANY, LearnerContext(0))
-    groups = group_runs(MANY, settings.runs_together)
+    settings = config(
+        runs_per_batch=2, offline=OfflineConfig(algorithm="iql", bc_fraction=0.2, critic_warmup_fraction=0)
+    )
+    whole = SACLearner(settings, random_source([spec.seed for spec in MANY]), MANY, WorkerContext(0))
+    groups = group_runs(MANY, settings.runs_per_batch)
     assert [[MANY[run].name for run in group] for group in groups[:2]] == [
-        ["real_only/0", "real_only/1"], ["real_only/2"]
-    ]  # fmt: skip
+        ["real_only/0", "real_only/1"],
+        ["real_only/2"],
+    ]
     parts = []
     for group in groups:
         specs = [MANY[run] for run in group]
-        parts.append(SACLearner(settings, random_source([spec.seed for spec in specs]), specs, LearnerContext(0)))
+        parts.append(SACLearner(settings, random_source([spec.seed for spec in specs]), specs, WorkerContext(0)))
     for step in range(12):
         expected = whole.step(step)
         found = {name: value for part in parts for name, value in part.step(step).items()}

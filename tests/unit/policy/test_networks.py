@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from phaseb.policy.networks import ActorStack, clip_per_run, log_squash, make_stack
+from phaseb.policy.networks import ActorStack, clip_per_run, log_squash, make_mlp
 
 
 def alone(stack, g):
@@ -20,14 +20,14 @@ def alone(stack, g):
 
 def test_stack_is_many_perceptrons():
     for norm in (False, True):
-        stack = make_stack([3, 8, 8, 2], [1, 2], "x", 3, norm)
+        stack = make_mlp([3, 8, 8, 2], [1, 2], "x", 3, norm)
         x = torch.randn(6, 5, 3)
         for g in range(6):
             torch.testing.assert_close(stack(x)[g], alone(stack, g)(x[g]), rtol=1e-5, atol=1e-6)
 
 
 def test_a_run_starts_the_same_whoever_is_beside_it():
-    together, single = make_stack([3, 8, 1], [4, 9, 4], "x", 2, True), make_stack([3, 8, 1], [9], "x", 2, True)
+    together, single = make_mlp([3, 8, 1], [4, 9, 4], "x", 2, True), make_mlp([3, 8, 1], [9], "x", 2, True)
     for a, b in zip(together.parameters(), single.parameters(), strict=True):
         assert torch.equal(a[2:4], b)
         assert torch.equal(a[:2], a[4:])
@@ -36,7 +36,7 @@ def test_a_run_starts_the_same_whoever_is_beside_it():
 
 
 def test_log_density_is_that_of_the_squashed_gaussian():
-    actor = ActorStack(make_stack([3, 16, 4], [0, 1], "actor", 1, False))
+    actor = ActorStack(make_mlp([3, 16, 4], [0, 1], "actor", 1, False))
     z, noise = torch.randn(2, 7, 3), torch.randn(2, 7, 2)
     action, log_density, mean = actor.sample(z, noise)
     raw_mean, log_std = actor(z)
@@ -50,7 +50,7 @@ def test_log_density_is_that_of_the_squashed_gaussian():
 def switching(seed=0):
     """One run over 3 latents: a continuous dimension, and a switch between -1 and 1."""
     levels = torch.tensor([[0.0, 0.0], [-1.0, 1.0]])
-    return ActorStack(make_stack([3, 16, 4], [seed], "actor", 1, False), "gaussian", levels).requires_grad_(False)
+    return ActorStack(make_mlp([3, 16, 4], [seed], "actor", 1, False), "gaussian", levels).requires_grad_(False)
 
 
 def test_choices_are_the_policy_s_expectation_over_its_switches():
@@ -71,19 +71,19 @@ def test_choices_are_the_policy_s_expectation_over_its_switches():
 
 def test_a_switch_is_drawn_as_often_as_it_says_and_is_never_in_between():
     actor, z = switching(3), torch.randn(1, 1, 3).expand(1, 20_000, 3)
-    action, log_density, likeliest = actor.sample(z, torch.randn(1, 20_000, 2))
+    action, log_density, mode_action = actor.sample(z, torch.randn(1, 20_000, 2))
     assert set(action[0, :, 1].tolist()) == {-1.0, 1.0}
     choices, mean = actor.choices(z[:, :1], torch.zeros(1, 1, 2))
     share = float(choices.share[0, 1, 0])
     assert abs(float((action[..., 1] > 0).float().mean()) - share) < 0.015
-    assert float(likeliest[0, 0, 1]) == (1.0 if float(mean[0, 0, 1]) > 0 else -1.0)
+    assert float(mode_action[0, 0, 1]) == (1.0 if float(mean[0, 0, 1]) > 0 else -1.0)
     assert torch.isfinite(log_density).all()
 
 
 def test_cloning_pulls_at_a_switch_that_is_surely_wrong():
     actor, recorded = switching(), torch.tensor([[[0.0, 1.0]]])
     mean = torch.tensor([[[0.0, -12.0]]], requires_grad=True)
-    actor.clone_distance(mean, recorded).sum().backward()
+    actor.bc_distance(mean, recorded).sum().backward()
     assert mean.grad[0, 0, 1] < -0.9, "through tanh alone the pull would be nothing"
 
 

@@ -9,21 +9,23 @@ import torch
 from torch import nn
 
 from phaseb.config.policy import OfflineConfig, PolicyConfig
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.policy.batches import NoiseStream, RunSpec, to_batches
 from phaseb.policy.iql import ImplicitQ
 from phaseb.policy.learner import make_learner
 from phaseb.policy.sac import INITIAL_TEMPERATURE, TEMPERATURE_LR, SoftActorCritic
 
-CONTEXT = LearnerContext(0)
-SPECS = [RunSpec("a", 3), RunSpec("b", 5, {"behaviour_weight": 1.1, "spread_weight": 0.4})]
+CONTEXT = WorkerContext(0)
+SPECS = [RunSpec("a", 3), RunSpec("b", 5, {"bc_weight": 1.1, "spread_weight": 0.4})]
 
 
 def config(**offline):
     own = {"entropy_of": offline.pop("entropy_of", "action")}
-    settings = OfflineConfig(**{"algorithm": "sac", "cql_actions": 2, "clone_share": 0, "value_share": 0, **offline})
+    settings = OfflineConfig(
+        **{"algorithm": "sac", "cql_actions": 2, "bc_fraction": 0, "critic_warmup_fraction": 0, **offline}
+    )
     return PolicyConfig(
-        width=16, num_critics=3, batch_size=32, gradient_limit=0.7, num_steps=10, offline=settings, **own
+        width=16, num_critics=3, batch_size=32, max_grad_norm=0.7, num_steps=10, offline=settings, **own
     )
 
 
@@ -96,7 +98,7 @@ class Alone:
             a2, logp2, _ = self.policy(z2, noise.target[r])
             q2 = self.value(self.targets, z2, a2)
             v2 = self.pessimism(q2, noise.pair[r]) - self.log_alpha.exp() * logp2
-            v2 = v2 - cut * self.scalars["cut_spread_weight"] * q2.std(0, unbiased=False)
+            v2 = v2 - cut * self.scalars["truncation_pessimism"] * q2.std(0, unbiased=False)
             y = rew + disc * v2
         q = self.value(self.critics, z, a)
         loss = (w * (q - y) ** 2).mean(1).sum()
@@ -106,12 +108,12 @@ class Alone:
             loss = loss + self.o.diversity_weight * (w * self.diversity(z, a)).mean()
         self.critic_adam.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(self.critic_params, self.c.gradient_limit)
+        nn.utils.clip_grad_norm_(self.critic_params, self.c.max_grad_norm)
         self.critic_adam.step()
         self.update_actor(z, a, real, w, noise)
         for slow, online in zip(self.targets, self.critics, strict=True):
             for p, q in zip(slow.parameters(), online.parameters(), strict=True):
-                p.data.copy_((1 - self.c.target_rate) * p.data + self.c.target_rate * q.data)
+                p.data.copy_((1 - self.c.tau) * p.data + self.c.tau * q.data)
 
     def update_actor(self, z, a, real, w, noise):
         action, logp, mean = self.policy(z, noise.policy[self.run])
@@ -120,15 +122,15 @@ class Alone:
         if self.o.normalise_value:
             soft = soft / (q.detach() - q.detach().mean()).abs().mean()
         distance = real * ((mean - a) ** 2).mean(-1)
-        loss = (w * (soft + self.scalars["behaviour_weight"] * distance)).mean()
+        loss = (w * (soft + self.scalars["bc_weight"] * distance)).mean()
         self.actor_adam.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(self.actor.parameters(), self.c.gradient_limit)
+        nn.utils.clip_grad_norm_(self.actor.parameters(), self.c.max_grad_norm)
         self.actor_adam.step()
         alpha_loss = -(self.log_alpha.exp() * (w * (logp.detach()) - 2.0).mean())  # target entropy is -2
         self.alpha_adam.zero_grad()
         alpha_loss.backward()
-        nn.utils.clip_grad_norm_([self.log_alpha], self.c.gradient_limit)
+        nn.utils.clip_grad_norm_([self.log_alpha], self.c.max_grad_norm)
         self.alpha_adam.step()
 
     def conservative(self, z, q, w, other):
@@ -149,15 +151,23 @@ class Alone:
         for member in self.critics:
             x = a.clone().requires_grad_(True)
             gradients.append(torch.autograd.grad(member(torch.cat([z, x], -1)).sum(), x, create_graph=True)[0])
-        pairs = [nn.functional.cosine_similarity(gradients[i], gradients[j], dim=-1)
-                 for i in range(3) for j in range(3) if i != j]  # fmt: skip
+        pairs = [
+            nn.functional.cosine_similarity(gradients[i], gradients[j], dim=-1)
+            for i in range(3)
+            for j in range(3)
+            if i != j
+        ]
         return torch.stack(pairs).mean(0)
 
 
 VARIANTS = [
-    {}, {"pessimism": "spread"}, {"pessimism": "pair", "normalise_value": False}, {"cql_weight": 0.8},
-    {"diversity_weight": 0.5}, {"entropy_of": "gaussian"},
-]  # fmt: skip
+    {},
+    {"pessimism": "spread"},
+    {"pessimism": "pair", "normalise_value": False},
+    {"cql_weight": 0.8},
+    {"diversity_weight": 0.5},
+    {"entropy_of": "gaussian"},
+]
 
 
 @pytest.mark.parametrize("offline", VARIANTS, ids=str)
@@ -228,7 +238,7 @@ def test_a_weight_of_zero_teaches_nothing(random_source):
 
 
 def test_a_cut_rollout_s_value_is_lowered(random_source):
-    settings = config(cut_spread_weight=2.0)
+    settings = config(truncation_pessimism=2.0)
     learner = SoftActorCritic(settings, SPECS[:1], 5, 2, CONTEXT)
     batch, noise = inputs(random_source, SPECS[:1], 1, settings)[0]
     whole = learner._target(batch._replace(cut=torch.zeros_like(batch.cut)), noise)
@@ -243,7 +253,7 @@ def test_a_cut_rollout_s_value_is_lowered(random_source):
 def test_noise_is_shared_among_workers(random_source):
     stream = NoiseStream([1, 2], 8, 2, 5, 3)
     whole = stream.at(70, CONTEXT)
-    halves = [stream.at(70, LearnerContext(0, rank, 2)) for rank in range(2)]
+    halves = [stream.at(70, WorkerContext(0, rank, 2)) for rank in range(2)]
     assert torch.equal(torch.cat([h.target for h in halves], 1), whole.target)
     assert torch.equal(torch.cat([h.other for h in halves], 3), whole.other)
     assert (whole.pair[:, 0] != whole.pair[:, 1]).all()
@@ -252,7 +262,7 @@ def test_noise_is_shared_among_workers(random_source):
 
 def test_the_first_steps_only_clone(random_source, monkeypatch):
     monkeypatch.setattr("phaseb.policy.sac.CLONE_LR", 0.01)
-    settings = config(clone_share=0.6)
+    settings = config(bc_fraction=0.6)
     learner = SoftActorCritic(settings, SPECS, 5, 2, CONTEXT)
     before = [p.detach().clone() for p in learner.critics.parameters()]
     distances = []
@@ -266,7 +276,7 @@ def test_the_first_steps_only_clone(random_source, monkeypatch):
 
 
 def test_the_policy_waits_for_its_values(random_source):
-    learner = SoftActorCritic(config(clone_share=0.2, value_share=0.4), SPECS, 5, 2, CONTEXT)
+    learner = SoftActorCritic(config(bc_fraction=0.2, critic_warmup_fraction=0.4), SPECS, 5, 2, CONTEXT)
     batch, noise = inputs(random_source, SPECS, 1, learner.config)[0]
     learned = ["entropy" in learner.update(batch, noise, step) for step in range(9)]
     assert learned == [False] * 6 + [True] * 3
@@ -283,15 +293,29 @@ class Bandit:
         action = np.stack([g.uniform(-1, 1, shape).astype(np.float32), switch], -1)
         reward = (switch * np.sign(z[..., 0])).astype(np.float32)
         zeros, ones = np.zeros(shape, np.float32), np.ones(shape, np.float32)
-        return {"z": z, "action": action, "reward": reward, "next_z": z, "discount": zeros, "is_synthetic": zeros > 0,
-                "weight": ones}  # fmt: skip
+        return {
+            "z": z,
+            "action": action,
+            "reward": reward,
+            "next_z": z,
+            "discount": zeros,
+            "is_synthetic": zeros > 0,
+            "weight": ones,
+        }
 
 
 def test_switches_follow_values_that_a_slope_would_not_find():
     """Cloning leaves the switch surely down; soft actor-critic lifts it where that pays."""
-    offline = OfflineConfig(algorithm="sac", behaviour_weight=0.0, clone_share=0.3, value_share=0.2)
+    offline = OfflineConfig(algorithm="sac", bc_weight=0.0, bc_fraction=0.3, critic_warmup_fraction=0.2)
     config = PolicyConfig(
-        num_steps=600, num_critics=2, width=32, batch_size=64, prefetch=1, actor_lr=3e-3, switches=True, offline=offline
+        num_steps=600,
+        num_critics=2,
+        width=32,
+        batch_size=64,
+        prefetch=1,
+        actor_lr=3e-3,
+        binary_actions=True,
+        offline=offline,
     )
     levels = np.array([[0, 0], [-1, 1]], np.float32)
     learner = make_learner(config, Bandit(), [RunSpec("real_only", 0)], CONTEXT, levels=levels)

@@ -7,7 +7,7 @@ import pytest
 
 from phaseb.config.policy import OfflineConfig, PolicyConfig, ReplayConfig
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.policy.batches import Noise, RunSpec
 from phaseb.policy.rewards import RewardNormalizer, mean_value
 from phaseb.replay.local import LocalReplay
@@ -18,10 +18,10 @@ from phaseb.stages.policy import PolicyData, make_learner
 
 RUN = RunSpec("real_only", 0)
 ALGORITHMS = {
-    "cloning": {"algorithm": "iql", "clone_share": 0.99, "value_share": 0.0},
-    "sac_behaviour": {"algorithm": "sac", "clone_share": 0.2, "value_share": 0.2},
-    "edac": {"algorithm": "sac", "diversity_weight": 1.0, "clone_share": 0.2, "value_share": 0.2},
-    "iql": {"algorithm": "iql", "clone_share": 0.2, "value_share": 0.2},
+    "cloning": {"algorithm": "iql", "bc_fraction": 0.99, "critic_warmup_fraction": 0.0},
+    "sac_behaviour": {"algorithm": "sac", "bc_fraction": 0.2, "critic_warmup_fraction": 0.2},
+    "edac": {"algorithm": "sac", "diversity_weight": 1.0, "bc_fraction": 0.2, "critic_warmup_fraction": 0.2},
+    "iql": {"algorithm": "iql", "bc_fraction": 0.2, "critic_warmup_fraction": 0.2},
 }
 
 
@@ -37,22 +37,31 @@ def recorded(ends: bool = False, count: int = 40, steps: int = 20) -> Trajectori
     terminals = np.zeros((count, steps), np.float32)
     terminals[:, -1] = ends
     return Trajectories(
-        z=z.astype(np.float32), actions=actions.astype(np.float32), terminals=terminals,
-        rewards=-np.square(z[:, 1:, :2]).sum(-1).astype(np.float32), lengths=np.full(count, steps),
-        ids=tuple(f"e{i}" for i in range(count)), splits=("train",) * count,
-    )  # fmt: skip
+        z=z.astype(np.float32),
+        actions=actions.astype(np.float32),
+        terminals=terminals,
+        rewards=-np.square(z[:, 1:, :2]).sum(-1).astype(np.float32),
+        lengths=np.full(count, steps),
+        ids=tuple(f"e{i}" for i in range(count)),
+        splits=("train",) * count,
+    )
 
 
 def learned(real: Trajectories, algorithm: str, prepare=lambda learner: None, num_steps: int = 40):
     """The policy that a run's own learner ends in; `prepare` is called with it before its first step."""
     config = PolicyConfig(
-        num_steps=num_steps, width=16, batch_size=64, actor_lr=1e-3, actor_average_rate=0.05, discount=0.9,
+        num_steps=num_steps,
+        width=16,
+        batch_size=64,
+        actor_lr=1e-3,
+        actor_ema=0.05,
+        discount=0.9,
         offline=OfflineConfig(**ALGORITHMS[algorithm]),
-    )  # fmt: skip
+    )
     replay = LocalReplay(TransitionSchema(real.z.shape[-1], real.actions.shape[-1], ("weight",)), ReplayConfig())
     replay.insert(real, "real")
     data = PolicyData(replay, (RUN,), (SampleSpec(RUN.name, 3),), real, real, Store.at("memory"), None)
-    learner = make_learner(config, data, LearnerContext(0))
+    learner = make_learner(config, data, WorkerContext(0))
     prepare(learner)
     for step in range(num_steps):
         learner.step(step)
@@ -94,9 +103,9 @@ def reorder(learner, turn, swap) -> None:
         for last in (actor.stack.weights[-1], actor.stack.biases[-1]):
             last.data = last.data[..., outputs].contiguous()
     drawn = noise.at
-    noise.at = lambda step, context: Noise(*(
-        part if name == "pair" else part[..., swap] for name, part in drawn(step, context)._asdict().items()
-    ))  # fmt: skip
+    noise.at = lambda step, context: Noise(
+        *(part if name == "pair" else part[..., swap] for name, part in drawn(step, context)._asdict().items())
+    )
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

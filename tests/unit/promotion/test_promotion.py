@@ -8,13 +8,16 @@ from phaseb.promotion.contest import Comparison, Contest
 from phaseb.promotion.decision import decide, decide_by_estimate
 from phaseb.promotion.explain import sentence
 from phaseb.promotion.paired import Evidence, PairedTest, rate, scale_of, unit_of, verdict
-from phaseb.promotion.sequential_permutation_test import SignFlips, spent
+from phaseb.promotion.sequential_permutation_test import SignFlips, alpha_spent
 from phaseb.runtime.seeding import numpy_generator
 
 VALUATION = ValuationConfig(price_per_kwh=0)
 PAIR = Contest(("trust_weighted",), ("real_only",))
-FULL = Contest(("trust_weighted",), ("real_only", "real_only_sac", "behaviour_cloning"),
-               {"trust_weighted": "placebo_trust_weighted"})  # fmt: skip
+FULL = Contest(
+    ("trust_weighted",),
+    ("real_only", "real_only_sac", "behaviour_cloning"),
+    {"trust_weighted": "placebo_trust_weighted"},
+)
 
 
 def rows(seeds, mean, spread=0.5, luck=1.0, stream=0):
@@ -44,8 +47,16 @@ def measure(gain, spread=0.5, luck=1.0, trial=0):
 
 def test_influence_is_the_derivative_of_the_ratio():
     g = np.random.default_rng(0)
-    data = [{"seed": i, "good_units": g.uniform(1, 5), "errors": g.uniform(0, 1), "duration_h": g.uniform(0.5, 2),
-             "energy_wh": g.uniform(0, 9)} for i in range(30)]  # fmt: skip
+    data = [
+        {
+            "seed": i,
+            "good_units": g.uniform(1, 5),
+            "errors": g.uniform(0, 1),
+            "duration_h": g.uniform(0.5, 2),
+            "energy_wh": g.uniform(0, 9),
+        }
+        for i in range(30)
+    ]
     value, influence = rate(data, ValuationConfig(price_per_kwh=100), unit_of(data))
 
     def weighted(weights):
@@ -60,9 +71,9 @@ def test_influence_is_the_derivative_of_the_ratio():
 
 
 def test_spending_ends_at_alpha_and_saves_it_for_the_end():
-    assert spent(1.0, 0.05) == pytest.approx(0.05)
-    assert spent(0.0, 0.05) == 0
-    assert spent(1 / 3, 0.05) < 0.001
+    assert alpha_spent(1.0, 0.05) == pytest.approx(0.05)
+    assert alpha_spent(0.0, 0.05) == 0
+    assert alpha_spent(1 / 3, 0.05) < 0.001
 
 
 def test_one_look_at_normal_differences_asks_for_student_s_limit():
@@ -97,11 +108,11 @@ def test_looks_share_the_error():
     test = SignFlips(60, 0.05)
     first, _, last = (test.critical(differences[:n]) for n in (20, 40, 60))
     assert first > last > SignFlips(60, 0.05).critical(differences)
-    assert last < stats.t.ppf(1 - (spent(1, 0.05) - spent(2 / 3, 0.05)), 59)
+    assert last < stats.t.ppf(1 - (alpha_spent(1, 0.05) - alpha_spent(2 / 3, 0.05)), 59)
 
 
-def compare(candidate, baseline, asked=0.0):
-    return PairedTest(VALUATION, asked, len(candidate), 0.05).look(candidate, baseline)
+def compare(candidate, baseline, required_margin=0.0):
+    return PairedTest(VALUATION, required_margin, len(candidate), 0.05).look(candidate, baseline)
 
 
 def test_pairing_takes_out_the_luck_of_the_start():
@@ -127,8 +138,10 @@ def test_what_is_asked_is_tested_with_the_baseline_s_own_spread():
 
 def test_what_is_next_to_nothing_is_no_gain():
     """Both do nothing, and the candidate surely saves a little: no gain against what recorded episodes earn."""
-    idle = [{"seed": i, "return": 0.0, "good_units": 0.0, "errors": 0.0, "duration_h": 1.0, "energy_wh": 2.0 + i % 3}
-            for i in range(30)]  # fmt: skip
+    idle = [
+        {"seed": i, "return": 0.0, "good_units": 0.0, "errors": 0.0, "duration_h": 1.0, "energy_wh": 2.0 + i % 3}
+        for i in range(30)
+    ]
     thrifty = [{**r, "energy_wh": 0.9 * r["energy_wh"]} for r in idle]
     recorded = [{**r, "good_units": 3.0 * (-1) ** i} for i, r in enumerate(idle)]
     prices = ValuationConfig()
@@ -146,8 +159,10 @@ def test_what_is_next_to_nothing_is_no_gain():
 
 def test_returns_stand_in_where_economics_are_unknown():
     a = [{"seed": i, "return": 2.0 + i % 2, "good_units": np.nan} for i in range(10)]
-    b = [{"seed": i, "return": 1.0, **dict.fromkeys(("good_units", "errors", "energy_wh"), 1.0), "duration_h": 1.0}
-         for i in range(10)]  # fmt: skip
+    b = [
+        {"seed": i, "return": 1.0, **dict.fromkeys(("good_units", "errors", "energy_wh"), 1.0), "duration_h": 1.0}
+        for i in range(10)
+    ]
     evidence = compare(a, b)
     assert (evidence.difference, evidence.unit) == (pytest.approx(1.5), "return")
 
@@ -209,25 +224,56 @@ def evidence(difference, low, high, excess=None, unit="$/h", alike=False):
 @pytest.mark.parametrize(
     ("change", "found", "words"),
     [
-        ({}, evidence(184, 61, 300), "trust_weighted is shipped: it earned 184 $/h more than real_only in 25 paired "
-         "episodes, at 95% at least 61"),
-        ({}, evidence(12, -40, 64), "real_only is shipped: trust_weighted earned 12 $/h more in 25 paired episodes, "
-         "which may be chance (-40 to +64)"),
+        (
+            {},
+            evidence(184, 61, 300),
+            "trust_weighted is shipped: it earned 184 $/h more than real_only in 25 paired "
+            "episodes, at 95% at least 61",
+        ),
+        (
+            {},
+            evidence(12, -40, 64),
+            "real_only is shipped: trust_weighted earned 12 $/h more in 25 paired episodes, "
+            "which may be chance (-40 to +64)",
+        ),
         ({}, evidence(-80, -120, -40), "real_only is shipped: trust_weighted earned 80 $/h less in 25 paired episodes"),
-        ({"min_gain": 0.1}, evidence(12, 5, 19, 2), "real_only is shipped: trust_weighted earned 12 $/h more in 25 "
-         "paired episodes, which may be less than the 10% that are asked for"),
-        ({"rule": "not_worse"}, evidence(-1, -3, 1, 4), "trust_weighted is shipped: it earned 1 $/h less than "
-         "real_only in 25 paired episodes, at 95% within the 5% that it may lose"),
-        ({"rule": "not_worse"}, evidence(-9, -19, 1, -4), "real_only is shipped: trust_weighted earned 9 $/h less in "
-         "25 paired episodes, which may be beyond the 5% that it may lose"),
-        ({"rule": "not_worse"}, evidence(-19, -22, -16, -14), "real_only is shipped: trust_weighted earned 19 $/h less "
-         "in 25 paired episodes, beyond the 5% that it may lose"),
-        ({}, evidence(0.5, -0.1, 1.1, unit="return"), "real_only is shipped: trust_weighted returned 0.5 more an "
-         "episode in 25 paired episodes, which may be chance (-0.1 to +1.1)"),
-        ({}, evidence(1, -np.inf, np.inf), "real_only is shipped: trust_weighted earned 1 $/h more in 25 paired "
-         "episodes, which may be chance"),
+        (
+            {"min_gain": 0.1},
+            evidence(12, 5, 19, 2),
+            "real_only is shipped: trust_weighted earned 12 $/h more in 25 "
+            "paired episodes, which may be less than the 10% that are asked for",
+        ),
+        (
+            {"rule": "not_worse"},
+            evidence(-1, -3, 1, 4),
+            "trust_weighted is shipped: it earned 1 $/h less than "
+            "real_only in 25 paired episodes, at 95% within the 5% that it may lose",
+        ),
+        (
+            {"rule": "not_worse"},
+            evidence(-9, -19, 1, -4),
+            "real_only is shipped: trust_weighted earned 9 $/h less in "
+            "25 paired episodes, which may be beyond the 5% that it may lose",
+        ),
+        (
+            {"rule": "not_worse"},
+            evidence(-19, -22, -16, -14),
+            "real_only is shipped: trust_weighted earned 19 $/h less "
+            "in 25 paired episodes, beyond the 5% that it may lose",
+        ),
+        (
+            {},
+            evidence(0.5, -0.1, 1.1, unit="return"),
+            "real_only is shipped: trust_weighted returned 0.5 more an "
+            "episode in 25 paired episodes, which may be chance (-0.1 to +1.1)",
+        ),
+        (
+            {},
+            evidence(1, -np.inf, np.inf),
+            "real_only is shipped: trust_weighted earned 1 $/h more in 25 paired episodes, which may be chance",
+        ),
     ],
-)  # fmt: skip
+)
 def test_the_reason_is_one_plain_sentence(change, found, words):
     one = Comparison("trust_weighted", "real_only", False)
     one.record(found)
@@ -254,8 +300,10 @@ def test_estimates_promote_only_what_all_of_them_see():
     assert estimated(sure, 1.2)["promoted"]
     far = estimated(sure, 1.9)
     assert not far["promoted"]
-    assert far["reason"] == ("real_only is shipped: trust_weighted acts 1.9 times as far from what was recorded, too "
-                             "far for off-policy evaluation to tell")  # fmt: skip
+    assert far["reason"] == (
+        "real_only is shipped: trust_weighted acts 1.9 times as far from what was recorded, too "
+        "far for off-policy evaluation to tell"
+    )
 
 
 def test_estimates_ask_for_every_control_and_ship_the_best_of_them():
@@ -316,9 +364,22 @@ def test_a_candidate_that_beats_only_the_weak_controls_is_not_shipped():
 
 
 def test_the_floor_ships_where_it_is_the_best():
-    held = decide(PromotionConfig(max_episodes=150), FULL, VALUATION,
-                  arms({"behaviour_cloning": 4.0, "real_only": 2.0, "real_only_sac": 1.0, "trust_weighted": 0.0,
-                        "placebo_trust_weighted": 0.0}), [0], 50)  # fmt: skip
+    held = decide(
+        PromotionConfig(max_episodes=150),
+        FULL,
+        VALUATION,
+        arms(
+            {
+                "behaviour_cloning": 4.0,
+                "real_only": 2.0,
+                "real_only_sac": 1.0,
+                "trust_weighted": 0.0,
+                "placebo_trust_weighted": 0.0,
+            }
+        ),
+        [0],
+        50,
+    )
     assert (held["promoted"], held["shipped"]) == (False, "behaviour_cloning")
     alone = Contest((), ("real_only", "behaviour_cloning"))
     cloned = decide(PromotionConfig(), alone, VALUATION, arms({"behaviour_cloning": 4.0, "real_only": 2.0}), [0], 50)
@@ -334,8 +395,13 @@ def test_no_more_episodes_than_the_budget_and_none_on_what_is_lost():
 
 def test_false_promotions_keep_to_their_rate_with_several_controls_and_a_placebo():
     """400 decisions about a candidate as good as its best control; 400 about one whose data do nothing."""
-    equal = {"real_only": 0.0, "real_only_sac": 3.0, "behaviour_cloning": -1.0, "trust_weighted": 3.0,
-             "placebo_trust_weighted": 3.0}  # fmt: skip
+    equal = {
+        "real_only": 0.0,
+        "real_only_sac": 3.0,
+        "behaviour_cloning": -1.0,
+        "trust_weighted": 3.0,
+        "placebo_trust_weighted": 3.0,
+    }
     placebo = equal | {"trust_weighted": 6.0, "placebo_trust_weighted": 6.0}
     config, most = PromotionConfig(max_episodes=60), 0.05 + 3 * np.sqrt(0.05 * 0.95 / 400)
 

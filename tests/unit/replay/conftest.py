@@ -23,9 +23,14 @@ def make_trajectories() -> Make:
         length = np.array(lengths, dtype=np.int64)
         mask = np.arange(steps) < length[:, None]
         return Trajectories(
-            z=z, actions=np.tile(rewards[..., None], action).astype(np.float32) * mask[..., None],
-            rewards=(rewards * mask).astype(np.float32), terminals=np.zeros((num, steps), dtype=np.float32),
-            lengths=length, ids=tuple(f"{name}{i}" for i in range(num)), splits=("train",) * num, **columns,  # type: ignore[arg-type]
-        )  # fmt: skip
+            z=z,
+            actions=np.tile(rewards[..., None], action).astype(np.float32) * mask[..., None],
+            rewards=(rewards * mask).astype(np.float32),
+            terminals=np.zeros((num, steps), dtype=np.float32),
+            lengths=length,
+            ids=tuple(f"{name}{i}" for i in range(num)),
+            splits=("train",) * num,
+            **columns,  # type: ignore[arg-type]
+        )
 
     return make

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from phaseb.config.policy import ReplayConfig
-from phaseb.replay.accounting import SAMPLED, books_by_batch
+from phaseb.replay.accounting import SAMPLED, stats_by_batch
 from phaseb.replay.local import LocalReplay
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.spec import SampleSpec
@@ -26,9 +26,9 @@ def replay(make_trajectories):
 def test_the_shards_books_are_those_of_the_learners_arrays(replay):
     source = replay.source(SPECS, 32, 0.9)
     batch = source.sample(0, 5)
-    by_batch = books_by_batch(batch)
+    by_batch = stats_by_batch(batch)
     assert by_batch.shape[:3] == (5, 3, 2)
-    np.testing.assert_allclose(by_batch.sum(0), source.accounting.books, rtol=1e-12)
+    np.testing.assert_allclose(by_batch.sum(0), source.accounting.stats, rtol=1e-12)
     np.testing.assert_array_equal(by_batch[..., SAMPLED].sum(-1), 32)
     np.testing.assert_array_equal(by_batch[:, 1, 1, SAMPLED], round(0.3 * 32))
 
@@ -40,11 +40,11 @@ def test_a_learner_that_stands_between_two_calls_has_used_what_lies_before_it(re
     for step in (8, 11, 16):
         exact = replay.source(SPECS, 32, 0.9)
         exact.sample(0, step)
-        np.testing.assert_allclose(whole.accounting.as_of(step), exact.accounting.books, rtol=1e-12)
+        np.testing.assert_allclose(whole.accounting.as_of(step), exact.accounting.stats, rtol=1e-12)
     again = replay.source(SPECS, 32, 0.9)  # a learner that was killed at step 11
     again.accounting.start_from(whole.accounting.as_of(11))
     again.sample(11, 5)
-    np.testing.assert_allclose(again.accounting.books, whole.accounting.books, rtol=1e-12)
+    np.testing.assert_allclose(again.accounting.stats, whole.accounting.stats, rtol=1e-12)
     assert whole.accounting.to_json()["t"]["sampled_real"] == 16 * (32 - 10)
 
 
@@ -53,11 +53,11 @@ def test_the_books_of_two_workers_are_those_of_the_whole_batches(replay):
     whole = replay.source(SPECS, 32, 0.9)
     whole.sample(0, 4)
     parts = [replay.source(SPECS, 32, 0.9, rank=rank, world_size=2) for rank in range(2)]
-    own = [books_by_batch(part.sample(0, 4)) for part in parts]
+    own = [stats_by_batch(part.sample(0, 4)) for part in parts]
     for part in parts:
-        part.accounting.start_from(np.zeros_like(whole.accounting.books))
-        part.accounting.sum_over_workers = lambda books: own[0] + own[1]
+        part.accounting.start_from(np.zeros_like(whole.accounting.stats))
+        part.accounting.sum_over_workers = lambda stats: own[0] + own[1]
         part.sample(0, 4)
-        np.testing.assert_allclose(part.accounting.books, whole.accounting.books, rtol=1e-12)
+        np.testing.assert_allclose(part.accounting.stats, whole.accounting.stats, rtol=1e-12)
         np.testing.assert_allclose(part.accounting.as_of(2), whole.accounting.as_of(2), rtol=1e-12)
     assert own[0][..., 1, SAMPLED].sum() < own[1][..., 1, SAMPLED].sum()

@@ -16,11 +16,23 @@ from phaseb.runtime.formatting import interval, number
 PAIR = ("real_only", "trust_weighted")
 SETTINGS = {
     "real_only": {"learner": "iql", "rollouts": "none", "generator": None, "placebo_of": ""},
-    "trust_weighted": {"learner": "sac", "rollouts": "branched", "generator": "gp", "share": 0.5, "weight": "trust",
-                       "placebo_of": ""},
-    "fixed_weight": {"learner": "iql", "rollouts": "stored", "generator": "gru", "share": 0.1, "weight": "uniform",
-                     "placebo_of": ""},
-}  # fmt: skip
+    "trust_weighted": {
+        "learner": "sac",
+        "rollouts": "branched",
+        "generator": "gp",
+        "share": 0.5,
+        "weight": "trust",
+        "placebo_of": "",
+    },
+    "fixed_weight": {
+        "learner": "iql",
+        "rollouts": "stored",
+        "generator": "gru",
+        "share": 0.1,
+        "weight": "uniform",
+        "placebo_of": "",
+    },
+}
 VOID = {"meta", "link", "input", "br", "img"}
 
 
@@ -41,18 +53,25 @@ class Balanced(HTMLParser):
 
 def results(**change):
     base = {
-        "verdict": "Synthetic data helped: a < b.", "shipped": "trust_weighted",
-        "arms_title": "arms, 3 seeds", "arm_columns": ["mpl", "return"],
+        "verdict": "Synthetic data helped: a < b.",
+        "shipped": "trust_weighted",
+        "arms_title": "arms, 3 seeds",
+        "arm_columns": ["mpl", "return"],
         "arms": {
-            "real_only": {"mpl": {"mean": 18.0, "low": 17.0, "high": 19.0},
-                          "return": {"mean": 1.0, "low": None, "high": None}},
+            "real_only": {
+                "mpl": {"mean": 18.0, "low": 17.0, "high": 19.0},
+                "return": {"mean": 1.0, "low": None, "high": None},
+            },
             "trust_weighted": {"mpl": {"mean": 21.5, "low": 20.0, "high": 23.0}, "return": None},
         },
         "synthetic": [{"name": n, "value": math.nan, "founding": f} for n, f in FOUNDING.items()],
         "stages": {"collect": {"seconds": 1.5, "ended": "2026-01-01", "version": "0.1.0"}, "encode": {}},
-        "promotion": {"helped": True}, "evaluation": {"settings": {name: SETTINGS[name] for name in PAIR}},
-        "seed": 0, "config_digest": "abcdef0123456789", "version": "0.1.0",
-    }  # fmt: skip
+        "promotion": {"helped": True},
+        "evaluation": {"settings": {name: SETTINGS[name] for name in PAIR}},
+        "seed": 0,
+        "config_digest": "abcdef0123456789",
+        "version": "0.1.0",
+    }
     return base | change
 
 
@@ -119,15 +138,27 @@ def test_an_interval_without_bounds_is_its_mean():
     assert interval(None) == "–"
 
 
-JUDGES = {"gru": {"numbers": {"judge_auc": 0.61}, "branched": {"numbers": {"judge_auc": 0.72}}},
-          "gp": {"branched": {"numbers": {"judge_auc": 0.83}}}}  # fmt: skip
+JUDGES = {
+    "gru": {"numbers": {"judge_auc": 0.61}, "branched": {"numbers": {"judge_auc": 0.72}}},
+    "gp": {"branched": {"numbers": {"judge_auc": 0.83}}},
+}
 HELPED = {
-    "promoted": True, "helped": True, "shipped": "trust_weighted", "candidate": "trust_weighted",
-    "control": "real_only_sac", "placebo": "placebo_trust_weighted", "reason": "it is better",
+    "promoted": True,
+    "helped": True,
+    "shipped": "trust_weighted",
+    "candidate": "trust_weighted",
+    "control": "real_only_sac",
+    "placebo": "placebo_trust_weighted",
+    "reason": "it is better",
     "placebo_reason": "it beats its placebo",
-}  # fmt: skip
-KEPT = HELPED | {"promoted": False, "helped": False, "shipped": "real_only_sac", "reason": "too few episodes",
-                 "placebo_reason": ""}  # fmt: skip
+}
+KEPT = HELPED | {
+    "promoted": False,
+    "helped": False,
+    "shipped": "real_only_sac",
+    "reason": "too few episodes",
+    "placebo_reason": "",
+}
 
 
 def arms(**means):
@@ -154,17 +185,25 @@ def test_the_verdict_does_not_claim_what_was_not_shown():
     assert told.startswith("Synthetic data was not shown to help, so it is not used: too few episodes.")
     assert "AUC" not in told, "what ships learned from no rollouts"
     luck = said(HELPED | {"helped": False, "placebo_reason": "its placebo earned as much"})
-    assert luck.startswith("An arm with synthetic data is shipped, but the data were not shown to be the reason: it is "
-                           "better; its placebo earned as much.")  # fmt: skip
+    assert luck.startswith(
+        "An arm with synthetic data is shipped, but the data were not shown to be the reason: it is "
+        "better; its placebo earned as much."
+    )
     alone = said(HELPED | {"helped": False, "placebo_reason": "", "placebo": ""})
     assert "it was compared with no placebo" in alone
 
 
 @pytest.mark.parametrize(
     ("rollouts", "generator", "auc"),
-    [("stored", "gru", "0.61"), ("branched", "gru", "0.72"), ("branched", "gp", "0.83"), ("stored", "gp", None),
-     ("none", None, None), ("branched", "mine", None)],
-)  # fmt: skip
+    [
+        ("stored", "gru", "0.61"),
+        ("branched", "gru", "0.72"),
+        ("branched", "gp", "0.83"),
+        ("stored", "gp", None),
+        ("none", None, None),
+        ("branched", "mine", None),
+    ],
+)
 def test_the_judge_that_is_quoted_judged_the_shipped_arm_s_rollouts_as_it_used_them(rollouts, generator, auc):
     shipped = {"trust_weighted": {"rollouts": rollouts, "generator": generator}}
     told = said(HELPED, shipped)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from phaseb.replay.accounting import Accounting
+from phaseb.replay.accounting import SamplingStats
 from phaseb.replay.spec import SampleSpec
 from phaseb.report.replay import drawn_figure
 from phaseb.runtime.storage import Store
@@ -11,11 +11,11 @@ from phaseb.runtime.storage import Store
 def test_the_page_tells_rates_waiting_and_losses(tmp_path):
     store = Store.at(tmp_path)
     assert drawn_figure(store) is None
-    streams = Accounting([SampleSpec("real_only/0", 0), SampleSpec("trust_weighted/0", 0)])
-    books = np.zeros_like(streams.books)
+    streams = SamplingStats([SampleSpec("real_only/0", 0), SampleSpec("trust_weighted/0", 0)])
+    books = np.zeros_like(streams.stats)
     books[0, 0, 0], books[1, :, 0] = 100, (75, 25)
     books[1, 1, 3 + 9] = 25  # trust in the last tenth
-    told = {"streams": streams.to_json(books), "wait_share": 0.0123, "queue_depth": 2.0, "sampled_per_s": 5000.4}
+    told = {"streams": streams.to_json(books), "wait_fraction": 0.0123, "queue_depth": 2.0, "sampled_per_s": 5000.4}
     shards = [{"num_transitions": 30, "lost": 3, "evicted": 0}, {"num_transitions": 20, "lost": 0, "evicted": 7}]
     store.write_json(told | {"inserted": 60, "insert_s": 0.5, "shards": shards}, "policy", "replay.json")
     figure = drawn_figure(store)

@@ -16,10 +16,15 @@ def _clean(monkeypatch):
 @pytest.mark.parametrize(
     ("variable", "setting", "joins"),
     [
-        (None, None, False), ("local", None, False), ("", None, False), ("auto", None, True),
-        ("10.0.0.1:6379", None, True), ("10.0.0.1:6379", "local", False), ("local", "10.0.0.1:6379", True),
+        (None, None, False),
+        ("local", None, False),
+        ("", None, False),
+        ("auto", None, True),
+        ("10.0.0.1:6379", None, True),
+        ("10.0.0.1:6379", "local", False),
+        ("local", "10.0.0.1:6379", True),
     ],
-)  # fmt: skip
+)
 def test_the_variable_means_what_the_setting_means(monkeypatch, variable, setting, joins):
     if variable is not None:
         monkeypatch.setenv("RAY_ADDRESS", variable)

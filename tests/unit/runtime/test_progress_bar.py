@@ -102,8 +102,13 @@ def results():
         for name in ("real_only", "fixed_weight", "bounds_filter", "trust_weighted")
     }
     facts = [{"name": name, "value": 0.123456, "founding": f} for name, f in FOUNDING.items()]
-    return {"verdict": "It did not help.", "arms_title": "arms, 3 seeds", "arm_columns": ["mpl", "return"],
-            "arms": arms, "synthetic": facts}  # fmt: skip
+    return {
+        "verdict": "It did not help.",
+        "arms_title": "arms, 3 seeds",
+        "arm_columns": ["mpl", "return"],
+        "arms": arms,
+        "synthetic": facts,
+    }
 
 
 def test_tables_fit_a_hundred_columns():
@@ -113,8 +118,15 @@ def test_tables_fit_a_hundred_columns():
     value = {"mean": 1234.5678, "low": -12345.678, "high": 123456.78}
     both = {"values": [value, value], "difference": -12.3456, "apart": False}
     runs = [{"name": name, "verdict": "It did not help.", "shipped": "real_only"} for name in ("first", "second")]
-    show_comparison({"runs": runs, "arms": {"trust_weighted": {"net_value_per_hour": both}}, "config": {},
-                     "numbers": {"judge_auc": {"values": [0.5, None], "difference": None}}}, console)  # fmt: skip
+    show_comparison(
+        {
+            "runs": runs,
+            "arms": {"trust_weighted": {"net_value_per_hour": both}},
+            "config": {},
+            "numbers": {"judge_auc": {"values": [0.5, None], "difference": None}},
+        },
+        console,
+    )
     lines = out.getvalue().splitlines()
     assert max(map(len, lines)) <= PLAIN_COLUMNS
     for words in ("It did not help.", "judge_auc", "-12.3", "0 settings differ: none"):

@@ -10,8 +10,8 @@ import time
 import pytest
 
 from phaseb.config.run import TrainingConfig
-from phaseb.nn.data_parallel import LearnerContext
-from phaseb.runtime.head_watchdog import lost
+from phaseb.nn.data_parallel import WorkerContext
+from phaseb.runtime.head_watchdog import wait_until_lost
 from phaseb.runtime.storage import Store
 from phaseb.training.loop import read_progress, train
 
@@ -64,7 +64,7 @@ def test_a_training_that_leaves_has_written_this_very_step(tmp_path) -> None:
     from linear import LinearLearner, problem
 
     store, told = Store.at(tmp_path), threading.Event()
-    learner = LinearLearner(problem(), LearnerContext(1))
+    learner = LinearLearner(problem(), WorkerContext(1))
     step = learner.step
 
     def until_told(number: int) -> dict[str, float]:
@@ -75,7 +75,7 @@ def test_a_training_that_leaves_has_written_this_very_step(tmp_path) -> None:
     learner.step = until_told  # type: ignore[method-assign]
     rare = TrainingConfig(checkpoint_every_s=3600.0)
     with pytest.raises(KeyboardInterrupt):
-        train(learner, LearnerContext(1), rare, store, "k", lambda metrics: None, stop=told.is_set)
+        train(learner, WorkerContext(1), rare, store, "k", lambda metrics: None, stop=told.is_set)
     found = read_progress(store, "k")
     assert found is not None
     assert found[1].next_step == 23
@@ -85,7 +85,7 @@ def test_once_time_is_short_a_checkpoint_comes_at_once(tmp_path) -> None:
     from linear import LinearLearner, problem
 
     store, written = Store.at(tmp_path), []
-    learner = LinearLearner(problem(), LearnerContext(1))
+    learner = LinearLearner(problem(), WorkerContext(1))
     step = learner.step
 
     def look(number: int) -> dict[str, float]:
@@ -95,7 +95,7 @@ def test_once_time_is_short_a_checkpoint_comes_at_once(tmp_path) -> None:
 
     learner.step = look  # type: ignore[method-assign]
     rare = TrainingConfig(checkpoint_every_s=3600.0)
-    train(learner, LearnerContext(1), rare, store, "k", lambda metrics: None, preempted=lambda: len(written) > 20)
+    train(learner, WorkerContext(1), rare, store, "k", lambda metrics: None, preempted=lambda: len(written) > 20)
     assert not any(written[:20])
     assert written[-1]
 
@@ -104,7 +104,7 @@ def test_a_head_that_refuses_is_lost_and_one_that_answers_is_not() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address, end = f"127.0.0.1:{server.getsockname()[1]}", threading.Event()
         threading.Timer(1.2, end.set).start()
-        assert not lost(address, end)
+        assert not wait_until_lost(address, end)
     begin = time.monotonic()
-    assert lost(address, threading.Event())
+    assert wait_until_lost(address, threading.Event())
     assert time.monotonic() - begin < 10

@@ -7,7 +7,7 @@ import pytest
 
 from phaseb.errors import ConfigError, DataError
 from phaseb.runtime import retry
-from phaseb.runtime.retry import is_passing, patiently
+from phaseb.runtime.retry import is_transient, retry_transient
 from phaseb.runtime.storage import Store, redact
 
 AWAY = "When reading information for key 'a': AWS Error NETWORK_CONNECTION during HeadObject operation: curlCode: 7"
@@ -23,13 +23,13 @@ def test_what_passes_is_tried_again_and_told(caplog: pytest.LogCaptureFixture, m
             raise left.pop()
         return "done"
 
-    assert patiently(work, "a/b") == "done"
+    assert retry_transient(work, "a/b") == "done"
     assert len(caplog.records) == 3
     assert left == []
 
 
 def test_what_lasts_is_given_up_after_a_while(monkeypatch) -> None:
-    monkeypatch.setattr(retry, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(retry, "RETRY_S", 0.05)
     monkeypatch.setattr(retry, "FIRST_PAUSE_S", 0.01)
     calls: list[int] = []
 
@@ -38,16 +38,22 @@ def test_what_lasts_is_given_up_after_a_while(monkeypatch) -> None:
         raise OSError(AWAY)
 
     with pytest.raises(OSError, match="NETWORK"):
-        patiently(away, "a/b")
+        retry_transient(away, "a/b")
     assert 2 <= len(calls) <= 5
 
 
-@pytest.mark.parametrize("error", [
-    FileNotFoundError(2, "gone"), PermissionError(13, "no"), OSError(28, "No space left on device"),
-    OSError("AWS Error ACCESS_DENIED during PutObject operation"), OSError("AWS Error NO_SUCH_BUCKET"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "error",
+    [
+        FileNotFoundError(2, "gone"),
+        PermissionError(13, "no"),
+        OSError(28, "No space left on device"),
+        OSError("AWS Error ACCESS_DENIED during PutObject operation"),
+        OSError("AWS Error NO_SUCH_BUCKET"),
+    ],
+)
 def test_what_does_not_pass_is_not_waited_for(error: OSError) -> None:
-    assert not is_passing(error)
+    assert not is_transient(error)
     calls: list[int] = []
 
     def work() -> None:
@@ -55,7 +61,7 @@ def test_what_does_not_pass_is_not_waited_for(error: OSError) -> None:
         raise error
 
     with pytest.raises(OSError):
-        patiently(work, "x")
+        retry_transient(work, "x")
     assert calls == [1]
 
 

@@ -7,7 +7,7 @@ import pytest
 from episode_strategies import make_episode
 
 from phaseb.errors import DataError
-from phaseb.pipeline.dataset_stats import Census
+from phaseb.pipeline.dataset_stats import DatasetStats
 from phaseb.stages.collect import choose_action_scale
 
 
@@ -18,7 +18,7 @@ def seen(actions, low, high):
         replace(make_episode(f"e{i}", len(a), seed=i, split="train"), actions=np.float32(a))
         for i, a in enumerate(actions)
     ]
-    return bounds, Census.of(episodes, bounds)
+    return bounds, DatasetStats.of(episodes, bounds)
 
 
 def test_actions_beyond_the_bounds_are_counted_and_said():
@@ -57,8 +57,8 @@ def test_actions_of_another_size_are_refused():
 
 def test_without_actions_there_is_no_scale_and_without_training_actions_the_bounds():
     bounds = np.float32([-1, -1]), np.float32([1, 1])
-    none = Census.of([make_episode("a", 3, actions=0, split="train")], bounds)
+    none = DatasetStats.of([make_episode("a", 3, actions=0, split="train")], bounds)
     assert choose_action_scale("x", bounds, none) == (None, [])
-    dev = Census.of([make_episode("a", 3, split="dev"), make_episode("b", 3, actions=0, split="train")], bounds)
+    dev = DatasetStats.of([make_episode("a", 3, split="dev"), make_episode("b", 3, actions=0, split="train")], bounds)
     scale, _ = choose_action_scale("x", bounds, dev)
     np.testing.assert_array_equal([scale.low, scale.high], bounds)

@@ -11,10 +11,10 @@ from phaseb.config.load import load_config
 from phaseb.config.root import Config
 from phaseb.errors import ConfigError
 from phaseb.policy.actor import Actor
-from phaseb.policy.networks import ActorStack, make_stack
+from phaseb.policy.networks import ActorStack, make_mlp
 from phaseb.replay.local import LocalReplay
 from phaseb.runtime.storage import Store
-from phaseb.stages.augmentation import ReplaySink
+from phaseb.stages.augmentation import ReplayWriter
 from phaseb.stages.evaluate import settings_of
 from phaseb.stages.promotion import contest_of
 from phaseb.stages.replay_streams import PLACEBO_COLUMN, fill_replay, runs_of, schema_of, streams_of
@@ -31,8 +31,9 @@ def config(*names, controls=True, seeds=1, **arms):
 def stored(count=6, steps=5, weight=0.5, name="s"):
     real = make_trajectories([steps] * count)
     names = tuple(f"{name}{i}" for i in range(count))
-    return replace(real, ids=names, z=real.z + 100, weights=np.full_like(real.rewards, weight),
-                   lineage={"model": ("m",) * count})  # fmt: skip
+    return replace(
+        real, ids=names, z=real.z + 100, weights=np.full_like(real.rewards, weight), lineage={"model": ("m",) * count}
+    )
 
 
 def batches(config, made, trusted=5, steps=4):
@@ -47,8 +48,16 @@ def batches(config, made, trusted=5, steps=4):
 
 def test_by_default_each_arm_brings_its_control_and_its_placebo():
     found = {arm.name: arm for arm in Config().arms.trained}
-    assert list(found) == ["behaviour_cloning", "real_only", "fixed_weight", "bounds_filter", "trust_weighted",
-                           "real_only_sac", "placebo_fixed_weight", "placebo_trust_weighted"]  # fmt: skip
+    assert list(found) == [
+        "behaviour_cloning",
+        "real_only",
+        "fixed_weight",
+        "bounds_filter",
+        "trust_weighted",
+        "real_only_sac",
+        "placebo_fixed_weight",
+        "placebo_trust_weighted",
+    ]
     assert found["trust_weighted"].control == "real_only_sac"
     assert found["bounds_filter"].placebo == "placebo_fixed_weight", "the same learner, share and kind"
     assert found["real_only_sac"].config.learner == found["trust_weighted"].config.learner
@@ -66,8 +75,11 @@ def test_a_control_is_shared_by_arms_of_one_learner():
 def test_a_run_trains_each_arm_by_its_own_learner_with_paired_seeds():
     runs = runs_of(config("real_only", "trust_weighted", seeds=2))
     assert [(run.arm, run.seed, run.learner) for run in runs][:4] == [
-        ("real_only", 0, "iql"), ("real_only", 1, "iql"), ("trust_weighted", 0, "sac"), ("trust_weighted", 1, "sac"),
-    ]  # fmt: skip
+        ("real_only", 0, "iql"),
+        ("real_only", 1, "iql"),
+        ("trust_weighted", 0, "sac"),
+        ("trust_weighted", 1, "sac"),
+    ]
     streams = {s.name: s for s in streams_of(config("real_only", "trust_weighted"), runs)}
     assert len({streams[name].seed for name in ("real_only/0", "trust_weighted/0", "placebo_trust_weighted/0")}) == 1
 
@@ -86,7 +98,7 @@ def test_every_generator_serves_every_kind_of_rollouts(generator, rollouts, weig
     known = {name: stored() for name in own.drawn_generators}
     replay, means = fill_replay(real, known, own, None, dict.fromkeys(known, 5))
     runs = runs_of(own)
-    sink = ReplaySink(replay, runs)
+    sink = ReplayWriter(replay, runs)
     for place, run in enumerate(runs):  # as the hook of the learner does
         if own.arms.arm(run.arm).config.rollouts == "branched":
             sink.add(place, stored(name=run.arm, weight=0.5))
@@ -122,8 +134,10 @@ def test_stored_rollouts_are_trusted_as_far_as_their_generator_foresees():
 
 
 def test_two_generators_stored_side_by_side_each_go_to_their_own_arm():
-    own = config(a={"generator": "gru", "rollouts": "stored", "weight": "uniform"},
-                 b={"generator": "gp", "rollouts": "stored", "weight": "uniform"})  # fmt: skip
+    own = config(
+        a={"generator": "gru", "rollouts": "stored", "weight": "uniform"},
+        b={"generator": "gp", "rollouts": "stored", "weight": "uniform"},
+    )
     gp = stored(name="gp")
     gp = replace(gp, z=gp.z + 100)
     found = batches(own, {"gru": stored(), "gp": gp})
@@ -152,7 +166,7 @@ def test_an_arm_whose_rollouts_are_all_refused_draws_its_control_s_very_batches(
 def save(store, config, **seeds):
     """Policies drawn from a seed, by arm; equal seeds are equal policies."""
     for arm, seed in seeds.items():
-        stack = ActorStack(make_stack([3, 8, 4], [seed], "actor", 1, False))
+        stack = ActorStack(make_mlp([3, 8, 4], [seed], "actor", 1, False))
         Actor.of_run(stack, 0).save(store.folder("policy", arm, "0"), {"arm": arm, "seed": 0})
 
 
@@ -162,8 +176,9 @@ def test_an_arm_that_is_its_control_took_nothing_and_there_is_nothing_to_test(tm
     contest, refused = contest_of(own, store)
     assert contest.candidates == ()
     assert contest.controls == ("real_only", "real_only_sac", "behaviour_cloning")
-    assert refused == ("trust_weighted took nothing of the synthetic data, and is the same policy as real_only_sac to "
-                       "the last bit")  # fmt: skip
+    assert refused == (
+        "trust_weighted took nothing of the synthetic data, and is the same policy as real_only_sac to the last bit"
+    )
     save(store, own, trust_weighted=4)
     contest, refused = contest_of(own, store)
     assert (contest.candidates, refused) == (("trust_weighted",), "")
@@ -189,7 +204,7 @@ def test_an_arm_that_is_its_control_took_nothing_and_there_is_nothing_to_test(tm
         (["promotion.candidates=[real_only]"], "promotion.candidates: real_only uses no rollouts of a generator"),
         (["policy.learners.sac.cql_wight=1"], "did you mean 'policy.learners.sac.cql_weight'?"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_is_said_in_one_line_before_anything_is_trained(words, message):
     with pytest.raises(ConfigError) as caught:
         load_config(None, words)

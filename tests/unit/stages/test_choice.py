@@ -47,9 +47,14 @@ def test_where_all_are_out_none_serves():
 
 @pytest.mark.parametrize(
     ("numbers", "scale", "said"),
-    [({}, 0.3, ""), ({"trusted_steps": 0}, 0.3, "no forecast skill"), ({}, 0.0, "never says that it is uncertain"),
-     ({"judge_auc_noise": 1.0}, 0.3, "AUC 1.00"), ({"judge_auc_noise": None}, 0.3, "")],
-)  # fmt: skip
+    [
+        ({}, 0.3, ""),
+        ({"trusted_steps": 0}, 0.3, "no forecast skill"),
+        ({}, 0.0, "never says that it is uncertain"),
+        ({"judge_auc_noise": 1.0}, 0.3, "AUC 1.00"),
+        ({"judge_auc_noise": None}, 0.3, ""),
+    ],
+)
 def test_why_a_generator_is_left_out(numbers, scale, said):
     found = _out(GOOD | numbers, scale)
     assert said in found

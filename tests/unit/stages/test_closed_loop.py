@@ -17,11 +17,19 @@ from phaseb.stages.branch_test import cut
 from phaseb.stages.closed_loop import PHYSICS, _judge, _of_generator, headline, play_in_generator, rungs_of
 from phaseb.stages.policy_pool import PolicyMaker, PoolPolicy, pool_of
 
-CONFIG = Config.model_validate({
-    "arms": {"names": ["real_only", "trust_weighted"], "num_seeds": 3}, "synthesis": {"horizon": 12},
-    "judge": {"rungs": ["real", "5"], "sigmas": [0.0, 0.2], "num_permutations": 50, "gru_steps": 5,
-              "episode_rounds": 10},
-})  # fmt: skip
+CONFIG = Config.model_validate(
+    {
+        "arms": {"names": ["real_only", "trust_weighted"], "num_seeds": 3},
+        "synthesis": {"horizon": 12},
+        "judge": {
+            "rungs": ["real", "5"],
+            "sigmas": [0.0, 0.2],
+            "num_permutations": 50,
+            "gru_steps": 5,
+            "episode_rounds": 10,
+        },
+    }
+)
 STARTS = np.zeros((6, 2), np.float32)
 
 

@@ -12,11 +12,11 @@ from phaseb.config.trust import JudgeConfig
 from phaseb.dynamics.custom import CustomDynamics, Step
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.latents.latent_actions import fit_latent_actions
-from phaseb.latents.model import EncoderBundle
+from phaseb.latents.model import EncoderModel
 from phaseb.runtime.seeding import torch_generator
 from phaseb.runtime.storage import Store
 from phaseb.stages.judge import model_rungs, open_loop_numbers
-from phaseb.stages.latent_actions import followed_codes
+from phaseb.stages.latent_actions import latent_action_policy
 from phaseb.stages.synthesize import make_plan, roll_out
 
 
@@ -37,9 +37,14 @@ def real():
     z = torch.randn(12, 7, 2, generator=torch_generator(0)).numpy()
     zeros = np.zeros((12, 6), np.float32)
     return Trajectories(
-        z=z, actions=np.diff(z, axis=1), rewards=zeros, terminals=zeros, lengths=np.full(12, 6),
-        ids=tuple(f"e{i}" for i in range(12)), splits=("train",) * 12,
-    )  # fmt: skip
+        z=z,
+        actions=np.diff(z, axis=1),
+        rewards=zeros,
+        terminals=zeros,
+        lengths=np.full(12, 6),
+        ids=tuple(f"e{i}" for i in range(12)),
+        splits=("train",) * 12,
+    )
 
 
 def constant(z, step):
@@ -78,10 +83,10 @@ def test_codes_are_followed_only_where_no_episode_has_actions(real, known, monke
     z = list(torch.from_numpy(real.z))
     actions = [None] * 11 + [torch.from_numpy(real.actions[11]) if known == "some" else None]
     latent = fit_latent_actions(LatentActionsConfig(num_steps=5), z, actions, seed=0)
-    monkeypatch.setattr(EncoderBundle, "load", lambda store, device: SimpleNamespace(latent_actions=latent))
-    found = followed_codes(Store.at(str(tmp_path)), torch_generator(0))
+    monkeypatch.setattr(EncoderModel, "load", lambda store, device: SimpleNamespace(latent_actions=latent))
+    found = latent_action_policy(Store.at(str(tmp_path)), torch_generator(0))
     assert (found is None) == (known == "some")
     if found is not None:
         assert torch.isin(found(z[0][:3], 0), latent.bank.codes).all()
-    monkeypatch.setattr(EncoderBundle, "load", lambda store, device: SimpleNamespace(latent_actions=None))
-    assert followed_codes(Store.at(str(tmp_path)), torch_generator(0)) is None
+    monkeypatch.setattr(EncoderModel, "load", lambda store, device: SimpleNamespace(latent_actions=None))
+    assert latent_action_policy(Store.at(str(tmp_path)), torch_generator(0)) is None

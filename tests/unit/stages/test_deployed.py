@@ -7,13 +7,13 @@ import torch
 from phaseb.config.data import EnvironmentConfig
 from phaseb.config.encoder import LatentsConfig
 from phaseb.episodes.actions import ActionScale
-from phaseb.export.module import DeployedPolicy, FrameMemory
-from phaseb.latents.fit import fit_bundle
+from phaseb.export.module import DeployedPolicy, FrameStack
+from phaseb.latents.fit import fit_encoder_model
 from phaseb.latents.learner import make_learner
 from phaseb.latents.padding import episode_arrays
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.policy.actor import Actor
-from phaseb.policy.networks import make_stack
+from phaseb.policy.networks import make_mlp
 from phaseb.workcell.collect import collect_episodes
 
 CONFIG = LatentsConfig(
@@ -29,9 +29,9 @@ def episodes():
 
 
 def made(episodes, observation, levels=None):
-    learner = make_learner(CONFIG, episode_arrays(episodes, SCALE, observation), LearnerContext(0))
-    bundle = fit_bundle(CONFIG, learner.encoder, episodes, SCALE)
-    stack = make_stack([bundle.num_dims, 8, 4], [0], "actor", 1, norm=False)
+    learner = make_learner(CONFIG, episode_arrays(episodes, SCALE, observation), WorkerContext(0))
+    bundle = fit_encoder_model(CONFIG, learner.encoder, episodes, SCALE)
+    stack = make_mlp([bundle.num_dims, 8, 4], [0], "actor", 1, norm=False)
     actor = Actor([w * 10 for w in stack.weights], list(stack.biases), False, levels)
     return bundle, actor, DeployedPolicy(bundle, actor, SCALE).eval()
 
@@ -43,7 +43,7 @@ def observation_at(episodes, t):
 @pytest.mark.parametrize("observation", ["state", "frames", "both"])
 def test_it_acts_as_the_encoder_and_the_actor_do(episodes, observation):
     bundle, actor, policy = made(episodes, observation)
-    online, memory = bundle.online(len(episodes)), FrameMemory(policy.inputs, bundle.spec.stack)
+    online, memory = bundle.online(len(episodes)), FrameStack(policy.inputs, bundle.spec.stack)
     for t in range(6):
         seen = observation_at(episodes, t)
         z = online.reset(seen) if t == 0 else online.step(seen)
@@ -55,7 +55,7 @@ def test_it_acts_as_the_encoder_and_the_actor_do(episodes, observation):
 
 def test_new_episodes_remember_no_frames_of_the_last_ones(episodes):
     bundle, _, policy = made(episodes, "frames")
-    memory = FrameMemory(policy.inputs, bundle.spec.stack)
+    memory = FrameStack(policy.inputs, bundle.spec.stack)
     first = memory.add(observation_at(episodes, 0))["frames"]
     memory.add(observation_at(episodes, 9))
     memory.reset()
@@ -66,8 +66,8 @@ def test_new_episodes_remember_no_frames_of_the_last_ones(episodes):
 def test_a_switch_near_its_threshold_is_undecided(episodes):
     _, actor, policy = made(episodes, "state", LEVELS)
     state = torch.from_numpy(episodes[0].state)
-    assert not policy.undecided(state).any()
+    assert not policy.near_decision_boundary(state).any()
     assert set(policy(state)[:, 1].tolist()) <= {-1.0, 1.0}
     with torch.no_grad():  # move the threshold to where one row lies
         actor.policy.stack.biases[-1][0, 0, 1] -= actor.policy(policy.latents(state)[None])[0][0, 4, 1]
-    assert policy.undecided(state)[4]
+    assert policy.near_decision_boundary(state)[4]

@@ -11,7 +11,7 @@ from phaseb.config.root import Config
 from phaseb.dynamics.custom import CustomDynamics, Step
 from phaseb.dynamics.gru_ensemble.learner import make_learner
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.stages.dynamics import uncertainty_scale
 from phaseb.trust.gate import uncertainty_discount
 from phaseb.trust.model import UNCERTAINTY_QUANTILE
@@ -33,10 +33,14 @@ class Unsure:
 def episodes(count=12, steps=20, seed=0):
     g = np.random.default_rng(seed)
     return Trajectories(
-        z=g.standard_normal((count, steps + 1, 3)).astype(F), actions=g.uniform(-1, 1, (count, steps, 2)).astype(F),
-        rewards=g.standard_normal((count, steps)).astype(F), terminals=np.zeros((count, steps), F),
-        lengths=np.full(count, steps), ids=tuple(f"e{i}" for i in range(count)), splits=("train",) * count,
-    )  # fmt: skip
+        z=g.standard_normal((count, steps + 1, 3)).astype(F),
+        actions=g.uniform(-1, 1, (count, steps, 2)).astype(F),
+        rewards=g.standard_normal((count, steps)).astype(F),
+        terminals=np.zeros((count, steps), F),
+        lengths=np.full(count, steps),
+        ids=tuple(f"e{i}" for i in range(count)),
+        splits=("train",) * count,
+    )
 
 
 def plugin(factor):
@@ -52,10 +56,14 @@ def config(**changes):
 
 @pytest.mark.parametrize("use", ["stored", "branched"])
 def test_the_scale_is_in_the_generator_s_own_unit(use):
-    settings = config() if use == "stored" else config(
-        arms={"names": ["real_only", "trust_weighted"], "trust_weighted": {"generator": "unsure"}},
-        policy={"augmentation": {"horizon": 4}},
-    )  # fmt: skip
+    settings = (
+        config()
+        if use == "stored"
+        else config(
+            arms={"names": ["real_only", "trust_weighted"], "trust_weighted": {"generator": "unsure"}},
+            policy={"augmentation": {"horizon": 4}},
+        )
+    )
     scales = [uncertainty_scale(plugin(x), episodes(), episodes(seed=1), settings) for x in (1.0, 40.0)]
     assert scales[1] == pytest.approx(40 * scales[0], rel=1e-5)
     actions = np.linalg.norm(episodes(seed=1).actions, axis=-1)
@@ -70,14 +78,20 @@ def test_the_scale_is_in_the_generator_s_own_unit(use):
 
 def test_one_member_is_discounted_as_little_as_two_are_at_their_scale():
     """One member never disagrees with itself: its scale is 0, and that must not be a weight of 0."""
-    tree = {"num_steps": 3, "hidden_size": 8, "head_size": 8, "horizon": {"steps": 10, "start": 5},
-            "one_step_window": 5, "gp_correction": {"enabled": False}}  # fmt: skip
+    tree = {
+        "num_steps": 3,
+        "hidden_size": 8,
+        "head_size": 8,
+        "horizon": {"steps": 10, "start": 5},
+        "one_step_window": 5,
+        "gp_correction": {"enabled": False},
+    }
     left = []
     for members in (1, 2):
         settings = Config.model_validate(
             {"dynamics": {"gru": tree | {"num_members": members}}, "synthesis": {"horizon": 10}}
         )
-        model = make_learner(settings.dynamics.gru, episodes(), LearnerContext(0)).bundle()
+        model = make_learner(settings.dynamics.gru, episodes(), WorkerContext(0)).bundle()
         model.uncertainty_scale = uncertainty_scale(model, episodes(), episodes(seed=1), settings)
         assert (model.uncertainty_scale > 0) == (members == 2)
         z0, actions = torch.from_numpy(episodes(seed=2).z[:, 0]), torch.from_numpy(episodes(seed=2).actions[:, :10])

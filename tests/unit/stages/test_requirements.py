@@ -9,7 +9,7 @@ from phaseb.pipeline.dataset_stats import DataFacts
 from phaseb.pipeline.machine import Machine
 from phaseb.pipeline.requirements import REQUIREMENTS, preflight
 from phaseb.pipeline.sizes import fit_sizes
-from phaseb.runtime.storage import Store, strict
+from phaseb.runtime.storage import Store, to_jsonable
 
 ROOMY = Machine(10**11, 10**11, 10**11, 10**11)
 
@@ -53,7 +53,7 @@ CHOSEN = [
     ("trust.gate.min_steps", 4, facts((4,) * 20, (4,) * 5, (4,) * 20), ()),
     ("bricks.num_bricks", 2, facts((60,) * 2), ("bricks.num_bricks=9",)),
     ("arms.trust_weighted.share", 0.0, facts(reward_high=0.0), ()),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("setting", "value", "seen", "words"), CHOSEN)
@@ -100,29 +100,57 @@ def test_a_few_long_episodes_are_judged_on_blocks_and_it_is_said():
 
 UNMET = [
     # stage, what the line says, the episodes, the words
-    ("dynamics", "2 training episodes of 60 steps (synthesis.horizon) and finds 0 of 5; the longest has 1",
-     facts((1,) * 5, (1,), (1,) * 9), ()),
+    (
+        "dynamics",
+        "2 training episodes of 60 steps (synthesis.horizon) and finds 0 of 5; the longest has 1",
+        facts((1,) * 5, (1,), (1,) * 9),
+        (),
+    ),
     ("judge", "4 windows of 60 steps in the sealed test (synthesis.horizon) and finds 2", facts(test=(60,) * 2), ()),
-    ("trust", "2 training episodes of 60 steps for the gate (trust.num_folds) and finds 1",
-     facts((60,) * 2), ("dynamics.gru.weights.trust=0.1",)),
+    (
+        "trust",
+        "2 training episodes of 60 steps for the gate (trust.num_folds) and finds 1",
+        facts((60,) * 2),
+        ("dynamics.gru.weights.trust=0.1",),
+    ),
     ("policy", "128 training steps (policy.batch_size) and finds 1", facts((1,)), ()),
     ("policy", "room for 61 rows", facts(), ("replay.capacity=50",)),
     ("encode", "frames (latents.observation) and finds state", facts(), ("latents.observation=frames",)),
-    ("encode", "changes in the training episodes (episodes.columns.observation) and finds columns 0, 1, 2, 3 constant",
-     facts(still_columns=(0, 1, 2, 3)), ()),
+    (
+        "encode",
+        "changes in the training episodes (episodes.columns.observation) and finds columns 0, 1, 2, 3 constant",
+        facts(still_columns=(0, 1, 2, 3)),
+        (),
+    ),
     ("encode", "finds neither in all episodes", facts(state_size=0), ()),
     ("evaluate", "actions in some episodes", facts(action_size=0), ("environment.id=workcell",)),
-    ("evaluate", "an environment that shows a state of 4 numbers (environment.id) and finds 9",
-     facts(environment={"state_size": 9, "frame_shape": None}), ("environment.id=workcell",)),
-    ("evaluate", "an environment that takes 2 actions (environment.id) and finds 7",
-     facts(environment={"action_size": 7}), ("environment.id=workcell",)),
-    ("evaluate", "seeds that are not among 1000000 to 1000199", facts(),
-     ("environment.id=workcell", "promotion.first_seed=1000100")),
+    (
+        "evaluate",
+        "an environment that shows a state of 4 numbers (environment.id) and finds 9",
+        facts(environment={"state_size": 9, "frame_shape": None}),
+        ("environment.id=workcell",),
+    ),
+    (
+        "evaluate",
+        "an environment that takes 2 actions (environment.id) and finds 7",
+        facts(environment={"action_size": 7}),
+        ("environment.id=workcell",),
+    ),
+    (
+        "evaluate",
+        "seeds that are not among 1000000 to 1000199",
+        facts(),
+        ("environment.id=workcell", "promotion.first_seed=1000100"),
+    ),
     ("collect", "2 train episodes of a step or more", facts((60,)), ()),
-    ("trust", "a number that divides by 5 workers (trust.batch_size) and finds 48", facts(),
-     ("resources.num_workers=5", "policy.batch_size=125")),
+    (
+        "trust",
+        "a number that divides by 5 workers (trust.batch_size) and finds 48",
+        facts(),
+        ("resources.num_workers=5", "policy.batch_size=125"),
+    ),
     ("encode", "divides by 3 workers (latents.num_groups) and finds 2", facts(), ("resources.num_workers=3",)),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("stage", "told", "seen", "words"), UNMET)
@@ -173,11 +201,14 @@ def test_a_cluster_that_is_joined_is_not_measured_by_this_machine(monkeypatch):
 @pytest.mark.parametrize(
     ("seen", "learnable"),
     [
-        (facts(), True), (facts(reward_high=0.0), False), (facts(reward_low=1.0), False),
-        (facts(reward_low=1.0, num_terminated=3), True), (facts(reward_high=0.0, num_terminated=3), False),
+        (facts(), True),
+        (facts(reward_high=0.0), False),
+        (facts(reward_low=1.0), False),
+        (facts(reward_low=1.0, num_terminated=3), True),
+        (facts(reward_high=0.0, num_terminated=3), False),
         (facts(reward_low=float("nan")), True),
     ],
-)  # fmt: skip
+)
 def test_rewards_that_say_nothing_are_told(seen, learnable):
     assert seen.values_can_be_learned is learnable
     told = [line for line in preflight(config(), seen, ROOMY).lines() if "values cannot be learned" in line]
@@ -191,5 +222,5 @@ def test_facts_come_back_as_they_were_written(tmp_path):
         store.write_json(one.to_json(), "facts.json")
         read = DataFacts.from_json(store.read_json("facts.json"))
         assert all((read.lengths[split] == one.lengths[split]).all() for split in one.lengths)
-        assert strict(read.to_json()) == strict(one.to_json())
+        assert to_jsonable(read.to_json()) == to_jsonable(one.to_json())
         assert read.environment == one.environment

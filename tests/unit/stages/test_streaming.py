@@ -16,7 +16,7 @@ from phaseb.config.root import Config
 from phaseb.episodes.shards import read_episodes, read_trajectories, shard_names, write_trajectories
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
-from phaseb.pipeline.dataset_stats import Census
+from phaseb.pipeline.dataset_stats import DatasetStats
 from phaseb.replay.local import LocalReplay
 from phaseb.replay.spec import SampleSpec
 from phaseb.runtime.storage import Store
@@ -108,9 +108,13 @@ def test_every_training_episode_gets_the_brick_of_its_own_fit(tmp_path: Path) ->
 
 
 def test_the_gate_never_sees_the_critics_episodes_whatever_their_lengths() -> None:
-    config = Config.model_validate({
-        "dynamics": {"gru": {"weights": {"trust": 0.1}}}, "synthesis": {"horizon": 6}, "memory": {"gate_episodes": 5},
-    })  # fmt: skip
+    config = Config.model_validate(
+        {
+            "dynamics": {"gru": {"weights": {"trust": 0.1}}},
+            "synthesis": {"horizon": 6},
+            "memory": {"gate_episodes": 5},
+        }
+    )
     train = make_trajectories([6, 3] * 12)
     critic, gate = discriminator_episodes(config, train), gate_side(config, train)
     assert critic is not None
@@ -120,19 +124,26 @@ def test_the_gate_never_sees_the_critics_episodes_whatever_their_lengths() -> No
 
 
 def test_a_census_counts_what_passed() -> None:
-    seen = Census.of(
+    seen = DatasetStats.of(
         make_episode(f"e{i}", 4 + i, seed=i, split=split, metrics={"good_units": 3.0, "errors": 1.0, "duration_h": 0.5})
         for i, split in enumerate(("train", "dev", "train", "test"))
     )
     told = seen.economics()
-    assert told == {"episodes": 4, "steps": 22, "num_train": 2, "num_dev": 1, "num_test": 1, "mpl": 6.0,
-                    "error_rate": 0.25}  # fmt: skip
+    assert told == {
+        "episodes": 4,
+        "steps": 22,
+        "num_train": 2,
+        "num_dev": 1,
+        "num_test": 1,
+        "mpl": 6.0,
+        "error_rate": 0.25,
+    }
     train = [make_episode("e0", 4, seed=0), make_episode("e2", 6, seed=2)]
     every = np.concatenate([e.actions for e in train if e.actions is not None])
     assert seen.action_range().low.tolist() == every.min(0).tolist()
     assert seen.action_range().high.tolist() == every.max(0).tolist()
     with pytest.raises(DataError, match="no episode carries actions"):
-        Census.of([make_episode("a", 3, actions=0, split="train")]).action_range()
+        DatasetStats.of([make_episode("a", 3, actions=0, split="train")]).action_range()
 
 
 def test_shards_recorded_apart_are_those_recorded_together(tmp_path: Path) -> None:

@@ -28,8 +28,13 @@ def test_all_faults_of_a_job_file_at_once(tmp_path):
     with pytest.raises(ConfigError) as caught:
         load_job(path)
     told = str(caught.value)
-    for wanted in ("name = 'Bad Name'", "no such job; did you mean 'policy'?", "unknown key retry; did you mean",
-                   "retries = -1", "min_nodes (2) is above nodes (1)"):  # fmt: skip
+    for wanted in (
+        "name = 'Bad Name'",
+        "no such job; did you mean 'policy'?",
+        "unknown key retry; did you mean",
+        "retries = -1",
+        "min_nodes (2) is above nodes (1)",
+    ):
         assert wanted in told
     assert len(told.splitlines()) == 5
 
@@ -102,8 +107,10 @@ def test_a_search_is_shipped_with_its_own_base_config(tmp_path):
 )
 def test_only_failures_that_are_not_the_users_are_tried_again(tmp_path, codes, retries, wanted, starts):
     log = tmp_path / "log"
-    code = f"import os; n = os.path.exists({str(log)!r}) and len(open({str(log)!r}).read()) or 0; " \
-           f"open({str(log)!r}, 'a').write('x'); raise SystemExit({codes}[n])"  # fmt: skip
+    code = (
+        f"import os; n = os.path.exists({str(log)!r}) and len(open({str(log)!r}).read()) or 0; "
+        f"open({str(log)!r}, 'a').write('x'); raise SystemExit({codes}[n])"
+    )
     assert retry_entrypoint.attempt([sys.executable, "-c", code], retries, pause_s=0) == wanted
     assert len(log.read_text()) == starts
 

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 
 from phaseb.errors import DivergenceError
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.runtime.seeding import numpy_generator
 
 
 class LinearLearner:
-    def __init__(self, data: dict[str, Any], context: LearnerContext) -> None:
+    def __init__(self, data: dict[str, Any], context: WorkerContext) -> None:
         self.num_steps = int(data["num_steps"])
         self._x, self._y = torch.tensor(data["x"]), torch.tensor(data["y"])
         self._context, self._data = context, data
@@ -28,13 +28,13 @@ class LinearLearner:
             with open(self._data["steps_log"], "a", encoding="utf-8") as log:
                 log.write(f"{self._context.rank} {step}\n")
         rows = numpy_generator(self._context.seed, "batch", step).integers(0, len(self._x), 32)
-        index = torch.from_numpy(self._context.share(rows))
+        index = torch.from_numpy(self._context.shard(rows))
         loss = ((self._x[index] @ self.weight - self._y[index]) ** 2).mean()
         self._optimizer.zero_grad()
         loss.backward()
         self._context.average_gradients([self.weight])
         self._optimizer.step()
-        return {"loss": float(self._context.average(loss.detach()))}
+        return {"loss": float(self._context.all_reduce_mean(loss.detach()))}
 
     def validate(self, step: int) -> dict[str, float]:
         return {"mse": float(((self._x @ self.weight.detach() - self._y) ** 2).mean())}

@@ -18,8 +18,8 @@ from phaseb.dynamics.gru_ensemble import learner as world_model
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.latents import learner as latents
 from phaseb.latents.padding import episode_arrays
-from phaseb.nn.data_parallel import LearnerContext
-from phaseb.nn.precision import is_half
+from phaseb.nn.data_parallel import WorkerContext
+from phaseb.nn.precision import bf16_enabled
 from phaseb.policy import learner as policy
 from phaseb.policy.batches import RunSpec
 from phaseb.replay.local import LocalReplay
@@ -29,7 +29,7 @@ from phaseb.training.compile import compile_steps, compiles, precision
 from phaseb.trust import learner as trust
 
 CPU = torch.device("cpu")
-CONTEXT = LearnerContext(3)
+CONTEXT = WorkerContext(3)
 NUM_STEPS = 4
 
 
@@ -37,23 +37,42 @@ def trajectories(num=12, steps=12, seed=0):
     rng = np.random.default_rng(seed)
     z = rng.normal(size=(num, steps + 1, 4)).cumsum(1).astype(np.float32) / 4
     flat = np.zeros((num, steps), np.float32)
-    return Trajectories(z, rng.uniform(-1, 1, (num, steps, 2)).astype(np.float32), z[:, 1:, 0], flat,
-                        np.full(num, steps), tuple(f"e{i}" for i in range(num)), ("train",) * num)  # fmt: skip
+    return Trajectories(
+        z,
+        rng.uniform(-1, 1, (num, steps, 2)).astype(np.float32),
+        z[:, 1:, 0],
+        flat,
+        np.full(num, steps),
+        tuple(f"e{i}" for i in range(num)),
+        ("train",) * num,
+    )
 
 
 def of_the_world_model():
-    config = GRUConfig.model_validate({
-        "num_members": 2, "hidden_size": 16, "head_size": 16, "num_steps": NUM_STEPS, "batch_size": 8,
-        "rollout_batch_size": 4, "one_step_window": 4, "horizon": {"steps": 6, "start": 3},
-    })  # fmt: skip
+    config = GRUConfig.model_validate(
+        {
+            "num_members": 2,
+            "hidden_size": 16,
+            "head_size": 16,
+            "num_steps": NUM_STEPS,
+            "batch_size": 8,
+            "rollout_batch_size": 4,
+            "one_step_window": 4,
+            "horizon": {"steps": 6, "start": 3},
+        }
+    )
     return world_model.make_learner(config, trajectories(), CONTEXT)
 
 
 def of_a_policy(algorithm):
-    config = PolicyConfig.model_validate({
-        "num_steps": NUM_STEPS, "batch_size": 16, "width": 16,
-        "offline": {"algorithm": algorithm, "clone_share": 0.0, "value_share": 0.0},
-    })  # fmt: skip
+    config = PolicyConfig.model_validate(
+        {
+            "num_steps": NUM_STEPS,
+            "batch_size": 16,
+            "width": 16,
+            "offline": {"algorithm": algorithm, "bc_fraction": 0.0, "critic_warmup_fraction": 0.0},
+        }
+    )
     replay = LocalReplay(TransitionSchema(4, 2), ReplayConfig(capacity=1000))
     replay.insert(trajectories(), "real")
     source = replay.source([SampleSpec("a", 0)], config.batch_size, 0.99)
@@ -72,9 +91,12 @@ def of_the_gate():
 
 
 LEARNERS = {
-    "world model": of_the_world_model, "iql": lambda: of_a_policy("iql"), "sac": lambda: of_a_policy("sac"),
-    "encoder": of_the_encoder, "gate": of_the_gate,
-}  # fmt: skip
+    "world model": of_the_world_model,
+    "iql": lambda: of_a_policy("iql"),
+    "sac": lambda: of_a_policy("sac"),
+    "encoder": of_the_encoder,
+    "gate": of_the_gate,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -127,6 +149,6 @@ def test_compiled_steps_are_the_same_steps(name):
 def test_left_to_the_defaults_a_processor_does_neither():
     assert not compiles(TrainingConfig(), CPU)
     with precision(TrainingConfig()):
-        assert not is_half()
+        assert not bf16_enabled()
     with precision(TrainingConfig(precision="bfloat16")):
-        assert is_half()
+        assert bf16_enabled()

@@ -11,7 +11,7 @@ from test_acceleration import LEARNERS, trajectories
 from phaseb.config.dynamics import GRUConfig
 from phaseb.config.run import TrainingConfig
 from phaseb.dynamics.gru_ensemble import learner as world_model
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.training import compile
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -22,7 +22,7 @@ NUM_STEPS = 8  # of which some are captured, at more than one horizon
 def losses(make, device, monkeypatch, **training):
     """The learner's losses, name → (steps,)."""
     config, rows = TrainingConfig(**training), []
-    context = LearnerContext(3, device=device, graphs=config.graphs == "auto")
+    context = WorkerContext(3, device=device, graphs=config.graphs == "auto")
     monkeypatch.setattr("test_acceleration.CONTEXT", context)
     monkeypatch.setattr("test_acceleration.NUM_STEPS", NUM_STEPS)
     learner = make()
@@ -53,9 +53,15 @@ def test_in_bfloat16_by_graphs_or_compiled_it_stays_close(name, fast, monkeypatc
 
 
 def bundle(device, **changes):
-    config = {"num_members": 3, "hidden_size": 32, "head_size": 32, "one_step_window": 4, "num_modes": 2,
-              "horizon": {"steps": 6, "start": 6}} | changes  # fmt: skip
-    learner = world_model.make_learner(GRUConfig.model_validate(config), trajectories(), LearnerContext(0))
+    config = {
+        "num_members": 3,
+        "hidden_size": 32,
+        "head_size": 32,
+        "one_step_window": 4,
+        "num_modes": 2,
+        "horizon": {"steps": 6, "start": 6},
+    } | changes
+    learner = world_model.make_learner(GRUConfig.model_validate(config), trajectories(), WorkerContext(0))
     return learner.bundle().to(device)
 
 
@@ -70,6 +76,8 @@ def test_rollouts_by_graphs_are_those_of_the_processor(changes):
         )
         assert there.z.device.type == "cuda"
         # A draw that falls on the edge between two alternatives may go the other way: of a few rollouts at most.
-        close = [torch.isclose(a, b.cpu(), rtol=1e-3, atol=1e-3).flatten(1).all(1)
-                 for a, b in ((here.z, there.z), (here.rewards, there.rewards), (here.uncertainty, there.uncertainty))]
+        close = [
+            torch.isclose(a, b.cpu(), rtol=1e-3, atol=1e-3).flatten(1).all(1)
+            for a, b in ((here.z, there.z), (here.rewards, there.rewards), (here.uncertainty, there.uncertainty))
+        ]
         assert (torch.stack(close).all(0)).float().mean() >= 0.95

@@ -9,8 +9,9 @@ def test_the_rows_of_groups_are_those_of_one_training():
     one = [{"step": 2.0, "seconds": 1.0, "a": 1.0}, {"step": 4.0, "seconds": 2.0, "a": 2.0}]
     other = [{"step": 2.0, "seconds": 0.5, "b": 3.0}, {"step": 4.0, "seconds": 1.5, "b": 4.0}]
     assert merge_rows([one, other]) == [
-        {"step": 2.0, "seconds": 1.5, "a": 1.0, "b": 3.0}, {"step": 4.0, "seconds": 3.5, "a": 2.0, "b": 4.0},
-    ]  # fmt: skip
+        {"step": 2.0, "seconds": 1.5, "a": 1.0, "b": 3.0},
+        {"step": 4.0, "seconds": 3.5, "a": 2.0, "b": 4.0},
+    ]
     assert merge_rows([one]) == one
     assert merge_rows([]) == []
 

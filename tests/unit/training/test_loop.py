@@ -7,7 +7,7 @@ from linear import LinearLearner, problem
 
 from phaseb.config.run import ResourcesConfig, TrainingConfig
 from phaseb.errors import DataError, DivergenceError
-from phaseb.nn.data_parallel import LearnerContext
+from phaseb.nn.data_parallel import WorkerContext
 from phaseb.runtime.storage import Store
 from phaseb.training.fit import fit
 from phaseb.training.loop import read_progress, train
@@ -18,8 +18,16 @@ def fast(**change):
 
 
 def here(data, store, key="k", seed=1, **change):
-    return fit(LinearLearner, data, seed=seed, key=key, store=store, training=fast(**change),
-               resources=ResourcesConfig(num_workers=0), name="linear")  # fmt: skip
+    return fit(
+        LinearLearner,
+        data,
+        seed=seed,
+        key=key,
+        store=store,
+        training=fast(**change),
+        resources=ResourcesConfig(num_workers=0),
+        name="linear",
+    )
 
 
 def test_it_finds_the_least_squares_solution(tmp_path):
@@ -42,7 +50,7 @@ def test_it_computes_with_the_threads_that_are_asked_for(tmp_path):
 def test_a_killed_training_goes_on_to_the_same_end_to_the_bit(tmp_path):
     whole = here(problem(), Store.at(tmp_path / "whole"))
     store = Store.at(tmp_path / "killed")
-    learner = LinearLearner(problem(), LearnerContext(1))
+    learner = LinearLearner(problem(), WorkerContext(1))
     learner.num_steps = 60
 
     class KilledError(Exception):
@@ -60,7 +68,7 @@ def test_a_killed_training_goes_on_to_the_same_end_to_the_bit(tmp_path):
 
     learner.step = killed_at(37)
     with pytest.raises(KilledError):
-        train(learner, LearnerContext(1), fast(), store, "k", lambda m: None)
+        train(learner, WorkerContext(1), fast(), store, "k", lambda m: None)
     assert read_progress(store, "k")[1].next_step == 37
     resumed = here(problem(), store)
     assert torch.equal(whole.state["weight"], resumed.state["weight"])

@@ -48,10 +48,14 @@ def make_trajectories(
     z[:, 1:] += 0.02 * rng.normal(size=z[:, 1:].shape)
     rewards = np.tanh(z[:, 1:, 0]) + 0.02 * rng.normal(size=(num_episodes, num_steps))
     return Trajectories(
-        z=z.astype(np.float32), actions=actions[..., None].astype(np.float32), rewards=rewards.astype(np.float32),
-        terminals=np.zeros((num_episodes, num_steps), np.float32), lengths=np.full(num_episodes, num_steps),
-        ids=tuple(f"{name}-{i:06d}" for i in range(num_episodes)), splits=("train",) * num_episodes,
-    )  # fmt: skip
+        z=z.astype(np.float32),
+        actions=actions[..., None].astype(np.float32),
+        rewards=rewards.astype(np.float32),
+        terminals=np.zeros((num_episodes, num_steps), np.float32),
+        lengths=np.full(num_episodes, num_steps),
+        ids=tuple(f"{name}-{i:06d}" for i in range(num_episodes)),
+        splits=("train",) * num_episodes,
+    )
 
 
 @pytest.fixture(scope="session")

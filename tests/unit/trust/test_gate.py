@@ -8,9 +8,9 @@ from phaseb.trust.gate import (
     LOOK_BACK,
     density_ratio,
     effective_contribution,
-    first_bad_step,
     gate_weights,
     pass_rate,
+    truncation_step,
     uncertainty_discount,
 )
 
@@ -37,8 +37,8 @@ def test_the_cut_is_at_the_alarm_or_where_doubt_began() -> None:
     trust[2, 3:6] = [0.4, 0.3, 0.01]  # doubt, then the alarm
     trust[3, :7], trust[3, 7] = 0.4, 0.01  # doubt all along: back by no more than the limit
     trust[4, 2:4] = 0.3  # doubt without an alarm
-    assert first_bad_step(trust, lengths, 0.1).tolist() == [8, 5, 3, 7 - LOOK_BACK, 8]
-    assert first_bad_step(trust, np.full(5, 5), 0.1).tolist() == [5] * 5  # beyond the end nothing counts
+    assert truncation_step(trust, lengths, 0.1).tolist() == [8, 5, 3, 7 - LOOK_BACK, 8]
+    assert truncation_step(trust, np.full(5, 5), 0.1).tolist() == [5] * 5  # beyond the end nothing counts
 
 
 def test_nothing_weighs_after_the_cut_and_the_part_before_is_kept() -> None:

@@ -1,9 +1,9 @@
 import torch
 
-from phaseb.trust.batched import StackedGRU, StackedLinear
+from phaseb.trust.batched import BatchedGRU, BatchedLinear
 
 
-def as_torch(stack: StackedGRU, network: int) -> torch.nn.GRU:
+def as_torch(stack: BatchedGRU, network: int) -> torch.nn.GRU:
     """The same network as torch's own GRU."""
     weight, bias = stack.inputs.weight[network], stack.inputs.bias[network, 0]
     units = stack.recurrent.shape[1]
@@ -19,7 +19,7 @@ def as_torch(stack: StackedGRU, network: int) -> torch.nn.GRU:
 
 def test_each_slice_is_a_gru_and_so_is_its_gradient() -> None:
     generator = torch.Generator().manual_seed(0)
-    stack = StackedGRU(3, 4, 5, generator)
+    stack = BatchedGRU(3, 4, 5, generator)
     x = torch.randn(3, 6, 9, 4, generator=generator, requires_grad=True)
     hidden = stack(x)
     upstream = torch.randn(hidden.shape, generator=generator)
@@ -38,7 +38,7 @@ def test_each_slice_is_a_gru_and_so_is_its_gradient() -> None:
 
 
 def test_linear_slices_do_not_mix() -> None:
-    layer = StackedLinear(2, 3, 4, torch.Generator().manual_seed(0))
+    layer = BatchedLinear(2, 3, 4, torch.Generator().manual_seed(0))
     x = torch.randn(2, 5, 7, 3)
     y = layer(x)
     assert torch.allclose(y[1, 2], x[1, 2] @ layer.weight[1] + layer.bias[1], atol=1e-6)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from phaseb.trust.corruptions import applicable_kinds, corrupt
-from phaseb.trust.one_step_residuals import fit_local_predictor
+from phaseb.trust.one_step_residuals import fit_ridge_dynamics
 
 
 @pytest.mark.parametrize("unit", [1e-8, 1e6])
@@ -14,7 +14,7 @@ def test_the_unit_of_rewards_does_not_change_the_evidence(trajectories, unit) ->
     real, folds = trajectories(12, seed=0), np.arange(12) % 3
     paid = replace(real, rewards=(unit * real.rewards).astype(np.float32))
     assert "reward" in applicable_kinds(paid)
-    a, b = (fit_local_predictor(r, folds, 16, seed=0).errors(r, 0) for r in (real, paid))
+    a, b = (fit_ridge_dynamics(r, folds, 16, seed=0).errors(r, 0) for r in (real, paid))
     assert np.abs(a[..., -1]).mean() > 0.1
     np.testing.assert_allclose(a, b, rtol=0.02, atol=0.02)
     severity = np.ones(12)

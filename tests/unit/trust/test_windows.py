@@ -54,9 +54,14 @@ def test_windows_are_cut_where_the_plan_says():
     steps = np.arange(101, dtype=np.float32)
     z = np.stack([steps, steps + 1000])[..., None]
     data = Trajectories(
-        z=z, actions=z[:, :-1], rewards=z[:, :-1, 0], terminals=np.zeros((2, 100), np.float32),
-        lengths=np.array([100, 70]), ids=("a", "b"), splits=("test", "test"),
-    )  # fmt: skip
+        z=z,
+        actions=z[:, :-1],
+        rewards=z[:, :-1, 0],
+        terminals=np.zeros((2, 100), np.float32),
+        lengths=np.array([100, 70]),
+        ids=("a", "b"),
+        splits=("test", "test"),
+    )
     plan = plan_windows(data.lengths, 20, 2)
     cut = plan.cut(data)
     assert cut.ids == ("a", "b") * 2 + ("a",)

@@ -64,8 +64,10 @@ def test_all_faults_at_once(tmp_path):
     ("text", "message"),
     [
         ("job: dynamisc\nmetrics: {name: x}\nspace: {a: {choice: [1]}}", "did you mean 'dynamics'"),
-        ("job: nowhere:Nothing\nmetrics: {name: x}\nspace: {a: {choice: [1]}}",
-         "nowhere:Nothing: there is no module nowhere"),
+        (
+            "job: nowhere:Nothing\nmetrics: {name: x}\nspace: {a: {choice: [1]}}",
+            "nowhere:Nothing: there is no module nowhere",
+        ),
         ("metrics: {name: x}\nspace: {}", "space"),
         ("metric: {name: x}\nspace: {a: {choice: [1]}}", "unknown key metric; did you mean 'metrics'"),
         ("metrics: [{name: a}, {name: b}]\nspace: {a: {choice: [1]}}", "several metrics have no single order"),

@@ -10,7 +10,7 @@ import torch
 from phaseb.config.root import Config
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.tuning.dynamics import NO_MATCH, DynamicsObjective, distance
-from phaseb.tuning.space import applied
+from phaseb.tuning.space import apply_point
 
 HORIZON = 20
 
@@ -20,9 +20,14 @@ def real_episodes(num: int = 24) -> Trajectories:
     z = rng.normal(size=(num, HORIZON + 1, 3)).cumsum(1).astype(np.float32)
     ids = [f"real-{i}" for i in range(num)]
     return Trajectories(
-        z=z, actions=np.zeros((num, HORIZON, 2), np.float32), rewards=np.zeros((num, HORIZON), np.float32),
-        terminals=np.zeros((num, HORIZON), bool), lengths=np.full(num, HORIZON), ids=ids, splits=["dev"] * num,
-    )  # fmt: skip
+        z=z,
+        actions=np.zeros((num, HORIZON, 2), np.float32),
+        rewards=np.zeros((num, HORIZON), np.float32),
+        terminals=np.zeros((num, HORIZON), bool),
+        lengths=np.full(num, HORIZON),
+        ids=ids,
+        splits=["dev"] * num,
+    )
 
 
 class Replays:
@@ -44,7 +49,7 @@ class Replays:
 
 @pytest.fixture
 def config() -> Config:
-    return applied(Config(), {"synthesis.horizon": HORIZON})
+    return apply_point(Config(), {"synthesis.horizon": HORIZON})
 
 
 def test_a_perfect_model_is_at_distance_zero(config):

@@ -10,27 +10,34 @@ from phaseb.config.root import Config
 from phaseb.config.tuning import StudyConfig
 from phaseb.errors import DivergenceError
 from phaseb.runtime.storage import Store
-from phaseb.trials import Records, ranked, trial_key
 from phaseb.tuning.population import Population
-from phaseb.tuning.space import applied
+from phaseb.tuning.space import apply_point
 from phaseb.tuning.trial import FROM, SEED, UNTIL, point_of
+from phaseb.tuning.trial_store import TrialStore, best_trials, trial_key
 
 STEPS, LR, VAR, PATH = 60, "dynamics.gru.learning_rate", "dynamics.gru.weights.var", "dynamics.gru.changes"
-BASE = applied(Config(), {"dynamics.gru.num_steps": STEPS})
+BASE = apply_point(Config(), {"dynamics.gru.num_steps": STEPS})
 
 
 def study(**parts: object) -> StudyConfig:
-    return StudyConfig.model_validate({
-        "metrics": {"name": "error"}, "space": {LR: {"loguniform": [1e-4, 1.0]}}, "search": {"algorithm": "random"},
-        "scheduler": {"kind": "pbt"}, "budget": {"trials": 8}, "reports": 6, **parts,
-    })  # fmt: skip
+    return StudyConfig.model_validate(
+        {
+            "metrics": {"name": "error"},
+            "space": {LR: {"loguniform": [1e-4, 1.0]}},
+            "search": {"algorithm": "random"},
+            "scheduler": {"kind": "pbt"},
+            "budget": {"trials": 8},
+            "reports": 6,
+            **parts,
+        }
+    )
 
 
 class Session:
     """A driver's life: opens the records that are there, trains what is proposed, is killed after some stretches."""
 
     def __init__(self, folder: Store, one: StudyConfig) -> None:
-        self.records, self.ended = Records(folder), []
+        self.records, self.ended = TrialStore(folder), []
         self.population = Population(one, BASE, PATH, STEPS, self.records, lambda r: self.ended.append(r.key))
         self.origins: list[tuple[str, list]] = []
 
@@ -62,7 +69,7 @@ class Session:
         record = self.records.get(trial_key(point_of(settings), settings[SEED]))
         until = settings[UNTIL][1]
         self.origins.append((record.key, settings[FROM]))
-        learner = make(applied(BASE, point_of(settings)).dynamics.gru)
+        learner = make(apply_point(BASE, point_of(settings)).dynamics.gru)
         try:
             for step in range(until):
                 learner.step(step)
@@ -74,7 +81,7 @@ class Session:
         self.records.put(record)
 
 
-def told(records: Records) -> list[tuple]:
+def told(records: TrialStore) -> list[tuple]:
     return [(r.key, r.state, r.steps, r.parent, r.replaces, json.dumps(r.point)) for r in records.all()]
 
 
@@ -82,11 +89,11 @@ def test_a_schedule_is_found_that_beats_every_fixed_setting(tmp_path):
     session = Session(Store.at(tmp_path), study(reports=12))
     stretches = session.live()
     assert stretches == 8 * 12  # the population's size never changes
-    best = ranked(session.records.phase("search"), study().metrics[0])[0]
-    fixed = min(_error(applied(BASE, {LR: 10 ** (-4 + i / 10)})) for i in range(41))
+    best = best_trials(session.records.phase("search"), study().metrics[0])[0]
+    fixed = min(_error(apply_point(BASE, {LR: 10 ** (-4 + i / 10)})) for i in range(41))
     assert best.last["error"] < 0.7 * fixed
     assert best.point[PATH]
-    assert _error(applied(BASE, best.point)) == best.last["error"]  # its config trains to the very same
+    assert _error(apply_point(BASE, best.point)) == best.last["error"]  # its config trains to the very same
     assert [r.state for r in session.records.all()].count("done") == 8
     assert sorted(session.ended) == sorted(r.key for r in session.records.all() if r.state == "stopped")
     for key, origin in session.origins:  # weights are a member's own, or those of the parent at the turn it began
@@ -101,7 +108,7 @@ def test_killed_after_every_stretch_it_comes_to_the_same_end(tmp_path):
     while ended := Session(Store.at(tmp_path / "killed"), study()).live(1, at_once=1):
         stretches += ended
     assert stretches == 48  # nothing was trained twice
-    assert told(Records(Store.at(tmp_path / "killed"))) == told(whole.records)
+    assert told(TrialStore(Store.at(tmp_path / "killed"))) == told(whole.records)
 
 
 def test_a_kill_within_a_turn_leaves_no_member_twice(tmp_path):
@@ -128,8 +135,10 @@ def test_members_that_fail_are_followed_by_copies_of_the_best(tmp_path):
 
 
 def test_a_population_of_which_nothing_is_left_ends(tmp_path):
-    session = Session(Store.at(tmp_path), study(space={VAR: {"choice": [9.0, 10.0]}}, search={
-        "algorithm": "random", "try_defaults": False}))  # fmt: skip
+    session = Session(
+        Store.at(tmp_path),
+        study(space={VAR: {"choice": [9.0, 10.0]}}, search={"algorithm": "random", "try_defaults": False}),
+    )
     session.live()
     assert {r.state for r in session.records.all()} == {"failed"}
 

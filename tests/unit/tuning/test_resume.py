@@ -11,8 +11,7 @@ from phaseb.tuning.validation import load_study
 def test_a_resume_needs_something_to_go_on_with(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(
-        "job: dynamics\nmetrics: [{name: rmse_end}]\n"
-        "space: {dynamics.gru.hidden_size: {integer: [8, 16]}}\n"
+        "job: dynamics\nmetrics: [{name: rmse_end}]\nspace: {dynamics.gru.hidden_size: {integer: [8, 16]}}\n"
     )
     checked, store = load_study(path), Store.at(str(tmp_path / "studies" / "mine"))
     with pytest.raises(ConfigError) as refused:

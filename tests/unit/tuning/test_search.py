@@ -9,10 +9,10 @@ from ray.tune.schedulers import TrialScheduler
 
 from phaseb.config.tuning import StudyConfig
 from phaseb.runtime.storage import Store
-from phaseb.trials import Record, trial_key
 from phaseb.tuning.early_stopping import HOPELESS, Budget, make_scheduler
 from phaseb.tuning.search import ListSearch, OptunaPoints, importances, new_database
 from phaseb.tuning.trial import SEED
+from phaseb.tuning.trial_store import TrialRecord, trial_key
 
 LR, KIND = "dynamics.gru.learning_rate", "dynamics.gru.teacher_forcing.schedule"
 START = "dynamics.gru.teacher_forcing.start"
@@ -20,16 +20,17 @@ START = "dynamics.gru.teacher_forcing.start"
 
 def study(**parts: object) -> StudyConfig:
     space = {
-        LR: {"loguniform": [1e-4, 1.0]}, KIND: {"choice": ["constant", "linear"]},
+        LR: {"loguniform": [1e-4, 1.0]},
+        KIND: {"choice": ["constant", "linear"]},
         START: {"uniform": [0, 1], "when": {KIND: ["linear"]}},
-    }  # fmt: skip
+    }
     return StudyConfig.model_validate({"metrics": {"name": "loss"}, "space": space, **parts})
 
 
-def record(i: int, lr: float, loss: float | None, kind: str = "constant", state: str = "done") -> Record:
+def record(i: int, lr: float, loss: float | None, kind: str = "constant", state: str = "done") -> TrialRecord:
     point = {LR: lr, KIND: kind, **({START: 0.5} if kind == "linear" else {})}
     rows = [{"steps": 27, "loss": loss}] if loss is not None else []
-    return Record(str(i), point, 0, number=i, state=state, rows=rows)
+    return TrialRecord(str(i), point, 0, number=i, state=state, rows=rows)
 
 
 def tried(search: OptunaPoints, name: str) -> float:
@@ -68,8 +69,16 @@ def test_a_choice_that_always_fails_is_left_alone():
     failed = fails_when_linear(OptunaPoints(study(search={"num_startup": 10}), 0, [], [], [], None), 50)
     assert sum(failed[:10]) >= 3
     assert sum(failed[20:]) <= 8  # of 30: now and then it looks again
-    past = [record(i, 10 ** (-4 + i / 5), None if i % 2 else 1.0 + i, "linear" if i % 2 else "constant",
-                   "failed" if i % 2 else "done") for i in range(20)]  # fmt: skip
+    past = [
+        record(
+            i,
+            10 ** (-4 + i / 5),
+            None if i % 2 else 1.0 + i,
+            "linear" if i % 2 else "constant",
+            "failed" if i % 2 else "done",
+        )
+        for i in range(20)
+    ]
     assert sum(fails_when_linear(OptunaPoints(study(), 0, past, [], [], None), 20)) <= 5  # and remembers after a resume
 
 
@@ -87,7 +96,7 @@ def test_no_point_is_tried_twice_and_a_space_searched_whole_ends():
     space = {KIND: {"choice": ["constant", "linear"]}, "dynamics.gru.num_members": {"integer": [1, 3]}}
     one = StudyConfig.model_validate({"metrics": {"name": "loss"}, "space": space, "search": {"num_startup": 2}})
     tried = {KIND: "linear", "dynamics.gru.num_members": 1}
-    past = [Record(trial_key(tried, 0), tried, 0, state="done", rows=[{"steps": 1, "loss": 1.0}])]
+    past = [TrialRecord(trial_key(tried, 0), tried, 0, state="done", rows=[{"steps": 1, "loss": 1.0}])]
     search, points = OptunaPoints(one, 0, past, [], [], None), []
     while (point := search.suggest(str(len(points)))) != OptunaPoints.FINISHED:
         points.append(tuple(point.values()))
@@ -111,13 +120,13 @@ def test_the_sampler_goes_on_from_the_records_of_trials_that_ended():
 def test_killed_anywhere_a_search_draws_what_it_would_have_drawn(algorithm):
     one = study(search={"algorithm": algorithm, "num_startup": 4})
 
-    def search(past: list[Record], again: list[Record], num: int) -> list[Record]:
+    def search(past: list[TrialRecord], again: list[TrialRecord], num: int) -> list[TrialRecord]:
         """One trial after the other up to `num` in all; the last is left in progress."""
         points, ended = OptunaPoints(one, 0, past, [r.point for r in again], [], None), list(past)
         while len(ended) < num:
             point = {n: v for n, v in points.suggest("t").items() if n != SEED}
             loss = abs(-2 - math.log10(point[LR]))
-            ended.append(Record(trial_key(point, 0), point, 0, state="done", rows=[{"steps": 27, "loss": loss}]))
+            ended.append(TrialRecord(trial_key(point, 0), point, 0, state="done", rows=[{"steps": 27, "loss": loss}]))
             if len(ended) < num:
                 points.on_trial_complete("t", {"loss": loss, "steps": 27})
         return ended
@@ -139,8 +148,9 @@ def test_nsga2_goes_on_from_the_generations_of_before():
         past[-1].key = trial_key(past[-1].point, 0)
     last, inherited = {round(math.log10(r.point[LR]), 6) for r in past[20:]}, []
     for seed in range(16):
-        one = study(metrics=metrics, search={"algorithm": "nsga2", "num_startup": 10, "seed": seed},
-                    scheduler={"kind": "none"})  # fmt: skip
+        one = study(
+            metrics=metrics, search={"algorithm": "nsga2", "num_startup": 10, "seed": seed}, scheduler={"kind": "none"}
+        )
         lr = OptunaPoints(one, 0, past, [], [], None).suggest("a")[LR]
         inherited.append(round(math.log10(lr), 6) in last)
     assert sum(inherited) >= 4  # the others were mutated
@@ -175,7 +185,7 @@ def test_halving_after_a_resume_decides_as_if_it_had_not_been_killed():
     whole = make_scheduler(one, 27, [])
     wanted = {name: decide(whole, name) for name in "abcde"}
     reached = {name: zip(steps, losses[name], wanted[name], strict=False) for name in "abc"}
-    past = [Record(n, {}, 0, rows=[{"steps": s, "loss": v} for s, v, _ in rows]) for n, rows in reached.items()]
+    past = [TrialRecord(n, {}, 0, rows=[{"steps": s, "loss": v} for s, v, _ in rows]) for n, rows in reached.items()]
     resumed = make_scheduler(one, 27, past)
     assert {name: decide(resumed, name) for name in "de"} == {name: wanted[name] for name in "de"}
     assert wanted["d"] == [TrialScheduler.STOP]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from phaseb.config.root import Config
 from phaseb.config.tuning import Parameter
-from phaseb.tuning.space import applied, defaults, draw, exists, grid, in_order, nested
+from phaseb.tuning.space import apply_point, defaults, draw, exists, grid, in_order, unflatten
 
 SPACE = {
     "dynamics.gru.teacher_forcing.start": Parameter(
@@ -32,7 +32,7 @@ def test_every_drawn_point_lies_in_the_space_and_obeys_its_conditions(seed):
     assert 1e-4 <= point["dynamics.gru.learning_rate"] <= 1e-1
     assert 16 <= point["dynamics.gru.hidden_size"] <= 256
     assert point["dynamics.gru.num_members"] in (1, 3, 5)
-    config = applied(Config(), point)
+    config = apply_point(Config(), point)
     assert config.dynamics.gru.learning_rate == point["dynamics.gru.learning_rate"]
     assert config.dynamics.gru.batch_size == Config().dynamics.gru.batch_size
 
@@ -85,7 +85,7 @@ def test_the_base_configs_own_values_are_a_point_if_they_lie_inside():
 
 
 def test_dotted_names_nest():
-    assert nested({"a.b": 1, "a.c.d": 2}) == {"a": {"b": 1, "c": {"d": 2}}}
+    assert unflatten({"a.b": 1, "a.c.d": 2}) == {"a": {"b": 1, "c": {"d": 2}}}
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import pytest
 from phaseb.config.tuning import StudyConfig
 from phaseb.errors import ConfigError
 from phaseb.runtime.storage import Store
-from phaseb.trials import Record
 from phaseb.tuning.trackers.tracker import KINDS, Trackers
+from phaseb.tuning.trial_store import TrialRecord
 from phaseb.tuning.validation import load_study
 
 LR = "dynamics.gru.learning_rate"
@@ -20,19 +20,23 @@ LR = "dynamics.gru.learning_rate"
 
 def track(kind: str, store: Store) -> None:
     """Two trials, one of which fails, and one that was in progress when the study ended."""
-    study = StudyConfig.model_validate({
-        "metrics": {"name": "loss"}, "space": {LR: {"loguniform": [1e-4, 1]}}, "trackers": [kind],
-    })  # fmt: skip
+    study = StudyConfig.model_validate(
+        {
+            "metrics": {"name": "loss"},
+            "space": {LR: {"loguniform": [1e-4, 1]}},
+            "trackers": [kind],
+        }
+    )
     with Trackers(study, "valley", store) as trackers:
-        good = Record("aa", {LR: 0.01, "dynamics.gru.shape": [1, 2]}, 7, number=0)
+        good = TrialRecord("aa", {LR: 0.01, "dynamics.gru.shape": [1, 2]}, 7, number=0)
         for steps, loss in ((10, 2.0), (20, 1.0)):
             good.rows.append({"steps": float(steps), "loss": loss, "seconds": steps / 10})
             trackers.on_report(good)
         good.state = "done"
         trackers.on_end(good)
-        bad = Record("bb", {LR: 0.9}, 7, number=1, state="failed", reason="diverged at step 3")
+        bad = TrialRecord("bb", {LR: 0.9}, 7, number=1, state="failed", reason="diverged at step 3")
         trackers.on_end(bad)
-        trackers.on_report(Record("cc", {LR: 0.5}, 7, number=2, rows=[{"steps": 10.0, "loss": 5.0}]))
+        trackers.on_report(TrialRecord("cc", {LR: 0.5}, 7, number=2, rows=[{"steps": 10.0, "loss": 5.0}]))
 
 
 def test_tensorboard_reads_curves_points_and_reasons(tmp_path):
@@ -59,8 +63,9 @@ def test_a_table_grows_and_takes_new_columns(tmp_path):
     with (tmp_path / "csv/search.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(r["state"], r["loss"], r[LR], r["reason"]) for r in rows] == 2 * [
-        ("done", "1.0", "0.01", ""), ("failed", "", "0.9", "diverged at step 3"),
-    ]  # fmt: skip
+        ("done", "1.0", "0.01", ""),
+        ("failed", "", "0.9", "diverged at step 3"),
+    ]
 
 
 def test_mlflow_reads_runs_from_its_file_store(tmp_path, monkeypatch):
@@ -105,8 +110,11 @@ def test_wandb_reads_runs_that_were_written_offline(tmp_path, monkeypatch):
     for file in files:
         records = offline_records(file.read_bytes())
         run = next(r.run for r in records if r.HasField("run"))
-        history = [{"/".join(i.nested_key) or i.key: i.value_json for i in r.history.item}
-                   for r in records if r.HasField("history")]  # fmt: skip
+        history = [
+            {"/".join(i.nested_key) or i.key: i.value_json for i in r.history.item}
+            for r in records
+            if r.HasField("history")
+        ]
         told[run.display_name] = (run, history, [r.exit.exit_code for r in records if r.HasField("exit")])
     run, history, code = told["search-00001-aa"]
     assert run.run_group == "valley"
@@ -126,8 +134,9 @@ def test_files_of_a_study_that_lies_elsewhere_are_copied_there(tmp_path):
 
 def test_a_tracker_that_is_not_installed_is_told_before_the_first_trial(tmp_path, monkeypatch):
     path = tmp_path / "study.yaml"
-    path.write_text("trackers: [mlflow, wandb]\nmetrics: {name: rmse_end}\n"
-                    f"space: {{{LR}: {{loguniform: [0.001, 0.1]}}}}\n")  # fmt: skip
+    path.write_text(
+        f"trackers: [mlflow, wandb]\nmetrics: {{name: rmse_end}}\nspace: {{{LR}: {{loguniform: [0.001, 0.1]}}}}\n"
+    )
     monkeypatch.setitem(sys.modules, "mlflow", None)
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(ConfigError, match=r"mlflow is not installed here: pip install 'phaseb\[mlflow\]'") as caught:

@@ -28,9 +28,30 @@ FIXTURES = Path(__file__).parents[3] / "fixtures"
 Arrays = dict[str, Any]
 Spoil = Callable[[Arrays], Any]
 CURES = (
-    "set", "unset", "write", "copy", "choose", "save", "record", "raise", "mend", "list", "leave", "convert", "use",
-    "drop", "clean", "read", "fill", "map", "cut", "take", "import", "run", "hold",
-)  # fmt: skip
+    "set",
+    "unset",
+    "write",
+    "copy",
+    "choose",
+    "save",
+    "record",
+    "raise",
+    "mend",
+    "list",
+    "leave",
+    "convert",
+    "use",
+    "drop",
+    "clean",
+    "read",
+    "fill",
+    "map",
+    "cut",
+    "take",
+    "import",
+    "run",
+    "hold",
+)
 
 
 def setting(source: str, path: Path, **columns: Any) -> EpisodesConfig:
@@ -155,8 +176,12 @@ def png16(folder: Path) -> EpisodesConfig:
     codec.width, codec.height, codec.pix_fmt, codec.time_base = 8, 8, "gray16be", Fraction(1, 1)
     frame = av.VideoFrame.from_ndarray(np.full((8, 8), 4000, np.uint16), format="gray16le").reformat(format="gray16be")
     blob = b"".join(bytes(packet) for packet in codec.encode(frame) + codec.encode())
-    content = {"data/demo_0/obs/pose": np.ones((2, 3)), "data/demo_0/actions": np.full((2, 2), 0.5),
-               "data/demo_0/rewards": np.ones(2), "data/demo_0/dones": np.ones(2)}  # fmt: skip
+    content = {
+        "data/demo_0/obs/pose": np.ones((2, 3)),
+        "data/demo_0/actions": np.full((2, 2), 0.5),
+        "data/demo_0/rewards": np.ones(2),
+        "data/demo_0/dones": np.ones(2),
+    }
     config = hdf5(folder, content, image="obs/depth")
     with h5py.File(folder / "d.hdf5", "a") as file:
         cells = file.create_dataset("data/demo_0/obs/depth", (2,), h5py.vlen_dtype(np.uint8))
@@ -214,8 +239,10 @@ CASES: dict[str, tuple[Callable[[Path], EpisodesConfig], str]] = {
     "demos: no group": (lambda folder: hdf5(folder, {"data/demo_0": np.ones(3)}), "data/demo_0 is no group"),
     "demos: lengths": (demos(put("data/demo_1/rewards", np.ones(3))), "differ in length: actions 4, rewards 3"),
     "demos: rows lost": (demos(put("data/demo_1/obs/pose", np.ones((2, 3)))), "differ in length: .*observations 2"),
-    "demos: next": (demos(lambda c: [c.__setitem__(f"data/demo_{i}/next_obs/pose", np.ones((3, 3))) for i in (0, 1)]),
-                    "differ in length: obs/pose 4, next_obs/pose 3"),
+    "demos: next": (
+        demos(lambda c: [c.__setitem__(f"data/demo_{i}/next_obs/pose", np.ones((3, 3))) for i in (0, 1)]),
+        "differ in length: obs/pose 4, next_obs/pose 3",
+    ),
     "demos: discrete": (demos(put("data/demo_0/actions", np.ones((4, 1), int))), "so they are discrete"),
     "demos: nothing seen": (demos(lambda c: [c.pop(f"data/demo_{i}/obs/pose") for i in (0, 1)]), "no vectors to"),
     "demos: no rewards": (demos(drop("data/demo_0/rewards")), "has no column 'rewards'"),
@@ -236,9 +263,16 @@ CASES: dict[str, tuple[Callable[[Path], EpisodesConfig], str]] = {
     "lerobot: times": (lerobot(put("timestamp", np.arange(4) / 30)), "has row 1 at .* s, where fps=10"),
     "lerobot: a gap": (lerobot(put("timestamp", np.array([0, 0.1, 0.3, 0.4]))), "has row 2 at 0.3 s, where fps=10"),
     "lerobot: order": (lerobot(put("frame_index", np.array([0, 2, 1, 3]))), "has frame_index 2 in row 1"),
-    "lerobot: one row": (lambda folder: setting("lerobot", write_lerobot(folder / "d", [
-        {"observation.state": np.ones((1, 2)), "action": np.ones((1, 1)), "next.reward": np.ones(1)}])),
-        "no episodes of two rows or more"),
+    "lerobot: one row": (
+        lambda folder: setting(
+            "lerobot",
+            write_lerobot(
+                folder / "d",
+                [{"observation.state": np.ones((1, 2)), "action": np.ones((1, 1)), "next.reward": np.ones(1)}],
+            ),
+        ),
+        "no episodes of two rows or more",
+    ),
     "lerobot: camera": (lerobot(put("x", np.ones(4)), image="observation.images.top"), "no column 'observation.images"),
     "lerobot: depth": (film(10, info={"video.is_depth_map": True}), "records depth"),
     "lerobot: video size": (film(10, (64, 32)), "has pictures of 32x64"),
@@ -255,8 +289,10 @@ CASES: dict[str, tuple[Callable[[Path], EpisodesConfig], str]] = {
     "minari: no space": (minari(BOX, {"observation_space": None}), "names no observation_space"),
     "minari: odd space": (minari(BOX, {"observation_space": '{"type": "Box"}'}), "by no space of Gymnasium"),
     "minari: discrete": (minari(BOX, {"action": spaces.Discrete(3)}), "so they are discrete"),
-    "minari: other shape": (minari(BOX, {"observation_space": '{"type":"Box","dtype":"float32","shape":[3]}'}),
-                            "has 2 numbers a row, metadata.json says shape"),
+    "minari: other shape": (
+        minari(BOX, {"observation_space": '{"type":"Box","dtype":"float32","shape":[3]}'}),
+        "has 2 numbers a row, metadata.json says shape",
+    ),
     "minari: value": (minari(spaces.Discrete(2), None, [np.int64(5)] * 3), "values that are not of its space"),
     "minari: volume": (minari(spaces.Dict(OrderedDict(v=spaces.Box(0, 1, (2, 2, 2))))), "no vector, matrix or picture"),
     "minari: pictures": (minari(PIXELS), "no vectors to observe"),
@@ -266,7 +302,7 @@ CASES: dict[str, tuple[Callable[[Path], EpisodesConfig], str]] = {
     "own: one lost": (own(lambda folder: next(iter(sorted((folder / "d").iterdir()))).unlink()), "is not whole"),
     "own: damaged": (own(lambda folder: next(iter((folder / "d").iterdir())).write_bytes(b"PAR1")), "damaged"),
     "own: list": (own(lambda folder: (folder / "l.json").write_text("{}"), "l.json"), "must hold a JSON list"),
-}  # fmt: skip
+}
 
 
 def read_all(config: EpisodesConfig) -> None:

@@ -177,9 +177,7 @@ def test_lerobots_episodes_of_no_rows_are_counted(tmp_path: Path) -> None:
 
 
 def test_the_surroundings_are_part_of_a_state_and_other_columns_are_listed(tmp_path: Path) -> None:
-    config = lerobot(
-        tmp_path / "d", 4, 3, observation_effort=lambda i, n: np.ones((n, 2), np.float32), next_done=last
-    )
+    config = lerobot(tmp_path / "d", 4, 3, observation_effort=lambda i, n: np.ones((n, 2), np.float32), next_done=last)
     (episode, _), _ = read(config)
     assert episode.state is not None
     assert episode.state.shape == (4, 5)
@@ -204,8 +202,9 @@ def test_lerobots_done_at_a_time_limit_is_no_end(tmp_path: Path) -> None:
     won = lerobot(tmp_path / "c", 6, 4, 6, next_done=last, next_success=lambda i, n: last(i, n) & (i == 2))
     assert ends(won) == [False, False, True]
     assert ends(lerobot(tmp_path / "d", 5, 4, next_done=last, next_truncated=lambda i, n: last(i, n) & (i == 0))) == [
-        False, True,
-    ]  # fmt: skip
+        False,
+        True,
+    ]
     assert ends(lerobot(tmp_path / "e", 5, 4, next_done=last, next_terminated=none)) == [False, False]
     assert ends(lerobot(tmp_path / "f", 5, 5, next_terminated=last)) == [True, True]
     named = lerobot(tmp_path / "g", 6, 6, next_done=last).model_copy(
@@ -303,10 +302,14 @@ def test_the_library_says_which_formats_it_reads(tmp_path: Path) -> None:
 
 def test_a_run_says_what_it_leaves_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     config = goals(tmp_path / "d.hdf5")
-    whole = Config.model_validate({
-        "episodes": config.model_dump(), "environment": {"id": "none"}, "resources": {"num_workers": 0, "num_tasks": 1},
-        "synthesis": {"horizon": 4},
-    })  # fmt: skip
+    whole = Config.model_validate(
+        {
+            "episodes": config.model_dump(),
+            "environment": {"id": "none"},
+            "resources": {"num_workers": 0, "num_tasks": 1},
+            "synthesis": {"horizon": 4},
+        }
+    )
     LOGGER.addHandler(caplog.handler)
     try:
         with caplog.at_level(logging.INFO):

@@ -20,9 +20,12 @@ def some(frames: bool) -> list[Exported]:
     metrics = {"mpl": 3.0, "x": np.nan}
     real = Exported(make_episode("real-1", 4, seed=1, frames=frames, terminated=True, metrics=metrics))
     made = Exported(
-        make_episode("synthetic-1", 6, seed=2, frames=frames, source="synthetic"), None,
-        np.linspace(0, 1, 6, dtype=np.float32), np.linspace(1, 0, 6, dtype=np.float32), {"start_episode": "real-1"},
-    )  # fmt: skip
+        make_episode("synthetic-1", 6, seed=2, frames=frames, source="synthetic"),
+        None,
+        np.linspace(0, 1, 6, dtype=np.float32),
+        np.linspace(1, 0, 6, dtype=np.float32),
+        {"start_episode": "real-1"},
+    )
     return [real, made]
 
 

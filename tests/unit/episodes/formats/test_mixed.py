@@ -18,8 +18,10 @@ def mixed(folder: Path, weights: tuple[float, float], second: str = "b.npz", **f
     write_npz(store, "a.npz", [make_episode(f"a{i}", 4 + i % 3, seed=i) for i in range(12)])
     write_npz(store, "b.npz", [make_episode(f"b{i}", 5, seed=50 + i) for i in range(4)])
     write_npz(store, "odd.npz", [make_episode(f"o{i}", 5, seed=90 + i, state=7) for i in range(4)])
-    parts = [{"source": "npz", "path": str(folder / name), "weight": weight}
-             for name, weight in zip(("a.npz", second), weights, strict=True)]  # fmt: skip
+    parts = [
+        {"source": "npz", "path": str(folder / name), "weight": weight}
+        for name, weight in zip(("a.npz", second), weights, strict=True)
+    ]
     return EpisodesConfig(source="mixed", parts=parts, **fields)
 
 
@@ -76,11 +78,15 @@ def test_a_changed_part_changes_the_fingerprint(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "fields",
-    [{"source": "mixed"}, {"source": "npz", "path": "a.npz", "parts": [{"source": "npz", "path": "b.npz"}]},
-     {"source": "mixed", "parts": [{"source": "mixed", "path": "a"}]},
-     {"source": "mixed", "parts": [{"source": "npz"}]},
-     {"source": "mixed", "parts": [{"source": "npz", "path": "a", "weight": 0}]}, {"policy": "clever"}],
-)  # fmt: skip
+    [
+        {"source": "mixed"},
+        {"source": "npz", "path": "a.npz", "parts": [{"source": "npz", "path": "b.npz"}]},
+        {"source": "mixed", "parts": [{"source": "mixed", "path": "a"}]},
+        {"source": "mixed", "parts": [{"source": "npz"}]},
+        {"source": "mixed", "parts": [{"source": "npz", "path": "a", "weight": 0}]},
+        {"policy": "clever"},
+    ],
+)
 def test_what_makes_no_sense_is_refused(fields) -> None:
     with pytest.raises(ValidationError):
         EpisodesConfig(**fields)

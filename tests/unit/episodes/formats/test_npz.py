@@ -89,9 +89,15 @@ def test_arrays_of_other_names_are_mapped_and_economics_worked_out(tmp_path: Pat
     content |= {"gain": np.eye(4, 6), "won": np.eye(4, 6) * [[1], [0], [1], [0]], "watts": np.full((4, 6), 30.0)}
     content["film"] = np.zeros((4, 7, 8, 8, 3), np.uint8)
     columns = ColumnsConfig(
-        observation=("pos", "vel"), action="u", reward="gain", success="won", power_w="watts", step_s=60, image="film",
+        observation=("pos", "vel"),
+        action="u",
+        reward="gain",
+        success="won",
+        power_w="watts",
+        step_s=60,
+        image="film",
         image_size=4,
-    )  # fmt: skip
+    )
     episodes = read_npz(save(tmp_path / "x.npz", content), LIMIT, columns)
     assert episodes[0].state is not None
     assert episodes[0].state[0].tolist() == [1, 1, 5]
@@ -145,7 +151,8 @@ BAD: dict[str, tuple[Callable[[Arrays], Any], str]] = {
     "shape of terminals": (lambda a: a.update(terminals=np.ones((4, 7))), r"'terminals' has shape \(4, 7\)"),
     "terminals of any value": (lambda a: a.update(terminals=np.full((4, 6), 0.5)), "of 0 and 1"),
     "on after the end": (
-        lambda a: a.update(terminals=np.eye(4, 6), lengths=np.full(4, 6)), "episode 0 goes on after its terminal"
+        lambda a: a.update(terminals=np.eye(4, 6), lengths=np.full(4, 6)),
+        "episode 0 goes on after its terminal",
     ),
     "text": (lambda a: a.update(actions=np.full((4, 6, 2), "x")), "'actions' is of type <U1, wanted numbers"),
     "complex": (lambda a: a.update(actions=np.ones((4, 6, 2), complex)), "complex128, wanted numbers"),
@@ -154,7 +161,7 @@ BAD: dict[str, tuple[Callable[[Arrays], Any], str]] = {
     "objects": (lambda a: a.update(actions=np.array([[None] * 6] * 4)), "holds Python objects"),
     "float frames": (lambda a: a.update(frames=np.ones((4, 7, 2, 2, 3))), "'frames' is float64, wanted uint8"),
     "flat frames": (lambda a: a.update(frames=np.ones((4, 7, 2, 2), np.uint8)), "'frames' has shape"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BAD)

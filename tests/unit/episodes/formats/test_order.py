@@ -19,7 +19,7 @@ from phaseb.episodes.inventory import summarise
 from phaseb.episodes.sources import inventory_of, open_source
 from phaseb.episodes.state_columns import check_order, from_tag
 from phaseb.errors import ConfigError, DataError
-from phaseb.pipeline.dataset_stats import Census
+from phaseb.pipeline.dataset_stats import DatasetStats
 from phaseb.policy.gym_observation import ObservationLayout
 from phaseb.stages.collect import environment_spec
 
@@ -163,8 +163,11 @@ class Ordered:
 def test_columns_in_another_order_than_the_environments_are_refused(tmp_path: Path, source: str) -> None:
     """robomimic keeps no order, and columns may be chosen in any: sizes agree, names tell."""
     config = Config.model_validate({"environment": {"id": f"{__name__}:Ordered"}})
-    prefix, path = {"minari": ("observations/", tmp_path), "hdf5": ("obs/", tmp_path / "d.hdf5"),
-                    "npz": ("", tmp_path / "d.npz")}[source]  # fmt: skip
+    prefix, path = {
+        "minari": ("observations/", tmp_path),
+        "hdf5": ("obs/", tmp_path / "d.hdf5"),
+        "npz": ("", tmp_path / "d.npz"),
+    }[source]
     pose = {"velocity": np.ones((5, 2), np.float32), "position": np.zeros((5, 2), np.float32)}
     actions, rewards = np.full((4, 1), 0.5, np.float32), np.ones(4, np.float32)
     if source == "minari":
@@ -184,7 +187,7 @@ def test_columns_in_another_order_than_the_environments_are_refused(tmp_path: Pa
     right, wrong = ([f"{prefix}{name}" for name in names] for names in (pose, reversed(pose)))
     for names in (right, wrong):
         episodes = [Episode(**vars(e) | {"split": "train"}) for e in read(path, source, observation=names)]
-        seen = Census.of(episodes)
+        seen = DatasetStats.of(episodes)
         if names == right:
             check_order(seen.state_columns, offered, name)
         else:

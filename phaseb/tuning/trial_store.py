@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 from phaseb.config.tuning import Metric
 from phaseb.errors import DataError
-from phaseb.runtime.storage import Store, strict
+from phaseb.runtime.storage import Store, to_jsonable
 
 State = Literal["running", "done", "stopped", "failed"]
 
 
 @dataclass
-class Record:
+class TrialRecord:
     """One trial: a point, a seed, and what came of them.
 
     Attributes:
@@ -50,7 +50,7 @@ class Record:
         return self.state != "running"
 
 
-class Records:
+class TrialStore:
     """The records of a study, in its folder; written by the driver alone.
 
     Raises:
@@ -61,26 +61,26 @@ class Records:
         self._store = store
         self._known = {record.key: record for record in map(self._read, store.names(suffix=".json"))}
 
-    def get(self, key: str) -> Record | None:
+    def get(self, key: str) -> TrialRecord | None:
         return self._known.get(key)
 
-    def all(self) -> list[Record]:
+    def all(self) -> list[TrialRecord]:
         return sorted(self._known.values(), key=lambda r: r.number)
 
-    def phase(self, phase: str) -> list[Record]:
+    def phase(self, phase: str) -> list[TrialRecord]:
         return [record for record in self.all() if record.phase == phase]
 
-    def put(self, record: Record) -> None:
+    def put(self, record: TrialRecord) -> None:
         """Keep a record, on disk too."""
         if record.key not in self._known:
             record.number = len(self._known)
         self._known[record.key] = record
-        self._store.write_json(strict(asdict(record)), f"{record.key}.json")
+        self._store.write_json(to_jsonable(asdict(record)), f"{record.key}.json")
 
-    def _read(self, name: str) -> Record:
+    def _read(self, name: str) -> TrialRecord:
         tree = self._store.read_json(name)
         try:
-            return Record(**tree)
+            return TrialRecord(**tree)
         except TypeError as error:
             raise DataError(f"{self._store.path(name)} is not a trial of this version: {error}") from error
 
@@ -91,7 +91,7 @@ def trial_key(point: Mapping[str, Any], seed: int) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def ranked(records: Iterable[Record], metric: Metric) -> list[Record]:
+def best_trials(records: Iterable[TrialRecord], metric: Metric) -> list[TrialRecord]:
     """Trials that reached their end, the best first; where none did, the ones that got furthest."""
     alive = [r for r in records if r.state in ("done", "stopped") and _finite(r.last.get(metric.name))]
     furthest = max((r.steps for r in alive), default=0)
@@ -99,17 +99,15 @@ def ranked(records: Iterable[Record], metric: Metric) -> list[Record]:
     return sorted((r for r in alive if r.steps == furthest), key=lambda r: sign * r.last[metric.name])
 
 
-def pareto_front(records: Iterable[Record], metrics: list[Metric]) -> list[Record]:
+def pareto_front(records: Iterable[TrialRecord], metrics: list[Metric]) -> list[TrialRecord]:
     """Finished trials that no other finished trial beats in every metric."""
     ended = [r for r in records if r.state == "done" and all(_finite(r.last.get(m.name)) for m in metrics)]
     signs = [1 if m.mode == "min" else -1 for m in metrics]
     values = {r.key: [s * r.last[m.name] for s, m in zip(signs, metrics, strict=True)] for r in ended}
 
-    def beaten(one: Record) -> bool:
+    def beaten(one: TrialRecord) -> bool:
         mine = values[one.key]
-        return any(
-            all(b <= a for a, b in zip(mine, other, strict=True)) and other != mine for other in values.values()
-        )
+        return any(all(b <= a for a, b in zip(mine, other, strict=True)) and other != mine for other in values.values())
 
     front = [r for r in ended if not beaten(r)]
     return sorted(front, key=lambda r: values[r.key])

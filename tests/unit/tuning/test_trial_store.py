@@ -5,18 +5,18 @@ from hypothesis import strategies as st
 
 from phaseb.config.tuning import Metric
 from phaseb.runtime.storage import Store
-from phaseb.trials import Record, Records, pareto_front, ranked, trial_key
+from phaseb.tuning.trial_store import TrialRecord, TrialStore, best_trials, pareto_front, trial_key
 
 
-def record(key: str, state: str = "done", steps: int = 10, **metrics: float) -> Record:
-    return Record(key, {"a": key}, 0, state=state, rows=[{"steps": steps, **metrics}])
+def record(key: str, state: str = "done", steps: int = 10, **metrics: float) -> TrialRecord:
+    return TrialRecord(key, {"a": key}, 0, state=state, rows=[{"steps": steps, **metrics}])
 
 
 def test_records_survive_the_driver(tmp_path):
-    records = Records(Store.at(tmp_path))
+    records = TrialStore(Store.at(tmp_path))
     records.put(record("one", loss=1.0))
     records.put(record("two", "running", loss=float("nan")))
-    again = Records(Store.at(tmp_path))
+    again = TrialStore(Store.at(tmp_path))
     assert [(r.key, r.state, r.number) for r in again.phase("search")] == [("one", "done", 0), ("two", "running", 1)]
     assert again.get("one").last["loss"] == 1.0
     assert again.get("two").last["loss"] is None  # strict JSON has no NaN
@@ -27,10 +27,10 @@ def test_only_whole_trials_are_compared():
     early_luck = record("luck", "stopped", steps=3, loss=0.1)
     failed = [record("failed", "failed", loss=0.0), record("nan", loss=None)]
     whole = [record("b", loss=0.5), record("a", loss=0.4), *failed]
-    assert [r.key for r in ranked([early_luck, *whole], Metric(name="loss"))] == ["a", "b"]
-    assert [r.key for r in ranked(whole, Metric(name="loss", mode="max"))] == ["b", "a"]
-    assert [r.key for r in ranked([early_luck], Metric(name="loss"))] == ["luck"]
-    assert ranked([], Metric(name="loss")) == []
+    assert [r.key for r in best_trials([early_luck, *whole], Metric(name="loss"))] == ["a", "b"]
+    assert [r.key for r in best_trials(whole, Metric(name="loss", mode="max"))] == ["b", "a"]
+    assert [r.key for r in best_trials([early_luck], Metric(name="loss"))] == ["luck"]
+    assert best_trials([], Metric(name="loss")) == []
 
 
 @settings(max_examples=100, deadline=None)
@@ -39,9 +39,8 @@ def test_the_front_is_what_nothing_beats(pairs):
     records = [record(str(i), a=float(a), b=float(b)) for i, (a, b) in enumerate(pairs)]
     front = pareto_front(records, [Metric(name="a"), Metric(name="b", mode="max")])
     wanted = {
-        str(i) for i, (a, b) in enumerate(pairs)
-        if not any(c <= a and d >= b and (c, d) != (a, b) for c, d in pairs)
-    }  # fmt: skip
+        str(i) for i, (a, b) in enumerate(pairs) if not any(c <= a and d >= b and (c, d) != (a, b) for c, d in pairs)
+    }
     assert {r.key for r in front} == wanted
 
 
