@@ -20,7 +20,7 @@ from phaseb.inspection.videos import scan_videos
 from phaseb.latents.observations import wrapping_angles
 from phaseb.pipeline.dataset_stats import DataFacts
 from phaseb.pipeline.machine import BASE_BYTES, memory_needs
-from phaseb.pipeline.requirements import Preflight
+from phaseb.pipeline.requirement import Preflight
 from phaseb.runtime.formatting import size
 from phaseb.stages.collect import EnvironmentSpec, environment_spec
 from phaseb.stages.rehearsal import rehearse_recorded
