@@ -18,9 +18,11 @@ from phaseb.stages.policy import PolicyData, make_learner
 
 RUN = RunSpec("real_only", 0)
 ALGORITHMS = {
+    "bc": {"algorithm": "bc"},
     "cloning": {"algorithm": "iql", "bc_fraction": 0.99, "critic_warmup_fraction": 0.0},
     "sac_behaviour": {"algorithm": "sac", "bc_fraction": 0.2, "critic_warmup_fraction": 0.2},
     "edac": {"algorithm": "sac", "diversity_weight": 1.0, "bc_fraction": 0.2, "critic_warmup_fraction": 0.2},
+    "cql": {"algorithm": "sac", "cql_weight": 1.0, "bc_fraction": 0.2, "critic_warmup_fraction": 0.2},
     "iql": {"algorithm": "iql", "bc_fraction": 0.2, "critic_warmup_fraction": 0.2},
 }
 
