@@ -31,7 +31,7 @@ class ClosedLoopConfig(Section):
 
     num_seeds: int = Field(2, ge=1, description="seeds of each arm that are played")
     num_episodes: int = Field(50, ge=10, description="episodes that each policy plays, from the same starts")
-    num_branches: int = Field(100, ge=10, description="branches of each kind of unrecorded actions")
+    num_branches: int = Field(50, ge=10, description="branches of each kind of unrecorded actions")
 
 
 class PromotionConfig(Section):

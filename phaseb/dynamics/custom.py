@@ -102,7 +102,7 @@ class CustomDynamics:
         z, memory, taken, steps = z0, None, [], []
         for t in range(horizon):
             action = policy(z, t)
-            step = self._checked(self.model.step(z, action, memory, generator), len(z0), t)
+            step = self.checked_step(z, action, memory, generator, t)
             z, memory = step.z, step.memory
             taken.append(action)
             steps.append(step)
@@ -114,7 +114,13 @@ class CustomDynamics:
             uncertainty=torch.stack([s.uncertainty for s in steps], 1),
         )
 
-    def _checked(self, step: Step, rows: int, t: int) -> Step:
+    def checked_step(self, z: Tensor, action: Tensor, memory: Any, generator: torch.Generator, t: int) -> Step:
+        """Step number t of the model, from latents (N, D) under actions (N, A).
+
+        Raises:
+            DataError: where it has other shapes, or is not finite.
+        """
+        step, rows = self.model.step(z, action, memory, generator), len(z)
         wanted = {"z": (rows, self.latent_size), **dict.fromkeys(("reward", "terminal", "uncertainty"), (rows,))}
         for name, shape in wanted.items():
             value = getattr(step, name)
@@ -133,7 +139,7 @@ class CustomDynamics:
         """One-step predictions (N, T, D) of z[:, 1:] along real z (N, T+1, D)."""
         generator, memory, made = torch.Generator().manual_seed(0), None, []
         for t in range(actions.shape[1]):
-            step = self._checked(self.model.step(z[:, t], actions[:, t], memory, generator), len(z), t)
+            step = self.checked_step(z[:, t], actions[:, t], memory, generator, t)
             memory = step.memory
             made.append(step.z)
         return torch.stack(made, 1)

@@ -14,7 +14,7 @@ from phaseb.runtime.seeding import numpy_generator
 
 LARGEST_LATENT = 100.0
 """Standard deviations beyond which a rollout has diverged."""
-NUM_WINDOWS = 400
+NUM_WINDOWS = 150
 RESAMPLES = 1000
 LEAST_SPREAD = 1e-9
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -28,7 +29,8 @@ def test_a_world_model_of_ones_own_takes_the_place_of_the_built_in_one(pytestcon
     changed = {name for name in after if name not in before or after[name]["key"] != before[name]["key"]}
     assert changed >= {"dynamics/ridge", "synthesize", "judge"}
     assert after["encode"] == before["encode"]
-    assert before.keys() - after.keys() == {"dynamics/gru", "dynamics/gp"}, "of what no arm uses nothing is left"
+    gone = {"dynamics/gru", "dynamics/gp", "choice"}
+    assert before.keys() - after.keys() == gone, "of what no arm uses nothing is left"
     judges = strict_json((copied / "judges.json").read_text())
     assert set(judges) == {"ridge"}, "no other generator is fitted"
     assert 0 <= judges["ridge"]["branched"]["numbers"]["judge_auc"] <= 1
@@ -40,6 +42,25 @@ def test_a_world_model_of_ones_own_takes_the_place_of_the_built_in_one(pytestcon
     assert (model.name, model.uncertainty_scale) == ("ridge", 0.0), "it never says that it is uncertain"
     assert after["dynamics/ridge"]["metrics"]["uncertainty_discount"] == 0.0
     assert model.rollout(np.zeros((3, model.latent_size)), np.zeros((3, 5, model.action_size))).z.shape[:2] == (3, 6)
+
+
+def test_a_policy_is_searched_in_a_generator_by_gymnasium_s_api(pytestconfig, monkeypatch, finished):
+    monkeypatch.syspath_prepend(str(pytestconfig.rootpath / "docs" / "examples"))
+    import train_in_generator
+
+    values = train_in_generator.main(str(finished.folder), "gp", num_trials=5, num_episodes=2)
+    assert len(values) == 5
+    assert max(values) > min(values)
+    sys.modules.pop("train_in_generator")
+
+
+def test_a_generator_s_steps_have_the_gate_s_trust(finished):
+    from phaseb.stages.generator_environment import GeneratorEnv
+
+    env = GeneratorEnv(str(finished.folder), "gru", max_steps=5)
+    env.reset(seed=0)
+    infos = [env.step(env.action_space.sample())[-1] for _ in range(5)]
+    assert all(0 <= info["trust"] <= 1 and info["uncertainty"] >= 0 for info in infos)
 
 
 def test_the_notebook_runs_from_top_to_bottom(pytestconfig, finished, tmp_path):

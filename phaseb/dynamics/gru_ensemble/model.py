@@ -146,13 +146,13 @@ class EnsembleDynamics:
         for t in range(horizon):
             actions.append(policy(z0 if t == 0 else out.z[:, t], t).to(out.z))
             known = pad_future_actions(actions[-1], model.num_ahead) if seen is None else seen[:, t]
-            noise = self._noise(n, generator).of(table)
+            noise = self.noise(n, generator).of(table)
             made = walk.step(known[table], noise)
             ends = torch.sigmoid(made.logit)
             if everyone:
                 own = chosen, torch.arange(n, device=z0.device)
                 out.z[:, t + 1], out.rewards[:, t], out.terminals[:, t] = made.z[own], made.reward[own], ends[own]
-                out.uncertainty[:, t] = self._spread(*self._opinions(made, ends, others, known[table], noise))
+                out.uncertainty[:, t] = self.spread(*self.opinions(made, ends, others, known[table], noise))
             else:
                 out.z[table, t + 1], out.rewards[table, t], out.terminals[table, t] = made.z, made.reward, ends
         out.terminals.copy_(out.terminals > 0.5)
@@ -160,7 +160,7 @@ class EnsembleDynamics:
         return replace(out, actions=torch.stack(actions, dim=1))
 
     @staticmethod
-    def _opinions(
+    def opinions(
         made: StepOutput, ends: Tensor, others: RolloutState | None, seen: Tensor, noise: Noise
     ) -> tuple[Tensor, Tensor]:
         """Latents (K or 2K, N, D) and ends (K or 2K, N) that the spread is of.
@@ -173,12 +173,13 @@ class EnsembleDynamics:
         alone = others.step(seen, noise)
         return torch.cat([made.z, alone.z]), torch.cat([ends, torch.sigmoid(alone.logit)])
 
-    def _spread(self, z: Tensor, ends: Tensor) -> Tensor:
+    def spread(self, z: Tensor, ends: Tensor) -> Tensor:
+        """(N,) disagreement of opinions: latents (K, N, D) and ends (K, N)."""
         if self.num_members == 1:
             return torch.zeros_like(ends[0])
         return (_variance(z).mean(dim=-1) + _variance(ends)).sqrt()
 
-    def _noise(self, n: int, generator: torch.Generator) -> Noise:
+    def noise(self, n: int, generator: torch.Generator) -> Noise:
         """Drawn on the CPU for all rows. Members get the same uniform number: they differ only in what they believe."""
         device, k, d = self.model.step_scale.device, self.num_members, self.model.latent_size
         uniform = torch.rand(n, generator=generator).to(device)[None] if self.model.num_modes > 1 else None
