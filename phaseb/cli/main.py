@@ -73,6 +73,8 @@ def _parser() -> argparse.ArgumentParser:
             job.add_argument("--dry-run", action="store_true", help="say what the run would choose and need, and stop")
         if name == "evaluate":
             job.add_argument("--policy", metavar="EXPORT", help="measure an exported policy: its folder or file")
+            about = "play the policies in the generators, beside physics where there is any; decide nothing"
+            job.add_argument("--in-model", action="store_true", help=about)
         job.add_argument("--config", metavar="FILE", help="YAML file of differences from the defaults")
         job.add_argument("settings", nargs="*", metavar="KEY.PATH=VALUE", help="settings that win over the file")
     _add_cluster_commands(commands, options)
@@ -154,7 +156,8 @@ def _run_job(arguments: argparse.Namespace, words: list[str]) -> int:
     stages = module.stage_names(config) if arguments.command == "run" else ()
     lock = contextlib.nullcontext() if arguments.command in READERS else run_lock(config.run.dir)
     with lock, Console(config, arguments.json, stages) as console:
-        result = load_job(arguments.command)(config, [console])
+        in_model = getattr(arguments, "in_model", False)
+        result = (module.run_in_model if in_model else load_job(arguments.command))(config, [console])
         console.conclude(result)
     return 0
 

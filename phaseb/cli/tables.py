@@ -41,6 +41,8 @@ class Console(StageView):
             return
         if "promotions" in result.metrics:
             show_flywheel(result.metrics, results_console())
+        elif "floors" in result.metrics:
+            show_in_model(result.metrics, results_console())
         elif "arms" in result.metrics:
             show_results(result.metrics, results_console())
         if "page" in result.outputs:
@@ -61,6 +63,31 @@ def show_results(results: Mapping[str, Any], console: RichConsole) -> None:
     columns = results["arm_columns"]
     rows = [[name, *(interval(arm.get(m)) for m in columns)] for name, arm in results["arms"].items()]
     console.print(_table(("arm", *columns), rows))
+
+
+def show_in_model(found: Mapping[str, Any], console: RichConsole) -> None:
+    """The return of every policy in each generator, and in physics where there is any."""
+    known = {name: one for name, one in found["generators"].items() if "policies" in one}
+    for name, one in found["generators"].items():
+        if "failed" in one:
+            console.print(f"{name} is left out: {one['failed']}", soft_wrap=True, markup=False)
+    by_policy: dict[str, list[str]] = {}
+    for one in known.values():
+        for row in one["policies"]:
+            by_policy.setdefault(row["policy"], []).append(_return(row["generator"]))
+    if found["physics"] and known:
+        for row in next(iter(known.values()))["policies"]:
+            by_policy[row["policy"]].append(_return(row["physics"]))
+    last = ["physics"] if found["physics"] else []
+    rows = [[policy, *values] for policy, values in by_policy.items()]
+    console.print(_table((f"return over {found['horizon']} steps", *known, *last), rows))
+    for name, one in known.items():
+        if "return_error" in one:
+            console.print(f"{name}: returns may be off by {number(one['return_error'])}, by held-out episodes")
+
+
+def _return(row: Mapping[str, float]) -> str:
+    return f"{number(row['return'])} ± {number(1.96 * row['return_se'])}"
 
 
 def show_flywheel(told: Mapping[str, Any], console: RichConsole) -> None:

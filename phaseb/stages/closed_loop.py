@@ -64,6 +64,10 @@ def execute(context: StageContext) -> dict[str, Any]:
         for name, refs in judging.items()
         if name != PHYSICS
     }
+    if not physics:
+        recorded_returns = held_out_windows(config, store).rewards.sum(1, dtype=np.float64)
+        for one in found.values():
+            one |= return_error(recorded_returns, one)
     floor = {kind: get_result(reference) for kind, reference in judging.get(PHYSICS, {}).items()}
     report = {"physics": physics, "horizon": horizon_of(config), "floors": floor, "generators": found}
     store.write_json(report, "closed_loop.json")
@@ -276,6 +280,20 @@ def _of_generator(
     return found
 
 
+def return_error(recorded_returns: NDArray[np.float64], found: Mapping[str, Any]) -> dict[str, float]:
+    """How far returns in a generator may be off, by the clone's against those of the held-out episodes (N,).
+
+    Returns:
+        `return_error`: the difference of the means, and 1.96 standard errors of it. It holds for policies that act like
+        the operators; others may be farther off. Nothing where the generator failed.
+    """
+    clone = next((row["generator"] for row in found.get("policies", ()) if row["policy"] == "clone"), None)
+    if clone is None:
+        return {}
+    spread = float(np.hypot(recorded_returns.std() / np.sqrt(len(recorded_returns)), clone["return_se"]))
+    return {"return_error": abs(clone["return"] - float(recorded_returns.mean())) + 1.96 * spread}
+
+
 def _row(name: str, policy: PoolPolicy, own: Plays, events: EventDetector, user: bool) -> dict[str, Any]:
     """One policy's return and event rate in the generator, and in physics where there is any."""
     row: dict[str, Any] = {"policy": policy.name, "arm": policy.arm, "noise": policy.noise, "trained_in": user}
@@ -302,8 +320,7 @@ def headline(found: Mapping[str, Any]) -> dict[str, Any]:
         for sigma in levels[0][1]:
             worst = max(level[sigma]["auc"] for _, level in levels)
             numbers[f"auc_{steps}_{sigma}"] = worst
-    if "return_bias" in found:
-        numbers["return_bias"] = found["return_bias"]
+    numbers |= {name: found[name] for name in ("return_bias", "return_error") if name in found}
     numbers |= {name: value for name, value in found.get("ranking", {}).items() if name != "num_policies"}
     for name in ("nrmse", "reward_nrmse", "coverage_50", "coverage_90"):
         values = [branch[name][-1] for branch in found["branches"].values()]

@@ -42,6 +42,16 @@ def run_job(command: str, config: Config, callbacks: Sequence[Callback] = ()) ->
     return RunResult(parts, {path: path for result in done.values() for path in result.outputs})
 
 
+def run_in_model(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
+    """Play the policies in the generators (and in physics, where there is any), without the stage `evaluate`."""
+    from phaseb.pipeline.graph import run_graph
+
+    stages = [stage for stage in build_graph(config) if stage.name != "evaluate"]
+    run_graph(stages, config, callbacks, job="evaluate")
+    found = RunDirectory.open(config).store.read_json("closed_loop.json")
+    return RunResult(found, {"closed_loop": "closed_loop.json"})
+
+
 def _replay(config: Config, callbacks: Sequence[Callback]) -> None:
     """Show the stages of a run that is up to date."""
     done = fingerprint.cached_stages(config)

@@ -3,9 +3,11 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
 from episode_strategies import make_trajectories
 
+from phaseb.cli.tables import results_console, show_in_model
 from phaseb.config.root import Config
 from phaseb.dynamics.rollout import Rollout
 from phaseb.errors import DataError
@@ -121,3 +123,27 @@ def test_branches_begin_where_the_policy_changed():
 def test_seeds_of_physics_are_apart_from_those_of_evaluation_and_promotion():
     assert closed_loop.FIRST_SEED > CONFIG.promotion.first_seed > CONFIG.evaluation.first_seed
     assert PHYSICS not in CONFIG.dynamics.names
+
+
+def test_without_physics_returns_have_an_error_bar_by_held_out_episodes():
+    held_out = np.array([1.0, 3.0, 1.0, 3.0])
+    rows = [{"policy": "clone", "generator": {"return": 2.5, "return_se": 0.0}}]
+    found = closed_loop.return_error(held_out, {"policies": rows})
+    assert found == {"return_error": pytest.approx(0.5 + 1.96 * 0.5)}
+    assert closed_loop.return_error(held_out, {"failed": "it diverges"}) == {}
+
+
+def test_the_command_shows_returns_in_each_generator_and_names_what_failed(capsys):
+    row = {
+        "policy": "clone",
+        "generator": {"return": 2.5, "return_se": 0.1},
+        "physics": {"return": 2.0, "return_se": 0},
+    }
+    own = {"policies": [row], "return_error": 0.7}
+    found = {"physics": True, "horizon": 12, "generators": {"own": own, "bad": {"failed": "it diverges"}}}
+    show_in_model(found, results_console())
+    told = capsys.readouterr().out
+    assert "bad is left out: it diverges" in told
+    assert "2.5 ± 0.196" in told
+    assert "2 ± 0" in told
+    assert "off by 0.7" in told
