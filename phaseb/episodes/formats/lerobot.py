@@ -96,6 +96,10 @@ class Source:
             )
         if layout.done and not wanted.terminal:
             notes.append(self._on_done())
+        early = self._num_early_marks(wanted.terminal or layout.terminal or layout.done)
+        if early:
+            name = wanted.terminal or layout.terminal or layout.done
+            notes.append(f"{name} is set in {early} rows before the last of their episode, where it is ignored")
         used = {
             *(wanted.observation or layout.observation),
             *(wanted.action or layout.action),
@@ -177,6 +181,20 @@ class Source:
                 if int(row["episode_index"]) == int(next_row["episode_index"]):
                     raise DataError(f"lists episode {row['episode_index']} twice; write the data set again")
         return rows
+
+    def _num_early_marks(self, name: str) -> int:
+        """Rows that are marked as an end though their episode goes on."""
+        if name not in self.features:
+            return 0
+        count = 0
+        for file in dict.fromkeys(self._path("data", row) for row in self._episodes):
+            table = read_table(self._store, file, lambda c: c in ("episode_index", name), self._config.max_bytes)
+            episode = table["episode_index"].to_numpy()
+            marked = np.asarray(table[name].to_numpy())
+            goes_on = episode[1:] == episode[:-1]
+            if marked.dtype.kind in "fiub":
+                count += int((marked[:-1].astype(bool) & goes_on).sum())
+        return count
 
     def _on_done(self) -> str:
         """How ends are told from time limits, in words."""

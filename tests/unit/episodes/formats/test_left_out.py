@@ -319,3 +319,19 @@ def test_a_run_says_what_it_leaves_out(tmp_path: Path, caplog: pytest.LogCapture
     ((level, line),) = {(r.levelno, r.getMessage()) for r in caplog.records if r.getMessage().startswith("imported ")}
     assert level == logging.WARNING
     assert line.startswith("imported 6 of 6 episodes, 48 of 54 rows; left out: ")
+
+
+def test_ends_that_lerobot_marks_within_an_episode_are_counted(tmp_path):
+    """At the goal, many simulators set `next.done` in every row and record on."""
+    episodes = [
+        {
+            "observation.state": RNG.standard_normal((9, 2)).astype(np.float32),
+            "action": RNG.standard_normal((9, 1)).astype(np.float32),
+            "next.reward": np.ones(9, np.float32),
+            "next.done": np.arange(9) >= 9 - marked,
+        }
+        for marked in (0, 1, 4)
+    ]
+    path = write_lerobot(tmp_path / "d", episodes)
+    said = check_sums(EpisodesConfig(source="lerobot", path=str(path)), 3, 27, 27)
+    assert "next.done is set in 3 rows before the last of their episode, where it is ignored" in said
