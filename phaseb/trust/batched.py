@@ -64,9 +64,9 @@ class _Recurrence(torch.autograd.Function):
         candidate = x.new_empty(steps, networks, batch, units)
         pulled = x.new_empty(steps, networks, batch, units)
         for t in range(steps):
-            batched_linear = torch.bmm(hidden[t], recurrent)
-            torch.add(x[t, ..., : 2 * units], batched_linear[..., : 2 * units], out=gates[t]).sigmoid_()
-            torch.add(batched_linear[..., 2 * units :], candidate_bias, out=pulled[t])
+            recurrence = torch.bmm(hidden[t], recurrent)
+            torch.add(x[t, ..., : 2 * units], recurrence[..., : 2 * units], out=gates[t]).sigmoid_()
+            torch.add(recurrence[..., 2 * units :], candidate_bias, out=pulled[t])
             torch.addcmul(x[t, ..., 2 * units :], gates[t, ..., :units], pulled[t], out=candidate[t]).tanh_()
             torch.lerp(candidate[t], hidden[t], gates[t, ..., units:], out=hidden[t + 1])
         ctx.save_for_backward(hidden, gates, candidate, pulled, recurrent)
