@@ -26,6 +26,7 @@ def run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
         "export": _export,
         "settings": _settings,
         "inspect": _inspect,
+        "trials": _trials,
     }
     return known[arguments.command](arguments, words)
 
@@ -182,6 +183,41 @@ def _inspect(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     if found.refused:
         count = sum(one.severity == "error" for one in found.findings)
         raise DataError(f"a run on {arguments.path} would be refused: {count} errors")
+    return 0
+
+
+def _trials(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    from phaseb.robot_trials.files import decide_trials, write_plan
+    from phaseb.robot_trials.plan import blind_labels
+    from phaseb.robot_trials.study import Study
+
+    if arguments.kind == "plan":
+        is_score = arguments.score_std is not None
+        study = Study(
+            arguments.candidate,
+            arguments.control,
+            blind_labels(arguments.seed),
+            0,
+            arguments.looks,
+            arguments.confidence,
+            "score" if is_score else "success",
+            not arguments.unpaired,
+            arguments.gain,
+        )
+        told, lines = write_plan(
+            arguments.file,
+            study,
+            arguments.baseline,
+            arguments.power,
+            arguments.score_std if is_score else 1.0,
+            arguments.seed,
+        )
+    else:
+        told, lines = decide_trials(arguments.file, arguments.run)
+    if arguments.json:
+        _print_json(told)
+    else:
+        print("\n".join(lines))
     return 0
 
 

@@ -119,8 +119,29 @@ def _add_data_commands(commands: Any, options: argparse.ArgumentParser) -> None:
     look.add_argument("--html", metavar="FILE", help="also write a page with pictures")
     look.add_argument("--config", metavar="FILE", help="YAML file of the run that would use them")
     look.add_argument("settings", nargs="*", metavar="KEY.PATH=VALUE", help="settings that win over the file")
+    _add_trials(commands, options)
     show = commands.add_parser("settings", help="every setting with its default and meaning", parents=[options])
     show.add_argument("words", nargs="*", metavar="WORD", help="only settings that have all these in their names")
+
+
+def _add_trials(commands: Any, options: argparse.ArgumentParser) -> None:
+    about = "trials on a real robot: how many and in which order, and what they decide"
+    kinds = commands.add_parser("trials", help=about).add_subparsers(dest="kind", metavar="plan|decide", required=True)
+    plan = kinds.add_parser("plan", parents=[options], help="write a blind schedule of as many trials as a gain needs")
+    plan.add_argument("file", metavar="TRIALS.csv", help="schedule to write, with its key beside it")
+    plan.add_argument("--gain", type=float, required=True, help="difference to find: 0.2 is 20 points of success")
+    plan.add_argument("--baseline", type=float, default=0.5, help="share of successes of the control (0.5)")
+    plan.add_argument("--power", type=float, default=0.8, help="chance to find the gain (0.8)")
+    plan.add_argument("--confidence", type=float, default=0.95, help="1 less the rate of false promotions (0.95)")
+    plan.add_argument("--looks", type=int, default=3, help="times at which the trials may decide (3)")
+    plan.add_argument("--score-std", type=float, help="compare scores of this standard deviation, not successes")
+    plan.add_argument("--unpaired", action="store_true", help="both policies do not start from the same conditions")
+    plan.add_argument("--candidate", default="candidate", metavar="NAME", help="policy that may be promoted")
+    plan.add_argument("--control", default="control", metavar="NAME", help="policy that ships otherwise")
+    plan.add_argument("--seed", type=int, default=0, help="of labels and order")
+    decide = kinds.add_parser("decide", help="say what the trials so far decide", parents=[options])
+    decide.add_argument("file", metavar="TRIALS.csv", help="the schedule, filled in; its key lies beside it")
+    decide.add_argument("--run", metavar="DIR", help="run that ships what they decide")
 
 
 def _run(arguments: argparse.Namespace, words: list[str]) -> int:

@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from phaseb import __version__
+from phaseb.pipeline.run_directory import read_decision
 from phaseb.runtime.formatting import interval, number
 from phaseb.runtime.storage import Store
 
@@ -20,7 +21,7 @@ def card_of(
     store: Store, arm: str, seed: int, interface: Mapping[str, Any], checks: Mapping[str, Any]
 ) -> dict[str, Any]:
     """All that is said of one policy of a run, as JSON; read from the run directory alone."""
-    lineage, promotion = store.read_json("run.json"), store.read_json("promotion.json")
+    lineage, promotion = store.read_json("run.json"), read_decision(store)
     stages = lineage["stages"]
     summary = store.read_json("evaluation", "summary.json")
     told = summary["arms"][arm]

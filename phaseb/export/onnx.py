@@ -21,7 +21,7 @@ from phaseb.errors import ConfigError, DataError, PhasebError
 from phaseb.export.model_card import card_of, card_text
 from phaseb.export.module import DeployedPolicy, FrameStack
 from phaseb.latents.model import EncoderModel
-from phaseb.pipeline.run_directory import RunDirectory, digest_of
+from phaseb.pipeline.run_directory import RunDirectory, digest_of, read_decision
 from phaseb.policy.actor import Actor
 from phaseb.runtime.storage import Store
 
@@ -53,7 +53,7 @@ def export_policy(run: str, target: str, seed: int = 0) -> dict[str, Any]:
         raise DataError(f"{run} has not decided what is shipped: run `phaseb evaluate` first")
     if out.names() or out.folders():
         raise ConfigError(f"{target} is not empty; name another folder")
-    arm = str(store.read_json("promotion.json")["shipped"])
+    arm = str(read_decision(store)["shipped"])
     if not store.exists("policy", arm, str(seed)):
         raise ConfigError(f"{run} has no policy of seed {seed} for {arm}; arms.num_seeds says how many there are")
     scale = read_action_scale(store)

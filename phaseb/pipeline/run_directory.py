@@ -18,6 +18,9 @@ FORMAT = 2
 OPERATIONAL = frozenset({"resources", "report", "training", "flywheel"})
 """Sections that change how a run is carried out or shown, not what it computes."""
 
+TRIALS = "robot_trials.json"
+"""What trials on the robot decided, beside the run's own promotion.json."""
+
 ASKED_LATER = {"worth": "worth"}
 """Sections, and the stage outside of `phaseb run` that alone reads each: free to change until it has begun."""
 
@@ -112,6 +115,22 @@ class RunDirectory:
         }
         self.store.write_text(dump_config(config), "config.yaml")
         self.store.write_json(header, "run.json")
+
+
+def read_decision(store: Store) -> dict[str, Any]:
+    """The content of promotion.json; where trials on the robot decided since, with their outcome in its place.
+
+    Raises:
+        DataError: where nothing was decided.
+    """
+    decided: dict[str, Any] = store.read_json("promotion.json")
+    if not store.exists(TRIALS):
+        return decided
+    trials = store.read_json(TRIALS)
+    evaluated = store.read_json("run.json")["stages"].get("evaluate", {}).get("key")
+    if trials["evaluate_key"] != evaluated:  # the policies are others since
+        return decided
+    return decided | {name: trials[name] for name in ("promoted", "shipped", "reason", "method")}
 
 
 def digest_of(value: Any) -> str:

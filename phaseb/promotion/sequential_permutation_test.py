@@ -7,6 +7,8 @@ function (Lan and DeMets 1983), and a course that crossed early is not counted a
 that are alike and, its statistic being studentised, right in large samples for policies of equal value only.
 """
 
+import functools
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
@@ -36,8 +38,7 @@ class SignFlips:
 
     def __init__(self, num_pairs: int, alpha: float) -> None:
         self.num_pairs, self.alpha = num_pairs, alpha
-        signs = numpy_generator(num_pairs, "sign flips").integers(0, 2, (NUM_FLIPS, num_pairs), dtype=np.int8)
-        self._signs = (2 * signs - 1).astype(np.float32)
+        self._signs = _signs(num_pairs)
         self._open = np.ones(NUM_FLIPS, bool)
 
     def critical(self, differences: NDArray[np.float64]) -> float:
@@ -52,13 +53,21 @@ class SignFlips:
             int(alpha_spent(count / self.num_pairs, self.alpha) * (NUM_FLIPS + 1)) - 1
         )  # the observed course is one too
         may_cross = allowed - int((~self._open).sum())
-        still = np.sort(sums[self._open])
+        still = sums[self._open]
         if may_cross < 1 or not len(still):
             return float("inf")
         tie = TIE * float(np.abs(differences).sum())
-        bar = float(still[max(len(still) - 1 - may_cross, 0)]) + tie
+        at = max(len(still) - 1 - may_cross, 0)
+        bar = float(np.partition(still, at)[at]) + tie
         self._open &= sums <= bar
         return _studentised(bar, differences)
+
+
+@functools.lru_cache(maxsize=4)
+def _signs(num_pairs: int) -> NDArray[np.float32]:
+    """(NUM_FLIPS, num_pairs) of -1 and 1, the same for every test of this size; read only."""
+    signs = numpy_generator(num_pairs, "sign flips").integers(0, 2, (NUM_FLIPS, num_pairs), dtype=np.int8)
+    return (2 * signs - 1).astype(np.float32)
 
 
 def _studentised(total: float, differences: NDArray[np.float64]) -> float:
