@@ -1,0 +1,1 @@
+"""What other trainers load to use the weights of an export."""
