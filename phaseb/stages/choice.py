@@ -142,10 +142,8 @@ def told_apart(config: Config, model: DynamicsModel, dev: Trajectories) -> float
 def _out(numbers: Mapping[str, Any], scale: float) -> str:
     """Why a generator with these numbers does not serve; empty where it may."""
     if numbers["trusted_steps"] == 0:
-        return (
-            f"it has no forecast skill: {numbers['state_skill']:.2f} for latents and {numbers['reward_skill']:.2f} "
-            "for rewards"
-        )
+        skills = f"{numbers['state_skill']:.2f} for latents and {numbers['reward_skill']:.2f} for rewards"
+        return f"the check of forecast skill surely trusts it for no step (its mean skill is {skills})"
     if scale == 0:
         return "it never says that it is uncertain"
     auc = numbers["judge_auc_noise"]
