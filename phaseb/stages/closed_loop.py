@@ -227,18 +227,12 @@ def _judge(
 
 
 def _judge_config(config: Config, groups: NDArray[np.integer]) -> JudgeConfig:
-    """Judges without noise and at the noise that headlines have, in folds that the starts allow.
-
-    Trees alone where they are among the judges: the recurrent judge costs several times as much and is seldom the
-    best on episodes this short.
-    """
+    """Judges without noise and at the noise that headlines have, in folds that the starts allow."""
     own = config.judge
-    families = tuple(name for name in own.families if name != "gru") or own.families
     noise = NOISE_SIGMA if NOISE_SIGMA in own.sigmas else own.sigmas[-1]
     folds = max(2, min(own.num_folds, len(np.unique(groups)) // 2))
     sigmas = tuple(dict.fromkeys((own.sigmas[0], noise)))
-    sizes = {"sigmas": sigmas, "num_folds": folds, "num_pairs": len(groups)}
-    return own.model_copy(update={**sizes, "families": families})
+    return own.model_copy(update={"sigmas": sigmas, "num_folds": folds, "num_pairs": len(groups)})
 
 
 def _summary(found: JudgeResult) -> dict[str, dict[str, Any]]:
