@@ -112,8 +112,15 @@ class EpisodesConfig(Section):
     num_train: int = Field(50, ge=2, description="training episodes to collect; N of the learning curves counts all")
     num_dev: int = Field(50, ge=1, description="further episodes to collect for choosing and promoting")
     num_test: int = Field(200, ge=1, description="further episodes to collect for the sealed test")
-    dev_fraction: float = Field(0.15, gt=0, lt=1, description="share of imported episodes for choosing and promoting")
-    test_fraction: float = Field(0.25, gt=0, lt=1, description="share of imported episodes for the sealed test")
+    dev_fraction: float = Field(
+        0.15, gt=0, lt=1, description="largest share of imported episodes for choosing and promoting"
+    )
+    test_fraction: float = Field(
+        0.25,
+        gt=0,
+        lt=1,
+        description="largest share of imported episodes for the sealed test; of few long episodes fewer are held out",
+    )
     max_bytes: int = Field(
         4 * 2**30,
         ge=2**10,

@@ -10,7 +10,7 @@ from phaseb.episodes.episode import Split
 from phaseb.episodes.inventory import Inventory
 from phaseb.episodes.parquet_file import read_stamp
 from phaseb.episodes.shards import clear_shards, shard_name, write_shard
-from phaseb.episodes.sources import fingerprints, inventory_of, open_source
+from phaseb.episodes.sources import fingerprints, inventory_of, lengths_of_source, open_source
 from phaseb.episodes.splits import choose_splits
 from phaseb.errors import DataError
 from phaseb.runtime.seeding import derive_seed
@@ -45,7 +45,7 @@ def import_episodes(
         DataError: for whatever is wrong with the data, naming file and episode.
     """
     source = open_source(config)
-    roles = choose_splits(source.entries(), config, seed)
+    roles = choose_splits(source.entries(), config, seed, lengths_of_source(source))
     total = -(-len(roles) // config.rows_per_shard)
     names = [shard_name(i, total) for i in range(total)]
     stamp = f"{derive_seed(seed, config.model_dump_json()):x}-{fingerprints(config)}"

@@ -21,8 +21,9 @@ Entry = tuple[str, Split]
 class EpisodeSource(Protocol):
     """What `module:Class` names; made with the `EpisodesConfig` of the run, on every actor that reads.
 
-    It may also have `inventory()`, an `Inventory` of what it leaves out, which an import then says, and `cameras()`,
-    how each of its cameras is kept by name.
+    It may also have `inventory()`, an `Inventory` of what it leaves out, which an import then says; `cameras()`, how
+    each of its cameras is kept by name; and `lengths()`, the steps of each entry, which decide how many episodes are
+    held out where there are few.
     """
 
     def entries(self) -> Sequence[Entry]:
@@ -42,6 +43,9 @@ class Listed:
 
     def entries(self) -> Sequence[Entry]:
         return [(episode.id, episode.split) for episode in self._episodes]
+
+    def lengths(self) -> Sequence[int]:
+        return [len(episode) for episode in self._episodes]
 
     def read(self, indices: Sequence[int]) -> Iterator[Episode]:
         return (self._episodes[i] for i in indices)
@@ -95,6 +99,12 @@ def inventory_of(source: EpisodeSource) -> Inventory:
     """What a source holds by its own count; all that it lists where it does not count."""
     counted: Callable[[], Inventory] | None = getattr(source, "inventory", None)
     return Inventory(len(source.entries()), None) if counted is None else counted()
+
+
+def lengths_of_source(source: EpisodeSource) -> Sequence[int] | None:
+    """Steps of each entry of a source, up to a row; None where it does not know them before reading."""
+    known: Callable[[], Sequence[int] | None] | None = getattr(source, "lengths", None)
+    return None if known is None else known()
 
 
 def fingerprints(config: EpisodesConfig) -> str:

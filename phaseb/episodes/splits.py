@@ -1,5 +1,6 @@
 """Who may see which episode: train, dev or sealed test, decided by episode before anything is fitted."""
 
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 
@@ -9,14 +10,29 @@ from phaseb.errors import DataError
 from phaseb.runtime.seeding import derive_seed
 
 MIN_TRAIN = 2  # spreads between episodes need two
+FEW_EPISODES = 8
+"""Test episodes below which judges use blocks of episodes, so that steps count and not episodes."""
+ENOUGH_STEPS = {"test": 1000, "dev": 500}
+"""Steps of these splits that are enough where there are few episodes."""
+MIN_STEPS = 10
+"""Shorter episodes are held out last where there are few: nothing can be judged on them."""
 
 
-def choose_splits(entries: Sequence[tuple[str, Split]], config: EpisodesConfig, seed: int) -> list[Split]:
+def choose_splits(
+    entries: Sequence[tuple[str, Split]], config: EpisodesConfig, seed: int, lengths: Sequence[int] | None = None
+) -> list[Split]:
     """The split of each of some episodes, given as (id, the split it has already or "").
 
     Collected episodes are alike by construction: the first `num_test` are the sealed test, the next `num_dev` are
     dev, so that both stay the same when `num_train` grows. Imported ones are ranked by a hash of (seed, id), which
-    the order of the file cannot bias, and cut by fractions. Episodes that all carry a split already keep it.
+    the order of the file cannot bias, and cut by fractions. Of few episodes (fewer than FEW_EPISODES in the test) no
+    more are held out than make ENOUGH_STEPS. Episodes that all carry a split already keep it.
+
+    Args:
+        entries: (id, split) of each episode.
+        config: of the episodes.
+        seed: of the ranks.
+        lengths: steps of each episode; None where they are not known, and fractions alone decide.
 
     Raises:
         DataError: for ids that repeat, splits given in part, or too few episodes.
@@ -32,7 +48,7 @@ def choose_splits(entries: Sequence[tuple[str, Split]], config: EpisodesConfig, 
     elif config.source in COLLECTED:
         roles = _by_count(len(entries), config)
     else:
-        roles = _by_fraction([name for name, _ in entries], config, seed)
+        roles = _by_fraction([name for name, _ in entries], config, seed, lengths)
     _check(roles)
     return roles
 
@@ -47,15 +63,30 @@ def _by_count(total: int, config: EpisodesConfig) -> list[Split]:
     return test + dev + train
 
 
-def _by_fraction(ids: Sequence[str], config: EpisodesConfig, seed: int) -> list[Split]:
-    total = len(ids)
-    num_test, num_dev = (max(1, round(total * f)) for f in (config.test_fraction, config.dev_fraction))
-    ranked = sorted(range(total), key=lambda i: derive_seed(seed, "split", ids[i]))
-    roles: list[Split] = ["train"] * total
-    for position, index in enumerate(ranked):
-        if position < num_test + num_dev:
-            roles[index] = "test" if position < num_test else "dev"
+def _by_fraction(ids: Sequence[str], config: EpisodesConfig, seed: int, lengths: Sequence[int] | None) -> list[Split]:
+    num_test, num_dev = most_held_out(len(ids), config)
+    hashes = [derive_seed(seed, "split", name) for name in ids]
+    ranked = sorted(range(len(ids)), key=hashes.__getitem__)
+    if lengths is not None and num_test < FEW_EPISODES:
+        ranked = sorted(ranked, key=lambda i: lengths[i] < MIN_STEPS)
+        steps = [lengths[i] for i in ranked]
+        num_test = _enough(steps, num_test, ENOUGH_STEPS["test"])
+        num_dev = _enough(steps[num_test:], num_dev, ENOUGH_STEPS["dev"])
+    roles: list[Split] = ["train"] * len(ids)
+    for position, index in enumerate(ranked[: num_test + num_dev]):
+        roles[index] = "test" if position < num_test else "dev"
     return roles
+
+
+def most_held_out(total: int, config: EpisodesConfig) -> tuple[int, int]:
+    """The largest numbers of test and dev episodes among so many imported ones."""
+    return max(1, round(total * config.test_fraction)), max(1, round(total * config.dev_fraction))
+
+
+def _enough(steps: Sequence[int], most: int, wanted: int) -> int:
+    """The smallest number of episodes, in order, that have the steps wanted together; at most `most`."""
+    there = itertools.accumulate(steps[:most])
+    return next((number for number, total in enumerate(there, start=1) if total >= wanted), most)
 
 
 def _check(roles: Sequence[Split]) -> None:

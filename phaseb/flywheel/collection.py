@@ -64,7 +64,8 @@ def watch_folder(config: Config, history: History, number: int) -> bool:
         episodes, files = _read(config, history, {name: now[name] for name in settled})
         if len(episodes) >= plan.min_episodes:
             if number == 0:
-                roles = choose_splits([(e.id, e.split) for e in episodes], config.episodes, config.run.seed)
+                entries, lengths = [(e.id, e.split) for e in episodes], [len(e) for e in episodes]
+                roles = choose_splits(entries, config.episodes, config.run.seed, lengths)
                 episodes = [replace(e, split=role) for e, role in zip(episodes, roles, strict=True)]
             else:
                 episodes = _split(episodes, plan, config.run.seed)

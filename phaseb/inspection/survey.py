@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from phaseb.config.root import Config
 from phaseb.episodes.episode import Episode, Split
-from phaseb.episodes.sources import EpisodeSource
+from phaseb.episodes.sources import EpisodeSource, lengths_of_source
 from phaseb.episodes.splits import choose_splits
 from phaseb.errors import DataError, PhasebError
 from phaseb.inspection.findings import CheckResult
@@ -84,7 +84,7 @@ def _roles(source: EpisodeSource, config: Config) -> tuple[Sequence[Split], Chec
     """The split of each episode; all train where the splits cannot be made."""
     entries = source.entries()
     try:
-        return choose_splits(entries, config.episodes, config.run.seed), None
+        return choose_splits(entries, config.episodes, config.run.seed, lengths_of_source(source)), None
     except DataError as error:
         return ["train"] * len(entries), CheckResult("splits", "error", str(error))
 

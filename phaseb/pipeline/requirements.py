@@ -5,10 +5,11 @@ A requirement is one line: what is needed, what was found, which setting it hang
 
 from collections.abc import Callable, Iterator, Mapping
 
+from phaseb.config.data import COLLECTED
 from phaseb.config.root import Config
 from phaseb.config.section import is_plugin
 from phaseb.episodes.inventory import listed
-from phaseb.episodes.splits import MIN_TRAIN
+from phaseb.episodes.splits import MIN_TRAIN, most_held_out
 from phaseb.errors import ClusterError, ConfigError
 from phaseb.pipeline.dataset_stats import DataFacts
 from phaseb.pipeline.machine import BASE_BYTES, GB, Machine, disk_need, memory_needs
@@ -304,6 +305,7 @@ def _data_notes(config: Config, facts: DataFacts) -> Iterator[str]:
             f"every training reward is {facts.reward_low:g} and no return differs, so values cannot be learned: "
             "policies copy what was recorded, and arms cannot be compared by what they earn in these episodes"
         )
+    yield from _held_out_note(config, facts)
     plan = judge_plan(config, facts)
     if plan.blocks and plan.num_units >= MIN_UNITS:
         yield (
@@ -313,6 +315,18 @@ def _data_notes(config: Config, facts: DataFacts) -> Iterator[str]:
         )
     if facts.assumed:
         yield "lengths are assumed to be environment.max_steps: nothing was collected yet"
+
+
+def _held_out_note(config: Config, facts: DataFacts) -> Iterator[str]:
+    """Few long episodes: fewer of them are held out than the fractions say."""
+    held, total = (facts.count("test"), facts.count("dev")), sum(facts.count(split) for split in facts.lengths)
+    if config.episodes.source in (*COLLECTED, "parquet") or held == most_held_out(total, config.episodes):
+        return
+    steps = [int(facts.lengths[split].sum()) for split in ("test", "dev")]
+    yield (
+        f"of {total} episodes {facts.count('train')} train; the sealed test has {held[0]} and dev {held[1]}, fewer "
+        f"than episodes.test_fraction and dev_fraction: with {steps[0]} and {steps[1]} steps they are long enough"
+    )
 
 
 def _host_notes(config: Config, machine: Machine) -> Iterator[str]:

@@ -27,6 +27,7 @@ from phaseb.dynamics.rollout import Policy
 from phaseb.dynamics.statistics import latent_statistics, open_loop_rmse
 from phaseb.dynamics.validation import branched_uncertainty_scale, stored_uncertainty_scale
 from phaseb.episodes.trajectories import Trajectories
+from phaseb.episodes.windows import windows
 from phaseb.nn.data_parallel import WorkerContext
 from phaseb.pipeline.stage import StageContext
 from phaseb.runtime import logs
@@ -159,7 +160,7 @@ def uncertainty_scale(
     quantile, seed = UNCERTAINTY_QUANTILE, config.run.seed
     if model.name in config.stored_generators:
         horizon = config.synthesis.horizon
-        long = next((x for x in (dev.at_least(horizon), train.at_least(horizon)) if len(x)), None)
+        long = next((x for x in (windows(dev, horizon, seed), windows(train, horizon, seed)) if len(x)), None)
         if long is not None:
             starts, actions = torch.from_numpy(long.z[:, 0]), codes or torch.from_numpy(long.actions)
             return stored_uncertainty_scale(model.rollout, starts, actions, horizon, quantile, seed)
@@ -182,7 +183,7 @@ def _scale_metrics(model: DynamicsModel) -> dict[str, float]:
 
 def open_loop_quality(model: DynamicsModel, held_out: Trajectories, horizon: int, seed: int) -> dict[str, float]:
     """Statistics of rollouts from held-out z_0 under held-out actions against what really happened."""
-    real = held_out.at_least(horizon)
+    real = windows(held_out, horizon, seed)
     if len(real) == 0:
         return {}
     start, actions = torch.from_numpy(real.z[:, 0]), torch.from_numpy(real.actions)

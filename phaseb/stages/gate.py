@@ -14,6 +14,7 @@ from phaseb.dynamics.statistics import within_bounds
 from phaseb.episodes.shards import read_trajectories
 from phaseb.episodes.streaming import batches, lengths_of, subsample
 from phaseb.episodes.trajectories import Trajectories
+from phaseb.episodes.windows import windows
 from phaseb.nn.data_parallel import WorkerContext
 from phaseb.pipeline.stage import StageContext
 from phaseb.runtime.metrics import write_metrics
@@ -56,7 +57,7 @@ class ScoreShard:
 def execute(context: StageContext) -> dict[str, Any]:
     config, store = context.config, context.store
     latents = fit_sample(config, store, "train", "dev")
-    train = latents.split("train").at_least(config.synthesis.horizon)
+    train = windows(latents.split("train"), config.synthesis.horizon, config.run.seed)
     negatives = read_trajectories(store.folder(FOLDER))
     if config.reuse.trust:
         take_trust(config, store)
@@ -75,10 +76,12 @@ def execute(context: StageContext) -> dict[str, Any]:
 
 
 def gate_side(config: Config, train: Trajectories) -> Trajectories:
-    """The gate's real side: of all training episodes at hand those that the critic did not see, long enough, and no
-    more of them than the pool of the gate's material may hold."""
+    """The gate's real side: windows of those training episodes that the discriminator did not see.
+
+    There are no more of them than the pool of the gate's material may hold.
+    """
     # Dealt before the short ones go: the critic's side was dealt out of all of them.
-    own = gate_episodes(config, train).at_least(config.synthesis.horizon)
+    own = windows(gate_episodes(config, train), config.synthesis.horizon, config.run.seed)
     return subsample(own, config.memory.gate_episodes, config.run.seed)
 
 

@@ -11,6 +11,7 @@ from phaseb.config.root import Config
 from phaseb.dynamics.gru_ensemble.learner import make_learner
 from phaseb.episodes.shards import write_trajectories
 from phaseb.episodes.trajectories import Trajectories, concatenate
+from phaseb.episodes.windows import windows
 from phaseb.nn.data_parallel import WorkerContext
 from phaseb.pipeline.stage import StageContext
 from phaseb.runtime.seeding import derive_seed, torch_generator
@@ -29,7 +30,9 @@ def execute(context: StageContext) -> dict[str, Any]:
     if config.reuse.trust:
         made = take_negatives(config, store)
     else:
-        made = negative_rollouts(config, fit_sample(config, store, "train").at_least(config.synthesis.horizon))
+        made = negative_rollouts(
+            config, windows(fit_sample(config, store, "train"), config.synthesis.horizon, config.run.seed)
+        )
     write_trajectories(store.folder(FOLDER), made)
     return {"episodes": len(made)}
 

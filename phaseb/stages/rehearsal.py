@@ -10,7 +10,7 @@ from phaseb.config.data import COLLECTED
 from phaseb.config.root import Config
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.inventory import summarise
-from phaseb.episodes.sources import EpisodeSource, inventory_of, open_source
+from phaseb.episodes.sources import EpisodeSource, inventory_of, lengths_of_source, open_source
 from phaseb.episodes.splits import choose_splits
 from phaseb.pipeline.dataset_stats import SPLITS, DataFacts, DatasetStats
 from phaseb.pipeline.requirement import Preflight
@@ -55,7 +55,7 @@ def _inventory_line(source: EpisodeSource, seen: DatasetStats) -> str:
 
 
 def _recorded(source: EpisodeSource, config: Config) -> Iterator[Episode]:
-    roles = choose_splits(source.entries(), config.episodes, config.run.seed)
+    roles = choose_splits(source.entries(), config.episodes, config.run.seed, lengths_of_source(source))
     for episode, role in zip(source.read(range(len(roles))), roles, strict=True):
         yield replace(episode, split=role)
 

@@ -13,6 +13,7 @@ from phaseb.dynamics.rollout import Policy
 from phaseb.episodes.shards import clear_shards, shard_name, write_shard
 from phaseb.episodes.streaming import lengths_of
 from phaseb.episodes.trajectories import Trajectories
+from phaseb.episodes.windows import windows
 from phaseb.errors import DataError
 from phaseb.pipeline.stage import StageContext
 from phaseb.runtime.checkpoint import checkpoint_digest
@@ -80,7 +81,8 @@ def write_plan(target: Store, real: Trajectories, config: SynthesisConfig, seed:
 
 
 def make_plan(real: Trajectories, config: SynthesisConfig, seed: int, first: int = 0) -> Trajectories:
-    """Starts and actions of `num_episodes` rollouts: every real episode in turn, recorded or perturbed actions.
+    """Starts and actions of `num_episodes` rollouts: every window of the real episodes in turn, recorded or perturbed
+    actions.
 
     Args:
         real: the episodes that rollouts start from.
@@ -91,7 +93,7 @@ def make_plan(real: Trajectories, config: SynthesisConfig, seed: int, first: int
     Raises:
         DataError: where no real episode is as long as the horizon.
     """
-    full = real.at_least(config.horizon)
+    full = windows(real, config.horizon, seed)
     if len(full) == 0:
         raise DataError(
             f"no training episode has {config.horizon} steps (the longest has {int(real.lengths.max(initial=0))}); "
@@ -111,11 +113,10 @@ def make_plan(real: Trajectories, config: SynthesisConfig, seed: int, first: int
         splits=("",) * len(plan),
         metrics={},
         lineage={
-            "start_episode": plan.ids,
+            "start_episode": plan.lineage["start_episode"],
             "model": ("",) * len(plan),
             "action_source": tuple("perturbed" if p else "recorded" for p in perturbed),
         },
-        start_step=np.zeros(len(plan), np.int64),
     )
 
 

@@ -68,21 +68,22 @@ def check_finite(data: Trajectories, what: str) -> None:
 def build_dataset(
     config: TrustConfig, real: Trajectories, negatives: Trajectories, seed: int
 ) -> tuple[GateDataset, RidgeDynamics]:
-    """Deal the folds, fit the local predictor, and make the pool.
+    """Deal the folds by episode, fit the local predictor, and make the pool.
 
     Raises:
         DataError: where there are fewer real episodes than folds, sizes differ, or values are not finite.
     """
-    if len(real) < config.num_folds:
-        raise DataError(f"{len(real)} real episodes are fewer than trust.num_folds={config.num_folds}; lower it")
+    names = list(dict.fromkeys(_origins(real)))
+    if len(names) < config.num_folds:
+        raise DataError(f"{len(names)} real episodes are fewer than trust.num_folds={config.num_folds}; lower it")
     if len(negatives) and negatives.z.shape[2] != real.z.shape[2]:
         raise DataError(f"rollouts have {negatives.z.shape[2]} latent dimensions, real episodes {real.z.shape[2]}")
     check_finite(real, "real episode")
     check_finite(negatives, "rollout")
     rng = numpy_generator(seed, "trust", "folds")
-    folds = rng.permutation(len(real)) % config.num_folds
+    by_name = dict(zip(names, (rng.permutation(len(names)) % config.num_folds).tolist(), strict=True))
+    folds = np.array([by_name[name] for name in _origins(real)])
     predictor = fit_ridge_dynamics(real, folds, NUM_PREDICTOR_FEATURES, derive_seed(seed, "trust"))
-    by_name = dict(zip(real.ids, folds.tolist(), strict=True))
     parts = _parts(config, real, negatives, seed)
     everything = concatenate([part for part, *_ in parts])
     group = np.concatenate([np.full(len(part), kind) for part, kind, *_ in parts])

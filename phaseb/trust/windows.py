@@ -4,13 +4,14 @@ Episodes are independent, windows of one episode are not. So the windows of an e
 there are enough episodes. Of a few long ones, blocks with a gap between them stand in for episodes, and it is said so.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from phaseb.episodes.trajectories import Trajectories
+from phaseb.episodes.windows import cut, gap_of, in_rounds, window_counts
 
 MIN_FOLDS = 2
 PAIRS_A_FOLD = 2
@@ -18,7 +19,6 @@ MIN_UNITS = MIN_FOLDS * PAIRS_A_FOLD
 """Episodes, or blocks, without which nothing can be judged."""
 MIN_FLOOR_UNITS = 2 * MIN_UNITS
 """The same for the rung `real`, which pairs one half of them with the other."""
-GAP_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -59,23 +59,7 @@ class WindowPlan:
 
     def cut(self, data: Trajectories) -> Trajectories:
         """The windows of the episodes that the plan was made for, as trajectories (W, steps) in its order."""
-        span = self.starts[:, None] + np.arange(self.steps)
-        states = self.starts[:, None] + np.arange(self.steps + 1)
-        rows = self.rows[:, None]
-        chosen = data.select(self.rows)
-        return replace(
-            chosen,
-            z=data.z[rows, states],
-            actions=data.actions[rows, span],
-            rewards=data.rewards[rows, span],
-            terminals=data.terminals[rows, span],
-            lengths=np.full(len(self.rows), self.steps, dtype=np.int64),
-            start_step=None,
-            uncertainty=None,
-            trust=None,
-            weights=None,
-            episode_trust=None,
-        )
+        return cut(data, self.rows, self.starts, self.steps)
 
     def to_json(self) -> dict[str, Any]:
         """What is told of it: how many windows of how many episodes, and whether blocks were used."""
@@ -108,12 +92,8 @@ def plan_windows(lengths: NDArray[np.integer], steps: int, num_folds: int, most:
         num_folds: folds that are wanted; fewer are planned where there are too few units.
         most: windows at most; a first one of each episode comes before any second one.
     """
-    lengths = np.asarray(lengths, dtype=np.int64)
-    gap = max(1, round(GAP_SHARE * steps))
-    counts = np.where(lengths >= steps, (lengths + gap) // (steps + gap), 0)
-    rounds = [np.flatnonzero(counts > turn) for turn in range(int(counts.max(initial=0)))]
-    rows = np.concatenate([np.zeros(0, dtype=np.int64), *rounds])
-    turns = np.repeat(np.arange(len(rounds)), [len(part) for part in rounds])
+    gap = gap_of(steps)
+    rows, turns = in_rounds(window_counts(lengths, steps))
     rows, starts = rows[:most], (turns * (steps + gap))[:most]
     long_enough = len(np.unique(rows))
     blocks = long_enough < MIN_FLOOR_UNITS and len(rows) > long_enough

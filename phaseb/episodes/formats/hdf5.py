@@ -48,6 +48,11 @@ class Source:
     def entries(self) -> Sequence[Entry]:
         return [(name, "") for name, _, _ in self._spans]
 
+    def lengths(self) -> Sequence[int] | None:
+        """Rows of each trajectory of a flat file; robomimic's demonstrations are not counted before reading."""
+        rows = [last - first for _, first, last in self._spans if last is not None]
+        return rows if len(rows) == len(self._spans) else None
+
     def read(self, indices: Sequence[int]) -> Iterator[Episode]:
         for index in indices:
             name, first, last = self._spans[index]

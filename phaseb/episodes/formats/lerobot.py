@@ -68,6 +68,9 @@ class Source:
     def entries(self) -> Sequence[Entry]:
         return [(_name_of(row), "") for row in self._episodes]
 
+    def lengths(self) -> Sequence[int]:
+        return [int(row["length"]) for row in self._episodes]
+
     def read(self, indices: Sequence[int]) -> Iterator[Episode]:
         for index in indices:
             row = self._episodes[index]

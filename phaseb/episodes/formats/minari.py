@@ -56,6 +56,10 @@ class Source:
     def entries(self) -> Sequence[Entry]:
         return [(f"episode-{i:06d}", "") for i in range(self._total)]
 
+    def lengths(self) -> Sequence[int] | None:
+        """The mean length for every episode: the metadata have no other."""
+        return [self._steps // self._total] * self._total if isinstance(self._steps, int) else None
+
     def read(self, indices: Sequence[int]) -> Iterator[Episode]:
         layout = Layout(self._state, ("actions",), "rewards", "terminations")
         for index in indices:

@@ -8,7 +8,7 @@ from typing import Any
 from phaseb.config.data import EpisodesConfig
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.inventory import Inventory, LeftOut
-from phaseb.episodes.sources import Entry, inventory_of, open_source
+from phaseb.episodes.sources import Entry, inventory_of, lengths_of_source, open_source
 from phaseb.episodes.state_columns import check_order, from_tag
 from phaseb.errors import DataError
 from phaseb.runtime.seeding import derive_seed
@@ -45,6 +45,11 @@ class Source:
 
     def entries(self) -> Sequence[Entry]:
         return self._entries
+
+    def lengths(self) -> Sequence[int] | None:
+        known = [lengths_of_source(source) for source in self._sources]
+        found = [of[index] for part, index in self._chosen if (of := known[part]) is not None]
+        return found if len(found) == len(self._chosen) else None
 
     def read(self, indices: Sequence[int]) -> Iterator[Episode]:
         for part, run in itertools.groupby(indices, key=lambda index: self._chosen[index][0]):

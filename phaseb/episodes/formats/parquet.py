@@ -18,7 +18,7 @@ class Source:
 
     def __init__(self, config: EpisodesConfig) -> None:
         self._max_bytes = config.max_bytes
-        self._num_steps, self._entries = 0, list[Entry]()
+        self._lengths, self._entries = list[int](), list[Entry]()
         self._where: list[tuple[Store, str, int]] = []
         for store, name in _files(config.path):
             self._list(store, name)
@@ -26,9 +26,12 @@ class Source:
     def entries(self) -> Sequence[Entry]:
         return self._entries
 
+    def lengths(self) -> Sequence[int]:
+        return self._lengths
+
     def inventory(self) -> Inventory:
         """What the files hold, all of which is read."""
-        return Inventory(len(self._entries), self._num_steps)
+        return Inventory(len(self._entries), sum(self._lengths))
 
     def read(self, indices: Sequence[int]) -> Iterator[Episode]:
         loaded, episodes = "", list[Episode]()
@@ -46,7 +49,7 @@ class Source:
             check_kind(table.schema, EPISODES)
             rows = table.to_pylist()
             self._entries += [(row["id"], row["split"]) for row in rows]
-            self._num_steps += sum(row["num_steps"] for row in rows)
+            self._lengths += [row["num_steps"] for row in rows]
             self._where += [(store, name, i) for i in range(len(rows))]
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from phaseb.config.data import EpisodesConfig
 from phaseb.episodes.episode import Episode
-from phaseb.episodes.splits import choose_splits
+from phaseb.episodes.splits import MIN_STEPS, choose_splits
 from phaseb.errors import DataError
 
 
@@ -75,3 +75,31 @@ def test_too_few_episodes_are_said(number: int) -> None:
 def test_repeated_ids_are_refused() -> None:
     with pytest.raises(DataError, match="'e1' repeats"):
         assign_splits([*some(3), make_episode("e1", 5)], imported(), 0)
+
+
+FEW = [
+    # lengths, test and dev episodes
+    ((1000,) * 20, 1, 1),  # 18 train
+    ((300,) * 20, 4, 2),
+    ((60,) * 20, 5, 3),  # too short: the fractions, as ever
+    ((1000,) * 40, 10, 6),  # enough episodes: the fractions, as ever
+    ((998, 1) * 9, 2, 1),
+]
+
+
+@pytest.mark.parametrize(("lengths", "num_test", "num_dev"), FEW)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_of_few_long_episodes_no_more_are_held_out_than_are_needed(
+    lengths: tuple[int, ...], num_test: int, num_dev: int, seed: int
+) -> None:
+    config = imported(0.15, 0.25)
+    chosen = choose_splits([(f"e{i}", "") for i in range(len(lengths))], config, seed, lengths)
+    assert Counter(chosen) == {"test": num_test, "dev": num_dev, "train": len(lengths) - num_test - num_dev}
+    held = [length for length, split in zip(lengths, chosen, strict=True) if split != "train"]
+    assert min(held) >= MIN_STEPS
+    assert choose_splits([(f"e{i}", "") for i in range(len(lengths))], config, seed, lengths) == chosen
+
+
+def test_without_lengths_the_fractions_decide() -> None:
+    config = imported(0.15, 0.25)
+    assert Counter(choose_splits([(f"e{i}", "") for i in range(20)], config, 0)) == {"test": 5, "dev": 3, "train": 12}

@@ -11,6 +11,7 @@ from phaseb.config.root import Config
 from phaseb.dynamics.custom import CustomDynamics, Step
 from phaseb.dynamics.gru_ensemble.learner import make_learner
 from phaseb.episodes.trajectories import Trajectories
+from phaseb.episodes.windows import windows
 from phaseb.nn.data_parallel import WorkerContext
 from phaseb.stages.dynamics import uncertainty_scale
 from phaseb.trust.gate import uncertainty_discount
@@ -68,7 +69,8 @@ def test_the_scale_is_in_the_generator_s_own_unit(use):
     assert scales[1] == pytest.approx(40 * scales[0], rel=1e-5)
     actions = np.linalg.norm(episodes(seed=1).actions, axis=-1)
     if use == "stored":
-        assert scales[0] == pytest.approx(np.quantile(actions[:, :10], UNCERTAINTY_QUANTILE), rel=1e-5)
+        seen = windows(episodes(seed=1), 10, settings.run.seed).actions
+        assert scales[0] == pytest.approx(np.quantile(np.linalg.norm(seen, axis=-1), UNCERTAINTY_QUANTILE), rel=1e-5)
     else:  # windows of 4 steps from every state: actions inside an episode are in four of them
         assert scales[0] == pytest.approx(np.quantile(actions, UNCERTAINTY_QUANTILE), rel=0.05)
     mask = np.ones(actions.shape, bool)
@@ -113,6 +115,7 @@ def test_what_nothing_is_known_of_is_beyond_any_scale():
             return found._replace(uncertainty=torch.where(action[:, 0] > 0, torch.inf, found.uncertainty))
 
     model = replace(plugin(1.0), model=Lost(1.0))
-    model._checked = lambda step, rows, t: step  # a plug-in must be finite; the Gaussian processes need not be
+    # A plug-in must be finite; the Gaussian processes need not be.
+    model.checked_step = lambda z, action, memory, generator, t: model.model.step(z, action, memory, generator)
     scale = uncertainty_scale(model, episodes(), episodes(seed=1), config())
     assert 0 < scale <= np.sqrt(2)

@@ -98,6 +98,15 @@ def test_a_few_long_episodes_are_judged_on_blocks_and_it_is_said():
     assert line.startswith("the sealed test has 2 episodes, so judges compare 22 blocks of 60 steps, 30 steps apart")
 
 
+def test_few_long_episodes_are_split_otherwise_and_it_is_said():
+    imported = config("episodes.source=npz", "episodes.path=a.npz")
+    lines = preflight(imported, facts((1000,) * 18, (1000,), (1000,)), ROOMY).lines()
+    (line,) = [line for line in lines if line.startswith("of 20 episodes 18 train; the sealed test has 1 and dev 1")]
+    assert line.endswith("with 1000 and 1000 steps they are long enough")
+    ordinary = facts((60,) * 12, (60,) * 3, (60,) * 5)
+    assert [line for line in preflight(imported, ordinary, ROOMY).lines() if line.startswith("of 20")] == []
+
+
 UNMET = [
     # stage, what the line says, the episodes, the words
     (

@@ -1,0 +1,73 @@
+"""Windows of one length out of episodes of any length."""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phaseb.episodes.trajectories import Trajectories
+from phaseb.runtime.seeding import numpy_generator
+
+GAP_SHARE = 0.5
+"""Steps between two windows of an episode, as a share of their length."""
+
+
+def gap_of(steps: int) -> int:
+    """Steps between two windows of `steps` steps."""
+    return max(1, round(GAP_SHARE * steps))
+
+
+def window_counts(lengths: NDArray[np.integer], steps: int) -> NDArray[np.int64]:
+    """(N,) windows of `steps` steps, with gaps between them, that fit into episodes of `lengths` (N,)."""
+    gap = gap_of(steps)
+    lengths = np.asarray(lengths, dtype=np.int64)
+    return np.where(lengths >= steps, (lengths + gap) // (steps + gap), 0)
+
+
+def in_rounds(counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Episode and turn (W,) of each window: a first one of each episode, then a second one, and so on."""
+    rounds = [np.flatnonzero(counts > turn) for turn in range(int(counts.max(initial=0)))]
+    rows = np.concatenate([np.zeros(0, dtype=np.int64), *rounds])
+    return rows, np.repeat(np.arange(len(rounds)), [len(part) for part in rounds])
+
+
+def cut(data: Trajectories, rows: NDArray[np.int64], starts: NDArray[np.int64], steps: int) -> Trajectories:
+    """The windows (W, steps) that begin at steps `starts` (W,) of the episodes `rows` (W,)."""
+    span = starts[:, None] + np.arange(steps)
+    states, at = starts[:, None] + np.arange(steps + 1), rows[:, None]
+    return replace(
+        data.select(rows),
+        z=data.z[at, states],
+        actions=data.actions[at, span],
+        rewards=data.rewards[at, span],
+        terminals=data.terminals[at, span],
+        lengths=np.full(len(rows), steps, dtype=np.int64),
+        start_step=None,
+        uncertainty=None,
+        trust=None,
+        weights=None,
+        episode_trust=None,
+    )
+
+
+def windows(data: Trajectories, steps: int, seed: int) -> Trajectories:
+    """Windows of `steps` steps from all over the episodes; of an episode of that length, the episode itself.
+
+    The first window of an episode begins at a random step, so that no part of it is never seen. `start_step` is where
+    a window begins, `lineage["start_episode"]` its episode, and its id is unique. Shorter episodes have no window.
+    """
+    rows, turns = in_rounds(window_counts(data.lengths, steps))
+    stride = steps + gap_of(steps)
+    spare = data.lengths - window_counts(data.lengths, steps) * stride + gap_of(steps)
+    first = numpy_generator(seed, "windows").integers(0, np.maximum(spare, 0) + 1)
+    starts = first[rows] + turns * stride
+    names = data.lineage.get("start_episode", data.ids)
+    ids = (data.ids[row] if not start else f"{data.ids[row]}@{start}" for row, start in zip(rows, starts, strict=True))
+    before = 0 if data.start_step is None else data.start_step[rows]
+    found = cut(data, rows, starts, steps)
+    return replace(
+        found,
+        ids=tuple(ids),
+        start_step=(before + starts).astype(np.int64),
+        lineage=found.lineage | {"start_episode": tuple(names[row] for row in rows)},
+    )
