@@ -1,6 +1,7 @@
 """Public offline tasks: their files, their worlds as Gymnasium environments, and their published scales of scores.
 
-The files are read from the folder that PHASEB_ARENA names (see docs/benchmarks.md for their sources).
+The files are read from the folder that PHASEB_ARENA names. They come from NeoRL-2 (Gao et al. 2025), D4RL (Fu et al.
+2020) and the Adroit demonstrations (Rajeswaran et al. 2018).
 """
 
 import os
