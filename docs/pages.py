@@ -1,5 +1,6 @@
 """MkDocs hooks: the config reference out of the schema, and a table of contents out of the pages that are there."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -75,5 +76,19 @@ def reference() -> str:
             parts.append(f"\n## {section}\n\n{titles[section]}\n\n{HEAD}")
         kind = ", ".join(filter(None, [" / ".join(setting.choices) or setting.kind, setting.limits]))
         cells = (f"`{setting.path}`", f"`{setting.default}`", kind, setting.description)
-        parts.append("| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in cells) + " |\n")
-    return "".join(parts)
+        parts.append(_row(cells))
+    return "".join(parts) + _built_in("arms") + _built_in("policy.learners")
+
+
+def _row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in cells) + " |\n"
+
+
+def _built_in(mapping: str) -> str:
+    """A table of what the built-in sections of a mapping set, a row a name."""
+    columns = {s.path: s.by_name for s in settings() if s.path.startswith(f"{mapping}.NAME.") and s.by_name}
+    leaves = [path.rpartition(".")[2] for path in columns]
+    head = f"\n## {mapping} that are built in\n\nAn empty cell is the setting's default.\n\n"
+    names = dict.fromkeys(name for values in columns.values() for name in values)
+    rows = (_row((f"`{mapping}.{name}`", *(values.get(name, "") for values in columns.values()))) for name in names)
+    return head + _row(("name", *leaves)) + _row("---" for _ in range(len(columns) + 1)) + "".join(rows)

@@ -224,7 +224,7 @@ def _trials(arguments: argparse.Namespace, words: Sequence[str]) -> int:
 def _settings(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     from phaseb.config.reference import settings
 
-    found = [one for one in settings() if all(word in one.path for word in arguments.words)]
+    found = [one for one in settings() if all(word in one.path or word in one.by_name for word in arguments.words)]
     if not found:
         raise ConfigError(f"no setting has {' and '.join(arguments.words)} in its name")
     if arguments.json:
@@ -233,6 +233,8 @@ def _settings(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     for one in found:
         kind = ", ".join(filter(None, [" / ".join(one.choices) or one.kind, one.limits]))
         print(f"{one.path}={one.default}  ({kind})\n    {one.description}")
+        if one.by_name:
+            print(f"    {', '.join(f'{name}: {value}' for name, value in one.by_name.items())}")
     return 0
 
 

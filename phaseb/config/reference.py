@@ -2,8 +2,8 @@
 
 import types
 import typing
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel
@@ -14,7 +14,11 @@ from phaseb.config.root import Config
 
 @dataclass(frozen=True)
 class Setting:
-    """One dotted name. `limits` are the bounds of a number, `choices` the words that are allowed."""
+    """One dotted name. `limits` are the bounds of a number, `choices` the words that are allowed.
+
+    A mapping of sections by name, such as `arms`, has one setting a field: `arms.NAME.learner`. `by_name` holds the
+    defaults of the names that are built in.
+    """
 
     path: str
     kind: str
@@ -22,30 +26,47 @@ class Setting:
     limits: str
     choices: tuple[str, ...]
     description: str
+    by_name: Mapping[str, str] = field(default_factory=dict)
 
 
 def settings(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[Setting]:
-    """All settings in the order of the schema."""
-    for name, field in model.model_fields.items():
-        path, inner = f"{prefix}{name}", _section(field.annotation)
-        if inner is not None:
+    """All settings in the order of the schema; those of named sections once, under NAME."""
+    named = _named_section(model)
+    for name, info in model.model_fields.items():
+        path, inner = f"{prefix}{name}", _section(info.annotation)
+        if inner is None:
+            yield _setting(path, info)
+        elif inner is not named:
             yield from settings(inner, f"{path}.")
-        else:
-            yield Setting(
-                path,
-                _kind(field.annotation),
-                _default(field),
-                _limits(field),
-                _choices(field.annotation),
-                field.description or "",
-            )
+    if named is not None:
+        for name, info in named.model_fields.items():
+            yield _setting(f"{prefix}NAME.{name}", info, _defaults_by_name(model, named, name))
+
+
+def _setting(path: str, info: FieldInfo, by_name: Mapping[str, str] | None = None) -> Setting:
+    kind, choices = _kind(info.annotation), _choices(info.annotation)
+    return Setting(path, kind, _default(info), _limits(info), choices, info.description or "", by_name or {})
+
+
+def _named_section(model: type[BaseModel]) -> type[BaseModel] | None:
+    """The section that any further key of a section holds; None where unknown keys are errors."""
+    if model.model_config.get("extra") != "allow":
+        return None
+    _, section = typing.get_args(typing.get_type_hints(model)["__pydantic_extra__"])
+    return typing.cast(type[BaseModel], section)
+
+
+def _defaults_by_name(model: type[BaseModel], named: type[BaseModel], setting: str) -> dict[str, str]:
+    """The value of a setting in each section that is built in, where that section sets it."""
+    built_in = {n: f.default for n, f in model.model_fields.items() if _section(f.annotation) is named}
+    return {n: _plain(getattr(s, setting)) for n, s in built_in.items() if setting in s.model_fields_set}
 
 
 def section_titles(model: type[BaseModel] = Config) -> dict[str, str]:
     """What each section is about: the first line of its docstring."""
     titles = {}
-    for name, field in model.model_fields.items():
-        inner = _section(field.annotation)
+    for name, info in model.model_fields.items():
+        inner = _section(info.annotation)
         titles[name] = ((inner.__doc__ if inner else "") or "").strip().split("\n")[0]
     return titles
 
@@ -78,10 +99,10 @@ def _kind(annotation: Any) -> str:
     return names.get(origin, "mapping" if origin is dict else str(getattr(origin, "__name__", origin)))
 
 
-def _default(field: FieldInfo) -> str:
-    if field.is_required():
+def _default(info: FieldInfo) -> str:
+    if info.is_required():
         return "required"
-    value = field.get_default(call_default_factory=True)
+    value = info.get_default(call_default_factory=True)
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json")
     if isinstance(value, (list, tuple)):
@@ -95,11 +116,11 @@ def _plain(value: Any) -> str:
     return words.get(value, str(value)) if known else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _limits(field: FieldInfo) -> str:
+def _limits(info: FieldInfo) -> str:
     signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
     found = [
         f"{sign} {_plain(limit)}"
-        for bound in field.metadata
+        for bound in info.metadata
         for name, sign in signs.items()
         if (limit := getattr(bound, name, None)) is not None
     ]

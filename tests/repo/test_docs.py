@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from phaseb.config.arms import DEFAULT_ARMS
 from phaseb.config.load import dotted_paths
+from phaseb.config.policy import DEFAULT_LEARNERS
 from phaseb.config.reference import settings
 
 ROOT = Path(__file__).parents[2]
@@ -37,8 +39,10 @@ def test_every_page_is_in_the_table_of_contents(site):
 
 def test_the_reference_has_every_setting_with_its_meaning(site):
     text = unescape((site / "config.html").read_text())
-    told = set(re.findall(r"<code>([a-z_0-9.]+)</code>", text))
-    assert set(dotted_paths()) <= told
+    told = set(re.findall(r"<code>([a-zA-Z_0-9.]+)</code>", text))
+    assert {setting.path for setting in settings()} <= told
+    assert {f"arms.{name}" for name in DEFAULT_ARMS} <= told
+    assert {f"policy.learners.{name}" for name in DEFAULT_LEARNERS} <= told
     for setting in settings():
         assert len(setting.description) > 5, setting.path
         assert setting.default != "", setting.path
