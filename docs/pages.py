@@ -22,7 +22,7 @@ CONTENTS = {
         "reliability",
         "security",
     ],
-    "Measured": ["results", "performance", "scale"],
+    "Measured": ["results", "benchmarks", "performance", "scale"],
     "Research notes": [
         "research/results",
         "research/performance",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from phaseb.config.root import Config
 from phaseb.config.trust import JudgeConfig
+from phaseb.dynamics.evidence import LARGEST_LATENT
 from phaseb.dynamics.protocol import DynamicsModel, load_generator
 from phaseb.dynamics.rollout import Policy
 from phaseb.dynamics.statistics import (
@@ -44,6 +45,9 @@ from phaseb.trust.windows import MIN_UNITS, WindowPlan, plan_windows
 NOISE_SIGMA = 0.2
 """The noise level that judge_auc_noise is reported at; the last of judge.sigmas where it is not among them."""
 
+NUM_PROBES = 16
+"""Rollouts that show whether a generator diverges."""
+
 Floats = NDArray[np.floating]
 
 
@@ -55,7 +59,8 @@ def execute(context: StageContext) -> dict[str, Any]:
     """Judge every generator the way it is used, every rung in a Ray task of its own.
 
     `judges.json` holds by generator: the ladder of stored rollouts, and under `branched` the judges of branched ones.
-    A generator that no arm uses, and that `judge.generators` asks for, is judged both ways.
+    A generator that no arm uses, and that `judge.generators` asks for, is judged both ways. One whose rollouts diverge
+    has `failed` instead, with the reason.
 
     Raises:
         DataError: where there are too few sealed test episodes.
@@ -67,6 +72,8 @@ def execute(context: StageContext) -> dict[str, Any]:
 
 def _headline(found: Mapping[str, Any]) -> dict[str, Any]:
     """The numbers of a generator, at the way that it is used; of stored rollouts where it is used both ways."""
+    if "failed" in found:
+        return {"failed": found["failed"]}
     return dict(found["numbers"] if "numbers" in found else found["branched"]["numbers"])
 
 
@@ -86,12 +93,30 @@ def _judged(config: Config, store: Store, begin: Begin, progress: Report) -> dic
         model = load_generator(store.folder("dynamics", name))
         used = name in (*config.stored_generators, *config.branched_generators)
         found[name] = {"digest": checkpoint_digest(store.folder("dynamics", name))}
+        if reason := divergence(model, test, config.synthesis.horizon, seed):
+            found[name]["failed"] = reason
+            continue
         if name in config.stored_generators or not used:
             found[name] |= _stored(config, store, model, train_windows, test, plan, floors, begin)
         if name in config.branched_generators or not used:
             found[name]["branched"] = _branched(config, store, model, latents, judge_config, begin)
         progress({"rungs": float(len(found)), "of": float(len(config.judged_generators))})
     return found
+
+
+def divergence(model: DynamicsModel, test: Trajectories, horizon: int, seed: int) -> str:
+    """Why rollouts of a generator cannot be judged; empty where they can.
+
+    A few are made: `horizon` steps under recorded actions, none read ahead.
+    """
+    few, steps = test.z[:NUM_PROBES, 0], min(horizon, test.actions.shape[1])
+    try:
+        z = _rolled(model, few, torch.from_numpy(test.actions[:NUM_PROBES, :steps]), steps, seed)
+    except DataError as error:
+        return str(error)
+    if np.isfinite(z).all() and np.abs(z).max() <= LARGEST_LATENT:
+        return ""
+    return f"its rollouts diverge: latents beyond {LARGEST_LATENT:g} standard deviations within {steps} steps"
 
 
 def _stored(
