@@ -36,7 +36,6 @@ class GateConfig(Section):
 class TrustConfig(Section):
     """Trust networks of episodes and transitions, their calibration and the gate; and the discriminator."""
 
-    clone_steps: int = Field(1000, ge=1, description="optimiser steps of the cloned operator of branched rollouts")
     num_folds: int = Field(
         5,
         ge=2,
