@@ -53,7 +53,7 @@ def _reasons(promotion: Mapping[str, Any]) -> str:
 
 
 def _compare(arms: Mapping[str, Any], promotion: Mapping[str, Any]) -> str:
-    """What the candidate, the best control and the placebo earn in evaluation."""
+    """What the candidate, the control that earned most in evaluation, and the placebo earn there."""
     candidate, control, placebo = (str(promotion.get(role) or "") for role in ("candidate", "control", "placebo"))
     for metric, unit in UNITS:
         means = {
@@ -61,7 +61,9 @@ def _compare(arms: Mapping[str, Any], promotion: Mapping[str, Any]) -> str:
             for name, arm in arms.items()
             if isinstance(arm.get(metric), Mapping) and arm[metric].get("mean") is not None
         }
-        if candidate in means and control in means:
+        known = [name for name in (control, *promotion.get("controls", ())) if name in means]
+        if candidate in means and known:
+            control = max(known, key=lambda name: means[name])
             gain = means[candidate] - means[control]
             beside = f", its placebo {means[placebo]:.4g}" if placebo in means else ""
             return (

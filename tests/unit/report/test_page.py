@@ -180,6 +180,12 @@ def test_the_verdict_says_what_was_decided_and_by_how_much():
     )
 
 
+def test_gains_in_evaluation_count_against_the_control_that_earned_most_there():
+    """Promotion names the control that it was closest to in its own, fewer episodes."""
+    told = said(HELPED | {"control": "real_only", "controls": ["real_only", "real_only_sac", "behaviour_cloning"]})
+    assert "trust_weighted earns 12.5 $ an hour of net value, real_only_sac 10 (difference +2.5)" in told
+
+
 def test_the_verdict_does_not_claim_what_was_not_shown():
     told = said(KEPT)
     assert told.startswith("Synthetic data was not shown to help, so it is not used: too few episodes.")
