@@ -122,7 +122,10 @@ class _GraphRun:
             raise DataError(f"{job} needs {', '.join(missing)} first: run `phaseb {command}` with this config")
 
     def to_end(self) -> None:
+        requested = signals.shutdown_requested()  # of an earlier run of this process
         while self.waiting or self.running:
+            if signals.shutdown_requested() and not requested:
+                raise KeyboardInterrupt  # Ray swallows one that is raised within its callbacks; the request stays
             self._start_ready()
             if self.running:
                 self._wait()

@@ -218,17 +218,32 @@ def test_a_stage_that_is_killed_again_and_again_is_the_clusters_failure(tmp_path
         run_graph([stage(tmp_path, "dying", execute=dying)], config(tmp_path, "resources.max_failures=0"))
 
 
-def test_a_stopped_run_lets_its_stages_write_and_goes_on_from_there(tmp_path, monkeypatch):
-    """SIGTERM, as the driver's handler turns it into an interrupt."""
-    monkeypatch.setattr(signals, "shutdown_requested", lambda: True)
+def terminate(folder):
+    """SIGTERM for this process once the stage is at work."""
+    while not (folder / "notes").exists():
+        time.sleep(0.05)
+    time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
 
-    def terminate() -> None:
+
+def test_a_stopped_run_lets_its_stages_write_and_goes_on_from_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(signals, "_requested", threading.Event())
+    threading.Thread(target=terminate, args=(tmp_path,), daemon=True).start()
+    with signals.handle_sigterm(), pytest.raises(KeyboardInterrupt):
+        run_graph([stage(tmp_path, "waiting", execute=waiting)], config(tmp_path))
+    assert (tmp_path / "run" / "out" / "waiting" / "x").read_text() == "so far"
+
+
+def test_a_request_whose_interrupt_was_swallowed_stops_the_run_too(tmp_path, monkeypatch):
+    """As where the signal comes within a callback of Ray, whose errors are printed and forgotten."""
+    monkeypatch.setattr(signals, "_requested", threading.Event())
+
+    def request() -> None:
         while not (tmp_path / "notes").exists():
             time.sleep(0.05)
-        time.sleep(0.5)
-        os.kill(os.getpid(), signal.SIGINT)
+        signals._requested.set()
 
-    threading.Thread(target=terminate, daemon=True).start()
+    threading.Thread(target=request, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
         run_graph([stage(tmp_path, "waiting", execute=waiting)], config(tmp_path))
     assert (tmp_path / "run" / "out" / "waiting" / "x").read_text() == "so far"
