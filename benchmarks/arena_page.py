@@ -105,6 +105,8 @@ def _shown(found: Interval, sign: str = "") -> str:
 def peers_table(rows: Rows) -> str:
     """Every task on a line: learners of other libraries, on the same training and evaluation episodes."""
     names = sorted({row["peer"] for row in rows if "peer" in row})
+    if not names:
+        return "Peers were not run yet."
     lines = [
         "| task | seeds | " + " | ".join(f"d3rlpy {name}" for name in names) + " | published, whole data set |",
         "|" + " --- |" * (len(names) + 3),
