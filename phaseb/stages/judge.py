@@ -99,7 +99,7 @@ def _judged(config: Config, store: Store, begin: Begin, progress: Report) -> dic
         if name in config.stored_generators or not used:
             found[name] |= _stored(config, store, model, train_windows, test, plan, floors, begin)
         if name in config.branched_generators or not used:
-            found[name]["branched"] = _branched(config, store, model, latents, judge_config, begin)
+            found[name]["branched"] = _branched(config, store, model, train, test, plan, begin)
         progress({"rungs": float(len(found)), "of": float(len(config.judged_generators))})
     return found
 
@@ -150,15 +150,25 @@ def _stored(
 
 
 def _branched(
-    config: Config, store: Store, model: DynamicsModel, latents: Trajectories, judge_config: JudgeConfig, begin: Begin
+    config: Config,
+    store: Store,
+    model: DynamicsModel,
+    train: Trajectories,
+    test: Trajectories,
+    plan: WindowPlan,
+    begin: Begin,
 ) -> dict[str, Any]:
     """Judges of short rollouts from held-out states, against recorded segments of the same length.
 
     `cloned`: a cloned operator acts on what the generator answers; the judges see latents alone, for a clone acts
     otherwise than its operators. `recorded`: under the recorded actions, which the judges see; left out where actions
     are latent, for those were recovered from what followed.
+
+    Args:
+        train: whole training episodes.
+        test: windows of the test episodes, as `plan` cuts them.
     """
-    train, test, seed = latents.split("train"), latents.split("test"), config.run.seed
+    judge_config, seed = _rungs_of(config.judge, plan), config.run.seed
     horizon = min(config.policy.augmentation.horizon, int(test.lengths.max()))
     clone = clone_operator(train.z[:, :-1][train.mask], train.actions[train.mask], config.judge.clone_steps, seed)
 
@@ -174,7 +184,10 @@ def _branched(
         del rungs["recorded"]
     waiting = {
         name: begin(
-            name, open_loop_pairs(test.z, shown, test.lengths, horizon, roll, judge_config, seed), judge_config, seed
+            name,
+            open_loop_pairs(test.z, shown, test.lengths, horizon, roll, judge_config, seed, plan.groups),
+            judge_config,
+            seed,
         )
         for name, (shown, roll) in rungs.items()
     }
