@@ -44,7 +44,7 @@ class ForecastScore:
         return (self.state + self.reward) / 2
 
 
-def windows(recorded: Trajectories, horizon: int, seed: int) -> tuple[Branches, NDArray[np.int64]]:
+def recorded_branches(recorded: Trajectories, horizon: int, seed: int) -> tuple[Branches, NDArray[np.int64]]:
     """Recorded windows of `horizon` steps, evenly drawn over all steps, and the episode of each."""
     episodes, steps = np.nonzero(recorded.mask)
     chosen = numpy_generator(seed, "evidence windows").permutation(len(episodes))[:NUM_WINDOWS]
@@ -63,12 +63,19 @@ def windows(recorded: Trajectories, horizon: int, seed: int) -> tuple[Branches, 
     return branches, episodes.astype(np.int64)
 
 
+def divergence(z: NDArray[np.floating], rewards: NDArray[np.floating]) -> str:
+    """Why rollouts with latents (..., H+1, D) and rewards (..., H) are of no use; empty where nothing is wrong."""
+    if not (np.isfinite(z).all() and np.isfinite(rewards).all()):
+        return "its rollouts diverge to NaN or Inf"
+    if np.abs(z).max() > LARGEST_LATENT:
+        return f"its rollouts diverge, beyond {LARGEST_LATENT:g} standard deviations in {rewards.shape[-1]} steps"
+    return ""
+
+
 def failure(draws: Draws) -> str:
-    """Why rollouts can be of no use, whatever was recorded; empty where nothing is wrong."""
-    if not all(np.isfinite(x).all() for x in (draws.z, draws.rewards)):
-        return "its rollouts have NaN or Inf"
-    if np.abs(draws.z).max() > LARGEST_LATENT:
-        return f"its rollouts diverge, beyond {LARGEST_LATENT:g} standard deviations in {draws.rewards.shape[2]} steps"
+    """Why draws of a generator can be of no use, whatever was recorded; empty where nothing is wrong."""
+    if diverged := divergence(draws.z, draws.rewards):
+        return diverged
     if np.ptp(draws.z, axis=2).max() < LEAST_SPREAD:
         return "its rollouts are constant"
     return ""

@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseb.inspection.findings import CheckResult
+from phaseb.inspection.data_issue import DataIssue
 from phaseb.inspection.recordings import Floats, Group, Recording
 from phaseb.runtime.seeding import numpy_generator
 
@@ -19,7 +19,7 @@ column's width and its steps alike up to this ratio."""
 MIN_EPISODES = 6
 
 
-def duplicates(recordings: Sequence[Recording]) -> Iterator[CheckResult]:
+def duplicates(recordings: Sequence[Recording]) -> Iterator[DataIssue]:
     """Episodes that repeat another one, whole or for half of the rows of the shorter."""
     hashes = [_row_hashes(one) for one in recordings]
     whole: dict[bytes, list[int]] = defaultdict(list)
@@ -28,12 +28,12 @@ def duplicates(recordings: Sequence[Recording]) -> Iterator[CheckResult]:
     for copies in whole.values():
         if len(copies) > 1:
             names = tuple(recordings[i].id for i in copies)
-            yield CheckResult("duplicate", "warning", f"{len(names)} equal episodes: keep one", names)
+            yield DataIssue("duplicate", "warning", f"{len(names)} equal episodes: keep one", names)
     single = [copies[0] for copies in whole.values()]
     for (i, j), count in _shared([(i, hashes[i]) for i in single]).items():
         least = min(len(hashes[i]), len(hashes[j]))
         if count >= max(MIN_SHARED, SHARED * least):
-            yield CheckResult(
+            yield DataIssue(
                 "duplicate",
                 "warning",
                 f"{count} of {least} rows are equal: one is a part of the other",
@@ -68,7 +68,7 @@ def _shared(hashed: Sequence[tuple[int, NDArray[np.uint64]]]) -> Counter[tuple[i
     return found
 
 
-def unit_changes(states: Group, actions: Group) -> Iterator[CheckResult]:
+def unit_changes(states: Group, actions: Group) -> Iterator[DataIssue]:
     """Columns that a minority of the episodes records on another scale, beyond a gap that no episode lies in."""
     if len(states) < MIN_EPISODES:
         return
@@ -91,7 +91,7 @@ def unit_changes(states: Group, actions: Group) -> Iterator[CheckResult]:
             if _others_are_usual(ratio[0][i], c, known):
                 factor = float(np.exp((ratio[0][i, c] + ratio[1][i, c]) / 2))
                 shown = f"{factor:.3g} times" if factor > 1 else f"1/{1 / factor:.3g} of"
-                yield CheckResult(
+                yield DataIssue(
                     "unit",
                     "warning",
                     f"{names[c]} ranges and moves {shown} the usual: another unit?",

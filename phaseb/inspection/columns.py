@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from phaseb.episodes.inventory import listed
 from phaseb.episodes.resolution import is_constant
-from phaseb.inspection.findings import CheckResult, Severity
+from phaseb.inspection.data_issue import DataIssue, Severity
 from phaseb.inspection.recordings import Floats, Group
 
 MIN_RUN, RUN_RATIO, RUN_SHARE = 10, 5.0, 0.1
@@ -22,17 +22,15 @@ JUMP_RATIO, JUMP_WIDTH = 8.0, 0.5
 """A jump exceeds this multiple of the 99.9th percentile, and this share of the width of the middle 98 %."""
 
 
-def constant_columns(group: Group) -> Iterator[CheckResult]:
+def constant_columns(group: Group) -> Iterator[DataIssue]:
     """Columns that never change in any episode."""
     still = np.flatnonzero(is_constant(group.rows)).tolist() if len(group.rows) else []
     if still:
         names = [group.names[c] for c in still]
-        yield CheckResult(
-            "constant", "warning", f"{listed(names)} never change{'s' * (len(names) == 1)}: no information"
-        )
+        yield DataIssue("constant", "warning", f"{listed(names)} never change{'s' * (len(names) == 1)}: no information")
 
 
-def stuck_columns(group: Group) -> Iterator[CheckResult]:
+def stuck_columns(group: Group) -> Iterator[DataIssue]:
     """Stretches in which a column repeats one value although it changes in most other episodes."""
     if len(group) < 2 or not len(group.names):
         return
@@ -45,7 +43,7 @@ def stuck_columns(group: Group) -> Iterator[CheckResult]:
         columns = np.flatnonzero(stuck[i])
         names, most = [group.names[c] for c in columns], int(runs[i, columns].max())
         what = "all columns repeat" if len(columns) == len(group.names) > 1 else f"{listed(names)} repeat"
-        yield CheckResult(
+        yield DataIssue(
             "stuck",
             "warning",
             f"{what} one value for {most} of {lengths[i, 0]} rows, usually for {usual[columns].max():g}",
@@ -54,7 +52,7 @@ def stuck_columns(group: Group) -> Iterator[CheckResult]:
         )
 
 
-def saturated_columns(group: Group) -> Iterator[CheckResult]:
+def saturated_columns(group: Group) -> Iterator[DataIssue]:
     """Columns that lie exactly at an extreme for many rows, over all episodes or in one; of actions a note."""
     if not len(group.rows):
         return
@@ -69,7 +67,7 @@ def saturated_columns(group: Group) -> Iterator[CheckResult]:
     yield from _saturated_episodes(group, free)
 
 
-def _saturated_episodes(group: Group, free: NDArray[np.bool_]) -> Iterator[CheckResult]:
+def _saturated_episodes(group: Group, free: NDArray[np.bool_]) -> Iterator[DataIssue]:
     parts = [group.episode(i) for i in range(len(group))]
     if len(parts) < 2:
         return
@@ -83,12 +81,12 @@ def _saturated_episodes(group: Group, free: NDArray[np.bool_]) -> Iterator[Check
         yield _saturated(group, f"{text}, usually in {usual[c]:.1%}", c, group.ids[i])
 
 
-def _saturated(group: Group, text: str, column: int, *episodes: str) -> CheckResult:
+def _saturated(group: Group, text: str, column: int, *episodes: str) -> DataIssue:
     severity: Severity = "note" if group.is_action else "warning"
-    return CheckResult("saturated", severity, text, episodes, group.names[column])
+    return DataIssue("saturated", severity, text, episodes, group.names[column])
 
 
-def jumps(group: Group) -> Iterator[CheckResult]:
+def jumps(group: Group) -> Iterator[DataIssue]:
     """Single rows far from both neighbours, in a column whose steps are small."""
     if len(group.rows) < 3:
         return
@@ -108,7 +106,7 @@ def jumps(group: Group) -> Iterator[CheckResult]:
             for t, c in at
         ]
         if at:
-            yield CheckResult(
+            yield DataIssue(
                 "jump", "warning", f"a single row jumps: {listed(places)}", (group.ids[i],), group.names[free[at[0][1]]]
             )
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.formats.images import resize
 from phaseb.inspection.columns import MIN_RUN, RUN_RATIO, RUN_SHARE, longest_runs
-from phaseb.inspection.findings import CheckResult
+from phaseb.inspection.data_issue import DataIssue
 from phaseb.inspection.recordings import Recording
 
 STILL_SIDE = 96
@@ -62,7 +62,7 @@ def still(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.repeat(small, 3, axis=2) if small.shape[2] == 1 else small[..., :3])
 
 
-def camera_findings(tracks: Sequence[FrameTrack], recordings: Sequence[Recording]) -> Iterator[CheckResult]:
+def camera_findings(tracks: Sequence[FrameTrack], recordings: Sequence[Recording]) -> Iterator[DataIssue]:
     """Cameras that froze while the robot moved, that show nothing, or that some episodes lack."""
     moving = _moving(recordings)
     by_camera: dict[str, list[FrameTrack]] = defaultdict(list)
@@ -74,7 +74,7 @@ def camera_findings(tracks: Sequence[FrameTrack], recordings: Sequence[Recording
             most, rows = track.longest, len(track.changed) + 1
             frozen = most >= MIN_RUN and most > RUN_RATIO * usual and most >= RUN_SHARE * rows
             if frozen and _moves_within(track, moving.get(track.id)):
-                yield CheckResult(
+                yield DataIssue(
                     "frozen",
                     "warning",
                     f"camera {camera} repeats one frame for {most} of {rows}, usually "
@@ -83,7 +83,7 @@ def camera_findings(tracks: Sequence[FrameTrack], recordings: Sequence[Recording
                 )
         blank = tuple(track.id for track in seen if track.contrast < BLANK)
         if blank:
-            yield CheckResult("blank", "warning", f"camera {camera} shows an even picture", blank)
+            yield DataIssue("blank", "warning", f"camera {camera} shows an even picture", blank)
 
 
 def _moving(recordings: Sequence[Recording]) -> Mapping[str, NDArray[np.bool_]]:

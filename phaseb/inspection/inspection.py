@@ -11,7 +11,7 @@ from phaseb.episodes.sources import EpisodeSource, open_source
 from phaseb.errors import PhasebError
 from phaseb.inspection.between import duplicates, unit_changes
 from phaseb.inspection.columns import constant_columns, jumps, saturated_columns, stuck_columns
-from phaseb.inspection.findings import CheckResult, by_severity
+from phaseb.inspection.data_issue import DataIssue, by_severity
 from phaseb.inspection.frames import FrameTrack, camera_findings
 from phaseb.inspection.recordings import Group, actions_of, states_of
 from phaseb.inspection.residuals import Residuals, unlike_the_rest
@@ -47,7 +47,7 @@ class Inspection:
 
     path: str
     source: str
-    findings: tuple[CheckResult, ...]
+    findings: tuple[DataIssue, ...]
     survey: Survey | None = None
     states: Group | None = None
     actions: Group | None = None
@@ -123,7 +123,7 @@ def inspect(config: Config) -> Inspection:
         source = open_source(config.episodes)
         found = survey(source, config, spec and spec.bounds)
     except PhasebError as error:
-        return Inspection(path, name, (CheckResult("refused", "error", str(error)),))
+        return Inspection(path, name, (DataIssue("refused", "error", str(error)),))
     states, actions = states_of(found.sample, found.names), actions_of(found.sample)
     findings, residuals = _compare(found, states, actions)
     tracks, unread = _cameras(source, found)
@@ -131,7 +131,7 @@ def inspect(config: Config) -> Inspection:
     facts, plan, unmet = _rehearse(config, spec, source, found)
     if len(found.sample) < len(found.lengths):
         text = f"columns were compared over an even sample of {len(found.sample)} of {len(found.lengths)} episodes"
-        unmet.append(CheckResult("sample", "note", text))
+        unmet.append(DataIssue("sample", "note", text))
     seen: dict[str, str] = getattr(source, "cameras", dict)()
     return Inspection(
         path,
@@ -148,7 +148,7 @@ def inspect(config: Config) -> Inspection:
     )
 
 
-def _compare(found: Survey, states: Group, actions: Group) -> tuple[list[CheckResult], Residuals | None]:
+def _compare(found: Survey, states: Group, actions: Group) -> tuple[list[DataIssue], Residuals | None]:
     """All rules on columns and episodes."""
     if not found.sample:
         return [], None
@@ -158,11 +158,11 @@ def _compare(found: Survey, states: Group, actions: Group) -> tuple[list[CheckRe
     if states.names:
         for column, period in wrapping_angles([one.state for one in found.sample]).items():
             text = f"{found.names[column]} jumps by {period:.4g}, as an angle that wraps: give its sine and cosine"
-            findings.append(CheckResult("angle", "note", text))
+            findings.append(DataIssue("angle", "note", text))
     return [*findings, *unlike], residuals
 
 
-def _without_repeats(findings: Sequence[CheckResult]) -> list[CheckResult]:
+def _without_repeats(findings: Sequence[DataIssue]) -> list[DataIssue]:
     """Findings without those that only repeat what a more exact one says of the same episode."""
     kinds: dict[str, set[str]] = {}
     for one in findings:
@@ -175,7 +175,7 @@ def _without_repeats(findings: Sequence[CheckResult]) -> list[CheckResult]:
     ]
 
 
-def _cameras(source: EpisodeSource, found: Survey) -> tuple[list[FrameTrack], list[CheckResult]]:
+def _cameras(source: EpisodeSource, found: Survey) -> tuple[list[FrameTrack], list[DataIssue]]:
     """What the cameras show: of videos by their packets, else of the frames that were read."""
     if not getattr(source, "videos", dict)():
         return found.tracks, []
@@ -184,13 +184,13 @@ def _cameras(source: EpisodeSource, found: Survey) -> tuple[list[FrameTrack], li
 
 def _rehearse(
     config: Config, spec: EnvironmentSpec | None, source: EpisodeSource, found: Survey
-) -> tuple[DataFacts | None, Preflight | None, list[CheckResult]]:
+) -> tuple[DataFacts | None, Preflight | None, list[DataIssue]]:
     """What a run would choose, and errors for what it lacks."""
     if not found.lengths:
         return None, None, []
     try:
-        plan = rehearse_recorded(config, spec, source, found.census)
+        plan = rehearse_recorded(config, spec, source, found.stats)
     except PhasebError as error:
-        return None, None, [CheckResult("environment", "error", str(error))]
-    unmet = [CheckResult("requirement", "error", str(one)) for one in plan.requirements if not one.met]
-    return found.census.facts(), plan, unmet
+        return None, None, [DataIssue("environment", "error", str(error))]
+    unmet = [DataIssue("requirement", "error", str(one)) for one in plan.requirements if not one.met]
+    return found.stats.facts(), plan, unmet

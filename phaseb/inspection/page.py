@@ -5,7 +5,7 @@ from html import escape
 
 import numpy as np
 
-from phaseb.inspection.findings import CheckResult
+from phaseb.inspection.data_issue import DataIssue
 from phaseb.inspection.inspection import Inspection
 from phaseb.inspection.recordings import Floats, Group
 from phaseb.inspection.residuals import UNLIKE
@@ -86,7 +86,7 @@ def _faults(found: Inspection) -> Iterator[Figure]:
                 yield _fault(one, group, marked)
 
 
-def _fault(one: CheckResult, group: Group, marked: set[str]) -> Figure:
+def _fault(one: DataIssue, group: Group, marked: set[str]) -> Figure:
     column = group.names.index(one.column)
     chart = Chart(one.column, "row", one.column)
     for i in [i for i, name in enumerate(group.ids) if name not in marked][:NUM_USUAL]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.inspection.findings import CheckResult
+from phaseb.inspection.data_issue import DataIssue
 from phaseb.inspection.recordings import Floats, Recording
 from phaseb.trust.one_step_residuals import RidgeDynamics, fit_ridge_dynamics
 
@@ -113,9 +113,7 @@ class OneStep:
         return state, ((actions - self._action_center) / self._action_scale).clip(-CLIP, CLIP)
 
 
-def unlike_the_rest(
-    recordings: Sequence[Recording], names: Sequence[str]
-) -> tuple[list[CheckResult], Residuals | None]:
+def unlike_the_rest(recordings: Sequence[Recording], names: Sequence[str]) -> tuple[list[DataIssue], Residuals | None]:
     """Episodes and steps that the prediction fitted to the others fails on, each with its cause where one is found."""
     usable = [one for one in recordings if len(one) > 1]
     if len(usable) < MIN_EPISODES or not usable[0].state.shape[1]:
@@ -126,18 +124,18 @@ def unlike_the_rest(
     findings = [_explain(model, found, int(i), names) for i in odd[:MOST_EXPLAINED]]
     if len(odd) > MOST_EXPLAINED:
         rest = tuple(found.ids[i] for i in odd[MOST_EXPLAINED:])
-        findings.append(CheckResult("unlike", "warning", "their steps differ from those of the rest", rest))
+        findings.append(DataIssue("unlike", "warning", "their steps differ from those of the rest", rest))
     return [*findings, *_cuts(found, set(odd.tolist()))], found
 
 
-def _cuts(found: Residuals, known: set[int]) -> Iterator[CheckResult]:
+def _cuts(found: Residuals, known: set[int]) -> Iterator[DataIssue]:
     largest = np.log([max(float(steps.max()), 1e-9) for steps in found.steps])
     spread = float(np.quantile(largest, 0.84) - np.median(largest))
     bar = float(np.exp(np.median(largest) + max(np.log(CUT_RATIO), CUT_SPREADS * spread)))
     for i, steps in enumerate(found.steps):
         at = np.flatnonzero(steps > bar)
         if len(at) and i not in known:
-            yield CheckResult(
+            yield DataIssue(
                 "cut",
                 "warning",
                 f"the step from row {at[0]} to row {at[0] + 1} is unlike any other: rows "
@@ -146,7 +144,7 @@ def _cuts(found: Residuals, known: set[int]) -> Iterator[CheckResult]:
             )
 
 
-def _explain(model: OneStep, found: Residuals, i: int, names: Sequence[str]) -> CheckResult:
+def _explain(model: OneStep, found: Residuals, i: int, names: Sequence[str]) -> DataIssue:
     """The change of the episode that makes it most like the rest, if one does."""
     before, fold = float(found.excess[i].max()), model.fold(i)
     tried = [(model.excess(change, fold), kind, text) for kind, text, change in _changes(model, found, i, names)]
@@ -155,9 +153,9 @@ def _explain(model: OneStep, found: Residuals, i: int, names: Sequence[str]) -> 
     worst = names[int(found.excess[i].argmax())]
     if after < before / 2 and after < np.log(UNLIKE):
         text = f"{text}: {times} as recorded, {np.exp(after):.2g} otherwise"
-        return CheckResult(kind, "warning", text, (found.ids[i],), worst)
+        return DataIssue(kind, "warning", text, (found.ids[i],), worst)
     text = f"{times}, most in {worst}: other dynamics, or a fault"
-    return CheckResult("unlike", "warning", text, (found.ids[i],), worst)
+    return DataIssue("unlike", "warning", text, (found.ids[i],), worst)
 
 
 def _changes(model: OneStep, found: Residuals, i: int, names: Sequence[str]) -> Iterator[tuple[str, str, State]]:

@@ -12,7 +12,7 @@ from phaseb.episodes.episode import Episode, Split
 from phaseb.episodes.sources import EpisodeSource, lengths_of_source
 from phaseb.episodes.splits import choose_splits
 from phaseb.errors import DataError, PhasebError
-from phaseb.inspection.findings import CheckResult
+from phaseb.inspection.data_issue import DataIssue
 from phaseb.inspection.frames import FrameTrack
 from phaseb.inspection.recordings import Recording, state_names
 from phaseb.pipeline.dataset_stats import Bounds, DatasetStats
@@ -27,7 +27,7 @@ class Survey:
     """What one pass over some recordings leaves.
 
     Attributes:
-        census: of all episodes that can be read.
+        stats: of all episodes that can be read.
         lengths: by id, steps of all episodes that can be read, in their order.
         refused: one error for each episode that cannot be read.
         sample: episodes of the most common sizes, without frames.
@@ -37,9 +37,9 @@ class Survey:
         frame_shape: (H, W, C) of the first frames; None where there are none.
     """
 
-    census: DatasetStats
+    stats: DatasetStats
     lengths: dict[str, int] = field(default_factory=dict)
-    refused: list[CheckResult] = field(default_factory=list)
+    refused: list[DataIssue] = field(default_factory=list)
     sample: list[Recording] = field(default_factory=list)
     tracks: list[FrameTrack] = field(default_factory=list)
     names: tuple[str, ...] = ()
@@ -69,27 +69,27 @@ def survey(source: EpisodeSource, config: Config, bounds: Bounds | None) -> Surv
             hours = episode.metrics.get("duration_h", np.nan)
             found.step_s = hours * 3600 / len(episode)
         found.lengths[episode.id] = len(episode)
-        found.census.add(replace(episode, split=roles[i]))
+        found.stats.add(replace(episode, split=roles[i]))
         if episode.frames is not None:
             found.tracks.append(FrameTrack.of(episode))
         kept.append((derive_seed(config.run.seed, "inspect", entries[i][0]), Recording.of(episode)))
         if sum(len(one) for _, one in kept) > 2 * MOST_STEPS:
-            kept = _thin(kept)
-    recordings = [one for _, one in (_thin(kept) if sum(len(one) for _, one in kept) > MOST_STEPS else kept)]
+            kept = _subsample(kept)
+    recordings = [one for _, one in (_subsample(kept) if sum(len(one) for _, one in kept) > MOST_STEPS else kept)]
     found.sample = _of_common_size(recordings, found.refused)
     return found
 
 
-def _roles(source: EpisodeSource, config: Config) -> tuple[Sequence[Split], CheckResult | None]:
+def _roles(source: EpisodeSource, config: Config) -> tuple[Sequence[Split], DataIssue | None]:
     """The split of each episode; all train where the splits cannot be made."""
     entries = source.entries()
     try:
         return choose_splits(entries, config.episodes, config.run.seed, lengths_of_source(source)), None
     except DataError as error:
-        return ["train"] * len(entries), CheckResult("splits", "error", str(error))
+        return ["train"] * len(entries), DataIssue("splits", "error", str(error))
 
 
-def _readable(source: EpisodeSource, refused: list[CheckResult]) -> Iterator[tuple[int, Episode]]:
+def _readable(source: EpisodeSource, refused: list[DataIssue]) -> Iterator[tuple[int, Episode]]:
     """The episodes that can be read, with their numbers; the others are added to `refused`."""
     entries, i = source.entries(), 0
     while i < len(entries):
@@ -98,11 +98,11 @@ def _readable(source: EpisodeSource, refused: list[CheckResult]) -> Iterator[tup
                 yield i, episode
                 i += 1
         except PhasebError as error:
-            refused.append(CheckResult("refused", "error", str(error), (entries[i][0],)))
+            refused.append(DataIssue("refused", "error", str(error), (entries[i][0],)))
             i += 1
 
 
-def _thin(kept: list[tuple[int, Recording]]) -> list[tuple[int, Recording]]:
+def _subsample(kept: list[tuple[int, Recording]]) -> list[tuple[int, Recording]]:
     """The episodes of the smallest hashes, up to MOST_STEPS steps, in their order."""
     chosen, steps = set[int](), 0
     for i in sorted(range(len(kept)), key=lambda i: kept[i][0]):
@@ -113,7 +113,7 @@ def _thin(kept: list[tuple[int, Recording]]) -> list[tuple[int, Recording]]:
     return [one for i, one in enumerate(kept) if i in chosen]
 
 
-def _of_common_size(recordings: Sequence[Recording], refused: list[CheckResult]) -> list[Recording]:
+def _of_common_size(recordings: Sequence[Recording], refused: list[DataIssue]) -> list[Recording]:
     """The episodes with the most common numbers of columns; the others become an error."""
     sizes = [(one.state.shape[1], one.actions.shape[1]) for one in recordings]
     if len(set(sizes)) <= 1:
@@ -122,7 +122,7 @@ def _of_common_size(recordings: Sequence[Recording], refused: list[CheckResult])
     odd = tuple(one.id for one, size in zip(recordings, sizes, strict=True) if size != usual)
     others = ", ".join(f"{d} state and {a} action columns" for d, a in sorted(set(sizes) - {usual}))
     refused.append(
-        CheckResult("schema", "error", f"{others} where most have {usual[0]} and {usual[1]}: import them apart", odd)
+        DataIssue("schema", "error", f"{others} where most have {usual[0]} and {usual[1]}: import them apart", odd)
     )
     return [one for one, size in zip(recordings, sizes, strict=True) if size == usual]
 

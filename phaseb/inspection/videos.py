@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from phaseb.episodes.formats.lerobot_rows import TOLERANCE, VideoSpan
 from phaseb.errors import DataError
 from phaseb.inspection.columns import MIN_RUN
-from phaseb.inspection.findings import CheckResult
+from phaseb.inspection.data_issue import DataIssue
 from phaseb.inspection.frames import FrameTrack, still
 
 SMALL, BLANK_SHARE = 0.4, 0.15
@@ -62,7 +62,7 @@ class Packets:
         return Packets(self.times[chosen], self.sizes[chosen], self.keys[chosen]), wanted[~found]
 
 
-def scan_videos(source: VideoSource, ids: Sequence[str]) -> tuple[list[FrameTrack], list[CheckResult]]:
+def scan_videos(source: VideoSource, ids: Sequence[str]) -> tuple[list[FrameTrack], list[DataIssue]]:
     """Look at every camera over every episode.
 
     Args:
@@ -72,7 +72,7 @@ def scan_videos(source: VideoSource, ids: Sequence[str]) -> tuple[list[FrameTrac
     Returns:
         a track for each camera and episode that can be read, and an error for each that cannot.
     """
-    tracks, errors, opened = list[FrameTrack](), list[CheckResult](), dict[str, Packets]()
+    tracks, errors, opened = list[FrameTrack](), list[DataIssue](), dict[str, Packets]()
     for camera in source.videos():
         spans, parts = list[tuple[str, VideoSpan]](), list[Packets]()
         for i, name in enumerate(ids):
@@ -88,7 +88,7 @@ def scan_videos(source: VideoSource, ids: Sequence[str]) -> tuple[list[FrameTrac
                         f"{span.num_frames} rows have none: record it again, or leave it out"
                     )
             except DataError as error:
-                errors.append(CheckResult("video", "error", str(error), (name,)))
+                errors.append(DataIssue("video", "error", str(error), (name,)))
                 continue
             spans.append((name, span))
             parts.append(part)

@@ -59,12 +59,12 @@ def play(
         ended |= terminated & running
         running &= ~(terminated | truncated)
     last = np.arange(steps)[None] == lengths[:, None] - 1
-    return recorded(
+    return to_trajectories(
         np.stack(z, 1), np.stack(actions, 1), np.stack(rewards, 1), (last & ended[:, None]).astype(np.float32), lengths
     )
 
 
-def recorded(
+def to_trajectories(
     z: Floats, actions: Floats, rewards: Floats, terminals: Floats, lengths: NDArray[np.int64]
 ) -> Trajectories:
     """Episodes padded from their ends on: the last latent repeated, no action, no reward."""

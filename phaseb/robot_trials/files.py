@@ -10,11 +10,11 @@ from phaseb.robot_trials.study import Study, analyse, decision
 from phaseb.robot_trials.table import read_trials
 from phaseb.runtime.storage import Store
 
-RunSummary = tuple[dict[str, Any], list[str]]
+CommandResult = tuple[dict[str, Any], list[str]]
 """A result as JSON and as lines."""
 
 
-def write_plan(path: str, study: Study, baseline: float, power: float, score_std: float, seed: int) -> RunSummary:
+def write_plan(path: str, study: Study, baseline: float, power: float, score_std: float, seed: int) -> CommandResult:
     """Write a schedule, and beside it the key that says which label is whose and fixes the test.
 
     Args:
@@ -49,7 +49,7 @@ def write_plan(path: str, study: Study, baseline: float, power: float, score_std
     ]
 
 
-def decide_trials(path: str, run: str | None) -> RunSummary:
+def decide_trials(path: str, run: str | None) -> CommandResult:
     """Say what the trials so far decide, and have a run ship it.
 
     Args:

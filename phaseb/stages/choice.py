@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from phaseb.config.root import Config
 from phaseb.dynamics.branches import branch_numbers, draw
-from phaseb.dynamics.evidence import ForecastScore, difference, failure, forecast_score, windows
+from phaseb.dynamics.evidence import ForecastScore, difference, failure, forecast_score, recorded_branches
 from phaseb.dynamics.protocol import DynamicsModel, load_generator
 from phaseb.dynamics.validation import branched_uncertainty_scale, validate
 from phaseb.episodes.trajectories import Trajectories
@@ -36,7 +36,7 @@ MOST_AUC = 0.95
 
 
 @dataclass(frozen=True)
-class Evidence:
+class GeneratorEvidence:
     """What is known of one generator.
 
     Attributes:
@@ -67,7 +67,7 @@ def execute(context: StageContext) -> dict[str, Any]:
     return {"generator": record["generator"] or "none", "reason": record["reason"]}
 
 
-def choose(found: Mapping[str, Evidence], horizon: int, seed: int) -> dict[str, Any]:
+def choose(found: Mapping[str, GeneratorEvidence], horizon: int, seed: int) -> dict[str, Any]:
     """The content of `dynamics/chosen.json`: the generator that serves, or None, and the evidence."""
     scores = {name: one.score for name, one in found.items() if not one.out and one.score is not None}
     best = max(scores, key=lambda name: scores[name].value, default=None)
@@ -85,29 +85,29 @@ def choose(found: Mapping[str, Evidence], horizon: int, seed: int) -> dict[str, 
     }
 
 
-def evidence(config: Config, store: Store, name: str, dev: Trajectories) -> Evidence:
+def evidence(config: Config, store: Store, name: str, dev: Trajectories) -> GeneratorEvidence:
     """Measure one generator on held-out episodes."""
     try:
         model = load_generator(store.folder("dynamics", name))
         if (model.latent_size, model.action_size) != (dev.z.shape[-1], dev.actions.shape[-1]):
-            return Evidence("it was fitted to latents or actions of other sizes", {})
-        return measured(config, model, dev)
+            return GeneratorEvidence("it was fitted to latents or actions of other sizes", {})
+        return measure(config, model, dev)
     except DataError as error:
-        return Evidence(str(error), {})
+        return GeneratorEvidence(str(error), {})
 
 
-def measured(config: Config, model: DynamicsModel, dev: Trajectories) -> Evidence:
+def measure(config: Config, model: DynamicsModel, dev: Trajectories) -> GeneratorEvidence:
     """Forecast score, skill, calibration and judges of a generator on held-out episodes."""
     plan, seed = config.policy.augmentation, config.run.seed
-    recorded, episodes = windows(dev, plan.horizon, seed)
+    recorded, episodes = recorded_branches(dev, plan.horizon, seed)
     drawn = draw(model.rollout, recorded, seed)
     if failed := failure(drawn):
-        return Evidence(failed, {})
+        return GeneratorEvidence(failed, {})
     score = forecast_score(recorded, episodes, drawn)
     trusted = validate(model.rollout, dev, plan, plan.horizon, seed).horizon
     scale = branched_uncertainty_scale(model.rollout, dev, plan.horizon, UNCERTAINTY_QUANTILE, seed)
     coverage = {name: branch_numbers(recorded, drawn)[name][-1] for name in ("coverage_50", "coverage_90")}
-    auc = told_apart(config, model, dev)
+    auc = window_auc(config, model, dev)
     numbers = {
         "score": score.value,
         "state_skill": score.state,
@@ -116,10 +116,10 @@ def measured(config: Config, model: DynamicsModel, dev: Trajectories) -> Evidenc
         "trusted_steps": trusted,
         "judge_auc_noise": auc,
     }
-    return Evidence(_out(numbers, scale), numbers, score, scale)
+    return GeneratorEvidence(_out(numbers, scale), numbers, score, scale)
 
 
-def told_apart(config: Config, model: DynamicsModel, dev: Trajectories) -> float | None:
+def window_auc(config: Config, model: DynamicsModel, dev: Trajectories) -> float | None:
     """AUC of the worst judge between recorded windows and rollouts from their starts; None of too few windows."""
     plan, seed = config.policy.augmentation, config.run.seed
     horizon = min(plan.horizon, int(dev.lengths.max()))
@@ -153,7 +153,7 @@ def _out(numbers: Mapping[str, Any], scale: float) -> str:
 
 
 def _reason(
-    found: Mapping[str, Evidence], best: str | None, second: list[str], margin: Mapping[str, float] | None
+    found: Mapping[str, GeneratorEvidence], best: str | None, second: list[str], margin: Mapping[str, float] | None
 ) -> str:
     """Why this generator, in a sentence."""
     out = "; ".join(f"{name} is left out: {one.out}" for name, one in found.items() if one.out)

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from phaseb.config.root import Config
 from phaseb.config.trust import JudgeConfig
 from phaseb.dynamics.events import EventDetector
-from phaseb.dynamics.evidence import LARGEST_LATENT
+from phaseb.dynamics.evidence import divergence
 from phaseb.dynamics.protocol import DynamicsModel, load_generator
 from phaseb.dynamics.ranking import ranking
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
 from phaseb.pipeline.stage import StageContext
-from phaseb.policy.closed_loop import play, recorded
+from phaseb.policy.closed_loop import play, to_trajectories
 from phaseb.runtime.ray_tasks import get_result
 from phaseb.runtime.seeding import derive_seed, torch_generator
 from phaseb.runtime.storage import Store
@@ -123,9 +123,9 @@ def play_in_generator(
     except DataError as error:
         return str(error)
     z, actions, rewards, ends = (x.detach().cpu().numpy() for x in (made.z, made.actions, made.rewards, made.terminals))
-    if not (np.isfinite(z).all() and np.isfinite(rewards).all()) or np.abs(z).max() > LARGEST_LATENT:
-        return f"its rollouts diverge: latents beyond {LARGEST_LATENT:g} standard deviations within {horizon} steps"
-    return recorded(z, actions, rewards, ends, made.lengths)
+    if diverged := divergence(z, rewards):
+        return diverged
+    return to_trajectories(z, actions, rewards, ends, made.lengths)
 
 
 def floor_plays(config: Config, store: Store, kind: str) -> Trajectories:

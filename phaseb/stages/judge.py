@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from phaseb.config.root import Config
 from phaseb.config.trust import JudgeConfig
-from phaseb.dynamics.evidence import LARGEST_LATENT
+from phaseb.dynamics.evidence import divergence
 from phaseb.dynamics.protocol import DynamicsModel, load_generator
-from phaseb.dynamics.rollout import Policy
+from phaseb.dynamics.rollout import Policy, Rollout
 from phaseb.dynamics.statistics import (
     break_even_horizon,
     latent_statistics,
@@ -93,7 +93,7 @@ def _judged(config: Config, store: Store, begin: Begin, progress: Report) -> dic
         model = load_generator(store.folder("dynamics", name))
         used = name in (*config.stored_generators, *config.branched_generators)
         found[name] = {"digest": checkpoint_digest(store.folder("dynamics", name))}
-        if reason := divergence(model, test, config.synthesis.horizon, seed):
+        if reason := rollout_failure(model, test, config.synthesis.horizon, seed):
             found[name]["failed"] = reason
             continue
         if name in config.stored_generators or not used:
@@ -104,19 +104,17 @@ def _judged(config: Config, store: Store, begin: Begin, progress: Report) -> dic
     return found
 
 
-def divergence(model: DynamicsModel, test: Trajectories, horizon: int, seed: int) -> str:
+def rollout_failure(model: DynamicsModel, test: Trajectories, horizon: int, seed: int) -> str:
     """Why rollouts of a generator cannot be judged; empty where they can.
 
     A few are made: `horizon` steps under recorded actions, none read ahead.
     """
     few, steps = test.z[:NUM_PROBES, 0], min(horizon, test.actions.shape[1])
     try:
-        z = _rolled(model, few, torch.from_numpy(test.actions[:NUM_PROBES, :steps]), steps, seed)
+        made = _rollout(model, few, torch.from_numpy(test.actions[:NUM_PROBES, :steps]), steps, seed)
     except DataError as error:
         return str(error)
-    if np.isfinite(z).all() and np.abs(z).max() <= LARGEST_LATENT:
-        return ""
-    return f"its rollouts diverge: latents beyond {LARGEST_LATENT:g} standard deviations within {steps} steps"
+    return divergence(made.z.cpu().numpy(), made.rewards.cpu().numpy())
 
 
 def _stored(
@@ -174,10 +172,11 @@ def _branched(
 
     def under_clone(start: Floats, actions: Floats) -> Floats:
         draws = torch_generator(seed, "judge", "clone")
-        return _rolled(model, start, lambda z, t: clone.sample(z.cpu(), draws), horizon, seed)
+        made = _rollout(model, start, lambda z, t: clone.sample(z.cpu(), draws), horizon, seed)
+        return made.z.cpu().numpy()
 
     def under_recorded(start: Floats, actions: Floats) -> Floats:
-        return _rolled(model, start, torch.from_numpy(actions), horizon, seed)
+        return _rollout(model, start, torch.from_numpy(actions), horizon, seed).z.cpu().numpy()
 
     rungs = {"cloned": (np.zeros_like(test.actions), under_clone), "recorded": (test.actions, under_recorded)}
     if latent_actions(store) is not None:
@@ -199,13 +198,10 @@ def _branched(
     }
 
 
-def _rolled(
-    model: DynamicsModel, start: Floats, actions: torch.Tensor | Policy, horizon: int, seed: int
-) -> NDArray[np.float32]:
-    """(N, T+1, D) latents of rollouts that read no action ahead."""
+def _rollout(model: DynamicsModel, start: Floats, actions: torch.Tensor | Policy, horizon: int, seed: int) -> Rollout:
+    """Rollouts that read no action ahead."""
     blind = torch.zeros(len(start), dtype=torch.bool)
-    generator = torch_generator(seed, "judge", "branched")
-    return model.rollout(torch.from_numpy(start), actions, horizon, generator, blind).z.cpu().numpy()
+    return model.rollout(torch.from_numpy(start), actions, horizon, torch_generator(seed, "judge", "branched"), blind)
 
 
 def _auc(result: JudgeResult, config: JudgeConfig) -> dict[str, Any]:

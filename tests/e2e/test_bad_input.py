@@ -112,17 +112,19 @@ def test_an_npz_that_is_wrong(command, ray_up, tmp_path, spoil, message):
     content = arrays()
     spoil(content)
     np.savez(tmp_path / "bad.npz", **content)
-    refused(command(*importing(tmp_path / "bad.npz", tmp_path / "run")), message, tmp_path / "run")
+    assert_refused(command(*importing(tmp_path / "bad.npz", tmp_path / "run")), message, tmp_path / "run")
 
 
 def test_an_npz_that_is_cut_short(command, ray_up, tmp_path):
     np.savez(tmp_path / "whole.npz", **arrays())
     (tmp_path / "cut.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:-300])
-    refused(command(*importing(tmp_path / "cut.npz", tmp_path / "run")), "damaged or no NPZ file", tmp_path / "run")
+    assert_refused(
+        command(*importing(tmp_path / "cut.npz", tmp_path / "run")), "damaged or no NPZ file", tmp_path / "run"
+    )
 
 
 def test_an_npz_that_is_not_there(command, ray_up, tmp_path):
-    refused(command(*importing(tmp_path / "none.npz", tmp_path / "run")), "no such file", tmp_path / "run")
+    assert_refused(command(*importing(tmp_path / "none.npz", tmp_path / "run")), "no such file", tmp_path / "run")
 
 
 def test_episodes_that_later_stages_cannot_use_are_refused_before_anything_is_trained(command, ray_up, tmp_path):
@@ -136,7 +138,7 @@ def test_episodes_that_later_stages_cannot_use_are_refused_before_anything_is_tr
     assert [name for name, stage in lineage(tmp_path / "run")["stages"].items()] == ["collect"]
 
 
-def refused(told, message: str, run: Path) -> None:
+def assert_refused(told, message: str, run: Path) -> None:
     assert told.code == 3, told.err
     (line,) = told.complaint
     assert message in line

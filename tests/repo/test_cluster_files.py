@@ -197,10 +197,10 @@ def test_launcher_files_pass_rays_own_schema(name):
 
 @pytest.mark.parametrize("script", [p for p in TEXT if p.suffix in (".sh", ".sbatch")], ids=lambda p: p.name)
 def test_scripts_pass_shellcheck(script):
-    shellcheck(script)
+    assert_shellcheck(script)
 
 
-def shellcheck(script: Path) -> None:
+def assert_shellcheck(script: Path) -> None:
     tool = Path(sys.executable).parent / "shellcheck"
     done = subprocess.run([tool, "--severity=style", str(script)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
@@ -309,7 +309,7 @@ def test_a_batch_job_that_is_told_to_leave_tells_the_run_and_waits_for_it(number
 def test_a_rendered_batch_script_passes_shellcheck_and_runs_the_job(capsys, tmp_path):
     script = tmp_path / "job.sbatch"
     script.write_text(rendered(capsys, "slurm"))
-    shellcheck(script)
+    assert_shellcheck(script)
     assert "#SBATCH --nodes=2" in script.read_text()
     job = batch_job(script, tmp_path, STAND_INS)
     said, _ = job.communicate(timeout=60)

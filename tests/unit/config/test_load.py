@@ -132,7 +132,13 @@ def test_no_number_of_a_config_is_infinite(value):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("a: [", "is not YAML"), ("- 1\n- 2\n", "must hold `section: …` mappings, not a list"), ("\x00", "is not YAML")],
+    [
+        ("policy: {width: 8}\npolicy: {num_steps: 3}\n", "is not YAML: 'policy' stands twice"),
+        ("policy:\n  width: 8\n  width: 9\n", "'width' stands twice"),
+        ("a: [", "is not YAML"),
+        ("- 1\n- 2\n", "must hold `section: …` mappings, not a list"),
+        ("\x00", "is not YAML"),
+    ],
 )
 def test_a_file_that_is_no_config(tmp_path, text, message):
     (line,) = faults(path=write(tmp_path, "bad.yaml", text))

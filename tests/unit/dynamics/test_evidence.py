@@ -5,7 +5,7 @@ import pytest
 
 from phaseb.config.dynamics import GPConfig
 from phaseb.dynamics.branches import Draws, draw
-from phaseb.dynamics.evidence import difference, failure, forecast_score, windows
+from phaseb.dynamics.evidence import difference, failure, forecast_score, recorded_branches
 from phaseb.dynamics.gp.model import GPDynamics
 from tests.unit.dynamics.conftest import make_world
 
@@ -14,9 +14,9 @@ CONFIG = GPConfig(max_transitions=150, num_hyperparameter_points=60, steps=20, n
 
 @pytest.fixture(scope="module")
 def scored():
-    """A world, its windows, and the score of a process model and of the same under wrong actions."""
+    """A world, its recorded branches, and the score of a process model and of the same under wrong actions."""
     world, held_out = make_world(), make_world(12, seed=7, split="dev")
-    recorded, episodes = windows(held_out, 4, 0)
+    recorded, episodes = recorded_branches(held_out, 4, 0)
     model = GPDynamics.fit(CONFIG, world, 0)
     good = forecast_score(recorded, episodes, draw(model.rollout, recorded, 0))
 
@@ -60,7 +60,7 @@ def test_what_cannot_be_used_is_named(scored):
 
 def test_windows_stay_within_their_episodes():
     lengths = [5] * 12
-    recorded, episodes = windows(make_world(12, lengths=lengths), 4, 0)
+    recorded, episodes = recorded_branches(make_world(12, lengths=lengths), 4, 0)
     assert recorded.valid[:, 0].all()
     assert not recorded.valid.all()
     assert set(episodes) == set(range(12))

@@ -39,7 +39,7 @@ def walked(model, starts, actions):
     return [walk.step(actions[:, t]) for t in range(STEPS)]
 
 
-def same(model, world, tolerance):
+def assert_same(model, world, tolerance):
     starts, actions = torch.from_numpy(world.z[:5, 0]), torch.from_numpy(world.actions[:5, :STEPS])
     steps = walked(model, starts, actions)
     made = model.rollout(starts, lambda z, t: actions[:, t], STEPS, torch.Generator().manual_seed(SEED))
@@ -57,17 +57,17 @@ def test_of_the_ensemble(world, config, context):
     learner = make_learner(config, world, context, None)
     for step in range(3):
         learner.step(step)
-    same(learner.bundle(), world, 1e-5)
+    assert_same(learner.bundle(), world, 1e-5)
 
 
 def test_of_the_processes(world):
     config = GPConfig(max_transitions=60, num_hyperparameter_points=40, steps=5, num_directions=0)
-    same(GPDynamics.fit(config, world, 0), world, 1e-5)
+    assert_same(GPDynamics.fit(config, world, 0), world, 1e-5)
 
 
 def test_of_a_plugin_with_memory(world):
     model = CustomDynamics.make("own", PluginConfig(model=f"{__name__}:Counting"), 4, 2)
-    same(model, world, 0)
+    assert_same(model, world, 0)
 
 
 def test_what_is_no_generator_is_refused():

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from phaseb.policy.closed_loop import play, recorded
+from phaseb.policy.closed_loop import play, to_trajectories
 from phaseb.workcell.batch import BatchedCell
 
 
@@ -52,7 +52,7 @@ def test_other_noise_is_the_same_start_seen_otherwise():
 def test_what_ended_stands_still():
     z = np.arange(12, dtype=np.float32).reshape(2, 6, 1)
     ones = np.ones((2, 5), np.float32)
-    made = recorded(z, ones[..., None], ones, ones, np.array([2, 5]))
+    made = to_trajectories(z, ones[..., None], ones, ones, np.array([2, 5]))
     np.testing.assert_array_equal(made.z[0, :, 0], [0, 1, 2, 2, 2, 2])
     np.testing.assert_array_equal(made.rewards.sum(1), [2, 5])
     np.testing.assert_array_equal(made.actions[0, 2:], 0)

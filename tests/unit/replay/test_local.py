@@ -232,4 +232,4 @@ def test_memory_is_used_again_only_when_nobody_looks(make_trajectories):
 
 def test_it_needs_no_ray():
     script = "import sys; sys.modules['ray'] = None; import phaseb.replay.local"
-    subprocess.run([sys.executable, "-c", script], check=True)
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -8,7 +8,7 @@ from phaseb.config.root import Config
 from phaseb.dynamics.evidence import ForecastScore
 from phaseb.runtime.storage import Store
 from phaseb.stages.arm_generator import FILE, branched_generators, generator_of, served_generator
-from phaseb.stages.choice import Evidence, _out, choose, evidence
+from phaseb.stages.choice import GeneratorEvidence, _out, choose, evidence
 from phaseb.stages.evaluate import settings_of
 from phaseb.stages.registry import build_graph
 
@@ -16,10 +16,10 @@ GOOD = {"trusted_steps": 8, "judge_auc_noise": 0.6, "state_skill": 0.8, "reward_
 
 
 def known(skill, out="", scale=0.3):
-    """Evidence of a generator with an error of 1 - skill in every one of six episodes."""
+    """GeneratorEvidence of a generator with an error of 1 - skill in every one of six episodes."""
     rows = np.tile([1 - skill, 1.0, 1 - skill, 1.0], (6, 1))
     numbers = GOOD | {"score": skill, "state_skill": skill, "reward_skill": skill}
-    return Evidence(out, numbers, ForecastScore(skill, skill, rows, np.arange(6)), scale)
+    return GeneratorEvidence(out, numbers, ForecastScore(skill, skill, rows, np.arange(6)), scale)
 
 
 def test_the_best_forecasts_serve_and_the_reason_says_by_how_much():
@@ -39,7 +39,7 @@ def test_one_that_is_left_out_does_not_serve_however_well_it_forecasts():
 
 
 def test_where_all_are_out_none_serves():
-    found = choose({"gru": known(0.9, "it is constant"), "gp": Evidence("it diverges", {})}, 8, 0)
+    found = choose({"gru": known(0.9, "it is constant"), "gp": GeneratorEvidence("it diverges", {})}, 8, 0)
     assert found["generator"] is None
     assert "recorded data alone" in found["reason"]
     assert "gru is left out: it is constant; gp is left out: it diverges" in found["reason"]

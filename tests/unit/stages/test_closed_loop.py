@@ -11,7 +11,7 @@ from phaseb.cli.tables import results_console, show_in_model
 from phaseb.config.root import Config
 from phaseb.dynamics.rollout import Rollout
 from phaseb.errors import DataError
-from phaseb.policy.closed_loop import recorded
+from phaseb.policy.closed_loop import to_trajectories
 from phaseb.report.generators import generators_section
 from phaseb.runtime.storage import Store
 from phaseb.stages import closed_loop
@@ -103,7 +103,7 @@ def test_judges_tell_a_wrong_generator_and_not_a_true_one():
     def episodes(scale):
         z = np.cumsum(scale * g.standard_normal((60, 13, 2)), 1).astype(np.float32)
         flat = np.zeros((60, 12), np.float32)
-        return recorded(z, flat[..., None], flat, flat, np.full(60, 12))
+        return to_trajectories(z, flat[..., None], flat, flat, np.full(60, 12))
 
     real = [episodes(1.0)]
     alike, unlike = (_judge(CONFIG, "own", real, [episodes(scale)], False) for scale in (1.0, 3.0))

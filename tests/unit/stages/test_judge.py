@@ -11,7 +11,7 @@ from episode_strategies import make_trajectories
 from phaseb.config.root import Config
 from phaseb.errors import DataError
 from phaseb.report.results import _of_generator
-from phaseb.stages.judge import _branched, _headline, divergence
+from phaseb.stages.judge import _branched, _headline, rollout_failure
 from phaseb.trust.ladder import judge_rung
 from phaseb.trust.windows import plan_windows
 
@@ -21,7 +21,7 @@ def generator(factor):
 
     def rollout(start, actions, horizon, draws, known):
         powers = float(factor) ** torch.arange(horizon + 1)
-        return SimpleNamespace(z=start[:, None] * powers[:, None])
+        return SimpleNamespace(z=start[:, None] * powers[:, None], rewards=torch.zeros(len(start), horizon))
 
     return SimpleNamespace(rollout=rollout)
 
@@ -35,12 +35,12 @@ def refusing(*_):
     [
         (generator(1), ""),
         (generator(1e3), "its rollouts diverge"),
-        (generator(np.nan), "its rollouts diverge"),
+        (generator(np.nan), "NaN or Inf"),
         (SimpleNamespace(rollout=refusing), "fitted to 3 dimensions"),
     ],
 )
 def test_what_diverges_or_refuses_is_said(model, said):
-    found = divergence(model, make_trajectories([10] * 4), 10, 0)
+    found = rollout_failure(model, make_trajectories([10] * 4), 10, 0)
     assert said in found
     assert bool(found) == bool(said)
 

@@ -11,7 +11,7 @@ from phaseb.workcell.collect import collect_episodes, replay_episodes
 CONFIG = EnvironmentConfig(max_steps=20)
 
 
-def same(one, two):
+def assert_same(one, two):
     """But for rounding, which may depend on how many cells are stepped at once."""
     for name in ("state", "actions", "rewards"):
         np.testing.assert_allclose(getattr(one, name), getattr(two, name), rtol=1e-6, atol=1e-6)
@@ -38,7 +38,7 @@ def test_whoever_collects_the_episode_is_the_same():
     together = collect_episodes(CONFIG, 5, range(6))
     for part in ([4], [5, 0], [3, 2, 1]):
         for number, episode in zip(part, collect_episodes(CONFIG, 5, part), strict=True):
-            same(episode, together[number])
+            assert_same(episode, together[number])
 
 
 def test_seeds_and_numbers_differ():

@@ -1,4 +1,4 @@
-"""A finding: one thing about some recordings that a person ought to know."""
+"""One thing about some recordings that a person ought to know."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -11,7 +11,7 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 
 @dataclass(frozen=True)
-class CheckResult:
+class DataIssue:
     """One thing about some episodes.
 
     Attributes:
@@ -36,6 +36,6 @@ class CheckResult:
         return asdict(self)
 
 
-def by_severity(findings: Sequence[CheckResult]) -> list[CheckResult]:
+def by_severity(findings: Sequence[DataIssue]) -> list[DataIssue]:
     """Errors first, then warnings, then notes; each in the order found."""
     return sorted(findings, key=lambda one: SEVERITIES.index(one.severity))
