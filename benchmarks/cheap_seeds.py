@@ -23,7 +23,7 @@ from phaseb.policy.augmentation import BranchedRollouts, RolloutFn, WeightFuncti
 from phaseb.policy.batches import RunSpec
 from phaseb.policy.behavior_metrics import action_levels
 from phaseb.policy.evaluation import Row, evaluate
-from phaseb.policy.learner import SACLearner, make_learner
+from phaseb.policy.learner import SACLearner
 from phaseb.policy.rewards import RewardNormalizer
 from phaseb.promotion.paired import ECONOMICS
 from phaseb.replay.local import LocalReplay, LocalSource
@@ -201,7 +201,7 @@ class Together:
     def learner(self, config: PolicyConfig, levels: NDArray[np.floating]) -> SACLearner:
         specs = [spec for seed in self.seeds for spec in seed.specs]
         rewards = RewardNormalizer.fit(self.seeds[0].real, config.discount, config.reward_std)
-        return make_learner(config, self, specs, WorkerContext(0), self, levels=levels, rewards=rewards)
+        return SACLearner(config, self, specs, WorkerContext(0), self, levels=levels, rewards=rewards)
 
 
 Look = Callable[[int, dict[int, dict[str, Actor]]], None]

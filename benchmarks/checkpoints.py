@@ -114,7 +114,7 @@ def _policy() -> Any:
     replay = LocalReplay(TransitionSchema(data.z.shape[-1], 2), config.replay)
     replay.insert(data, "real")
     source = replay.source(streams, config.policy.batch_size, 0.99)
-    return policy.make_learner(config.policy, source, arms, WorkerContext(0))
+    return policy.SACLearner(config.policy, source, arms, WorkerContext(0))
 
 
 if __name__ == "__main__":

@@ -33,8 +33,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join([*sys.path[:4], os.environ.get("PYTHO
 import ray  # noqa: E402
 
 NUM_KILLS, PAUSE_S = 24, (0.0, 20.0)  # between them, not counting the time that Ray needs to be up again
-NUM_NODES = 50
-NUM_PAIRS, NUM_STEPS = 5, 2000
+NUM_NODES, NUM_PAIRS, NUM_STEPS = 50, 5, 2000
 
 
 def kills() -> dict[str, Any]:
@@ -342,11 +341,8 @@ def main(chosen: list[str]) -> None:
             begin, load = time.monotonic(), os.getloadavg()[0]
             found = part() | {"part": part.__name__, "load_before": load}
             for name, value in found.items():
-                print(
-                    f"{part.__name__:<8} {name:<20} {value:.2f}"
-                    if isinstance(value, float)
-                    else f"{part.__name__:<8} {name:<20} {value}"
-                )
+                shown = f"{value:.2f}" if isinstance(value, float) else value
+                print(f"{part.__name__:<8} {name:<20} {shown}")
             print(json.dumps(found | {"took_s": time.monotonic() - begin}), flush=True)
 
 

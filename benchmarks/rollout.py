@@ -116,13 +116,17 @@ def flops(bundle: EnsembleDynamics) -> float:
     return 2.0 * sum(p[0].numel() for name, p in bundle.model.named_parameters() if name.endswith("weight"))
 
 
-def main() -> None:
+def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=1024)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="few rows: looks whether it works")
     parser.add_argument("--out")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = read_options()
     torch.set_num_threads(1)
     rows = 128 if options.quick else options.rows
     bundles = {k: make_bundle(k) for k in (1, 3, 5)}

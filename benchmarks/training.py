@@ -34,7 +34,6 @@ from phaseb.episodes.trajectories import Trajectories
 from phaseb.nn.data_parallel import WorkerContext
 from phaseb.policy.batches import RunSpec
 from phaseb.policy.learner import SACLearner
-from phaseb.policy.learner import make_learner as make_policy
 from phaseb.policy.networks import NUM_LAYERS
 from phaseb.policy.sac import TEMPERATURE_LR
 
@@ -96,7 +95,7 @@ class Batches:
 def policy(runs: int, context: WorkerContext | None = None, **changes: Any) -> SACLearner:
     config = PolicyConfig.model_validate({"offline": NO_PENALTIES, **changes})
     specs = [RunSpec(f"arm{i // 3}", i % 3) for i in range(runs)]
-    return make_policy(config, Batches(runs, config.batch_size), specs, context or WorkerContext(0))
+    return SACLearner(config, Batches(runs, config.batch_size), specs, context or WorkerContext(0))
 
 
 def updating(learner: SACLearner, times: int) -> Callable[[], None]:

@@ -2,6 +2,6 @@
 
 from phaseb.policy.actor import Actor
 from phaseb.policy.batches import BatchSource, RunSpec
-from phaseb.policy.learner import AugmentationHook, SACLearner, make_learner
+from phaseb.policy.learner import AugmentationHook, SACLearner
 
-__all__ = ["Actor", "AugmentationHook", "BatchSource", "RunSpec", "SACLearner", "make_learner"]
+__all__ = ["Actor", "AugmentationHook", "BatchSource", "RunSpec", "SACLearner"]

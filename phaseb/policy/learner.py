@@ -190,17 +190,3 @@ def trained_actors(
         update.load_state_dict(state["groups"][f"group{i}"])
         found |= {run: Actor.of_run(update.average, place) for place, run in enumerate(group)}
     return [found[run] for run in range(len(specs))]
-
-
-def make_learner(
-    config: PolicyConfig,
-    source: BatchSource,
-    specs: Sequence[RunSpec],
-    context: WorkerContext,
-    hook: AugmentationHook | None = None,
-    held_out: Trajectories | None = None,
-    levels: Levels | None = None,
-    rewards: RewardNormalizer | None = None,
-) -> SACLearner:
-    """The learner of `specs`, fed by `source`, all in this process; the rest as `SACLearner` takes it."""
-    return SACLearner(config, source, specs, context, hook, held_out, levels, rewards=rewards)

@@ -5,7 +5,7 @@ import numpy as np
 from phaseb.config.policy import OfflineConfig, PolicyConfig
 from phaseb.nn.data_parallel import WorkerContext
 from phaseb.policy.batches import RunSpec
-from phaseb.policy.learner import make_learner
+from phaseb.policy.learner import SACLearner
 from phaseb.runtime.seeding import numpy_generator
 
 EDGE = 1.0
@@ -60,7 +60,7 @@ def at_the_edge(truncation_pessimism):
         target_entropy=-2.0,
         runs_per_batch=1,
     )
-    learner = make_learner(config, Corridor(), [RunSpec("trust_weighted", 0)], WorkerContext(0))
+    learner = SACLearner(config, Corridor(), [RunSpec("trust_weighted", 0)], WorkerContext(0))
     for step in range(config.num_steps):
         learner.step(step)
     return learner.actors()[0].act(np.array([[EDGE - 0.05], [-0.5]], np.float32))[:, 0]

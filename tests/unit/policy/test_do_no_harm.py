@@ -14,7 +14,7 @@ from phaseb.config.policy import PolicyConfig, ReplayConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.nn.data_parallel import WorkerContext
 from phaseb.policy.batches import RunSpec
-from phaseb.policy.learner import make_learner
+from phaseb.policy.learner import SACLearner
 from phaseb.replay.local import LocalReplay
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.spec import SampleSpec
@@ -113,7 +113,7 @@ def trained(imagine, weigh=None, config=CONFIG, learner="sac"):
     )
     own = {"synthetic_share": 0.5, "weight_column": COLUMN, "weighting": "sampling"}
     streams = [SampleSpec("real_only/0", 5), SampleSpec("trust_weighted/0", 5, when_short="real", **own)]
-    trainee = make_learner(config, replay.source(streams, 16, 0.9), specs, WorkerContext(0), hook)
+    trainee = SACLearner(config, replay.source(streams, 16, 0.9), specs, WorkerContext(0), hook)
     for step in range(trainee.num_steps):
         trainee.step(step)
     return hook.horizon, trainee.actors()

@@ -9,7 +9,7 @@ from phaseb.config.policy import AugmentationConfig, LearnersConfig, OfflineConf
 from phaseb.errors import ConfigError, DivergenceError
 from phaseb.nn.data_parallel import WorkerContext
 from phaseb.policy.batches import RunSpec
-from phaseb.policy.learner import SACLearner, make_learner
+from phaseb.policy.learner import SACLearner
 from phaseb.policy.learner_group import group_runs
 from phaseb.runtime.checkpoint import flatten, load_checkpoint, save_checkpoint, unflatten
 from phaseb.runtime.storage import Store
@@ -32,7 +32,7 @@ def config(**kwargs):
 
 def learner(random_source, settings=None, hook=None, context=None, **kwargs):
     source = random_source([s.seed for s in SPECS], **kwargs)
-    return make_learner(settings or config(), source, SPECS, context or WorkerContext(0), hook)
+    return SACLearner(settings or config(), source, SPECS, context or WorkerContext(0), hook)
 
 
 class Hook:
@@ -137,7 +137,7 @@ def test_each_run_branches_by_its_own_learner_s_schedule_whoever_trains_beside_i
         augmentation=AugmentationConfig(refresh_steps=6),
         offline=OfflineConfig(algorithm="sac", bc_fraction=0.5, critic_warmup_fraction=0.2),
     )
-    one = make_learner(settings, random_source([3, 3, 3]), specs, WorkerContext(0), Both())
+    one = SACLearner(settings, random_source([3, 3, 3]), specs, WorkerContext(0), Both())
     for step in range(20):
         one.step(step)
     assert seen == [(4, (1,)), (10, (1, 2)), (16, (1, 2))]
@@ -146,13 +146,13 @@ def test_each_run_branches_by_its_own_learner_s_schedule_whoever_trains_beside_i
 def test_a_clone_only_clones(random_source):
     """Its critics stay as they were drawn, and its policy is that of a learner that clones for all steps."""
     specs = [RunSpec("behaviour_cloning", 3, learner="bc")]
-    clone = make_learner(config(), random_source([3]), specs, WorkerContext(0))
+    clone = SACLearner(config(), random_source([3]), specs, WorkerContext(0))
     before = {name: value.clone() for name, value in clone.updates[0].critics.state_dict().items()}
     for step in range(12):
         clone.step(step)
     assert all(torch.equal(before[k], v) for k, v in clone.updates[0].critics.state_dict().items())
     moved = clone.actors()[0].act(np.ones((1, 5), np.float32))
-    fresh = make_learner(config(), random_source([3]), specs, WorkerContext(0))
+    fresh = SACLearner(config(), random_source([3]), specs, WorkerContext(0))
     assert not np.allclose(moved, fresh.actors()[0].act(np.ones((1, 5), np.float32)), atol=1e-4)
 
 
@@ -187,7 +187,7 @@ def test_of_two_seeds_in_groups_of_three_paired_runs_are_one_to_the_bit_at_the_s
         num_steps=100, runs_per_batch=3, offline=OfflineConfig(bc_fraction=0.2, critic_warmup_fraction=0.1)
     )
     source = random_source([s.seed for s in specs], rows=128, z_size=8)
-    one = make_learner(settings, source, specs, WorkerContext(0))
+    one = SACLearner(settings, source, specs, WorkerContext(0))
     for step in range(100):
         one.step(step)
     policies = [actor.state_dict() for actor in one.actors()]
@@ -206,7 +206,7 @@ def test_runs_that_follow_rollouts_learn_in_their_own_way_beside_the_others_and_
     )
 
     def trained(*specs):
-        one = make_learner(settings, random_source([s.seed for s in specs]), specs, WorkerContext(0))
+        one = SACLearner(settings, random_source([s.seed for s in specs]), specs, WorkerContext(0))
         for step in range(12):
             one.step(step)
         return one
@@ -218,7 +218,7 @@ def test_runs_that_follow_rollouts_learn_in_their_own_way_beside_the_others_and_
         np.testing.assert_allclose(actor.act(np.ones((4, 5), np.float32)), alone, rtol=1e-4, atol=1e-5)
     store = Store.at(tmp_path)
     save_checkpoint(store, *flatten(whole.state_dict()))
-    again = make_learner(settings, random_source([3, 3, 5]), (SPECS[0], follower, SPECS[2]), WorkerContext(0))
+    again = SACLearner(settings, random_source([3, 3, 5]), (SPECS[0], follower, SPECS[2]), WorkerContext(0))
     again.load_state_dict(unflatten(*load_checkpoint(store)))
     for a, b in zip(whole.actors(), again.actors(), strict=True):
         assert all(torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
@@ -245,7 +245,7 @@ def test_divergence_is_named(random_source, monkeypatch):
         return rows
 
     source._rows = broken
-    one = make_learner(config(), source, SPECS, WorkerContext(0))
+    one = SACLearner(config(), source, SPECS, WorkerContext(0))
     for step in range(4):
         one.step(step)
     with pytest.raises(DivergenceError, match=r"critic_loss/real_only/5 is nan at step 4"):
@@ -296,7 +296,7 @@ def test_it_finds_the_best_policy_of_a_linear_quadratic_task(linear_quadratic):
         ),
     )
     specs = [RunSpec("a", 0), RunSpec("b", 1, {"bc_weight": 30.0})]
-    one = make_learner(settings, task, specs, WorkerContext(0))
+    one = SACLearner(settings, task, specs, WorkerContext(0))
     for step in range(1500):
         one.step(step)
     gain = task.best_gain()

@@ -12,7 +12,7 @@ from phaseb.config.policy import OfflineConfig, PolicyConfig
 from phaseb.nn.data_parallel import WorkerContext
 from phaseb.policy.batches import NoiseStream, RunSpec, to_batches
 from phaseb.policy.iql import ImplicitQ
-from phaseb.policy.learner import make_learner
+from phaseb.policy.learner import SACLearner
 from phaseb.policy.sac import INITIAL_TEMPERATURE, TEMPERATURE_LR, SoftActorCritic
 
 CONTEXT = WorkerContext(0)
@@ -318,7 +318,7 @@ def test_switches_follow_values_that_a_slope_would_not_find():
         offline=offline,
     )
     levels = np.array([[0, 0], [-1, 1]], np.float32)
-    learner = make_learner(config, Bandit(), [RunSpec("real_only", 0)], CONTEXT, levels=levels)
+    learner = SACLearner(config, Bandit(), [RunSpec("real_only", 0)], CONTEXT, levels=levels)
     z = np.random.default_rng(9).standard_normal((400, 2)).astype(np.float32)
     wanted = np.sign(z[:, 0])
     for step in range(600):

@@ -76,7 +76,7 @@ def of_a_policy(algorithm):
     replay = LocalReplay(TransitionSchema(4, 2), ReplayConfig(capacity=1000))
     replay.insert(trajectories(), "real")
     source = replay.source([SampleSpec("a", 0)], config.batch_size, 0.99)
-    return policy.make_learner(config, source, [RunSpec("a", 0)], CONTEXT)
+    return policy.SACLearner(config, source, [RunSpec("a", 0)], CONTEXT)
 
 
 def of_the_encoder():
