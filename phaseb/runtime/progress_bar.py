@@ -22,10 +22,12 @@ KEY_METRICS = {
     "encode": ("probe_r2", "decode_r2"),
     "bricks": ("num_bricks",),
     "dynamics": ("std_ratio", "rmse_60"),
+    "choice": ("generator",),
     "synthesize": ("episodes",),
     "trust": ("roc_auc", "pass_rate", "effective_contribution"),
     "judge": ("judge_auc",),
     "policy": ("runs", "updates_per_s"),
+    "closed_loop": ("return_bias", "pearson"),
     "evaluate": ("shipped",),
 }
 

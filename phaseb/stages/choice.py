@@ -142,8 +142,8 @@ def window_auc(config: Config, model: DynamicsModel, dev: Trajectories) -> float
 def _out(numbers: Mapping[str, Any], scale: float) -> str:
     """Why a generator with these numbers does not serve; empty where it may."""
     if numbers["trusted_steps"] == 0:
-        skills = f"{numbers['state_skill']:.2f} for latents and {numbers['reward_skill']:.2f} for rewards"
-        return f"the check of forecast skill surely trusts it for no step (its mean skill is {skills})"
+        skills = f"{numbers['state_skill']:.2f} for latents, {numbers['reward_skill']:.2f} for rewards"
+        return f"its first step does not pass the check of forecast skill (mean skill {skills})"
     if scale == 0:
         return "it never says that it is uncertain"
     auc = numbers["judge_auc_noise"]
@@ -161,7 +161,7 @@ def _reason(
         return f"no generator serves, so policies learn from recorded data alone ({out})"
     numbers = found[best].numbers
     said = (
-        f"{best} serves: its forecast score is {numbers['score']:.2f} (latents {numbers['state_skill']:.2f}, "
+        f"generator {best} serves: its forecast score is {numbers['score']:.2f} (latents {numbers['state_skill']:.2f}, "
         f"rewards {numbers['reward_skill']:.2f})"
     )
     if second and margin is not None:

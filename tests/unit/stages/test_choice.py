@@ -49,7 +49,7 @@ def test_where_all_are_out_none_serves():
     ("numbers", "scale", "said"),
     [
         ({}, 0.3, ""),
-        ({"trusted_steps": 0}, 0.3, "trusts it for no step"),
+        ({"trusted_steps": 0}, 0.3, "does not pass the check of forecast skill"),
         ({}, 0.0, "never says that it is uncertain"),
         ({"judge_auc_noise": 1.0}, 0.3, "AUC 1.00"),
         ({"judge_auc_noise": None}, 0.3, ""),
