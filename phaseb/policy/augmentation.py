@@ -70,7 +70,7 @@ class RolloutGenerations(ABC):
         arms: those of them that are served.
         sink: where the rows go.
         seed: of the starts, and of what else is drawn.
-        horizon: most steps of a rollout; 0 makes none at all.
+        horizon: most steps of a rollout; 0 makes none at all, None is `config.horizon`.
     """
 
     def __init__(
@@ -81,11 +81,11 @@ class RolloutGenerations(ABC):
         arms: Sequence[str],
         sink: RolloutWriter,
         seed: int,
-        horizon: int,
+        horizon: int | None = None,
     ) -> None:
         self.config, self.real, self.specs = config, real, tuple(specs)
         self.runs = [i for i, spec in enumerate(specs) if spec.arm in arms]
-        self.sink, self.seed, self.horizon = sink, seed, horizon
+        self.sink, self.seed, self.horizon = sink, seed, config.horizon if horizon is None else horizon
         self._kept: list[Generation] = []
 
     @abstractmethod
@@ -242,17 +242,6 @@ class RecordedSegments(RolloutGenerations):
 
     Segments of `config.horizon` steps, shorter at the ends of episodes, each with weight 1.
     """
-
-    def __init__(
-        self,
-        config: AugmentationConfig,
-        real: Trajectories,
-        specs: Sequence[RunSpec],
-        arms: Sequence[str],
-        sink: RolloutWriter,
-        seed: int,
-    ) -> None:
-        super().__init__(config, real, specs, arms, sink, seed, config.horizon)
 
     def branch(self, run: int, step: int, actor: Actor) -> Trajectories:
         real, (episodes, steps) = self.real, self._starts(run, step)
