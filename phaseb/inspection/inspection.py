@@ -17,7 +17,7 @@ from phaseb.inspection.recordings import Group, actions_of, states_of
 from phaseb.inspection.residuals import Residuals, unlike_the_rest
 from phaseb.inspection.survey import Survey, survey
 from phaseb.inspection.videos import scan_videos
-from phaseb.latents.observations import wrapping_angles
+from phaseb.latents.observations import clock_columns, wrapping_angles
 from phaseb.pipeline.dataset_stats import DataFacts
 from phaseb.pipeline.machine import BASE_BYTES, memory_needs
 from phaseb.pipeline.requirement import Preflight
@@ -156,7 +156,11 @@ def _compare(found: Survey, states: Group, actions: Group) -> tuple[list[DataIss
     findings += [*duplicates(found.sample), *unit_changes(states, actions)]
     unlike, residuals = unlike_the_rest(found.sample, found.names)
     if states.names:
-        for column, period in wrapping_angles([one.state for one in found.sample]).items():
+        recorded = [one.state for one in found.sample]
+        for column in np.flatnonzero(clock_columns(recorded)):
+            text = f"{found.names[column]} is a clock that starts anywhere: policies do not see it"
+            findings.append(DataIssue("clock", "note", text))
+        for column, period in wrapping_angles(recorded).items():
             text = f"{found.names[column]} jumps by {period:.4g}, as an angle that wraps: give its sine and cosine"
             findings.append(DataIssue("angle", "note", text))
     return [*findings, *unlike], residuals

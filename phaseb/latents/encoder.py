@@ -134,16 +134,19 @@ class Encoder(nn.Module):
             nn.Linear(spec.hidden, spec.num_dims),
         )
 
-    def fit_inputs(self, states: Tensor | None, frames: Tensor | None) -> None:
+    def fit_inputs(self, states: Tensor | None, frames: Tensor | None, hidden: Tensor | None = None) -> None:
         """Freeze the statistics of the inputs from training observations (M, S) and (M, H, W, C).
 
-        A sensor that never changed is not seen: its scale is 0, so that it cannot explode when it does.
+        A sensor that never changed, or that is `hidden` (S,) bool, is not seen: its scale is 0, so that it cannot
+        explode when it does.
         """
         if states is not None:
             std, mean = torch.std_mean(states.double(), dim=0, correction=0)
-            constant = torch.from_numpy(is_constant(states.cpu().numpy())).to(std.device)
+            unseen = torch.from_numpy(is_constant(states.cpu().numpy())).to(std.device)
+            if hidden is not None:
+                unseen |= hidden.to(std.device)
             self.state_mean.copy_(mean)
-            self.state_scale.copy_(torch.where(constant, torch.inf, std).reciprocal())
+            self.state_scale.copy_(torch.where(unseen, torch.inf, std).reciprocal())
         if frames is not None:
             pixels = self.frames.pixels(frames)
             self.frames.mean.copy_(pixels.mean(0))

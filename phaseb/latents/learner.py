@@ -14,6 +14,7 @@ from phaseb.config.encoder import LatentsConfig
 from phaseb.errors import DataError, DivergenceError
 from phaseb.latents.encoder import Encoder, EncoderSpec, stack_index
 from phaseb.latents.info_nce import Predictor, Segments, contrast
+from phaseb.latents.observations import clock_columns
 from phaseb.latents.padding import Arrays
 from phaseb.nn.data_parallel import WorkerContext
 from phaseb.runtime.seeding import derive_seed, numpy_generator, torch_generator
@@ -198,14 +199,19 @@ class EncoderLearner:
         steps = torch.arange(self._arrays["actions"].shape[1] + 1)
         inside = (steps <= self._arrays["lengths"][self._train][:, None]).flatten()
         state, frames = self._arrays.get("state"), self._arrays.get("frames")
-        states = None if state is None else state[self._train].flatten(0, 1)[inside]
+        states = hidden = None
+        if state is not None:
+            states = state[self._train].flatten(0, 1)[inside]
+            lengths = self._arrays["lengths"][self._train].numpy() + 1
+            parts = np.split(states.numpy(), np.cumsum(lengths)[:-1])
+            hidden = torch.from_numpy(clock_columns(parts))
         pictures = None
         if frames is not None:
             rows = torch.nonzero(inside)[:, 0]
             rows = rows[:: max(1, len(rows) // 1024)]  # a mean picture needs no more, and memory is finite
             episode, step = rows // len(steps), rows % len(steps)
             pictures = frames[torch.from_numpy(self._train)[episode], step]
-        self.encoder.fit_inputs(states, pictures)
+        self.encoder.fit_inputs(states, pictures, hidden)
 
 
 def encoder_spec(config: LatentsConfig, data: Mapping[str, NDArray[np.generic]]) -> EncoderSpec:

@@ -1,4 +1,4 @@
-"""What ought to be known of observations before an encoder is trained on them: what never changes, angles that wrap."""
+"""What ought to be known of observations before training: constant columns, clocks, angles that wrap."""
 
 from collections.abc import Sequence
 
@@ -14,6 +14,8 @@ PERIODS = {2 * np.pi: "2π", 360.0: "360"}
 JUMP = 0.75  # share of a period that a step over the seam takes, at least; other steps take less than SLOW of it
 SLOW = 0.5
 MOST_SHOWN = 8
+CLOCK_SPREAD = 2.0
+"""Least spread of a clock's starts (standard deviation over episodes), in spans of the longest episode."""
 
 
 def examine_observations(episodes: Sequence[Episode], observation: Observation = "auto") -> list[str]:
@@ -40,12 +42,35 @@ def examine_observations(episodes: Sequence[Episode], observation: Observation =
     notices = []
     if constant.any():
         notices.append(f"state {_columns(constant)} never change in the training episodes: policies do not see them")
+    clock = clock_columns(states)
+    if clock.any():
+        notices.append(
+            f"state {_columns(clock)}: a clock that starts anywhere tells which episode it is and not what to do; "
+            "policies do not see it"
+        )
     notices += [
         f"state column {column} jumps by about {PERIODS[period]}, as an angle that wraps: what lies side by side is "
         f"far apart there; give its sine and cosine instead"
         for column, period in wrapping_angles(states).items()
     ]
     return notices
+
+
+def clock_columns(states: Sequence[NDArray[np.floating]]) -> NDArray[np.bool_]:
+    """(S,) true for columns of states (T+1, S) of some episodes that are clocks: a wall clock, a frame counter.
+
+    Such a column moves in one direction at every step of every episode, and its starts lie much farther apart than
+    an episode lasts. None is marked where no other column moves, or where there is one episode.
+    """
+    found = np.zeros(states[0].shape[1], dtype=bool)
+    moving = [s.astype(np.float64) for s in states if len(s) > 1]
+    if len(moving) < 2:
+        return found
+    steps = np.concatenate([np.diff(s, axis=0) for s in moving])
+    span = np.max([np.abs(s[-1] - s[0]) for s in moving], axis=0)
+    spread = np.stack([s[0] for s in moving]).std(axis=0)
+    found = ((steps > 0).all(axis=0) | (steps < 0).all(axis=0)) & (spread > CLOCK_SPREAD * span)
+    return found if not (found | is_constant(np.concatenate(states))).all() else np.zeros_like(found)
 
 
 def wrapping_angles(states: Sequence[NDArray[np.floating]]) -> dict[int, float]:

@@ -103,4 +103,5 @@ def _rows(
     latents = bundle.encode(episodes, scale, config.run.seed)
     inside = np.arange(latents.z.shape[1])[None] <= latents.lengths[:, None]
     state = np.concatenate([e.state for e in episodes if e.state is not None])
-    return latents.z[inside], {f"state_{i}": state[:, i] for i in range(state.shape[1])}
+    seen = np.flatnonzero(bundle.encoder.state_scale.cpu().numpy())
+    return latents.z[inside], {f"state_{i}": state[:, i] for i in seen}

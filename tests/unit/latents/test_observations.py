@@ -10,7 +10,7 @@ from phaseb.latents.decoder import fit_decoder
 from phaseb.latents.encoder import Encoder, EncoderSpec
 from phaseb.latents.fit import fit_encoder_model
 from phaseb.latents.learner import make_learner
-from phaseb.latents.observations import examine_observations, wrapping_angles
+from phaseb.latents.observations import clock_columns, examine_observations, wrapping_angles
 from phaseb.latents.padding import episode_arrays
 from phaseb.nn.data_parallel import WorkerContext
 
@@ -78,6 +78,37 @@ def test_the_unit_and_the_origin_of_a_sensor_do_not_change_what_is_encoded(unit,
         encoded.append(found)
     assert np.abs(encoded[0]).std() > 0.3
     np.testing.assert_allclose(encoded[1], encoded[0], atol=0.02)
+
+
+def clocked(tick, spread=3000.0, count=12):
+    """Walks with a third column: a clock of these ticks from a start anywhere in `spread`."""
+    g = np.random.default_rng(1)
+    return [
+        np.column_stack([walk, 1.7e9 + g.uniform(0, spread) + np.cumsum(tick(g, len(walk)))])
+        for walk in walks(count=count)
+    ]
+
+
+def test_a_clock_that_starts_anywhere_is_named_and_not_seen(small_config):
+    even = clocked(lambda g, n: np.full(n, 0.05))
+    assert clock_columns(even).tolist() == [False, False, True]
+    assert clock_columns(clocked(lambda g, n: g.exponential(0.05, n))).tolist() == [False, False, True]
+    assert clock_columns([s[:, [0, 2]] * [1.0, -1.0] for s in even]).tolist() == [False, True]
+    (line,) = examine_observations([episode(i, s) for i, s in enumerate(even)])
+    assert line.startswith("state column 2: a clock that starts anywhere")
+    learner = make_learner(
+        small_config, episode_arrays([episode(i, s) for i, s in enumerate(even)], None, "state"), WorkerContext(0)
+    )
+    assert (learner.encoder.state_scale == 0).tolist() == [False, False, True]
+
+
+def test_time_since_the_start_and_a_clock_beside_nothing_else_are_seen():
+    even = clocked(lambda g, n: np.full(n, 0.05), spread=0.0)
+    assert not clock_columns(even).any()
+    assert not clock_columns(clocked(lambda g, n: np.where(np.arange(n) == 3, -1.0, 0.05))).any()
+    alone = clocked(lambda g, n: np.full(n, 0.05))
+    assert not clock_columns([s[:, 2:] for s in alone]).any()
+    assert not clock_columns(alone[:1]).any()
 
 
 def test_a_sensor_that_never_moved_does_not_explode_when_it_does():
