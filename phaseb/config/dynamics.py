@@ -204,9 +204,6 @@ class GPConfig(Section):
     num_hyperparameter_points: int = Field(250, ge=20, description="transitions that hyperparameters are fitted to")
     steps: int = Field(60, ge=1, description="steps of Adam that fit the hyperparameters")
     num_directions: int = Field(3, ge=0, description="latent directions that explain frequent rewards; 0: none")
-    sample: Literal["mean", "predictive"] = Field(
-        "mean", description="next latent of a rollout: the predicted mean, or a draw that includes the fitted noise"
-    )
 
 
 class PluginConfig(Section):

@@ -85,12 +85,8 @@ class GPWalk:
 
     def step(self, actions: Tensor) -> WalkStep:
         """Take actions (N, A)."""
-        rows, drawn = len(actions), self._draws
-        uniform, noise = torch.rand(rows, generator=drawn, dtype=torch.float64).numpy(), None
-        if self._model.config.sample == "predictive":
-            size = rows, len(self._model.states.continuous)
-            noise = torch.randn(size, generator=drawn, dtype=torch.float64).numpy()
-        made = self._model.step(self._z, actions.numpy(), uniform, noise)
+        drawn = self._model.draws(len(actions), self._draws)
+        made = self._model.step(self._z, actions.numpy(), *drawn)
         self._z = made.z
         columns = (made.reward, made.terminal, made.uncertainty)
         return WalkStep(torch.from_numpy(made.z), *(torch.as_tensor(column).float() for column in columns))

@@ -157,7 +157,7 @@ def _compare(found: Survey, states: Group, actions: Group) -> tuple[list[DataIss
     unlike, residuals = unlike_the_rest(found.sample, found.names)
     if states.names:
         recorded = [one.state for one in found.sample]
-        for column in np.flatnonzero(clock_columns(recorded)):
+        for column in np.flatnonzero(clock_columns(recorded)).tolist():
             text = f"{found.names[column]} is a clock that starts anywhere: policies do not see it"
             findings.append(DataIssue("clock", "note", text))
         for column, period in wrapping_angles(recorded).items():

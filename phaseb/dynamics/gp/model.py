@@ -8,7 +8,7 @@ rare outcome's reward is the least reward recorded; every reward has a standard 
 Legend: N steps or rollouts, D latent dimensions, C continuous ones, A action dimensions, T steps of a rollout.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -40,6 +40,8 @@ MARGIN = 0.1
 
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
+Draws = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Of one step: uniform numbers (N,) of the outcomes, normal ones (N, C) of the continuous dimensions."""
 
 
 @dataclass(frozen=True)
@@ -168,28 +170,32 @@ class GPDynamics:
         generator: torch.Generator,
         lookahead: Tensor | None = None,
     ) -> Rollout:
-        """Roll out `horizon` steps from z0 (N, D), see `DynamicsModel.rollout`; it reads no action ahead."""
-        uniform = torch.rand(horizon, len(z0), generator=generator, dtype=torch.float64).numpy()
-        noise = None
-        if self.config.sample == "predictive":
-            shape = (horizon, len(z0), len(self.states.continuous))
-            noise = torch.randn(shape, generator=generator, dtype=torch.float64).numpy()
-        return self._roll(z0, as_policy(actions, horizon), horizon, uniform, noise)
+        """Roll out `horizon` steps from z0 (N, D), see `DynamicsModel.rollout`; it reads no action ahead.
+
+        Each step is a draw from the predictive distribution: without its noise, rollouts are less varied than the
+        world, and no interval of theirs covers the truth.
+        """
+        draws = [self.draws(len(z0), generator) for _ in range(horizon)]
+        return self._roll(z0, as_policy(actions, horizon), horizon, draws)
+
+    def draws(self, rows: int, generator: torch.Generator) -> Draws:
+        """What `step` draws from for N rows."""
+        uniform = torch.rand(rows, generator=generator, dtype=torch.float64)
+        noise = torch.randn(rows, len(self.states.continuous), generator=generator, dtype=torch.float64)
+        return uniform.numpy(), noise.numpy()
 
     def _roll(
         self,
         z0: Tensor,
         policy: Policy,
         horizon: int,
-        uniform: NDArray[np.float64] | None,
-        noise: NDArray[np.float64] | None,
+        draws: Sequence[Draws] | None,
     ) -> Rollout:
         z = z0.detach().cpu().numpy().astype(np.float32)
         states, taken, steps = [z], [], []
         for t in range(horizon):
             action = policy(torch.from_numpy(z), t).detach().cpu().numpy().astype(np.float32)
-            draws = (None if x is None else x[t] for x in (uniform, noise))
-            made = self.step(z, action, *draws)
+            made = self.step(z, action, *((None, None) if draws is None else draws[t]))
             z = made.z.astype(np.float32)
             states.append(z)
             taken.append(action)
@@ -210,7 +216,7 @@ class GPDynamics:
     def mean_rollout(self, z0: Tensor, actions: Tensor) -> Tensor:
         """(N, T+1, D) forecast from z0 (N, D): the likeliest outcome and the mean move at every step."""
         horizon = actions.shape[1]
-        return self._roll(z0, as_policy(actions, horizon), horizon, None, None).z
+        return self._roll(z0, as_policy(actions, horizon), horizon, None).z
 
     def teacher_forced(self, z: Tensor, actions: Tensor, member: int | None = None) -> Tensor:
         """(N, T, D) one-step predictions of z[:, 1:] along real z (N, T+1, D)."""

@@ -1,7 +1,5 @@
 """The short-range model against a small world whose laws are known: a slider that latches, and pays on letting go."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -260,23 +258,19 @@ def test_recorded_actions_drive_a_rollout_as_a_policy_does(model):
     np.testing.assert_allclose(first[:, 0].numpy(), forecast[:, 1], atol=1e-5)
 
 
-def test_predictive_sampling_draws_the_noise_that_was_fitted():
-    """The world with noise on its speed: rollouts from one state spread as the world does, those of the mean do not."""
+def test_rollouts_draw_the_noise_that_was_fitted():
+    """The world with noise on its speed: rollouts from one state spread as the world does, a forecast does not."""
     g, data = np.random.default_rng(0), episodes()
     noisy = _with(data, data.z.copy(), data.actions)
     noisy.z[:, 1:, 1] += 0.1 * g.standard_normal(noisy.z[:, 1:, 1].shape).astype(f)
-    config = GPConfig(max_transitions=400, num_hyperparameter_points=200, steps=40, sample="predictive")
+    config = GPConfig(max_transitions=400, num_hyperparameter_points=200, steps=40)
     drawn = GPDynamics.fit(config, noisy, 0)
     drawn.outcomes.clear()  # nothing happens: the spread is that of the moves alone
     start, still = torch.zeros(400, 4), torch.zeros(400, 1, 2)
     start[:, 2] = -1.0
     still[..., 1] = -1.0
     z = drawn.rollout(start, still, 1, torch_generator(1, "x")).z[:, 1].numpy()
-    mean = GPDynamics.rollout(_like(drawn, "mean"), start, still, 1, torch_generator(1, "x")).z[:, 1].numpy()
+    mean = drawn.mean_rollout(start, still)[:, 1].numpy()
     assert mean[:, 1].std() < 1e-6
     assert 0.07 < z[:, 1].std() < 0.2
     assert z[:, 3].std() < 1e-6, "what never varies is not noisy"
-
-
-def _like(model, sample):
-    return replace(model, config=model.config.model_copy(update={"sample": sample}))
