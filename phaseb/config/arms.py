@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from phaseb.config.section import Section, with_defaults
 
 REAL_ONLY, PLACEBO = "real_only", "placebo"
+CLONE = "behaviour_cloning"
 CHOSEN = "chosen"
 """In place of a generator's name: the one that the evidence on dev episodes chooses."""
 
@@ -58,7 +59,7 @@ class ArmConfig(Section):
 
 
 DEFAULT_ARMS: dict[str, dict[str, Any]] = {
-    "behaviour_cloning": {"learner": "bc"},
+    CLONE: {"learner": "bc"},
     REAL_ONLY: {"learner": "iql"},
     "fixed_weight": {"generator": "gru", "rollouts": "stored", "weight": "uniform", "share": 0.1},
     "bounds_filter": {"generator": "gru", "rollouts": "stored", "weight": "bounds", "share": 0.1},
@@ -115,7 +116,7 @@ class ArmsConfig(Section):
         "placebo (recorded rows drawn again in place of rollouts)",
     )
     num_seeds: int = Field(3, ge=1, description="seeds an arm; they share the run's data, encoder, model and gate")
-    behaviour_cloning: ArmConfig = _default("behaviour_cloning")
+    behaviour_cloning: ArmConfig = _default(CLONE)
     real_only: ArmConfig = _default(REAL_ONLY)
     fixed_weight: ArmConfig = _default("fixed_weight")
     bounds_filter: ArmConfig = _default("bounds_filter")
@@ -189,7 +190,7 @@ class ArmsConfig(Section):
     def real_arms(self) -> tuple[str, ...]:
         """Trained arms that learn from real episodes alone, a clone of the operators last: the controls."""
         names = [arm.name for arm in self.trained if not arm.config.uses_rollouts]
-        return tuple(sorted(names, key=lambda name: (name == "behaviour_cloning", name != REAL_ONLY)))
+        return tuple(sorted(names, key=lambda name: (name == CLONE, name != REAL_ONLY)))
 
     def only(self, *names: str) -> "ArmsConfig":
         """The same arms, of which just these are trained, without controls.

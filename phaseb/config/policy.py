@@ -166,6 +166,11 @@ class PolicyConfig(Section):
     learners: LearnersConfig = Field(default_factory=LearnersConfig)
 
     @property
+    def learns_values(self) -> bool:
+        """Whether the learner follows values, which need rewards that differ."""
+        return self.offline.algorithm in ("iql", "sac")
+
+    @property
     def bc_steps(self) -> int:
         """The first step that does more than clone."""
         return self.num_steps if self.offline.algorithm == "bc" else round(self.offline.bc_fraction * self.num_steps)

@@ -7,7 +7,7 @@ returns. A stage that is killed is called again and goes on from what it left on
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -36,9 +36,16 @@ STOP_S = 25.0
 """How long stages may take to write their checkpoints when the run is stopped."""
 PROGRESS = "progress"
 
+Replan = Callable[[Config], Sequence[Stage]]
+"""The stages under a config that was fitted to the episodes."""
+
 
 def run_graph(
-    stages: Sequence[Stage], config: Config, callbacks: Sequence[Callback] = (), job: str | None = None
+    stages: Sequence[Stage],
+    config: Config,
+    callbacks: Sequence[Callback] = (),
+    job: str | None = None,
+    replan: Replan | None = None,
 ) -> dict[str, RunResult]:
     """Run every stage that is not up to date; up to `resources.num_tasks` of them at a time.
 
@@ -47,6 +54,7 @@ def run_graph(
         config: of the run.
         callbacks: called in this process.
         job: run the stages of this command alone; their other inputs must be done.
+        replan: makes the stages anew once the episodes are known; None: they stay.
 
     Returns:
         what every stage came to, by name.
@@ -63,7 +71,7 @@ def run_graph(
         raise ValueError(f"stages stand before their inputs: {late}")
     preflight(config, None).require(*([] if job is None else [job]))
     with ExitStack() as session:
-        run = _GraphRun(stages, config, callbacks, job, session)
+        run = _GraphRun(stages, config, callbacks, job, session, replan)
         try:
             run.to_end()
         except BaseException as error:
@@ -101,9 +109,11 @@ class _GraphRun:
         callbacks: Sequence[Callback],
         job: str | None,
         session: ExitStack,
+        replan: Replan | None = None,
     ) -> None:
         self.directory = RunDirectory.open(config)
         self.config, self.callbacks, self.job, self.session = config, callbacks, job, session
+        self.replan = replan
         self.all = {stage.name: stage for stage in stages}
         self.waiting = [s for s in stages if job in (None, s.command)]
         self.running: dict[Any, _Running] = {}
@@ -259,6 +269,8 @@ class _GraphRun:
         self.directory.store.write_json({"lines": found.lines(), **found.to_json()}, "preflight.json")
         if self.job is None:
             found.require()
+        if self.replan is not None:
+            self.waiting = [stage for stage in self.replan(found.config) if stage.name not in self.results]
 
     def _fitted(self, stage: Stage) -> Config:
         """The config with sizes that fit the episodes, once there are some.

@@ -301,9 +301,12 @@ def _of_machine(config: Config, facts: DataFacts, machine: Machine) -> Iterator[
 
 def _data_notes(config: Config, facts: DataFacts) -> Iterator[str]:
     if not facts.values_can_be_learned:
+        judges = "held-out actions"
+        if config.environment.id != "none":
+            judges += f" and episodes in {config.environment.id}"
         yield (
-            f"every training reward is {facts.reward_low:g} and no return differs, so values cannot be learned: "
-            "policies copy what was recorded, and arms cannot be compared by what they earn in these episodes"
+            f"every training reward is {facts.reward_low:g} and no return differs, so values cannot be learned: only "
+            f"policies that clone are trained, and {judges} judge them"
         )
     yield from _held_out_note(config, facts)
     plan = judge_plan(config, facts)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
+from phaseb.config.arms import CLONE
 from phaseb.config.root import Config
 from phaseb.config.trust import DISCRIMINATOR_SHARE
 from phaseb.pipeline.dataset_stats import DataFacts
@@ -34,7 +35,8 @@ class Choice:
     def __str__(self) -> str:
         if isinstance(self.given, tuple):
             gone = ", ".join(str(item) for item in self.given if item not in self.chosen)
-            return f"{self.setting} is without {gone}: {self.why}"
+            new = ", ".join(str(item) for item in self.chosen if item not in self.given)
+            return f"{self.setting} is without {gone}{' and with ' * bool(new)}{new}: {self.why}"
         return f"{self.setting} is {self.chosen}, not {self.given}: {self.why}"
 
 
@@ -163,12 +165,15 @@ def _clusters(fitting: _Fitting, facts: DataFacts) -> None:
 
 
 def _rewards(fitting: _Fitting, facts: DataFacts) -> None:
-    """Nothing is gained by rollouts that follow a policy towards values that cannot be learned."""
-    if not facts.values_can_be_learned:
-        why = f"every training reward is {facts.reward_low:g}, so there are no values that a policy could follow"
-        for name in fitting.config.arms.names:
-            if fitting.config.arms.arm(name).config.rollouts == "branched":
-                fitting.choose(f"arms.{name}.share", 0.0, why)
+    """Where values cannot be learned, only arms that clone are trained."""
+    if facts.values_can_be_learned:
+        return
+    policy, arms = fitting.config.policy, fitting.config.arms
+    kept = tuple(name for name in arms.names if not policy.of_learner(arms.arm(name).config.learner).learns_values)
+    if not arms.model_copy(update={"names": kept}).real_arms:
+        kept = (*kept, CLONE)
+    why = f"every training reward is {facts.reward_low:g}, so there are no values that a policy could follow"
+    fitting.choose("arms.names", kept, why)
 
 
 def total_steps(facts: DataFacts, *splits: str) -> int:

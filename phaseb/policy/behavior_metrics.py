@@ -28,6 +28,27 @@ def action_mse(act: Act, held_out: Trajectories) -> float:
     return float(np.square(error).mean())
 
 
+def action_errors(act: Act, held_out: Trajectories, recorded: Trajectories) -> NDArray[np.float64]:
+    """(N, A) root mean squared difference of mean action and recorded one, over the steps of each held-out episode.
+
+    Args:
+        act: the policy.
+        held_out: N episodes.
+        recorded: episodes whose standard deviation (A,) is the unit; a dimension that they never move is NaN.
+    """
+    taken = recorded.actions[recorded.mask]
+    unit = np.where(is_constant(taken), np.nan, spread_of(taken))
+    mask, flat = held_out.mask, held_out.z[:, :-1]
+    squares = np.zeros(held_out.actions.shape, np.float64)
+    squares[mask] = np.square((act(flat[mask]).astype(np.float64) - held_out.actions[mask]) / unit)
+    return np.asarray(np.sqrt(squares.sum(1) / held_out.lengths[:, None]))
+
+
+def episode_errors(errors: NDArray[np.floating]) -> NDArray[np.float64]:
+    """(..., N) root mean square over the dimensions that are moved, of errors (..., N, A)."""
+    return np.asarray(np.sqrt(np.nanmean(np.square(errors), axis=-1)))
+
+
 def action_levels(recorded: Trajectories) -> NDArray[np.float32]:
     """(A, 2) lower and upper level of the action dimensions that were only ever recorded at two; 0 for the others."""
     return two_levels(recorded.actions[recorded.mask])

@@ -113,6 +113,35 @@ def decide_by_estimate(
     }
 
 
+def decide_by_error(
+    config: PromotionConfig,
+    contest: Contest,
+    errors: Mapping[str, NDArray[np.floating]],
+    num_train: int = 0,
+    refused: str = "",
+) -> dict[str, Any]:
+    """Decide without physics and without values: by how far policies are from recorded actions, paired by episode.
+
+    The test, and the share that the rule asks for, are those of `decide`; a smaller error is a gain. It says which
+    policy copies held-out episodes better, not which earns more.
+
+    Args:
+        errors: by arm, (S, N) of each seed's policy in each held-out episode, in recorded standard deviations.
+        refused: why there is no candidate, where there is none.
+    """
+    means = {arm: np.asarray(own, float).mean(0) for arm, own in errors.items()}
+    seeds, pairs = errors[contest.controls[0]].shape
+    every = {"first_seed": 0, "looks": 1, "max_episodes": pairs * max(2, len(contest.arms))}
+
+    def measure(arm: str, seed: int, episodes: Sequence[int]) -> list[Row]:
+        return [{"seed": float(i), "action_error": float(means[arm][i])} for i in episodes]
+
+    plan = config.model_copy(update=every)
+    decision = decide(plan, contest, ValuationConfig(), measure, [0], num_train, None, refused)
+    method = "none" if decision["method"] == "none" else "held_out"
+    return decision | {"method": method, "seeds": list(range(seeds)), "budget": _budget(0, 0, num_train)}
+
+
 def _pairs_of_look(config: PromotionConfig, contest: Contest, num_train: int) -> NDArray[np.int64]:
     """Episodes an arm at each look: half as many as there are training ones, or an even share of the budget."""
     whole = config.max_episodes

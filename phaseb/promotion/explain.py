@@ -4,7 +4,7 @@ import math
 
 from phaseb.config.evaluation import PromotionConfig
 from phaseb.promotion.contest import Comparison, Contest
-from phaseb.promotion.paired import Evidence
+from phaseb.promotion.paired import SIGMA, Evidence
 
 
 def sentence(config: PromotionConfig, contest: Contest, one: Comparison, shipped: str, estimated: bool = False) -> str:
@@ -60,13 +60,16 @@ def _of(contest: Contest, control: str) -> str:
 def _found(e: Evidence, estimated: bool) -> str:
     more = "more" if e.difference >= 0 else "less"
     size = f"{abs(e.difference):.3g}"
+    if e.unit == SIGMA:
+        return f"missed recorded actions by {size} σ {'less' if e.difference >= 0 else 'more'}"
     if estimated:
         return f"would return {size} {more} an episode"
     return f"earned {size} $/h {more}" if e.unit == "$/h" else f"returned {size} {more} an episode"
 
 
 def _where(e: Evidence, estimated: bool) -> str:
-    return " by off-policy evaluation" if estimated else f" in {e.num_pairs} paired episodes"
+    kind = "held-out" if e.unit == SIGMA else "paired"
+    return " by off-policy evaluation" if estimated else f" in {e.num_pairs} {kind} episodes"
 
 
 def _surely(config: PromotionConfig, e: Evidence) -> str:

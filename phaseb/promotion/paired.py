@@ -23,6 +23,7 @@ Row = dict[str, float]
 Verdict = Literal["promote", "reject", "open", "alike"]
 Scale = dict[str, float]
 """What a recorded episode earns or loses on average, by unit."""
+SIGMA = "σ"
 ECONOMICS = ("good_units", "errors", "energy_wh", "duration_h")
 
 
@@ -34,7 +35,8 @@ class Evidence:
         difference, low, high: estimate and bounds of the difference, in `unit`.
         excess, excess_low, excess_high: the same of what the difference exceeds that which the rule asks for.
         baseline: the baseline's own value.
-        unit: what is compared: net value in $/h, or return an episode where no economics are known.
+        unit: what is compared: net value in $/h, or return an episode where no economics are known, or the distance
+            from recorded actions in σ.
         num_pairs: paired episodes seen (estimators, where there is no physics).
         alike: true where no episode differed at all.
     """
@@ -125,7 +127,12 @@ def verdict(evidence: Evidence) -> Verdict:
 
 
 def unit_of(rows: Sequence[Row]) -> str:
-    """What policies are compared by: net value in $/h, or the return where an episode's economics are unknown."""
+    """What policies are compared by: net value in $/h, or the return where an episode's economics are unknown.
+
+    Rows of `action_error` are compared by that, in recorded standard deviations (σ).
+    """
+    if rows and "action_error" in rows[0]:
+        return SIGMA
     known = [row.get(name, np.nan) for row in rows for name in ECONOMICS]
     return "$/h" if np.isfinite(known).all() and sum(row["duration_h"] for row in rows) > 0 else "return"
 
@@ -145,7 +152,9 @@ def rate(rows: Sequence[Row], valuation: ValuationConfig, unit: str) -> tuple[fl
     The influence of an episode on a ratio of sums R = sum(n) / sum(h) is (n_i - R h_i) / mean(h) (delta method); the
     mean return is such a ratio too.
     """
-    if unit == "return":
+    if unit == SIGMA:
+        net, hours = -np.array([row["action_error"] for row in rows], float), np.ones(len(rows))
+    elif unit == "return":
         net, hours = np.array([row["return"] for row in rows], float), np.ones(len(rows))
     else:
         good, errors, energy_wh, hours = (np.array([row[name] for row in rows], float) for name in ECONOMICS)

@@ -51,14 +51,17 @@ def collect_results(store: Store) -> dict[str, Any]:
     promotion = store.read_json("promotion.json")
     numbers = _numbers(stages, judges, summary, promotion)
     arms = {name: arm["summary"] for name, arm in summary["arms"].items()}
+    held_out = store.read_json("evaluation", "held_out.json") if store.exists("evaluation", "held_out.json") else None
+    silent = summary["environment"] == "none" and not summary.get("values_known", True)
     return {
-        "verdict": verdict(arms, promotion, summary["settings"], judges),
+        "verdict": verdict(arms, promotion, summary["settings"], judges, held_out if silent else None),
         "shipped": promotion["shipped"],
         "synthetic": [{"name": k, "value": numbers.get(k), "founding": v} for k, v in FOUNDING.items()],
         "numbers": numbers,
         "arms": arms,
         "arm_columns": [c for c in ARM_COLUMNS if any(_known(arm.get(c)) for arm in arms.values())],
         "arms_title": _title(summary),
+        "held_out": held_out,
         "evaluation": {k: v for k, v in summary.items() if k != "arms"},
         "generators": {name: _of_generator(name, stages, found) for name, found in judges.items()},
         "judges": judges,
@@ -131,5 +134,7 @@ def _title(summary: Mapping[str, Any]) -> str:
     where = f"{summary['num_episodes']} episodes a seed in {summary['environment']}"
     if summary["environment"] == "none":
         where = "told by off-policy evaluation (no environment)"
+        if not summary.get("values_known", True):
+            where = "compared by held-out actions alone (no environment, no rewards that differ)"
     data = "data, encoder, world model and gate shared between seeds" if shared else "everything redrawn for each seed"
     return f"arms, {seeds} seeds ({data}), {where}; 95 % intervals over seeds"

@@ -44,6 +44,10 @@ HEADINGS = {
 }
 
 
+MOST_DIMENSIONS = 32
+"""Action dimensions that the table of held-out actions has at most."""
+
+
 def render(title: str, results: Mapping[str, Any], figures: Sequence[Figure], films: Sequence[Film]) -> str:
     """The whole page."""
     return document(
@@ -52,6 +56,7 @@ def render(title: str, results: Mapping[str, Any], figures: Sequence[Figure], fi
             paragraph(results["verdict"], verdict_style(results["promotion"]["helped"])),
             *([section("Fitted to these episodes", *map(paragraph, results["notes"]))] if results.get("notes") else []),
             section("Arms", paragraph(results["arms_title"]), arms_table(results)),
+            held_out_section(results.get("held_out")),
             section("In the cell", cinema(films)),
             section("Synthetic data, beside the founding report", _numbers(results)),
             choice_section(results.get("choice")),
@@ -74,6 +79,25 @@ def arms_table(results: Mapping[str, Any]) -> str:
     rows = [["learner", *(settings[arm]["learner"] for arm in arms)], ["data", *(_data(settings[arm]) for arm in arms)]]
     rows += [[HEADINGS.get(c, c), *(interval(arm.get(c)) for arm in arms.values())] for c in columns]
     return table(["", *arms], rows)
+
+
+def held_out_section(held_out: Mapping[str, Any] | None) -> str:
+    """The distance of each arm from recorded actions in the sealed test, by dimension; "" where it was not measured."""
+    if not held_out or not held_out["arms"]:
+        return ""
+    arms, control = held_out["arms"], held_out["control"]
+    rows = [["all", *(interval(arm["error"]) for arm in arms.values())]]
+    others = [arm.get("difference") for arm in arms.values()]
+    if any(others):
+        rows.append([f"less {control}", *(interval(one) for one in others)])
+    for i in range(min(MOST_DIMENSIONS, len(next(iter(arms.values()))["by_dimension"]))):
+        rows.append([f"action {i}", *(interval(arm["by_dimension"][i]) for arm in arms.values())])
+    told = (
+        f"Root mean squared distance from the recorded actions in {held_out['num_episodes']} episodes of the sealed "
+        f"test, in recorded standard deviations; 95 % intervals over episodes. The mean recorded action has "
+        f"{interval(held_out['mean_action'])}."
+    )
+    return section("Held-out actions", paragraph(told), table(["action", *arms], rows))
 
 
 def _data(settings: Mapping[str, Any]) -> str:

@@ -7,7 +7,11 @@ UNITS = (("net_value_per_hour", "$ an hour of net value"), ("return", "of return
 
 
 def verdict(
-    arms: Mapping[str, Any], promotion: Mapping[str, Any], settings: Mapping[str, Any], judges: Mapping[str, Any]
+    arms: Mapping[str, Any],
+    promotion: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    judges: Mapping[str, Any],
+    held_out: Mapping[str, Any] | None = None,
 ) -> str:
     """The verdict on a run.
 
@@ -16,10 +20,11 @@ def verdict(
         promotion: the decision, content of promotion.json.
         settings: for each arm its generator and kind of rollouts.
         judges: by generator, content of judges.json.
+        held_out: content of held_out.json where nothing but held-out actions was measured.
     """
     told = [
         f"{_claim(promotion)}: {_reasons(promotion)}.",
-        _compare(arms, promotion),
+        _compare(arms, promotion) if held_out is None else _copied(promotion, held_out),
         promotion.get("worth") or "",
         _realism(settings.get(promotion["shipped"], {}), judges),
     ]
@@ -39,7 +44,9 @@ def judge_auc(judges: Mapping[str, Any], generator: str | None, rollouts: str) -
 
 def _claim(promotion: Mapping[str, Any]) -> str:
     if promotion["helped"]:
-        return "Synthetic data helped"
+        return "Synthetic data helped" + " to copy held-out actions" * (promotion.get("method") == "held_out")
+    if promotion.get("method") == "none" and not promotion.get("candidate"):
+        return "No policy with synthetic data was compared"
     if promotion["promoted"]:
         return "An arm with synthetic data is shipped, but the data were not shown to be the reason"
     return "Synthetic data was not shown to help, so it is not used"
@@ -71,6 +78,21 @@ def _compare(arms: Mapping[str, Any], promotion: Mapping[str, Any]) -> str:
                 f"(difference {gain:+.4g}){beside}."
             )
     return ""
+
+
+def _copied(promotion: Mapping[str, Any], held_out: Mapping[str, Any]) -> str:
+    """How far policies are from held-out actions, where no return was measured."""
+    names = dict.fromkeys(str(promotion.get(role) or "") for role in ("shipped", "candidate", "control", "placebo"))
+    errors = {name: held_out["arms"][name]["error"]["mean"] for name in names if name in held_out["arms"]}
+    known = {name: error for name, error in errors.items() if error is not None}
+    if not known:
+        return "No return was measured, and no action differs."
+    told = ", ".join(f"{name} misses the recorded action by {error:.3g} σ" for name, error in known.items())
+    floor = held_out["mean_action"]["mean"]
+    return (
+        f"No return was measured: in {held_out['num_episodes']} held-out episodes {told} (the mean action by "
+        f"{floor:.3g} σ)."
+    )
 
 
 def _realism(shipped: Mapping[str, Any], judges: Mapping[str, Any]) -> str:

@@ -34,9 +34,11 @@ from phaseb.runtime.seeding import derive_seed
 from phaseb.runtime.storage import Store
 from phaseb.stages.bricks import brick_of_episodes
 from phaseb.stages.dynamics import refit_branched
-from phaseb.stages.evaluate import CONFIDENCE, play
+from phaseb.stages.evaluate import play
+from phaseb.stages.held_out import CONFIDENCE
 from phaseb.stages.learning_curve import learning_curve
 from phaseb.stages.policy import every_episode, train_arms
+from phaseb.stages.promotion import values_known
 from phaseb.stages.sample import fit_sample
 
 FIRST_SEED = 3_000_000
@@ -49,6 +51,11 @@ FOLDER = "worth"
 
 def execute(context: StageContext) -> dict[str, Any]:
     config, store = context.config, context.store
+    if config.environment.id == "none" and not values_known(store):
+        raise DataError(
+            "no recorded return differs from another, so no brick is worth more than another: set environment.id, or "
+            "name rewards in episodes.columns and import again"
+        )
     manifest = store.read_json("bricks", "manifest.json")
     arm = str(store.read_json("promotion.json")["shipped"])
     train = fit_sample(config, store, "train")

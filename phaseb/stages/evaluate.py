@@ -1,5 +1,8 @@
-"""Measure the policies: in physics where there is an environment, by off-policy evaluation where there is none; then
-decide which arm is shipped."""
+"""Measure the policies and decide which arm is shipped.
+
+In physics where there is an environment, else by off-policy evaluation, or by held-out actions where values cannot be
+learned either.
+"""
 
 import functools
 import io
@@ -23,12 +26,10 @@ from phaseb.runtime.metrics import mean_interval, read_metrics, write_metrics
 from phaseb.runtime.ray_tasks import get_result
 from phaseb.runtime.storage import Store
 from phaseb.stages.arm_generator import choice_of
+from phaseb.stages.held_out import CONFIDENCE, Runs, write_held_out
 from phaseb.stages.physics import Physics
-from phaseb.stages.promotion import Runs, by_estimate, decide_in_physics
+from phaseb.stages.promotion import decide_in_physics, values_known, without_physics
 from phaseb.stages.sample import fit_sample
-
-CONFIDENCE = 0.95
-"""Of the intervals over seeds."""
 
 ROWS = "episodes.parquet"
 
@@ -43,11 +44,12 @@ def execute(context: StageContext) -> dict[str, Any]:
     runs: Runs = [(arm.name, seed) for arm in config.arms.trained for seed in range(config.arms.num_seeds)]
     if config.environment.id == "none":
         failure = None
-        measured, promotion = by_estimate(context, runs)
+        measured, promotion = without_physics(context, runs)
     else:
         measured, failure = _in_physics(context, runs)
         promotion = {} if failure else decide_in_physics(context, functools.partial(play, config, store))
     known = [(arm, seed) for arm, seed in runs if seed in measured.get(arm, {})]
+    write_held_out(config, store, known)
     summary = _summary(context, known, measured)
     store.write_json(summary, "evaluation", "summary.json")
     if failure is not None:
@@ -167,6 +169,7 @@ def _summary(
     return {
         "environment": config.environment.id,
         "num_episodes": config.evaluation.num_episodes if physics else 0,
+        "values_known": values_known(store),
         "seeds": list(range(config.arms.num_seeds)),
         "shared_data": True,
         "arms": arms,

@@ -1,6 +1,9 @@
-"""Decide which arm is shipped: by a test in physics where there is an environment, by off-policy evaluation else."""
+"""Decide which arm is shipped: by a test in physics where there is an environment, by off-policy evaluation else.
 
-from collections.abc import Sequence
+Where values cannot be learned, there is nothing to estimate: paired dev episodes decide, by the distance of the
+policies' actions from the recorded ones.
+"""
+
 from typing import Any
 
 import numpy as np
@@ -13,16 +16,15 @@ from phaseb.episodes.streaming import lengths_of
 from phaseb.pipeline.sizes import read_facts
 from phaseb.pipeline.stage import StageContext
 from phaseb.policy.actor import Actor
+from phaseb.policy.behavior_metrics import episode_errors
 from phaseb.policy.fqe import FqeResult, fitted_q_evaluation
 from phaseb.promotion.contest import Contest
-from phaseb.promotion.decision import Measure, decide, decide_by_estimate
+from phaseb.promotion.decision import Measure, decide, decide_by_error, decide_by_estimate
 from phaseb.promotion.paired import ECONOMICS, Scale, scale_of
 from phaseb.runtime.storage import Store
 from phaseb.stages.arm_generator import choice_of
+from phaseb.stages.held_out import Runs, errors_by_arm
 from phaseb.stages.sample import fit_sample
-
-Runs = Sequence[tuple[str, int]]
-NO_VALUES = "no recorded return differs from another, so values cannot be learned and arms cannot be compared"
 
 
 def decide_in_physics(context: StageContext, measure: Measure) -> dict[str, Any]:
@@ -40,21 +42,31 @@ def _first_candidate(config: Config) -> str:
     return next((name for name in config.promotion.candidates if name in trained), "")
 
 
-def by_estimate(context: StageContext, runs: Runs) -> tuple[dict[str, dict[int, dict[str, float]]], dict[str, Any]]:
+def values_known(store: Store) -> bool:
+    """Whether the run's episodes have returns that differ."""
+    facts = read_facts(store)
+    return facts is None or facts.values_can_be_learned
+
+
+def without_physics(context: StageContext, runs: Runs) -> tuple[dict[str, dict[int, dict[str, float]]], dict[str, Any]]:
+    """What each policy would return, NaN where nothing says it, and the decision."""
+    returns, decision = (by_estimate if values_known(context.store) else by_action_error)(context, runs)
+    nothing = dict.fromkeys(("mpl", "error_rate", "energy_wh_per_unit", "net_value_per_hour"), float("nan"))
+    measured: dict[str, dict[int, dict[str, float]]] = {}
+    for (arm, seed), value in zip(runs, returns, strict=True):
+        measured.setdefault(arm, {})[seed] = nothing | {"return": value, "num_episodes": 0.0}
+    return measured, decision | {"candidate": decision["candidate"] or _first_candidate(context.config)}
+
+
+def by_estimate(context: StageContext, runs: Runs) -> tuple[list[float], dict[str, Any]]:
     """Fitted Q evaluation of every policy, and the decision that follows from it.
 
     On dev and training episodes: twice the data tells policies apart better than data that none was trained on.
     """
     config, store = context.config, context.store
-    recorded, facts = fit_sample(config, store, "train", "dev"), read_facts(store)
-    known = facts is None or facts.values_can_be_learned
+    recorded = fit_sample(config, store, "train", "dev")
     actors = [Actor.load(store.folder("policy", arm, str(seed))) for arm, seed in runs]
     result = fitted_q_evaluation(config.evaluation.fqe, actors, recorded, config.run.seed)
-    measured: dict[str, dict[int, dict[str, float]]] = {}
-    for i, (arm, seed) in enumerate(runs):
-        nothing = dict.fromkeys(("mpl", "error_rate", "energy_wh_per_unit", "net_value_per_hour"), float("nan"))
-        value = result.interval(i)[0] if known else float("nan")
-        measured.setdefault(arm, {})[seed] = nothing | {"return": value, "num_episodes": 0.0}
     contest, refused = contest_of(config, store)
     decision = decide_by_estimate(
         config.promotion,
@@ -62,9 +74,18 @@ def by_estimate(context: StageContext, runs: Runs) -> tuple[dict[str, dict[int, 
         *estimates_by_arm(result, runs),
         _num_train(store),
         recorded_scale(config, store),
-        refused if known else NO_VALUES,
+        refused,
     )
-    return measured, decision | {"candidate": decision["candidate"] or _first_candidate(config)}
+    return [result.interval(i)[0] for i in range(len(runs))], decision
+
+
+def by_action_error(context: StageContext, runs: Runs) -> tuple[list[float], dict[str, Any]]:
+    """The decision by the distance from recorded actions on dev episodes, paired by episode; no return is known."""
+    config, store = context.config, context.store
+    errors = {arm: episode_errors(own) for arm, own in errors_by_arm(config, store, runs, "dev").items()}
+    contest, refused = contest_of(config, store)
+    decision = decide_by_error(config.promotion, contest, errors, _num_train(store), refused)
+    return [float("nan")] * len(runs), decision
 
 
 def estimates_by_arm(
@@ -92,6 +113,8 @@ def contest_of(config: Config, store: Store) -> tuple[Contest, str]:
     alike = [arm for arm in known if _took_nothing(config, store, arm)]
     if not known:
         missing = " and ".join(config.promotion.candidates)
+        if not values_known(store):
+            return contest, f"values cannot be learned from these episodes, so {missing} was not trained"
         return contest, f"arms.names lacks {missing}"
     refused = "; ".join(took_nothing(arm) for arm in alike) if len(alike) == len(known) else ""
     choice = choice_of(store)

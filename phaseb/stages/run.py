@@ -6,18 +6,19 @@ from phaseb.config.root import Config
 from phaseb.pipeline import fingerprint
 from phaseb.pipeline.result import Callback, RunResult
 from phaseb.pipeline.run_directory import RunDirectory
+from phaseb.pipeline.sizes import fitted
+from phaseb.runtime.storage import Store
 from phaseb.stages.registry import build_graph
 
 
 def stage_names(config: Config) -> tuple[str, ...]:
     """The stages of a run under a config."""
-    return tuple(stage.name for stage in build_graph(config))
+    return tuple(stage.name for stage in build_graph(_fitted(config)))
 
 
 def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
     """Run every stage that is not up to date, then write the report; the result is the report's."""
-    stages = build_graph(config)
-    results = fingerprint.cached_results(config, stages)
+    results = fingerprint.cached_results(config, build_graph(_fitted(config)))
     if results is not None:
         _replay(config, callbacks)
         return RunResult(results, {"results": fingerprint.RESULTS, "page": fingerprint.PAGE})
@@ -25,9 +26,9 @@ def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
     from phaseb.stages import report
 
     RunDirectory.open(config).retire([stage.name for stage in build_graph(config, attribution=True)])
-    run_graph(stages, config, callbacks)
+    run_graph(build_graph(config), config, callbacks, replan=build_graph)
     written = report.run(config, callbacks)
-    fingerprint.save_fingerprint(config, stages)
+    fingerprint.save_fingerprint(config, build_graph(_fitted(config)))
     return written
 
 
@@ -35,7 +36,7 @@ def run_job(command: str, config: Config, callbacks: Sequence[Callback] = ()) ->
     """Run the stages of one command. The metrics of `dynamics` are by generator."""
     from phaseb.pipeline.graph import run_graph
 
-    done = run_graph(build_graph(config, attribution=True), config, callbacks, job=command)
+    done = run_graph(build_graph(_fitted(config), attribution=True), config, callbacks, job=command)
     if command in done:
         return done[command]
     parts = {name.removeprefix(f"{command}/"): result.metrics for name, result in done.items()}
@@ -46,10 +47,15 @@ def run_in_model(config: Config, callbacks: Sequence[Callback] = ()) -> RunResul
     """Play the policies in the generators (and in physics, where there is any), without the stage `evaluate`."""
     from phaseb.pipeline.graph import run_graph
 
-    stages = [stage for stage in build_graph(config) if stage.name != "evaluate"]
+    stages = [stage for stage in build_graph(_fitted(config)) if stage.name != "evaluate"]
     run_graph(stages, config, callbacks, job="evaluate")
     found = RunDirectory.open(config).store.read_json("closed_loop.json")
     return RunResult(found, {"closed_loop": "closed_loop.json"})
+
+
+def _fitted(config: Config) -> Config:
+    """The config as the episodes of its run directory fit it: they decide which arms and stages there are."""
+    return fitted(config, Store.at(config.run.dir))
 
 
 def _replay(config: Config, callbacks: Sequence[Callback]) -> None:

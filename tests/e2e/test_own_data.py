@@ -8,6 +8,15 @@ from program import STAGES, lineage, strict_json, write_config
 from phaseb.episodes.formats.npz import read_npz
 
 STEPS = 20
+JUDGE = {
+    "num_pairs": 10,
+    "rungs": ["5"],
+    "sigmas": [0.0],
+    "families": ["episode_trees"],
+    "num_folds": 2,
+    "num_permutations": 19,
+    "episode_rounds": 4,
+}
 
 
 @pytest.fixture(scope="module")
@@ -30,15 +39,7 @@ def run(command, tmp_path, swings, environment):
     sections = {
         "environment": {"id": environment, "max_steps": STEPS},
         "arms": {"num_seeds": 1},
-        "judge": {
-            "num_pairs": 10,
-            "rungs": ["5"],
-            "sigmas": [0.0],
-            "families": ["episode_trees"],
-            "num_folds": 2,
-            "num_permutations": 19,
-            "episode_rounds": 4,
-        },
+        "judge": JUDGE,
     }
     config = write_config(tmp_path, **sections)
     told = command(
@@ -66,6 +67,33 @@ def test_without_an_environment_policies_are_judged_by_estimates(command, ray_up
     assert "off-policy evaluation" in results["arms_title"]
     assert "In the cell" not in page
     assert "value unknown" in page
+
+
+def test_without_rewards_the_clones_are_trained_and_judged_by_held_out_actions(command, ray_up, tmp_path, swings):
+    arrays = dict(np.load(swings))
+    del arrays["rewards"]
+    path = tmp_path / "silent.npz"
+    np.savez(path, **arrays)
+    config = write_config(tmp_path, environment={"id": "none", "max_steps": STEPS}, judge=JUDGE)
+    words = ("run", "--config", config, "episodes.source=npz", f"episodes.path={path}", f"run.dir={tmp_path / 'run'}")
+    told = command(*words, "--json")
+    assert told.code == 0, told.err
+    results = strict_json(told.out)
+    assert set(results["arms"]) == {"behaviour_cloning"}
+    (note,) = [note for note in results["notes"] if "values cannot be learned" in note]
+    assert "only policies that clone are trained, and held-out actions judge them" in note
+    assert note in told.err, "it is said before anything is trained"
+    assert "misses the recorded action by" in results["verdict"]
+    assert results["arms"]["behaviour_cloning"]["return"]["mean"] is None
+    assert results["held_out"]["arms"]["behaviour_cloning"]["error"]["mean"] > 0
+    stages = lineage(tmp_path / "run")["stages"]
+    assert set(stages) == set(STAGES) - {"dynamics/gp", "choice"}, "nothing is fitted that no arm uses"
+    again = command(*words)
+    assert again.code == 0, again.err
+    assert lineage(tmp_path / "run")["stages"] == stages
+    worth = command("worth", *words[1:])
+    assert worth.code == 3
+    assert "no recorded return differs from another, so no brick is worth more" in worth.complaint[-1]
 
 
 def test_any_gymnasium_environment_judges(command, ray_up, tmp_path, swings):

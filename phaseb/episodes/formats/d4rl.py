@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from phaseb.config.data import EpisodesConfig
 from phaseb.episodes.formats.episode_builder import Layout
 from phaseb.episodes.formats.hdf5_file import GroupColumns
+from phaseb.episodes.formats.success import reward_notes
 from phaseb.episodes.inventory import Inventory, LeftOut
 from phaseb.errors import DataError
 
 Span = tuple[str, int, int | None]
 """An episode's id, its first row, and the row after its last."""
 _NEXT = "next_observations"
+_SUCCESS = "success"
 _FLAT = Layout(("observations",), ("actions",), "rewards", "terminals")
 
 
@@ -35,6 +37,7 @@ class FlatCut:
         follows: whether an observation follows each episode's last action.
         goes_on: terminals after which a trajectory goes on, which cut nothing.
         columns: that no episode holds.
+        on_rewards: where rewards come from, where they are not recorded.
     """
 
     spans: list[Span]
@@ -44,10 +47,11 @@ class FlatCut:
     follows: bool
     goes_on: int
     columns: tuple[str, ...]
+    on_rewards: tuple[str, ...] = ()
 
     def inventory(self, config: EpisodesConfig) -> Inventory:
         """What the file holds, and what of it is left out."""
-        left, notes = list[LeftOut](), list[str]()
+        left, notes = list[LeftOut](), list(self.on_rewards)
         if len(self.single):
             count = len(self.single)
             left.append(LeftOut("episodes of one row that no observation follows", count, count, self.single_reward))
@@ -68,7 +72,8 @@ def flat_layout(columns: GroupColumns) -> Layout:
     """The names of a flat file's columns."""
     after = (_NEXT,) if _NEXT in columns else ()
     terminal = _FLAT.terminal if _FLAT.terminal in columns else ""
-    return Layout(_FLAT.observation, _FLAT.action, _FLAT.reward, terminal, after)
+    success = _SUCCESS if _SUCCESS in columns else ""
+    return Layout(_FLAT.observation, _FLAT.action, _FLAT.reward, terminal, after, success=success)
 
 
 def cut_flat(columns: GroupColumns, config: EpisodesConfig) -> FlatCut:
@@ -78,8 +83,8 @@ def cut_flat(columns: GroupColumns, config: EpisodesConfig) -> FlatCut:
         DataError: for columns of other lengths, or where no flag ends any episode.
     """
     used = _used(columns, config)
-    rewards = columns[used["reward"]].reshape(-1)
     rows = _one_length(columns, list(used.values()))
+    rewards = columns[used["reward"]].reshape(-1) if "reward" in used else np.zeros(rows, np.float32)
     terminals, timeouts = (_flags(columns, name, rows) for name in (used.get("terminal", ""), "timeouts"))
     if not (terminals.any() or timeouts.any()):
         raise DataError(
@@ -103,6 +108,7 @@ def cut_flat(columns: GroupColumns, config: EpisodesConfig) -> FlatCut:
         follows,
         int(goes_on.sum()),
         tuple(sorted(set(columns) - set(used.values()))),
+        reward_notes(columns, config.columns, _FLAT.reward, _SUCCESS),
     )
 
 
@@ -112,9 +118,9 @@ def _used(columns: GroupColumns, config: EpisodesConfig) -> dict[str, str]:
     used = {f"observation{i}": name for i, name in enumerate(wanted.observation or _FLAT.observation)}
     used |= {f"action{i}": name for i, name in enumerate(wanted.action or _FLAT.action)}
     used |= {"reward": wanted.reward or _FLAT.reward, "terminal": wanted.terminal or _FLAT.terminal}
-    used |= {"image": wanted.image, "success": wanted.success, "power_w": wanted.power_w}
+    used |= {"image": wanted.image, "success": wanted.success or _SUCCESS, "power_w": wanted.power_w}
     used |= {"timeouts": "timeouts", _NEXT: _NEXT}
-    for name in (used["reward"], *wanted.observation, wanted.terminal):
+    for name in (wanted.reward, *wanted.observation, wanted.terminal):
         if name and name not in columns:
             raise DataError(f"has no column {name!r}; it has {', '.join(columns)}; set episodes.columns")
     return {meaning: name for meaning, name in used.items() if name and name in columns}

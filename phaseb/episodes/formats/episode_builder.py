@@ -12,6 +12,7 @@ from phaseb.config.data import EpisodesConfig
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.formats.economics import attempt_economics
 from phaseb.episodes.formats.images import check_frames, decode_images, resize
+from phaseb.episodes.formats.success import success_flags, success_rewards
 from phaseb.episodes.resolution import compact
 from phaseb.episodes.state_columns import to_tag
 from phaseb.errors import DataError
@@ -26,8 +27,8 @@ class Layout:
     """How a format calls its columns (used where the configuration says nothing) and how long a step is, s.
 
     `terminal` marks the end of the task. Where a format marks every end by one flag, it is `done` instead: an end is a
-    time limit where `truncated` says so, where `success` stays 0, or after `limit` rows. `entries` names the numbers of
-    single columns.
+    time limit where `truncated` says so, where `success` stays 0, or after `limit` rows. Where a format marks no end,
+    success in the last row is one. `entries` names the numbers of single columns.
     """
 
     observation: tuple[str, ...]
@@ -66,8 +67,10 @@ def make_episode(name: str, columns: Columns, layout: Layout, config: EpisodesCo
             "episodes.columns.observation"
         )
     actions = _actions(columns, wanted.action or layout.action)
-    rewards = _rewards(columns, wanted.reward or layout.reward)
-    terminated = _terminated(columns, layout, config, len(actions))
+    success = wanted.success or layout.success
+    flags = success_flags(success, _column(columns, success), len(actions)) if success else None
+    rewards = _rewards(columns, layout, config, flags, len(actions))
+    terminated = _terminated(columns, layout, config, flags, len(actions))
     _check_lengths(actions, rewards, state, frames)
     rows = len(state) if state is not None else len(frames) if frames is not None else 0
     if rows == len(actions) and layout.follows(config):
@@ -84,7 +87,6 @@ def make_episode(name: str, columns: Columns, layout: Layout, config: EpisodesCo
             raise DataError("has one row and no observation after it, so no step; leave the episode out")
         rewards[-2] += rewards[-1]
         actions, rewards = actions[:-1], rewards[:-1]
-    success = wanted.success or layout.success
     return Episode(
         id=name,
         state=state,
@@ -95,7 +97,7 @@ def make_episode(name: str, columns: Columns, layout: Layout, config: EpisodesCo
         metrics=attempt_economics(
             len(actions),
             wanted.step_s or layout.step_s,
-            _numbers(columns, success) if success else None,
+            flags,
             _floats(columns, wanted.power_w).reshape(-1) if wanted.power_w else None,
         ),
         tags={"file": file, **tag},
@@ -143,9 +145,14 @@ def _actions(columns: Columns, names: tuple[str, ...]) -> NDArray[np.float32]:
     return _side_by_side(names, [_as_floats(array) for array in arrays])
 
 
-def _rewards(columns: Columns, name: str) -> NDArray[np.float32]:
-    if not name:
-        raise DataError(f"has no rewards; set episodes.columns.reward to one of {', '.join(columns)}")
+def _rewards(
+    columns: Columns, layout: Layout, config: EpisodesConfig, flags: NDArray[np.bool_] | None, rows: int
+) -> NDArray[np.float32]:
+    """Recorded rewards; those of success flags where there are none; zeros where there are no flags either."""
+    named = config.columns.reward
+    if not named and layout.reward not in columns:
+        return np.zeros(rows, np.float32) if flags is None else success_rewards(flags)
+    name = named or layout.reward
     rewards = _floats(columns, name)
     if rewards.size != len(rewards):
         raise DataError(
@@ -155,18 +162,21 @@ def _rewards(columns: Columns, name: str) -> NDArray[np.float32]:
     return rewards.reshape(-1).copy()
 
 
-def _terminated(columns: Columns, layout: Layout, config: EpisodesConfig, rows: int) -> bool:
-    """Whether the task ended with the last row; a time limit is no end."""
+def _terminated(
+    columns: Columns, layout: Layout, config: EpisodesConfig, flags: NDArray[np.bool_] | None, rows: int
+) -> bool:
+    """Whether the task ended with the last row; a time limit is no end, and success there is one."""
     named = config.columns.terminal or layout.terminal
     if named:
         return _last(columns, named)
-    if not layout.done or not _last(columns, layout.done):
+    if not layout.done:
+        return flags is not None and bool(flags[-1:].any())
+    if not _last(columns, layout.done):
         return False
     if layout.truncated:
         return not _last(columns, layout.truncated)
-    success = config.columns.success or layout.success
-    if success:
-        return bool(_numbers(columns, success).any())
+    if flags is not None:
+        return bool(flags.any())
     return rows != layout.limit
 
 

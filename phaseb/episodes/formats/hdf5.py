@@ -2,7 +2,7 @@
 
 - D4RL: `observations`, `actions`, `rewards`, `terminals` (M, …) one after another, cut at terminals and `timeouts`;
   `next_observations` where it has them. See `d4rl`.
-- robomimic: groups `data/demo_*` of `actions`, `rewards`, `dones`, `obs/*` and maybe `next_obs/*`.
+- robomimic: groups `data/demo_*` of `actions`, `obs/*` and maybe `rewards`, `dones`, `success`, `next_obs/*`.
 """
 
 import re
@@ -15,6 +15,7 @@ from phaseb.episodes.episode import Episode
 from phaseb.episodes.formats.d4rl import cut_flat, flat_layout
 from phaseb.episodes.formats.episode_builder import Layout, make_episode
 from phaseb.episodes.formats.hdf5_file import GroupColumns, child, naming, open_file
+from phaseb.episodes.formats.success import reward_notes
 from phaseb.episodes.inventory import Inventory, LeftOut, listed
 from phaseb.episodes.sources import Entry
 from phaseb.errors import DataError
@@ -69,7 +70,7 @@ class Source:
             if self._is_flat:
                 return self._flat.inventory(self._config)
             left, rows, columns = list(self._short), sum(part.rows for part in self._short), set[str]()
-            without, inside, wanted = 0, 0, self._config.columns
+            without, inside, wanted, notes = 0, 0, self._config.columns, dict[str, None]()
             for name, _, _ in self._spans:
                 demo = self._demo(name)
                 layout = _demo_layout(demo)
@@ -81,10 +82,11 @@ class Source:
                     wanted.terminal or layout.terminal,
                     *layout.next_observation,
                     wanted.image,
-                    wanted.success,
+                    wanted.success or layout.success,
                     wanted.power_w,
                 }
                 columns |= set(demo) - used
+                notes |= dict.fromkeys(reward_notes(demo, wanted, layout.reward, layout.success))
                 rows += demo.rows(action[0])
                 done = wanted.terminal or layout.terminal
                 inside += int(demo[done][:-1].astype(bool).sum()) if done in demo else 0
@@ -94,10 +96,10 @@ class Source:
             if self._others:
                 left.append(LeftOut(f"groups data/{listed(self._others)}, not called demo_*"))
             short = sum(part.episodes for part in self._short)
-            note = f"{inside} {wanted.terminal or 'dones'} lie within a demonstration, which goes on: they end nothing"
-            return Inventory(
-                len(self._spans) + short, rows, tuple(left), tuple(sorted(columns)), (note,) if inside else ()
-            )
+            if inside:
+                name = wanted.terminal or "dones"
+                notes[f"{inside} {name} lie within a demonstration, which goes on: they end nothing"] = None
+            return Inventory(len(self._spans) + short, rows, tuple(left), tuple(sorted(columns)), tuple(notes))
 
     def _list_demos(self, demos: h5py.Group) -> None:
         names = sorted(demos, key=_natural)
@@ -133,9 +135,14 @@ class Source:
 
 def _demo_layout(columns: GroupColumns) -> Layout:
     names = columns.vectors("obs")
-    after = [f"next_{name}" for name in names]
+    after = tuple(f"next_{name}" for name in names)
     return Layout(
-        tuple(names), ("actions",), "rewards", "dones", tuple(after) if all(n in columns for n in after) else ()
+        tuple(names),
+        ("actions",),
+        "rewards",
+        "dones" if "dones" in columns else "",
+        after if all(n in columns for n in after) else (),
+        success="success" if "success" in columns else "",
     )
 
 

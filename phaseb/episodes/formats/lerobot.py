@@ -16,6 +16,7 @@ from phaseb.episodes.episode import Episode
 from phaseb.episodes.formats.episode_builder import Layout, make_episode
 from phaseb.episodes.formats.lerobot_rows import EpisodeRows, VideoSpan, entry_names, is_video, picture_size
 from phaseb.episodes.formats.metadata import read_metadata
+from phaseb.episodes.formats.success import reward_notes
 from phaseb.episodes.inventory import Inventory, LeftOut
 from phaseb.episodes.parquet_file import naming, read_table
 from phaseb.episodes.sources import Entry
@@ -26,6 +27,7 @@ _TEMPLATE = re.compile(r"([\w./-]|\{\w+(:0\d{1,2}d)?\})+")
 _VERSIONS = ("v2.0", "v2.1", "v3.0")
 _STATE = ("observation.state", "observation.environment_state")
 _MARKS = ("next.reward", "next.terminated", "next.truncated", "next.done", "next.success")
+_SUCCESS = "success"  # of an episode, in meta/episodes
 _BOOKKEEPING = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 
 
@@ -34,8 +36,8 @@ class Source:
 
     A state is made of `observation.state` and `observation.environment_state`, in the order of `meta/info.json`; where
     there is neither, of all vectors called `observation.*`. `next.terminated` marks an end. Where only `next.done` is
-    recorded, it is a time limit where `next.truncated` says so, where `next.success` is recorded and never set, or
-    after as many rows as the longest episodes have.
+    recorded, it is a time limit where `next.truncated` says so, where success is recorded and never set, or after as
+    many rows as the longest episodes have. Success is `next.success`, or `success` of an episode in `meta/episodes`.
     """
 
     def __init__(self, config: EpisodesConfig) -> None:
@@ -87,8 +89,9 @@ class Source:
                 left.append(LeftOut(f"{_name_of(row)}, of no rows", 1))
                 continue
             with naming(self._store, f"episode {row['episode_index']}"):
-                rewards = EpisodeRows(self, row, self._table(row), self._fps)[wanted.reward or layout.reward]
-            left.append(LeftOut(f"{_name_of(row)}, of one row that no observation follows", 1, 1, float(rewards.sum())))
+                columns, reward = EpisodeRows(self, row, self._table(row), self._fps), wanted.reward or layout.reward
+                lost = float(columns[reward].sum()) if reward in columns else 0.0
+            left.append(LeftOut(f"{_name_of(row)}, of one row that no observation follows", 1, 1, lost))
         if not layout.follows(self._config):
             left.append(
                 LeftOut(
@@ -103,6 +106,7 @@ class Source:
         if early:
             name = wanted.terminal or layout.terminal or layout.done
             notes.append(f"{name} is set in {early} rows before the last of their episode, where it is ignored")
+        notes += reward_notes((*self.features, *self._episodes[0]), wanted, layout.reward, layout.success)
         used = {
             *(wanted.observation or layout.observation),
             *(wanted.action or layout.action),
@@ -229,10 +233,10 @@ class Source:
         return Layout(
             tuple(state),
             ("action",),
-            found["next.reward"] or found["next.success"],
+            found["next.reward"],
             found["next.terminated"],
             after if all(name in plain for name in after) else (),
-            success=found["next.success"],
+            success=found["next.success"] or (_SUCCESS if all(_SUCCESS in row for row in self._episodes) else ""),
             step_s=1 / self._fps,
             entries={name: entry_names(self.features[name]) for name in state},
             done=found["next.done"],

@@ -64,6 +64,8 @@ class EpisodeRows(Mapping[str, NDArray[Any]]):
     def __getitem__(self, name: str) -> NDArray[Any]:
         if is_video(self._cameras.features.get(name, {})):
             return self._cameras.frames(name, self._row, self._first_s)
+        if name not in self._table.column_names:  # of the whole episode
+            return np.asarray(self._row[name])
         array = whole_column(self._table[name])
         if pa.types.is_struct(array.type):  # an image kept as a file within the row
             cells = [cell["bytes"] if cell else None for cell in array.to_pylist()]
@@ -82,7 +84,7 @@ class EpisodeRows(Mapping[str, NDArray[Any]]):
         return np.asarray(array.to_numpy(zero_copy_only=False))
 
     def __contains__(self, name: object) -> bool:
-        return name in self._names
+        return name in self._names or name in self._row
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)

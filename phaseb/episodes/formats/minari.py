@@ -16,12 +16,15 @@ from phaseb.episodes.formats.episode_builder import Layout, make_episode
 from phaseb.episodes.formats.metadata import read_metadata
 from phaseb.episodes.formats.minari_space import Leaf, check_actions, leaves
 from phaseb.episodes.formats.minari_table import TableColumns
+from phaseb.episodes.formats.success import reward_notes
 from phaseb.episodes.inventory import Inventory, LeftOut
 from phaseb.episodes.parquet_file import naming
 from phaseb.episodes.sources import Entry
 from phaseb.episodes.state_columns import TAG
 from phaseb.errors import DataError
 from phaseb.runtime.storage import Store
+
+_SUCCESS = "infos/success"
 
 
 class Source:
@@ -61,11 +64,12 @@ class Source:
         return [self._steps // self._total] * self._total if isinstance(self._steps, int) else None
 
     def read(self, indices: Sequence[int]) -> Iterator[Episode]:
-        layout = Layout(self._state, ("actions",), "rewards", "terminations")
         for index in indices:
             columns = self._columns(index)
             with naming(self._store, f"data/episode {index}"):
                 flat = _Flattened(columns, self._leaves)
+                success = _SUCCESS if _SUCCESS in flat else ""
+                layout = Layout(self._state, ("actions",), "rewards", "terminations", success=success)
                 episode = make_episode(f"episode-{index:06d}", flat, layout, self._config, self._name)
                 episode = _named_by_the_environment(episode, self._format)
             yield episode
@@ -76,7 +80,8 @@ class Source:
         extra = sorted(found - set(range(self._total)))
         if extra:
             columns = [self._columns(index) for index in extra]
-            rewards = [np.asarray(one[self._config.columns.reward or "rewards"]) for one in columns]
+            name = self._config.columns.reward or "rewards"
+            rewards = [np.asarray(one[name]) if name in one else np.zeros(len(one["actions"])) for one in columns]
             left.append(
                 LeftOut(
                     "episodes beyond total_episodes of metadata.json",
@@ -90,7 +95,7 @@ class Source:
             *(wanted.observation or self._state),
             *(wanted.action or ("actions",)),
             wanted.image,
-            wanted.success,
+            wanted.success or _SUCCESS,
             wanted.reward or "rewards",
             wanted.terminal or "terminations",
             "truncations",
@@ -104,6 +109,7 @@ class Source:
             None if steps is None else steps + rows,
             tuple(left),
             tuple(self._described(name) for name in sorted(set(first) - used)),
+            reward_notes(first, wanted, "rewards", _SUCCESS),
         )
 
     def _described(self, column: str) -> str:

@@ -4,7 +4,8 @@
 | --- | --- | --- |
 | observations | (N, T+1, D) | state vectors; or `frames` (N, T+1, H, W, C) uint8, or both |
 | actions | (N, T, A) | |
-| rewards | (N, T) | |
+| rewards | (N, T) | optional: where there are none, `success` makes them |
+| success | (N,) or (N, T) | optional: 1 where the attempt succeeded |
 | lengths | (N,) | optional: steps of each episode; what lies beyond is ignored |
 | terminals | (N, T) or (N,) | optional: 1 where the task ended |
 | mpl, error_rate, energy_wh, … | (N,) | optional: any of the episode metrics, NaN where unknown |
@@ -26,6 +27,7 @@ from phaseb.episodes.episode import METRICS, Episode
 from phaseb.episodes.formats.economics import attempt_economics
 from phaseb.episodes.formats.images import check_frames, resize
 from phaseb.episodes.formats.npz_file import BROKEN, read_arrays
+from phaseb.episodes.formats.success import reward_notes, success_flags, success_rewards
 from phaseb.episodes.inventory import Inventory, LeftOut
 from phaseb.episodes.resolution import compact
 from phaseb.episodes.sources import Entry
@@ -33,7 +35,7 @@ from phaseb.episodes.state_columns import to_tag
 from phaseb.errors import DataError
 from phaseb.runtime.storage import Store
 
-_READ = ("observations", "frames", "actions", "rewards", "lengths", "terminals", "ids", *METRICS)
+_READ = ("observations", "frames", "actions", "rewards", "success", "lengths", "terminals", "ids", *METRICS)
 
 
 class Source:
@@ -138,7 +140,8 @@ def _read(path: str, max_bytes: int, columns: ColumnsConfig) -> tuple[_Episodes,
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(f"{path} is damaged or no NPZ file ({reason}): copy or write it again") from error
     rows, count = episodes.rows + sum(part.rows for part in left), len(episodes.ids)
-    return episodes, Inventory(count + sum(part.episodes for part in left), rows, left, unread)
+    notes = reward_notes(arrays, columns, "rewards", "success")
+    return episodes, Inventory(count + sum(part.episodes for part in left), rows, left, unread, notes)
 
 
 def _rename(
@@ -195,24 +198,33 @@ def _episodes(
             return None
         return resize(check_frames("array 'frames'", arrays["frames"][i, : lengths[i] + 1]), columns.image_size)
 
-    def earned(i: int) -> dict[str, float]:
-        steps = int(lengths[i])
-        success, power = (arrays[n][i] if n in arrays else None for n in ("success", "power_w"))
-        return attempt_economics(steps, columns.step_s, success, power)
+    def flags(i: int) -> NDArray[np.bool_] | None:
+        if "success" not in arrays:
+            return None
+        found, steps = arrays["success"][i], int(lengths[i])
+        return success_flags(columns.success or "success", found[:steps] if found.ndim else found, steps)
+
+    def rewards(i: int, success: NDArray[np.bool_] | None) -> NDArray[np.float32]:
+        if "rewards" in floats:
+            return floats["rewards"][i, : lengths[i]]
+        return np.zeros(lengths[i], np.float32) if success is None else success_rewards(success)
 
     there = np.flatnonzero(lengths).tolist()
 
     def build(number: int) -> Episode:
         i = there[number]
+        success, power = flags(i), arrays["power_w"][i] if "power_w" in arrays else None
+        succeeded = success is not None and bool(success[-1])
         return Episode(
             id=str(ids[i]),
             state=cut("observations", i, 1),
             actions=cut("actions", i),
-            terminated=bool(ended[i]),
-            rewards=floats["rewards"][i, : lengths[i]],
+            terminated=bool(ended[i]) if "terminals" in arrays else succeeded,
+            rewards=rewards(i, success),
             frames=frames(i),
             tags={"file": file, **tag},
-            metrics=earned(i) | {name: float(values[i]) for name, values in metrics.items()},
+            metrics=attempt_economics(int(lengths[i]), columns.step_s, success, power)
+            | {name: float(values[i]) for name, values in metrics.items()},
         )
 
     empty = num - len(there)
@@ -224,7 +236,8 @@ def _episodes(
 
 def _beyond(floats: Mapping[str, NDArray[np.float32]], lengths: NDArray[np.int64]) -> tuple[LeftOut, ...]:
     """Rows behind the ends of their episodes that are more than padding: an action or a reward is not 0."""
-    rewards, actions = floats["rewards"], floats["actions"]
+    actions = floats["actions"]
+    rewards = floats.get("rewards", np.zeros(actions.shape[:2], np.float32))
     behind = np.arange(rewards.shape[1])[None] >= lengths[:, None]
     told = behind & ((np.nan_to_num(rewards) != 0) | (np.nan_to_num(actions) != 0).any(axis=2))
     if not told.any():
@@ -240,17 +253,18 @@ def _check_shapes(arrays: dict[str, NDArray[Any]]) -> tuple[int, int]:
             f"lacks the array 'observations' (N, T+1, D); it has {sorted(arrays) or 'none of ours'}: "
             "save it, or set episodes.columns.observation"
         )
-    for name in ("actions", "rewards"):
-        if name not in arrays:
-            raise DataError(f"lacks the array {name!r}; it has {sorted(arrays)}: save it, or set episodes.columns")
-    if arrays["rewards"].ndim != 2:
+    if "actions" not in arrays:
+        raise DataError(f"lacks the array 'actions'; it has {sorted(arrays)}: save it, or set episodes.columns")
+    if arrays.get("rewards", np.zeros((1, 1))).ndim != 2:
         raise DataError(f"array 'rewards' has shape {arrays['rewards'].shape}, wanted (N, T)")
-    num, steps = arrays["rewards"].shape
+    leading = "rewards" if "rewards" in arrays else "actions"
+    num, steps = (*arrays[leading].shape, 0, 0)[:2]
     if not num or not steps:
-        raise DataError(f"holds no episodes: 'rewards' has shape {(num, steps)}; save some")
+        raise DataError(f"holds no episodes: {leading!r} has shape {arrays[leading].shape}; save some")
     shapes: dict[str, tuple[tuple[int, ...], int]]
     shapes = {"observations": ((num, steps + 1), 3), "frames": ((num, steps + 1), 5), "actions": ((num, steps), 3)}
-    shapes |= {"power_w": ((num, steps), 2), "success": ((num,), arrays["success"].ndim if "success" in arrays else 1)}
+    per_step = arrays["success"].ndim == 2 if "success" in arrays else False
+    shapes |= {"power_w": ((num, steps), 2), "success": ((num, steps), 2) if per_step else ((num,), 1)}
     shapes |= dict.fromkeys(("lengths", "ids", *METRICS), ((num,), 1))
     for name, (lead, ndim) in shapes.items():
         found = arrays[name].shape if name in arrays else lead

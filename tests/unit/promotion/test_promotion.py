@@ -5,7 +5,7 @@ from scipy import stats
 from phaseb.config.data import ValuationConfig
 from phaseb.config.evaluation import PromotionConfig
 from phaseb.promotion.contest import Comparison, Contest
-from phaseb.promotion.decision import decide, decide_by_estimate
+from phaseb.promotion.decision import decide, decide_by_error, decide_by_estimate
 from phaseb.promotion.explain import sentence
 from phaseb.promotion.paired import Evidence, PairedTest, rate, scale_of, unit_of, verdict
 from phaseb.promotion.sequential_permutation_test import SignFlips, alpha_spent
@@ -421,3 +421,27 @@ def test_candidates_share_the_error():
     assert wrong / 300 <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 300)
     better = decide(config, two, VALUATION, arms(means | {"mine": 6.0}), [0], 50)
     assert better["shipped"] == "mine"
+
+
+def test_without_values_the_closer_copy_is_shipped_where_paired_episodes_show_it():
+    rng = np.random.default_rng(0)
+    control = 0.5 + 0.1 * rng.random((3, 20))
+    for gain, shipped in ((0.05, "trust_weighted"), (0.0, "real_only"), (-0.05, "real_only")):
+        errors = {"real_only": control, "trust_weighted": control - gain + 0.01 * rng.standard_normal((3, 20))}
+        decision = decide_by_error(PromotionConfig(), PAIR, errors, 40)
+        assert (decision["shipped"], decision["method"]) == (shipped, "held_out")
+        assert decision["evidence"]["unit"] == "σ"
+        assert decision["evidence"]["num_pairs"] == 20
+        assert decision["seeds"] == [0, 1, 2]
+        assert decision["budget"] == {"max_episodes": 0, "spent_episodes": 0, "real_episodes": 40}
+        assert "recorded actions by" in decision["reason"]
+        assert "in 20 held-out episodes" in decision["reason"]
+
+
+def test_equal_copies_are_promoted_no_more_often_than_alpha():
+    rng = np.random.default_rng(1)
+    plan, wrong = PromotionConfig(min_gain=0.0), 0
+    for _ in range(400):
+        errors = {name: 0.5 + 0.1 * rng.standard_normal((2, 12)) for name in ("real_only", "trust_weighted")}
+        wrong += decide_by_error(plan, PAIR, errors)["promoted"]
+    assert wrong <= 400 * 0.05 + 3 * np.sqrt(400 * 0.05 * 0.95)

@@ -33,6 +33,16 @@ SETTINGS = {
         "placebo_of": "",
     },
 }
+ERROR = {"mean": 0.4, "low": 0.3, "high": 0.5}
+HELD_OUT = {
+    "control": "behaviour_cloning",
+    "num_episodes": 6,
+    "mean_action": {"mean": 1.0, "low": 0.9, "high": 1.1},
+    "arms": {
+        "behaviour_cloning": {"error": ERROR, "by_dimension": [ERROR, {"mean": 0.5, "low": 0.4, "high": 0.6}]},
+        "act": {"error": ERROR, "by_dimension": [ERROR, ERROR], "difference": {"mean": 0.0, "low": -0.1, "high": 0.1}},
+    },
+}
 VOID = {"meta", "link", "input", "br", "img"}
 
 
@@ -222,3 +232,31 @@ def test_the_judge_that_is_quoted_judged_the_shipped_arm_s_rollouts_as_it_used_t
 
 def test_the_verdict_compares_only_what_was_measured():
     assert "earns" not in said(HELPED, earned=arms(real_only_sac=None, trust_weighted=1.0))
+
+
+def test_where_no_return_was_measured_the_verdict_speaks_of_held_out_actions():
+    promotion = {
+        "promoted": False,
+        "helped": False,
+        "shipped": "behaviour_cloning",
+        "candidate": "",
+        "method": "none",
+        "control": "behaviour_cloning",
+        "reason": "behaviour_cloning is shipped: values cannot be learned",
+    }
+    told = verdict({}, promotion, {}, {}, HELD_OUT)
+    assert told.startswith("No policy with synthetic data was compared: behaviour_cloning is shipped")
+    assert (
+        "in 6 held-out episodes behaviour_cloning misses the recorded action by 0.4 σ (the mean action by 1 σ)" in told
+    )
+    assert "return" not in told.replace("No return was measured", "")
+    better = {**promotion, "promoted": True, "helped": True, "method": "held_out", "placebo_reason": "and so on"}
+    assert verdict({}, better, {}, {}, HELD_OUT).startswith("Synthetic data helped to copy held-out actions: ")
+
+
+def test_held_out_actions_stand_by_dimension():
+    page = render("t", results(held_out=HELD_OUT), [], [])
+    assert "Held-out actions" in page
+    assert "0.5 [0.4,&nbsp;0.6]" in page
+    assert "less behaviour_cloning" in page
+    assert "Held-out actions" not in render("t", results(), [], [])

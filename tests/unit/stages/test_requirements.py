@@ -52,7 +52,9 @@ CHOSEN = [
     ("latents.segment_steps", 10, facts((9,) * 20, (9,) * 5, (9,) * 20), ()),
     ("trust.gate.min_steps", 4, facts((4,) * 20, (4,) * 5, (4,) * 20), ()),
     ("bricks.num_bricks", 2, facts((60,) * 2), ("bricks.num_bricks=9",)),
-    ("arms.trust_weighted.share", 0.0, facts(reward_high=0.0), ()),
+    ("arms.names", ("behaviour_cloning",), facts(reward_high=0.0), ()),
+    ("arms.names", ("behaviour_cloning",), facts(reward_high=0.0), ("arms.names=[real_only,trust_weighted]",)),
+    ("arms.names", ("mine",), facts(reward_high=0.0), ("arms.names=[real_only,mine]", "arms.mine.learner=bc")),
 ]
 
 
@@ -222,6 +224,16 @@ def test_rewards_that_say_nothing_are_told(seen, learnable):
     assert seen.values_can_be_learned is learnable
     told = [line for line in preflight(config(), seen, ROOMY).lines() if "values cannot be learned" in line]
     assert len(told) == (0 if learnable else 1)
+
+
+def test_without_values_the_arms_that_clone_are_left_and_every_line_says_what_judges_them():
+    silent = facts(reward_high=0.0)
+    names = ("arms.names=[real_only,trust_weighted]",)
+    (line,) = [line for line in preflight(config(*names), silent, ROOMY).lines() if line.startswith("arms.names")]
+    assert line.startswith("arms.names is without real_only, trust_weighted and with behaviour_cloning: every training")
+    for environment, judges in (("none", "held-out actions"), ("Hopper-v5", "held-out actions and episodes in Hopper")):
+        lines = preflight(config(f"environment.id={environment}"), silent, ROOMY).lines()
+        assert any(f"only policies that clone are trained, and {judges}" in line for line in lines)
 
 
 def test_facts_come_back_as_they_were_written(tmp_path):

@@ -132,7 +132,6 @@ def test_a_storage_address_is_read(tmp_path: Path) -> None:
 BAD: dict[str, tuple[Callable[[Arrays], Any], str]] = {
     "no observations": (lambda a: a.pop("observations"), "lacks the array 'observations'"),
     "no actions": (lambda a: a.pop("actions"), "lacks the array 'actions'"),
-    "no rewards": (lambda a: a.pop("rewards"), "lacks the array 'rewards'"),
     "nothing of ours": (lambda a: [a.clear(), a.update(x=np.ones(3))], "none of ours"),
     "NaN": (lambda a: a["observations"].__setitem__((2, 3, 1), np.nan), r"state has NaN or Inf, first at \(3, 1\)"),
     "Inf": (lambda a: a["rewards"].__setitem__((1, 2), -np.inf), "rewards has NaN or Inf"),
