@@ -23,11 +23,13 @@ class ShardBatch:
         records: (n, run) with run = W + D, see `TransitionSchema.run`.
         columns: (3, n) discount, weight for the loss, age.
         books: of what was drawn.
+        chunks: (n, K, A + 1) actions from the row on and their shares of its weight; None where K is 1.
     """
 
     records: Floats
     columns: Floats
     stats: NDArray[np.float64]
+    chunks: Floats | None = None
 
     @property
     def num_draws(self) -> int:
@@ -44,6 +46,8 @@ def as_batches(
     """
     shape = (num_batches, *synthetic.shape)
     records = part.records.reshape(*shape, part.records.shape[1])
+    chunks = None if part.chunks is None else part.chunks.reshape(*shape, *part.chunks.shape[1:])
+    more = {} if chunks is None else {"chunk": chunks[..., :-1], "chunk_share": chunks[..., -1]}
     return {
         "z": records[..., : schema.latent_size],
         "next_z": records[..., schema.width :],
@@ -55,6 +59,7 @@ def as_batches(
         "trust": records[..., schema.trust],
         "cut": records[..., schema.cut],
         "age": part.columns[AGE].reshape(shape),
+        **more,
     }
 
 
@@ -127,9 +132,13 @@ def _put_together(
     num = request.num_draws
     stats = np.zeros_like(next(iter(parts.values())).stats)
     records = pool.take(num * schema.run).reshape(num, schema.run)
-    whole = ShardBatch(records, np.empty((NUM_COLUMNS, num), np.float32), stats)
+    steps = request.shape.chunk_steps
+    chunks = np.empty((num, steps, schema.action_size + 1), np.float32) if steps > 1 else None
+    whole = ShardBatch(records, np.empty((NUM_COLUMNS, num), np.float32), stats, chunks)
     for shard, part in parts.items():
         at = np.flatnonzero(owned(numbers, synthetic, windows[shard]).ravel())
         as_items(whole.records)[at] = as_items(part.records)
         whole.columns[:, at] = part.columns
+        if chunks is not None:
+            chunks[at] = part.chunks
     return whole

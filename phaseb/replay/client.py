@@ -118,12 +118,17 @@ class ReplayClient:
             source.invalidate()
 
     def source(
-        self, specs: Sequence[SampleSpec], batch_size: int, gamma: float, rank: int = 0, world_size: int = 1
+        self,
+        specs: Sequence[SampleSpec],
+        batch_size: int,
+        gamma: float,
+        rank: int = 0,
+        world_size: int = 1,
+        chunk_steps: int = 1,
     ) -> "RemoteSource":
-        """Batches of `batch_size` for each spec, or this worker's part of them."""
-        made = RemoteSource(
-            self.schema, self.config, self.shards, tuple(specs), BatchShape(batch_size, rank, world_size), gamma
-        )
+        """Batches of `batch_size` for each spec, or this worker's part of them; `chunk_steps` actions with each row."""
+        shape = BatchShape(batch_size, rank, world_size, chunk_steps)
+        made = RemoteSource(self.schema, self.config, self.shards, tuple(specs), shape, gamma)
         self._sources.add(made)
         return made
 

@@ -73,10 +73,16 @@ class LocalReplay:
         return [partition.status() for partition in self.partitions]
 
     def source(
-        self, specs: Sequence[SampleSpec], batch_size: int, gamma: float, rank: int = 0, world_size: int = 1
+        self,
+        specs: Sequence[SampleSpec],
+        batch_size: int,
+        gamma: float,
+        rank: int = 0,
+        world_size: int = 1,
+        chunk_steps: int = 1,
     ) -> "LocalSource":
-        """Batches of `batch_size` for each spec, or this worker's part of them."""
-        return LocalSource(self, tuple(specs), BatchShape(batch_size, rank, world_size), gamma)
+        """Batches of `batch_size` for each spec, or this worker's part of them; `chunk_steps` actions with each row."""
+        return LocalSource(self, tuple(specs), BatchShape(batch_size, rank, world_size, chunk_steps), gamma)
 
 
 class LocalSource:

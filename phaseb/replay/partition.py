@@ -5,6 +5,7 @@ out. Both rings lie in one array, so that a batch of both is gathered in one go:
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -135,6 +136,8 @@ class Partition:
         rows = np.empty(numbers.shape, dtype=np.int64)
         weights = np.ones(numbers.shape, dtype=np.float32)
         ages = np.empty(numbers.shape, dtype=np.float32)
+        steps = request.shape.chunk_steps
+        chunks = np.empty((*numbers.shape, steps, self.schema.action_size + 1), np.float32) if steps > 1 else None
         for r, source, place in _strata(synthetic):
             chosen = np.s_[:] if mine is None else mine[place]
             targets = numbers[place][chosen]
@@ -149,7 +152,13 @@ class Partition:
             ages[place][chosen] = stratum.ring.ages(slots)
             if spec.weighting != "uniform":
                 weights[place][chosen] = stratum.weights(spec, slots)
-        return self._read(rows, weights, ages, mine, synthetic, request)
+            if chunks is not None:
+                chunks[place][chosen] = stratum.chunks(spec, slots, steps)
+        part = self._read(rows, weights, ages, mine, synthetic, request)
+        if chunks is None:
+            return part
+        flat = chunks.reshape(-1, *chunks.shape[3:]) if mine is None else chunks[mine]
+        return replace(part, chunks=flat)
 
     def _read(
         self, rows: Integers, weights: Floats, ages: Floats, mine: Mask | None, synthetic: Mask, request: SampleRequest

@@ -62,19 +62,25 @@ class BatchSource(Protocol):
         Returns: arrays of shape (num_batches, R, B, …), R the number of specs: `z` (…, D), `action` (…, A), `reward`,
         `next_z` (…, D), `discount` (γ, 0 where the task ended), `is_synthetic` (bool), `weight` (for
         the loss), `trust`, `age` (rows of its source inserted since), `cut` (1 where the
-        episode's recording ended with this step although its task had not). The arrays may be read-only views of one
-        block; they are the same for the same step however the calls are cut.
+        episode's recording ended with this step although its task had not). Where chunks were asked for also `chunk`
+        (…, K, A) and `chunk_share` (…, K), see `Stratum.chunks`. The arrays may be read-only views of one block; they
+        are the same for the same step however the calls are cut.
         """
         ...
 
 
 @dataclass(frozen=True)
 class BatchShape:
-    """B, and the part of it that this worker takes: columns [begin, stop)."""
+    """B, and the part of it that this worker takes: columns [begin, stop).
+
+    Attributes:
+        chunk_steps: K, actions that come with a row: its own and those of the steps that follow it.
+    """
 
     batch_size: int
     rank: int = 0
     world_size: int = 1
+    chunk_steps: int = 1
 
     def __post_init__(self) -> None:
         if self.batch_size % self.world_size:

@@ -194,6 +194,24 @@ class Stratum:
             return self.ring.rows[slots, self.ring.schema.weight(spec.weight_column)]
         return 1.0
 
+    def chunks(self, spec: SampleSpec, slots: Integers, num_steps: int) -> Floats:
+        """(…, K, A + 1) the actions of K steps from each slot (…) on, and their shares of the first one's weight.
+
+        A chunk ends with its episode: actions and shares are 0 beyond. A step counts with the least weight of the
+        chunk up to it, so nothing behind an untrusted step counts.
+        """
+        ring, schema = self.ring, self.ring.schema
+        steps = np.arange(num_steps)
+        inside = steps < ring.left[slots][..., None]
+        rows = ring.rows[(slots[..., None] + steps) % ring.capacity]
+        found = np.zeros((*slots.shape, num_steps, schema.action_size + 1), np.float32)
+        found[..., :-1] = rows[..., schema.action] * inside[..., None]
+        found[..., -1] = inside
+        if spec.weighting != "uniform" and ring.source == SYNTHETIC and spec.weight_column is not None:
+            least = np.minimum.accumulate(rows[..., schema.weight(spec.weight_column)] * inside, -1)
+            found[..., -1] = np.divide(least, least[..., :1], out=np.zeros_like(least), where=least[..., :1] > 0)
+        return found
+
     def _law(self, spec: SampleSpec) -> str:
         if spec.weighting == "sampling" and self.ring.source == SYNTHETIC and spec.weight_column is not None:
             return spec.weight_column

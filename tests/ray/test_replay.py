@@ -77,7 +77,7 @@ def test_the_same_batches_as_in_this_process(clients, num_shards, prefetch_depth
     fill(local)
     fill(remote)
     assert remote.num_transitions == local.num_transitions == 2000
-    one, other = local.source(SPECS, 32, 0.99), remote.source(SPECS, 32, 0.99)
+    one, other = (replay.source(SPECS, 32, 0.99, chunk_steps=num_shards) for replay in (local, remote))
     for step, num in ((0, 4), (4, 4), (8, 4), (2, 3)):  # the last one goes back, as after a resume
         expected, found = one.sample(step, num), other.sample(step, num)
         assert expected.keys() == found.keys()
