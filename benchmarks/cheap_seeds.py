@@ -19,7 +19,7 @@ from phaseb.config.policy import PolicyConfig, ReplayConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.nn.data_parallel import WorkerContext
 from phaseb.policy.actor import Actor
-from phaseb.policy.augmentation import BranchedRollouts, RolloutFn, WeightFunction
+from phaseb.policy.augmentation import BranchedRollouts, RolloutFn, RolloutGenerations, WeightFunction
 from phaseb.policy.batches import RunSpec
 from phaseb.policy.behavior_metrics import action_levels
 from phaseb.policy.evaluation import Row, evaluate
@@ -156,7 +156,7 @@ class Seed(Protocol):
 
     real: Trajectories
     specs: Sequence[RunSpec]
-    hooks: Mapping[str, BranchedRollouts]
+    hooks: Mapping[str, RolloutGenerations]
 
 
 class Together:
@@ -227,7 +227,7 @@ def train(
 
 def play(actor: Actor, standard: Standard, episodes: Sequence[int], cell: EnvironmentConfig = CELL) -> list[Row]:
     """What a policy earns in physics, one row an episode."""
-    return evaluate(actor.act, standard, make(cell, min(len(episodes), 100)), episodes)
+    return evaluate(actor.closed_loop(), standard, make(cell, min(len(episodes), 100)), episodes)
 
 
 def _array(tensor: torch.Tensor) -> NDArray[np.float32]:

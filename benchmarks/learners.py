@@ -106,7 +106,7 @@ class Bench:
     def measure(self, actor: Actor, episodes: int) -> dict[str, float]:
         mse = action_mse(actor.act, self.held_out)
         if self.task in CELLS:
-            rows = evaluate(actor.act, self.encoder, make(CELL, 100), SEALED)
+            rows = evaluate(actor.closed_loop(), self.encoder, make(CELL, 100), SEALED)
             return {"score": aggregate(rows, ValuationConfig())["net_value_per_hour"], "action_mse": mse}
         world = WORLDS[self.task]
         returns = play(world, actor, self.encoder, episodes or world.episodes)
@@ -116,7 +116,7 @@ class Bench:
 def play(world: World, actor: Actor, encoder: StateLatents, episodes: int) -> NDArray[np.float64]:
     """Returns of the policy's mean action, one an episode; the same episodes whatever the policy."""
     environment = GymVector("arena", episodes, world.max_steps, make_one=world.make)
-    rows = evaluate(actor.act, encoder, environment, range(FIRST_SEED, FIRST_SEED + episodes))
+    rows = evaluate(actor.closed_loop(), encoder, environment, range(FIRST_SEED, FIRST_SEED + episodes))
     return np.array([row["return"] for row in rows])
 
 

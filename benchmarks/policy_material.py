@@ -104,7 +104,7 @@ class Bench(OwnRollouts):
 
     def score(self, actor: Actor, episodes: Sequence[int]) -> Scores:
         environment = make(CELL, min(len(episodes), 100))
-        rows = evaluate(actor.act, self.standard, environment, episodes)
+        rows = evaluate(actor.closed_loop(), self.standard, environment, episodes)
         return aggregate(rows, ValuationConfig()) | {"action_mse": action_mse(actor.act, self.held_out)}
 
 

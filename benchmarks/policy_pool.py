@@ -19,6 +19,7 @@ from phaseb.config.policy import PolicyConfig
 from phaseb.episodes.trajectories import Trajectories, concatenate
 from phaseb.policy.actor import Actor
 from phaseb.policy.evaluation import Row
+from phaseb.policy.trained_policy import ClosedLoopAct
 from phaseb.workcell.batch import PICK_DISTANCE_M, PICK_SPEED_M_S, PLACE_DISTANCE_M, PLACE_SPEED_M_S
 from phaseb.workcell.oracle import GAINS, REACH_M, REFERENCE_MASS_KG
 
@@ -43,7 +44,7 @@ class Player(Protocol):
 
     def __call__(self, z: Tensor, /) -> Tensor: ...
 
-    def act(self, z: NDArray[np.float32]) -> NDArray[np.float32]: ...
+    def closed_loop(self) -> ClosedLoopAct: ...
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,8 @@ class Controller(torch.nn.Module):
         calm = hook_speed <= torch.where(loaded, PLACE_SPEED_M_S, PICK_SPEED_M_S) + self.slack
         return torch.stack([drive, torch.where(near & calm, 1.0, -1.0)], -1)
 
-    def act(self, z: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray(self(torch.from_numpy(z)).numpy(), np.float32)
+    def closed_loop(self) -> ClosedLoopAct:
+        return lambda z, step: np.asarray(self(torch.from_numpy(z)).numpy(), np.float32)
 
 
 def make_pool(number: int) -> Pool:

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from phaseb.collection.environments import make_environment
 from phaseb.config.root import Config
 from phaseb.dynamics.protocol import load_generator
+from phaseb.dynamics.rollout import tensor_policy
 from phaseb.errors import ConfigError
 from phaseb.latents.model import EncoderModel
-from phaseb.policy.actor import Actor
+from phaseb.policy.trained_policy import load_policy
 from phaseb.runtime.seeding import derive_seed, torch_generator
 from phaseb.runtime.storage import Store
 
@@ -57,8 +58,9 @@ def disagreement(config: Config, store: Store, z: NDArray[np.float32]) -> NDArra
     arm = str(store.read_json("promotion.json")["shipped"])
     doubts = []
     for seed in range(config.arms.num_seeds):
-        actor = Actor.load(store.folder("policy", arm, str(seed)))
+        actor = load_policy(store.folder("policy", arm, str(seed)))
         generator = torch_generator(config.run.seed, "starts", seed)
-        rolled = model.rollout(torch.from_numpy(z), lambda z, t, act=actor: act(z), config.synthesis.horizon, generator)  # type: ignore[misc]
+        driven = tensor_policy(actor.closed_loop(), (len(z), actor.action_size))
+        rolled = model.rollout(torch.from_numpy(z), driven, config.synthesis.horizon, generator)
         doubts.append(rolled.uncertainty.double().cpu().numpy().mean(1))
     return np.asarray(np.mean(doubts, axis=0))

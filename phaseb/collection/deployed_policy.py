@@ -20,8 +20,8 @@ from phaseb.episodes.episode import Episode
 from phaseb.episodes.shards import read_episodes
 from phaseb.errors import ConfigError
 from phaseb.latents.model import EncoderModel
-from phaseb.policy.actor import Actor
 from phaseb.policy.behavior_metrics import snapped, two_levels
+from phaseb.policy.trained_policy import load_policy
 from phaseb.runtime.seeding import numpy_generator
 from phaseb.runtime.storage import Store
 
@@ -50,21 +50,22 @@ class PolicyController:
 
     def __init__(self, crew: DeployedPolicySpec, seed: int, scale: ActionScale) -> None:
         self._bundle = EncoderModel.load(crew.store.folder("encoder"))
-        self._actor = Actor.load(crew.store.folder("policy", crew.arm, str(seed)))
-        self._scale, self._exploration, self._first = scale, crew.exploration, True
+        self._actor = load_policy(crew.store.folder("policy", crew.arm, str(seed)))
+        self._scale, self._exploration, self._step = scale, crew.exploration, 0
+        self._act = self._actor.closed_loop()
         # As they were recorded, to the bit: in the machine's own units.
         episodes = read_episodes(crew.store.folder("episodes"), ("train",), frames=False)
         recorded = [e.actions for e in episodes if e.actions is not None]
         self._levels = two_levels(np.concatenate([np.zeros((0, self._actor.action_size)), *recorded]))
 
     def reset(self, seeds: Sequence[int]) -> None:
-        self._encoder, self._first = self._bundle.online(len(seeds)), True
+        self._encoder, self._step = self._bundle.online(len(seeds)), 0
         self._noise = [numpy_generator(seed, "exploration") for seed in seeds]
 
     def act(self, observation: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-        z = self._encoder.reset(observation) if self._first else self._encoder.step(observation)
-        self._first = False
-        actions = self._actor.act(z)
+        z = self._encoder.step(observation) if self._step else self._encoder.reset(observation)
+        actions = self._act(z, self._step)
+        self._step += 1
         noise = np.stack([stream.standard_normal(actions.shape[1]) for stream in self._noise])
         return snapped(self._scale.denormalise(actions + self._exploration * noise), self._levels)
 

@@ -7,10 +7,13 @@ from typing import Any, Literal, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from phaseb.config.policy import CLONING
 from phaseb.config.section import Section, with_defaults
 
-REAL_ONLY, PLACEBO = "real_only", "placebo"
+REAL_ONLY, PLACEBO, STATE_NOISE = "real_only", "placebo", "state_noise"
 CLONE = "behaviour_cloning"
+STATE_NOISE_STD = 0.1
+"""Standard deviation of the noise that the arms state_noise_LEARNER add to latents, whose own is 1."""
 CHOSEN = "chosen"
 """In place of a generator's name: the one that the evidence on dev episodes chooses."""
 
@@ -77,6 +80,7 @@ class Arm:
         placebo_of: of a placebo, the arm whose rollouts its rows stand in for; else empty.
         control: of an arm that uses rollouts, the arm that learns in the same way from real episodes only.
         placebo: of an arm that uses rollouts, the arm that draws recorded rows in their place.
+        state_noise: standard deviation of noise on the latents that it learns from: trivial augmentation.
     """
 
     name: str
@@ -84,6 +88,7 @@ class Arm:
     placebo_of: str = ""
     control: str = ""
     placebo: str = ""
+    state_noise: float = 0.0
 
     @property
     def is_synthetic(self) -> bool:
@@ -113,7 +118,7 @@ class ArmsConfig(Section):
     controls: bool = Field(
         True,
         description="for each arm that uses rollouts, also train its control (same learner, real rows only) and its "
-        "placebo (recorded rows drawn again in place of rollouts)",
+        "placebo (recorded rows drawn again in place of rollouts); for bc, act and flow also noise on the states",
     )
     num_seeds: int = Field(3, ge=1, description="seeds an arm; they share the run's data, encoder, model and gate")
     behaviour_cloning: ArmConfig = _default(CLONE)
@@ -149,8 +154,10 @@ class ArmsConfig(Section):
                 near = difflib.get_close_matches(name, type(self).model_fields, n=1, cutoff=0.6)
                 hint = f"; did you mean arms.{near[0]}?" if near else ""
                 raise ValueError(f"{name} is not in arms.names{hint}")
-            if name.startswith((f"{REAL_ONLY}_", f"{PLACEBO}_")):
-                raise ValueError(f"{name}: names that begin with {REAL_ONLY}_ or {PLACEBO}_ are those of controls")
+            if name.startswith(tuple(f"{kind}_" for kind in (REAL_ONLY, PLACEBO, STATE_NOISE))):
+                raise ValueError(
+                    f"{name}: names that begin with {REAL_ONLY}_, {PLACEBO}_ or {STATE_NOISE}_ are those of controls"
+                )
         return self
 
     @property
@@ -174,15 +181,20 @@ class ArmsConfig(Section):
             return Arm(name, self.defined[of], placebo_of=of)
         if name.startswith(f"{REAL_ONLY}_"):
             return Arm(name, ArmConfig(learner=name.removeprefix(f"{REAL_ONLY}_")))
+        if name.startswith(f"{STATE_NOISE}_"):
+            learner = name.removeprefix(f"{STATE_NOISE}_")
+            return Arm(name, ArmConfig(learner=learner), state_noise=STATE_NOISE_STD)
         raise KeyError(name)
 
     @property
     def trained(self) -> tuple[Arm, ...]:
-        """The arms of the run in order: those of `names`, then the controls, then the placebos that they bring."""
+        """The arms of the run in order: those of `names`, then the controls and the placebos that they bring, then
+        trivial augmentation for those that clone."""
         arms = [self.arm(name) for name in self.names]
         if self.controls:
             users = [arm for arm in arms if arm.is_synthetic]
-            wanted = dict.fromkeys([arm.control for arm in users] + [arm.placebo for arm in users])
+            noisy = [f"{STATE_NOISE}_{arm.config.learner}" for arm in users if arm.config.learner in CLONING]
+            wanted = dict.fromkeys([arm.control for arm in users] + [arm.placebo for arm in users] + noisy)
             arms += [self.arm(name) for name in wanted if name not in self.names]
         return tuple(arms)
 

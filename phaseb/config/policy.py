@@ -1,6 +1,6 @@
 """Settings of the policies: the learner, its rollouts, the replay buffer and the arms that are compared."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
@@ -8,7 +8,11 @@ from pydantic import ConfigDict, Field, model_validator
 from phaseb.config.section import Section, with_defaults
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Algorithm = Literal["iql", "sac", "bc"]
+Algorithm = Literal["iql", "sac", "bc", "act", "flow"]
+CHUNKED = ("act", "flow")
+"""Algorithms that clone chunks of actions."""
+CLONING = ("bc", *CHUNKED)
+"""Algorithms that learn recorded actions alone, and no values."""
 
 
 class OfflineConfig(Section):
@@ -76,7 +80,8 @@ class LearnerConfig(Section):
 
     algorithm: Algorithm | None = Field(
         None,
-        description="iql: implicit Q-learning; sac: soft actor-critic; bc: behaviour cloning",
+        description="iql: implicit Q-learning; sac: soft actor-critic; bc: behaviour cloning; act: of chunks of "
+        "actions by a transformer; flow: of chunks by flow matching",
     )
     binary_actions: bool | None = Field(None, description="see policy.binary_actions")
     num_critics: int | None = Field(None, ge=2, description="see policy.num_critics")
@@ -101,6 +106,8 @@ DEFAULT_LEARNERS: dict[str, dict[str, Any]] = {
     },
     "edac": {"algorithm": "sac", "binary_actions": True, "num_critics": 5, "bc_weight": 10.0, "diversity_weight": 1.0},
     "bc": {"algorithm": "bc"},
+    "act": {"algorithm": "act"},
+    "flow": {"algorithm": "flow"},
 }
 
 
@@ -118,6 +125,8 @@ class LearnersConfig(Section):
     sac: LearnerConfig = _default("sac", "soft actor-critic beside a behaviour term")
     edac: LearnerConfig = _default("edac", "soft actor-critic whose critics are kept apart (An et al. 2021)")
     bc: LearnerConfig = _default("bc", "behaviour cloning: the floor")
+    act: LearnerConfig = _default("act", "cloning of action chunks, ensembled over time (Zhao et al. 2023)")
+    flow: LearnerConfig = _default("flow", "cloning of action chunks by flow matching (Lipman et al. 2023)")
 
     @model_validator(mode="before")
     @classmethod
@@ -157,6 +166,7 @@ class PolicyConfig(Section):
         False,
         description="treat an action with two recorded levels (a gripper) as a binary choice (SAC)",
     )
+    chunk_steps: int = Field(8, ge=1, description="actions that the learners act and flow plan at once")
     prefetch: int = Field(20, ge=1, description="batches in one request to the replay")
     runs_per_batch: int = Field(
         3, ge=1, description="runs whose networks are trained as one batch; changes the speed only"
@@ -173,7 +183,17 @@ class PolicyConfig(Section):
     @property
     def bc_steps(self) -> int:
         """The first step that does more than clone."""
-        return self.num_steps if self.offline.algorithm == "bc" else round(self.offline.bc_fraction * self.num_steps)
+        return self.num_steps if self.clones else round(self.offline.bc_fraction * self.num_steps)
+
+    @property
+    def clones(self) -> bool:
+        """Whether the algorithm learns recorded actions alone."""
+        return self.offline.algorithm in CLONING
+
+    def chunk_steps_of(self, learners: Iterable[str]) -> int:
+        """Actions that come with a row for these learners: 1 where none of them plans chunks."""
+        chunked = any(self.of_learner(name).offline.algorithm in CHUNKED for name in learners)
+        return self.chunk_steps if chunked else 1
 
     def of_learner(self, name: str) -> "PolicyConfig":
         """The settings of the learner of that name; of an empty one, `policy.*` as it stands.

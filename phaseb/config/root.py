@@ -95,11 +95,10 @@ class Config(Section):
                     f"arms.{arm.name}.learner: no learner is called {name!r}; there are "
                     f"{', '.join(known)} (define your own as policy.learners.{name})"
                 )
-            algorithm = self.policy.of_learner(name).offline.algorithm
-            if arm.config.uses_rollouts and algorithm == "bc":
+            if arm.state_noise and not self.policy.of_learner(name).clones:
                 raise ValueError(
-                    f"arms.{arm.name}: behaviour cloning copies recorded actions and draws no rollouts; "
-                    "take another learner, or rollouts=none"
+                    f"arms.{arm.name}: state noise is a control of learners that clone, and {name} learns values; "
+                    "take bc, act or flow"
                 )
         return self
 

@@ -19,6 +19,7 @@ from phaseb.episodes.environment import Observation, VectorEnvironment
 from phaseb.errors import ConfigError, DataError
 from phaseb.export.module import FrameStack
 from phaseb.pipeline.run_directory import digest_of
+from phaseb.policy.chunk_policy import acting_of
 from phaseb.policy.evaluation import aggregate, evaluate
 from phaseb.runtime.storage import Store
 
@@ -83,11 +84,14 @@ class ExportedPolicy:
             "frames": None if environment.frame_shape is None else list(environment.frame_shape),
         }
         for name, shape in interface["inputs"].items():
+            if name == "noise":
+                continue
             wanted = shape[2:] if name == "frames" else shape[1:]
             if offered[name] != wanted:
                 there = f"{name} of shape {offered[name]}" if offered[name] else f"no {name}"
                 raise ConfigError(f"the policy sees {name} of shape {wanted}, {environment.name} has {there}")
-        size = interface["outputs"]["action"][1]
+        ((_, shape),) = interface["outputs"].items()
+        size = shape[-1]
         if size != len(environment.action_low):
             wanted = len(environment.action_low)
             raise ConfigError(f"the policy acts in {size} dimensions, {environment.name} takes {wanted}")
@@ -97,16 +101,23 @@ class ExportedAgent:
     """An exported policy in the place of an online encoder: what it says of an observation is the action itself."""
 
     def __init__(self, policy: ExportedPolicy) -> None:
-        inputs = policy.card["interface"]["inputs"]
-        self._act = policy.runner.act
-        self._memory = FrameStack(list(inputs), inputs["frames"][1] if "frames" in inputs else 1)
+        interface, run = policy.card["interface"], policy.runner.act
+        inputs, plans = interface["inputs"], interface.get("plans", "")
+        observed = [name for name in inputs if name != "noise"]
+        self._memory, self._step = FrameStack(observed, inputs["frames"][1] if "frames" in inputs else 1), 0
+        self._act: Callable[[Arrays, int], NDArray[np.float32]] = lambda seen, step: run(seen)
+        if plans:
+            (_, *shape) = interface["outputs"]["plan"]
+            self._act = acting_of(plans, lambda seen, noise: run({**seen, "noise": noise}), tuple(shape))
 
     def reset(self, observation: Observation) -> NDArray[np.float32]:
         self._memory.reset()
+        self._step = 0
         return self.step(observation)
 
     def step(self, observation: Observation) -> NDArray[np.float32]:
-        return self._act(self._memory.add(observation))
+        self._step += 1
+        return self._act(self._memory.add(observation), self._step - 1)
 
 
 def evaluate_exported(path: str, config: Config, policy: ExportedPolicy | None = None) -> dict[str, Any]:
@@ -124,7 +135,7 @@ def evaluate_exported(path: str, config: Config, policy: ExportedPolicy | None =
     try:
         policy.check_fit(environment)
         rows = evaluate(
-            lambda actions: np.asarray(actions, np.float32),
+            lambda actions, step: np.asarray(actions, np.float32),
             ExportedAgent(policy),
             environment,
             list(seeds),

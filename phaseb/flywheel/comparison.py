@@ -14,9 +14,9 @@ from phaseb.episodes.shards import read_episodes, read_trajectories
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.flywheel.history import History
 from phaseb.latents.model import EncoderModel
-from phaseb.policy.actor import Actor
 from phaseb.policy.evaluation import Row
 from phaseb.policy.fqe import fitted_q_evaluation
+from phaseb.policy.trained_policy import TrainedPolicy, load_policy
 from phaseb.promotion.contest import Contest
 from phaseb.promotion.decision import decide, decide_by_estimate
 from phaseb.runtime.ray_tasks import get_result
@@ -83,7 +83,7 @@ def _by_estimate(
     beside = replace(recorded, z=np.concatenate(latents, axis=-1))
     actors, seeds = [], range(own.arms.num_seeds)
     for store, who, part in zip(stores, both, (slice(0, sizes[0]), slice(sizes[0], sum(sizes))), strict=True):
-        actors += [_PartActor(Actor.load(store.folder("policy", who["arm"], str(s))), part) for s in seeds]
+        actors += [_PartActor(load_policy(store.folder("policy", who["arm"], str(s))), part) for s in seeds]
     result = fitted_q_evaluation(own.evaluation.fqe, actors, beside, own.run.seed)
     estimates = estimates_by_arm(result, [(name, s) for name in CONTEST.arms for s in seeds])
     num_train = sum(split == "train" for split in recorded.splits)
@@ -105,7 +105,7 @@ def _latents(kept: Trajectories, data: Store, encoder: Store) -> NDArray[np.floa
 class _PartActor:
     """A policy that looks at its own part of latents side by side."""
 
-    def __init__(self, actor: Actor, part: slice) -> None:
+    def __init__(self, actor: TrainedPolicy, part: slice) -> None:
         self._actor, self._part = actor, part
 
     def __call__(self, z: torch.Tensor) -> torch.Tensor:

@@ -3,7 +3,7 @@
 N rows, D latent dimensions, A action dimensions in [-1, 1].
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,10 @@ class Actor(nn.Module):
         with torch.no_grad():
             rows = torch.as_tensor(np.asarray(z, np.float32), device=weight.device)
             return np.asarray(self(rows).cpu().numpy(), np.float32)
+
+    def closed_loop(self) -> Callable[[NDArray[np.float32], int], NDArray[np.float32]]:
+        """The policy as it acts for whole episodes: it remembers nothing."""
+        return lambda z, step: self.act(z)
 
     def save(self, store: Store, meta: Mapping[str, Any] | None = None) -> str:
         """Write the policy into a folder; returns its digest."""

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from phaseb.config.policy import AugmentationConfig
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.policy.actor import Actor
 from phaseb.policy.batches import RunSpec
+from phaseb.policy.trained_policy import TrainedPolicy
 from phaseb.runtime.seeding import numpy_generator, torch_generator
 
 WeightFunction = Callable[[Trajectories], NDArray[np.floating]]
@@ -89,10 +89,12 @@ class RolloutGenerations(ABC):
         self._kept: list[Generation] = []
 
     @abstractmethod
-    def branch(self, run: int, step: int, actor: Actor) -> Trajectories:
+    def branch(self, run: int, step: int, actor: TrainedPolicy) -> Trajectories:
         """The rows of one run at a step, with weights. Changes nothing here."""
 
-    def generate(self, step: int, actors: Sequence[Actor], due: Collection[int] | None = None) -> dict[str, float]:
+    def generate(
+        self, step: int, actors: Sequence[TrainedPolicy], due: Collection[int] | None = None
+    ) -> dict[str, float]:
         """One generation of rollouts under the policies as they are; the oldest beyond `keep_generations` go.
 
         Does nothing where none of its runs is due; None: they are.
@@ -146,7 +148,7 @@ class RolloutGenerations(ABC):
 
 
 class BranchedRollouts(RolloutGenerations):
-    """Short rollouts of a generator under each run's own policy.
+    """Short rollouts of a generator under each run's own policy, or for a clone under the actions that were recorded.
 
     Args:
         config: lengths, cuts, penalty.
@@ -193,23 +195,38 @@ class BranchedRollouts(RolloutGenerations):
             weights = self._gated(rolled, episodes, steps, "probe").weights
             self.horizon = self.horizon if weights is not None and weights.any() else 0
 
-    def branch(self, run: int, step: int, actor: Actor) -> Trajectories:
+    def branch(self, run: int, step: int, actor: TrainedPolicy) -> Trajectories:
         own = self.specs[run].drawn(self.seed)
         episodes, steps = self._starts(run, step)
         starts = torch.from_numpy(self.real.z[episodes, steps])
         noise = torch_generator(own, "branch actions", step)
 
+        taken = torch.from_numpy(recorded_actions(self.real, episodes, steps, self.horizon))
+
         def act(z: Tensor, t: int) -> Tensor:
-            return actor.sample(z, noise)
+            return taken[:, t].to(z) if self.specs[run].clones else actor.sample(z, noise)
 
         rolled = self.rollout(starts, act, self.horizon, torch_generator(own, "branch model", step))
         names = tuple(self.real.ids[e] for e in episodes)
-        return self._gated(rolled, names, steps, f"{self.specs[run].name}/{step}")
+        left = self.real.lengths[episodes] - steps if self.specs[run].clones else None
+        return self._gated(rolled, names, steps, f"{self.specs[run].name}/{step}", left)
 
-    def _gated(self, rolled: ModelRollout, starts: Sequence[str], steps: NDArray[np.int64], name: str) -> Trajectories:
-        """Rollouts up to where the model's disagreement passes its limit, rewards less its price, and weights."""
+    def _gated(
+        self,
+        rolled: ModelRollout,
+        starts: Sequence[str],
+        steps: NDArray[np.int64],
+        name: str,
+        most: NDArray[np.int64] | None = None,
+    ) -> Trajectories:
+        """Rollouts up to where the model's disagreement passes its limit, rewards less its price, and weights.
+
+        Args:
+            most: (N,) steps that each may have, where their actions end before the horizon.
+        """
         uncertainty, terminals = _array(rolled.uncertainty), _array(rolled.terminals)
         lengths = accepted_steps(uncertainty, terminals, self.limits)
+        lengths = lengths if most is None else np.minimum(lengths, most)
         rewards = self._lower(rolled, uncertainty)
         kept = np.flatnonzero(lengths)
         ids = tuple(f"{name}/{i}" for i in kept)
@@ -243,7 +260,7 @@ class RecordedSegments(RolloutGenerations):
     Segments of `config.horizon` steps, shorter at the ends of episodes, each with weight 1.
     """
 
-    def branch(self, run: int, step: int, actor: Actor) -> Trajectories:
+    def branch(self, run: int, step: int, actor: TrainedPolicy) -> Trajectories:
         real, (episodes, steps) = self.real, self._starts(run, step)
         lengths = np.minimum(self.horizon, real.lengths[episodes] - steps)
         window = steps[:, None] + np.arange(self.horizon + 1)
@@ -263,6 +280,14 @@ class RecordedSegments(RolloutGenerations):
             uncertainty=np.zeros((count, self.horizon), np.float32),
         )
         return weighted(made, None)
+
+
+def recorded_actions(
+    real: Trajectories, episodes: NDArray[np.int64], steps: NDArray[np.int64], horizon: int
+) -> NDArray[np.float32]:
+    """(N, H, A) the actions that were recorded from steps of episodes on; the last ones again beyond an end."""
+    window = np.minimum(steps[:, None] + np.arange(horizon), real.lengths[episodes][:, None] - 1)
+    return np.ascontiguousarray(real.actions[episodes[:, None], window], np.float32)
 
 
 def accepted_steps(

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from phaseb.config.policy import PolicyConfig
 from phaseb.nn.data_parallel import WorkerContext
 from phaseb.policy.rewards import RewardNormalizer
 from phaseb.runtime.seeding import derive_seed, torch_generator
@@ -29,12 +30,16 @@ class RunSpec:
         seed: with the learner's own, draws its weights and its noise; arms that share a seed are paired.
         scalars: settings of `policy.offline` in which this run differs, by name (see `RunScalars`).
         learner: how it learns, a name under `policy.learners`; empty: as `policy` stands.
+        clones: whether it learns nothing but recorded actions, which then drive its rollouts too.
+        state_noise: standard deviation of noise on the latents that it learns from.
     """
 
     arm: str
     seed: int
     scalars: Mapping[str, float] = field(default_factory=dict)
     learner: str = ""
+    clones: bool = False
+    state_noise: float = 0.0
 
     @property
     def name(self) -> str:
@@ -68,6 +73,8 @@ class Batch(NamedTuple):
     real: Tensor  # (R, B) 1 on real rows, 0 on synthetic ones
     weight: Tensor  # (R, B) importance weights of the losses
     cut: Tensor  # (R, B) 1 where a synthetic rollout stopped: a state that no row continues from
+    chunk: Tensor  # (R, B, K, A) the actions from the row on; zeros beyond its episode's end
+    chunk_share: Tensor  # (R, B, K) share of the row's weight that each of them has; 0 beyond the end
 
     def runs(self, rows: slice | list[int]) -> "Batch":
         return Batch(*(column[rows] for column in self))
@@ -95,6 +102,8 @@ def to_batches(
         "reward": (rewards or RewardNormalizer())(arrays["reward"], arrays["discount"]),
         "real": 1.0 - synthetic,
         "cut": synthetic * np.asarray(arrays.get("cut", 0.0), np.float32),
+        "chunk": arrays["chunk"] if "chunk" in arrays else arrays["action"][..., None, :],
+        "chunk_share": arrays["chunk_share"] if "chunk" in arrays else np.ones_like(synthetic)[..., None],
     }
     tensors = {
         name: torch.from_numpy(np.array(column, np.float32)).to(context.device) for name, column in columns.items()
@@ -102,6 +111,19 @@ def to_batches(
     tensors["weight"] /= context.all_reduce_mean(tensors["weight"].mean(-1, keepdim=True)).clamp(min=1e-6)
     num_batches = len(synthetic)
     return [Batch(**{name: tensor[i] for name, tensor in tensors.items()}) for i in range(num_batches)]
+
+
+def jitter(batch: Batch, specs: Sequence[RunSpec], step: int, config: PolicyConfig, context: WorkerContext) -> Batch:
+    """The batch with noise on the latents of the runs that ask for it, the same for one worker and for many."""
+    if not any(spec.state_noise for spec in specs):
+        return batch
+    z, mine = batch.z.clone(), context.shard(np.arange(config.batch_size))
+    for run, spec in enumerate(specs):
+        if spec.state_noise:
+            generator = torch_generator(spec.drawn(context.seed), "policy", "state noise", step)
+            noise = torch.randn(config.batch_size, z.shape[-1], generator=generator)
+            z[run] += spec.state_noise * noise[torch.from_numpy(mine)].to(z.device)
+    return batch._replace(z=z)
 
 
 class NoiseStream:

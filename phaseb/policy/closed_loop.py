@@ -13,10 +13,9 @@ from phaseb.episodes.environment import Observation, VectorEnvironment
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.policy.checked_environment import GuardedEnvironment
 from phaseb.policy.evaluation import OnlineEncoder
+from phaseb.policy.trained_policy import ClosedLoopAct
 
 Floats = NDArray[np.float32]
-ClosedLoopAct = Callable[[Floats, int], Floats]
-"""Called with latents (N, D) and the step; returns actions (N, A) in [-1, 1]."""
 
 
 def play(

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from phaseb.config.data import ValuationConfig
 from phaseb.episodes.environment import Observation, VectorEnvironment
 from phaseb.errors import ConfigError, DataError
-from phaseb.policy.behavior_metrics import Act
 from phaseb.policy.checked_environment import GuardedEnvironment
+from phaseb.policy.trained_policy import ClosedLoopAct
 from phaseb.runtime.metrics import mean_interval
 
 EVALUATED = ("mpl", "error_rate", "energy_wh_per_unit", "return", "net_value_per_hour")
@@ -37,7 +37,7 @@ class OnlineEncoder(Protocol):
 
 
 def evaluate(
-    act: Act,
+    act: ClosedLoopAct,
     encoder: OnlineEncoder,
     environment: VectorEnvironment,
     seeds: Sequence[int],
@@ -48,7 +48,7 @@ def evaluate(
     """Run a policy for one episode a seed.
 
     Args:
-        act: latents (N, D) to actions (N, A) in [-1, 1].
+        act: the policy in closed loop; step 0 tells it that episodes begin.
         encoder: for `environment.num_envs` episodes.
         seeds: of the episodes; any number, run `num_envs` at a time.
         denormalise: scaled actions to the environment's units.
@@ -73,7 +73,7 @@ def evaluate(
 
 
 def _run(
-    act: Act,
+    act: ClosedLoopAct,
     encoder: OnlineEncoder,
     environment: VectorEnvironment,
     seeds: list[int],
@@ -88,7 +88,7 @@ def _run(
     running = np.ones(size, bool)
     ended, steps, returns = np.zeros(size, bool), np.zeros(size, np.int64), np.zeros(size)
     for step in range(environment.max_steps):
-        actions = act(z)
+        actions = act(z, step)
         _check_actions(environment, step, actions)
         observation, rewards, terminated, truncated, _ = guarded.step(step, denormalise(actions))
         returns += np.where(running, rewards, 0.0)

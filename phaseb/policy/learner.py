@@ -9,11 +9,11 @@ from phaseb.config.policy import PolicyConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import ConfigError, DivergenceError
 from phaseb.nn.data_parallel import WorkerContext
-from phaseb.policy.actor import Actor
-from phaseb.policy.batches import Batch, BatchSource, RunSpec, to_batches
+from phaseb.policy.batches import Batch, BatchSource, RunSpec, jitter, to_batches
 from phaseb.policy.behavior_metrics import action_mse
-from phaseb.policy.learner_group import Levels, group_rows, group_runs, make_update, noise_stream
+from phaseb.policy.learner_group import Levels, group_rows, group_runs, make_update
 from phaseb.policy.rewards import RewardNormalizer
+from phaseb.policy.trained_policy import TrainedPolicy
 
 LOG_EVERY = 50
 """Steps between two rows of metrics."""
@@ -29,7 +29,7 @@ class AugmentationHook(Protocol):
     @property
     def runs(self) -> Sequence[int]: ...
 
-    def generate(self, step: int, actors: Sequence[Actor], due: Collection[int]) -> Mapping[str, float]:
+    def generate(self, step: int, actors: Sequence[TrainedPolicy], due: Collection[int]) -> Mapping[str, float]:
         """Make rollouts of the runs that are due, and insert them where the batches of `step` and later come from.
 
         Args:
@@ -86,7 +86,7 @@ class SACLearner:
         self.updates = [
             make_update(config, [self.specs[run] for run in group], sizes, context, levels) for group in self.groups
         ]
-        self._noises = [noise_stream(update, sizes[1], context) for update in self.updates]
+        self._noises = [update.noise_stream() for update in self.updates]
         self._batches: list[list[Batch]] = []
         self._fed = range(0)
 
@@ -101,7 +101,8 @@ class SACLearner:
             self._feed(step)
         logs = step % LOG_EVERY == 0 or step == self.num_steps - 1
         for update, noise, batches in zip(self.updates, self._noises, self._batches, strict=True):
-            found = update.update(batches[step - self._fed.start], noise.at(step, self.context), step)
+            drawn: Any = noise.at(step, self.context)
+            found = update.update(batches[step - self._fed.start], drawn, step)
             if logs:
                 metrics |= self._log(found, update.specs, step)
         return metrics
@@ -113,10 +114,10 @@ class SACLearner:
         pairs = zip(self.specs, self.actors(), strict=True)
         return {f"policy/action_mse/{spec.name}": action_mse(actor.act, self.held_out) for spec, actor in pairs}
 
-    def actors(self) -> list[Actor]:
+    def actors(self) -> list[TrainedPolicy]:
         """A copy of every run's policy, averaged over its last steps, in the order of the runs."""
         made = {
-            run: Actor.of_run(update.average, place)
+            run: update.policy(place)
             for group, update in zip(self.groups, self.updates, strict=True)
             for place, run in enumerate(group)
         }
@@ -139,11 +140,12 @@ class SACLearner:
         self._fed = range(0)
 
     def _due(self, step: int) -> tuple[int, ...]:
-        """Runs whose rollouts are made again at this step: at none while they only clone."""
+        """Runs whose rollouts are made again at this step: at none while they clone and will then learn values."""
         plan = self.config.augmentation
 
         def refreshes(run: int) -> bool:
-            first = max(plan.first_step, self.config.of_learner(self.specs[run].learner).bc_steps)
+            own = self.config.of_learner(self.specs[run].learner)
+            first = max(plan.first_step, 0 if own.clones else own.bc_steps)
             return step >= first and (step - first) % plan.refresh_steps == 0
 
         return tuple(run for run in (self.hook.runs if self.hook is not None else ()) if refreshes(run))
@@ -154,6 +156,7 @@ class SACLearner:
         if self.hook is not None:
             count = next((i for i in range(1, count) if self._due(step + i)), count)
         batches = to_batches(self.source.sample(step, count), self.context, self.rewards)
+        batches = [jitter(batch, self.specs, step + i, self.config, self.context) for i, batch in enumerate(batches)]
         self._batches = [[batch.runs(group_rows(group)) for batch in batches] for group in self.groups]
         self._fed = range(step, step + count)
 
@@ -176,7 +179,7 @@ def trained_actors(
     state: Mapping[str, Any],
     seed: int,
     levels: Levels | None = None,
-) -> list[Actor]:
+) -> list[TrainedPolicy]:
     """The policies in a learner's state, in the order of the runs.
 
     Args:
@@ -184,9 +187,9 @@ def trained_actors(
         seed: that the learner was made with.
         levels: as `SACLearner` was given them.
     """
-    found: dict[int, Actor] = {}
+    found: dict[int, TrainedPolicy] = {}
     for i, group in enumerate(group_runs(specs, config.runs_per_batch)):
         update = make_update(config, [specs[run] for run in group], sizes, WorkerContext(seed), levels)
         update.load_state_dict(state["groups"][f"group{i}"])
-        found |= {run: Actor.of_run(update.average, place) for place, run in enumerate(group)}
+        found |= {run: update.policy(place) for place, run in enumerate(group)}
     return [found[run] for run in range(len(specs))]

@@ -9,13 +9,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from phaseb.config.policy import PolicyConfig
+from phaseb.config.policy import CHUNKED, PolicyConfig
 from phaseb.nn.data_parallel import WorkerContext
-from phaseb.policy.batches import NoiseStream, RunSpec
+from phaseb.policy.batches import RunSpec
+from phaseb.policy.chunk_cloning import ChunkCloning
 from phaseb.policy.iql import ImplicitQ
 from phaseb.policy.sac import SoftActorCritic
 
 Levels = NDArray[np.floating]
+Update = SoftActorCritic | ChunkCloning
 
 
 def make_update(
@@ -24,22 +26,15 @@ def make_update(
     sizes: tuple[int, int],
     context: WorkerContext,
     levels: Levels | None,
-) -> SoftActorCritic:
+) -> Update:
     """The networks of a group of runs, which all learn in the same way."""
     config = config.of_learner(specs[0].learner)
+    if config.offline.algorithm in CHUNKED:
+        return ChunkCloning(config, specs, *sizes, context)
     kind = ImplicitQ if config.offline.algorithm == "iql" else SoftActorCritic
     known = levels if config.binary_actions else None
     binary_actions = None if known is None else torch.as_tensor(known, dtype=torch.float32)
     return kind(config, specs, *sizes, context, binary_actions)
-
-
-def noise_stream(update: SoftActorCritic, action_size: int, context: WorkerContext) -> NoiseStream:
-    """The noise of a group's updates."""
-    config = update.config
-    weights = [spec.scalars.get("cql_weight", config.offline.cql_weight) for spec in update.specs]
-    others = config.offline.cql_actions if max(weights) > 0 else 0
-    seeds = [spec.drawn(context.seed) for spec in update.specs]
-    return NoiseStream(seeds, config.batch_size, action_size, config.num_critics, others)
 
 
 def group_runs(specs: Sequence[RunSpec], size: int) -> list[list[int]]:

@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from phaseb.config.policy import PolicyConfig
 from phaseb.nn.cuda_graphs import GraphedFunction
 from phaseb.nn.data_parallel import WorkerContext
-from phaseb.policy.batches import Batch, Noise, RunSpec
+from phaseb.policy.actor import Actor
+from phaseb.policy.batches import Batch, Noise, NoiseStream, RunSpec
 from phaseb.policy.networks import NUM_LAYERS, ActorStack, CriticStack, HybridActions, clip_per_run, make_mlp
+from phaseb.policy.optimiser_state import moments_of, set_moments
 from phaseb.policy.regularizers import (
     conservative_gap,
     diversity_penalty,
@@ -113,7 +115,9 @@ class SoftActorCritic:
 
     def _behavior_clone(self, batch: Batch) -> Metrics:
         """The behaviour term alone, before there are values to follow."""
-        distance = self.actor.bc_distance(self.actor(batch.z)[0], batch.action) * batch.real
+        distance = self.actor.bc_distance(self.actor(batch.z)[0], batch.action)
+        if self.config.offline.algorithm != "bc":  # rollouts under the policy's own actions teach a clone nothing
+            distance = distance * batch.real
         loss = (batch.weight * distance).mean(-1)
         norms = self._optimise("actor", loss, self.actor.parameters())
         return {"actor_loss": loss.detach(), "actor_gradient": norms, "behaviour": distance.detach().mean(-1)}
@@ -231,6 +235,19 @@ class SoftActorCritic:
             else:
                 group["lr"] = rates[name]
 
+    def policy(self, place: int) -> Actor:
+        """A copy of one run's policy, averaged over its last steps."""
+        return Actor.of_run(self.average, place)
+
+    def noise_stream(self) -> NoiseStream:
+        """The noise of the updates."""
+        config = self.config
+        weights = [spec.scalars.get("cql_weight", config.offline.cql_weight) for spec in self.specs]
+        others = config.offline.cql_actions if max(weights) > 0 else 0
+        seeds = [spec.drawn(self.context.seed) for spec in self.specs]
+        size = self.actor.stack.biases[-1].shape[2] // 2
+        return NoiseStream(seeds, config.batch_size, size, config.num_critics, others)
+
     def networks(self) -> list[nn.Module]:
         """Those that every update calls."""
         return [self.actor, self.critics, self.targets]
@@ -243,7 +260,7 @@ class SoftActorCritic:
             "critics": self.critics.state_dict(),
             "targets": self.targets.state_dict(),
             "log_temperature": self.log_temperature.detach(),
-            "optimisers": {name: _moments(optimiser) for name, optimiser in self.optimisers.items()},
+            "optimisers": {name: moments_of(optimiser) for name, optimiser in self.optimisers.items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -252,7 +269,7 @@ class SoftActorCritic:
         self.log_temperature.data.copy_(state["log_temperature"])
         self._replayed = self._phases()  # graphs know the moments by where they lie
         for name, optimiser in self.optimisers.items():
-            _set_moments(optimiser, state["optimisers"].get(name, {}))
+            set_moments(optimiser, state["optimisers"].get(name, {}))
 
 
 @torch.no_grad()
@@ -260,16 +277,3 @@ def polyak_update(slow: nn.Module, online: nn.Module, rate: float) -> None:
     """Move every parameter of a slow copy by a share of the way (Polyak averaging)."""
     for old, new in zip(slow.parameters(), online.parameters(), strict=True):
         old.lerp_(new, rate)
-
-
-def _moments(optimiser: torch.optim.Optimizer) -> dict[str, dict[str, Tensor]]:
-    """Adam's state by parameter number; empty before its first step."""
-    return {f"parameter{i}": dict(state) for i, state in optimiser.state_dict()["state"].items()}
-
-
-def _set_moments(optimiser: torch.optim.Optimizer, moments: Mapping[str, Mapping[str, Tensor]]) -> None:
-    state = {
-        int(name.removeprefix("parameter")): {key: value.clone() for key, value in values.items()}
-        for name, values in moments.items()
-    }
-    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})

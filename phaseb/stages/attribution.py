@@ -23,9 +23,9 @@ from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
 from phaseb.latents.model import EncoderModel
 from phaseb.pipeline.stage import StageContext
-from phaseb.policy.actor import Actor
 from phaseb.policy.evaluation import Row, aggregate
 from phaseb.policy.fqe import fitted_q_evaluation
+from phaseb.policy.trained_policy import load_policy
 from phaseb.promotion.paired import rate, unit_of
 from phaseb.report.attribution import FILE
 from phaseb.runtime.metrics import mean_interval, read_metrics
@@ -130,7 +130,7 @@ def _estimate(
     if config.environment.id == "none":
         lived = fit_sample(config, store, "dev")
         z = lived.z[:, :-1][lived.mask]
-        actors = [Actor.load(store.folder("policy", arm, str(s))) for s in range(config.arms.num_seeds)]
+        actors = [load_policy(store.folder("policy", arm, str(s))) for s in range(config.arms.num_seeds)]
         parts = [attribution((z, actor.act(z)), recorded, len(names), NUM_NEIGHBOURS) for actor in actors]
         return np.asarray(np.mean(parts, axis=0))
     crew = DeployedPolicySpec(store, arm, config.arms.num_seeds)
@@ -198,7 +198,7 @@ def _by_estimate(context: StageContext, arm: str, folder: Store) -> dict[str, An
     held_out = fit_sample(config, store, "dev")
     seeds = range(config.arms.num_seeds)
     homes = [store.folder("policy"), folder]
-    actors = [Actor.load(home.folder(arm, str(s))) for home in homes for s in seeds]
+    actors = [load_policy(home.folder(arm, str(s))) for home in homes for s in seeds]
     values = fitted_q_evaluation(config.evaluation.fqe, actors, held_out, config.run.seed).values
     members = (values[: len(seeds)] - values[len(seeds) :]).mean(0)
     tail = (1 - CONFIDENCE) / 2

@@ -16,7 +16,6 @@ from phaseb.dynamics.rollout import Rollout, RolloutFn
 from phaseb.dynamics.validation import ForecastSkill, validate
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.nn.data_parallel import WorkerContext
-from phaseb.policy.actor import Actor
 from phaseb.policy.augmentation import (
     BranchedRollouts,
     RecordedSegments,
@@ -25,6 +24,7 @@ from phaseb.policy.augmentation import (
     WeightFunction,
 )
 from phaseb.policy.batches import RunSpec
+from phaseb.policy.trained_policy import TrainedPolicy
 from phaseb.replay.client import ReplayClient
 from phaseb.replay.local import LocalReplay
 from phaseb.runtime.checkpoint import checkpoint_digest
@@ -78,7 +78,7 @@ class Augmenter:
         self.parts, self._source, self._context = dict(parts), source, context
         self.runs = sorted(run for part in parts.values() for run in part.runs)
 
-    def generate(self, step: int, actors: Sequence[Actor], due: Collection[int]) -> Mapping[str, float]:
+    def generate(self, step: int, actors: Sequence[TrainedPolicy], due: Collection[int]) -> Mapping[str, float]:
         metrics: dict[str, float] = {}
         if self._context.rank == 0:
             for part in self.parts.values():

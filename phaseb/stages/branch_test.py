@@ -18,7 +18,8 @@ from phaseb.dynamics.branches import Branches, branch_numbers, draw, event_numbe
 from phaseb.dynamics.events import EventDetector
 from phaseb.dynamics.protocol import DynamicsModel, load_generator
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.policy.closed_loop import ClosedLoopAct, play
+from phaseb.policy.closed_loop import play
+from phaseb.policy.trained_policy import ClosedLoopAct
 from phaseb.runtime.seeding import numpy_generator
 from phaseb.runtime.storage import Store
 from phaseb.stages.physics import Physics

@@ -18,10 +18,10 @@ from phaseb.config.arms import CHOSEN, Arm
 from phaseb.config.root import Config
 from phaseb.errors import PhasebError
 from phaseb.pipeline.stage import StageContext
-from phaseb.policy.actor import Actor
 from phaseb.policy.behavior_metrics import action_mse
 from phaseb.policy.checked_environment import check_spaces
 from phaseb.policy.evaluation import Row, aggregate, evaluate, summarise
+from phaseb.policy.trained_policy import load_policy
 from phaseb.runtime.metrics import mean_interval, read_metrics, write_metrics
 from phaseb.runtime.ray_tasks import get_result
 from phaseb.runtime.storage import Store
@@ -80,10 +80,10 @@ def play(
     size = min(config.evaluation.num_envs, len(episodes))
     with Physics(config, store, size) as physics:
         film, spec = _Film(physics.environment), physics.bundle.spec
-        actor = Actor.load((home or store.folder("policy")).folder(arm, str(seed)))
+        actor = load_policy((home or store.folder("policy")).folder(arm, str(seed)))
         check_spaces(physics.environment, spec.state_size, spec.frame_shape, actor.action_size)
         rows = evaluate(
-            actor.act,
+            actor.closed_loop(),
             physics.encoder,
             physics.environment,
             episodes,
@@ -151,7 +151,7 @@ def _summary(
     training = read_metrics(store.folder("policy"), "metrics.parquet")
     arms: dict[str, Any] = {}
     for arm, seed in runs:
-        actor = Actor.load(store.folder("policy", arm, str(seed)))
+        actor = load_policy(store.folder("policy", arm, str(seed)))
         extra = {
             "action_mse": action_mse(actor.act, test),
             "actor_loss": _last(training, f"policy/actor_loss/{arm}/{seed}", f"policy/loss/actor/{arm}/{seed}"),

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from phaseb.config.root import Config
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.policy.actor import Actor
 from phaseb.policy.behavior_metrics import action_errors, episode_errors
+from phaseb.policy.trained_policy import load_policy
 from phaseb.runtime.metrics import mean_interval
 from phaseb.runtime.storage import Store
 from phaseb.stages.sample import fit_sample
@@ -31,7 +31,7 @@ def errors_by_arm(config: Config, store: Store, runs: Runs, split: str) -> dict[
     held_out, recorded = fit_sample(config, store, split), fit_sample(config, store, "train")
     found: dict[str, list[NDArray[np.float64]]] = {}
     for arm, seed in runs:
-        actor = Actor.load(store.folder("policy", arm, str(seed)))
+        actor = load_policy(store.folder("policy", arm, str(seed)))
         found.setdefault(arm, []).append(action_errors(actor.act, held_out, recorded))
     return {arm: np.stack(errors) for arm, errors in found.items()}
 

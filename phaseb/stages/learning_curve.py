@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
 from phaseb.pipeline.stage import StageContext
-from phaseb.policy.actor import Actor
 from phaseb.policy.evaluation import aggregate
 from phaseb.policy.fqe import fitted_q_evaluation
+from phaseb.policy.trained_policy import load_policy
 from phaseb.promotion.sample_efficiency import episodes_worth
 from phaseb.runtime.metrics import mean_interval
 from phaseb.runtime.ray_tasks import get_result
@@ -108,7 +108,7 @@ def _earned(context: StageContext, folder: Store, arm: str) -> dict[str, Floats]
     seeds = range(config.arms.num_seeds)
     if config.environment.id == "none":
         held_out = fit_sample(config, store, "dev")
-        actors = [Actor.load(folder.folder(arm, str(s))) for s in seeds]
+        actors = [load_policy(folder.folder(arm, str(s))) for s in seeds]
         values = fitted_q_evaluation(config.evaluation.fqe, actors, held_out, config.run.seed).values.mean(1)
         return {RETURN: values, NET: np.full(len(values), np.nan)}
     first, count = config.evaluation.first_seed, config.evaluation.num_episodes

@@ -283,7 +283,14 @@ def _books(streams: Sequence[SampleSpec], result: FitResult) -> dict[str, Any]:
 
 
 def make_learner(config: PolicyConfig, data: PolicyData, context: WorkerContext) -> ArmsLearner:
-    source = data.replay.source(data.streams, config.batch_size, config.discount, context.rank, context.world_size)
+    source = data.replay.source(
+        data.streams,
+        config.batch_size,
+        config.discount,
+        context.rank,
+        context.world_size,
+        config.chunk_steps_of(run.learner for run in data.runs),
+    )
     hook = make_augmenter(
         config.augmentation,
         data.arms,

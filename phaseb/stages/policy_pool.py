@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from phaseb.config.root import Config
 from phaseb.episodes.trajectories import Trajectories
-from phaseb.policy.actor import Actor
 from phaseb.policy.cloning import ClonedOperator, clone_operator
-from phaseb.policy.closed_loop import ClosedLoopAct
+from phaseb.policy.trained_policy import ClosedLoopAct, load_policy
 from phaseb.runtime.seeding import numpy_generator, torch_generator
 from phaseb.runtime.storage import Store
 
@@ -82,8 +81,7 @@ class PolicyMaker:
 
     def _plain(self, policy: PoolPolicy, draws: torch.Generator) -> ClosedLoopAct:
         if policy.kind == "trained":
-            actor = Actor.load(self._store.folder("policy", policy.arm, str(policy.seed)))
-            return lambda z, step: actor.act(z)
+            return load_policy(self._store.folder("policy", policy.arm, str(policy.seed))).closed_loop()
         if policy.kind == "clone":
             clone = self._cloned()
             return lambda z, step: clone.sample(torch.from_numpy(z), draws).numpy()

@@ -15,9 +15,9 @@ from phaseb.config.root import Config
 from phaseb.episodes.streaming import lengths_of
 from phaseb.pipeline.sizes import read_facts
 from phaseb.pipeline.stage import StageContext
-from phaseb.policy.actor import Actor
 from phaseb.policy.behavior_metrics import episode_errors
 from phaseb.policy.fqe import FqeResult, fitted_q_evaluation
+from phaseb.policy.trained_policy import load_policy
 from phaseb.promotion.contest import Contest
 from phaseb.promotion.decision import Measure, decide, decide_by_error, decide_by_estimate
 from phaseb.promotion.paired import ECONOMICS, Scale, scale_of
@@ -65,7 +65,7 @@ def by_estimate(context: StageContext, runs: Runs) -> tuple[list[float], dict[st
     """
     config, store = context.config, context.store
     recorded = fit_sample(config, store, "train", "dev")
-    actors = [Actor.load(store.folder("policy", arm, str(seed))) for arm, seed in runs]
+    actors = [load_policy(store.folder("policy", arm, str(seed))) for arm, seed in runs]
     result = fitted_q_evaluation(config.evaluation.fqe, actors, recorded, config.run.seed)
     contest, refused = contest_of(config, store)
     decision = decide_by_estimate(
@@ -135,7 +135,7 @@ def _took_nothing(config: Config, store: Store, arm: Arm) -> bool:
 
 
 def _same(store: Store, arm: str, control: str, seed: int) -> bool:
-    one, other = (Actor.load(store.folder("policy", name, str(seed))).state_dict() for name in (arm, control))
+    one, other = (load_policy(store.folder("policy", name, str(seed))).state_dict() for name in (arm, control))
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 

@@ -107,7 +107,17 @@ def _stored_weights(weight: str, real: Trajectories, part: Trajectories, trusted
 def runs_of(config: Config) -> tuple[RunSpec, ...]:
     """The runs, arm by arm. Those of one seed share initial weights, noise and real rows."""
     seeds = range(config.arms.num_seeds)
-    return tuple(RunSpec(arm.name, seed, learner=arm.config.learner) for arm in config.arms.trained for seed in seeds)
+    return tuple(
+        RunSpec(
+            arm.name,
+            seed,
+            learner=arm.config.learner,
+            clones=config.policy.of_learner(arm.config.learner).clones,
+            state_noise=arm.state_noise,
+        )
+        for arm in config.arms.trained
+        for seed in seeds
+    )
 
 
 def streams_of(

@@ -15,10 +15,10 @@ from phaseb.latents.model import EncoderModel
 from phaseb.nn.data_parallel import WorkerContext
 from phaseb.pipeline.graph import run_graph
 from phaseb.pipeline.result import Callback
-from phaseb.policy.actor import Actor
 from phaseb.policy.behavior_metrics import action_mse
 from phaseb.policy.evaluation import EVALUATED, aggregate, evaluate
 from phaseb.policy.fqe import fitted_q_evaluation
+from phaseb.policy.trained_policy import TrainedPolicy
 from phaseb.runtime.storage import Store
 from phaseb.stages.policy import ArmsLearner, PolicyData, make_learner, trusted_horizons
 from phaseb.stages.registry import build_graph
@@ -91,7 +91,7 @@ class PolicyObjective:
     def measure(
         self, learner: ArmsLearner, config: Config, data: PolicyInputs, seed: int, split: str = "dev"
     ) -> dict[str, float]:
-        by_arm: dict[str, list[Actor]] = {}
+        by_arm: dict[str, list[TrainedPolicy]] = {}
         for spec, actor in zip(learner.specs, learner.actors(), strict=True):
             by_arm.setdefault(spec.arm, []).append(actor)
         names = list(by_arm)
@@ -105,7 +105,9 @@ class PolicyObjective:
             found["gain"] = found["return"] - float(np.mean(base))
         return found
 
-    def _earn(self, actor: Actor, config: Config, data: PolicyInputs, seed: int, split: str) -> dict[str, float]:
+    def _earn(
+        self, actor: TrainedPolicy, config: Config, data: PolicyInputs, seed: int, split: str
+    ) -> dict[str, float]:
         """What one policy earns; the sealed test's episodes are those that the report evaluates on."""
         first = FIRST_SEED if split == "dev" else config.evaluation.first_seed
         num = NUM_EPISODES if split == "dev" else config.evaluation.num_episodes
@@ -119,7 +121,7 @@ class PolicyObjective:
         )
         try:
             encoder = EncoderModel.load(data.store.folder("encoder")).online(size)
-            rows = evaluate(actor.act, encoder, environment, range(first, first + num), scale.denormalise)
+            rows = evaluate(actor.closed_loop(), encoder, environment, range(first, first + num), scale.denormalise)
         finally:
             environment.close()
         told = aggregate(rows, config.valuation)

@@ -67,7 +67,9 @@ class Identity:
 def run(seeds, num_envs=4, **kwargs):
     environment = Counting(num_envs, **kwargs)
     assert isinstance(environment, VectorEnvironment)
-    return evaluate(lambda z: np.full((len(z), 1), 0.2, np.float32), Identity(), environment, seeds, lambda a: 5 * a)
+    return evaluate(
+        lambda z, step: np.full((len(z), 1), 0.2, np.float32), Identity(), environment, seeds, lambda a: 5 * a
+    )
 
 
 def test_one_row_a_seed_in_order_with_what_it_earned():
@@ -132,9 +134,9 @@ def test_bad_environments_are_named():
     with pytest.raises(DataError, match="environment Counting gave NaN or Inf in rewards of episode 1 at step 2"):
         run([3, 4, 5, 6], nan_at=2)
     with pytest.raises(ConfigError, match=r"acts \(3,\), but Counting wants \(1,\)"):
-        evaluate(lambda z: np.zeros((len(z), 3), np.float32), Identity(), Counting(2), [1, 2])
+        evaluate(lambda z, step: np.zeros((len(z), 3), np.float32), Identity(), Counting(2), [1, 2])
     with pytest.raises(DataError, match="the policy acts NaN or Inf in environment Counting at step 0"):
-        evaluate(lambda z: np.full((len(z), 1), np.nan, np.float32), Identity(), Counting(2), [1, 2])
+        evaluate(lambda z, step: np.full((len(z), 1), np.nan, np.float32), Identity(), Counting(2), [1, 2])
 
 
 class Bad(Counting):
@@ -178,7 +180,9 @@ def test_whatever_an_environment_does_wrong_is_one_line(wrong, line):
     pattern = re.escape(line).replace(r"\$", "$")
     handler, left_s = signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)[0]
     with pytest.raises(DataError, match=pattern):
-        evaluate(lambda z: np.zeros((len(z), 1), np.float32), Identity(), Bad(wrong), [6, 13, 20, 27], step_limit_s=0.2)
+        evaluate(
+            lambda z, step: np.zeros((len(z), 1), np.float32), Identity(), Bad(wrong), [6, 13, 20, 27], step_limit_s=0.2
+        )
     assert signal.getsignal(signal.SIGALRM) == handler, "nothing is left behind"
     assert bool(signal.getitimer(signal.ITIMER_REAL)[0]) == bool(left_s), "somebody else's alarm goes on"
 

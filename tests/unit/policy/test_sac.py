@@ -93,7 +93,7 @@ class Alone:
 
     def update(self, batch, noise):
         r = self.run
-        z, a, rew, z2, disc, real, w, cut = (column[r] for column in batch)
+        z, a, rew, z2, disc, real, w, cut = (column[r] for column in batch[:8])
         with torch.no_grad():
             a2, logp2, _ = self.policy(z2, noise.target[r])
             q2 = self.value(self.targets, z2, a2)

@@ -67,6 +67,19 @@ def test_by_default_each_arm_brings_its_control_and_its_placebo():
     assert [arm.name for arm in bare] == ["real_only", "trust_weighted"]
 
 
+@pytest.mark.parametrize("learner", ["bc", "act", "flow"])
+def test_an_arm_that_clones_brings_noise_on_the_states_too(learner):
+    own = config("real_only", "trust_weighted", trust_weighted={"learner": learner})
+    wanted = [f"real_only_{learner}", "placebo_trust_weighted", f"state_noise_{learner}"]
+    assert [arm.name for arm in own.arms.trained[2:]] == wanted
+    noisy, trusted = own.arms.arm(f"state_noise_{learner}"), own.arms.arm("trust_weighted")
+    assert (noisy.state_noise, noisy.config.uses_rollouts, trusted.state_noise) == (0.1, False, 0.0)
+    assert noisy.name in own.arms.real_arms, "a candidate has to beat it"
+    by_arm = {run.arm: run for run in runs_of(own)}
+    assert [by_arm[name].clones for name in ("real_only", "trust_weighted", noisy.name)] == [False, True, True]
+    assert by_arm[noisy.name].state_noise == 0.1
+
+
 def test_a_control_is_shared_by_arms_of_one_learner():
     same = config("real_only", "trust_weighted", real_only={"learner": "sac"})
     assert [arm.name for arm in same.arms.trained] == ["real_only", "trust_weighted", "placebo_trust_weighted"]
@@ -194,7 +207,11 @@ def test_an_arm_that_is_its_control_took_nothing_and_there_is_nothing_to_test(tm
         (["arms.names=[real_only, real_only]"], "an arm is named twice"),
         (["arms.trust_weigted.share=0.3"], "trust_weigted is not in arms.names; did you mean arms.trust_weighted?"),
         (["arms.trust_weighted.learner=sacc"], "no learner is called 'sacc'; there are iql, sac, edac, bc"),
-        (["arms.trust_weighted.learner=bc"], "behaviour cloning copies recorded actions and draws no rollouts"),
+        (
+            ["arms.names=[real_only, state_noise_sac]"],
+            "state noise is a control of learners that clone",
+        ),
+        (["arms.names=[state_noise_x]", "arms.state_noise_x.share=0.1"], "are those of controls"),
         (["arms.trust_weighted.generator=null"], "rollouts=branched needs a generator, such as gru or gp"),
         (["arms.trust_weighted.generator=gpp"], "no generator is called 'gpp'"),
         (["arms.trust_weighted.weight=bounds"], "weight=bounds filters whole episodes: it needs rollouts=stored"),
