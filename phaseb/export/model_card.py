@@ -67,7 +67,7 @@ def _limits(summary: Mapping[str, Any], stages: Mapping[str, Any], arm: str) -> 
     count = stages["collect"]["metrics"].get("num_train")
     said = [
         f"Trained offline on {count} episodes: outside of what they show, its actions are a guess.",
-        "It is deterministic, keeps no memory but the stacked frames, and does not know when it is lost.",
+        "It is deterministic, keeps no memory but the stacked frames and its plans, and does not know when it is lost.",
         "It was not examined for safety. Keep the machine's own limits, and a person's stop, in place.",
     ]
     if summary["environment"] == "none":

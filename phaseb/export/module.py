@@ -1,6 +1,7 @@
 """A policy that leaves phaseb: encoder and actor as one stateless network, from observations to the machine's actions.
 
-N observations, K frames stacked (newest first), H x W x C a frame, S state size, A action dimensions.
+N observations, K frames stacked (newest first), H x W x C a frame, S state size, A action dimensions; a policy of
+chunks plans P actions at once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,34 +15,43 @@ from torch import Tensor, nn
 from phaseb.episodes.actions import ActionScale
 from phaseb.latents.model import EncoderModel
 from phaseb.policy.actor import Actor
+from phaseb.policy.chunk_policy import ChunkPolicy
 
 
 class DeployedPolicy(nn.Module):
     """Observations to actions in the environment's own units; nothing is remembered from call to call.
 
-    `inputs` names what `forward` takes, in order: `state` (N, S) float32, `frames` (N, K, H, W, C) uint8.
+    `inputs` names what `forward` takes, in order: `state` (N, S) float32, `frames` (N, K, H, W, C) uint8, and for a
+    flow `noise` (N, P, A), standard normal. `output` names what it returns: `action` (N, A), or `plan` (N, P, A).
     """
 
     low: Tensor
     span: Tensor
 
-    def __init__(self, bundle: EncoderModel, actor: Actor, scale: ActionScale) -> None:
+    def __init__(self, bundle: EncoderModel, actor: Actor | ChunkPolicy, scale: ActionScale) -> None:
         super().__init__()
         self.encoder, self.readout, self.standardizer = bundle.encoder, bundle.readout, bundle.standardizer
         self.actor = actor
         self.register_buffer("low", torch.from_numpy(scale.low.copy()))
         self.register_buffer("span", torch.from_numpy(scale.high - scale.low))
-        self.inputs = tuple(
+        self.observed = tuple(
             name for name, seen in (("state", bundle.spec.state_size), ("frames", bundle.spec.frame_shape)) if seen
         )
+        self.plans = actor.kind if isinstance(actor, ChunkPolicy) else ""
+        self.inputs = (*self.observed, *(("noise",) if self.plans == "flow" else ()))
+        self.output = "plan" if self.plans else "action"
 
     def forward(self, *observation: Tensor) -> Tensor:
-        """Actions (N, A)."""
+        """Actions (N, A) or plans (N, P, A)."""
         return self.low + (self.scaled(*observation) + 1) / 2 * self.span
 
     def scaled(self, *observation: Tensor) -> Tensor:
         """The same in [-1, 1], before the environment's units."""
-        return cast(Tensor, self.actor(self.latents(*observation)))
+        z = self.latents(*observation)
+        if not isinstance(self.actor, ChunkPolicy):
+            return cast(Tensor, self.actor(z))
+        shape = z.shape[0], self.actor.chunk_steps, self.actor.action_size
+        return self.actor.plan(z, observation[-1] if "noise" in self.inputs else z.new_zeros(shape))
 
     def latents(self, *observation: Tensor) -> Tensor:
         """z_V (N, D): what the encoder says of observations one at a time (see `OnlineEncoder`)."""
@@ -60,6 +70,8 @@ class DeployedPolicy(nn.Module):
 
     def near_decision_boundary(self, *observation: Tensor) -> Tensor:
         """(N,) whether a switch (a gripper) is so near its threshold that rounding alone may turn it."""
+        if isinstance(self.actor, ChunkPolicy):
+            return torch.zeros(observation[0].shape[0], dtype=torch.bool)
         mean = self.actor.policy(self.latents(*observation)[None])[0][0]
         near = mean[:, self.actor.policy.binary_actions].abs() < 1e-4
         return near.any(dim=1)

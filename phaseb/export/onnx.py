@@ -23,6 +23,9 @@ from phaseb.export.module import DeployedPolicy, FrameStack
 from phaseb.latents.model import EncoderModel
 from phaseb.pipeline.run_directory import RunDirectory, digest_of, read_decision
 from phaseb.policy.actor import Actor
+from phaseb.policy.chunk_policy import ChunkPolicy
+from phaseb.policy.trained_policy import load_policy
+from phaseb.runtime.seeding import numpy_generator
 from phaseb.runtime.storage import Store
 
 FILES = {"onnx": "policy.onnx", "torch.export": "policy.pt2"}
@@ -60,7 +63,9 @@ def export_policy(run: str, target: str, seed: int = 0) -> dict[str, Any]:
     if scale is None:
         raise DataError(f"{run} has no actions, so a policy of it has no units")
     bundle = EncoderModel.load(store.folder("encoder"))
-    policy = DeployedPolicy(bundle, Actor.load(store.folder("policy", arm, str(seed))), scale).eval()
+    actor = load_policy(store.folder("policy", arm, str(seed)))
+    assert isinstance(actor, (Actor, ChunkPolicy))
+    policy = DeployedPolicy(bundle, actor, scale).eval()
     examples = _examples(store, policy, bundle)
     blobs = _written(policy, examples)
     checks = _check(policy, examples, blobs)
@@ -87,9 +92,14 @@ def _save(
         shapes["state"] = ["batch", bundle.spec.state_size]
     if bundle.spec.frame_shape is not None:
         shapes["frames"] = ["batch", bundle.spec.stack, *bundle.spec.frame_shape]
+    size = [policy.actor.chunk_steps] if isinstance(policy.actor, ChunkPolicy) else []
+    size.append(policy.actor.action_size)
+    if "noise" in policy.inputs:
+        shapes["noise"] = ["batch", *size]
     interface = {
         "inputs": shapes,
-        "outputs": {"action": ["batch", policy.actor.action_size]},
+        "outputs": {policy.output: ["batch", *size]},
+        "plans": policy.plans,
         "action_low": policy.low.tolist(),
         "action_high": (policy.low + policy.span).tolist(),
     }
@@ -116,8 +126,8 @@ def _require_packages() -> None:
 
 def _examples(store: Store, policy: DeployedPolicy, bundle: EncoderModel) -> tuple[torch.Tensor, ...]:
     """Observations of held-out episodes as the policy would meet them, stacked frames and all."""
-    rows: dict[str, list[NDArray[Any]]] = {name: [] for name in policy.inputs}
-    memory = FrameStack(policy.inputs, bundle.spec.stack)
+    rows: dict[str, list[NDArray[Any]]] = {name: [] for name in policy.observed}
+    memory = FrameStack(policy.observed, bundle.spec.stack)
     for episode in read_episodes(store.folder("episodes"), ("dev",), "frames" in policy.inputs)[:CHECKED_EPISODES]:
         memory.reset()
         for t in range(len(episode) + 1):
@@ -126,7 +136,11 @@ def _examples(store: Store, policy: DeployedPolicy, bundle: EncoderModel) -> tup
                 rows[name].append(value)
     joined = {name: np.concatenate(values) for name, values in rows.items()}
     every = max(1, -(-len(next(iter(joined.values()))) // CHECKED_ROWS))
-    return tuple(torch.from_numpy(np.ascontiguousarray(joined[name][::every])) for name in policy.inputs)
+    arrays = [np.ascontiguousarray(joined[name][::every]) for name in policy.observed]
+    if isinstance(policy.actor, ChunkPolicy) and "noise" in policy.inputs:
+        shape = len(arrays[0]), policy.actor.chunk_steps, policy.actor.action_size
+        arrays.append(numpy_generator(0, "export", "noise").standard_normal(shape, np.float32))
+    return tuple(torch.from_numpy(array) for array in arrays)
 
 
 def _written(policy: DeployedPolicy, examples: tuple[torch.Tensor, ...]) -> dict[str, bytes]:
@@ -138,7 +152,7 @@ def _written(policy: DeployedPolicy, examples: tuple[torch.Tensor, ...]) -> dict
         program = torch.export.export(policy, traced, dynamic_shapes={"observation": tuple({0: batch} for _ in traced)})
         torch.export.save(program, saved)
         made = torch.onnx.export(
-            program, input_names=list(policy.inputs), output_names=["action"], external_data=False, verbose=False
+            program, input_names=list(policy.inputs), output_names=[policy.output], external_data=False, verbose=False
         )
         assert made is not None
         converted.write(made.model_proto.SerializeToString())
@@ -148,7 +162,8 @@ def _written(policy: DeployedPolicy, examples: tuple[torch.Tensor, ...]) -> dict
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """The exporters talk of packages that are not needed here, on stdout too, which belongs to results."""
-    level = logging.getLogger("torch.onnx").level
+    level, fast = logging.getLogger("torch.onnx").level, torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # its fused attention is no operator of ONNX
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
@@ -156,6 +171,7 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.getLogger("torch.onnx").setLevel(level)
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def _check(policy: DeployedPolicy, examples: tuple[torch.Tensor, ...], blobs: Mapping[str, bytes]) -> dict[str, Any]:

@@ -7,12 +7,16 @@ import torch
 from phaseb.config.data import EnvironmentConfig
 from phaseb.config.encoder import LatentsConfig
 from phaseb.episodes.actions import ActionScale
+from phaseb.export.loader import ExportedAgent, ExportedPolicy, InferenceSession
 from phaseb.export.module import DeployedPolicy, FrameStack
+from phaseb.export.onnx import FILES, _written
 from phaseb.latents.fit import fit_encoder_model
 from phaseb.latents.learner import make_learner
 from phaseb.latents.padding import episode_arrays
 from phaseb.nn.data_parallel import WorkerContext
 from phaseb.policy.actor import Actor
+from phaseb.policy.chunk_networks import NETWORKS, ChunkSizes
+from phaseb.policy.chunk_policy import ChunkPolicy
 from phaseb.policy.networks import make_mlp
 from phaseb.workcell.collect import collect_episodes
 
@@ -51,6 +55,28 @@ def test_it_acts_as_the_encoder_and_the_actor_do(episodes, observation):
         acted = policy(*(torch.from_numpy(given[name]) for name in policy.inputs)).detach().numpy()
         np.testing.assert_allclose(acted, SCALE.denormalise(actor.act(z)), atol=2e-5)
     assert np.ptp(acted, axis=0).max() > 1e-3  # or the comparison would say nothing
+
+
+@pytest.mark.parametrize("kind", ["act", "flow"])
+@pytest.mark.parametrize("file", ["onnx", "torch.export"])
+def test_both_files_of_a_policy_of_chunks_act_in_closed_loop_as_it_does(episodes, kind, file):
+    """The plans are the same, and so is what their ensemble or queue does with them, for any number of episodes."""
+    bundle, _, _ = made(episodes, "state")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        actor = ChunkPolicy(NETWORKS[kind](ChunkSizes(bundle.num_dims, 2, 4, 16)))
+    policy = DeployedPolicy(bundle, actor, SCALE).eval()
+    assert (policy.output, policy.inputs) == ("plan", ("state", "noise") if kind == "flow" else ("state",))
+    noise = [torch.randn(5, 4, 2)] if kind == "flow" else []
+    blobs = _written(policy, (torch.from_numpy(episodes[0].state[:5].astype(np.float32)), *noise))
+    shapes = {"state": ["batch", 8]} | ({"noise": ["batch", 4, 2]} if noise else {})
+    card = {"interface": {"inputs": shapes, "outputs": {"plan": ["batch", 4, 2]}, "plans": kind}}
+    session = InferenceSession.of(FILES[file], blobs[FILES[file]], list(shapes))
+    agent, online, act = ExportedAgent(ExportedPolicy(card, file, session)), bundle.online(3), actor.closed_loop()
+    for t in (*range(7), 0, 1):
+        seen = {"state": np.stack([e.state[t] for e in episodes])}
+        z, acted = (x.reset(seen) if t == 0 else x.step(seen) for x in (online, agent))
+        np.testing.assert_allclose(acted, SCALE.denormalise(act(z, t)), atol=5e-5)
 
 
 def test_new_episodes_remember_no_frames_of_the_last_ones(episodes):
