@@ -178,17 +178,12 @@ class PolicyConfig(Section):
     @property
     def learns_values(self) -> bool:
         """Whether the learner follows values, which need rewards that differ."""
-        return self.offline.algorithm in ("iql", "sac")
+        return self.offline.algorithm not in CLONING
 
     @property
     def bc_steps(self) -> int:
         """The first step that does more than clone."""
-        return self.num_steps if self.clones else round(self.offline.bc_fraction * self.num_steps)
-
-    @property
-    def clones(self) -> bool:
-        """Whether the algorithm learns recorded actions alone."""
-        return self.offline.algorithm in CLONING
+        return round(self.offline.bc_fraction * self.num_steps) if self.learns_values else self.num_steps
 
     def chunk_steps_of(self, learners: Iterable[str]) -> int:
         """Actions that come with a row for these learners: 1 where none of them plans chunks."""

@@ -95,7 +95,7 @@ class Config(Section):
                     f"arms.{arm.name}.learner: no learner is called {name!r}; there are "
                     f"{', '.join(known)} (define your own as policy.learners.{name})"
                 )
-            if arm.state_noise and not self.policy.of_learner(name).clones:
+            if arm.state_noise and self.policy.of_learner(name).learns_values:
                 raise ValueError(
                     f"arms.{arm.name}: state noise is a control of learners that clone, and {name} learns values; "
                     "take bc, act or flow"

@@ -145,7 +145,7 @@ class SACLearner:
 
         def refreshes(run: int) -> bool:
             own = self.config.of_learner(self.specs[run].learner)
-            first = max(plan.first_step, 0 if own.clones else own.bc_steps)
+            first = max(plan.first_step, own.bc_steps if own.learns_values else 0)
             return step >= first and (step - first) % plan.refresh_steps == 0
 
         return tuple(run for run in (self.hook.runs if self.hook is not None else ()) if refreshes(run))

@@ -112,7 +112,7 @@ def runs_of(config: Config) -> tuple[RunSpec, ...]:
             arm.name,
             seed,
             learner=arm.config.learner,
-            clones=config.policy.of_learner(arm.config.learner).clones,
+            clones=not config.policy.of_learner(arm.config.learner).learns_values,
             state_noise=arm.state_noise,
         )
         for arm in config.arms.trained
