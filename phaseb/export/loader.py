@@ -108,7 +108,8 @@ class ExportedAgent:
         self._act: Callable[[Arrays, int], NDArray[np.float32]] = lambda seen, step: run(seen)
         if plans:
             (_, *shape) = interface["outputs"]["plan"]
-            self._act = acting_of(plans, lambda seen, noise: run({**seen, "noise": noise}), tuple(shape))
+            switches = interface["switches"]
+            self._act = acting_of(plans, lambda seen, noise: run({**seen, "noise": noise}), tuple(shape), switches)
 
     def reset(self, observation: Observation) -> NDArray[np.float32]:
         self._memory.reset()

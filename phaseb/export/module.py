@@ -71,7 +71,11 @@ class DeployedPolicy(nn.Module):
     def near_decision_boundary(self, *observation: Tensor) -> Tensor:
         """(N,) whether a switch (a gripper) is so near its threshold that rounding alone may turn it."""
         if isinstance(self.actor, ChunkPolicy):
-            return torch.zeros(observation[0].shape[0], dtype=torch.bool)
+            z = self.latents(*observation)
+            shape = z.shape[0], self.actor.chunk_steps, self.actor.action_size
+            said = self.actor.predict(z, observation[-1] if "noise" in self.inputs else z.new_zeros(shape))
+            beyond = (said - self.actor.levels.mean(-1)).abs()[..., self.actor.switches]
+            return (beyond < 1e-4).flatten(1).any(dim=1)
         mean = self.actor.policy(self.latents(*observation)[None])[0][0]
         near = mean[:, self.actor.policy.binary_actions].abs() < 1e-4
         return near.any(dim=1)

@@ -20,8 +20,8 @@ from phaseb.policy.optimiser_state import moments_of, set_moments
 from phaseb.policy.sac import CLONE_LR, Metrics, polyak_update
 from phaseb.runtime.seeding import derive_seed, torch_generator
 
-STYLE_WEIGHT = 0.25
-"""Weight of the style's divergence from its prior, against the absolute error summed over a chunk."""
+STYLE_WEIGHT = 10.0
+"""Weight of the style's divergence from its prior: the paper's. With less, styles tell when a gripper closes."""
 
 
 class ChunkNoise(NamedTuple):
@@ -39,10 +39,16 @@ class ChunkCloning:
     """
 
     def __init__(
-        self, config: PolicyConfig, specs: Sequence[RunSpec], z_size: int, action_size: int, context: WorkerContext
+        self,
+        config: PolicyConfig,
+        specs: Sequence[RunSpec],
+        z_size: int,
+        action_size: int,
+        context: WorkerContext,
+        levels: Tensor | None = None,
     ) -> None:
-        self.config, self.specs, self.context = config, tuple(specs), context
-        width = NUM_HEADS * max(2, config.width // (2 * NUM_HEADS))
+        self.config, self.specs, self.context, self.levels = config, tuple(specs), context, levels
+        width = NUM_HEADS * max(2, config.width // (3 * NUM_HEADS))
         sizes = ChunkSizes(z_size, action_size, config.chunk_steps, width)
         made = [self._network(sizes, spec) for spec in specs]
         self.actors = nn.ModuleList(made).to(context.device)
@@ -75,15 +81,26 @@ class ChunkCloning:
         return {"actor_loss": torch.stack(losses).detach(), "actor_gradient": torch.stack(last)}
 
     def _act_loss(self, network: Any, rows: Batch, noise: ChunkNoise) -> Tensor:
-        """Absolute error of the chunk, and the style's divergence (Zhao et al. 2023, equation of section IV-C)."""
+        """Absolute error of the chunk, and the style's divergence (Zhao et al. 2023, section IV-C).
+
+        An action of two levels has its negative log likelihood for an error: a median would never dare a rare level.
+        """
         weight = rows.weight[:, None] * rows.chunk_share
         inside = (rows.chunk_share > 0).to(rows.chunk)
         mean, log_variance = network.encode(rows.z, rows.chunk, inside)
         made = network(rows.z, mean + (0.5 * log_variance).exp() * noise.style)
-        error = self._mean((made - rows.chunk).abs().mean(-1), weight)
+        error = self._mean(self._distance(made, rows.chunk).mean(-1), weight)
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(-1)
-        size = rows.chunk.shape[-2] * rows.chunk.shape[-1]
-        return error + STYLE_WEIGHT / size * self._mean(divergence, weight[:, 0])
+        return error + STYLE_WEIGHT * self._mean(divergence, weight[:, 0])
+
+    def _distance(self, made: Tensor, chunk: Tensor) -> Tensor:
+        error = (made - chunk).abs()
+        if self.levels is None:
+            return error
+        low, high = self.levels.to(made).unbind(-1)
+        logit = 2 * (made - (low + high) / 2)
+        surprise = nn.functional.softplus(torch.where(chunk > (low + high) / 2, -logit, logit))
+        return torch.where(low < high, surprise, error)
 
     def _flow_loss(self, network: Any, rows: Batch, noise: ChunkNoise) -> Tensor:
         """Squared error of the velocity on the straight path from noise to chunk (Lipman et al. 2023, equation 23)."""
@@ -104,7 +121,7 @@ class ChunkCloning:
         """A copy of one run's policy, averaged over its last steps."""
         network = copy.deepcopy(self.average[place])
         assert isinstance(network, (ActNetwork, FlowNetwork))
-        return ChunkPolicy(network)
+        return ChunkPolicy(network, self.levels)
 
     def noise_stream(self) -> "ChunkNoiseStream":
         return ChunkNoiseStream(self)

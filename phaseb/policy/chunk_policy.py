@@ -3,7 +3,7 @@
 N rows or episodes side by side, K steps of a chunk, D latent dimensions, A action dimensions.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,11 +34,16 @@ class ChunkPolicy(nn.Module):
 
     Args:
         network: an `ActNetwork` or a `FlowNetwork`.
+        levels: (A, 2) lower and upper level of the actions that were only recorded at two (a gripper), which plans keep
+            to; the same twice for other actions. None: there are none.
     """
 
-    def __init__(self, network: ActNetwork | FlowNetwork) -> None:
+    levels: Tensor
+
+    def __init__(self, network: ActNetwork | FlowNetwork, levels: Tensor | None = None) -> None:
         super().__init__()
         self.network = network.requires_grad_(False).eval()
+        self.register_buffer("levels", torch.zeros(network.sizes.action, 2) if levels is None else levels.clone())
 
     @property
     def kind(self) -> str:
@@ -57,6 +62,11 @@ class ChunkPolicy(nn.Module):
         """K."""
         return self.network.sizes.steps
 
+    @property
+    def switches(self) -> list[int]:
+        """The actions that have two levels."""
+        return [int(i) for i in torch.nonzero(self.levels[:, 0] < self.levels[:, 1])[:, 0]]
+
     def forward(self, z_ND: Tensor) -> Tensor:
         """The first action (N, A) of a plan without noise."""
         noise = torch.zeros(z_ND.shape[0], self.chunk_steps, self.action_size, device=z_ND.device)
@@ -64,6 +74,12 @@ class ChunkPolicy(nn.Module):
 
     def plan(self, z_ND: Tensor, noise_NKA: Tensor) -> Tensor:
         """A chunk (N, K, A) in [-1, 1]. An `ActNetwork` needs no noise: its style is zero at run time."""
+        chunk = self.predict(z_ND, noise_NKA).clamp(-1, 1)
+        low, high = self.levels[:, 0], self.levels[:, 1]
+        return torch.where(low < high, torch.where(chunk > (low + high) / 2, high, low), chunk)
+
+    def predict(self, z_ND: Tensor, noise_NKA: Tensor) -> Tensor:
+        """What the network says (N, K, A), before bounds and levels."""
         if isinstance(self.network, ActNetwork):
             chunk = self.network(z_ND, torch.zeros(z_ND.shape[0], STYLE_SIZE, dtype=z_ND.dtype, device=z_ND.device))
         else:
@@ -71,7 +87,7 @@ class ChunkPolicy(nn.Module):
             for step in range(FLOW_STEPS):
                 time = torch.full_like(z_ND[:, 0], step / FLOW_STEPS)
                 chunk = chunk + self.network(z_ND, chunk, time) / FLOW_STEPS
-        return chunk.clamp(-1, 1)
+        return chunk
 
     def act(self, z: NDArray[np.floating]) -> Floats:
         """The first action (N, A) of a plan without noise, on arrays."""
@@ -83,7 +99,7 @@ class ChunkPolicy(nn.Module):
 
     def closed_loop(self) -> "TemporalEnsemble | PlanQueue":
         """The policy as it acts for whole episodes: an ensemble of its plans, or a queue of the newest."""
-        return acting_of(self.kind, self._planned, (self.chunk_steps, self.action_size))
+        return acting_of(self.kind, self._planned, (self.chunk_steps, self.action_size), self.switches)
 
     def save(self, store: Store, meta: Mapping[str, Any] | None = None) -> str:
         """Write the policy into a folder; returns its digest."""
@@ -122,16 +138,19 @@ class TemporalEnsemble:
     """Plans at every step and does the weighted mean of what all plans say of it (Zhao et al. 2023, algorithm 2).
 
     The weight of the plan made i steps after the oldest that reaches this step is exp(-decay i), before they are
-    divided by their sum.
+    divided by their sum. Actions of two levels are as the newest plan has them: a mean of levels is none.
 
     Args:
         plan: makes chunks.
         shape: K and A.
         decay: per step.
+        switches: actions of two levels.
     """
 
-    def __init__(self, plan: Plan, shape: tuple[int, int], decay: float = ENSEMBLE_DECAY) -> None:
-        self._plan, self._shape, self._decay = plan, shape, decay
+    def __init__(
+        self, plan: Plan, shape: tuple[int, int], decay: float = ENSEMBLE_DECAY, switches: Sequence[int] = ()
+    ) -> None:
+        self._plan, self._shape, self._decay, self._switches = plan, shape, decay, list(switches)
         self._plans: list[Floats] = []  # oldest first
 
     def __call__(self, seen: Seen, step: int) -> Floats:
@@ -141,7 +160,9 @@ class TemporalEnsemble:
         ages = range(len(self._plans) - 1, -1, -1)
         said = np.stack([plan[:, age] for plan, age in zip(self._plans, ages, strict=True)])
         weights = np.exp(-self._decay * np.arange(len(said)))
-        return np.tensordot(weights / weights.sum(), said, 1).astype(np.float32)
+        actions = np.tensordot(weights / weights.sum(), said, 1).astype(np.float32)
+        actions[:, self._switches] = said[-1][:, self._switches]
+        return actions
 
 
 class PlanQueue:
@@ -163,9 +184,11 @@ class PlanQueue:
         return self._chunk[:, step - self._made]
 
 
-def acting_of(kind: str, plan: Plan, shape: tuple[int, int]) -> TemporalEnsemble | PlanQueue:
+def acting_of(
+    kind: str, plan: Plan, shape: tuple[int, int], switches: Sequence[int] = ()
+) -> TemporalEnsemble | PlanQueue:
     """How plans of a kind of network become actions: an ensemble for `act`, a queue for `flow`."""
-    return TemporalEnsemble(plan, shape) if kind == "act" else PlanQueue(plan, shape)
+    return TemporalEnsemble(plan, shape, switches=switches) if kind == "act" else PlanQueue(plan, shape)
 
 
 def _count(seen: Seen) -> int:

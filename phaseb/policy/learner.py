@@ -59,7 +59,8 @@ class SACLearner:
         context: seed and place among workers.
         hook: lets rollouts follow the policies.
         held_out: episodes to look at now and then.
-        levels: those of the actions (see `action_levels`), read where `policy.binary_actions` is set.
+        levels: those of the actions (see `action_levels`), read where `policy.binary_actions` is set and by
+            learners of chunks.
         rewards: normalises those of the batches; None leaves them as they are.
     """
 

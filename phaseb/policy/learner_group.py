@@ -30,11 +30,13 @@ def make_update(
     """The networks of a group of runs, which all learn in the same way."""
     config = config.of_learner(specs[0].learner)
     if config.offline.algorithm in CHUNKED:
-        return ChunkCloning(config, specs, *sizes, context)
+        return ChunkCloning(config, specs, *sizes, context, _tensor(levels))
     kind = ImplicitQ if config.offline.algorithm == "iql" else SoftActorCritic
-    known = levels if config.binary_actions else None
-    binary_actions = None if known is None else torch.as_tensor(known, dtype=torch.float32)
-    return kind(config, specs, *sizes, context, binary_actions)
+    return kind(config, specs, *sizes, context, _tensor(levels if config.binary_actions else None))
+
+
+def _tensor(levels: Levels | None) -> torch.Tensor | None:
+    return None if levels is None else torch.as_tensor(levels, dtype=torch.float32)
 
 
 def group_runs(specs: Sequence[RunSpec], size: int) -> list[list[int]]:

@@ -274,7 +274,7 @@ class TwoExperts:
 
 @pytest.mark.parametrize("algorithm", ["bc", *ALGORITHMS])
 def test_of_two_experts_a_mean_copies_neither_and_plans_copy_one(algorithm):
-    settings = config(algorithm, num_steps=700, width=32, batch_size=64, actor_ema=0.02)
+    settings = config(algorithm, num_steps=700, width=64, batch_size=64, actor_ema=0.02)
     one = trained(SACLearner(settings, TwoExperts(64), [RunSpec("a", 0)], WorkerContext(0)), 700)
     acts = one.actors()[0].closed_loop()(np.zeros((400, 2), np.float32), 0)[:, 0]
     near = np.abs(np.abs(acts) - 0.8) < 0.2

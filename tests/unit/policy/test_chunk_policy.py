@@ -40,6 +40,25 @@ def test_ensembling_is_the_formula_of_the_paper():
         np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
 
 
+def test_of_two_levels_the_newest_plan_decides_and_no_mean_of_them():
+    plans = iter(np.array([[[[0.2, 1.0], [0.4, 1.0]]], [[[0.8, -1.0], [0.0, 1.0]]]], np.float32))
+    ensemble = TemporalEnsemble(lambda z, noise: next(plans), (2, 2), 0.0, switches=[1])
+    z = np.zeros((1, 1), np.float32)
+    np.testing.assert_allclose([ensemble(z, 0)[0], ensemble(z, 1)[0]], [[0.2, 1.0], [0.6, -1.0]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["act", "flow"])
+def test_plans_keep_to_levels_and_a_saved_policy_knows_them(kind, tmp_path):
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        one = ChunkPolicy(NETWORKS[kind](ChunkSizes(4, 2, 5, 16)), torch.tensor([[0.0, 0.0], [-0.5, 1.0]]))
+    one.save(Store.at(tmp_path))
+    act, z = load_policy(Store.at(tmp_path)).closed_loop(), np.random.default_rng(0).standard_normal((9, 200, 4))
+    acts = np.stack([act(z[step].astype(np.float32), step) for step in range(9)])
+    assert set(np.unique(acts[..., 1])) <= {-0.5, 1.0}
+    assert len(np.unique(acts[..., 0])) > 100
+
+
 def test_a_queue_follows_half_a_plan_and_then_plans_anew():
     queue = PlanQueue(plan_of_steps, (6, 2))
     said = [queue(np.full((2, 1), step, np.float32), step)[0].tolist() for step in range(7)]
