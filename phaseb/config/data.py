@@ -49,7 +49,7 @@ class EnvironmentConfig(Section):
 
 COLLECTED = ("workcell", "gymnasium")
 """Sources that make their episodes by acting in an environment."""
-IMPORTED = ("npz", "parquet", "minari", "hdf5", "lerobot")
+IMPORTED = ("npz", "parquet", "minari", "hdf5", "lerobot", "mcap")
 """Sources that read files."""
 MIXED = "mixed"
 """The source that takes from several others."""

@@ -69,7 +69,8 @@ def _format(name: str) -> Callable[[EpisodesConfig], EpisodeSource]:
     try:
         return importlib.import_module(f"phaseb.episodes.formats.{name}").Source
     except ModuleNotFoundError as error:
-        extra = {"h5py": "hdf5", "av": "video"}.get(error.name or "")
+        package = (error.name or "").partition(".")[0]
+        extra = {"h5py": "hdf5", "av": "video", "mcap": "mcap", "mcap_ros2": "mcap"}.get(package)
         fix = f'pip install "phaseb[{extra}]"' if extra else "install it"
         raise ConfigError(f"episodes.source={name} needs the module {error.name}: {fix}") from error
 
@@ -81,7 +82,7 @@ def recognise(path: str) -> tuple[str, str]:
         ConfigError: where it is none that is read.
     """
     store = Store.at(path)
-    endings = {".npz": "npz", ".hdf5": "hdf5", ".h5": "hdf5", ".parquet": "parquet"}
+    endings = {".npz": "npz", ".hdf5": "hdf5", ".h5": "hdf5", ".parquet": "parquet", ".mcap": "mcap"}
     for ending, source in endings.items():
         if path.partition("?")[0].endswith(ending) and not store.exists("data"):
             return source, path
@@ -92,6 +93,8 @@ def recognise(path: str) -> tuple[str, str]:
     for place in () if store.is_file() else (store, store.folder("episodes")):
         if any(name.startswith("part-") for name in place.names(suffix=".parquet")):
             return "parquet", path if place is store else f"{path.rstrip('/')}/episodes"
+    if not store.is_file() and store.names(suffix=".mcap"):
+        return "mcap", path
     raise ConfigError(f"{path} is of no format that can be recognised; give source= one of {', '.join(IMPORTED)}")
 
 

@@ -1,0 +1,187 @@
+"""MCAP files as `mcap-ros2-support` writes them: joint states, commands and compressed pictures by topic."""
+
+import io
+
+import numpy as np
+import pytest
+
+mcap_writer = pytest.importorskip("mcap_ros2.writer")
+
+from PIL import Image  # noqa: E402
+
+from phaseb.config.data import EpisodesConfig  # noqa: E402
+from phaseb.episodes.sources import open_source, recognise  # noqa: E402
+from phaseb.errors import ConfigError, DataError  # noqa: E402
+
+HEADER = """
+================================================================================
+MSG: std_msgs/Header
+builtin_interfaces/Time stamp
+string frame_id
+================================================================================
+MSG: builtin_interfaces/Time
+int32 sec
+uint32 nanosec
+"""
+JOINTS = "std_msgs/Header header\nstring[] name\nfloat64[] position\nfloat64[] velocity\nfloat64[] effort\n" + HEADER
+IMAGE = "std_msgs/Header header\nstring format\nuint8[] data\n" + HEADER
+ARRAY = "float64[] data\n"
+NUMBER = "float32 data\n"
+NAMES = ["shoulder", "elbow"]
+START_NS = 1_700_000_000_000_000_000
+
+
+def stamp(time_ns):
+    return {"stamp": {"sec": time_ns // 10**9, "nanosec": time_ns % 10**9}, "frame_id": ""}
+
+
+def picture(shade):
+    blob = io.BytesIO()
+    Image.new("RGB", (8, 6), (shade, 0, 0)).save(blob, "PNG")
+    return blob.getvalue()
+
+
+class Recording:
+    """Writes one file; every topic's messages as (seconds, content)."""
+
+    def __init__(self, path):
+        self._file = path.open("wb")
+        self._writer = mcap_writer.Writer(self._file)
+        kinds = (("JointState", JOINTS), ("CompressedImage", IMAGE), ("Float64MultiArray", ARRAY), ("Float32", NUMBER))
+        self._schemas = {kind: self._writer.register_msgdef(f"sensor_msgs/msg/{kind}", text) for kind, text in kinds}
+
+    def write(self, topic, kind, seconds, message):
+        at = START_NS + round(seconds * 1e9)
+        full = {"header": stamp(at), **message} if kind in ("JointState", "CompressedImage") else message
+        self._writer.write_message(topic, self._schemas[kind], full, at, at)
+
+    def close(self):
+        self._writer.finish()
+        self._file.close()
+
+
+def joints(t, order=(0, 1)):
+    position, velocity = [np.sin(t), np.cos(t)], [10 + t, 20 + t]
+    return {
+        "name": [NAMES[i] for i in order],
+        "position": [position[i] for i in order],
+        "velocity": [velocity[i] for i in order],
+        "effort": [],
+    }
+
+
+def record(path, steps=20, camera_hz=5, edit=lambda topic, times: times, rename=False):
+    """Joint states at 20 Hz, commands and rewards at 10 Hz, a camera."""
+    one = Recording(path)
+    for i, t in enumerate(edit("/joint_states", np.arange(2 * steps) / 20)):
+        one.write("/joint_states", "JointState", t, joints(t, (1, 0) if rename and i % 2 else (0, 1)))
+    for t in edit("/commands", 0.001 + np.arange(steps) / 10):
+        one.write("/commands", "Float64MultiArray", t, {"data": [t, -t]})
+    for t in edit("/reward", np.arange(steps) / 10):
+        one.write("/reward", "Float32", t, {"data": t})
+    for t in edit("/camera", np.arange(round(steps / 10 * camera_hz)) / camera_hz):
+        one.write("/camera", "CompressedImage", t, {"format": "png", "data": picture(round(50 * t))})
+    one.close()
+
+
+def config(path, **columns):
+    wanted = {"observation": ["/joint_states"], "action": ["/commands"], "reward": "/reward"} | columns
+    return EpisodesConfig.model_validate({"source": "mcap", "path": str(path), "columns": wanted})
+
+
+def read(path, **columns):
+    source = open_source(config(path, **columns))
+    return list(source.read(range(len(source.entries()))))
+
+
+def test_topics_are_read_at_the_times_of_the_actions(tmp_path):
+    for name in ("b", "a"):
+        record(tmp_path / f"{name}.mcap", rename=name == "b")
+    first, second = read(tmp_path, image="/camera")
+    assert [first.id, second.id] == ["a", "b"]
+    times = np.arange(20) / 10
+    np.testing.assert_allclose(first.actions[:, 0], times[:-1] + 0.001, rtol=1e-5)
+    wanted = np.stack([np.sin(times), np.cos(times), 10 + times, 20 + times], 1)
+    np.testing.assert_allclose(first.state, wanted, rtol=1e-5)
+    np.testing.assert_allclose(second.state, wanted, rtol=1e-5, err_msg="joints are told apart by name, not by place")
+    assert first.frames.shape == (20, 6, 8, 3)
+    shades = np.round(50 * np.floor(times * 5 + 1e-6) / 5)
+    np.testing.assert_array_equal(first.frames[:, 0, 0, 0], shades)
+    np.testing.assert_allclose(first.rewards[:-1], times[:-2], atol=1e-6)
+
+
+def test_a_topic_of_joint_states_as_actions_gives_positions(tmp_path):
+    record(tmp_path / "one.mcap")
+    (episode,) = read(tmp_path / "one.mcap", action=["/joint_states"], observation=["/joint_states"])
+    assert (episode.actions.shape[1], episode.state.shape[1]) == (2, 2)
+
+
+def test_files_and_folders_are_recognised(tmp_path):
+    record(tmp_path / "one.mcap")
+    assert recognise(str(tmp_path / "one.mcap"))[0] == "mcap"
+    assert recognise(str(tmp_path))[0] == "mcap"
+
+
+def swap(topic, at=5):
+    def edit(name, times):
+        if name == topic:
+            times = times.copy()
+            times[at] = times[at - 1] - 0.01
+        return times
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("edit", "line"),
+    [
+        (lambda name, t: t[:0] if name == "/camera" else t, "has no topic /camera; it has /commands, /joint_states"),
+        (swap("/joint_states"), r"topic /joint_states goes from 0.200 s to 0.190 s at message 5: timestamps must"),
+        (lambda name, t: t[:5] if name == "/joint_states" else t, "topic /joint_states has no message from 0.200 s to"),
+        (lambda name, t: t[8:] if name == "/joint_states" else t, "topic /joint_states begins at 0.399 s, after"),
+    ],
+)
+def test_what_is_wrong_with_a_topic_is_said_with_its_time(tmp_path, edit, line):
+    record(tmp_path / "one.mcap", edit=edit)
+    with pytest.raises(DataError, match=line) as caught:
+        read(tmp_path, image="/camera")
+    assert str(tmp_path / "one.mcap") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_topic_without_messages_is_empty(tmp_path):
+    path = tmp_path / "one.mcap"
+    one = Recording(path)
+    for i in range(5):
+        one.write("/commands", "Float64MultiArray", i / 10, {"data": [0.0]})
+        one.write("/reward", "Float32", i / 10, {"data": 0.0})
+    one._writer._writer.register_channel("/joint_states", "cdr", one._schemas["JointState"].id)
+    one.close()
+    with pytest.raises(DataError, match=r"topic /joint_states is empty from its start at 0.000 s"):
+        read(path)
+
+
+def test_a_file_that_was_cut_or_is_none_is_refused(tmp_path):
+    record(tmp_path / "one.mcap")
+    blob = (tmp_path / "one.mcap").read_bytes()
+    for cut in (blob[: len(blob) // 2], b"no file of that kind", b""):
+        (tmp_path / "one.mcap").write_bytes(cut)
+        with pytest.raises(DataError, match="cannot be read as MCAP"):
+            read(tmp_path)
+    with pytest.raises(DataError, match=r"holds no \.mcap files"):
+        open_source(config(tmp_path / "nothing"))
+
+
+def test_topics_have_to_be_named(tmp_path):
+    record(tmp_path / "one.mcap")
+    with pytest.raises(ConfigError, match=r"set episodes\.columns\.action"):
+        open_source(EpisodesConfig.model_validate({"source": "mcap", "path": str(tmp_path)}))
+
+
+def test_without_the_package_it_says_how_to_get_it(tmp_path, monkeypatch):
+    import sys
+
+    monkeypatch.delitem(sys.modules, "phaseb.episodes.formats.mcap", raising=False)
+    monkeypatch.setitem(sys.modules, "mcap.reader", None)
+    with pytest.raises(ConfigError, match=r"phaseb\[mcap\]"):
+        open_source(config(tmp_path))
