@@ -110,7 +110,7 @@ def _add_data_commands(commands: Any, options: argparse.ArgumentParser) -> None:
     export = commands.add_parser("export", help=about, parents=[options])
     export.add_argument("run", metavar="RUN", help="a run directory")
     export.add_argument("target", metavar="FOLDER", help="where to write; must be empty or absent")
-    formats = "episodes as npz (the default), minari or lerobot; or policy: what it ships, as ONNX and torch.export"
+    formats = "episodes as npz (the default), minari, lerobot or rerun; or policy: what it ships, for machines"
     export.add_argument("--format", default="npz", metavar="FORMAT", help=formats)
     export.add_argument("--only", default="all", metavar="KIND", help="all, trusted, synthetic or real (all)")
     export.add_argument("--seed", type=int, default=0, metavar="N", help="which of the shipped arm's policies (0)")

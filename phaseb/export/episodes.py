@@ -17,7 +17,7 @@ from phaseb.latents.model import EncoderModel
 from phaseb.pipeline.run_directory import RunDirectory
 from phaseb.runtime.storage import Store
 
-FORMATS = ("npz", "minari", "lerobot")
+FORMATS = ("npz", "minari", "lerobot", "rerun")
 KINDS = ("all", "trusted", "synthetic", "real")
 NEEDED = ("encode", "trust")
 DEFAULT_FPS = 10  # of data that do not say how long a step is
@@ -32,7 +32,7 @@ def export_run(run: str, target: str, form: str, only: str = "all") -> dict[str,
     Args:
         run: a run directory whose `trust` stage is done.
         target: the folder to write; for NPZ the folder of `episodes.npz`.
-        form: one of FORMATS.
+        form: one of FORMATS; rerun writes one recording an episode, to look at.
         only: `trusted` leaves out synthetic steps without weight; `synthetic` and `real` the others.
 
     Returns:
@@ -153,8 +153,15 @@ def _write_lerobot(store: Store, episodes: Iterator[Exported], scale: ActionScal
     write_lerobot(store, again(), fps)
 
 
+def _write_rerun(store: Store, episodes: Iterator[Exported], scale: ActionScale) -> None:
+    from phaseb.episodes.formats.rerun_export import write_rerun
+
+    write_rerun(store, episodes)
+
+
 _WRITERS: dict[str, Callable[[Store, Iterator[Exported], ActionScale], None]] = {
     "npz": _write_npz,
     "minari": _write_minari,
     "lerobot": _write_lerobot,
+    "rerun": _write_rerun,
 }
