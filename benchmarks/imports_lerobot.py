@@ -69,7 +69,7 @@ def ours(folder: Path) -> dict[str, float]:
     from phaseb.runtime.ray_session import ray_session
     from phaseb.runtime.storage import Store
 
-    columns = {"image": "observation.images.top", "reward": "next.reward"}
+    columns = {"images": "observation.images.top", "reward": "next.reward"}
     config = EpisodesConfig(source="lerobot", path=str(folder), columns=columns, rows_per_shard=2)
     resources = ResourcesConfig(num_cpus=2, num_tasks=2, object_store_gb=0.1)
 

@@ -87,7 +87,7 @@ def load_episodes(path: str | Path, source: str = "", columns: Mapping[str, Any]
     Args:
         path: an NPZ, HDF5 or Parquet file; a Minari or LeRobot folder; a run directory; or the URI of any of these.
         source: the format, where it should not be told from what lies there; or `module:Class` of your own.
-        columns: which columns mean what, by the names of `episodes.columns`: `{"image": "observation.images.top"}`.
+        columns: which columns mean what, by the names of `episodes.columns`: `{"images": "observation.images.top"}`.
 
     Raises:
         ConfigError: where the format cannot be told, or a column setting does not exist.

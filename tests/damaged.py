@@ -68,7 +68,7 @@ def prepare(source: str, folder: Path) -> tuple[EpisodesConfig, list[Path]]:
             file["terminals"] = np.arange(30) % 10 == 9
         return EpisodesConfig(source="hdf5", path=str(path), max_bytes=10**8), [path]
     shutil.copytree(FIXTURES / source, folder / "d")
-    columns = {"image": CAMERAS[kind]} if source != "minari-parquet" else {}
+    columns = {"images": CAMERAS[kind]} if source != "minari-parquet" else {}
     files = sorted(p for p in (folder / "d").rglob("*") if p.is_file() and "stats" not in p.name)
     return EpisodesConfig(source=kind, path=str(folder / "d"), columns=columns, max_bytes=10**8), files
 

@@ -49,6 +49,8 @@ class EnvironmentConfig(Section):
 
 COLLECTED = ("workcell", "gymnasium")
 """Sources that make their episodes by acting in an environment."""
+SIDE_OF_SEVERAL = 64
+"""Side that the frames of several cameras are resized to where no size is set, pixels."""
 IMPORTED = ("npz", "parquet", "minari", "hdf5", "lerobot", "mcap")
 """Sources that read files."""
 MIXED = "mixed"
@@ -62,18 +64,28 @@ class ColumnsConfig(Section):
     action: tuple[str, ...] = Field((), description="vectors to join into the action, in order ([a,b])")
     reward: str = Field("", description="reward of a step")
     terminal: str = Field("", description="1 if the task ended with the step")
-    image: str = Field("", description="camera whose frames are read; empty: none")
-    image_size: int = Field(0, ge=0, le=4096, description="side that frames are resized to, pixels; 0 keeps their size")
+    images: tuple[str, ...] = Field((), max_length=4, description="cameras whose frames are read, one to four ([a,b])")
+    image_size: int = Field(
+        0,
+        ge=0,
+        le=4096,
+        description="side that frames are resized to, pixels; 0: the size of a single camera, 64 for several",
+    )
     success: str = Field(
         "", description="1 once the attempt succeeded; source of good units, errors, MPL and error rate"
     )
     power_w: str = Field("", description="power drawn in a step, W; source of the energy")
     step_s: float = Field(0.0, ge=0, description="length of a step, s; 0: take it from the data, if they contain it")
 
-    @field_validator("observation", "action", mode="before")
+    @field_validator("observation", "action", "images", mode="before")
     @classmethod
     def _one_or_more(cls, names: object) -> object:
         return (names,) if isinstance(names, str) and names else names or ()
+
+    @property
+    def frame_side(self) -> int:
+        """Side that frames are resized to, pixels; 0 keeps their size."""
+        return self.image_size or (SIDE_OF_SEVERAL if len(self.images) > 1 else 0)
 
 
 class PartConfig(Section):

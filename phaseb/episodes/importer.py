@@ -3,9 +3,12 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from phaseb.config.data import EpisodesConfig
 from phaseb.config.run import ResourcesConfig
 from phaseb.episodes.actor_pool import run_pool
+from phaseb.episodes.cameras import COLOURS
 from phaseb.episodes.episode import Split
 from phaseb.episodes.inventory import Inventory
 from phaseb.episodes.parquet_file import read_stamp
@@ -15,6 +18,9 @@ from phaseb.episodes.splits import choose_splits
 from phaseb.errors import DataError
 from phaseb.runtime.seeding import derive_seed
 from phaseb.runtime.storage import Store
+
+SHARD_BYTES = 2**25
+"""Bytes of frames in one shard, about."""
 
 
 def import_episodes(
@@ -45,14 +51,16 @@ def import_episodes(
         DataError: for whatever is wrong with the data, naming file and episode.
     """
     source = open_source(config)
-    roles = choose_splits(source.entries(), config, seed, lengths_of_source(source))
-    total = -(-len(roles) // config.rows_per_shard)
+    lengths = lengths_of_source(source)
+    roles = choose_splits(source.entries(), config, seed, lengths)
+    rows = episodes_of_shard(config, lengths)
+    total = -(-len(roles) // rows)
     names = [shard_name(i, total) for i in range(total)]
     stamp = f"{derive_seed(seed, config.model_dump_json()):x}-{fingerprints(config)}"
     todo = [name for name in names if read_stamp(target, name) != stamp]
     clear_shards(target, keep=set(names) - set(todo))
     try:
-        finished = run_pool(todo, ImportWork, (config, target, roles, stamp), resources)
+        finished = run_pool(todo, ImportWork, (config, target, roles, stamp, rows), resources)
         for done, _ in enumerate(finished, start=total - len(todo) + 1):
             if progress is not None:
                 progress(done, total)
@@ -64,12 +72,24 @@ def import_episodes(
     return names
 
 
+def episodes_of_shard(config: EpisodesConfig, lengths: Sequence[int] | None) -> int:
+    """Episodes in one shard: `rows_per_shard`, or fewer where their frames would take more than SHARD_BYTES.
+
+    A shard is held in memory. Where the size of frames or the lengths are not known, it has `rows_per_shard`.
+    """
+    side, cameras = config.columns.frame_side, len(config.columns.images)
+    if not side or not lengths:
+        return config.rows_per_shard
+    frames = COLOURS * cameras * side**2 * (1 + float(np.mean(lengths)))
+    return min(config.rows_per_shard, max(1, int(SHARD_BYTES / frames)))
+
+
 class ImportWork:
     """Reads and writes one shard after another; called with the name of a shard."""
 
-    def __init__(self, config: EpisodesConfig, target: Store, roles: Sequence[Split], stamp: str) -> None:
+    def __init__(self, config: EpisodesConfig, target: Store, roles: Sequence[Split], stamp: str, rows: int) -> None:
         self._source, self._target, self._roles, self._stamp = open_source(config), target, roles, stamp
-        self._rows = config.rows_per_shard
+        self._rows = rows
 
     def __call__(self, name: str) -> None:
         first = int(name.split("-")[1]) * self._rows

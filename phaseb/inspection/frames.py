@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from phaseb.episodes.cameras import split_cameras
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.formats.images import resize
 from phaseb.inspection.columns import MIN_RUN, RUN_RATIO, RUN_SHARE, longest_runs
@@ -47,7 +48,8 @@ class FrameTrack:
         changed = np.array([(a != b).any() for a, b in itertools.pairwise(frames)], dtype=bool)
         looked = frames[np.linspace(0, len(frames) - 1, 3).astype(int)]
         contrast = min(float(picture.mean(axis=2).std()) for picture in looked)
-        return cls("frames", episode.id, changed, contrast, still(frames[len(frames) // 2]))
+        picture = next(iter(split_cameras(episode).values()))[len(frames) // 2]
+        return cls("frames", episode.id, changed, contrast, still(picture))
 
     @property
     def longest(self) -> int:

@@ -12,6 +12,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from phaseb.episodes.cameras import num_cameras
 from phaseb.episodes.resolution import is_constant
 from phaseb.nn.precision import layers
 
@@ -35,6 +36,12 @@ class EncoderSpec:
     frame_features: int
 
     @property
+    def features_of_frame(self) -> int:
+        """F, over all cameras."""
+        channels = 0 if self.frame_shape is None else self.frame_shape[2]
+        return 3 * self.frame_features * num_cameras(channels)
+
+    @property
     def observation(self) -> str:
         if self.frame_shape is None:
             return "state"
@@ -44,6 +51,7 @@ class EncoderSpec:
 class FrameNetwork(nn.Module):
     """(M, H, W, C) uint8 to (M, F): where each of F/3 learned features is seen (x, y), and how strongly.
 
+    Each of several cameras has filters of its own (a convolution in groups); the encoder fuses what they see.
     A spatial softmax (deep spatial autoencoders, Finn et al. 2016): coordinates are finer than a pixel, move as
     things move, and leave no room to learn pictures by heart, which a plain CNN does on a few thousand frames.
     """
@@ -61,9 +69,12 @@ class FrameNetwork(nn.Module):
         self.register_buffer("scale", torch.ones(()))
         y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
         self.register_buffer("place", REACH * torch.stack([x.flatten(), y.flatten()]))
-        self.first = nn.Conv2d(colours, channels, 3, padding=1).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.second = nn.Conv2d(channels, num_points, 3, padding=1).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.sharpness = nn.Parameter(torch.full((num_points,), 3.0))
+        cameras = num_cameras(colours)
+        between, points = cameras * channels, cameras * num_points
+        layout = torch.channels_last
+        self.first = nn.Conv2d(colours, between, 3, padding=1, groups=cameras).to(memory_format=layout)  # type: ignore[call-overload]
+        self.second = nn.Conv2d(between, points, 3, padding=1, groups=cameras).to(memory_format=layout)  # type: ignore[call-overload]
+        self.sharpness = nn.Parameter(torch.full((points,), 3.0))
 
     def pixels(self, frames: Tensor) -> Tensor:
         """(M, H', W', C) float from (M, H, W, C) uint8, averaged down where the frame is large."""
@@ -114,7 +125,7 @@ class Encoder(nn.Module):
         inputs = spec.state_size
         if spec.frame_shape is not None:
             self.frames = FrameNetwork(spec.frame_shape, spec.frame_channels, spec.frame_features)
-            seen = spec.stack * 3 * spec.frame_features
+            seen = spec.stack * spec.features_of_frame
             self.register_buffer("seen_mean", torch.zeros(seen))
             self.register_buffer("whitening", torch.eye(seen))
             inputs += seen

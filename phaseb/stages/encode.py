@@ -25,6 +25,7 @@ from phaseb.pipeline.stage import StageContext
 from phaseb.runtime import logs
 from phaseb.runtime.metrics import write_metrics
 from phaseb.runtime.storage import Store
+from phaseb.stages.camera_probe import camera_probe
 from phaseb.stages.map_shards import map_stage_shards
 from phaseb.stages.reuse import take_encoder
 from phaseb.training.fit import fit
@@ -54,7 +55,8 @@ def execute(context: StageContext) -> dict[str, Any]:
     else:
         seconds, bundle = _train(context, episodes, scale)
     map_stage_shards(context, "episodes", "latents", EncodeShard, (store.folder("encoder"), scale, config.run.seed))
-    return {"seconds_training": seconds, **_quality(bundle, episodes, scale, config)}
+    quality = _quality(bundle, episodes, scale, config) | camera_probe(bundle, episodes, scale)
+    return {"seconds_training": seconds, **quality}
 
 
 def _train(context: StageContext, episodes: Sequence[Episode], scale: ActionScale | None) -> tuple[float, EncoderModel]:

@@ -118,7 +118,8 @@ def _used(columns: GroupColumns, config: EpisodesConfig) -> dict[str, str]:
     used = {f"observation{i}": name for i, name in enumerate(wanted.observation or _FLAT.observation)}
     used |= {f"action{i}": name for i, name in enumerate(wanted.action or _FLAT.action)}
     used |= {"reward": wanted.reward or _FLAT.reward, "terminal": wanted.terminal or _FLAT.terminal}
-    used |= {"image": wanted.image, "success": wanted.success or _SUCCESS, "power_w": wanted.power_w}
+    used |= {f"image{i}": name for i, name in enumerate(wanted.images)}
+    used |= {"success": wanted.success or _SUCCESS, "power_w": wanted.power_w}
     used |= {"timeouts": "timeouts", _NEXT: _NEXT}
     for name in (wanted.reward, *wanted.observation, wanted.terminal):
         if name and name not in columns:

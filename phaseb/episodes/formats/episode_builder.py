@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseb.config.data import EpisodesConfig
+from phaseb.episodes.cameras import join_cameras
+from phaseb.episodes.cameras import to_tag as cameras_tag
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.formats.economics import attempt_economics
 from phaseb.episodes.formats.images import check_frames, decode_images, resize
@@ -45,7 +47,7 @@ class Layout:
 
     def follows(self, config: EpisodesConfig) -> bool:
         """Whether the observation after the last action is recorded and used."""
-        return bool(self.next_observation) and not config.columns.observation and not config.columns.image
+        return bool(self.next_observation) and not config.columns.observation and not config.columns.images
 
 
 def make_episode(name: str, columns: Columns, layout: Layout, config: EpisodesConfig, file: str) -> Episode:
@@ -58,12 +60,12 @@ def make_episode(name: str, columns: Columns, layout: Layout, config: EpisodesCo
         DataError: for columns that are missing, of other lengths, not numbers, or not finite.
     """
     wanted = config.columns
-    names = tuple(n for n in wanted.observation or layout.observation if n != wanted.image)
+    names = tuple(n for n in wanted.observation or layout.observation if n not in wanted.images)
     state, tag = _observed(columns, names, layout) if names else (None, {})
-    frames = _frames(columns, config) if wanted.image else None
+    frames = _frames(columns, config) if wanted.images else None
     if state is None and frames is None:
         raise DataError(
-            f"has no vectors to observe; it has {', '.join(columns)}; set episodes.columns.image or "
+            f"has no vectors to observe; it has {', '.join(columns)}; set episodes.columns.images or "
             "episodes.columns.observation"
         )
     actions = _actions(columns, wanted.action or layout.action)
@@ -100,7 +102,7 @@ def make_episode(name: str, columns: Columns, layout: Layout, config: EpisodesCo
             flags,
             _floats(columns, wanted.power_w).reshape(-1) if wanted.power_w else None,
         ),
-        tags={"file": file, **tag},
+        tags={"file": file, **tag, **cameras_tag(wanted.images)},
     )
 
 
@@ -122,7 +124,7 @@ def _observed(columns: Columns, names: tuple[str, ...], layout: Layout) -> tuple
         if part.ndim > 3:
             raise DataError(
                 f"column {name!r} has {part.ndim - 1} dimensions a row {part.shape[1:]}, so it is no vector"
-                ": read it with episodes.columns.image if it is a camera, or choose others with "
+                ": read it with episodes.columns.images if it is a camera, or choose others with "
                 "episodes.columns.observation"
             )
     named: list[tuple[str, int]] = []
@@ -232,7 +234,20 @@ def _side_by_side(names: tuple[str, ...], parts: Sequence[NDArray[Any]]) -> NDAr
 
 
 def _frames(columns: Columns, config: EpisodesConfig) -> NDArray[np.uint8]:
-    name, size = config.columns.image, config.columns.image_size
+    """The frames of all cameras, side by side (see `cameras`); each is decoded and resized by itself.
+
+    Raises:
+        DataError: naming the camera, and how many frames each has where they differ.
+    """
+    found = {name: _camera(columns, name, config) for name in config.columns.images}
+    if len({len(frames) for frames in found.values()}) > 1:
+        counts = ", ".join(f"{name} {len(frames)}" for name, frames in found.items())
+        raise DataError(f"cameras differ in their number of frames: {counts}; record them at one rate")
+    return join_cameras(list(found.values()))
+
+
+def _camera(columns: Columns, name: str, config: EpisodesConfig) -> NDArray[np.uint8]:
+    size = config.columns.frame_side
     array = _column(columns, name)
     if array.dtype == object:
         return decode_images(list(array), size, config.max_bytes)

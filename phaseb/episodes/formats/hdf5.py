@@ -81,7 +81,7 @@ class Source:
                     wanted.reward or layout.reward,
                     wanted.terminal or layout.terminal,
                     *layout.next_observation,
-                    wanted.image,
+                    *wanted.images,
                     wanted.success or layout.success,
                     wanted.power_w,
                 }
@@ -127,7 +127,7 @@ class Source:
 
     def _has_successor(self, demo: GroupColumns, layout: Layout) -> bool:
         """Whether an observation follows a demonstration's last action."""
-        seen = (*(self._config.columns.observation or layout.observation), self._config.columns.image)
+        seen = (*(self._config.columns.observation or layout.observation), *self._config.columns.images)
         names = [name for name in seen if name in demo]
         action = (self._config.columns.action or ("actions",))[0]
         return layout.follows(self._config) or any(demo.rows(name) > demo.rows(action) for name in names)

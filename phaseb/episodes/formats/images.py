@@ -38,7 +38,7 @@ def decode_images(blobs: Sequence[bytes], size: int, max_bytes: int) -> Frames:
         except (av.FFmpegError, StopIteration, IndexError, ValueError, TypeError) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise DataError(
-                f"an image cannot be decoded ({reason}): record it again, or choose another episodes.columns.image"
+                f"an image cannot be decoded ({reason}): record it again, or choose another episodes.columns.images"
             ) from error
         frames.append(resize(picture[None], size)[0])
     if len({frame.shape for frame in frames}) > 1:
@@ -56,7 +56,7 @@ def check_frames(what: str, array: NDArray[Any]) -> Frames:
     if array.dtype != np.uint8 or array.ndim != 4:
         raise DataError(
             f"{what} is {array.dtype}{array.shape}, wanted uint8 (rows, height, width, channels); save "
-            "8-bit pictures, or choose another episodes.columns.image"
+            "8-bit pictures, or choose another episodes.columns.images"
         )
     if array.shape[3] in channels:
         return array
@@ -64,7 +64,7 @@ def check_frames(what: str, array: NDArray[Any]) -> Frames:
         return array.transpose(0, 2, 3, 1)
     raise DataError(
         f"{what} has shape {array.shape}, so no 1, 3 or 4 channels, first or last; save each picture of a "
-        "stack apart, or choose another episodes.columns.image"
+        "stack apart, or choose another episodes.columns.images"
     )
 
 
@@ -87,7 +87,7 @@ def check_depth(pixels: Any) -> None:
     if bits > 8 and len(pixels.components) == 1:
         raise DataError(
             f"pictures of one channel of {bits} bits ({pixels.name}), such as depth, are not read: "
-            "choose another episodes.columns.image"
+            "choose another episodes.columns.images"
         )
 
 

@@ -110,7 +110,7 @@ class Source:
         used = {
             *(wanted.observation or layout.observation),
             *(wanted.action or layout.action),
-            wanted.image,
+            *wanted.images,
             wanted.reward or layout.reward,
             wanted.success or layout.success,
             wanted.power_w,
@@ -133,14 +133,17 @@ class Source:
         """The video of one camera over one episode whose first row is at `first_s` of it."""
         from phaseb.episodes.formats.video import decode_video
 
-        start = float(row.get(f"videos/{camera}/from_timestamp", 0.0)) + first_s
+        begin = row.get(f"videos/{camera}/from_timestamp", 0.0)
+        if begin is None:
+            raise DataError(f"camera {camera!r} has no video of it: record it again, or leave the camera out")
+        start = float(begin) + first_s
         return decode_video(
             self._store,
             self._path("video", row, camera),
             start,
             int(row["length"]),
             self._fps,
-            self._config.columns.image_size,
+            self._config.columns.frame_side,
             self._config.max_bytes,
             picture_size(camera, self.features[camera]),
             alone=self._version != "v3.0",

@@ -7,20 +7,23 @@ the columns `is_synthetic`, `trust` and `weight`, the latents in `latent`.
 
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from phaseb.episodes.cameras import in_colour, split_cameras
+from phaseb.episodes.episode import Episode
+from phaseb.episodes.formats.episode_builder import short_name
 from phaseb.episodes.formats.export import Exported
 from phaseb.episodes.formats.lerobot_statistics import ImageStatistics, column_statistics
 from phaseb.episodes.parquet_file import write_table
 from phaseb.errors import DataError
 from phaseb.runtime.storage import Store
 
-CAMERA = "observation.images.camera"
+CAMERAS = "observation.images."
 FILES_PER_CHUNK = 1000
 TASK = "phaseb"
 _CRF = "14"  # x264's quality, in full chroma: above 35 dB on frames of sharp edges
@@ -40,20 +43,20 @@ def write_lerobot(store: Store, episodes: Iterable[Exported], fps: int) -> int:
     features: dict[str, Any] = {}
     meta: list[dict[str, Any]] = []
     kept: list[dict[str, NDArray[Any]]] = []
-    images = ImageStatistics()
+    images: dict[str, ImageStatistics] = {}
     first = 0
     for index, exported in enumerate(episodes):
-        columns, frames = _columns(exported, index, first, fps), exported.episode.frames
-        found = _features(columns, frames, fps)
+        columns, cameras = _columns(exported, index, first, fps), _cameras(exported.episode)
+        found = _features(columns, cameras, fps)
         features = features or found
         if found != features:
             raise DataError(f"episode {exported.episode.id} differs in its columns from the first")
         chunk, file = divmod(index, FILES_PER_CHUNK)
         write_table(store, f"data/chunk-{chunk:03d}/file-{file:03d}.parquet", _table(columns))
-        if frames is not None:
-            store.write_bytes(_encode(frames[:-1], fps), f"videos/{CAMERA}/chunk-{chunk:03d}/file-{file:03d}.mp4")
-            images.add(frames[:-1])
-        meta.append(_locate(exported, index, first, fps))
+        for camera, frames in cameras.items():
+            store.write_bytes(_encode(frames, fps), f"videos/{camera}/chunk-{chunk:03d}/file-{file:03d}.mp4")
+            images.setdefault(camera, ImageStatistics()).add(frames)
+        meta.append(_locate(exported, index, first, fps, list(cameras)))
         kept.append(columns)
         first += len(exported.episode)
     if not meta:
@@ -61,10 +64,18 @@ def write_lerobot(store: Store, episodes: Iterable[Exported], fps: int) -> int:
     _write_meta(store, meta, features, first, fps)
     joined = {name: np.concatenate([columns[name] for columns in kept]) for name in kept[0]}
     stats: dict[str, Any] = {name: column_statistics(column) for name, column in joined.items()}
-    if pictures := images.summary():
-        stats[CAMERA] = pictures
+    stats |= {camera: pictures.summary() for camera, pictures in images.items()}
     store.write_text(json.dumps(stats), "meta", "stats.json")
     return len(meta)
+
+
+def _cameras(episode: Episode) -> dict[str, NDArray[np.uint8]]:
+    """The frames (T, H, W, 3) that go with the rows, by the camera's name in LeRobot."""
+    found = {}
+    for name, frames in split_cameras(episode).items():
+        short = short_name(name).removeprefix("images.").replace("/", "_").replace(".", "_")
+        found[f"{CAMERAS}{short}"] = in_colour(frames[:-1])
+    return found
 
 
 def _columns(exported: Exported, index: int, first: int, fps: int) -> dict[str, NDArray[Any]]:
@@ -94,12 +105,12 @@ def _columns(exported: Exported, index: int, first: int, fps: int) -> dict[str, 
     )
 
 
-def _features(columns: dict[str, NDArray[Any]], frames: NDArray[np.uint8] | None, fps: int) -> dict[str, Any]:
+def _features(columns: dict[str, NDArray[Any]], cameras: dict[str, NDArray[np.uint8]], fps: int) -> dict[str, Any]:
     found: dict[str, Any] = {
         name: {"dtype": column.dtype.name, "shape": list(column.shape[1:]) or [1], "names": None}
         for name, column in columns.items()
     }
-    if frames is not None:
+    for camera, frames in cameras.items():
         height, width, channels = frames.shape[1:]
         info = {
             "video.height": height,
@@ -112,7 +123,7 @@ def _features(columns: dict[str, NDArray[Any]], frames: NDArray[np.uint8] | None
             "has_audio": False,
         }
         names = ["height", "width", "channels"]
-        found[CAMERA] = {"dtype": "video", "shape": [height, width, channels], "names": names, "info": info}
+        found[camera] = {"dtype": "video", "shape": [height, width, channels], "names": names, "info": info}
     return found
 
 
@@ -124,7 +135,7 @@ def _table(columns: dict[str, NDArray[Any]]) -> pa.Table:
     return pa.table(arrays)
 
 
-def _locate(exported: Exported, index: int, first: int, fps: int) -> dict[str, Any]:
+def _locate(exported: Exported, index: int, first: int, fps: int, cameras: Sequence[str]) -> dict[str, Any]:
     """The row of `meta/episodes` that says where an episode lies, and what it is."""
     chunk, file = divmod(index, FILES_PER_CHUNK)
     steps = len(exported.episode)
@@ -142,8 +153,8 @@ def _locate(exported: Exported, index: int, first: int, fps: int) -> dict[str, A
         "phaseb/source": exported.episode.source,
         "phaseb/lineage": json.dumps(dict(exported.lineage)),
     }
-    if exported.episode.frames is not None:
-        video = f"videos/{CAMERA}"
+    for camera in cameras:
+        video = f"videos/{camera}"
         row |= {
             f"{video}/chunk_index": chunk,
             f"{video}/file_index": file,

@@ -115,7 +115,7 @@ def picture_size(name: str, feature: Mapping[str, Any]) -> tuple[int, int] | Non
     info = {**feature, **(feature.get("info") or {}), **(feature.get("video_info") or {})}
     if any(info.get(key) for key in _DEPTH):
         raise DataError(
-            f"camera {name!r} records depth, which is not read as a picture: choose another episodes.columns.image"
+            f"camera {name!r} records depth, which is not read as a picture: choose another episodes.columns.images"
         )
     shape, names = list(feature.get("shape") or ()), feature.get("names")
     if len(shape) != 3:
@@ -137,6 +137,13 @@ def _check_times(table: pa.Table, fps: float) -> float:
     if "timestamp" not in table.column_names:
         return 0.0
     times = table["timestamp"].to_numpy().astype(np.float64).reshape(-1)
+    back = np.flatnonzero(np.diff(times) <= 0)
+    if len(back):
+        at = int(back[0]) + 1
+        raise DataError(
+            f"has times that do not increase: row {at} is at {times[at]:.4g} s, the row before at "
+            f"{times[at - 1]:.4g} s; put the rows in order, or record it again"
+        )
     late = np.abs((times - times[0]) * fps - steps)
     if not late.max() <= TOLERANCE:
         at = int(np.argmax(~(late <= TOLERANCE)))

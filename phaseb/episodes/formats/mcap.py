@@ -1,6 +1,6 @@
 """MCAP files of ROS 2 messages: one file an episode, topics as columns, read by their names.
 
-    episodes.columns.observation=[/joint_states]  action=[/commands]  image=/camera/compressed
+    episodes.columns.observation=[/joint_states]  action=[/commands]  images=/camera/compressed
 
 | message | what is read |
 | --- | --- |
@@ -77,13 +77,13 @@ def topics_of(config: EpisodesConfig) -> tuple[str, ...]:
         ConfigError: where there are no topics for actions or none to observe.
     """
     wanted = config.columns
-    if not wanted.action or not (wanted.observation or wanted.image):
+    if not wanted.action or not (wanted.observation or wanted.images):
         raise ConfigError(
-            "episodes.source=mcap needs topics: set episodes.columns.action, and observation or image, "
+            "episodes.source=mcap needs topics: set episodes.columns.action, and observation or images, "
             "such as [/joint_states]"
         )
-    single = (wanted.image, wanted.reward, wanted.terminal, wanted.success, wanted.power_w)
-    return tuple(dict.fromkeys([*wanted.action, *wanted.observation, *filter(None, single)]))
+    single = (wanted.reward, wanted.terminal, wanted.success, wanted.power_w)
+    return tuple(dict.fromkeys([*wanted.action, *wanted.observation, *wanted.images, *filter(None, single)]))
 
 
 @dataclass

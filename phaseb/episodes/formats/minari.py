@@ -94,7 +94,7 @@ class Source:
         used = {
             *(wanted.observation or self._state),
             *(wanted.action or ("actions",)),
-            wanted.image,
+            *wanted.images,
             wanted.success or _SUCCESS,
             wanted.reward or "rewards",
             wanted.terminal or "terminations",
@@ -114,7 +114,7 @@ class Source:
 
     def _described(self, column: str) -> str:
         leaf = self._leaves.get(column)
-        return f"{column} (a picture: episodes.columns.image reads it)" if leaf and leaf.is_picture else column
+        return f"{column} (a picture: episodes.columns.images reads it)" if leaf and leaf.is_picture else column
 
     def _found(self) -> set[int]:
         """The numbers of the episodes that there are, whatever metadata.json says."""
@@ -136,7 +136,7 @@ class Source:
             )
         seen = [leaf for leaf in self._leaves.values() if not leaf.is_picture]
         for leaf in seen:
-            if not leaf.is_vector and leaf.column != self._config.columns.image:
+            if not leaf.is_vector and leaf.column not in self._config.columns.images:
                 what = f"a {leaf.kind} of shape {leaf.shape} {leaf.dtype}" if leaf.shape else f"a {leaf.kind}"
                 raise DataError(
                     f"{leaf.column!r} is {what}, which is no vector, matrix or picture of uint8: choose "

@@ -23,6 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseb.config.data import ColumnsConfig, EpisodesConfig
+from phaseb.episodes.cameras import join_cameras
+from phaseb.episodes.cameras import to_tag as cameras_tag
 from phaseb.episodes.episode import METRICS, Episode
 from phaseb.episodes.formats.economics import attempt_economics
 from phaseb.episodes.formats.images import check_frames, resize
@@ -35,6 +37,7 @@ from phaseb.episodes.state_columns import to_tag
 from phaseb.errors import DataError
 from phaseb.runtime.storage import Store
 
+_CAMERAS = ("frames", "frames_1", "frames_2", "frames_3")
 _READ = ("observations", "frames", "actions", "rewards", "success", "lengths", "terminals", "ids", *METRICS)
 
 
@@ -149,11 +152,10 @@ def _rename(
 ) -> tuple[dict[str, NDArray[Any]], tuple[str, ...], list[tuple[str, int]]]:
     """The arrays of a file under the format's own names, those not read, and name and width of a state's parts."""
     names: dict[str, tuple[str, ...]] = {name: (name,) for name in _READ}
-    given = {"observations": columns.observation, "actions": columns.action}
+    given = {"observations": columns.observation, "actions": columns.action, **_camera_arrays(columns.images)}
     single = {
         "rewards": columns.reward,
         "terminals": columns.terminal,
-        "frames": columns.image,
         "success": columns.success,
         "power_w": columns.power_w,
     }
@@ -190,13 +192,16 @@ def _episodes(
         inside = np.arange(rows.shape[1]) <= lengths[:, None]
         floats["observations"] = rows.astype(compact(rows[inside]).dtype)
 
+    shown = [name for name in _CAMERAS if name in arrays]
+
     def cut(name: str, i: int, extra: int = 0) -> NDArray[Any] | None:
         return floats[name][i, : lengths[i] + extra] if name in floats else None
 
     def frames(i: int) -> NDArray[np.uint8] | None:
-        if "frames" not in arrays:
+        if not shown:
             return None
-        return resize(check_frames("array 'frames'", arrays["frames"][i, : lengths[i] + 1]), columns.image_size)
+        seen = (check_frames(f"array {name!r}", arrays[name][i, : lengths[i] + 1]) for name in shown)
+        return join_cameras([resize(one, columns.frame_side) for one in seen])
 
     def flags(i: int) -> NDArray[np.bool_] | None:
         if "success" not in arrays:
@@ -222,7 +227,7 @@ def _episodes(
             terminated=bool(ended[i]) if "terminals" in arrays else succeeded,
             rewards=rewards(i, success),
             frames=frames(i),
-            tags={"file": file, **tag},
+            tags={"file": file, **tag, **cameras_tag(columns.images)},
             metrics=attempt_economics(int(lengths[i]), columns.step_s, success, power)
             | {name: float(values[i]) for name, values in metrics.items()},
         )
@@ -248,7 +253,8 @@ def _beyond(floats: Mapping[str, NDArray[np.float32]], lengths: NDArray[np.int64
 
 def _check_shapes(arrays: dict[str, NDArray[Any]]) -> tuple[int, int]:
     """The number of episodes and of steps that all arrays agree on."""
-    if "observations" not in arrays and "frames" not in arrays:
+    cameras = [name for name in _CAMERAS if name in arrays]
+    if "observations" not in arrays and not cameras:
         raise DataError(
             f"lacks the array 'observations' (N, T+1, D); it has {sorted(arrays) or 'none of ours'}: "
             "save it, or set episodes.columns.observation"
@@ -262,7 +268,8 @@ def _check_shapes(arrays: dict[str, NDArray[Any]]) -> tuple[int, int]:
     if not num or not steps:
         raise DataError(f"holds no episodes: {leading!r} has shape {arrays[leading].shape}; save some")
     shapes: dict[str, tuple[tuple[int, ...], int]]
-    shapes = {"observations": ((num, steps + 1), 3), "frames": ((num, steps + 1), 5), "actions": ((num, steps), 3)}
+    shapes = {"observations": ((num, steps + 1), 3), "actions": ((num, steps), 3)}
+    shapes |= dict.fromkeys(cameras, ((num, steps + 1), 5))
     per_step = arrays["success"].ndim == 2 if "success" in arrays else False
     shapes |= {"power_w": ((num, steps), 2), "success": ((num, steps), 2) if per_step else ((num,), 1)}
     shapes |= dict.fromkeys(("lengths", "ids", *METRICS), ((num,), 1))
@@ -275,8 +282,9 @@ def _check_shapes(arrays: dict[str, NDArray[Any]]) -> tuple[int, int]:
 
 
 def _check_types(arrays: dict[str, NDArray[Any]]) -> None:
-    if "frames" in arrays and arrays["frames"].dtype != np.uint8:
-        raise DataError(f"array 'frames' is {arrays['frames'].dtype}, wanted uint8")
+    for name in _CAMERAS:
+        if name in arrays and arrays[name].dtype != np.uint8:
+            raise DataError(f"array {name!r} is {arrays[name].dtype}, wanted uint8")
     for name, array in arrays.items():
         if (array.dtype.kind == "U") != (name == "ids"):
             raise DataError(f"array {name!r} is of type {array.dtype}, wanted {'text' if name == 'ids' else 'numbers'}")
@@ -307,6 +315,11 @@ def _lengths(arrays: dict[str, NDArray[Any]], num: int, steps: int) -> tuple[NDA
     if early.any():
         raise DataError(f"episode {int(early.argmax())} goes on after its terminal; cut it there or set 'lengths'")
     return lengths, np.asarray(inside.any(1), bool)
+
+
+def _camera_arrays(names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """The arrays of several cameras under names of our own."""
+    return {own: (name,) for own, name in zip(_CAMERAS, names, strict=False)}
 
 
 def _floats(name: str, array: NDArray[Any]) -> NDArray[np.float32]:

@@ -6,7 +6,7 @@
 | `actions`, `reward` | scalars of T steps |
 | `trust`, `weight` | the same, where they are known |
 | `cut` | a text at the step from which nothing of the rollout has weight |
-| `frames` | the camera's pictures, of real episodes |
+| `frames` | the camera's pictures, of real episodes; of several cameras `frames/NAME` |
 """
 
 from collections.abc import Iterator
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from phaseb.episodes.cameras import split_cameras
 from phaseb.episodes.formats.export import Exported
 from phaseb.errors import ConfigError
 from phaseb.runtime.storage import Store
@@ -63,9 +64,12 @@ def recording_of(one: Exported) -> bytes:
     if (cut := cut_step(one)) < steps:
         stream.set_time(TIMELINE, sequence=cut)
         stream.log("cut", rerun.TextLog(f"cut: no weight from step {cut} of {steps} on", level="WARN"))
-    for step, picture in enumerate(() if episode.frames is None else episode.frames):
-        stream.set_time(TIMELINE, sequence=step)
-        stream.log("frames", rerun.Image(picture if picture.shape[-1] > 1 else picture[..., 0]))
+    cameras = split_cameras(episode)
+    for name, frames in cameras.items():
+        path = "frames" if len(cameras) == 1 else f"frames/{name.replace('/', '.').rpartition('.')[2]}"
+        for step, picture in enumerate(frames):
+            stream.set_time(TIMELINE, sequence=step)
+            stream.log(path, rerun.Image(picture if picture.shape[-1] > 1 else picture[..., 0]))
     lineage = {**one.lineage, **episode.tags}
     if lineage:
         stream.send_property("lineage", rerun.AnyValues(**{name.replace("/", "_"): v for name, v in lineage.items()}))

@@ -13,6 +13,9 @@ from phaseb.episodes.formats.lerobot_rows import TOLERANCE
 from phaseb.errors import DataError
 from phaseb.runtime.storage import Store
 
+SLOW = 1.2
+"""Rows a frame above which a camera counts as slower than the rows."""
+
 
 def decode_video(
     store: Store,
@@ -26,6 +29,8 @@ def decode_video(
     alone: bool = False,
 ) -> NDArray[np.uint8]:
     """Frames at start_s + k / fps for k below `num_frames`, as (num_frames, H, W, 3).
+
+    A camera that is slower than the rows keeps its last frame until the next.
 
     Args:
         store, name: the file.
@@ -48,23 +53,25 @@ def decode_video(
                     f"{recorded}: write the video again, or mend the shape in meta/info.json"
                 )
             frames, seen, more = _collect(container, stream, start_s, num_frames, fps, size, alone)
+            if frames is not None:
+                _hold(frames, seen, fps / float(stream.average_rate or fps))
     except FileNotFoundError as error:
-        raise DataError(f"no such file: {path}; copy the videos, or unset episodes.columns.image") from error
+        raise DataError(f"no such file: {path}; copy the videos, or unset episodes.columns.images") from error
     except (av.FFmpegError, OSError, ValueError, IndexError, TypeError, MemoryError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
-            f"{path} cannot be decoded ({reason}): copy or record it again, or unset episodes.columns.image"
+            f"{path} cannot be decoded ({reason}): copy or record it again, or unset episodes.columns.images"
         ) from error
     if frames is None or not seen.all():
         missing_s = start_s + int(np.flatnonzero(~seen)[0]) / fps
         raise DataError(
             f"{path} has no frame at {missing_s:.3f} s, where the rows have one: its times are not theirs; "
-            "record it again, or unset episodes.columns.image"
+            "record it again, or unset episodes.columns.images"
         )
     if alone and more:
         raise DataError(
             f"{path} goes on after its {num_frames} rows, so its frames are not theirs: record it again, "
-            "or unset episodes.columns.image"
+            "or unset episodes.columns.images"
         )
     return frames
 
@@ -81,12 +88,13 @@ def _collect(
         container.seek(math.floor(start_s / stream.time_base), stream=stream, backward=True)
     frames: NDArray[np.uint8] | None = None
     seen = np.zeros(num_frames, bool)
+    slow = _is_slow(fps / float(stream.average_rate or fps))
     for picture in container.decode(stream):
         exact = (picture.time - start_s) * fps
-        at = round(exact)
+        at = math.ceil(exact - TOLERANCE) if slow else round(exact)
         if at >= num_frames:
             return frames, seen, True
-        if at < 0 or abs(exact - at) > TOLERANCE:
+        if at < 0 or (not slow and abs(exact - at) > TOLERANCE):
             continue  # between two rows, as where a video has more frames than there are rows
         image = convert.reformat(picture, format="rgb24", **options).to_ndarray()
         if frames is None:
@@ -96,3 +104,21 @@ def _collect(
         if seen.all() and not alone:
             break
     return frames, seen, False
+
+
+def _is_slow(rows_per_frame: float) -> bool:
+    """Whether a camera gives clearly fewer frames than there are rows."""
+    return rows_per_frame > SLOW
+
+
+def _hold(frames: NDArray[np.uint8], seen: NDArray[np.bool_], rows_per_frame: float) -> None:
+    """Keep the frames of a slow camera over the rows until its next one; longer gaps stay unseen."""
+    if not _is_slow(rows_per_frame):
+        return
+    most = math.ceil(rows_per_frame + TOLERANCE) - 1
+    for at in np.flatnonzero(seen).tolist():
+        for row in range(at + 1, min(at + 1 + most, len(seen))):
+            if seen[row]:
+                break
+            frames[row] = frames[at]
+            seen[row] = True

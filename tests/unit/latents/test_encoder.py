@@ -82,3 +82,23 @@ def test_any_frame_shape(shape):
     frames = torch.zeros((2, *shape), dtype=torch.uint8)
     encoder.fit_inputs(None, frames)
     assert torch.isfinite(encoder.fuse(None, encoder.features(frames)[:, None])).all()
+
+
+def test_each_camera_has_filters_of_its_own_and_the_encoder_sees_all_of_them():
+    torch.manual_seed(0)
+    network = FrameNetwork((16, 16, 6), 4, 2)
+    frames = torch.randint(0, 255, (3, 16, 16, 6), dtype=torch.uint8)
+    other = frames.clone()
+    other[..., 3:] = torch.randint(0, 255, (3, 16, 16, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        changed = (network(frames) != network(other)).any(0)
+    places, strengths = changed[:8].reshape(2, 4), changed[8:]
+    assert not places[:, :2].any(), "the first camera's points do not see the second camera"
+    assert not strengths[:2].any()
+    assert places[:, 2:].any()
+    assert strengths[2:].any()
+    spec = EncoderSpec(2, (16, 16, 6), 5, 3, 8, 4, 2)
+    assert spec.features_of_frame == network(frames).shape[1] == 12
+    encoder = Encoder(spec)
+    stacked = encoder.features(frames)[stack_index(torch.arange(3), 3)]
+    assert encoder.fuse(encoder.normalise(torch.zeros(3, 2)), stacked).shape == (3, 5)

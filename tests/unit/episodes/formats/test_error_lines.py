@@ -156,7 +156,7 @@ def film(fps: int, size: tuple[int, int] = (48, 32), start: int = 0, **feature: 
         whole = json.loads(info.read_text())
         whole["features"]["observation.images.top"] |= feature
         info.write_text(json.dumps(whole))
-        config = setting("lerobot", folder / "d", image="observation.images.top")
+        config = setting("lerobot", folder / "d", images="observation.images.top")
         return config.model_copy(update={"max_bytes": 10**8})
 
     return make
@@ -182,7 +182,7 @@ def png16(folder: Path) -> EpisodesConfig:
         "data/demo_0/rewards": np.ones(2),
         "data/demo_0/dones": np.ones(2),
     }
-    config = hdf5(folder, content, image="obs/depth")
+    config = hdf5(folder, content, images="obs/depth")
     with h5py.File(folder / "d.hdf5", "a") as file:
         cells = file.create_dataset("data/demo_0/obs/depth", (2,), h5py.vlen_dtype(np.uint8))
         for i in range(2):
@@ -230,10 +230,10 @@ CASES: dict[str, tuple[Callable[[Path], EpisodesConfig], str]] = {
     "d4rl: success": (flat(put("success", np.full(12, 2))), "success flags 'success' are of type int64 and hold more"),
     "d4rl: discrete": (flat(put("actions", np.ones((12, 1), int))), "of type int64, so they are discrete"),
     "d4rl: volume": (flat(put("observations", VOLUME)), "'observations' has 3 dimensions a row"),
-    "d4rl: pictures": (flat(put("observations", VOLUME.astype(np.uint8))), "read it with episodes.columns.image"),
+    "d4rl: pictures": (flat(put("observations", VOLUME.astype(np.uint8))), "read it with episodes.columns.images"),
     "d4rl: all lone": (flat(put("timeouts", np.ones(12, bool))), "no episodes of two rows or more"),
     "d4rl: strings": (flat(put("observations", np.array([b"x"] * 12))), "'observations' is of type"),
-    "d4rl: stack": (flat(put("film", np.ones((12, 8, 8, 9), np.uint8)), image="film"), "no 1, 3 or 4 channels"),
+    "d4rl: stack": (flat(put("film", np.ones((12, 8, 8, 9), np.uint8)), images="film"), "no 1, 3 or 4 channels"),
     "d4rl: NaN": (flat(put("actions", np.full((12, 2), np.nan))), "actions has NaN or Inf"),
     "d4rl: wide rewards": (flat(put("rewards", np.ones((12, 2)))), "rewards 'rewards' have shape|differ in length"),
     # robomimic
@@ -249,7 +249,7 @@ CASES: dict[str, tuple[Callable[[Path], EpisodesConfig], str]] = {
     "demos: nothing seen": (demos(lambda c: [c.pop(f"data/demo_{i}/obs/pose") for i in (0, 1)]), "no vectors to"),
     "demos: no rewards": (demos(drop("data/demo_0/rewards"), reward="rewards"), "has no column 'rewards'"),
     "demos: success": (demos(put("data/demo_0/success", np.ones(2))), r"'success' have shape \(2,\), wanted one for"),
-    "demos: camera": (demos(put("x", 1), image="obs/front"), "has no column 'obs/front'"),
+    "demos: camera": (demos(put("x", 1), images="obs/front"), "has no column 'obs/front'"),
     "demos: depth": (png16, "pictures of one channel of 16 bits"),
     # LeRobot
     "lerobot: absent": (file_of("lerobot", None, "d"), "no such file: .*which every LeRobot data set has"),
@@ -277,10 +277,13 @@ CASES: dict[str, tuple[Callable[[Path], EpisodesConfig], str]] = {
         ),
         "no episodes of two rows or more",
     ),
-    "lerobot: camera": (lerobot(put("x", np.ones(4)), image="observation.images.top"), "no column 'observation.images"),
+    "lerobot: camera": (
+        lerobot(put("x", np.ones(4)), images="observation.images.top"),
+        "no column 'observation.images",
+    ),
     "lerobot: depth": (film(10, info={"video.is_depth_map": True}), "records depth"),
     "lerobot: video size": (film(10, (64, 32)), "has pictures of 32x64"),
-    "lerobot: slow video": (film(5), "has no frame at 0.100 s"),
+    "lerobot: slow video": (film(5), "goes on after its 6 rows"),
     "lerobot: more frames": (film(10), "goes on after its 6 rows"),
     "lerobot: late video": (film(20, start=1), "has no frame at 0.000 s"),
     # Minari
@@ -300,7 +303,7 @@ CASES: dict[str, tuple[Callable[[Path], EpisodesConfig], str]] = {
     "minari: value": (minari(spaces.Discrete(2), None, [np.int64(5)] * 3), "values that are not of its space"),
     "minari: volume": (minari(spaces.Dict(OrderedDict(v=spaces.Box(0, 1, (2, 2, 2))))), "no vector, matrix or picture"),
     "minari: pictures": (minari(PIXELS), "no vectors to observe"),
-    "minari: camera": (minari(BOX, image="observations"), "camera 'observations' is float32"),
+    "minari: camera": (minari(BOX, images="observations"), "camera 'observations' is float32"),
     # phaseb's own
     "own: nothing": (own(lambda folder: shutil.rmtree(folder / "d")), "no shards in"),
     "own: one lost": (own(lambda folder: next(iter(sorted((folder / "d").iterdir()))).unlink()), "is not whole"),

@@ -76,7 +76,7 @@ def test_without_next_observations_the_last_reward_is_kept(tmp_path: Path) -> No
 
 def test_robomimic_demonstrations_are_read_in_order(tmp_path: Path) -> None:
     write_demos(tmp_path / "r.hdf5", following=True)
-    episodes = read(tmp_path / "r.hdf5", image="obs/front_image", success="rewards", step_s=3.6)
+    episodes = read(tmp_path / "r.hdf5", images="obs/front_image", success="rewards", step_s=3.6)
     assert [e.id for e in episodes] == ["demo_0", "demo_1", "demo_2", "demo_10"]
     assert [len(e) for e in episodes] == [3] * 4  # frames have no successor of the last one
     last = episodes[-1]

@@ -38,7 +38,7 @@ def change_info(path: Path, **values: Any) -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_what_lerobot_wrote_is_read(version: str) -> None:
     expected = np.load(FIXTURES / f"lerobot-{version}-expected.npz")
-    source = open_source(config(FIXTURES / f"lerobot-{version}", image=CAMERA))
+    source = open_source(config(FIXTURES / f"lerobot-{version}", images=CAMERA))
     assert [name for name, _ in source.entries()] == [f"episode-{i:06d}" for i in range(5)]
     order = [3, 0, 4, 1, 2]
     for i, episode in zip(order, source.read(order), strict=True):
@@ -59,7 +59,7 @@ def test_what_lerobot_wrote_is_read(version: str) -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_frames_are_resized_while_they_are_decoded(version: str) -> None:
-    (episode,) = open_source(config(FIXTURES / f"lerobot-{version}", image=CAMERA, image_size=16)).read([2])
+    (episode,) = open_source(config(FIXTURES / f"lerobot-{version}", images=CAMERA, image_size=16)).read([2])
     expected = np.load(FIXTURES / f"lerobot-{version}-expected.npz")[f"{CAMERA}-2"]
     small = expected.reshape(5, 16, 2, 16, 3, 3).mean((2, 4))
     assert episode.frames is not None
@@ -71,7 +71,7 @@ def test_the_state_alone_needs_no_video(copy: Path) -> None:
     shutil.rmtree(copy / "videos")
     assert [len(e) for e in open_source(config(copy)).read(range(5))] == [n - 1 for n in STEPS]
     with pytest.raises(DataError, match=r"no such file: .*\.mp4"):
-        list(open_source(config(copy, image=CAMERA)).read([0]))
+        list(open_source(config(copy, images=CAMERA)).read([0]))
 
 
 def test_damaged_and_short_videos_are_named(copy: Path) -> None:
@@ -79,7 +79,7 @@ def test_damaged_and_short_videos_are_named(copy: Path) -> None:
     for video in videos:
         video.write_bytes(video.read_bytes()[: video.stat().st_size // 2])
     with pytest.raises(DataError, match=r"\.mp4 (cannot be decoded|has no frame at \d)"):
-        list(open_source(config(copy, image=CAMERA)).read([4]))
+        list(open_source(config(copy, images=CAMERA)).read([4]))
 
 
 def test_success_stands_in_for_a_missing_reward(copy: Path) -> None:
@@ -121,7 +121,7 @@ def test_rows_that_are_missing_are_noticed(copy: Path) -> None:
 
 
 def test_an_episode_larger_than_allowed_is_refused(copy: Path) -> None:
-    limited = config(copy, image=CAMERA).model_copy(update={"max_bytes": 25_000})
+    limited = config(copy, images=CAMERA).model_copy(update={"max_bytes": 25_000})
     with pytest.raises(DataError, match="unpack to 36864 bytes, more than 25000"):
         list(open_source(limited).read([4]))
 

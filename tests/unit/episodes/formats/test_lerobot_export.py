@@ -9,7 +9,7 @@ from episode_strategies import make_episode
 from phaseb.config.data import EpisodesConfig
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.formats.export import Exported
-from phaseb.episodes.formats.lerobot_export import CAMERA, write_lerobot
+from phaseb.episodes.formats.lerobot_export import CAMERAS, write_lerobot
 from phaseb.episodes.formats.lerobot_statistics import ImageStatistics, column_statistics
 from phaseb.episodes.parquet_file import read_table
 from phaseb.episodes.sources import open_source
@@ -48,7 +48,7 @@ def test_states_actions_and_rewards_come_back_equal_to_the_bit(tmp_path: Path) -
 
 def test_video_comes_back_within_35_db(tmp_path: Path) -> None:
     write_lerobot(Store.at(tmp_path), some(film=True), fps=4)
-    source = open_source(EpisodesConfig(source="lerobot", path=str(tmp_path), columns={"image": CAMERA}))
+    source = open_source(EpisodesConfig(source="lerobot", path=str(tmp_path), columns={"images": f"{CAMERAS}camera"}))
     for before, after in zip(some(film=True), source.read(range(4)), strict=True):
         assert after.frames is not None
         assert before.episode.frames is not None

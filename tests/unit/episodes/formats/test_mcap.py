@@ -97,7 +97,7 @@ def read(path, **columns):
 def test_topics_are_read_at_the_times_of_the_actions(tmp_path):
     for name in ("b", "a"):
         record(tmp_path / f"{name}.mcap", rename=name == "b")
-    first, second = read(tmp_path, image="/camera")
+    first, second = read(tmp_path, images="/camera")
     assert [first.id, second.id] == ["a", "b"]
     times = np.arange(20) / 10
     np.testing.assert_allclose(first.actions[:, 0], times[:-1] + 0.001, rtol=1e-5)
@@ -144,7 +144,7 @@ def swap(topic, at=5):
 def test_what_is_wrong_with_a_topic_is_said_with_its_time(tmp_path, edit, line):
     record(tmp_path / "one.mcap", edit=edit)
     with pytest.raises(DataError, match=line) as caught:
-        read(tmp_path, image="/camera")
+        read(tmp_path, images="/camera")
     assert str(tmp_path / "one.mcap") in str(caught.value)
     assert "\n" not in str(caught.value)
 

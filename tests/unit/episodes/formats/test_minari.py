@@ -22,7 +22,7 @@ def config(data_format: str, path: Path | None = None, **columns: Any) -> Episod
 @pytest.mark.parametrize("data_format", FORMATS)
 def test_what_minari_wrote_is_read_as_minari_reads_it(data_format: str) -> None:
     expected = np.load(FIXTURES / f"minari-{data_format}-expected.npz")
-    columns = {} if data_format == "parquet" else {"image": "observations/camera"}
+    columns = {} if data_format == "parquet" else {"images": "observations/camera"}
     source = open_source(config(data_format, **columns))
     assert [name for name, _ in source.entries()] == [f"episode-{i:06d}" for i in range(5)]
     for i, episode in enumerate(source.read(range(5))):
@@ -37,7 +37,7 @@ def test_what_minari_wrote_is_read_as_minari_reads_it(data_format: str) -> None:
 
 def test_columns_are_chosen_ordered_and_frames_resized() -> None:
     chosen = {"observation": ["observations/position", "observations/goal"], "image_size": 8, "step_s": 36}
-    (episode,) = open_source(config("arrow", image="observations/camera", **chosen)).read([3])
+    (episode,) = open_source(config("arrow", images="observations/camera", **chosen)).read([3])
     expected = np.load(FIXTURES / "minari-arrow-expected.npz")
     np.testing.assert_array_equal(episode.state, np.concatenate([expected["position-3"], expected["goal-3"]], axis=1))
     assert episode.frames is not None
@@ -60,8 +60,8 @@ def test_one_episode_can_be_read_without_the_others(tmp_path: Path) -> None:
     ("columns", "message"),
     [
         ({"observation": "observations/velocity"}, "no column 'observations/velocity'; it has .*observations/goal"),
-        ({"image": "observations/top"}, "no column 'observations/top'"),
-        ({"image": "observations/position"}, "camera 'observations/position' is float32"),
+        ({"images": "observations/top"}, "no column 'observations/top'"),
+        ({"images": "observations/position"}, "camera 'observations/position' is float32"),
         ({"reward": "payoff"}, "no column 'payoff'"),
         ({"action": ["actions", "observations/goal"]}, "columns differ in length: actions 5, observations/goal 6"),
     ],
@@ -84,7 +84,7 @@ def test_folders_that_are_not_minaris_are_said(tmp_path: Path) -> None:
 
 def test_an_episode_larger_than_allowed_is_refused() -> None:
     for data_format in ("hdf5", "arrow"):
-        small = config(data_format, image="observations/camera").model_copy(update={"max_bytes": 1024})
+        small = config(data_format, images="observations/camera").model_copy(update={"max_bytes": 1024})
         with pytest.raises(DataError, match="unpack"):
             list(open_source(small).read([0]))
 

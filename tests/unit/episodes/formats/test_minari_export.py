@@ -54,7 +54,7 @@ def test_it_comes_back_equal_to_the_bit(tmp_path: Path) -> None:
     latents = np.ones((5, 3), np.float32)
     exported = [dataclasses.replace(e, z=latents[: len(e.episode) + 1]) for e in some(frames=True)[:1]] * 4
     write_minari(Store.at(tmp_path), "cell/x-v0", exported, LOW, HIGH)
-    columns = {"observation": "observations/state", "image": "observations/frames"}
+    columns = {"observation": "observations/state", "images": "observations/frames"}
     config = EpisodesConfig(source="minari", path=str(tmp_path), columns=columns)
     for before, after in zip(exported, open_source(config).read(range(4)), strict=True):
         for field in ("state", "frames", "actions", "rewards"):

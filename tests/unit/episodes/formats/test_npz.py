@@ -95,7 +95,7 @@ def test_arrays_of_other_names_are_mapped_and_economics_worked_out(tmp_path: Pat
         success="won",
         power_w="watts",
         step_s=60,
-        image="film",
+        images="film",
         image_size=4,
     )
     episodes = read_npz(save(tmp_path / "x.npz", content), LIMIT, columns)

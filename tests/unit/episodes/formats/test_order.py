@@ -134,7 +134,7 @@ def test_a_picture_that_is_not_read_is_listed(tmp_path: Path) -> None:
     write_minari(tmp_path, "hdf5", space, [space.sample() for _ in range(3)])
     line = summarise(inventory_of(open_source(EpisodesConfig(source="minari", path=str(tmp_path)))), 1, 2)
     assert line == (
-        "imported 1 of 1 episodes, 2 of 2 rows; left out: columns observations/eye (a picture: episodes.columns.image "
+        "imported 1 of 1 episodes, 2 of 2 rows; left out: columns observations/eye (a picture: episodes.columns.images "
         "reads it)"
     )
 
