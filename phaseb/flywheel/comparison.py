@@ -85,7 +85,7 @@ def _by_estimate(
     for store, who, part in zip(stores, both, (slice(0, sizes[0]), slice(sizes[0], sum(sizes))), strict=True):
         actors += [_PartActor(load_policy(store.folder("policy", who["arm"], str(s))), part) for s in seeds]
     result = fitted_q_evaluation(own.evaluation.fqe, actors, beside, own.run.seed)
-    estimates = estimates_by_arm(result, [(name, s) for name in CONTEST.arms for s in seeds])
+    estimates = estimates_by_arm(result.values, result.support, [(name, s) for name in CONTEST.arms for s in seeds])
     num_train = sum(split == "train" for split in recorded.splits)
     return decide_by_estimate(own.promotion, CONTEST, *estimates, num_train, recorded_scale(own, stores[0]))
 

@@ -9,7 +9,7 @@ beforehand, so choosing one inflates nothing. The error is divided by the number
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +23,9 @@ from phaseb.promotion.paired import Evidence, PairedTest, Row, Scale, rate, requ
 
 ESTIMATE_PENALTY = 1.0
 """Without physics: spread of the estimators, in standard deviations, held against a gain."""
-MAX_DEPARTURE = 1.25
+MAX_DEPARTURE = {"fqe": 1.25, "model": 2.0}
 """Without physics: how many times as far from the recorded actions as the baseline's the candidate's may be, root
-mean squared."""
+mean squared. A model answers to actions that trees over recorded rows cannot tell apart."""
 
 Measure = Callable[[str, int, Sequence[int]], list[Row]]
 """(arm, policy seed, episode seeds) -> one row an episode, measured in physics."""
@@ -85,29 +85,38 @@ def decide_by_estimate(
     num_train: int = 0,
     scale: Scale | None = None,
     refused: str = "",
+    method: Literal["fqe", "model"] = "fqe",
+    bias: float = 0.0,
 ) -> dict[str, Any]:
     """Decide without physics: promote only where the estimators see the gain far beyond what they differ by.
 
-    The bounds lie z + ESTIMATE_PENALTY standard deviations of the estimators (their mean over the policies' seeds)
-    from the mean, z the normal's quantile: what they have wrong in common, resampling episodes cannot show. Nor can
-    it where a policy leaves the recorded actions much further behind than the first control does: there nothing is
+    The bounds lie z + ESTIMATE_PENALTY standard deviations of the estimators (their mean over the policies' seeds) and
+    `bias` from the mean, z the normal's quantile: what they have wrong in common, resampling episodes cannot show. Nor
+    can it where a policy leaves the recorded actions much further behind than the first control does: there nothing is
     promoted. How many promotions are false with this, physics tells: benchmarks/promotion.py.
 
     Args:
         values: by arm, (S, M) value of each seed's policy by each of M estimators, fitted on resampled episodes.
         support: by arm, (S,) root mean squared distance of each policy's actions from the recorded ones.
         refused: why there is no candidate, where there is none.
+        method: the estimators: fitted Q evaluation, or returns in generators.
+        bias: how far a difference may be off by what all estimators have wrong.
     """
     found = comparisons(contest)
-    first = contest.controls[0]
+    first, most = contest.controls[0], MAX_DEPARTURE[method]
     departure = {arm: float((support[arm] / np.maximum(support[first], 1e-6)).max()) for arm in contest.arms}
     for one in found:
-        one.record(_estimated(config, values[one.candidate], values[one.against], scale, len(contest.candidates)))
-        if one.outcome == "promote" and departure[one.candidate] > MAX_DEPARTURE:
+        both = values[one.candidate], values[one.against]
+        one.record(_estimated(config, *both, scale, len(contest.candidates), bias))
+        if one.outcome == "promote" and departure[one.candidate] > most:
             one.outcome = "open"
-    earned = {arm: _cautious(config, values[arm], values[first], departure[arm]) for arm in contest.controls}
-    return _record(config, contest, found, earned, range(len(values[first])), refused, departure) | {
-        "method": "fqe",
+    earned = {
+        arm: _cautious(values[arm], values[first], bias) if departure[arm] <= most else float("-inf")
+        for arm in contest.controls
+    }
+    earned[first] = 0.0
+    return _record(config, contest, found, earned, range(len(values[first])), refused, departure, method) | {
+        "method": method,
         "budget": _budget(0, 0, num_train),
         "departure": departure,
     }
@@ -170,13 +179,14 @@ def _estimated(
     other: NDArray[np.floating],
     scale: Scale | None,
     num_candidates: int,
+    bias: float,
 ) -> Evidence:
     """What the estimators say of one policy against another, values (S, M)."""
     per_member = (np.asarray(candidate, float) - other).mean(0)
     value, middle = float(np.mean(other)), float(per_member.mean())
     spread = float(per_member.std(ddof=1)) if len(per_member) > 1 else float("inf")
     quantile = float(stats.norm.ppf(1 - (1 - config.confidence) / max(1, num_candidates)))
-    half = (quantile + ESTIMATE_PENALTY) * spread
+    half = (quantile + ESTIMATE_PENALTY) * spread + bias
     size = max(abs(value), (scale or {}).get("return", 0.0) if config.rule == "better" else 0.0)
     beyond = middle - required_margin(config) * size
     return Evidence(
@@ -194,14 +204,10 @@ def _estimated(
     )
 
 
-def _cautious(
-    config: PromotionConfig, own: NDArray[np.floating], first: NDArray[np.floating], departure: float
-) -> float:
-    """How much more a control is surely worth than the first: 0 for itself, -inf for one that departs too far."""
+def _cautious(own: NDArray[np.floating], first: NDArray[np.floating], bias: float) -> float:
+    """How much more a control is surely worth than the first."""
     gain = (np.asarray(own, float) - first).mean(0)
-    if departure > MAX_DEPARTURE:
-        return float("-inf")
-    return float(gain.mean() - ESTIMATE_PENALTY * (gain.std(ddof=1) if len(gain) > 1 else 0.0))
+    return float(gain.mean() - ESTIMATE_PENALTY * (gain.std(ddof=1) if len(gain) > 1 else 0.0) - bias)
 
 
 def _record(
@@ -212,6 +218,7 @@ def _record(
     seeds: Sequence[int],
     refused: str,
     departure: Mapping[str, float] | None = None,
+    method: str = "physics",
 ) -> dict[str, Any]:
     """The decision, from the outcomes of all comparisons.
 
@@ -224,12 +231,12 @@ def _record(
     shown = max(winners or contest.candidates, key=lambda n: hardest(found, n).evidence.difference, default=None)
     shipped = str(shown) if winners else best
     one = hardest(found, shown) if shown is not None else None
-    placebo, estimated = None, departure is not None
+    placebo = None
     reason = f"{best} is shipped: {refused or 'no arm that uses rollouts was trained'}"
     if one is not None:
-        reason, placebo = sentence(config, contest, one, shipped, estimated), placebo_of(found, one.candidate)
+        reason, placebo = sentence(config, contest, one, shipped, method), placebo_of(found, one.candidate)
         if departure is not None and one.outcome == "open" and one.evidence.excess_low > 0:
-            reason = left_early(shipped, one.candidate, departure[one.candidate])
+            reason = left_early(shipped, one.candidate, departure[one.candidate], method)
     beaten = bool(winners) and placebo is not None and placebo.outcome == "promote" and config.rule == "better"
     return {
         "promoted": bool(winners),
@@ -245,7 +252,7 @@ def _record(
         "confidence": config.confidence,
         "seeds": list(seeds),
         "reason": reason,
-        "placebo_reason": placebo_sentence(config, placebo, estimated) if winners and placebo is not None else "",
+        "placebo_reason": placebo_sentence(config, placebo, method) if winners and placebo is not None else "",
         "evidence": None if one is None else asdict(one.evidence),
         "looks": [] if one is None else [asdict(evidence) for evidence in one.trail],
         "comparisons": [each.to_json() for each in found],

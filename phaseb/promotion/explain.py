@@ -6,35 +6,38 @@ from phaseb.config.evaluation import PromotionConfig
 from phaseb.promotion.contest import Comparison, Contest
 from phaseb.promotion.paired import SIGMA, Evidence
 
+ESTIMATORS = {"fqe": "off-policy evaluation", "model": "returns in generators"}
+"""What a decision without physics goes by."""
 
-def sentence(config: PromotionConfig, contest: Contest, one: Comparison, shipped: str, estimated: bool = False) -> str:
+
+def sentence(config: PromotionConfig, contest: Contest, one: Comparison, shipped: str, method: str = "physics") -> str:
     """Why `shipped` ships, without the full stop.
 
     Args:
         one: the comparison that decides: the candidate against the control that it has shown least against.
-        estimated: whether off-policy evaluation decides, not physics.
+        method: what decides: physics, or one of ESTIMATORS.
     """
     e, candidate = one.evidence, one.candidate
     if shipped == candidate:
         return (
-            f"{candidate} is shipped: it {_found(e, estimated)} than {_of(contest, one.against)}"
-            f"{_where(e, estimated)}, {_surely(config, e)}"
+            f"{candidate} is shipped: it {_found(e, method)} than {_of(contest, one.against)}"
+            f"{_where(e, method)}, {_surely(config, e)}"
         )
     if e.alike:
         other = "" if one.against == shipped else f" as {one.against}"
-        return f"{shipped} is shipped: {candidate} did just the same{other}{_where(e, estimated)}"
+        return f"{shipped} is shipped: {candidate} did just the same{other}{_where(e, method)}"
     than = "" if one.against == shipped else f" than {one.against}"
-    found = f"{shipped} is shipped: {candidate} {_found(e, estimated)}{than}{_where(e, estimated)}"
+    found = f"{shipped} is shipped: {candidate} {_found(e, method)}{than}{_where(e, method)}"
     if one.outcome == "open":
         return f"{found}, which {_doubt(config, e)}"
     falls_short = e.difference > 0 or config.rule == "not_worse"
     return f"{found}, {_asked(config)}" if falls_short else found
 
 
-def placebo_sentence(config: PromotionConfig, one: Comparison, estimated: bool = False) -> str:
+def placebo_sentence(config: PromotionConfig, one: Comparison, method: str = "physics") -> str:
     """What the comparison with the placebo says of the reason for a gain, without the full stop."""
     e = one.evidence
-    found = f"it {_found(e, estimated)} than {one.against}, its placebo"
+    found = f"it {_found(e, method)} than {one.against}, its placebo"
     if one.outcome == "promote":
         return f"{found}, {_surely(config, e)}"
     return (
@@ -44,11 +47,11 @@ def placebo_sentence(config: PromotionConfig, one: Comparison, estimated: bool =
     )
 
 
-def left_early(shipped: str, candidate: str, departure: float) -> str:
-    """The sentence where off-policy evaluation likes a candidate that it cannot know."""
+def left_early(shipped: str, candidate: str, departure: float, method: str) -> str:
+    """The sentence where an estimate likes a candidate that it cannot know."""
     return (
         f"{shipped} is shipped: {candidate} acts {departure:.2g} times as far from what was recorded, "
-        "too far for off-policy evaluation to tell"
+        f"too far for {ESTIMATORS[method]} to tell"
     )
 
 
@@ -57,19 +60,19 @@ def _of(contest: Contest, control: str) -> str:
     return control if others == 1 else f"{control}, the strongest of {others} arms without synthetic data,"
 
 
-def _found(e: Evidence, estimated: bool) -> str:
+def _found(e: Evidence, method: str) -> str:
     more = "more" if e.difference >= 0 else "less"
     size = f"{abs(e.difference):.3g}"
     if e.unit == SIGMA:
         return f"missed recorded actions by {size} σ {'less' if e.difference >= 0 else 'more'}"
-    if estimated:
+    if method in ESTIMATORS:
         return f"would return {size} {more} an episode"
     return f"earned {size} $/h {more}" if e.unit == "$/h" else f"returned {size} {more} an episode"
 
 
-def _where(e: Evidence, estimated: bool) -> str:
+def _where(e: Evidence, method: str) -> str:
     kind = "held-out" if e.unit == SIGMA else "paired"
-    return " by off-policy evaluation" if estimated else f" in {e.num_pairs} {kind} episodes"
+    return f" by {ESTIMATORS[method]}" if method in ESTIMATORS else f" in {e.num_pairs} {kind} episodes"
 
 
 def _surely(config: PromotionConfig, e: Evidence) -> str:

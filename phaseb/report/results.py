@@ -60,7 +60,7 @@ def collect_results(store: Store) -> dict[str, Any]:
         "numbers": numbers,
         "arms": arms,
         "arm_columns": [c for c in ARM_COLUMNS if any(_known(arm.get(c)) for arm in arms.values())],
-        "arms_title": _title(summary),
+        "arms_title": _title(summary, promotion),
         "held_out": held_out,
         "evaluation": {k: v for k, v in summary.items() if k != "arms"},
         "generators": {name: _of_generator(name, stages, found) for name, found in judges.items()},
@@ -129,11 +129,13 @@ def _known(value: Any) -> bool:
     return isinstance(value, Mapping) and value.get("mean") is not None
 
 
-def _title(summary: Mapping[str, Any]) -> str:
+def _title(summary: Mapping[str, Any], promotion: Mapping[str, Any]) -> str:
     seeds, shared = len(summary["seeds"]), summary["shared_data"]
     where = f"{summary['num_episodes']} episodes a seed in {summary['environment']}"
     if summary["environment"] == "none":
-        where = "told by off-policy evaluation (no environment)"
+        where = "estimated by off-policy evaluation (no environment)"
+        if promotion.get("method") == "model":
+            where = f"estimated by returns of {promotion['processes']['horizon']} steps in generators (no environment)"
         if not summary.get("values_known", True):
             where = "compared by held-out actions alone (no environment, no rewards that differ)"
     data = "data, encoder, world model and gate shared between seeds" if shared else "everything redrawn for each seed"

@@ -1,7 +1,7 @@
 """Measure the policies and decide which arm is shipped.
 
-In physics where there is an environment, else by off-policy evaluation, or by held-out actions where values cannot be
-learned either.
+In physics where there is an environment, else by estimates, or by held-out actions where values cannot be learned
+either.
 """
 
 import functools

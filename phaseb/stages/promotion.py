@@ -1,10 +1,12 @@
-"""Decide which arm is shipped: by a test in physics where there is an environment, by off-policy evaluation else.
+"""Decide which arm is shipped: by a test in physics, or without an environment by estimates.
 
-Where values cannot be learned, there is nothing to estimate: paired dev episodes decide, by the distance of the
-policies' actions from the recorded ones.
+Estimates are returns in generators where these predict held-out episodes, and off-policy evaluation elsewhere. Where
+values cannot be learned, there is nothing to estimate: paired dev episodes decide, by the distance of the policies'
+actions from the recorded ones.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,7 +18,7 @@ from phaseb.episodes.streaming import lengths_of
 from phaseb.pipeline.sizes import read_facts
 from phaseb.pipeline.stage import StageContext
 from phaseb.policy.behavior_metrics import episode_errors
-from phaseb.policy.fqe import FqeResult, fitted_q_evaluation
+from phaseb.policy.fqe import fitted_q_evaluation
 from phaseb.policy.trained_policy import load_policy
 from phaseb.promotion.contest import Contest
 from phaseb.promotion.decision import Measure, decide, decide_by_error, decide_by_estimate
@@ -24,6 +26,7 @@ from phaseb.promotion.paired import ECONOMICS, Scale, scale_of
 from phaseb.runtime.storage import Store
 from phaseb.stages.arm_generator import choice_of
 from phaseb.stages.held_out import Runs, errors_by_arm
+from phaseb.stages.returns_in_processes import start_processes
 from phaseb.stages.sample import fit_sample
 
 
@@ -59,24 +62,31 @@ def without_physics(context: StageContext, runs: Runs) -> tuple[dict[str, dict[i
 
 
 def by_estimate(context: StageContext, runs: Runs) -> tuple[list[float], dict[str, Any]]:
-    """Fitted Q evaluation of every policy, and the decision that follows from it.
+    """Estimates of every policy, and the decision that follows from them.
 
     On dev and training episodes: twice the data tells policies apart better than data that none was trained on.
     """
     config, store = context.config, context.store
     recorded = fit_sample(config, store, "train", "dev")
+    playing = start_processes(config, store, runs, recorded)
     actors = [load_policy(store.folder("policy", arm, str(seed))) for arm, seed in runs]
     result = fitted_q_evaluation(config.evaluation.fqe, actors, recorded, config.run.seed)
+    in_model = playing()
+    method: Literal["fqe", "model"] = "fqe" if in_model.refused else "model"
+    values, bias = (result.values, 0.0) if in_model.refused else (in_model.values, in_model.bias)
     contest, refused = contest_of(config, store)
     decision = decide_by_estimate(
         config.promotion,
         contest,
-        *estimates_by_arm(result, runs),
+        *estimates_by_arm(values, result.support, runs),
         _num_train(store),
         recorded_scale(config, store),
         refused,
+        method,
+        bias,
     )
-    return [result.interval(i)[0] for i in range(len(runs))], decision
+    estimates = {"fqe": _mean_by_arm(result.values, runs), "model": _mean_by_arm(in_model.values, runs)}
+    return values.mean(1).tolist(), decision | {"estimates": estimates, "processes": in_model.to_json()}
 
 
 def by_action_error(context: StageContext, runs: Runs) -> tuple[list[float], dict[str, Any]]:
@@ -88,16 +98,23 @@ def by_action_error(context: StageContext, runs: Runs) -> tuple[list[float], dic
     return [float("nan")] * len(runs), decision
 
 
+def _mean_by_arm(values: NDArray[np.floating], runs: Runs) -> Mapping[str, float]:
+    """Mean over seeds and estimators of values (P, M)."""
+    return {
+        arm: float(np.mean([v.mean() for v, run in zip(values, runs, strict=True) if run[0] == arm])) for arm, _ in runs
+    }
+
+
 def estimates_by_arm(
-    result: FqeResult, runs: Runs
+    values: NDArray[np.floating], support: NDArray[np.floating], runs: Runs
 ) -> tuple[dict[str, NDArray[np.floating]], dict[str, NDArray[np.floating]]]:
-    """By arm, values (S, M) and support (S,) of its policies; `runs` are in the order of the result."""
+    """By arm, values (S, M) and support (S,) of its policies, out of (P, M) and (P,) in the order of `runs`."""
     places: dict[str, list[int]] = {}
     for i, (arm, _) in enumerate(runs):
         places.setdefault(arm, []).append(i)
     return (
-        {arm: result.values[own] for arm, own in places.items()},
-        {arm: result.support[own] for arm, own in places.items()},
+        {arm: values[own] for arm, own in places.items()},
+        {arm: support[own] for arm, own in places.items()},
     )
 
 

@@ -64,7 +64,12 @@ def test_without_an_environment_policies_are_judged_by_estimates(command, ray_up
     for measure in ("mpl", "error_rate", "energy_wh_per_unit"):  # nobody measured these, so nobody may say them
         assert results["arms"]["real_only"][measure]["mean"] is None
         assert measure not in results["arm_columns"]
-    assert "off-policy evaluation" in results["arms_title"]
+    promotion = results["promotion"]
+    used, named = promotion["method"], {"fqe": "off-policy evaluation", "model": "in generators"}
+    assert (used == "model") == (promotion["processes"]["refused"] == "")
+    assert named[used] in results["arms_title"]
+    means = {arm: results["arms"][arm]["return"]["mean"] for arm in results["arms"]}
+    assert means == pytest.approx(promotion["estimates"][used])
     assert "In the cell" not in page
     assert "value unknown" in page
 

@@ -281,12 +281,12 @@ def test_the_reason_is_one_plain_sentence(change, found, words):
     assert sentence(PromotionConfig(**change), PAIR, one, shipped) == words
 
 
-def estimated(differences, departure=1.0, contest=PAIR, **controls):
+def estimated(differences, departure=1.0, contest=PAIR, method="fqe", bias=0.0, **controls):
     """A decision on candidates that differ from real_only by so much in each estimator; two policy seeds."""
     real = np.full((2, len(differences)), 3.0)
     values = {"real_only": real, "trust_weighted": real + differences, **{n: real + d for n, d in controls.items()}}
     support = {arm: np.full(2, departure if arm == "trust_weighted" else 1.0) for arm in values}
-    return decide_by_estimate(PromotionConfig(), contest, values, support)
+    return decide_by_estimate(PromotionConfig(), contest, values, support, method=method, bias=bias)
 
 
 def test_estimates_promote_only_what_all_of_them_see():
@@ -304,6 +304,21 @@ def test_estimates_promote_only_what_all_of_them_see():
         "real_only is shipped: trust_weighted acts 1.9 times as far from what was recorded, too "
         "far for off-policy evaluation to tell"
     )
+
+
+def test_returns_in_generators_hold_their_common_error_against_a_gain():
+    sure = np.array([1.0 + 0.05 * i for i in range(10)])
+    found = estimated(sure, 1.9, method="model", bias=0.3)
+    assert (found["promoted"], found["method"]) == (True, "model")
+    assert "more an episode than real_only by returns in generators, at 95% at least" in found["reason"]
+    plain, biased = (estimated(sure, method="model", bias=b)["evidence"] for b in (0.0, 0.3))
+    assert plain["low"] - biased["low"] == pytest.approx(0.3)
+    assert biased["high"] - plain["high"] == pytest.approx(0.3)
+    assert not estimated(sure, method="model", bias=1.0)["promoted"]
+    assert not estimated(sure, 2.1, method="model")["promoted"]
+    contest = Contest(("trust_weighted",), ("real_only", "clone"))
+    assert estimated(0.0 * sure, contest=contest, method="model", bias=0.3, clone=sure)["shipped"] == "clone"
+    assert estimated(0.0 * sure, contest=contest, method="model", bias=2.0, clone=sure)["shipped"] == "real_only"
 
 
 def test_estimates_ask_for_every_control_and_ship_the_best_of_them():
