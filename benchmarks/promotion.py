@@ -4,7 +4,8 @@
 
 Every seed makes a pool of policies of every quality (policy_pool.py) and plays each for 200 episodes in physics: the
 truth. Each ordered pair of a pool is a case. Without an environment the decision is `decide_by_estimate` on fitted Q
-evaluation; a promotion is false where the candidate's return in physics is not above the baseline's. With one it is
+evaluation, or on returns in processes fitted to the recorded episodes; a promotion is false where the candidate's
+return in physics is not above the baseline's. With one it is
 `decide`: its false promotions are counted where there is no difference, by taking the mean difference out of a pair's
 episodes. Seeds that `--out` already holds are not run again.
 """
@@ -19,42 +20,74 @@ from typing import Any
 
 import numpy as np
 import torch
-from policy_pool import STEPS, Pool, make_pool
+from numpy.typing import NDArray
+from policy_pool import STEPS, Player, Pool, make_pool
 from scipy.stats import spearmanr
 
 from phaseb.config.data import ValuationConfig
+from phaseb.config.dynamics import GPConfig
 from phaseb.config.evaluation import FqeConfig, PromotionConfig
+from phaseb.dynamics.model_returns import ModelReturns, play_in_process
+from phaseb.dynamics.rollout import Policy
 from phaseb.policy.evaluation import Row, aggregate
 from phaseb.policy.fqe import fitted_q_evaluation
 from phaseb.promotion.contest import Contest
 from phaseb.promotion.decision import decide, decide_by_estimate
 from phaseb.runtime.seeding import numpy_generator
+from phaseb.stages.returns_in_processes import NUM_PROCESSES
 
 PAIR = Contest(("trust_weighted",), ("real_only",))
 VALUATION = ValuationConfig()
+STEPS_PLAYED = 60
+ESTIMATORS = ("fqe", "model")
+LARGE_GAIN = 100
 GAPS = (0, 100, 200, 300, 2000)
 FINAL = f"real_only@{STEPS}"
 Case = dict[str, Any]
 
 
-def estimated(pool: Pool, seed: int, config: PromotionConfig) -> tuple[list[Case], float, float]:
-    """A decision by estimate for every ordered pair; the rank correlation of estimates and truth, and the seconds."""
-    names = list(pool.players)
+def estimated(pool: Pool, seed: int, config: PromotionConfig) -> dict[str, Any]:
+    """By estimator, `fqe` and `model`: a decision for every ordered pair, the rank correlation with the truth, and
+    the seconds."""
     start = time.process_time()
     result = fitted_q_evaluation(FqeConfig(), list(pool.players.values()), pool.episodes, seed)
-    seconds = time.process_time() - start
+    half = time.process_time()
+    policies = [_policy(player) for player in pool.players.values()]
+    made = [play_in_process(GPConfig(), pool.episodes, policies, STEPS_PLAYED, seed, k) for k in range(NUM_PROCESSES)]
+    played = ModelReturns(np.stack([values for values, _ in made], 1), tuple(r for _, r in made), STEPS_PLAYED)
+    seconds = {"fqe": half - start, "model": time.process_time() - half}
+    found = {}
+    for method, values, bias in (("fqe", result.values, 0.0), ("model", played.values, played.bias)):
+        cases, rank = decided(pool, values, result.support, config, method, bias)
+        found[method] = {"cases": cases, "rank_correlation": rank, "seconds": seconds[method]}
+    return found | {"processes": played.to_json()}
+
+
+def _policy(player: Player) -> Policy:
+    return lambda z, step: torch.from_numpy(player.act(z.numpy()))
+
+
+def decided(
+    pool: Pool,
+    estimates: NDArray[np.floating],
+    departures: NDArray[np.floating],
+    config: PromotionConfig,
+    method: Any,
+    bias: float,
+) -> tuple[list[Case], float]:
+    """A decision by estimates (P, M) for every ordered pair, and their rank correlation with the truth."""
+    names = list(pool.players)
     truth = {name: aggregate(rows, VALUATION) for name, rows in pool.rows.items()}
     scale = {"return": float(np.abs(pool.train.rewards.sum(1)).mean())}
     cases = []
     for (i, base), (j, new) in itertools.permutations(enumerate(names), 2):
-        values, support = ({"real_only": of[[i]], "trust_weighted": of[[j]]} for of in (result.values, result.support))
-        decision = decide_by_estimate(config, PAIR, values, support, len(pool.train), scale)
+        values, support = ({"real_only": of[[i]], "trust_weighted": of[[j]]} for of in (estimates, departures))
+        decision = decide_by_estimate(config, PAIR, values, support, len(pool.train), scale, method=method, bias=bias)
         told = {name: truth[new][name] - truth[base][name] for name in ("return", "net_value_per_hour")}
         found = {name: decision["evidence"][name] for name in ("difference", "low", "excess_low")}
         found["departure"] = decision["departure"]["trust_weighted"]
         cases.append({"baseline": base, "candidate": new, "promoted": decision["promoted"], **found, **told})
-    rank = spearmanr(result.values.mean(1), [truth[name]["return"] for name in names])[0]
-    return cases, float(rank), seconds
+    return cases, float(spearmanr(estimates.mean(1), [truth[name]["return"] for name in names])[0])
 
 
 def tested(pool: Pool, seed: int, config: PromotionConfig, num_draws: int) -> list[Case]:
@@ -116,15 +149,12 @@ def rates(cases: Sequence[Case], truth: str) -> dict[str, float]:
 
 
 def told(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    by_estimate = [case for row in results.values() for case in row["estimated"]]
-    arms = [c for c in by_estimate if c["baseline"] == FINAL and "@" in c["candidate"]]
+    by = {m: [case for row in results.values() for case in row["estimated"][m]["cases"]] for m in ESTIMATORS}
     in_physics = [case for row in results.values() for case in row["tested"]]
     as_they_are = [c for c in in_physics if not c["equal"]]
     equal = [c | {"net_value_per_hour": 0.0} for c in in_physics if c["equal"]]
     rows = [
-        {"cases": "FQE, all pairs, truth: return", **rates(by_estimate, "return")},
-        {"cases": "FQE, all pairs, truth: net value", **rates(by_estimate, "net_value_per_hour")},
-        {"cases": "FQE, learned arms against real_only, truth: return", **rates(arms, "return")},
+        *(row for method, cases in by.items() for row in _rows_of(method, cases)),
         {"cases": "physics, pairs as they are", **rates(as_they_are, "net_value_per_hour")},
         {"cases": "physics, pairs made equal", **rates(equal, "net_value_per_hour")},
         *(
@@ -140,9 +170,21 @@ def told(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     for row in rows:
         counts = "".join(f"{row[name]:10d}" for name in ("num_cases", *list(names)[1:]))
         print(f"{row['cases']:52s}{counts}{row['false_rate']:10.1%}{row['power']:10.1%}")
-    ranks = ", ".join(f"{row['rank_correlation']:.2f}" for row in results.values())
-    print(f"rank correlation of FQE and return in physics, by seed: {ranks}")
+    for method in ESTIMATORS:
+        ranks = ", ".join(f"{row['estimated'][method]['rank_correlation']:.2f}" for row in results.values())
+        print(f"rank correlation of {method} and return in physics, by seed: {ranks}")
     return rows
+
+
+def _rows_of(method: str, cases: Sequence[Case]) -> list[dict[str, Any]]:
+    arms = [c for c in cases if c["baseline"] == FINAL and "@" in c["candidate"]]
+    large = [c for c in cases if not 0 < c["net_value_per_hour"] <= LARGE_GAIN]
+    return [
+        {"cases": f"{method}, all pairs, truth: return", **rates(cases, "return")},
+        {"cases": f"{method}, all pairs, truth: net value", **rates(cases, "net_value_per_hour")},
+        {"cases": f"{method}, gains above {LARGE_GAIN} $/h", **rates(large, "net_value_per_hour")},
+        {"cases": f"{method}, learned arms against real_only, truth: return", **rates(arms, "return")},
+    ]
 
 
 def main() -> None:
@@ -156,11 +198,8 @@ def main() -> None:
     for seed in args.seeds:
         if str(seed) not in results:
             pool = make_pool(seed)
-            cases, rank, seconds = estimated(pool, seed, PromotionConfig())
             results[str(seed)] = {
-                "estimated": cases,
-                "rank_correlation": rank,
-                "fqe_seconds": seconds,
+                "estimated": estimated(pool, seed, PromotionConfig()),
                 "tested": tested(pool, seed, PromotionConfig(), args.draws),
             }
             if args.out:

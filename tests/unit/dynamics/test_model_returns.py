@@ -54,7 +54,7 @@ def test_policies_are_worth_in_processes_what_they_are_worth_in_the_world():
         assert values.mean() == pytest.approx(true, abs=0.15 * abs(true) + 0.1)
     assert found.values.shape == (3, 2)
     assert min(found.skills) > 0.75
-    assert found.bias < 0.4
+    assert found.bias < 1.0
     assert found.refused == ""
     for replays in found.replays:
         assert len(replays.recorded) > 0
