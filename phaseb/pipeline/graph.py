@@ -148,6 +148,8 @@ class _GraphRun:
 
     def _start_ready(self) -> None:
         for stage in list(self.waiting):
+            if stage not in self.waiting:  # the episodes, known since, made another plan: the next round follows it
+                continue
             unfinished = {s.name for s in self.waiting} | {r.stage.name for r in self.running.values()}
             if unfinished & set(stage.inputs) or not self._has_room(stage):
                 continue

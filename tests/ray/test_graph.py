@@ -6,12 +6,15 @@ import signal
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from phaseb.config.load import load_config
 from phaseb.errors import ClusterError, DataError
+from phaseb.pipeline.dataset_stats import DataFacts
 from phaseb.pipeline.graph import run_graph
 from phaseb.pipeline.run_directory import RunDirectory
+from phaseb.pipeline.sizes import FACTS
 from phaseb.pipeline.stage import Stage
 from phaseb.runtime import signals
 
@@ -61,6 +64,29 @@ class Seen:
 
     def on_stage_end(self, stage, metrics, seconds, skipped):
         self.calls.append(("skipped" if skipped else "end", stage))
+
+
+def collected(folder, output, context):
+    """Leaves what is known of 40 episodes."""
+    note(folder, context.name)
+    lengths = {split: np.full(count, 60) for split, count in (("train", 40), ("dev", 20), ("test", 20))}
+    facts = DataFacts(lengths, action_size=2, state_size=4, reward_low=0.0, reward_high=1.0)
+    context.store.write_json(facts.to_json(), *FACTS)
+    return {}
+
+
+def test_a_resumed_run_follows_the_plan_that_its_episodes_make(tmp_path):
+    def plan(config):
+        first = Stage("collect", (), (), ("episodes",), functools.partial(collected, tmp_path, ""))
+        fresh = {"external_inputs": lambda config: None}  # no two plans have equal stages
+        names = ("left", "right")[: config.arms.num_seeds]
+        return (first, *(stage(tmp_path, name, ("policy",), ("collect",), **fresh) for name in names))
+
+    run_graph(plan(config(tmp_path)), config(tmp_path), replan=plan)
+    words = ("policy.num_steps=7", "run.on_change=redo")
+    again = run_graph(plan(config(tmp_path, *words)), config(tmp_path, *words), replan=plan)
+    assert set(again) == {"collect", "left", "right"}
+    assert sorted(notes(tmp_path)) == ["collect", "left", "left", "right", "right"]
 
 
 def test_what_is_up_to_date_is_skipped_with_its_old_metrics(tmp_path):
