@@ -96,6 +96,8 @@ def _quality(
         split: _rows([e for e in episodes if e.split == split], bundle, scale, config) for split in ("train", "dev")
     }
     scores = list(linear_probe(*rows["train"], *rows["dev"]).values())
+    if not scores:  # a state that never changes beside frames that do
+        return {}
     return {"probe_r2": float(np.nanmean(scores)), "probe_r2_worst": float(np.nanmin(scores))}
 
 
