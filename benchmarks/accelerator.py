@@ -91,7 +91,7 @@ def encoder(context: WorkerContext) -> Any:
 
 def learners(device: torch.device, options: argparse.Namespace) -> dict[str, dict[str, float]]:
     """Steps a second of each learner, each way."""
-    wide = {"hidden_size": 512, "head_size": 512, "batch_size": 512, "rollout_batch_size": 128}
+    wide = {"hidden_size": 512, "head_size": 512, "batch_size": 512}
     ways_there = [*WAYS, *(COMPILED if options.compiled else ())] if device.type == "cuda" else ["float32"]
     makes = {
         "encoder": (encoder, 20, True),

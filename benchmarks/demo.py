@@ -14,6 +14,7 @@ import torch
 
 from phaseb.config.load import load_config
 from phaseb.config.root import Config
+from phaseb.dynamics.gru_ensemble.teacher_forcing import GROWTH
 from phaseb.episodes.shards import read_trajectories
 from phaseb.episodes.streaming import sample_episodes
 from phaseb.latents.learner import make_learner as make_encoder
@@ -66,8 +67,8 @@ def of_world_model(config: Config, store: Store, here: WorkerContext) -> None:
     told("world model, landings *", lambda: dynamics.event_gp_fitter(config, store))
     data = read_trajectories(store.folder("latents"), ("train", "dev"))
     learner = dynamics.learner_with_discriminator(config.dynamics.gru, config.trust.discriminator, None, data, here)
-    plan, total = config.dynamics.gru.horizon, config.dynamics.gru.num_steps
-    grows, grown = (round(share * total) for share in (plan.grow_from, plan.grow_until))
+    total = config.dynamics.gru.num_steps
+    grows, grown = (round(share * total) for share in GROWTH)
     steps("world model, training at the first horizon", learner, 0, grows)
     steps("world model, while it grows", learner, (grows + grown) // 2, (grows + grown) // 2 + grown - grows)
     steps("world model, at the last horizon", learner, grown, total)

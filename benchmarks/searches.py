@@ -43,11 +43,11 @@ LENGTH, LATENTS, ACTIONS = 60, 16, 2
 
 
 class BusyLearner:
-    """Computes for `dynamics.gru.explosion` CPU seconds over its steps; learns nothing."""
+    """Computes for `dynamics.gru.input_noise` CPU seconds over its steps; learns nothing."""
 
     def __init__(self, config: Any) -> None:
         self.num_steps = config.dynamics.gru.num_steps
-        self._work_s = (config.dynamics.gru.explosion - 1.0) / self.num_steps
+        self._work_s = config.dynamics.gru.input_noise / self.num_steps
 
     def step(self, step: int) -> dict[str, float]:
         end, x = time.process_time() + self._work_s, np.ones(64)
@@ -109,7 +109,7 @@ def study(folder: Path, name: str, trials: int, work_s: float, concurrency: int)
                 "job": "searches:Busy",
                 "metrics": {"name": "height"},
                 "scheduler": {"kind": "none"},
-                "overrides": {"dynamics.gru.num_steps": STEPS, "dynamics.gru.explosion": 1.0 + work_s},
+                "overrides": {"dynamics.gru.num_steps": STEPS, "dynamics.gru.input_noise": work_s},
                 "space": {"dynamics.gru.weights.trust": {"uniform": [0.0, 1.0]}},
                 "search": {"algorithm": "random"},
                 "budget": {"trials": trials},
@@ -224,7 +224,7 @@ def memory(folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
 
 
 def scale(folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
-    space = {f"dynamics.gru.recon.{n}": {"loguniform": [0.01, 1.0]} for n in ("one_step", "rollout", "reward", "event")}
+    space = {f"dynamics.gru.weights.{n}": {"loguniform": [0.01, 1.0]} for n in ("trust", "feat", "var")}
     rng, found = np.random.default_rng(0), {}
     for trials in (100, 1_000, 10_000):
         store = Store.at(folder / f"records{trials}")

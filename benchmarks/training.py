@@ -179,7 +179,7 @@ def worker(rank: int, world: int, batch: int, steps: int, address: str, results:
     torch.set_num_threads(1)
     if world > 1:
         torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=world)
-    learner = world_model(WorkerContext(0, rank, world), batch_size=batch, rollout_batch_size=batch // 4)
+    learner = world_model(WorkerContext(0, rank, world), batch_size=batch)
     learner.step(0)
     if world > 1:
         torch.distributed.barrier()

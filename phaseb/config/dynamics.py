@@ -12,9 +12,8 @@ BUILT_IN = ("gru", "gp")
 
 
 class LossWeights(Section):
-    """L = recon·L_recon + trust·L_trust + feat·L_feat + var·L_var (the report's λ). Zero leaves a term out."""
+    """L = L_recon + trust·L_trust + feat·L_feat + var·L_var (the report's λ). Zero leaves a term out."""
 
-    recon: float = Field(1.0, ge=0, description="weight of L_recon, the sum of the terms under dynamics.gru.recon")
     trust: float = Field(
         0.0, ge=0, description="λ_trust: weight of L_trust, the discriminator's loss on free-running rollouts"
     )
@@ -27,13 +26,10 @@ class LossWeights(Section):
 
 
 class ReconWeights(Section):
-    """What L_recon is made of."""
+    """The parts of L_recon that are latents' errors. Rewards and ends have fixed weights beside them."""
 
     one_step: float = Field(2.0, ge=0, description="weight of the error on short teacher-forced windows")
     rollout: float = Field(0.3, ge=0, description="weight of the error along the rollout at the training horizon")
-    reward: float = Field(0.2, ge=0, description="weight of the reward head's error, in standardised reward")
-    terminal: float = Field(0.1, ge=0, description="weight of the end-of-episode head's cross-entropy")
-    noise: float = Field(0.1, ge=0, description="weight of the likelihood of the heteroscedastic noise head")
 
 
 class TeacherForcingConfig(Section):
@@ -52,24 +48,6 @@ class HorizonConfig(Section):
 
     steps: int = Field(60, ge=1, description="training horizon; equal to synthesis.horizon unless you study the report")
     start: int = Field(10, ge=1, description="horizon at which the curriculum starts")
-    grow_from: float = Field(0.4, ge=0, le=1, description="share of training at which the horizon starts to grow")
-    grow_until: float = Field(0.9, ge=0, le=1, description="share of training at which it reaches steps")
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "HorizonConfig":
-        if self.grow_until < self.grow_from:
-            raise ValueError("grow_until must not be below grow_from")
-        return self
-
-
-class VarianceConfig(Section):
-    """What L_var measures."""
-
-    form: Literal["growth", "lags"] = Field(
-        "lags",
-        description="growth: hinge on the variance ratio of the last to the first 10 steps; lags: squared log "
-        "variance ratio of z_{t+k} - z_t, k = 1, 2, 5, 10",
-    )
 
 
 CHANGEABLE = (
@@ -77,13 +55,11 @@ CHANGEABLE = (
     "recon.",
     "teacher_forcing.",
     "horizon.",
-    "variance.",
     "loss",
     "learning_rate",
     "ema_decay",
     "input_noise",
     "batch_size",
-    "rollout_batch_size",
     "one_step_window",
     "discriminator_from",
 )
@@ -99,7 +75,6 @@ class GPCorrectionConfig(Section):
     max_transitions: int = Field(1500, ge=10, description="most transitions that a process is conditioned on")
     num_hyperparameter_points: int = Field(300, ge=10, description="transitions that hyperparameters are fitted to")
     steps: int = Field(60, ge=1, description="steps of Adam that fit the hyperparameters")
-    min_transitions: int = Field(40, ge=10, description="transitions of a kind below which no process is fitted")
 
 
 class Change(Section):
@@ -121,7 +96,6 @@ class GRUConfig(Section):
     """GRU dynamics in latent space with reward and end-of-episode heads, K members trained at once."""
 
     num_members: int = Field(3, ge=1, description="ensemble members; disagreement between them is the uncertainty")
-    bootstrap: bool = Field(False, description="each member trains on its own resampling of the episodes")
     hidden_size: int = Field(64, ge=1, description="units of the GRU")
     head_size: int = Field(128, ge=1, description="width of the residual stream between the GRU and what it predicts")
     num_blocks: int = Field(2, ge=0, description="residual blocks on that stream; 0: one layer, as in the report")
@@ -135,7 +109,6 @@ class GRUConfig(Section):
     )
     decorrelate: bool = Field(True, description="model principal directions at unit variance instead of dimensions")
     layer_norm: bool = Field(True, description="layer normalisation in every block")
-    residual: bool = Field(True, description="predict z_{t+1} - z_t instead of z_{t+1}")
     clamp_quantile: float = Field(
         0.0,
         ge=0,
@@ -159,19 +132,23 @@ class GRUConfig(Section):
     teacher_forcing: TeacherForcingConfig = Field(TeacherForcingConfig(), description="schedule of the rollout")
     gp_correction: GPCorrectionConfig = Field(GPCorrectionConfig(), description="processes beside the networks")
     horizon: HorizonConfig = Field(HorizonConfig(), description="length of the rollout in training")
-    variance: VarianceConfig = Field(VarianceConfig(), description="form of L_var")
     discriminator_from: float = Field(
         0.5, ge=0, le=1, description="share of training after which the discriminator takes part"
     )
     num_steps: int = Field(1500, ge=1, description="optimiser steps")
-    batch_size: int = Field(64, ge=1, description="windows a member in each step, over all workers")
-    rollout_batch_size: int = Field(16, ge=1, description="rollouts a member in each step, over all workers")
+    batch_size: int = Field(
+        64, ge=1, description="windows a member in each step, over all workers, and a quarter as many rollouts"
+    )
     learning_rate: float = Field(2e-3, gt=0, description="peak learning rate of AdamW (warm-up, then cosine decay)")
     ema_decay: float = Field(0.99, ge=0, lt=1, description="decay of the moving average of the weights; 0: none")
-    explosion: float = Field(1e4, gt=0, description="a loss above this counts as divergence")
     changes: tuple[Change, ...] = Field(
         (), description="settings that change during training, in order; population-based training writes them"
     )
+
+    @property
+    def rollout_batch_size(self) -> int:
+        """Rollouts a member in each step, over all workers."""
+        return max(1, self.batch_size // 4)
 
     @model_validator(mode="after")
     def _changes_in_order(self) -> Self:
@@ -243,28 +220,11 @@ class DynamicsConfig(Section):
         return (*BUILT_IN, *self.plugins)
 
 
-class ActionSources(Section):
-    """Shares of rollouts by where their actions come from (normalised to one)."""
-
-    recorded: float = Field(
-        0.5, ge=0, description="share of rollouts under the recorded actions of the start's episode"
-    )
-    perturbed: float = Field(0.5, ge=0, description="share of rollouts under recorded actions with noise")
-
-    @model_validator(mode="after")
-    def _some(self) -> "ActionSources":
-        if self.recorded + self.perturbed <= 0:
-            raise ValueError("at least one action source needs a share above zero")
-        return self
-
-
 class SynthesisConfig(Section):
-    """Rollouts of a generator from real starts."""
+    """Rollouts of a generator from real starts: half of them under recorded actions, half with noise on these."""
 
     num_episodes: int = Field(200, ge=1, description="synthetic episodes to make")
     horizon: int = Field(60, ge=1, description="steps of each; recorded episodes must be that long")
-    action_sources: ActionSources = Field(ActionSources(), description="whose actions drive the rollouts")
-    perturbation: float = Field(0.2, ge=0, description="σ of the noise on perturbed actions, in units of [-1, 1]")
 
 
 class NegativesConfig(Section):

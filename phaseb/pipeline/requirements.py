@@ -46,27 +46,24 @@ def preflight(config: Config, facts: DataFacts | None, machine: Machine | None =
 def _of_config(config: Config) -> Iterator[Requirement]:
     """What no episode can change: batches that divide by the workers, seeds that do not overlap."""
     workers = max(1, config.resources.num_workers)
-    batches = {
-        "encode": {"latents.num_groups": config.latents.num_groups},
-        "dynamics": {
-            "dynamics.gru.batch_size": config.dynamics.gru.batch_size,
-            "dynamics.gru.rollout_batch_size": config.dynamics.gru.rollout_batch_size,
-        },
-        "trust": {"trust.batch_size": config.trust.batch_size},
-        "policy": {"policy.batch_size": config.policy.batch_size},
-    }
-    for stage, sizes in batches.items():
-        for setting, given in sizes.items():
-            remedy = f"set {setting} to a multiple of resources.num_workers, or lower that"
-            yield Requirement(
-                stage,
-                setting,
-                f"a number that divides by {workers} workers",
-                str(given),
-                remedy,
-                given % workers == 0,
-                ConfigError,
-            )
+    gru = config.dynamics.gru
+    batches = (
+        ("encode", "latents.num_groups", config.latents.num_groups, ""),
+        ("dynamics", "dynamics.gru.batch_size", gru.batch_size, ""),
+        ("dynamics", "dynamics.gru.batch_size", gru.rollout_batch_size, "4 times "),  # a rollout for four windows
+        ("trust", "trust.batch_size", config.trust.batch_size, ""),
+        ("policy", "policy.batch_size", config.policy.batch_size, ""),
+    )
+    for stage, setting, rows, factor in batches:
+        yield Requirement(
+            stage,
+            setting,
+            f"a number that divides by {factor}{workers} workers",
+            str(gru.batch_size if factor else rows),
+            f"set {setting} to a multiple of {factor}resources.num_workers, or lower that",
+            rows % workers == 0,
+            ConfigError,
+        )
 
 
 def _own_code(config: Config) -> Iterator[Requirement]:

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from phaseb.config.dynamics import ActionSources
 from phaseb.config.root import Config
 from phaseb.config.trust import TrustConfig
 from phaseb.dynamics.protocol import load_generator
@@ -122,10 +121,9 @@ def pass_rates(bundle: TrustModel, store: Store, name: str, latents: Trajectorie
         real = latents.split(split)
         if len(real.at_least(config.synthesis.horizon)) == 0:
             continue
-        sources = ActionSources(recorded=recorded, perturbed=1 - recorded)
-        wanted = config.synthesis.model_copy(update={"num_episodes": NUM_PASSING, "action_sources": sources})
+        wanted = config.synthesis.model_copy(update={"num_episodes": NUM_PASSING})
         codes = latent_action_policy(store, torch_generator(seed, rate, "codes"))
-        made = roll_out(model, make_plan(real, wanted, seed), "", torch_generator(seed, rate), codes)
+        made = roll_out(model, make_plan(real, wanted, seed, recorded=recorded), "", torch_generator(seed, rate), codes)
         rates[rate] = pass_rate(bundle.levels(made).fused, bundle.thresholds.passing)
     return rates
 

@@ -23,6 +23,10 @@ from phaseb.stages.latent_actions import latent_actions
 from phaseb.stages.map_shards import map_stage_shards
 from phaseb.stages.sample import fit_sample
 
+RECORDED_SHARE = 0.5
+"""Share of rollouts under the recorded actions of the start's episode."""
+PERTURBATION = 0.2
+"""σ of the noise on perturbed actions, in units of [-1, 1]."""
 PERTURBATION_CORRELATION = 0.7
 """Correlation of the noise on perturbed actions from one step to the next."""
 BATCH_SIZE = 64
@@ -80,15 +84,18 @@ def write_plan(target: Store, real: Trajectories, config: SynthesisConfig, seed:
             write_shard(target, name, part.select(range(row, min(row + size, count))))
 
 
-def make_plan(real: Trajectories, config: SynthesisConfig, seed: int, first: int = 0) -> Trajectories:
+def make_plan(
+    real: Trajectories, config: SynthesisConfig, seed: int, first: int = 0, recorded: float = RECORDED_SHARE
+) -> Trajectories:
     """Starts and actions of `num_episodes` rollouts: every window of the real episodes in turn, recorded or perturbed
     actions.
 
     Args:
         real: the episodes that rollouts start from.
-        config: how many, how long, under whose actions.
+        config: how many, how long.
         seed: of the draws.
         first: number of the first rollout, where this is a later block of a long plan.
+        recorded: share of rollouts under recorded actions; the others' are perturbed.
 
     Raises:
         DataError: where no real episode is as long as the horizon.
@@ -102,10 +109,8 @@ def make_plan(real: Trajectories, config: SynthesisConfig, seed: int, first: int
     rng = numpy_generator(seed, "synthesis", "plan", *([first] if first else []))
     starts = np.concatenate([rng.permutation(len(full)) for _ in range(-(-config.num_episodes // len(full)))])
     plan = full.select(starts[: config.num_episodes])
-    perturbed = rng.random(len(plan)) >= config.action_sources.recorded / (
-        config.action_sources.recorded + config.action_sources.perturbed
-    )
-    noise = perturbed[:, None, None] * _correlated_noise(rng, plan.actions.shape, config)
+    perturbed = rng.random(len(plan)) >= recorded
+    noise = perturbed[:, None, None] * _correlated_noise(rng, plan.actions.shape)
     return replace(
         plan,
         actions=np.clip(plan.actions + noise, -1, 1).astype(np.float32),
@@ -143,11 +148,11 @@ def roll_out(
     )
 
 
-def _correlated_noise(rng: np.random.Generator, shape: tuple[int, ...], config: SynthesisConfig) -> NDArray[np.float64]:
-    """AR(1) noise of the configured σ along axis 1: hands tremble smoothly, they do not jump."""
+def _correlated_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """AR(1) noise of σ `PERTURBATION` along axis 1: hands tremble smoothly, they do not jump."""
     fresh, rho = rng.normal(size=shape), PERTURBATION_CORRELATION
     noise = np.empty(shape)
     noise[:, 0] = fresh[:, 0]
     for t in range(1, shape[1]):
         noise[:, t] = rho * noise[:, t - 1] + np.sqrt(1 - rho**2) * fresh[:, t]
-    return config.perturbation * noise
+    return PERTURBATION * noise

@@ -127,8 +127,7 @@ def _candidates_back(
         d_level = d_after.index_select(-1, f.event_dims).unsqueeze(-1) * f.levels
         d_level = odds * (d_level - (odds * d_level).sum(-1, keepdim=True))
         out[..., f.logits] += d_level.flatten(-3)
-    d_before = d_free.sum(2)
-    return out, d_before if f.keep is None else d_before * f.keep
+    return out, d_free.sum(2)
 
 
 def _blocks_back(

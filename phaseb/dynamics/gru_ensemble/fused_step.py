@@ -64,7 +64,6 @@ class StepConstants(NamedTuple):
     hidden: int
     modes: int
     normalised: bool
-    keep: Tensor | None  # (D,) share of the latent before the step in the one after it; None: all of it
     clamp: Tensor | None  # (D,) largest step
     bounds: tuple[Tensor, Tensor] | None
     logits: slice  # of the head's outputs: each alternative's levels of the event dimensions
@@ -97,7 +96,7 @@ def fold_weights(model: LatentDynamics) -> FoldedWeights:
     """The weights of a model as they are now."""
     h, steps = model.hidden_size, model.num_modes * model.latent_size
     one = model.step_scale.new_ones
-    factor = (model.step_scale * model.varying if model.residual else model.varying).repeat(model.num_modes)
+    factor = (model.step_scale * model.varying).repeat(model.num_modes)
     of_head = torch.cat([factor, one(model.head.weight.shape[-1] - steps)])
     of_input = torch.cat([one(2 * h), 2 * one(h), one(model.from_y.weight.shape[-1] - 3 * h)])
     of_hidden = torch.cat([2 * one(h), one(2 * h)])
@@ -127,12 +126,11 @@ def _fold_block(block: MemberBlock) -> Block:
 def step_constants(model: LatentDynamics) -> StepConstants:
     """The constants of a model's steps."""
     first = model.num_modes * model.latent_size + model.extra_sizes[0]
-    clamp = model.step_bound.nan_to_num(posinf=1e30) * model.varying if model.clamped and model.residual else None
+    clamp = model.step_bound.nan_to_num(posinf=1e30) * model.varying if model.clamped else None
     return StepConstants(
         hidden=model.hidden_size,
         modes=model.num_modes,
         normalised=any(isinstance(module, MemberNorm) for module in model.modules()),
-        keep=None if model.residual else 1 - model.varying,
         clamp=clamp,
         bounds=(model.low, model.high) if model.bounded else None,
         logits=slice(first, first + model.extra_sizes[1]),
@@ -181,8 +179,7 @@ def _candidates(f: StepConstants, x: Tensor, outputs: Tensor) -> tuple[Tensor, T
     steps = outputs[..., : f.modes * d].view(*x.shape[:2], f.modes, d)
     if f.clamp is not None:
         steps = torch.clamp(steps, -f.clamp, f.clamp)
-    base = x if f.keep is None else x * f.keep
-    unbounded = after = steps + base[:, :, None]
+    unbounded = after = steps + x[:, :, None]
     if f.bounds is not None:
         after = torch.clamp(after, *f.bounds)
     if len(f.event_dims):

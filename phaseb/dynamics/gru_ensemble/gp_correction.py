@@ -33,6 +33,8 @@ MAD = 1.4826  # of a normal distribution: its standard deviation over its median
 OUTLIERS = 6.0  # times the usual distance beyond which a step is of another kind than those it was counted among
 PASSES, FEW = 2, 700  # fits that look for those, and transitions that suffice for it
 FINEST = 1e-3  # least tolerance
+MIN_TRANSITIONS = 40
+"""Transitions of a kind below which no process is fitted."""
 MOST_COVARIANCES = 4e7  # entries of the covariances of all directions of one kind
 
 Kind = tuple[tuple[int, ...], tuple[int, ...]]
@@ -185,11 +187,11 @@ class EventGPFitter:
             return GaussianProcess(inputs[kept], moves[kept], FitPlan(c.num_hyperparameter_points, most, c.steps), seed)
 
         for _ in range(PASSES):
-            if kept.sum() < c.min_transitions:
+            if kept.sum() < MIN_TRANSITIONS:
                 return
             off = np.abs(moves - fit(FEW).mean()(torch.from_numpy(inputs).float()).double().numpy())
             kept = (off <= np.maximum(OUTLIERS * np.median(off[kept], 0), FINEST)).all(1)
-        if kept.sum() >= c.min_transitions:
+        if kept.sum() >= MIN_TRANSITIONS:
             self.found.append((kind, fit(len(index)), torch.from_numpy(index[kept])))
 
     def correction(self, said: Tensor) -> GPCorrection:

@@ -31,6 +31,8 @@ from phaseb.runtime.seeding import torch_generator
 
 LANDING_STEPS = 2**15
 """Most training transitions that the correction is fitted to."""
+EXPLOSION = 1e4
+"""A loss above this counts as divergence."""
 
 
 class TrainingBatch(NamedTuple):
@@ -96,7 +98,7 @@ class EnsembleLearner:
         drawn, logs = self._draw(step, progress, horizon), {"horizon": float(horizon)}
         losses = self._replayed(*drawn.tensors()) if self._captures() else self._losses(drawn, step, progress, logs)
         value = float(self.context.all_reduce_mean(losses.total.detach()))
-        if not value <= self.config.explosion:
+        if not value <= EXPLOSION:
             raise DivergenceError(
                 f"world model diverged at step {step}: loss {value:.4g}; lower dynamics.gru.learning_rate or "
                 "the weights under dynamics.gru.weights, or set dynamics.gru.clamp_quantile"
@@ -127,8 +129,9 @@ class EnsembleLearner:
             pairs.append((run, rollouts))
             extra |= self._distribution_terms(step, progress, rollouts, run, logs)
         recon |= self._head_errors(pairs)
-        terms = {"recon": objective.weighted_sum(recon, self.config.recon), **extra}
-        return Losses(terms, recon, objective.weighted_sum(terms, self.config.weights))
+        parts = objective.weighted_sum(recon, self.config.recon.model_dump() | objective.RECON_WEIGHTS)
+        terms = {"recon": parts, **extra}
+        return Losses(terms, recon, objective.weighted_sum(terms, {"recon": 1.0} | self.config.weights.model_dump()))
 
     def _captures(self) -> bool:
         """Whether losses and gradients run as a CUDA graph: on a GPU, without a discriminator."""
@@ -190,7 +193,7 @@ class EnsembleLearner:
         weights, terms = self.config.weights, {}
         z_real, z_syn = self.model.from_model_space(rollouts.z[:, :, 1:]), self.model.from_model_space(run.y)
         if weights.var > 0:
-            terms["var"] = objective.variance_error(z_real, z_syn, self.config.variance)
+            terms["var"] = objective.variance_error(z_real, z_syn)
         if (
             self.discriminator is None
             or progress < self.config.discriminator_from

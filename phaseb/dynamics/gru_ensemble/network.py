@@ -69,8 +69,7 @@ class LatentDynamics(nn.Module):
         k, h, u = config.num_members, config.hidden_size, config.head_size
         self.num_members, self.latent_size, self.action_size, self.hidden_size = k, latent_size, action_size, h
         self.num_modes, self.input_sizes = config.num_modes, [3 * h, u]
-        self.residual, self.clamped = config.residual, config.clamp_quantile > 0
-        self.bounded = config.bound_latents
+        self.clamped, self.bounded = config.clamp_quantile > 0, config.bound_latents
         self.mode_floor, self.mode_floor_with_lookahead = MODE_FLOOR, SIGHTED_FLOOR
         self.num_events, self.num_levels = len(structure.event_dims), structure.levels.shape[1]
         self.extra_sizes = [
@@ -88,7 +87,7 @@ class LatentDynamics(nn.Module):
             [MemberBlock(k, u, config.layer_norm, seed, f"block_{i}") for i in range(config.num_blocks)]
         )
         outputs = self.num_modes * latent_size + sum(self.extra_sizes)
-        self.head = MemberLinear(k, u, outputs, seed, "head", scale=0.1 if config.residual else 1.0)
+        self.head = MemberLinear(k, u, outputs, seed, "head", scale=0.1)
         self.outcome_in = MemberLinear(k, u + 2 * latent_size, u, seed, "outcome_in")
         self.outcome_out = MemberLinear(k, u, 2, seed, "outcome_out")
         for name, value in vars(structure).items():
@@ -142,13 +141,10 @@ class LatentDynamics(nn.Module):
         k, b, d = y.shape
         steps, extras = torch.split(self.head(features), [self.num_modes * d, sum(self.extra_sizes)], dim=-1)
         steps = steps.reshape(k, b, self.num_modes, d)
-        if not self.residual:
-            after = torch.where(self.varying > 0, steps, y[:, :, None])
-        else:
-            steps = steps * self.step_scale
-            if self.clamped:
-                steps = torch.clamp(steps, -self.step_bound, self.step_bound)
-            after = y[:, :, None] + steps * self.varying
+        steps = steps * self.step_scale
+        if self.clamped:
+            steps = torch.clamp(steps, -self.step_bound, self.step_bound)
+        after = y[:, :, None] + steps * self.varying
         if self.bounded:
             after = torch.minimum(torch.maximum(after, self.low), self.high)
         if self.num_events:

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, smooth_l1_loss
 
-from phaseb.config.dynamics import GRUConfig, VarianceConfig
-from phaseb.config.section import Section
+from phaseb.config.dynamics import GRUConfig
 from phaseb.dynamics.gru_ensemble.network import LatentDynamics, Unrolled
 
 MODE_TEMPERATURE = 0.02
@@ -20,10 +19,10 @@ EVENT_WEIGHT = 0.15
 """Of the cross-entropy of what jumps, beside the error of the other dimensions."""
 SMOOTH_L1_BETA = 0.1
 """Error in σ below which smooth-L1 is quadratic."""
-GROWTH_LIMIT = 1.5
-"""Growth beyond which the hinge bites."""
-
 LAGS = (1, 2, 5, 10)
+"""Of L_var, in steps."""
+RECON_WEIGHTS = {"reward": 0.2, "terminal": 0.1, "noise": 0.1}
+"""Weights in L_recon of the heads: standardised reward, end of the episode, heteroscedastic noise."""
 
 
 class DiscriminatorTerm(Protocol):
@@ -42,11 +41,10 @@ class DiscriminatorTerm(Protocol):
         """Train the discriminator on one batch of each; metrics by name."""
 
 
-def weighted_sum(losses: Mapping[str, Tensor], weights: Section) -> Tensor:
+def weighted_sum(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
     """Σ weight · loss over losses whose names are exactly the weights' names."""
-    scales = weights.model_dump()
-    assert losses.keys() == scales.keys(), f"losses {sorted(losses)} are not the configured {sorted(scales)}"
-    return torch.stack([scales[name] * loss for name, loss in losses.items()]).sum()
+    assert losses.keys() == weights.keys(), f"losses {sorted(losses)} are not the configured {sorted(weights)}"
+    return torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
@@ -105,16 +103,11 @@ def outcome_errors(
     return reward_error, masked_mean(binary_cross_entropy_with_logits(logit, terminals, reduction="none"), mask)
 
 
-def variance_error(z_real: Tensor, z_syn: Tensor, config: VarianceConfig) -> Tensor:
+def variance_error(z_real: Tensor, z_syn: Tensor) -> Tensor:
     """L_var of rollouts z_syn (K, B, T, D) against real z_real of the same shape.
 
-    `growth` is the report's hinge with its bug mended: ReLU(var of the last 10 steps / first 10 − limit), not of the
-    last and first episode. `lags` compares what total variance is blind to: Var(z_{t+k} − z_t) at every lag.
+    It compares Var(z_{t+k} − z_t) at every lag k: the squared log ratio. Total variance is blind to the lags.
     """
-    if config.form == "growth":
-        edge = max(1, min(10, z_syn.shape[2] // 2))
-        first, last = (z_syn[:, :, part].var(dim=(1, 2)) for part in (slice(None, edge), slice(-edge, None)))
-        return torch.relu((last + 1e-6) / (first + 1e-6) - GROWTH_LIMIT).mean()
     terms = []
     for lag in LAGS:
         if lag < z_syn.shape[2]:

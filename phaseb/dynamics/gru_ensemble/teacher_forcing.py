@@ -6,6 +6,8 @@ from phaseb.config.dynamics import HorizonConfig, TeacherForcingConfig
 
 STEEPNESS = 10.0
 """Of the exponential and inverse-sigmoid schedules: how fast the probability falls."""
+GROWTH = (0.4, 0.9)
+"""Shares of training between which the horizon grows."""
 
 
 def forcing_probability(config: TeacherForcingConfig, progress: float) -> float:
@@ -38,9 +40,10 @@ def _falling(schedule: str, share: float) -> float:
 def training_horizon(config: HorizonConfig, progress: float) -> int:
     """Length of the training rollout when `progress` of training, in [0, 1], is done."""
     start = min(config.start, config.steps)
-    if progress >= config.grow_until:
+    first, last = GROWTH
+    if progress >= last:
         return config.steps
-    if progress <= config.grow_from:
+    if progress <= first:
         return start
-    share = (progress - config.grow_from) / (config.grow_until - config.grow_from)
+    share = (progress - first) / (last - first)
     return start + round(share * (config.steps - start))

@@ -61,10 +61,6 @@ class WindowSampler:
         self.num_actions = data.actions.shape[-1]
         n = len(data)
         self.pools = np.tile(np.arange(n), (num_members, 1))
-        if config.bootstrap:
-            self.pools = np.stack(
-                [numpy_generator(context.seed, "bootstrap", k).integers(n, size=n) for k in range(num_members)]
-            )
 
     def draw(self, name: str, step: int, batch_size: int, width: int) -> Windows:
         """This worker's share of the global batch called `name` of a step: windows of `width` steps."""

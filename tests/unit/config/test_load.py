@@ -47,7 +47,7 @@ def test_a_base_is_read_first_and_overridden_however_deep(tmp_path):
 
 def test_a_word_may_hold_a_section_or_a_list():
     config = load_config(None, ["dynamics.gru.weights={trust: 0.1, var: 0.2}", "arms.names=[real_only]"])
-    assert (config.dynamics.gru.weights.trust, config.dynamics.gru.weights.recon) == (0.1, 1.0)
+    assert (config.dynamics.gru.weights.trust, config.dynamics.gru.weights.var) == (0.1, 0.2)
     assert config.arms.names == ("real_only",)
 
 

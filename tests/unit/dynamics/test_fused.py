@@ -42,7 +42,7 @@ def run_and_gradients(run, learner, forced, with_target, every):
         ({"num_modes": 1}, True, True, 0),
         ({"num_modes": 3, "noise": "heteroscedastic", "find_events": False}, True, True, 0),
         ({"num_blocks": 0}, True, True, 0),
-        ({"layer_norm": False, "residual": False}, True, True, 4),
+        ({"layer_norm": False}, True, True, 4),
         ({"clamp_quantile": 0.5}, False, True, 0),
         ({"bound_latents": False}, False, True, 0),
     ],

@@ -23,11 +23,10 @@ SETTINGS = {
     "hidden_size": 8,
     "head_size": 16,
     "batch_size": 16,
-    "rollout_batch_size": 4,
     "one_step_window": 5,
     "horizon": {"steps": 8, "start": 4},
     "action_lookahead": 2,
-    "gp_correction": {"max_transitions": 200, "num_hyperparameter_points": 80, "steps": 30, "min_transitions": 12},
+    "gp_correction": {"max_transitions": 200, "num_hyperparameter_points": 80, "steps": 30},
 }
 
 
@@ -171,9 +170,10 @@ def test_a_policy_sees_where_its_own_steps_land(bundle):
         assert torch.equal(seen[t], made.z[:, t])
 
 
-def test_too_few_of_a_kind_or_processes_no_sharper_give_none():
-    rare = learned(gp_correction=SETTINGS["gp_correction"] | {"min_transitions": 10_000}).bundle()
-    assert rare.gp_correction is None
+def test_too_few_of_a_kind_or_processes_no_sharper_give_none(monkeypatch):
+    with monkeypatch.context() as few:
+        few.setattr(gp_correction, "MIN_TRANSITIONS", 10_000)
+        assert learned().bundle().gp_correction is None
     learner = learned()
     bundle = learner.bundle()
     truth = learner._fitter.transitions.after.expand(2, -1, -1)
@@ -200,7 +200,7 @@ def test_what_is_of_a_kind_that_no_event_tells_is_left_out(few, monkeypatch):
     model = learned().model
     known = Transitions(*(torch.from_numpy(x).float() for x in (y, actions, after)))
     low = Transitions(model.to_model_space(known.y), known.actions, model.to_model_space(known.after))
-    config = GPCorrectionConfig(min_transitions=12, num_hyperparameter_points=40, steps=30)
+    config = GPCorrectionConfig(num_hyperparameter_points=40, steps=30)
     ((_, _, index),) = EventGPFitter(config, model, low, 0).found
     assert set(index.tolist()) == set(np.flatnonzero(~odd).tolist())
 

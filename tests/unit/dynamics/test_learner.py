@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from phaseb.dynamics.gru_ensemble import learner as learner_module
 from phaseb.dynamics.gru_ensemble.action_lookahead import append_future_actions
 from phaseb.dynamics.gru_ensemble.learner import make_learner
 from phaseb.dynamics.gru_ensemble.windows import WindowSampler
@@ -36,8 +37,7 @@ def trained():
             "hidden_size": 32,
             "head_size": 32,
             "num_steps": 400,
-            "batch_size": 32,
-            "rollout_batch_size": 16,
+            "batch_size": 64,
             "one_step_window": 6,
             "horizon": {"steps": 20, "start": 4},
             "learning_rate": 5e-3,
@@ -89,7 +89,8 @@ def test_resuming_gives_the_same_bits(world, config, context):
 def test_a_member_alone_trains_as_it_does_among_others(world, config, context, monkeypatch):
     """Batches are drawn for all members at once, so only what a member computes is compared: one step, same rows."""
     monkeypatch.setattr("phaseb.dynamics.gru_ensemble.optimizer.MAX_GRAD_NORM", 1e-3)
-    config = fewer(config, num_steps=1, explosion=1e30)
+    monkeypatch.setattr(learner_module, "EXPLOSION", 1e30)
+    config = fewer(config, num_steps=1)
     learner = make_learner(config, world, context)
     before = {n: p.detach().clone() for n, p in learner.model.named_parameters()}
     learner.step(0)
@@ -175,14 +176,15 @@ def test_no_training_episodes_and_nan_are_refused(world, config, context):
         make_learner(config, world, context)
 
 
-def test_divergence_names_the_step(world, config, context):
+def test_divergence_names_the_step(world, config, context, monkeypatch):
     learner = make_learner(config, world, context)
     learner.step(0)
     with torch.no_grad():
         learner.model.head.weight.fill_(float("nan"))
     with pytest.raises(DivergenceError, match="step 1: loss nan"):
         learner.step(1)
-    exploding = make_learner(fewer(config, explosion=1e-9), world, context)
+    exploding = make_learner(config, world, context)
+    monkeypatch.setattr(learner_module, "EXPLOSION", 1e-9)
     with pytest.raises(DivergenceError, match="step 0"):
         exploding.step(0)
 

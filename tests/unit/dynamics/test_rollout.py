@@ -10,6 +10,7 @@ from phaseb.config.dynamics import GRUConfig
 from phaseb.dynamics.gru_ensemble.action_lookahead import append_future_actions, future_known, pad_future_actions
 from phaseb.dynamics.gru_ensemble.learner import make_learner
 from phaseb.dynamics.gru_ensemble.network import gather_mode
+from phaseb.dynamics.gru_ensemble.objective import RECON_WEIGHTS
 from phaseb.dynamics.gru_ensemble.rollout import Noise, RolloutEngine
 from phaseb.dynamics.gru_ensemble.unroll import open_loop
 from phaseb.nn.data_parallel import WorkerContext
@@ -137,9 +138,10 @@ def test_the_clamp_bounds_every_step(config, world):
 
 
 @pytest.mark.parametrize("noise", ["bootstrap", "heteroscedastic"])
-def test_noise_spreads_rollouts_and_follows_the_generator(config, world, noise):
+def test_noise_spreads_rollouts_and_follows_the_generator(config, world, noise, monkeypatch):
+    monkeypatch.setitem(RECON_WEIGHTS, "noise", 1.0)
     world.z[..., :2] += 0.1 * np.random.default_rng(0).normal(size=world.z[..., :2].shape).astype(np.float32)
-    bundle = bundle_of(config, world, 150, noise=noise, recon=config.recon.model_dump() | {"noise": 1.0})
+    bundle = bundle_of(config, world, 150, noise=noise)
     z0, actions = torch.from_numpy(world.z[:, 0]), torch.from_numpy(world.actions)
     a, b = (bundle.rollout(z0, actions, 20, generator(), member=0).z for _ in range(2))
     assert torch.equal(a, b)
@@ -202,7 +204,6 @@ def test_alternatives_are_drawn_by_their_weights_and_never_averaged():
         "find_events": False,
         "one_step_window": 6,
         "learning_rate": 1e-2,
-        "rollout_batch_size": 8,
     }
     bundle = bundle_of(GRUConfig.model_validate(settings), world, 250)
     z0, actions = torch.from_numpy(world.z[:, 0]), torch.from_numpy(world.actions)

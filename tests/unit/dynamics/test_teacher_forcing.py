@@ -32,11 +32,6 @@ def test_shapes():
 
 
 def test_horizon_grows_to_the_sampling_horizon():
-    config = HorizonConfig(steps=60, start=10, grow_from=0.4, grow_until=0.9)
+    config = HorizonConfig(steps=60, start=10)
     assert [training_horizon(config, p) for p in (0, 0.4, 0.65, 0.9, 1.0)] == [10, 10, 35, 60, 60]
     assert training_horizon(HorizonConfig(steps=5, start=10), 0.0) == 5
-
-
-def test_horizon_order_is_checked():
-    with pytest.raises(ValueError, match="grow_until"):
-        HorizonConfig(grow_from=0.9, grow_until=0.5)

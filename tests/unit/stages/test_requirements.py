@@ -161,6 +161,12 @@ UNMET = [
         ("resources.num_workers=5", "policy.batch_size=125"),
     ),
     ("encode", "divides by 3 workers (latents.num_groups) and finds 2", facts(), ("resources.num_workers=3",)),
+    (
+        "dynamics",
+        "divides by 4 times 2 workers (dynamics.gru.batch_size) and finds 52",
+        facts(),
+        ("resources.num_workers=2", "dynamics.gru.batch_size=52"),
+    ),
 ]
 
 

@@ -55,8 +55,7 @@ def of_the_world_model():
             "hidden_size": 16,
             "head_size": 16,
             "num_steps": NUM_STEPS,
-            "batch_size": 8,
-            "rollout_batch_size": 4,
+            "batch_size": 16,
             "one_step_window": 4,
             "horizon": {"steps": 6, "start": 3},
         }
