@@ -63,7 +63,6 @@ QUICK = (
     "negatives.num_episodes=8",
     "trust.num_steps=12",
     "trust.num_corruptions=16",
-    "judge.clone_steps=20",
     "evaluation.num_episodes=4",
     "promotion.max_episodes=12",
     "promotion.looks=1",

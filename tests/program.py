@@ -67,7 +67,6 @@ TINY: dict[str, Any] = {
         "num_folds": 2,
         "num_permutations": 19,
         "episode_rounds": 4,
-        "clone_steps": 5,
     },
     "arms": {"num_seeds": 2},
     "policy": {

@@ -50,7 +50,7 @@ class Bricks:
 
     def assign(self, trajectories: Trajectories) -> NDArray[np.int64]:
         """(N,) brick number of other episodes, synthetic ones say: the nearest centre."""
-        return self.clusters.assign(episode_features(trajectories, self.config.features))
+        return self.clusters.assign(episode_features(trajectories))
 
     def manifest(self) -> dict[str, Any]:
         """The manifest as strict JSON: unknown numbers are null."""
@@ -58,7 +58,7 @@ class Bricks:
             "version": MANIFEST_VERSION,
             "num_bricks": len(self.bricks),
             "silhouette": _plain(self.clusters.silhouette),
-            "features": list(self.config.features),
+            "features": ["std", "step"],
             "valuation": {**self.valuation.model_dump(), "energy_counted": self.energy_counted},
             "bricks": [self._brick(number) for number in range(len(self.bricks))],
             "episodes": [self._episode(row) for row in range(len(self.trajectories))],
@@ -103,7 +103,7 @@ def fit_bricks(config: BricksConfig, valuation: ValuationConfig, trajectories: T
     """
     if len(trajectories) == 0:
         raise DataError("no episodes to make bricks of")
-    features = episode_features(trajectories, config.features)
+    features = episode_features(trajectories)
     fitted = np.array([split == "train" for split in trajectories.splits])
     fitted = fitted if fitted.any() else np.ones(len(fitted), dtype=bool)
     clusters = fit_clusters(config, features[fitted], seed)

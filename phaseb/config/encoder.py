@@ -52,9 +52,3 @@ class BricksConfig(Section):
     """Semantic clusters of episodes in latent space."""
 
     num_bricks: int = Field(0, ge=0, le=1000, description="clusters; 0 chooses the number with the best silhouette")
-    features: tuple[Literal["mean", "std", "step", "range"], ...] = Field(
-        ("std", "step"),
-        min_length=1,
-        description="statistics of an episode's latents, per dimension: mean, standard deviation, mean absolute "
-        "step, range",
-    )

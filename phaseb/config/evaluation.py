@@ -11,7 +11,6 @@ class FqeConfig(Section):
     """Fitted Q evaluation: an estimate of a policy's return from recorded episodes."""
 
     num_members: int = Field(10, ge=2, description="value functions, each fitted on its own bootstrap of the episodes")
-    discount: float = Field(0.97, gt=0, lt=1, description="discount a step")
 
 
 class EvaluationConfig(Section):
@@ -73,7 +72,6 @@ class WorthConfig(Section):
         "brick, and the estimate",
     )
     num_episodes: int = Field(20, ge=1, description="episodes of the policy for the estimate")
-    candidates: int = Field(64, ge=2, description="candidate starts for the recommendation")
     curve: tuple[float, ...] = Field(
         (),
         description="ascending shares of the training episodes, such as 0.25, 0.5, 1, for episodes_worth; empty: off",

@@ -16,9 +16,6 @@ class DriftConfig(Section):
     over episodes.
     """
 
-    confidence: float = Field(
-        0.95, gt=0.5, lt=1, description="confidence of all tests of a generation together (Bonferroni)"
-    )
     tolerance: float = Field(0.2, ge=0, description="smallest relative change that counts as drift")
 
 
@@ -40,7 +37,6 @@ class FlywheelConfig(Section):
     choose: Literal["random", "recommended"] = Field(
         "random", description="starts of collected episodes: random, or those that the last generation recommends"
     )
-    candidates: int = Field(4, ge=1, description="candidate starts for each collected episode, with choose=recommended")
     worth: Literal["none", "estimate", "leave_out"] = Field("estimate", description="worth.method of each generation")
     dev_fraction: float = Field(0.15, ge=0, lt=1, description="share of new episodes for choosing and promoting")
     test_fraction: float = Field(0.1, ge=0, lt=1, description="share of new episodes for the sealed test")
@@ -50,7 +46,6 @@ class FlywheelConfig(Section):
     )
     max_hours: float | None = Field(None, gt=0, description="hours of work, over all starts of the command")
     patience: int = Field(2, ge=1, description="generations without a promotion before the flywheel stops")
-    max_failures: int = Field(2, ge=1, description="failed generations in a row before the flywheel stops")
     drift: DriftConfig = Field(DriftConfig(), description="when parts are trained again")
 
     @model_validator(mode="after")

@@ -23,14 +23,12 @@ class DiscriminatorConfig(Section):
 class GateConfig(Section):
     """The gate: from trust to the weight of each synthetic transition."""
 
-    max_weight: float = Field(1.0, gt=0, description="largest weight of a synthetic transition; a real one has 1")
     cut_quantile: float = Field(
         0.05,
         gt=0,
         lt=1,
         description="share of real training episodes that the gate would cut, by networks that did not see them",
     )
-    min_steps: int = Field(5, ge=1, description="a rollout cut before this step is dropped whole")
 
 
 class TrustConfig(Section):
@@ -46,9 +44,6 @@ class TrustConfig(Section):
     batch_size: int = Field(48, ge=8, description="episodes a fold in each step, over all workers")
     learning_rate: float = Field(4e-3, gt=0, description="peak learning rate of AdamW (warm-up, then cosine decay)")
     num_corruptions: int = Field(600, ge=2, description="corrupted and warped copies of real episodes to learn from")
-    calibration: Literal["temperature", "isotonic"] = Field(
-        "temperature", description="calibration of scores to probabilities"
-    )
     gate: GateConfig = Field(GateConfig(), description="from trust to weights")
     discriminator: DiscriminatorConfig = Field(
         DiscriminatorConfig(), description="the discriminator inside the ensemble's training"
@@ -92,9 +87,11 @@ class JudgeConfig(Section):
         min_length=1,
         description=f"families of classifiers ({', '.join(FAMILIES)}, or module:function); the worst counts",
     )
-    clone_steps: int = Field(1000, ge=1, description="optimiser steps of the cloned operator of branched rollouts")
     num_folds: int = Field(5, ge=2, le=20, description="folds of the cross-fit; a matched pair is always in one fold")
     num_permutations: int = Field(1000, ge=19, description="label swaps within pairs for the null distribution")
-
     episode_rounds: int = Field(60, ge=1, description="boosting rounds on episode features")
-    gru_steps: int = Field(100, ge=1, description="optimiser steps of the recurrent judge")
+
+    @property
+    def clone_steps(self) -> int:
+        """Optimiser steps of the cloned operator that acts in branched rollouts: five a pair."""
+        return 5 * self.num_pairs

@@ -26,6 +26,8 @@ from phaseb.runtime.ray_tasks import get_result
 from phaseb.runtime.seeding import derive_seed
 from phaseb.runtime.storage import Store
 
+NUM_CANDIDATES = 4
+"""Starts from which each recommended one is chosen."""
 MARK = "batch.json"
 """Written last: without it, a batch was left half-made and is made again."""
 
@@ -41,7 +43,7 @@ def collect_batch(config: Config, history: History, number: int) -> None:
     store = history.run_of(shipped["generation"])
     crew = DeployedPolicySpec(store, shipped["arm"], config.arms.num_seeds, plan.exploration)
     if plan.choose == "recommended":
-        seeds = select_starts(config, store, number, plan.num_episodes, plan.candidates)
+        seeds = select_starts(config, store, number, plan.num_episodes, NUM_CANDIDATES)
     else:
         seeds = [derive_seed(config.run.seed, "flywheel", number, i) for i in range(plan.num_episodes)]
     wanted = [(f"g{number:03d}-{i:05d}", seed, i % crew.num_seeds) for i, seed in enumerate(seeds)]

@@ -31,6 +31,8 @@ SEGMENT_STEPS = 10
 
 PARTS = ("encoder", "dynamics", "trust")
 NUM_TESTS = 4  # surprise and decoding of the encoder, forecasts, trust: what the error is divided by
+LEVEL = (1 - 0.95) / NUM_TESTS
+"""Of each test; all of a generation together have a confidence of 95 % (Bonferroni)."""
 Floats = NDArray[np.floating]
 
 
@@ -144,7 +146,7 @@ def _trust(config: DriftConfig, home: Store, sides: _Sides) -> list[DriftTest]:
     low = [gate.levels(side).fused < gate.thresholds.passing for side in sides.latents]
     usual, share = PASS_QUANTILE, float(low[1].mean())
     p = float(stats.binomtest(int(low[1].sum()), len(low[1]), usual, alternative="greater").pvalue)
-    drifted = p < _level(config) and share > usual + config.tolerance
+    drifted = p < LEVEL and share > usual + config.tolerance
     return [DriftTest("trust", "turned_away", float(low[0].mean()), share, p, len(low[1]), drifted)]
 
 
@@ -158,7 +160,7 @@ def _worse(
         return DriftTest(part, name, float("nan"), float("nan"), 1.0, len(fresh), False)
     p = float(stats.mannwhitneyu(fresh, old, alternative="greater").pvalue)
     before, after = float(np.median(old)), float(np.median(fresh))
-    drifted = p < _level(config) / num_tests and after > before * (1 + config.tolerance)
+    drifted = p < LEVEL / num_tests and after > before * (1 + config.tolerance)
     return DriftTest(part, name, before, after, p, len(fresh), drifted)
 
 
@@ -177,10 +179,6 @@ def _decoding(bundle: EncoderModel, episodes: Sequence[Episode], spread: Floats)
         error = (bundle.decode(bundle.encode_episode(episode)) - episode.state) / spread
         errors.append(np.sqrt(np.square(error).mean()))
     return np.array(errors, np.float64)
-
-
-def _level(config: DriftConfig) -> float:
-    return (1 - config.confidence) / NUM_TESTS
 
 
 _TESTS: dict[str, Callable[[DriftConfig, Store, _Sides], list[DriftTest]]] = {

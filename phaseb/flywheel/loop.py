@@ -15,6 +15,9 @@ from phaseb.runtime import logs
 from phaseb.runtime.ray_session import ray_session
 from phaseb.stages.report import PAGE, tell_flywheel
 
+MAX_FAILURES = 2
+"""Failed generations in a row before the flywheel stops."""
+
 
 def run(config: Config, callbacks: Sequence[Callback] = ()) -> RunResult:
     """Turn the flywheel in `run.dir` until it stops; a killed one goes on where it was.
@@ -61,7 +64,7 @@ class FlywheelLoop:
             return f"{spent} of {plan.max_real_episodes} real episodes are spent (flywheel.max_real_episodes)"
         if plan.max_hours and self._seconds() > plan.max_hours * 3600:
             return f"the budget of {plan.max_hours:g} hours is spent (flywheel.max_hours)"
-        if history.failures >= plan.max_failures:
+        if history.failures >= MAX_FAILURES:
             return (
                 f"{history.failures} generations in a row failed, the last one so: {history.generations[-1]['reason']}"
             )

@@ -127,9 +127,6 @@ def _segments(fitting: _Fitting, facts: DataFacts) -> None:
     config, longest = fitting.config, facts.longest("train", "dev")
     why = f"the longest episode has {longest} steps"
     fitting.choose("latents.segment_steps", max(2, min(config.latents.segment_steps, longest + 1)), why)
-    horizon = config.synthesis.horizon
-    why = f"rollouts have {horizon} steps"
-    fitting.choose("trust.gate.min_steps", min(config.trust.gate.min_steps, horizon), why)
 
 
 def _folds(fitting: _Fitting, facts: DataFacts) -> None:

@@ -27,6 +27,8 @@ from phaseb.episodes.resolution import spread_of
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.runtime.seeding import derive_seed, numpy_generator
 
+DISCOUNT = 0.97
+"""A step. It is one for all policies, so that their values compare."""
 NUM_TREES = 8
 """Randomised trees of each member."""
 MIN_LEAF = 2
@@ -108,7 +110,7 @@ class _Forest:
     def __init__(self, config: FqeConfig, rows: _Rows, weight: Floats, seed: int) -> None:
         self._drawn = weight > 0
         self._weight, self._reward = weight[self._drawn], rows.reward[self._drawn]
-        self._alive = config.discount * (1 - rows.terminal[self._drawn])
+        self._alive = DISCOUNT * (1 - rows.terminal[self._drawn])
         moves = rows.moves[self._drawn]
         spread = float(spread_of(self._reward[:, None])[0])
         told = np.column_stack(
@@ -121,7 +123,7 @@ class _Forest:
         self._own = self._leaves(rows.pairs[self._drawn])
         self._size = np.bincount(self._own.ravel(), np.repeat(self._weight, NUM_TREES), self._num_leaves)
         self._settled = TOLERANCE * spread
-        self._rounds = int(np.ceil(np.log(1e-6) / np.log(config.discount)))
+        self._rounds = int(np.ceil(np.log(1e-6) / np.log(DISCOUNT)))
 
     @property
     def _num_leaves(self) -> int:

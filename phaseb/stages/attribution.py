@@ -41,6 +41,8 @@ from phaseb.stages.policy import every_episode, train_arms
 from phaseb.stages.promotion import values_known
 from phaseb.stages.sample import fit_sample
 
+NUM_CANDIDATES = 64
+"""Starts of which the recommendation is drawn."""
 FIRST_SEED = 3_000_000
 """Seed of the first episode of the policy at work that credit is given by."""
 NUM_NEIGHBOURS = 5
@@ -105,7 +107,7 @@ def recommendation(
     told: dict[str, Any] = {"brick": best["brick"], "operators": best["operators"], "worth_an_episode": max(value)}
     if config.environment.id == "none":
         return told
-    seeds = [derive_seed(config.run.seed, "worth", "start", i) for i in range(config.worth.candidates)]
+    seeds = [derive_seed(config.run.seed, "worth", "start", i) for i in range(NUM_CANDIDATES)]
     z = initial_latents(config, store, seeds)
     doubt = disagreement(config, store, z)
     most = np.argsort(-doubt)[: max(1, len(seeds) // 4)]

@@ -39,7 +39,6 @@ def execute(context: StageContext) -> dict[str, Any]:
 
 def founding_report_config(config: GRUConfig, num_steps: int) -> GRUConfig:
     """The founding report's recipe in a config's own sizes: one member, MSE on ten teacher-forced steps, no remedy."""
-    plain = {"one_step": 1.0, "rollout": 0.0, "noise": 0.0}
     return GRUConfig.model_validate(
         config.model_dump()
         | {
@@ -60,8 +59,8 @@ def founding_report_config(config: GRUConfig, num_steps: int) -> GRUConfig:
             "num_modes": 1,
             "num_blocks": 0,
             "one_step_window": min(10, config.horizon.steps),
-            "weights": {"recon": 1.0, "trust": 0.0, "feat": 0.0, "var": 0.0},
-            "recon": config.recon.model_dump() | plain,
+            "weights": {"trust": 0.0, "feat": 0.0, "var": 0.0},
+            "recon": {"one_step": 1.0, "rollout": 0.0},
         }
     )
 

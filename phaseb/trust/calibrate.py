@@ -43,13 +43,13 @@ def fit_trust_model(
     levels["transition"] = (steps[known][:, None], labels, balanced_weights(labels))
     calibrators, errors = {}, {}
     for name, (odds, labels, weights) in levels.items():
-        calibrators[name] = fit_calibrator(odds, labels, weights, config.calibration)
+        calibrators[name] = fit_calibrator(odds, labels, weights)
         errors[name] = expected_calibration_error(calibrators[name](odds), labels, weights)
     fused = calibrators["fused"](odds_by_level["fused"])
     thresholds = _thresholds(config, material, fused, calibrators["transition"](steps[..., None]))
     analysis = {"ece": errors, "thresholds": thresholds.as_dict(), **_analysis(material, fused)}
     steps_seen = material.mask.shape[1]
-    return TrustModel(networks, predictor, calibrators, thresholds, config.gate, analysis, steps_seen)
+    return TrustModel(networks, predictor, calibrators, thresholds, analysis, steps_seen)
 
 
 def _balance(material: GateDataset) -> Floats:

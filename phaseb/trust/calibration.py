@@ -1,13 +1,11 @@
 """Scores to probabilities, and how far those probabilities are off (Guo et al. 2017)."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit, xlogy
-from sklearn.isotonic import IsotonicRegression
 
 Floats = NDArray[np.floating]
 CEILING = 0.999  # no score of a finite sample earns certainty
@@ -17,24 +15,18 @@ CEILING = 0.999  # no score of a finite sample earns certainty
 class Calibrator:
     """A monotone map from scores (…, S) to p(real).
 
-    `temperature`: a sigmoid of a weighted sum of the S log-odds, weights ≥ 0 (one weight is 1 / temperature).
-    `isotonic`: on top of that sum, a monotone step function between `knots` and `values`.
+    It is a sigmoid of a weighted sum of the S log-odds, weights ≥ 0 (one weight is 1 / temperature).
     """
 
     weights: NDArray[np.float64]
     bias: float
-    knots: NDArray[np.float64]
-    values: NDArray[np.float64]
 
     def __call__(self, scores: Floats) -> NDArray[np.float64]:
-        odds = scores.astype(np.float64) @ self.weights + self.bias
-        p = expit(odds) if len(self.knots) == 0 else np.interp(odds, self.knots, self.values)
+        p = expit(scores.astype(np.float64) @ self.weights + self.bias)
         return np.asarray(np.clip(p, 1 - CEILING, CEILING))
 
 
-def fit_calibrator(
-    scores: Floats, labels: Floats, weights: Floats, form: Literal["temperature", "isotonic"] = "temperature"
-) -> Calibrator:
+def fit_calibrator(scores: Floats, labels: Floats, weights: Floats) -> Calibrator:
     """Fit on held-out scores (n, S) by weighted cross-entropy; labels (n,) in {0, 1}, weights (n,) ≥ 0."""
     x, y, w = (np.asarray(array, dtype=np.float64) for array in (scores, labels, weights))
     w = w / w.sum()
@@ -49,11 +41,7 @@ def fit_calibrator(
     start = np.append(np.full(x.shape[1], 1 / x.shape[1]), 0.0)
     bounds = [(1e-3, None)] * x.shape[1] + [(None, None)]
     theta = minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B").x
-    knots, values = np.zeros(0), np.zeros(0)
-    if form == "isotonic":
-        stairs = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(x @ theta[:-1] + theta[-1], y, w)
-        knots, values = stairs.X_thresholds_.astype(np.float64), stairs.y_thresholds_.astype(np.float64)
-    return Calibrator(theta[:-1], float(theta[-1]), knots, values)
+    return Calibrator(theta[:-1], float(theta[-1]))
 
 
 def reliability(p: Floats, labels: Floats, weights: Floats | None = None, num_bins: int = 10) -> list[dict[str, float]]:

@@ -11,8 +11,6 @@ N episodes, T steps.
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseb.config.trust import GateConfig
-
 PASS_QUANTILE = 0.05
 """An episode passes at this quantile of held-out real trust or above."""
 MIN_WEIGHT = 0.02
@@ -20,6 +18,10 @@ MIN_WEIGHT = 0.02
 
 Floats = NDArray[np.floating]
 LOOK_BACK = 4
+MIN_STEPS = 5
+"""A rollout that is cut before this step is dropped whole."""
+MAX_WEIGHT = 1.0
+"""Largest weight of a synthetic transition; a real one has 1."""
 
 
 def density_ratio(p: Floats, prior: float = 0.5) -> NDArray[np.float64]:
@@ -68,7 +70,6 @@ def gate_weights(
     cuts: NDArray[np.integer],
     discount: Floats,
     segment_threshold: float,
-    config: GateConfig,
     prior: float = 0.5,
 ) -> NDArray[np.float32]:
     """Weights (N, T) of synthetic transitions.
@@ -80,14 +81,13 @@ def gate_weights(
         cuts: (N,) first bad transition of each; the length where there is none.
         discount: (N, T) what uncertainty leaves.
         segment_threshold: below this trust of what is left of it, an episode is dropped whole.
-        config: clips and limits.
         prior: share of real that trust was calibrated at.
     """
     ratio = np.minimum(density_ratio(trust, prior), density_ratio(episode_trust, prior)[:, None])
     kept = np.arange(trust.shape[1])[None] < cuts[:, None]
     # A rollout that was cut must leave enough to judge; one that was made short is judged as it is.
-    whole = (cuts >= np.minimum(config.min_steps, lengths)) & (episode_trust >= segment_threshold)
-    weights = np.clip(ratio, 0, config.max_weight) * discount * kept * whole[:, None]
+    whole = (cuts >= np.minimum(MIN_STEPS, lengths)) & (episode_trust >= segment_threshold)
+    weights = np.clip(ratio, 0, MAX_WEIGHT) * discount * kept * whole[:, None]
     return np.where(weights < MIN_WEIGHT, 0, weights).astype(np.float32)
 
 

@@ -32,6 +32,8 @@ WINDOW_STEPS = 8
 """Observations in a window."""
 WINDOW_STRIDE = 4
 """Steps between the starts of neighbouring windows."""
+GRU_STEPS = 100
+"""Optimiser steps of the recurrent judge."""
 GRU_UNITS = 24
 """Hidden units of the recurrent judge."""
 GRU_PAIRS = 32
@@ -147,7 +149,7 @@ def _gru(evidence: JudgeInputs, config: JudgeConfig, seed: int) -> Scores:
     labels, folds = np.unique(evidence.folds, return_inverse=True)
     generator = torch_generator(seed, "gru")
     judges = _RecurrentJudges(len(labels), sides.shape[-1], GRU_UNITS, generator)
-    _train(judges, sides, [np.flatnonzero(folds != f) for f in range(len(labels))], config, generator)
+    _train(judges, sides, [np.flatnonzero(folds != f) for f in range(len(labels))], generator)
     scores = np.zeros((2, len(folds)))
     with torch.no_grad():
         for k in range(2):
@@ -160,7 +162,6 @@ def _train(
     judges: _RecurrentJudges,
     sides: Tensor,
     training: list[NDArray[np.int64]],
-    config: JudgeConfig,
     generator: torch.Generator,
 ) -> None:
     batch = min(GRU_PAIRS, *(len(rows) for rows in training))
@@ -168,9 +169,9 @@ def _train(
     target = torch.cat([torch.ones(batch), torch.zeros(batch)]).expand(len(pools), -1)
     optimizer = torch.optim.AdamW(judges.parameters(), GRU_LEARNING_RATE, weight_decay=GRU_WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, GRU_LEARNING_RATE, total_steps=config.gru_steps + 1, pct_start=0.2
+        optimizer, GRU_LEARNING_RATE, total_steps=GRU_STEPS + 1, pct_start=0.2
     )
-    for _ in range(config.gru_steps):
+    for _ in range(GRU_STEPS):
         rows = torch.stack([pool[torch.randperm(len(pool), generator=generator)[:batch]] for pool in pools])
         odds = judges(torch.cat([sides[0][rows], sides[1][rows]], dim=1))
         # Each fold is its own problem: the sum over folds gives each the gradient of its own mean.

@@ -11,14 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from phaseb.config.trust import GateConfig
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
 from phaseb.runtime.checkpoint import load_checkpoint, save_checkpoint
 from phaseb.runtime.storage import Store
 from phaseb.trust.calibration import Calibrator
 from phaseb.trust.dataset import check_finite, crop
-from phaseb.trust.gate import gate_weights, truncation_step, uncertainty_discount
+from phaseb.trust.gate import MIN_STEPS, gate_weights, truncation_step, uncertainty_discount
 from phaseb.trust.gate_features import episode_inputs, num_transition_inputs, transition_inputs
 from phaseb.trust.networks import TrustNetworks, TrustSpec
 from phaseb.trust.one_step_residuals import RidgeDynamics
@@ -61,7 +60,6 @@ class TrustModel:
         predictor: the local predictor; network k is shown the errors of regression k.
         calibrators: by level, fitted at a prior of one half.
         thresholds: of the gate.
-        gate: its settings.
         analysis: numbers on unseen training episodes, as written into `analysis.json`.
         num_steps: the longest episode that it was trained on.
     """
@@ -70,7 +68,6 @@ class TrustModel:
     predictor: RidgeDynamics
     calibrators: Mapping[str, Calibrator]
     thresholds: Thresholds
-    gate: GateConfig
     analysis: dict[str, Any]
     num_steps: int
 
@@ -92,9 +89,7 @@ class TrustModel:
         cuts = truncation_step(levels.transition, data.lengths, self.thresholds.cut)
         before = self._trust_before(data, cuts, levels.fused)
         discount = uncertainty_discount(data.uncertainty, data.mask, self._scale(data, uncertainty_scale))
-        weights = gate_weights(
-            levels.transition, before, data.lengths, cuts, discount, self.thresholds.segment, self.gate
-        )
+        weights = gate_weights(levels.transition, before, data.lengths, cuts, discount, self.thresholds.segment)
         return replace(
             data,
             trust=(levels.transition * data.mask).astype(np.float32),
@@ -127,7 +122,6 @@ class TrustModel:
         meta = {
             "spec": self.networks.spec.as_dict(),
             "thresholds": self.thresholds.as_dict(),
-            "gate": self.gate.model_dump(),
             "analysis": self.analysis,
             "num_steps": self.num_steps,
         }
@@ -143,10 +137,10 @@ class TrustModel:
         calibrators = {}
         for name in LEVELS:
             part = {key: value.numpy() for key, value in _under(tensors, f"calibrators.{name}.").items()}
-            calibrators[name] = Calibrator(part["weights"], float(part["bias"]), part["knots"], part["values"])
+            calibrators[name] = Calibrator(part["weights"], float(part["bias"]))
         predictor = RidgeDynamics(**_under(tensors, "predictor."))
-        thresholds, gate = Thresholds(**meta["thresholds"]), GateConfig(**meta["gate"])
-        return cls(networks, predictor, calibrators, thresholds, gate, meta["analysis"], meta["num_steps"])
+        thresholds = Thresholds(**meta["thresholds"])
+        return cls(networks, predictor, calibrators, thresholds, meta["analysis"], meta["num_steps"])
 
     @torch.no_grad()
     def _odds(self, data: Trajectories) -> list[NDArray[np.float64]]:
@@ -164,7 +158,7 @@ class TrustModel:
     ) -> NDArray[np.float64]:
         """Trust of every episode up to its cut; what is too short to be kept is not looked at."""
         before = fused.copy()
-        rows = np.flatnonzero((cuts < data.lengths) & (cuts >= self.gate.min_steps))
+        rows = np.flatnonzero((cuts < data.lengths) & (cuts >= MIN_STEPS))
         if len(rows):
             part = crop(data.select(rows), np.zeros(len(rows), dtype=np.int64), cuts[rows])
             before[rows] = self.levels(part).fused

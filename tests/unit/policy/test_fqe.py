@@ -9,7 +9,12 @@ from phaseb.episodes.trajectories import Trajectories
 from phaseb.policy.fqe import fitted_q_evaluation
 from phaseb.runtime.seeding import numpy_generator
 
-CONFIG = FqeConfig(num_members=4, discount=0.9)
+CONFIG = FqeConfig(num_members=4)
+
+
+@pytest.fixture(autouse=True)
+def short_sight(monkeypatch):
+    monkeypatch.setattr("phaseb.policy.fqe.DISCOUNT", 0.9)
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,6 @@ CONFIG = Config.model_validate(
             "rungs": ["real", "5"],
             "sigmas": [0.0, 0.2],
             "num_permutations": 50,
-            "gru_steps": 5,
             "episode_rounds": 10,
         },
     }

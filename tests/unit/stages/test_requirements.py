@@ -50,7 +50,6 @@ CHOSEN = [
     ("policy.batch_size", 64, facts((60,) * 2), ()),
     ("policy.batch_size", 63, facts((60,) * 2), ("resources.num_workers=3", "policy.batch_size=126")),
     ("latents.segment_steps", 10, facts((9,) * 20, (9,) * 5, (9,) * 20), ()),
-    ("trust.gate.min_steps", 4, facts((4,) * 20, (4,) * 5, (4,) * 20), ()),
     ("bricks.num_bricks", 2, facts((60,) * 2), ("bricks.num_bricks=9",)),
     ("arms.names", ("behaviour_cloning",), facts(reward_high=0.0), ()),
     ("arms.names", ("behaviour_cloning",), facts(reward_high=0.0), ("arms.names=[real_only,trust_weighted]",)),

@@ -3,7 +3,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phaseb.config.trust import GateConfig
 from phaseb.trust.gate import (
     LOOK_BACK,
     density_ratio,
@@ -15,11 +14,11 @@ from phaseb.trust.gate import (
 )
 
 
-def weigh(trust, episode, cuts, left=None, segment=0.2, **settings):  # type: ignore[no-untyped-def]
+def weigh(trust, episode, cuts, left=None, segment=0.2):  # type: ignore[no-untyped-def]
     trust = np.asarray(trust, dtype=float)
     lengths = np.full(len(trust), trust.shape[1])
     left = np.ones(trust.shape) if left is None else left
-    return gate_weights(trust, np.asarray(episode), lengths, np.asarray(cuts), left, segment, GateConfig(**settings))
+    return gate_weights(trust, np.asarray(episode), lengths, np.asarray(cuts), left, segment)
 
 
 def test_the_ratio_of_two_known_densities_is_recovered_whatever_the_prior() -> None:
@@ -48,17 +47,17 @@ def test_nothing_weighs_after_the_cut_and_the_part_before_is_kept() -> None:
 
 
 def test_the_smaller_of_both_ratios_counts_and_is_clipped() -> None:
-    weights = weigh([[0.9, 0.25, 0.5]], [0.6], [3], min_steps=1)
+    weights = weigh([[0.9, 0.25, 0.5]], [0.6], [3])
     assert weights[0] == pytest.approx([1.0, 1 / 3, 1.0])
-    assert weigh([[0.9] * 3], [0.4], [3], min_steps=1)[0] == pytest.approx([2 / 3] * 3)
-    assert weigh([[0.9] * 3], [0.9], [3], min_steps=1, max_weight=5.0)[0] == pytest.approx([5.0] * 3)
-    assert weigh([[0.01] * 3], [0.9], [3], min_steps=1)[0].tolist() == [0.0] * 3  # below the least weight
+    assert weigh([[0.9] * 3], [0.4], [3])[0] == pytest.approx([2 / 3] * 3)
+    assert weigh([[0.9] * 3], [0.9], [3])[0] == pytest.approx([1.0] * 3)
+    assert weigh([[0.01] * 3], [0.9], [3])[0].tolist() == [0.0] * 3  # below the least weight
 
 
 def test_a_short_remainder_or_a_doubtful_one_is_dropped_whole_but_a_short_rollout_is_not() -> None:
     trust = np.full((3, 10), 0.9)
     assert weigh(trust, [0.9, 0.1, 0.9], [4, 10, 5]).sum(1).tolist() == [0.0, 0.0, 5.0]
-    short = gate_weights(trust, np.full(3, 0.9), np.full(3, 2), np.full(3, 2), np.ones((3, 10)), 0.2, GateConfig())
+    short = gate_weights(trust, np.full(3, 0.9), np.full(3, 2), np.full(3, 2), np.ones((3, 10)), 0.2)
     assert short.sum(1).tolist() == [2.0] * 3
 
 

@@ -9,7 +9,13 @@ from phaseb.errors import DataError
 from phaseb.trust.two_sample import judge
 
 ACTIONS = np.zeros((200, 60, 2), np.float32)
-QUICK = JudgeConfig(episode_rounds=20, gru_steps=10, num_permutations=99, sigmas=(0.0,))
+GRU_STEPS = "phaseb.trust.judges.GRU_STEPS"
+QUICK = JudgeConfig(episode_rounds=20, num_permutations=99, sigmas=(0.0,))
+
+
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(GRU_STEPS, 10)
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +76,7 @@ def test_exact_repeats_are_a_tell(oscillators) -> None:  # type: ignore[no-untyp
     assert judge(real, synthetic, ACTIONS[:100], config, 0).worst().auc > 0.95
 
 
-def test_the_recurrent_judge_sees_what_the_action_did(oscillators) -> None:  # type: ignore[no-untyped-def]
+def test_the_recurrent_judge_sees_what_the_action_did(oscillators, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     """Real steps follow the action; the other side takes the same steps under actions that did not cause them."""
     rng = np.random.default_rng(0)
     actions = rng.uniform(-1, 1, (100, 20, 1)).astype(np.float32)
@@ -79,7 +85,8 @@ def test_the_recurrent_judge_sees_what_the_action_did(oscillators) -> None:  # t
         np.concatenate([np.zeros((100, 1, 1)), 0.1 * np.cumsum(a, axis=1)], axis=1).astype(np.float32)
         for a in (actions, shuffled)
     )
-    config = JudgeConfig(sigmas=(0.0,), families=("gru",), gru_steps=150)
+    monkeypatch.setattr(GRU_STEPS, 150)
+    config = JudgeConfig(sigmas=(0.0,), families=("gru",))
     assert judge(real, synthetic, actions, config, 0).worst().auc > 0.9
 
 
