@@ -14,18 +14,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from phaseb.config.data import WorkcellConfig
 from phaseb.dynamics.rollout import Rollout
 from phaseb.policy.augmentation import ModelRollout, RolloutFn
 from phaseb.workcell.batch import BatchedCell
+from phaseb.workcell.physics import CellParameters
 
 Policy = Callable[[Tensor, int], Tensor]
 Bend = Callable[[Tensor, Tensor, int], Tensor]
 """(starts (N, D), latents (N, D), step) -> the latents that the broken model tells of that step."""
 
-OTHER_CELL = WorkcellConfig(
-    cart_mass_kg=2.5, rope_length_m=0.5, max_force_n=6.0, part_mass_min_kg=1.5, part_mass_max_kg=2.5
-)
+OTHER_CELL = CellParameters(cart_mass_kg=2.5, rope_length_m=0.5, max_force_n=6.0, part_mass_kg=(1.5, 2.5))
 FROZEN_DIM, BIAS_A_STEP = 1, 0.2  # the cart's speed; standard deviations of every latent
 
 
@@ -51,8 +49,8 @@ class Standard:
 class PhysicsModel:
     """The built-in cell itself as a world model over standardised states: right, and never unsure."""
 
-    def __init__(self, standard: Standard, config: WorkcellConfig | None = None) -> None:
-        self._standard, self._config = standard, config or WorkcellConfig()
+    def __init__(self, standard: Standard, config: CellParameters | None = None) -> None:
+        self._standard, self._config = standard, config or CellParameters()
 
     def __call__(self, z0: Tensor, actions: Policy, horizon: int, generator: torch.Generator) -> Rollout:
         cell = _ResumedCell(len(z0), "state", horizon, self._config)

@@ -200,7 +200,7 @@ class Together:
 
     def learner(self, config: PolicyConfig, levels: NDArray[np.floating]) -> SACLearner:
         specs = [spec for seed in self.seeds for spec in seed.specs]
-        rewards = RewardNormalizer.fit(self.seeds[0].real, config.discount, config.reward_std)
+        rewards = RewardNormalizer.fit(self.seeds[0].real, config.discount)
         return SACLearner(config, self, specs, WorkerContext(0), self, levels=levels, rewards=rewards)
 
 

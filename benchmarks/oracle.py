@@ -11,19 +11,20 @@ import json
 
 import numpy as np
 
-from phaseb.config.data import EnvironmentConfig, ValuationConfig, WorkcellConfig
+from phaseb.config.data import EnvironmentConfig, ValuationConfig
 from phaseb.episodes.environment import record
 from phaseb.runtime.seeding import derive_seed
 from phaseb.workcell import BatchedCell
 from phaseb.workcell.collect import collect_episodes
 from phaseb.workcell.operators import KINDS
 from phaseb.workcell.oracle import GAINS, REACH_M, Oracle
+from phaseb.workcell.physics import CellParameters
 
 NUM_SEARCHED, POPULATION = 32, 64
 
 
 def economics(gains: np.ndarray, reach_m: float, seeds: list[int]) -> dict[str, float]:
-    cell = BatchedCell(len(seeds), "state", config=WorkcellConfig(sensor_noise=0))
+    cell = BatchedCell(len(seeds), "state", config=CellParameters(sensor_noise=0))
     record(cell, Oracle(cell, gains, reach_m), seeds, [str(s) for s in seeds])
     return totals(cell.economics())
 

@@ -27,7 +27,7 @@ from phaseb.config.policy import PolicyConfig
 from phaseb.policy.evaluation import LIMITS
 from phaseb.runtime.metrics import mean_interval
 
-FIXED = {"min_skill": -1e9, "min_worst_skill": -1e9, "min_reward_skill": -1e9, "cut_quantile": 1.0}
+FIXED = {"min_skill": -1e9, "min_reward_skill": -1e9, "cut_quantile": 1.0}
 SHARP = {"iql_beta": 10.0}  # won the search; the schema's default, milder, is better at fifty episodes
 EDAC = {"algorithm": "sac", "diversity_weight": 1.0, "bc_weight": 10.0}
 BASELINES = ("real_only", "real_only_milder", "real_only_edac")

@@ -83,7 +83,7 @@ class Bench(OwnRollouts):
     def _hook(self, name: str, model: GPDynamics) -> BranchedRollouts:
         plan = AugmentationConfig.model_validate(self.policy.augmentation.model_dump() | dict(self.arms[name].plan))
         if not self.arms[name].gated:
-            lax = {"min_skill": -np.inf, "min_worst_skill": -np.inf, "min_reward_skill": -np.inf}
+            lax = {"min_skill": -np.inf, "min_reward_skill": -np.inf}
             plan = plan.model_copy(update={"cut_quantile": 1.0, "penalty": 0.0, "reward_pessimism": 0.0, **lax})
         hook = validated_rollouts(
             plan, model.rollout, self.real, self.specs, (name,), None, self, self.seed, held_out=self.held_out

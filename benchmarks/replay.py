@@ -45,7 +45,7 @@ def timed(call: Callable[[], int], args: argparse.Namespace) -> Callable[[], flo
 
 
 def compare_sampling(table: Table, args: argparse.Namespace) -> None:
-    config = ReplayConfig(capacity=int(args.transitions * 1.02) + 100, prefetch_depth=3)
+    config = ReplayConfig(capacity=int(args.transitions * 1.02) + 100)
     remote, local = ReplayClient.start(SCHEMA, config), LocalReplay(SCHEMA, config)
     for source in (0, 1):
         fill(remote, args.transitions, source)
@@ -63,7 +63,7 @@ def compare_peers(table: Table, args: argparse.Namespace) -> None:
     if not args.peers:
         print("peers: left out, no --peers given", flush=True)
         return
-    config = ReplayConfig(capacity=int(args.transitions * 1.02) + 100, prefetch_depth=3)
+    config = ReplayConfig(capacity=int(args.transitions * 1.02) + 100)
     for name, spec, bars in (("cpprb", TRUSTED, ("≥ 1", "≥ 1")), ("torchrl", UNIFORM, ("≥ 10", "≥ 3"))):
         replay = LocalReplay(SCHEMA, config) if name == "cpprb" else ReplayClient.start(SCHEMA, config)
         fill(replay, args.transitions, int(spec is TRUSTED))
@@ -80,7 +80,7 @@ def compare_peers(table: Table, args: argparse.Namespace) -> None:
 
 def measure_costs(table: Table, args: argparse.Namespace) -> None:
     """Processor time of calls, which a busy machine does not stretch: a fixed part a call, and one a transition."""
-    config = ReplayConfig(capacity=int(args.transitions * 1.02) + 100, prefetch_depth=3)
+    config = ReplayConfig(capacity=int(args.transitions * 1.02) + 100)
     remote, local = ReplayClient.start(SCHEMA, config), LocalReplay(SCHEMA, config)
     fill(remote, args.transitions, 0)
     fill(local, args.transitions, 0)

@@ -11,7 +11,7 @@ from replay_material import STEPS, Table
 from phaseb.config.policy import PolicyConfig, ReplayConfig
 from phaseb.nn.data_parallel import WorkerContext
 from phaseb.policy.batches import RunSpec
-from phaseb.policy.learner import SACLearner
+from phaseb.policy.learner import PREFETCH, SACLearner
 from phaseb.replay.client import ReplayClient
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.segments import Segments
@@ -31,17 +31,17 @@ def compare_learning(table: Table, args: argparse.Namespace) -> None:
         remote.insert_segments(part)
     config = PolicyConfig()
     source = remote.source(streams, config.batch_size, config.discount)
-    memory = InMemory(remote.source(streams, config.batch_size, config.discount), config.prefetch)
+    memory = InMemory(remote.source(streams, config.batch_size, config.discount), PREFETCH)
     learners = [SACLearner(config, feed, specs, WorkerContext(0)) for feed in (source, memory)]
     at = [config.num_steps // 2] * 2
 
     def updates(k: int) -> Callable[[], float]:
         def run() -> float:
             begin = time.perf_counter()
-            for _ in range(2 * config.prefetch):
+            for _ in range(2 * PREFETCH):
                 learners[k].step(at[k])
                 at[k] += 1
-            return 2 * config.prefetch / (time.perf_counter() - begin)
+            return 2 * PREFETCH / (time.perf_counter() - begin)
 
         return run
 

@@ -51,7 +51,7 @@ class Remote:
 
     def __init__(self, num: int, spec: SampleSpec, source: int, seconds: float) -> None:
         self.seconds = seconds
-        self.replay = ReplayClient.start(SCHEMA, ReplayConfig(capacity=int(num * 1.02), prefetch_depth=1))
+        self.replay = ReplayClient.start(SCHEMA, ReplayConfig(capacity=int(num * 1.02)))
         fill(self.replay, num, source)
         if source:
             fill(self.replay, 1000, 0)

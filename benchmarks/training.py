@@ -35,7 +35,7 @@ from phaseb.nn.data_parallel import WorkerContext
 from phaseb.policy.batches import RunSpec
 from phaseb.policy.learner import SACLearner
 from phaseb.policy.networks import NUM_LAYERS
-from phaseb.policy.sac import TEMPERATURE_LR
+from phaseb.policy.sac import MAX_GRAD_NORM, TEMPERATURE_LR
 
 T, D, A = 60, 16, 2
 NO_PENALTIES = {
@@ -148,14 +148,14 @@ class CleanSAC:
         q_loss = torch.stack([nnf.mse_loss(q(both).view(-1), next_q) for q in self.qfs]).sum()
         self.q_optimizer.zero_grad()
         q_loss.backward()
-        nn.utils.clip_grad_norm_(self.qfs.parameters(), self.config.max_grad_norm)
+        nn.utils.clip_grad_norm_(self.qfs.parameters(), MAX_GRAD_NORM)
         self.q_optimizer.step()
         pi, log_pi = self.get_action(z)
         both = torch.cat([z, pi], 1)
         actor_loss = (self.log_alpha.exp().detach() * log_pi - torch.stack([q(both) for q in self.qfs]).amin(0)).mean()
         self.actor_optimizer.zero_grad()
         actor_loss.backward()
-        nn.utils.clip_grad_norm_(self.actor.parameters(), self.config.max_grad_norm)
+        nn.utils.clip_grad_norm_(self.actor.parameters(), MAX_GRAD_NORM)
         self.actor_optimizer.step()
         alpha_loss = (-self.log_alpha.exp() * (log_pi.detach() - A)).mean()
         self.a_optimizer.zero_grad()

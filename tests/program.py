@@ -73,7 +73,7 @@ TINY: dict[str, Any] = {
         "num_steps": 12,
         "batch_size": 16,
         "width": 8,
-        "augmentation": {"first_step": 4, "refresh_steps": 4, "starts": 8},
+        "augmentation": {"refresh_steps": 4, "starts": 8},
         "learners": {"sac": {"num_critics": 2}},
     },
     "evaluation": {"num_episodes": 6, "num_envs": 6, "fqe": {"num_members": 2}},

@@ -36,12 +36,15 @@ class ArmConfig(Section):
         description="trust: the gate's weights; uniform: equal weights; bounds: a filter of stored rollouts by "
         "mean and std",
     )
-    share: float = Field(0.5, ge=0, le=1, description="largest share of a batch that is drawn from the rollouts")
+    share: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="largest share of a batch that is drawn from the rollouts; "
+        "with weight=trust and stored rollouts it is scaled by their mean weight",
+    )
     weighting: Literal["sampling", "loss"] = Field(
         "sampling", description="use of the weights: for sampling, or in the loss"
-    )
-    share_follows_trust: bool = Field(
-        True, description="scale the share by the mean weight (stored rollouts, weight=trust)"
     )
 
     @property
@@ -226,5 +229,5 @@ class ArmsConfig(Section):
 
 def _placebo_key(config: ArmConfig) -> tuple[Any, ...]:
     """What a placebo takes over from its arm."""
-    follows = config.rollouts == "stored" and config.weight == "trust" and config.share_follows_trust
+    follows = config.rollouts == "stored" and config.weight == "trust"
     return config.rollouts, config.learner, config.share, (config.generator if follows else None)

@@ -8,30 +8,6 @@ from phaseb.config.paths import PathText
 from phaseb.config.section import Section, is_plugin
 
 
-class WorkcellConfig(Section):
-    """The built-in gantry cell: a cart on a rail, a part swinging from it, a gripper. Used where `id` is `workcell`."""
-
-    cart_mass_kg: float = Field(1.0, gt=0, le=100, description="Mass of the cart on the rail")
-    hook_mass_kg: float = Field(0.15, gt=0, le=10, description="Mass of the empty hook at the rope's end")
-    rope_length_m: float = Field(1.0, gt=0.1, le=5, description="Length of the (rigid, massless) rope")
-    max_force_n: float = Field(10.0, gt=0, le=1000, description="Force on the cart at full drive")
-    part_mass_min_kg: float = Field(0.3, gt=0, le=50, description="Lightest part; each episode draws one mass")
-    part_mass_max_kg: float = Field(0.9, gt=0, le=50, description="Heaviest part; each episode draws one mass")
-    sensor_noise: float = Field(1.0, ge=0, le=100, description="Factor on the sensors' noise; 0 reads exactly")
-    skilled_share: float = Field(0.3, ge=0, le=1, description="Share of recorded episodes by skilled operators")
-    hasty_share: float = Field(0.3, ge=0, le=1, description="Share by hasty operators; the rest are average")
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.part_mass_min_kg > self.part_mass_max_kg:
-            raise ValueError(
-                f"part_mass_min_kg={self.part_mass_min_kg} is above part_mass_max_kg={self.part_mass_max_kg}"
-            )
-        if self.skilled_share + self.hasty_share > 1:
-            raise ValueError(f"skilled_share + hasty_share is {self.skilled_share + self.hasty_share:g}, more than 1")
-        return self
-
-
 class EnvironmentConfig(Section):
     """The environment in which policies are measured."""
 
@@ -44,7 +20,6 @@ class EnvironmentConfig(Section):
     observation: Literal["both", "state", "frames"] = Field(
         "both", description="What the built-in cell shows: camera frames, a state vector, or both"
     )
-    workcell: WorkcellConfig = Field(default_factory=WorkcellConfig, description="The built-in cell's physics")
 
 
 COLLECTED = ("workcell", "gymnasium")

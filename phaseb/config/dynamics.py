@@ -115,8 +115,10 @@ class GRUConfig(Section):
         le=1,
         description="bound each dimension's step at this quantile of its real |Δz|; 0: off",
     )
-    hold_constants: bool = Field(True, description="hold dimensions that never change within an episode")
-    find_events: bool = Field(True, description="predict directions that jump between a few levels as classes")
+    find_events: bool = Field(
+        True,
+        description="hold dimensions that never change; predict directions that jump between levels as classes",
+    )
     noise: Literal["none", "heteroscedastic", "bootstrap"] = Field(
         "none", description="noise of a rollout: none, a learned variance, or resampled one-step residuals"
     )

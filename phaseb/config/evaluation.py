@@ -71,7 +71,6 @@ class WorthConfig(Section):
         description="estimate: credit of the nearest recorded transitions; leave_out: one training without each "
         "brick, and the estimate",
     )
-    num_episodes: int = Field(20, ge=1, description="episodes of the policy for the estimate")
     curve: tuple[float, ...] = Field(
         (),
         description="ascending shares of the training episodes, such as 0.25, 0.5, 1, for episodes_worth; empty: off",

@@ -33,7 +33,6 @@ RENAMED = {
     "policy.offline.iql_temperature": "policy.offline.iql_beta",
     "policy.target_rate": "policy.tau",
     "policy.actor_average_rate": "policy.actor_ema",
-    "policy.gradient_limit": "policy.max_grad_norm",
     "policy.runs_together": "policy.runs_per_batch",
     "policy.switches": "policy.binary_actions",
 }

@@ -45,34 +45,29 @@ class OfflineConfig(Section):
     )
     diversity_weight: float = Field(0.0, ge=0, description="EDAC's weight on the critics' aligned action gradients")
     cql_weight: float = Field(0.0, ge=0, description="weight of the conservative penalty on unseen actions; 0 is off")
-    cql_actions: int = Field(4, ge=1, description="actions drawn a row for the conservative penalty, of either kind")
     iql_expectile: float = Field(0.7, gt=0.5, lt=1, description="expectile of implicit Q-learning's value")
     iql_beta: float = Field(3.0, gt=0, description="inverse temperature of its advantage weights")
-    iql_synthetic_weight: float = Field(
-        1.0, ge=0, description="weight of synthetic rows in the policy's loss; values use all rows"
-    )
 
 
 class AugmentationConfig(Section):
     """Short rollouts that branch from real states under the current policy, made again as it improves."""
 
     refresh_steps: int = Field(250, ge=1, description="learner steps between two generations of rollouts")
-    first_step: int = Field(
-        0, ge=0, description="learner step of the first generation, or the end of cloning if that is later"
-    )
     starts: int = Field(500, ge=1, description="real states that each generation branches from, a run")
     horizon: int = Field(8, ge=1, description="most steps of a rollout")
     cut_quantile: float = Field(
         0.99, gt=0, le=1, description="quantile of the model's disagreement on real data above which a rollout is cut"
     )
-    min_skill: float = Field(0.5, lt=1, description="forecast skill, mean over latents, below which rollouts end")
-    min_worst_skill: float = Field(0.1, lt=1, description="the same for the worst latent dimension")
+    min_skill: float = Field(
+        0.5,
+        lt=1,
+        description="forecast skill, mean over latents, below which rollouts end; a fifth of it for the worst latent",
+    )
     min_reward_skill: float = Field(0.1, lt=1, description="the same for rewards, against forecasting their mean")
     penalty: float = Field(1.0, ge=0, description="factor of the uncertainty that is subtracted from rewards (MOPO)")
     reward_pessimism: float = Field(
         1.0, ge=0, description="factor of the reward's standard deviation that is subtracted from rewards"
     )
-    keep_generations: int = Field(6, ge=1, description="generations of rollouts in the replay")
 
 
 class LearnerConfig(Section):
@@ -152,22 +147,11 @@ class PolicyConfig(Section):
     actor_ema: float = Field(
         0.005, gt=0, le=1, description="rate of the policy's moving average, which acts; 1: no average"
     )
-    target_entropy: float | None = Field(None, description="entropy that the temperature aims at; null: -(action size)")
-    entropy_of: Literal["gaussian", "action"] = Field(
-        "gaussian",
-        description="entropy of the Gaussian before squashing, or of the action (as in SAC; keeps actions off "
-        "their bounds)",
-    )
-    max_grad_norm: float = Field(10.0, gt=0, description="largest gradient norm of a run's network")
-    reward_std: float = Field(
-        0.23, gt=0, description="standard deviation to which rewards are scaled; their mean is subtracted for values"
-    )
     binary_actions: bool = Field(
         False,
         description="treat an action with two recorded levels (a gripper) as a binary choice (SAC)",
     )
     chunk_steps: int = Field(8, ge=1, description="actions that the learners act and flow plan at once")
-    prefetch: int = Field(20, ge=1, description="batches in one request to the replay")
     runs_per_batch: int = Field(
         3, ge=1, description="runs whose networks are trained as one batch; changes the speed only"
     )
@@ -221,4 +205,3 @@ class ReplayConfig(Section):
     )
     num_shards: int = Field(1, ge=1, le=1024, description="Ray actors that the buffer is spread over.")
     shard_cpus: float = Field(0.0, ge=0, description="CPUs that each shard reserves; 0: none.")
-    prefetch_depth: int = Field(2, ge=0, le=64, description="Calls that a learner keeps in flight ahead of its need.")

@@ -38,7 +38,6 @@ class TrainingConfig(Section):
     graphs: Literal["auto", "never"] = Field(
         "auto", description="replay a training step as one CUDA graph; auto: on GPUs, where possible"
     )
-    torch_threads: int = Field(1, ge=1, description="torch threads a worker; use no more than its cores")
 
 
 class ReportConfig(Section):
@@ -61,7 +60,7 @@ class ResourcesConfig(Section):
         0, ge=0, le=4096, description="Ray Train workers of a training (data parallel); 0: the stage's process trains"
     )
     min_workers: int | None = Field(None, ge=1, description="elastic training: fewest workers")
-    cpus_per_worker: float = Field(1.0, gt=0, description="CPUs a training worker reserves")
+    cpus_per_worker: float = Field(1.0, gt=0, description="CPUs a training worker reserves; torch uses as many threads")
     gpus_per_worker: float = Field(0.0, ge=0, description="GPUs a training worker reserves; may be a fraction below 1")
     accelerator_type: str | None = Field(None, description="kind of GPU the workers need, by Ray's name (H100, A10G…)")
     placement_strategy: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = Field(
@@ -73,8 +72,9 @@ class ResourcesConfig(Section):
         le=65536,
         description="parallel stages, and parallel tasks of a stage; changes the speed only",
     )
-    cpus_per_task: float = Field(1.0, gt=0, description="CPUs a data task or rollout actor reserves")
-    rollout_actors: int | None = Field(None, ge=1, le=4096, description="actors that make rollouts; null: num_tasks")
+    cpus_per_task: float = Field(
+        1.0, gt=0, description="CPUs a task or rollout actor reserves; torch trains with as many threads"
+    )
     gpus_per_actor: float = Field(
         0.0, ge=0, le=1, description="GPUs of a rollout actor; with a fraction, several share one"
     )
@@ -83,7 +83,6 @@ class ResourcesConfig(Section):
     max_failures: int = Field(3, ge=-1, description="restarts of a training run after lost workers; -1: no limit")
     collective_timeout_s: float = Field(60.0, gt=0, description="a collective that hangs this long counts as failed, s")
     dashboard: bool = Field(False, description="start Ray's dashboard (loopback only) with a Ray started here")
-    worker_logs: bool = Field(False, description="show the output of workers")
 
     @model_validator(mode="after")
     def _elastic_range_and_gpu_shares(self) -> Self:

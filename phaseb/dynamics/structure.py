@@ -95,8 +95,9 @@ def find_structure(z: Floats, rewards: Floats, mask: NDArray[np.bool_], config: 
 
 def find_discrete(z: Floats, mask: NDArray[np.bool_], config: GRUConfig) -> tuple[NDArray[np.bool_], dict[int, Floats]]:
     """Which dimensions move (D,), and the levels of those among them that jump between a few."""
-    varying = ~find_constants(z, mask) if config.hold_constants else np.ones(z.shape[-1], dtype=bool)
-    events = find_levels(z, mask) if config.find_events else {}
+    if not config.find_events:
+        return np.ones(z.shape[-1], dtype=bool), {}
+    varying, events = ~find_constants(z, mask), find_levels(z, mask)
     return varying, {d: levels for d, levels in events.items() if varying[d]}
 
 

@@ -134,7 +134,7 @@ def trusted_horizon(config: AugmentationConfig, skills: dict[str, NDArray[np.flo
     good = (
         (skills["mean"] >= config.min_skill)
         & (skills["reward"] >= config.min_reward_skill)
-        & (skills["worst"] >= config.min_worst_skill)
+        & (skills["worst"] >= config.min_skill / 5)
     )
     return len(good) if good.all() else int(np.argmin(good))
 

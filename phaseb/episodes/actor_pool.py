@@ -17,7 +17,6 @@ def run_pool(
     work_class: WorkClass,
     args: Sequence[Any],
     resources: ResourcesConfig | None,
-    num_actors: int | None = None,
     gpus_per_actor: float = 0.0,
 ) -> Iterator[str]:
     """Do every piece, and give each name back when it is done, in any order.
@@ -25,16 +24,16 @@ def run_pool(
     Args:
         names: of the pieces.
         work_class, args: what an actor makes and calls.
-        resources: `num_tasks` actors of `cpus_per_task` each, for one piece a task instead; None: this process.
-        num_actors: another number of actors. A single one without a GPU is this process.
-        gpus_per_actor: what each reserves of a GPU, which it then sees.
+        resources: `num_tasks` actors of `cpus_per_task` each, for one piece a task instead. None, or one task without
+            a GPU: this process.
+        gpus_per_actor: what each reserves of a GPU, which it then sees; there are as many as the cluster's GPUs hold.
 
     Raises:
         PhasebError: what the work raised, as itself.
     """
     if not names:
         return
-    if resources is None or ((num_actors or resources.num_tasks) == 1 and not gpus_per_actor):
+    if resources is None or (resources.num_tasks == 1 and not gpus_per_actor):
         alone = work_class(*args)
         for name in names:
             alone(name)
@@ -52,9 +51,17 @@ def run_pool(
         num_cpus=resources.cpus_per_task,
         num_gpus=gpus_per_actor or None,
         fn_constructor_args=work,
-        compute=ray.data.ActorPoolStrategy(size=min(num_actors or resources.num_tasks, len(names))),
+        compute=ray.data.ActorPoolStrategy(size=min(_most_actors(resources, gpus_per_actor), len(names))),
     )
     yield from map(_name_of, done.iter_rows())
+
+
+def _most_actors(resources: ResourcesConfig, gpus_per_actor: float) -> int:
+    """`num_tasks`, or fewer where each needs a share of a GPU."""
+    if not gpus_per_actor:
+        return resources.num_tasks
+    room = int(ray.cluster_resources().get("GPU", 0.0) / gpus_per_actor)
+    return min(resources.num_tasks, max(1, room))
 
 
 def _one_piece(name: str, work_class: WorkClass, args: Sequence[Any]) -> dict[str, Any]:

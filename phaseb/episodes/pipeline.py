@@ -30,7 +30,6 @@ def map_shards(
     resources: ResourcesConfig | None = None,
     *,
     stamp: str = "",
-    num_actors: int | None = None,
     gpus_per_actor: float = 0.0,
     progress: Progress | None = None,
 ) -> list[str]:
@@ -43,7 +42,6 @@ def map_shards(
         resources: what to use: `num_tasks` actors of `cpus_per_task` each. None works in this
             process, without Ray.
         stamp: digest of what the output depends on beside the source; shards done under it are skipped.
-        num_actors: another number of actors than `num_tasks`. A single one without a GPU is this process.
         gpus_per_actor: what each reserves of a GPU; its worker then sees one.
         progress: called with (shards done, all shards) after each.
 
@@ -56,7 +54,7 @@ def map_shards(
     job, names = ShardJob(source, target, stamp), shard_names(source)
     todo = job.pending()
     work = (job, worker_class, tuple(worker_args))
-    finished = run_pool(todo, _ShardWork, work, resources, num_actors, gpus_per_actor)
+    finished = run_pool(todo, _ShardWork, work, resources, gpus_per_actor)
     for done, _ in enumerate(finished, start=len(names) - len(todo) + 1):
         if progress is not None:
             progress(done, len(names))

@@ -23,6 +23,8 @@ from phaseb.runtime.seeding import numpy_generator, torch_generator
 WeightFunction = Callable[[Trajectories], NDArray[np.floating]]
 Generation = dict[int, Trajectories]
 """The rollouts made at one moment, by run."""
+KEEP_GENERATIONS = 6
+"""Of rollouts in the replay."""
 
 
 class ModelRollout(Protocol):
@@ -95,7 +97,7 @@ class RolloutGenerations(ABC):
     def generate(
         self, step: int, actors: Sequence[TrainedPolicy], due: Collection[int] | None = None
     ) -> dict[str, float]:
-        """One generation of rollouts under the policies as they are; the oldest beyond `keep_generations` go.
+        """One generation of rollouts under the policies as they are; the oldest beyond `KEEP_GENERATIONS` go.
 
         Does nothing where none of its runs is due; None: they are.
         """
@@ -110,7 +112,7 @@ class RolloutGenerations(ABC):
         for run, rollouts in made.items():
             self.sink.add(run, rollouts)
         self._kept.append(made)
-        while len(self._kept) > self.config.keep_generations:
+        while len(self._kept) > KEEP_GENERATIONS:
             for run, old in self._kept.pop(0).items():
                 self.sink.drop(run, old)
         metrics = {}

@@ -17,7 +17,7 @@ from phaseb.policy.batches import NOISE_BLOCK, Batch, RunSpec
 from phaseb.policy.chunk_networks import NETWORKS, NUM_HEADS, STYLE_SIZE, ActNetwork, ChunkSizes, FlowNetwork
 from phaseb.policy.chunk_policy import ChunkPolicy
 from phaseb.policy.optimiser_state import moments_of, set_moments
-from phaseb.policy.sac import CLONE_LR, Metrics, polyak_update
+from phaseb.policy.sac import CLONE_LR, MAX_GRAD_NORM, Metrics, polyak_update
 from phaseb.runtime.seeding import derive_seed, torch_generator
 
 STYLE_WEIGHT = 10.0
@@ -75,7 +75,7 @@ class ChunkCloning:
             parameter.grad = gradient.contiguous()
         self.context.average_gradients(parameters)
         for network in self.actors:
-            last.append(torch.nn.utils.clip_grad_norm_(network.parameters(), self.config.max_grad_norm))
+            last.append(torch.nn.utils.clip_grad_norm_(network.parameters(), MAX_GRAD_NORM))
         self.optimiser.step()
         polyak_update(self.average, self.actors, self.config.actor_ema)
         return {"actor_loss": torch.stack(losses).detach(), "actor_gradient": torch.stack(last)}

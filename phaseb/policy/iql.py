@@ -72,7 +72,6 @@ class ImplicitQ(SoftActorCritic):
         """Eq. 7 with squared distance for the likelihood: it keeps the scale of the first phase, and a gripper that is
         recorded as open or shut does not need the tails of a Gaussian."""
         factor = torch.exp(self.scalars.iql_beta[:, None] * advantage).clamp(max=MAX_ADVANTAGE_WEIGHT)
-        factor = factor * (batch.real + self.scalars.iql_synthetic_weight[:, None] * (1 - batch.real))
         factor = factor / self.context.all_reduce_mean(factor.mean(-1, keepdim=True)).clamp(min=1e-6)
         distance = self.actor.bc_distance(self.actor(batch.z)[0], batch.action)
         loss = (batch.weight * factor * distance).mean(-1)

@@ -15,6 +15,8 @@ from phaseb.policy.learner_group import Levels, group_rows, group_runs, make_upd
 from phaseb.policy.rewards import RewardNormalizer
 from phaseb.policy.trained_policy import TrainedPolicy
 
+PREFETCH = 20
+"""Batches in one request to the replay."""
 LOG_EVERY = 50
 """Steps between two rows of metrics."""
 
@@ -142,18 +144,18 @@ class SACLearner:
 
     def _due(self, step: int) -> tuple[int, ...]:
         """Runs whose rollouts are made again at this step: at none while they clone and will then learn values."""
-        plan = self.config.augmentation
+        refresh_steps = self.config.augmentation.refresh_steps
 
         def refreshes(run: int) -> bool:
             own = self.config.of_learner(self.specs[run].learner)
-            first = max(plan.first_step, own.bc_steps if own.learns_values else 0)
-            return step >= first and (step - first) % plan.refresh_steps == 0
+            first = own.bc_steps if own.learns_values else 0
+            return step >= first and (step - first) % refresh_steps == 0
 
         return tuple(run for run in (self.hook.runs if self.hook is not None else ()) if refreshes(run))
 
     def _feed(self, step: int) -> None:
         """Batches from a step on; several are asked for at once, but none beyond the next generation of rollouts."""
-        count = min(self.config.prefetch, max(1, self.num_steps - step))
+        count = min(PREFETCH, max(1, self.num_steps - step))
         if self.hook is not None:
             count = next((i for i in range(1, count) if self._due(step + i)), count)
         batches = to_batches(self.source.sample(step, count), self.context, self.rewards)

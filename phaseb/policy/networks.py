@@ -7,7 +7,7 @@ from its own seed, so a run starts the same whoever trains beside it.
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as nnf
@@ -88,12 +88,9 @@ class ActorStack(nn.Module):
 
     levels: Tensor
 
-    def __init__(
-        self, stack: Stack, entropy_of: Literal["gaussian", "action"] = "action", levels: Tensor | None = None
-    ) -> None:
+    def __init__(self, stack: Stack, levels: Tensor | None = None) -> None:
         super().__init__()
         self.stack = stack
-        self.entropy_of = entropy_of
         self._known: tuple[int, list[int]] | None = None
         size = stack.biases[-1].shape[2] // 2
         self.register_buffer("levels", torch.zeros(size, 2) if levels is None else levels.clone())
@@ -123,7 +120,7 @@ class ActorStack(nn.Module):
     def sample(self, z_RBD: Tensor, noise_RBA: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """An action (R, B, A), its log density (R, B), and the most likely action (R, B, A).
 
-        The density is that of the action, or of the Gaussian before squashing where `entropy_of` says so.
+        The density is that of the Gaussian before squashing.
         """
         mean, log_std = self(z_RBD)
         action, log_density = self._continuous(mean, log_std, noise_RBA)
@@ -172,8 +169,6 @@ class ActorStack(nn.Module):
         """A draw (R, B, A) of all dimensions as if continuous, and the log density (R, B) of those that are."""
         raw = mean + log_std.exp() * noise
         log_density = -0.5 * noise.square() - log_std - _HALF_LOG_2PI
-        if self.entropy_of == "action":
-            log_density = log_density - log_squash(raw)
         return torch.tanh(raw), torch.where(self._switching, 0.0, log_density).sum(-1)
 
 

@@ -25,7 +25,6 @@ class RunScalars(NamedTuple):
     cql_weight: Tensor
     iql_expectile: Tensor
     iql_beta: Tensor
-    iql_synthetic_weight: Tensor
 
 
 def run_scalars(config: OfflineConfig, overrides: Sequence[Mapping[str, float]], device: torch.device) -> RunScalars:

@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 from phaseb.episodes.resolution import is_constant
 from phaseb.episodes.trajectories import Trajectories
 
+REWARD_STD = 0.23
+"""Standard deviation to which rewards are scaled."""
+
 
 @dataclass(frozen=True)
 class RewardNormalizer:
@@ -26,7 +29,7 @@ class RewardNormalizer:
     baseline: float = 0.0
 
     @classmethod
-    def fit(cls, real: Trajectories, discount: float, std: float) -> "RewardNormalizer":
+    def fit(cls, real: Trajectories, discount: float, std: float = REWARD_STD) -> "RewardNormalizer":
         """The normalizer of real episodes: rewards of standard deviation `std`, values around zero.
 
         Rewards that never change are divided by their size; rewards of zero stay.

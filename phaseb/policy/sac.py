@@ -27,6 +27,10 @@ from phaseb.policy.regularizers import (
     run_scalars,
 )
 
+CQL_ACTIONS = 4
+"""Actions drawn a row for the conservative penalty, of either kind."""
+MAX_GRAD_NORM = 10.0
+"""Of a run's networks."""
 TEMPERATURE_LR = 3e-4
 """Learning rate of the entropy temperature."""
 INITIAL_TEMPERATURE = 0.003
@@ -57,7 +61,7 @@ class SoftActorCritic:
         hidden = [config.width] * NUM_LAYERS
         actor = make_mlp([z_size, *hidden, 2 * action_size], seeds, "actor", 1, norm=False)
         sizes = [z_size + action_size, *hidden, 1]
-        self.actor = ActorStack(actor, config.entropy_of, levels).to(context.device)
+        self.actor = ActorStack(actor, levels).to(context.device)
         self.average = copy.deepcopy(self.actor).requires_grad_(False)
         self.critics, self.targets = (
             CriticStack(make_mlp(sizes, seeds, "critics", config.num_critics, norm=True), config.num_critics).to(
@@ -69,8 +73,7 @@ class SoftActorCritic:
         start = torch.full((len(specs),), math.log(INITIAL_TEMPERATURE), device=context.device)
         self.log_temperature = nn.Parameter(start)
         self.scalars = run_scalars(config.offline, [spec.scalars for spec in specs], context.device)
-        continuous = action_size - len(self.actor.binary_actions)
-        self.target_entropy = -float(continuous) if config.target_entropy is None else config.target_entropy
+        self.target_entropy = -float(action_size - len(self.actor.binary_actions))
         self.bc_steps = config.bc_steps
         self.warmup_steps = self.bc_steps + round(config.offline.critic_warmup_fraction * config.num_steps)
         self.captures = context.captures and context.world_size == 1  # what workers say to each other is no part of one
@@ -210,7 +213,7 @@ class SoftActorCritic:
             parameter.grad = gradient.contiguous()  # fused Adam reads memory in order, whatever the strides
         self.context.average_gradients(chosen)
         averaged = [p.grad for p in chosen if p.grad is not None]
-        norms = clip_per_run(averaged, len(self.specs), self.config.max_grad_norm)
+        norms = clip_per_run(averaged, len(self.specs), MAX_GRAD_NORM)
         self.optimisers[name].step()
         if name == "actor":
             polyak_update(self.average, self.actor, self.config.actor_ema)
@@ -243,7 +246,7 @@ class SoftActorCritic:
         """The noise of the updates."""
         config = self.config
         weights = [spec.scalars.get("cql_weight", config.offline.cql_weight) for spec in self.specs]
-        others = config.offline.cql_actions if max(weights) > 0 else 0
+        others = CQL_ACTIONS if max(weights) > 0 else 0
         seeds = [spec.drawn(self.context.seed) for spec in self.specs]
         size = self.actor.stack.biases[-1].shape[2] // 2
         return NoiseStream(seeds, config.batch_size, size, config.num_critics, others)

@@ -23,6 +23,8 @@ from phaseb.replay.spec import BatchShape, SampleSpec
 from phaseb.replay.stratum import StaleWindowError
 
 DOWN = (RayActorError, ObjectLostError, GetTimeoutError)
+PREFETCH_DEPTH = 2
+"""Calls that a learner keeps in flight ahead of its need."""
 CALL_TIMEOUT_S = 120.0
 """Seconds after which a silent shard counts as down."""
 RETRY_INTERVAL_S = 1.0
@@ -151,7 +153,7 @@ class RemoteSource:
             try:
                 if not self._ahead:
                     self._ahead.append(self._send(step, num_batches))
-                for k in range(len(self._ahead), self._config.prefetch_depth + 1):
+                for k in range(len(self._ahead), PREFETCH_DEPTH + 1):
                     self._ahead.append(self._send(step + k * num_batches, num_batches))
                 call = self._ahead.popleft()
                 return call, self._collect(call)

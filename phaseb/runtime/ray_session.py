@@ -252,7 +252,7 @@ def _start(resources: ResourcesConfig, folder: str) -> None:
                     include_dashboard=resources.dashboard,
                     dashboard_host="127.0.0.1",
                     object_store_memory=int(resources.object_store_gb * 1e9),
-                    log_to_driver=resources.worker_logs,
+                    log_to_driver=False,
                     logging_level=logging.ERROR,
                     _temp_dir=folder,
                 )
@@ -287,7 +287,7 @@ def _join(resources: ResourcesConfig) -> None:
     check_listening(address, resources.wait_s)
     try:
         # A cluster's answer to a wrong token is an exception of Ray's own; RaySystemError and RuntimeError cover both.
-        ray.init(address=address, log_to_driver=resources.worker_logs, logging_level=logging.ERROR)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         hint = "is it running, and are RAY_AUTH_MODE=token and its RAY_AUTH_TOKEN set here?"
         raise ClusterError(f"cannot join the Ray cluster at {address}: {_first_line(error)}; {hint}") from error

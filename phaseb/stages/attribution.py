@@ -41,6 +41,8 @@ from phaseb.stages.policy import every_episode, train_arms
 from phaseb.stages.promotion import values_known
 from phaseb.stages.sample import fit_sample
 
+NUM_EPISODES = 20
+"""That the policy plays for the estimate."""
 NUM_CANDIDATES = 64
 """Starts of which the recommendation is drawn."""
 FIRST_SEED = 3_000_000
@@ -136,7 +138,7 @@ def _estimate(
         parts = [attribution((z, actor.act(z)), recorded, len(names), NUM_NEIGHBOURS) for actor in actors]
         return np.asarray(np.mean(parts, axis=0))
     crew = DeployedPolicySpec(store, arm, config.arms.num_seeds)
-    wanted = [(f"worth-{i}", FIRST_SEED + i, i % crew.num_seeds) for i in range(config.worth.num_episodes)]
+    wanted = [(f"worth-{i}", FIRST_SEED + i, i % crew.num_seeds) for i in range(NUM_EPISODES)]
     task = ray.remote(num_cpus=config.resources.cpus_per_task)(collect_by_policy)
     episodes = get_result(task.remote(config.environment, crew, wanted))
     lived = EncoderModel.load(store.folder("encoder")).encode(episodes, read_action_scale(store), config.run.seed)

@@ -48,7 +48,6 @@ def founding_report_config(config: GRUConfig, num_steps: int) -> GRUConfig:
             "clamp_quantile": 0.0,
             "gp_correction": {"enabled": False},
             "noise": "none",
-            "hold_constants": False,
             "find_events": False,
             "layer_norm": False,
             "ema_decay": 0.0,

@@ -304,7 +304,7 @@ def make_learner(config: PolicyConfig, data: PolicyData, context: WorkerContext)
         context,
     )
     levels = action_levels(data.real)
-    rewards = RewardNormalizer.fit(data.real, config.discount, config.reward_std)
+    rewards = RewardNormalizer.fit(data.real, config.discount)
     learner = ArmsLearner(config, source, data.runs, context, hook, data.held_out, levels, rewards)
     source.accounting.start_from(np.zeros_like(source.accounting.stats))  # a look at the shapes is no training
     if context.world_size > 1:

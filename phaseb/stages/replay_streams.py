@@ -134,7 +134,7 @@ def streams_of(
         law: dict[str, Any] = {}
         if (column := weight_column(arm, run.name)) is not None:
             share = arm.config.share
-            if draws_by_trust(arm) and arm.config.share_follows_trust:
+            if draws_by_trust(arm):
                 # A placebo draws as much as its arm does.
                 own = f"stored:{arm.config.generator}:trust"
                 share *= min(1.0, (means or {}).get(own, 1.0))

@@ -62,7 +62,6 @@ def execute(context: StageContext) -> dict[str, Any]:
             f"rollouts/made/{name}",
             RollOut,
             (store, name, config.run.seed, resources.gpus_per_actor > 0),
-            num_actors=resources.rollout_actors,
             gpus_per_actor=resources.gpus_per_actor,
         )
         lengths = lengths_of(store.folder("rollouts", "made", name))

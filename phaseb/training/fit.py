@@ -75,7 +75,8 @@ def fit(
     """
     done = read_progress(store, key)
     if done is None or not done[1].complete:
-        job = Job(make_learner, data, seed, key, store, training, name)
+        cpus = resources.cpus_per_worker if resources.num_workers else resources.cpus_per_task
+        job = Job(make_learner, data, seed, key, store, training, name, threads=max(1, int(cpus)))
         if resources.num_workers == 0:
             _train_here(job, on_progress)
         else:
@@ -143,7 +144,7 @@ def merge_rows(parts: Sequence[Sequence[Mapping[str, float]]]) -> list[dict[str,
 
 
 def _train_here(job: Job, on_progress: Report | None) -> None:
-    torch.set_num_threads(job.training.torch_threads)
+    torch.set_num_threads(job.threads)
     context, report = WorkerContext(job.seed), on_progress or _silent
     with signals.defer_shutdown() as requested:
         learner, meters = job.make_learner(job.data, context), job.meters

@@ -41,6 +41,7 @@ class Job:
     store: Store
     training: TrainingConfig
     name: str
+    threads: int
 
     @property
     def meters(self) -> Meters:
@@ -79,7 +80,7 @@ def train_once(references: list[Any], wanted: int) -> None:
 
 
 def _train(job: Job, worker: WorkerRank) -> None:
-    torch.set_num_threads(job.training.torch_threads)
+    torch.set_num_threads(job.threads)
     logs.bind(run=job.store.root, stage=job.name, rank=worker.rank, workers=worker.num_active)
     context = WorkerContext(
         job.seed, worker.rank, worker.num_active, get_device(), worker.group, job.training.graphs == "auto"

@@ -121,7 +121,7 @@ class _Trial:
                 on_progress=report,
             ).rows
         else:
-            torch.set_num_threads(training.torch_threads)
+            torch.set_num_threads(1)
             context = WorkerContext(seed)
             rows = train(make(self.data, context), context, training, store, self.key, report).rows
         return {name: value for name, value in rows[-1].items() if name not in ("step", "seconds", "num_steps")}

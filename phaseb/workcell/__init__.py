@@ -9,7 +9,7 @@ __all__ = ["BatchedCell", "GantryCell", "make", "register"]
 
 def make(config: EnvironmentConfig, num_envs: int) -> BatchedCell:
     """`num_envs` gantry cells side by side, as the configuration says."""
-    return BatchedCell(num_envs, config.observation, config.max_steps, config.workcell)
+    return BatchedCell(num_envs, config.observation, config.max_steps)
 
 
 register()

@@ -10,11 +10,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseb.config.data import WorkcellConfig
 from phaseb.episodes.environment import Observation, Step
 from phaseb.runtime.seeding import numpy_generator
 from phaseb.workcell.camera import FRAME_SIZE, Camera
-from phaseb.workcell.physics import CONTROL_STEP_S, Cranes
+from phaseb.workcell.physics import CONTROL_STEP_S, CellParameters, Cranes
 from phaseb.workcell.sensors import STATE_HIGH, STATE_NAMES, draw_noise
 
 INFEED_M, OUTFEED_M = (-1.5, -0.3), (0.3, 1.5)
@@ -38,11 +37,11 @@ class BatchedCell:
         num_envs: int,
         observation: Literal["state", "frames", "both"] = "both",
         max_steps: int = 60,
-        config: WorkcellConfig | None = None,
+        config: CellParameters | None = None,
     ) -> None:
         self.name = "workcell"
         self.num_envs, self.max_steps, self.observation = num_envs, max_steps, observation
-        self.config = config or WorkcellConfig()
+        self.config = config or CellParameters()
         self.action_low = np.full(2, -1, dtype=np.float32)
         self.action_high = np.full(2, 1, dtype=np.float32)
         self.state_size = 0 if observation == "frames" else len(STATE_NAMES)
@@ -64,8 +63,7 @@ class BatchedCell:
         noise_seeds = seeds if noise_seeds is None else noise_seeds
         if len(seeds) != self.num_envs or len(noise_seeds) != self.num_envs:
             raise ValueError(f"{len(seeds)} seeds, {len(noise_seeds)} noise seeds for {self.num_envs} cells")
-        low, high = self.config.part_mass_min_kg, self.config.part_mass_max_kg
-        ranges = np.array([INFEED_M, OUTFEED_M, (low, high), START_M, START_SWING_RAD])
+        ranges = np.array([INFEED_M, OUTFEED_M, self.config.part_mass_kg, START_M, START_SWING_RAD])
         draws = np.stack([numpy_generator(seed, "cell").uniform(ranges[:, 0], ranges[:, 1]) for seed in seeds])
         self._infeed, self._outfeed, self._part = draws[:, 0], draws[:, 1], draws[:, 2]
         self._cranes.place(draws[:, 3:5], np.zeros((self.num_envs, 2)))

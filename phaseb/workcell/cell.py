@@ -7,10 +7,9 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from phaseb.config.data import WorkcellConfig
 from phaseb.workcell.batch import BatchedCell
 from phaseb.workcell.camera import FRAME_SIZE
-from phaseb.workcell.physics import CONTROL_STEP_S
+from phaseb.workcell.physics import CONTROL_STEP_S, CellParameters
 from phaseb.workcell.sensors import STATE_HIGH
 
 ENVIRONMENT_ID = "phaseb/GantryCell-v0"
@@ -33,7 +32,7 @@ class GantryCell(gymnasium.Env[Any, NDArray[np.float32]]):
         observation: Literal["state", "frames", "both"] = "state",
         max_steps: int = 60,
         render_mode: str | None = None,
-        config: WorkcellConfig | None = None,
+        config: CellParameters | None = None,
     ) -> None:
         self.render_mode = render_mode
         self._cell = BatchedCell(1, observation, max_steps, config)

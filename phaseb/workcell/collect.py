@@ -25,10 +25,10 @@ def collect_episodes(config: EnvironmentConfig, seed: int, indices: Sequence[int
     if not indices:
         return []
     seeds = [derive_seed(seed, "episode", i) for i in indices]
-    kinds, operators = zip(*(draw_operator(config.workcell, s) for s in seeds), strict=True)
+    kinds, operators = zip(*(draw_operator(s) for s in seeds), strict=True)
     # Operators read the instruments even where the recording keeps the camera alone.
     shown = "both" if config.observation == "frames" else config.observation
-    cell = BatchedCell(len(seeds), shown, config.max_steps, config.workcell)
+    cell = BatchedCell(len(seeds), shown, config.max_steps)
     tags = [
         {"operator": kind, "seed": str(s)} | {f"operator_{name}": f"{value:.6g}" for name, value in asdict(who).items()}
         for kind, who, s in zip(kinds, operators, seeds, strict=True)
@@ -59,7 +59,7 @@ def replay_episodes(config: EnvironmentConfig, episodes: Sequence[Episode], nois
 
 class _RenoisedCell(BatchedCell):
     def __init__(self, config: EnvironmentConfig, num_steps: int, noise_seed: int, num_envs: int) -> None:
-        super().__init__(num_envs, config.observation, num_steps, config.workcell)
+        super().__init__(num_envs, config.observation, num_steps)
         self._noise_seed = noise_seed
 
     def reset(self, seeds: Sequence[int], noise_seeds: Sequence[int] | None = None) -> dict[str, NDArray[Any]]:

@@ -12,7 +12,6 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseb.config.data import WorkcellConfig
 from phaseb.runtime.seeding import numpy_generator
 
 Floats = NDArray[np.float64]
@@ -52,17 +51,19 @@ KINDS = {
     "average": Operator(pace=0.65, damping=0.65, distance_m=0.13, speed_m_s=0.46, patience_steps=10.0, tremor=0.16),
     "hasty": Operator(pace=0.80, damping=0.65, distance_m=0.15, speed_m_s=0.65, patience_steps=6.0, tremor=0.20),
 }
+SKILLED_SHARE, HASTY_SHARE = 0.3, 0.3
+"""Of the episodes that are recorded; the others are by average operators."""
 SPREAD = 0.15  # standard deviation of the logarithm of every habit within a kind
 
 
-def draw_operator(config: WorkcellConfig, seed: int) -> tuple[str, Operator]:
+def draw_operator(seed: int) -> tuple[str, Operator]:
     """The kind and the habits of the operator of one episode, from the stream (seed, "operator")."""
     generator = numpy_generator(seed, "operator")
     u = generator.uniform()
-    if u < config.skilled_share:
+    if u < SKILLED_SHARE:
         kind = "skilled"
     else:
-        kind = "hasty" if u < config.skilled_share + config.hasty_share else "average"
+        kind = "hasty" if u < SKILLED_SHARE + HASTY_SHARE else "average"
     factors = np.exp(SPREAD * generator.standard_normal(len(fields(Operator))))
     habits = {f.name: getattr(KINDS[kind], f.name) * x for f, x in zip(fields(Operator), factors, strict=True)}
     return kind, Operator(**{name: float(value) for name, value in habits.items()})

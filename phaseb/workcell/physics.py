@@ -5,13 +5,12 @@ positive where the hook is ahead of the cart. The hook is at x + L sin θ.
 """
 
 import copy
+from dataclasses import dataclass
 
 import mujoco
 import numpy as np
 from mujoco import rollout
 from numpy.typing import NDArray
-
-from phaseb.config.data import WorkcellConfig
 
 Floats = NDArray[np.float64]
 
@@ -47,7 +46,28 @@ _XML = """
 """
 
 
-def build_model(config: WorkcellConfig) -> mujoco.MjModel:
+@dataclass(frozen=True)
+class CellParameters:
+    """A cart on a rail, a part swinging from it, a gripper.
+
+    Attributes:
+        cart_mass_kg: mass of the cart on the rail.
+        hook_mass_kg: mass of the empty hook at the rope's end.
+        rope_length_m: length of the (rigid, massless) rope.
+        max_force_n: force on the cart at full drive.
+        part_mass_kg: masses of the lightest and of the heaviest part; each episode draws one.
+        sensor_noise: factor on the sensors' noise; 0 reads exactly.
+    """
+
+    cart_mass_kg: float = 1.0
+    hook_mass_kg: float = 0.15
+    rope_length_m: float = 1.0
+    max_force_n: float = 10.0
+    part_mass_kg: tuple[float, float] = (0.3, 0.9)
+    sensor_noise: float = 1.0
+
+
+def build_model(config: CellParameters) -> mujoco.MjModel:
     """The MuJoCo model of one crane with an empty hook."""
     text = _XML.format(
         step=PHYSICS_STEP_S,
@@ -71,7 +91,7 @@ class Cranes:
         load: (N,) kg hanging from the hook besides the hook itself.
     """
 
-    def __init__(self, config: WorkcellConfig, num_cranes: int) -> None:
+    def __init__(self, config: CellParameters, num_cranes: int) -> None:
         self._config = config
         model = build_model(config)
         self._models = [copy.copy(model) for _ in range(num_cranes)]

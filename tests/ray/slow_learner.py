@@ -11,7 +11,6 @@ POLICY = PolicyConfig(
     batch_size=BATCH,
     width=32,
     runs_per_batch=2,
-    prefetch=10,
     offline=OfflineConfig(algorithm="sac", bc_fraction=0),
 )
 

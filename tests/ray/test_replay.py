@@ -71,9 +71,10 @@ def wait_for(condition, timeout_s: float = 120.0) -> None:
 
 @pytest.mark.parametrize("num_shards", [1, 3])
 @pytest.mark.parametrize("prefetch_depth", [0, 3])
-def test_the_same_batches_as_in_this_process(clients, num_shards, prefetch_depth):
+def test_the_same_batches_as_in_this_process(clients, num_shards, prefetch_depth, monkeypatch):
+    monkeypatch.setattr("phaseb.replay.remote_source.PREFETCH_DEPTH", prefetch_depth)
     local = LocalReplay(SCHEMA, ReplayConfig(capacity=6000, num_shards=num_shards))
-    remote = clients(num_shards=num_shards, prefetch_depth=prefetch_depth)
+    remote = clients(num_shards=num_shards)
     fill(local)
     fill(remote)
     assert remote.num_transitions == local.num_transitions == 2000
@@ -102,7 +103,7 @@ def test_a_writer_that_repeats_itself_inserts_nothing_twice(clients):
 
 @pytest.mark.nightly
 def test_a_killed_shard_comes_back_with_all_it_acknowledged_and_learners_go_on(clients, tmp_path):
-    remote = clients(str(tmp_path), num_shards=2, prefetch_depth=2)
+    remote = clients(str(tmp_path), num_shards=2)
     fill(remote)
     source = remote.source(SPECS, 32, 0.99)
     before = source.sample(0, 4)
@@ -123,7 +124,7 @@ def test_a_killed_shard_comes_back_with_all_it_acknowledged_and_learners_go_on(c
 
 def test_a_source_sees_what_its_own_client_inserted_at_once(clients, monkeypatch):
     monkeypatch.setattr("phaseb.replay.remote_source.REFRESH_INTERVAL_S", 3600.0)
-    remote = clients(num_shards=1, prefetch_depth=2)
+    remote = clients(num_shards=1)
     remote.insert(episodes(10), "real")
     source = remote.source([SampleSpec("a", 0, 0.5, "weight", "sampling", when_short="real")], 32, 0.99)
     assert not source.sample(0, 2)["is_synthetic"].any()

@@ -16,7 +16,7 @@ def test_constant_and_event_dimensions_are_found(world):
 
 
 def test_options_switch_them_off(world):
-    config = GRUConfig(hold_constants=False, find_events=False)
+    config = GRUConfig(find_events=False)
     structure = find_structure(world.z, world.rewards, world.mask, config)
     assert structure.varying.all()
     assert not len(structure.event_dims)

@@ -17,8 +17,8 @@ from phaseb.runtime.storage import Store
 from phaseb.stages.augmentation import validated_rollouts
 
 SPECS = (RunSpec("real_only", 0), RunSpec("trust_weighted", 0), RunSpec("trust_weighted", 1))
-ANY_MODEL = {"min_skill": -1e9, "min_worst_skill": -1e9, "min_reward_skill": -1e9}
-CONFIG = AugmentationConfig(starts=40, horizon=4, cut_quantile=0.9, penalty=2.0, keep_generations=2, **ANY_MODEL)
+ANY_MODEL = {"min_skill": -1e9, "min_reward_skill": -1e9}
+CONFIG = AugmentationConfig(starts=40, horizon=4, cut_quantile=0.9, penalty=2.0, **ANY_MODEL)
 
 
 def real(steps=12, count=6):
@@ -149,7 +149,8 @@ def test_the_gate_weighs_every_transition_and_an_empty_gate_lets_nothing_pass():
     assert metrics["mean_weight/trust_weighted/0"] == pytest.approx(0.25)
 
 
-def test_old_generations_go():
+def test_old_generations_go(monkeypatch):
+    monkeypatch.setattr("phaseb.policy.augmentation.KEEP_GENERATIONS", 2)
     sink, hook = Sink(), None
     hook = branched(sink)
     for step in (0, 10, 20):

@@ -27,7 +27,6 @@ def config(algorithm, **settings):
         width=16,
         batch_size=32,
         num_steps=12,
-        prefetch=5,
         runs_per_batch=2,
         chunk_steps=STEPS,
     )

@@ -54,10 +54,8 @@ def at_the_edge(truncation_pessimism):
         width=32,
         num_critics=5,
         batch_size=128,
-        prefetch=50,
         actor_lr=3e-3,
         offline=offline,
-        target_entropy=-2.0,
         runs_per_batch=1,
     )
     learner = SACLearner(config, Corridor(), [RunSpec("trust_weighted", 0)], WorkerContext(0))

@@ -29,7 +29,6 @@ CONFIG = PolicyConfig(
     batch_size=16,
     width=16,
     runs_per_batch=2,
-    prefetch=7,
     offline={"bc_fraction": 0.0, "critic_warmup_fraction": 0.0},
     augmentation={"refresh_steps": 10, "starts": 50, "horizon": 4},
 )

@@ -12,8 +12,8 @@ from phaseb.policy.iql import ImplicitQ
 
 CONTEXT = WorkerContext(0)
 SPECS = [
-    RunSpec("a", 3, {"iql_synthetic_weight": 0.0}),
-    RunSpec("b", 5, {"iql_expectile": 0.9, "iql_beta": 1.5, "iql_synthetic_weight": 0.5}),
+    RunSpec("a", 3),
+    RunSpec("b", 5, {"iql_expectile": 0.9, "iql_beta": 1.5}),
 ]
 CONFIG = PolicyConfig(
     width=16,
@@ -46,31 +46,14 @@ def test_the_three_losses_are_the_paper_s(random_source):
         next_mean = torch.tanh(before.actor(batch.next_z)[0])
         spread = before.targets(batch.next_z, next_mean).std(1, correction=0)
         online = before.critics(batch.z, batch.action)
-    for run, (expectile, temperature, synthetic) in enumerate([(0.7, 3.0, 0.0), (0.9, 1.5, 0.5)]):
+    for run, (expectile, temperature) in enumerate([(0.7, 3.0), (0.9, 1.5)]):
         u, w = advantage[run].numpy(), batch.weight[run].numpy()
         value_loss = np.mean(w * np.where(u < 0, 1 - expectile, expectile) * u**2)
         np.testing.assert_allclose(metrics["value_loss"][run], value_loss, rtol=1e-4)
         factor = np.minimum(np.exp(temperature * u), 100.0)
-        factor = factor * np.where(batch.real[run] == 1, 1.0, synthetic)
         distance = ((mean[run] - batch.action[run]) ** 2).mean(-1).numpy()
         actor_loss = np.mean(w * factor * distance) / factor.mean()
         np.testing.assert_allclose(metrics["actor_loss"][run], actor_loss, rtol=1e-4)
         target = batch.reward[run] + batch.discount[run] * (next_v[run] - 0.7 * batch.cut[run] * spread[run])
         critic_loss = (batch.weight[run] * (online[run] - target) ** 2).mean(-1).sum()
         np.testing.assert_allclose(metrics["critic_loss"][run], critic_loss, rtol=1e-4)
-
-
-def test_no_action_of_a_rollout_is_cloned_where_it_has_no_weight(random_source):
-    """Run a takes its actions from real rows alone: other synthetic actions change its values, not its policy."""
-    learners = []
-    for flip in (1.0, -1.0):
-        learner = ImplicitQ(CONFIG, SPECS, 5, 2, CONTEXT)
-        arrays = random_source([3, 5], synthetic_share=0.5).sample(0, 1)
-        arrays["action"] = np.where(arrays["is_synthetic"][..., None], flip * arrays["action"], arrays["action"])
-        batch = to_batches(arrays, CONTEXT)[0]
-        learner.update(batch, NoiseStream([3, 5], 32, 2, 3, 0).at(0, CONTEXT), 0)
-        learners.append(learner)
-    pairs = list(zip(learners[0].actor.parameters(), learners[1].actor.parameters(), strict=True))
-    for a, b in pairs:
-        torch.testing.assert_close(a[0], b[0], rtol=1e-5, atol=1e-7)
-    assert not all(torch.allclose(a[1], b[1], rtol=1e-5, atol=1e-7) for a, b in pairs)

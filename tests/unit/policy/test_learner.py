@@ -24,7 +24,6 @@ def config(**kwargs):
         num_critics=3,
         batch_size=32,
         num_steps=12,
-        prefetch=5,
         runs_per_batch=2,
     )
     return small.model_copy(update=kwargs)
@@ -82,10 +81,11 @@ def test_resumed_is_uninterrupted(random_source, tmp_path, algorithm):
     assert_goes_on(whole, first, second, tmp_path)
 
 
-def test_prefetching_changes_nothing(random_source):
+def test_prefetching_changes_nothing(random_source, monkeypatch):
     results = []
     for prefetch in (1, 7):
-        one = learner(random_source, config(prefetch=prefetch))
+        monkeypatch.setattr("phaseb.policy.learner.PREFETCH", prefetch)
+        one = learner(random_source, config())
         for step in range(12):
             one.step(step)
         results.append(one.actors()[2].act(np.ones((1, 5), np.float32)))
@@ -94,8 +94,8 @@ def test_prefetching_changes_nothing(random_source):
 
 def test_rollouts_follow_the_policy_at_fixed_steps(random_source):
     hook = Hook()
-    plan = AugmentationConfig(refresh_steps=4, first_step=2)
-    one = learner(random_source, config(augmentation=plan, actor_lr=0.01, actor_ema=1.0), hook)
+    plan, early = AugmentationConfig(refresh_steps=4), OfflineConfig(bc_fraction=2 / 12)
+    one = learner(random_source, config(augmentation=plan, actor_lr=0.01, actor_ema=1.0, offline=early), hook)
     for step in range(12):
         one.step(step)
     assert hook.calls == [2, 6, 10]
@@ -110,8 +110,8 @@ def test_rollouts_follow_the_policy_at_fixed_steps(random_source):
 
 def test_new_rollouts_are_made_of_the_policy_as_it_is(random_source):
     hook = Hook()
-    plan = AugmentationConfig(refresh_steps=4, first_step=2)
-    one = learner(random_source, config(augmentation=plan, actor_lr=0.01, actor_ema=1.0), hook)
+    plan, early = AugmentationConfig(refresh_steps=4), OfflineConfig(bc_fraction=2 / 12)
+    one = learner(random_source, config(augmentation=plan, actor_lr=0.01, actor_ema=1.0, offline=early), hook)
     metrics = [one.step(step) for step in range(12)]
     assert metrics[2]["policy/augmentation/accepted"] == 7.0
     assert not np.array_equal(hook.first_actions[0], hook.first_actions[2])
@@ -289,7 +289,6 @@ def test_it_finds_the_best_policy_of_a_linear_quadratic_task(linear_quadratic):
         critic_lr=1e-3,
         actor_lr=1e-3,
         tau=0.02,
-        target_entropy=-3.0,
         actor_ema=0.02,
         offline=OfflineConfig(
             algorithm="sac", bc_weight=0.0, normalise_value=False, bc_fraction=0, critic_warmup_fraction=0

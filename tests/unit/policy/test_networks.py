@@ -50,7 +50,7 @@ def test_log_density_is_that_of_the_squashed_gaussian():
 def switching(seed=0):
     """One run over 3 latents: a continuous dimension, and a switch between -1 and 1."""
     levels = torch.tensor([[0.0, 0.0], [-1.0, 1.0]])
-    return ActorStack(make_mlp([3, 16, 4], [seed], "actor", 1, False), "gaussian", levels).requires_grad_(False)
+    return ActorStack(make_mlp([3, 16, 4], [seed], "actor", 1, False), levels).requires_grad_(False)
 
 
 def test_choices_are_the_policy_s_expectation_over_its_switches():

@@ -17,7 +17,7 @@ def fast(**change):
     return TrainingConfig(checkpoint_every_s=1e-6, validate_every=10, log_every=5).model_copy(update=change)
 
 
-def here(data, store, key="k", seed=1, **change):
+def here(data, store, key="k", seed=1, cpus=1, **change):
     return fit(
         LinearLearner,
         data,
@@ -25,7 +25,7 @@ def here(data, store, key="k", seed=1, **change):
         key=key,
         store=store,
         training=fast(**change),
-        resources=ResourcesConfig(num_workers=0),
+        resources=ResourcesConfig(num_workers=0, cpus_per_task=cpus),
         name="linear",
     )
 
@@ -41,7 +41,7 @@ def test_it_finds_the_least_squares_solution(tmp_path):
 def test_it_computes_with_the_threads_that_are_asked_for(tmp_path):
     before = torch.get_num_threads()
     try:
-        here(problem(2), Store.at(tmp_path), torch_threads=before + 1)
+        here(problem(2), Store.at(tmp_path), cpus=before + 1)
         assert torch.get_num_threads() == before + 1
     finally:
         torch.set_num_threads(before)

@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 
-from phaseb.config.data import EnvironmentConfig, WorkcellConfig
+from phaseb.config.data import EnvironmentConfig
 from phaseb.episodes.environment import VectorEnvironment
 from phaseb.episodes.episode import METRICS
 from phaseb.workcell import BatchedCell, make
+from phaseb.workcell.physics import CellParameters
 from phaseb.workcell.sensors import NOISE_STD, STATE_NAMES
 
-QUIET = WorkcellConfig(sensor_noise=0)
+QUIET = CellParameters(sensor_noise=0)
 GRIP, HOLD = 1.0, -1.0
 
 
@@ -237,5 +238,5 @@ def test_another_cell_behaves_otherwise():
     actions = actions_for(1)
     usual, _, _ = run(BatchedCell(1, "state"), [0], actions)
     for changed in ({"rope_length_m": 0.7}, {"cart_mass_kg": 1.5}, {"max_force_n": 8.0}):
-        other, _, _ = run(BatchedCell(1, "state", config=WorkcellConfig(**changed)), [0], actions)
+        other, _, _ = run(BatchedCell(1, "state", config=CellParameters(**changed)), [0], actions)
         assert np.abs(other["state"] - usual["state"]).max() > 0.1

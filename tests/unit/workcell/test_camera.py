@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from phaseb.config.data import EnvironmentConfig, WorkcellConfig
+from phaseb.config.data import EnvironmentConfig
 from phaseb.workcell import BatchedCell
 from phaseb.workcell.camera import CART, FRAME_SIZE, HOOK, INFEED, OUTFEED, PART, VIEW_M
 from phaseb.workcell.collect import collect_episodes
+from phaseb.workcell.physics import CellParameters
 
-QUIET = WorkcellConfig(sensor_noise=0)
+QUIET = CellParameters(sensor_noise=0)
 METRES_PER_PIXEL = VIEW_M / FRAME_SIZE
 
 
@@ -70,9 +71,10 @@ def test_larger_pictures_can_be_drawn():
     assert np.abs(reduced - small).mean() < 6
 
 
-def test_a_straight_line_through_the_pixels_finds_the_state():
+def test_a_straight_line_through_the_pixels_finds_the_state(monkeypatch):
     """Least squares from column and row profiles, fitted on some episodes and judged on others."""
-    config = EnvironmentConfig(workcell=QUIET)
+    monkeypatch.setattr("phaseb.workcell.batch.CellParameters", lambda: QUIET)
+    config = EnvironmentConfig()
     episodes = collect_episodes(config, 0, range(40))
 
     def profiles(chosen):

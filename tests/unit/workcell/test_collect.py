@@ -1,12 +1,15 @@
 """Collected episodes: a pure function of (config, seed, number), and playable again."""
 
+import functools
+
 import numpy as np
 import pytest
 
-from phaseb.config.data import EnvironmentConfig, WorkcellConfig
+from phaseb.config.data import EnvironmentConfig
 from phaseb.episodes.episode import METRICS
 from phaseb.errors import DataError
 from phaseb.workcell.collect import collect_episodes, replay_episodes
+from phaseb.workcell.physics import CellParameters
 
 CONFIG = EnvironmentConfig(max_steps=20)
 
@@ -77,8 +80,10 @@ def test_played_again_only_the_noise_differs():
         assert np.abs(old.state - new.state).max() < 0.1
 
 
-def test_without_noise_a_replay_is_the_episode():
-    config = EnvironmentConfig(max_steps=20, observation="state", workcell=WorkcellConfig(sensor_noise=0))
+def test_without_noise_a_replay_is_the_episode(monkeypatch):
+    quiet = functools.partial(CellParameters, sensor_noise=0)
+    monkeypatch.setattr("phaseb.workcell.batch.CellParameters", quiet)
+    config = EnvironmentConfig(max_steps=20, observation="state")
     recorded = collect_episodes(config, 5, range(4))
     for old, new in zip(recorded, replay_episodes(config, recorded, 1), strict=True):
         np.testing.assert_array_equal(old.state, new.state)

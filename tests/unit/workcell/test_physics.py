@@ -5,10 +5,17 @@ import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
-from phaseb.config.data import WorkcellConfig
-from phaseb.workcell.physics import CONTROL_STEP_S, GRAVITY_M_S2, HOOK_BODY, RAIL_END_M, Cranes, build_model
+from phaseb.workcell.physics import (
+    CONTROL_STEP_S,
+    GRAVITY_M_S2,
+    HOOK_BODY,
+    RAIL_END_M,
+    CellParameters,
+    Cranes,
+    build_model,
+)
 
-CONFIG = WorkcellConfig()
+CONFIG = CellParameters()
 CART, ROPE = CONFIG.cart_mass_kg, CONFIG.rope_length_m
 
 
