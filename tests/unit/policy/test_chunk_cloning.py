@@ -21,6 +21,11 @@ ALGORITHMS = ["act", "flow"]
 STEPS = 4
 
 
+@pytest.fixture(autouse=True)
+def few_batches(monkeypatch):
+    monkeypatch.setattr("phaseb.policy.learner.PREFETCH", 5)
+
+
 def config(algorithm, **settings):
     base = PolicyConfig(
         offline=OfflineConfig(algorithm=algorithm),

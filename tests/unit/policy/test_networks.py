@@ -35,14 +35,14 @@ def test_a_run_starts_the_same_whoever_is_beside_it():
     assert not torch.equal(first, second), "the members of an ensemble must differ"
 
 
-def test_log_density_is_that_of_the_squashed_gaussian():
+def test_log_density_of_a_draw_is_that_before_squashing_and_of_an_action_that_after_it():
     actor = ActorStack(make_mlp([3, 16, 4], [0, 1], "actor", 1, False))
     z, noise = torch.randn(2, 7, 3), torch.randn(2, 7, 2)
     action, log_density, mean = actor.sample(z, noise)
     raw_mean, log_std = actor(z)
     normal = torch.distributions.Normal(raw_mean, log_std.exp())
     squashed = torch.distributions.TransformedDistribution(normal, [torch.distributions.TanhTransform(cache_size=1)])
-    expected = squashed.log_prob(action).sum(-1)
+    expected = normal.log_prob(torch.atanh(action)).sum(-1)
     torch.testing.assert_close(log_density, expected, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(actor.log_density(z, mean), squashed.log_prob(mean).sum(-1), rtol=1e-3, atol=1e-3)
 

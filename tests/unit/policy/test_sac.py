@@ -142,6 +142,7 @@ class Alone:
                 terms.append(self.value([member], z, uniform)[0] + 2 * math.log(2.0))
                 with torch.no_grad():
                     act, logp, _ = self.policy(z, other[1, k])
+                    logp = logp - torch.log(1 - act**2 + 1e-12).sum(-1)  # of the action, as the uniform's is
                 terms.append(self.value([member], z, act)[0] - logp)
             total = total + (w * (torch.stack(terms).exp().mean(0).log() - q[i])).mean()
         return total

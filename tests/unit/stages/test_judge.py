@@ -57,7 +57,7 @@ def test_branched_rollouts_are_judged_on_few_long_episodes(monkeypatch, lengths)
     """Fewer episodes than the folds need: windows of them are judged, as the ladder's are."""
     monkeypatch.setattr("phaseb.stages.judge.latent_actions", lambda store: None)
     judge = {"families": ["episode_trees"], "sigmas": [0.0], "num_permutations": 19, "episode_rounds": 4}
-    config = Config.model_validate({"judge": judge | {"num_pairs": 10}})
+    config = Config.model_validate({"judge": judge | {"num_pairs": 20}})
     whole = make_trajectories(lengths)
     plan = plan_windows(whole.lengths, config.synthesis.horizon, config.judge.num_folds, config.judge.num_pairs)
 

@@ -13,7 +13,7 @@ GRU_STEPS = "phaseb.trust.judges.GRU_STEPS"
 QUICK = JudgeConfig(episode_rounds=20, num_permutations=99, sigmas=(0.0,))
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def few_steps(monkeypatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setattr(GRU_STEPS, 10)
 
@@ -40,6 +40,7 @@ def test_a_fault_of_a_third_of_sigma_in_one_dimension_is_found(oscillators, faul
     assert result.worst().auc == max(score.auc for score in result.scores)
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_nothing_is_found_between_equals(oscillators) -> None:  # type: ignore[no-untyped-def]
     result = judge(oscillators(200, seed=1), oscillators(200, seed=2), ACTIONS, QUICK, seed=0)
     assert result.worst().auc < 0.6
@@ -47,6 +48,7 @@ def test_nothing_is_found_between_equals(oscillators) -> None:  # type: ignore[n
     assert 0.54 < result.null_95[0.0] < 0.61
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_each_family_is_unbiased_under_the_null(oscillators) -> None:  # type: ignore[no-untyped-def]
     p_values = []
     for seed in range(12):
@@ -57,6 +59,7 @@ def test_each_family_is_unbiased_under_the_null(oscillators) -> None:  # type: i
     assert (np.abs(np.mean(p_values, axis=0) - 0.5) < 0.25).all()
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_noise_on_both_sides_hides_texture_but_not_a_large_fault(oscillators) -> None:  # type: ignore[no-untyped-def]
     real, synthetic = oscillators(100, seed=1, noise=0.0), oscillators(100, seed=2, noise=0.05)
     config = QUICK.model_copy(update={"sigmas": (0.0, 0.5), "families": ("episode_trees",)})
@@ -67,6 +70,7 @@ def test_noise_on_both_sides_hides_texture_but_not_a_large_fault(oscillators) ->
         result.worst(0.2)
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_exact_repeats_are_a_tell(oscillators) -> None:  # type: ignore[no-untyped-def]
     real = oscillators(100, seed=1)
     synthetic = oscillators(100, seed=2)
@@ -90,6 +94,7 @@ def test_the_recurrent_judge_sees_what_the_action_did(oscillators, monkeypatch) 
     assert judge(real, synthetic, actions, config, 0).worst().auc > 0.9
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_a_judgement_repeats_and_is_plain_json(oscillators) -> None:  # type: ignore[no-untyped-def]
     arguments = (oscillators(20, seed=1)[:, :9], oscillators(20, seed=2)[:, :9], ACTIONS[:20, :8], QUICK)
     first, again = judge(*arguments, 3), judge(*arguments, 3)
@@ -100,6 +105,7 @@ def test_a_judgement_repeats_and_is_plain_json(oscillators) -> None:  # type: ig
     assert told["levels"][0]["judge_auc"] == first.worst().auc
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_groups_are_never_split_between_folds(oscillators) -> None:  # type: ignore[no-untyped-def]
     """Twenty copies of each episode would be recognised by heart if they lay in different folds."""
     real, synthetic = np.repeat(oscillators(10, seed=1), 20, axis=0), np.repeat(oscillators(10, seed=2), 20, axis=0)
@@ -110,6 +116,7 @@ def test_groups_are_never_split_between_folds(oscillators) -> None:  # type: ign
     assert together < 0.95
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_few_pairs_are_taken_from_as_many_episodes_as_there_are(oscillators) -> None:  # type: ignore[no-untyped-def]
     z, groups = oscillators(100, seed=1, num_steps=4), np.arange(100) // 5
     config = QUICK.model_copy(update={"num_pairs": 20, "num_folds": 10})
@@ -118,6 +125,7 @@ def test_few_pairs_are_taken_from_as_many_episodes_as_there_are(oscillators) -> 
     assert all(np.isfinite([score.low, score.high]).all() for score in result.scores)
 
 
+@pytest.mark.usefixtures("few_steps")
 @pytest.mark.parametrize("steps,dimensions,actions", [(1, 1, 0), (2, 1, 1), (5, 3, 2)])
 def test_short_and_narrow_segments_are_judged(oscillators, steps, dimensions, actions) -> None:  # type: ignore[no-untyped-def]
     z = oscillators(20, seed=1, num_steps=steps, num_dimensions=dimensions)
@@ -125,6 +133,7 @@ def test_short_and_narrow_segments_are_judged(oscillators, steps, dimensions, ac
     assert result.worst().auc == pytest.approx(0.5)
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_bad_input_is_refused(oscillators) -> None:  # type: ignore[no-untyped-def]
     z, actions = oscillators(20, seed=1), ACTIONS[:20]
     broken = z.copy()
