@@ -64,7 +64,6 @@ def test_saving_and_loading_changes_nothing(bundle, trajectories, tmp_path) -> N
         assert np.array_equal(getattr(again.levels(data), level), getattr(bundle.levels(data), level)), level
     assert np.array_equal(again.score(data).weights, bundle.score(data).weights)
     assert again.analysis == store.read_json("analysis.json") == bundle.analysis
-    assert again.gate == bundle.gate
 
 
 def test_trust_does_not_depend_on_company_or_padding(bundle, trajectories) -> None:  # type: ignore[no-untyped-def]
