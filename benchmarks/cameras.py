@@ -7,8 +7,8 @@ and prints one JSON line: frames decoded a second, and the peak of the proportio
 all of its children, Ray's own processes among them, sampled ten times a second.
 """
 
+import contextlib
 import json
-import os
 import sys
 import tempfile
 import threading
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -92,8 +93,9 @@ class PeakMemory(threading.Thread):
         self.peak, self._over = 0, threading.Event()
 
     def run(self) -> None:
+        root = psutil.Process()
         while not self._over.wait(SAMPLE_S):
-            self.peak = max(self.peak, sum(map(proportional_bytes, family(os.getpid()))))
+            self.peak = max(self.peak, proportional_bytes(root))
 
     def stop(self) -> int:
         self._over.set()
@@ -101,27 +103,13 @@ class PeakMemory(threading.Thread):
         return self.peak
 
 
-def family(root: int) -> list[int]:
-    """A process and all that descend from it."""
-    parents = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            except OSError:
-                continue
-    found = [root]
-    for pid in found:
-        found += [child for child, parent in parents.items() if parent == pid]
-    return found
-
-
-def proportional_bytes(pid: int) -> int:
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+def proportional_bytes(root: psutil.Process) -> int:
+    """The PSS of a process and all that descend from it."""
+    total = 0
+    for one in (root, *root.children(recursive=True)):
+        with contextlib.suppress(psutil.Error):
+            total += one.memory_full_info().pss
+    return total
 
 
 def main(episodes: int, steps: int, cameras: int, width: int, height: int) -> None:

@@ -134,11 +134,11 @@ def _apart(y: Array, steps: Array, find_events: bool) -> Array:
     """
     speed, slow_first = np.linalg.eigh(steps.T @ steps / len(steps))
     still = slow_first[:, speed < STILL_STEPS]
-    switches = find_binary_directions(y) if find_events else np.zeros((y.shape[1], 0))
-    switches = switches[:, np.square(steps @ switches).mean(axis=0) > STILL_STEPS]
-    others = complement(np.linalg.qr(np.concatenate([still, switches], axis=1))[0])
+    binary = find_binary_directions(y) if find_events else np.zeros((y.shape[1], 0))
+    binary = binary[:, np.square(steps @ binary).mean(axis=0) > STILL_STEPS]
+    others = complement(np.linalg.qr(np.concatenate([still, binary], axis=1))[0])
     _, order = np.linalg.eigh(others.T @ steps.T @ steps @ others)
-    return np.concatenate([still, others @ order, switches], axis=1)
+    return np.concatenate([still, others @ order, binary], axis=1)
 
 
 def latent_bounds(inner: Floats, mask: NDArray[np.bool_], wanted: NDArray[np.bool_]) -> dict[str, Floats]:

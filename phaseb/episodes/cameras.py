@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseb.episodes.episode import Episode
+from phaseb.episodes.state_columns import short_name
 
 TAG = "cameras"
 """The tag of an episode that names its cameras, as JSON."""
@@ -52,3 +53,10 @@ def camera_names(tags: Mapping[str, str], channels: int) -> list[str]:
 def to_tag(names: Sequence[str]) -> dict[str, str]:
     """The tag of an episode of several cameras; none of a single one."""
     return {TAG: json.dumps(list(names))} if len(names) > 1 else {}
+
+
+def short_camera(name: str) -> str:
+    """A camera's name without the format's prefix, as one word of a path."""
+    return (
+        short_name(name).removeprefix("images.").removeprefix("images/").strip("/").replace("/", "_").replace(".", "_")
+    )

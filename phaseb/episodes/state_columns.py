@@ -9,6 +9,15 @@ TAG = "state_columns"
 """The tag of an episode that holds them, as JSON: [[name, width], …]."""
 
 Columns = Sequence[tuple[str, int]]
+_PREFIXES = ("observations/", "obs/", "observation.")
+
+
+def short_name(column: str) -> str:
+    """A column of observations as an environment's Dict calls it."""
+    for prefix in _PREFIXES:
+        if column.startswith(prefix):
+            return column.removeprefix(prefix)
+    return column
 
 
 def to_tag(columns: Columns) -> dict[str, str]:

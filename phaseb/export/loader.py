@@ -108,8 +108,10 @@ class ExportedAgent:
         self._act: Callable[[Arrays, int], NDArray[np.float32]] = lambda seen, step: run(seen)
         if plans:
             (_, *shape) = interface["outputs"]["plan"]
-            switches = interface["switches"]
-            self._act = acting_of(plans, lambda seen, noise: run({**seen, "noise": noise}), tuple(shape), switches)
+            binary_actions = interface["binary_actions"]
+            self._act = acting_of(
+                plans, lambda seen, noise: run({**seen, "noise": noise}), tuple(shape), binary_actions
+            )
 
     def reset(self, observation: Observation) -> NDArray[np.float32]:
         self._memory.reset()

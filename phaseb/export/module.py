@@ -69,12 +69,12 @@ class DeployedPolicy(nn.Module):
         return cast(Tensor, self.standardizer(self.readout(torch.cat(parts, dim=-1))))
 
     def near_decision_boundary(self, *observation: Tensor) -> Tensor:
-        """(N,) whether a switch (a gripper) is so near its threshold that rounding alone may turn it."""
+        """(N,) whether a binary action (a gripper) is so near its threshold that rounding alone may turn it."""
         if isinstance(self.actor, ChunkPolicy):
             z = self.latents(*observation)
             shape = z.shape[0], self.actor.chunk_steps, self.actor.action_size
-            said = self.actor.predict(z, observation[-1] if "noise" in self.inputs else z.new_zeros(shape))
-            beyond = (said - self.actor.levels.mean(-1)).abs()[..., self.actor.switches]
+            chunk = self.actor.predict(z, observation[-1] if "noise" in self.inputs else z.new_zeros(shape))
+            beyond = (chunk - self.actor.levels.mean(-1)).abs()[..., self.actor.binary_actions]
             return (beyond < 1e-4).flatten(1).any(dim=1)
         mean = self.actor.policy(self.latents(*observation)[None])[0][0]
         near = mean[:, self.actor.policy.binary_actions].abs() < 1e-4

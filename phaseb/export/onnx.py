@@ -100,7 +100,7 @@ def _save(
         "inputs": shapes,
         "outputs": {policy.output: ["batch", *size]},
         "plans": policy.plans,
-        "switches": policy.actor.switches if isinstance(policy.actor, ChunkPolicy) else [],
+        "binary_actions": policy.actor.binary_actions if isinstance(policy.actor, ChunkPolicy) else [],
         "action_low": policy.low.tolist(),
         "action_high": (policy.low + policy.span).tolist(),
     }

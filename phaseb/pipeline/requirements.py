@@ -46,22 +46,21 @@ def preflight(config: Config, facts: DataFacts | None, machine: Machine | None =
 def _of_config(config: Config) -> Iterator[Requirement]:
     """What no episode can change: batches that divide by the workers, seeds that do not overlap."""
     workers = max(1, config.resources.num_workers)
-    gru = config.dynamics.gru
+    quarters = 4 * workers if workers > 1 else 1  # workers share a quarter as many rollouts too
     batches = (
-        ("encode", "latents.num_groups", config.latents.num_groups, ""),
-        ("dynamics", "dynamics.gru.batch_size", gru.batch_size, ""),
-        ("dynamics", "dynamics.gru.batch_size", gru.rollout_batch_size, "4 times "),  # a rollout for four windows
-        ("trust", "trust.batch_size", config.trust.batch_size, ""),
-        ("policy", "policy.batch_size", config.policy.batch_size, ""),
+        ("encode", "latents.num_groups", config.latents.num_groups, workers),
+        ("dynamics", "dynamics.gru.batch_size", config.dynamics.gru.batch_size, quarters),
+        ("trust", "trust.batch_size", config.trust.batch_size, workers),
+        ("policy", "policy.batch_size", config.policy.batch_size, workers),
     )
-    for stage, setting, rows, factor in batches:
+    for stage, setting, size, divisor in batches:
         yield Requirement(
             stage,
             setting,
-            f"a number that divides by {factor}{workers} workers",
-            str(gru.batch_size if factor else rows),
-            f"set {setting} to a multiple of {factor}resources.num_workers, or lower that",
-            rows % workers == 0,
+            f"a multiple of {divisor} for {workers} workers",
+            str(size),
+            f"set {setting} to a multiple of {divisor}, or lower resources.num_workers",
+            size % divisor == 0,
             ConfigError,
         )
 

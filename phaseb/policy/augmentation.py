@@ -24,7 +24,7 @@ WeightFunction = Callable[[Trajectories], NDArray[np.floating]]
 Generation = dict[int, Trajectories]
 """The rollouts made at one moment, by run."""
 KEEP_GENERATIONS = 6
-"""Of rollouts in the replay."""
+"""Generations of rollouts that the replay holds."""
 
 
 class ModelRollout(Protocol):

@@ -16,6 +16,7 @@ from phaseb.nn.data_parallel import WorkerContext
 from phaseb.policy.batches import NOISE_BLOCK, Batch, RunSpec
 from phaseb.policy.chunk_networks import NETWORKS, NUM_HEADS, STYLE_SIZE, ActNetwork, ChunkSizes, FlowNetwork
 from phaseb.policy.chunk_policy import ChunkPolicy
+from phaseb.policy.networks import binary_loss
 from phaseb.policy.optimiser_state import moments_of, set_moments
 from phaseb.policy.sac import CLONE_LR, MAX_GRAD_NORM, Metrics, polyak_update
 from phaseb.runtime.seeding import derive_seed, torch_generator
@@ -98,9 +99,8 @@ class ChunkCloning:
         if self.levels is None:
             return error
         low, high = self.levels.to(made).unbind(-1)
-        logit = 2 * (made - (low + high) / 2)
-        surprise = nn.functional.softplus(torch.where(chunk > (low + high) / 2, -logit, logit))
-        return torch.where(low < high, surprise, error)
+        middle = (low + high) / 2
+        return torch.where(low < high, binary_loss(made - middle, chunk > middle), error)
 
     def _flow_loss(self, network: Any, rows: Batch, noise: ChunkNoise) -> Tensor:
         """Squared error of the velocity on the straight path from noise to chunk (Lipman et al. 2023, equation 23)."""

@@ -63,7 +63,7 @@ class ChunkPolicy(nn.Module):
         return self.network.sizes.steps
 
     @property
-    def switches(self) -> list[int]:
+    def binary_actions(self) -> list[int]:
         """The actions that have two levels."""
         return [int(i) for i in torch.nonzero(self.levels[:, 0] < self.levels[:, 1])[:, 0]]
 
@@ -79,7 +79,7 @@ class ChunkPolicy(nn.Module):
         return torch.where(low < high, torch.where(chunk > (low + high) / 2, high, low), chunk)
 
     def predict(self, z_ND: Tensor, noise_NKA: Tensor) -> Tensor:
-        """What the network says (N, K, A), before bounds and levels."""
+        """The network's output (N, K, A), before bounds and levels."""
         if isinstance(self.network, ActNetwork):
             chunk = self.network(z_ND, torch.zeros(z_ND.shape[0], STYLE_SIZE, dtype=z_ND.dtype, device=z_ND.device))
         else:
@@ -99,7 +99,7 @@ class ChunkPolicy(nn.Module):
 
     def closed_loop(self) -> "TemporalEnsemble | PlanQueue":
         """The policy as it acts for whole episodes: an ensemble of its plans, or a queue of the newest."""
-        return acting_of(self.kind, self._planned, (self.chunk_steps, self.action_size), self.switches)
+        return acting_of(self.kind, self._planned, (self.chunk_steps, self.action_size), self.binary_actions)
 
     def save(self, store: Store, meta: Mapping[str, Any] | None = None) -> str:
         """Write the policy into a folder; returns its digest."""
@@ -135,7 +135,7 @@ class ChunkPolicy(nn.Module):
 
 
 class TemporalEnsemble:
-    """Plans at every step and does the weighted mean of what all plans say of it (Zhao et al. 2023, algorithm 2).
+    """Plans at every step and takes the weighted mean of all plans of that step (Zhao et al. 2023, algorithm 2).
 
     The weight of the plan made i steps after the oldest that reaches this step is exp(-decay i), before they are
     divided by their sum. Actions of two levels are as the newest plan has them: a mean of levels is none.
@@ -144,13 +144,13 @@ class TemporalEnsemble:
         plan: makes chunks.
         shape: K and A.
         decay: per step.
-        switches: actions of two levels.
+        binary_actions: actions of two levels.
     """
 
     def __init__(
-        self, plan: Plan, shape: tuple[int, int], decay: float = ENSEMBLE_DECAY, switches: Sequence[int] = ()
+        self, plan: Plan, shape: tuple[int, int], decay: float = ENSEMBLE_DECAY, binary_actions: Sequence[int] = ()
     ) -> None:
-        self._plan, self._shape, self._decay, self._switches = plan, shape, decay, list(switches)
+        self._plan, self._shape, self._decay, self._binary_actions = plan, shape, decay, list(binary_actions)
         self._plans: list[Floats] = []  # oldest first
 
     def __call__(self, seen: Seen, step: int) -> Floats:
@@ -158,10 +158,10 @@ class TemporalEnsemble:
         kept = [] if step == 0 else self._plans[-(self._shape[0] - 1) :] if self._shape[0] > 1 else []
         self._plans = [*kept, self._plan(seen, np.zeros((_count(seen), *self._shape), np.float32))]
         ages = range(len(self._plans) - 1, -1, -1)
-        said = np.stack([plan[:, age] for plan, age in zip(self._plans, ages, strict=True)])
-        weights = np.exp(-self._decay * np.arange(len(said)))
-        actions = np.tensordot(weights / weights.sum(), said, 1).astype(np.float32)
-        actions[:, self._switches] = said[-1][:, self._switches]
+        planned = np.stack([plan[:, age] for plan, age in zip(self._plans, ages, strict=True)])
+        weights = np.exp(-self._decay * np.arange(len(planned)))
+        actions = np.tensordot(weights / weights.sum(), planned, 1).astype(np.float32)
+        actions[:, self._binary_actions] = planned[-1][:, self._binary_actions]
         return actions
 
 
@@ -185,10 +185,10 @@ class PlanQueue:
 
 
 def acting_of(
-    kind: str, plan: Plan, shape: tuple[int, int], switches: Sequence[int] = ()
+    kind: str, plan: Plan, shape: tuple[int, int], binary_actions: Sequence[int] = ()
 ) -> TemporalEnsemble | PlanQueue:
     """How plans of a kind of network become actions: an ensemble for `act`, a queue for `flow`."""
-    return TemporalEnsemble(plan, shape, switches=switches) if kind == "act" else PlanQueue(plan, shape)
+    return TemporalEnsemble(plan, shape, binary_actions=binary_actions) if kind == "act" else PlanQueue(plan, shape)
 
 
 def _count(seen: Seen) -> int:

@@ -65,9 +65,9 @@ def make_mlp(sizes: Sequence[int], seeds: Sequence[int], name: str, members: int
 
 
 class HybridActions(NamedTuple):
-    """What a policy may do: every combination of its switches, beside one draw of its other dimensions.
+    """What a policy may do: every combination of its binary actions, beside one draw of its other dimensions.
 
-    G combinations, of which a policy without switches has one.
+    G combinations, of which a policy without binary actions has one.
     """
 
     actions: Tensor  # (R, G, B, A)
@@ -78,12 +78,12 @@ class HybridActions(NamedTuple):
 class ActorStack(nn.Module):
     """R squashed Gaussian policies (Haarnoja et al. 2018, appendix C): a = tanh(mean + std * noise).
 
-    A dimension that was only ever recorded at two levels (a gripper: open or shut) is a switch: it takes the upper
+    A dimension that was only ever recorded at two levels (a gripper: open or shut) is binary: it takes the upper
     level with probability sigmoid(2 mean), so that tanh(mean) is its expectation on levels -1 and 1. Values between
-    the levels are never asked for, and a learner sees both sides of a switch, not the slope at one of them.
+    the levels are never asked for, and a learner sees both sides of a level, not the slope at one of them.
 
     Args:
-        levels: (A, 2) lower and upper level of the switches, the same twice for other dimensions; None: no switches.
+        levels: (A, 2) lower and upper level of binary actions, the same twice for other dimensions; None: none.
     """
 
     levels: Tensor
@@ -97,13 +97,13 @@ class ActorStack(nn.Module):
 
     @property
     def binary_actions(self) -> list[int]:
-        """The dimensions that are switches. Read once for what the levels are: reading waits for the device."""
+        """The dimensions of two levels. Read once for what the levels are: reading waits for the device."""
         if self._known is None or self._known[0] != self.levels._version:
-            self._known = self.levels._version, [int(i) for i in torch.nonzero(self._switching)[:, 0]]
+            self._known = self.levels._version, [int(i) for i in torch.nonzero(self._is_binary)[:, 0]]
         return self._known[1]
 
     @property
-    def _switching(self) -> Tensor:
+    def _is_binary(self) -> Tensor:
         return self.levels[:, 0] < self.levels[:, 1]
 
     def forward(self, z_RBD: Tensor) -> tuple[Tensor, Tensor]:
@@ -131,7 +131,7 @@ class ActorStack(nn.Module):
         return action, log_density, self.mode_action(mean)
 
     def choices(self, z_RBD: Tensor, noise_RBA: Tensor) -> tuple[HybridActions, Tensor]:
-        """Every combination of the switches beside one draw of the rest, and the mean before squashing (R, B, A)."""
+        """Every combination of the binary actions beside one draw of the rest, and the mean before squashing (R, B, A)."""
         mean, log_std = self(z_RBD)
         drawn, log_density = self._continuous(mean, log_std, noise_RBA)
         actions, densities, shares = [], [], []
@@ -146,14 +146,16 @@ class ActorStack(nn.Module):
         return HybridActions(*(torch.stack(parts, 1) for parts in (actions, densities, shares))), mean
 
     def bc_distance(self, mean_RBA: Tensor, action_RBA: Tensor) -> Tensor:
-        """Distance of the policy from recorded actions, mean over dimensions, (R, B): squared error, and for switches
-        the negative log likelihood, which pulls at a policy that is surely wrong as well."""
+        """Distance of the policy from recorded actions, mean over dimensions, (R, B).
+
+        It is the squared error, and for binary actions the negative log likelihood, which also pulls at a policy that
+        is surely wrong.
+        """
         error = (torch.tanh(mean_RBA) - action_RBA).square()
         if not self.binary_actions:
             return error.mean(-1)
         up = action_RBA > self.levels.mean(-1)
-        surprise = nnf.softplus(torch.where(up, -2.0, 2.0) * mean_RBA)
-        return torch.where(self._switching, surprise, error).mean(-1)
+        return torch.where(self._is_binary, binary_loss(mean_RBA, up), error).mean(-1)
 
     def log_density(self, z_RBD: Tensor, action_RBA: Tensor) -> Tensor:
         """Log density of given actions in [-1, 1], clipped just inside: (R, B)."""
@@ -162,14 +164,13 @@ class ActorStack(nn.Module):
         noise = (raw - mean) * torch.exp(-log_std)
         gaussian = -0.5 * noise.square() - log_std - _HALF_LOG_2PI - log_squash(raw)
         up = action_RBA > self.levels.mean(-1)
-        switch = nnf.logsigmoid(torch.where(up, 2.0, -2.0) * mean)
-        return torch.where(self._switching, switch, gaussian).sum(-1)
+        return torch.where(self._is_binary, -binary_loss(mean, up), gaussian).sum(-1)
 
     def _continuous(self, mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """A draw (R, B, A) of all dimensions as if continuous, and the log density (R, B) of those that are."""
         raw = mean + log_std.exp() * noise
         log_density = -0.5 * noise.square() - log_std - _HALF_LOG_2PI
-        return torch.tanh(raw), torch.where(self._switching, 0.0, log_density).sum(-1)
+        return torch.tanh(raw), torch.where(self._is_binary, 0.0, log_density).sum(-1)
 
 
 class CriticStack(nn.Module):
@@ -209,3 +210,8 @@ def clip_per_run(gradients: Sequence[Tensor], num_runs: int, limit: float) -> Te
 
 def _uniform(generator: torch.Generator, bound: float, *shape: int) -> Tensor:
     return (torch.rand(*shape, generator=generator) * 2 - 1) * bound
+
+
+def binary_loss(score: Tensor, is_upper: Tensor) -> Tensor:
+    """Negative log likelihood of the recorded level, where the log odds of the upper one are twice the score."""
+    return nnf.softplus(torch.where(is_upper, -2.0, 2.0) * score)

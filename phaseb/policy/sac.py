@@ -30,7 +30,7 @@ from phaseb.policy.regularizers import (
 CQL_ACTIONS = 4
 """Actions drawn a row for the conservative penalty, of either kind."""
 MAX_GRAD_NORM = 10.0
-"""Of a run's networks."""
+"""Largest norm of the gradient of a run's networks."""
 TEMPERATURE_LR = 3e-4
 """Learning rate of the entropy temperature."""
 INITIAL_TEMPERATURE = 0.003

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseb.episodes.actions import ActionScale
-from phaseb.episodes.cameras import COLOURS, camera_names
+from phaseb.episodes.cameras import COLOURS, camera_names, short_camera
 from phaseb.episodes.episode import Episode
 from phaseb.latents.model import EncoderModel
 from phaseb.latents.probe import linear_probe
@@ -39,8 +39,7 @@ def camera_probe(bundle: EncoderModel, episodes: Sequence[Episode], scale: Actio
     whole = _score(bundle, train, dev, None, mean)
     told = {"probe_action_r2": whole}
     for i, name in enumerate(names):
-        short = name.replace("/", ".").rpartition(".")[2]
-        told[f"camera_{short}_adds"] = whole - _score(bundle, train, dev, i, mean)
+        told[f"camera_{short_camera(name)}_adds"] = whole - _score(bundle, train, dev, i, mean)
     return told
 
 

@@ -36,7 +36,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def poisons() -> dict[str, bytes]:
     torch.save({"weight": Payload()}, "torch.pt")
-    np.save("array.npy", np.array([Payload()], object), allow_pickle=True)
+    np.save("array.npy", np.array([Payload()], object))
     return {
         "pickle": pickle.dumps(Payload()),
         "torch": Path("torch.pt").read_bytes(),

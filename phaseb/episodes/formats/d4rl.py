@@ -37,7 +37,7 @@ class FlatCut:
         follows: whether an observation follows each episode's last action.
         goes_on: terminals after which a trajectory goes on, which cut nothing.
         columns: that no episode holds.
-        on_rewards: where rewards come from, where they are not recorded.
+        reward_sentences: on where rewards come from, if they are not recorded.
     """
 
     spans: list[Span]
@@ -47,11 +47,11 @@ class FlatCut:
     follows: bool
     goes_on: int
     columns: tuple[str, ...]
-    on_rewards: tuple[str, ...] = ()
+    reward_sentences: tuple[str, ...] = ()
 
     def inventory(self, config: EpisodesConfig) -> Inventory:
         """What the file holds, and what of it is left out."""
-        left, notes = list[LeftOut](), list(self.on_rewards)
+        left, notes = list[LeftOut](), list(self.reward_sentences)
         if len(self.single):
             count = len(self.single)
             left.append(LeftOut("episodes of one row that no observation follows", count, count, self.single_reward))

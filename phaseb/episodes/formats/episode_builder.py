@@ -16,12 +16,11 @@ from phaseb.episodes.formats.economics import attempt_economics
 from phaseb.episodes.formats.images import check_frames, decode_images, resize
 from phaseb.episodes.formats.success import success_flags, success_rewards
 from phaseb.episodes.resolution import compact
-from phaseb.episodes.state_columns import to_tag
+from phaseb.episodes.state_columns import short_name, to_tag
 from phaseb.errors import DataError
 
 Columns = Mapping[str, NDArray[Any]]
 """Columns by name, loaded when they are asked for; compressed images are arrays of `bytes` objects."""
-_PREFIXES = ("observations/", "obs/", "observation.")
 
 
 @dataclass(frozen=True)
@@ -104,14 +103,6 @@ def make_episode(name: str, columns: Columns, layout: Layout, config: EpisodesCo
         ),
         tags={"file": file, **tag, **cameras_tag(wanted.images)},
     )
-
-
-def short_name(column: str) -> str:
-    """A column of observations as an environment's Dict calls it."""
-    for prefix in _PREFIXES:
-        if column.startswith(prefix):
-            return column.removeprefix(prefix)
-    return column
 
 
 def _observed(columns: Columns, names: tuple[str, ...], layout: Layout) -> tuple[NDArray[Any], dict[str, str]]:

@@ -14,9 +14,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from phaseb.episodes.cameras import in_colour, split_cameras
+from phaseb.episodes.cameras import in_colour, short_camera, split_cameras
 from phaseb.episodes.episode import Episode
-from phaseb.episodes.formats.episode_builder import short_name
 from phaseb.episodes.formats.export import Exported
 from phaseb.episodes.formats.lerobot_statistics import ImageStatistics, column_statistics
 from phaseb.episodes.parquet_file import write_table
@@ -71,11 +70,7 @@ def write_lerobot(store: Store, episodes: Iterable[Exported], fps: int) -> int:
 
 def _cameras(episode: Episode) -> dict[str, NDArray[np.uint8]]:
     """The frames (T, H, W, 3) that go with the rows, by the camera's name in LeRobot."""
-    found = {}
-    for name, frames in split_cameras(episode).items():
-        short = short_name(name).removeprefix("images.").replace("/", "_").replace(".", "_")
-        found[f"{CAMERAS}{short}"] = in_colour(frames[:-1])
-    return found
+    return {f"{CAMERAS}{short_camera(name)}": in_colour(one[:-1]) for name, one in split_cameras(episode).items()}
 
 
 def _columns(exported: Exported, index: int, first: int, fps: int) -> dict[str, NDArray[Any]]:

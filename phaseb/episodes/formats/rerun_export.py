@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseb.episodes.cameras import split_cameras
+from phaseb.episodes.cameras import short_camera, split_cameras
 from phaseb.episodes.formats.export import Exported
 from phaseb.errors import ConfigError
 from phaseb.runtime.storage import Store
@@ -66,7 +66,7 @@ def recording_of(one: Exported) -> bytes:
         stream.log("cut", rerun.TextLog(f"cut: no weight from step {cut} of {steps} on", level="WARN"))
     cameras = split_cameras(episode)
     for name, frames in cameras.items():
-        path = "frames" if len(cameras) == 1 else f"frames/{name.replace('/', '.').rpartition('.')[2]}"
+        path = "frames" if len(cameras) == 1 else f"frames/{short_camera(name)}"
         for step, picture in enumerate(frames):
             stream.set_time(TIMELINE, sequence=step)
             stream.log(path, rerun.Image(picture if picture.shape[-1] > 1 else picture[..., 0]))

@@ -133,7 +133,11 @@ LINES = [
     ),
     ("run environment.id=broken_module:Env", 2, ["broken_module cannot be imported (RuntimeError: no licence)"]),
     ("run reuse.trust=nowhere", 3, ["trust/meta.json in ", "nowhere", "in which `phaseb trust` is done"]),
-    ("run resources.num_workers=5", 2, ["divides by 5 workers (policy.batch_size)", "a multiple of resources.num_w"]),
+    (
+        "run resources.num_workers=5",
+        2,
+        ["a multiple of 5 for 5 workers (policy.batch_size)", "or lower resources.num_workers"],
+    ),
     ("run --dry-run episodes.source=npz episodes.path=gone.npz", 3, ["gone.npz"]),
     ("run --dry-run environment.id=NoSuch-v0", 2, ["environment.id=NoSuch-v0 cannot be made", "check the name"]),
     ("run --dry-run environment.id=gone:Env", 2, ["environment.id=gone:Env: there is no module gone", "PYTHONPATH"]),

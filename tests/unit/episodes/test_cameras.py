@@ -13,7 +13,7 @@ import pytest
 from lerobot_writer import write_lerobot
 
 from phaseb.config.data import ColumnsConfig, EpisodesConfig
-from phaseb.episodes.cameras import camera_names, join_cameras, split_cameras
+from phaseb.episodes.cameras import camera_names, join_cameras, short_camera, split_cameras
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.formats.export import Exported
 from phaseb.episodes.formats.lerobot_export import write_lerobot as export_lerobot
@@ -177,3 +177,11 @@ def test_a_shard_has_a_bounded_size() -> None:
 def test_five_cameras_are_refused() -> None:
     with pytest.raises(ValueError, match="at most 4"):
         ColumnsConfig(images=("a", "b", "c", "d", "e"))
+
+
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [("observation.images.top", "top"), ("/wrist/compressed", "wrist_compressed"), ("frames_1", "frames_1")],
+)
+def test_a_camera_s_short_name_is_one_word_and_topics_stay_apart(name, short):
+    assert short_camera(name) == short

@@ -42,7 +42,7 @@ def test_ensembling_is_the_formula_of_the_paper():
 
 def test_of_two_levels_the_newest_plan_decides_and_no_mean_of_them():
     plans = iter(np.array([[[[0.2, 1.0], [0.4, 1.0]]], [[[0.8, -1.0], [0.0, 1.0]]]], np.float32))
-    ensemble = TemporalEnsemble(lambda z, noise: next(plans), (2, 2), 0.0, switches=[1])
+    ensemble = TemporalEnsemble(lambda z, noise: next(plans), (2, 2), 0.0, binary_actions=[1])
     z = np.zeros((1, 1), np.float32)
     np.testing.assert_allclose([ensemble(z, 0)[0], ensemble(z, 1)[0]], [[0.2, 1.0], [0.6, -1.0]], rtol=1e-6)
 

@@ -70,7 +70,7 @@ def test_both_files_of_a_policy_of_chunks_act_in_closed_loop_as_it_does(episodes
     noise = [torch.randn(5, 4, 2)] if kind == "flow" else []
     blobs = _written(policy, (torch.from_numpy(episodes[0].state[:5].astype(np.float32)), *noise))
     shapes = {"state": ["batch", 8]} | ({"noise": ["batch", 4, 2]} if noise else {})
-    card = {"interface": {"inputs": shapes, "outputs": {"plan": ["batch", 4, 2]}, "plans": kind, "switches": [1]}}
+    card = {"interface": {"inputs": shapes, "outputs": {"plan": ["batch", 4, 2]}, "plans": kind, "binary_actions": [1]}}
     session = InferenceSession.of(FILES[file], blobs[FILES[file]], list(shapes))
     agent, online, act = ExportedAgent(ExportedPolicy(card, file, session)), bundle.online(3), actor.closed_loop()
     for t in (*range(7), 0, 1):

@@ -155,14 +155,14 @@ UNMET = [
     ("collect", "2 train episodes of a step or more", facts((60,)), ()),
     (
         "trust",
-        "a number that divides by 5 workers (trust.batch_size) and finds 48",
+        "a multiple of 5 for 5 workers (trust.batch_size) and finds 48",
         facts(),
         ("resources.num_workers=5", "policy.batch_size=125"),
     ),
-    ("encode", "divides by 3 workers (latents.num_groups) and finds 2", facts(), ("resources.num_workers=3",)),
+    ("encode", "a multiple of 3 for 3 workers (latents.num_groups) and finds 2", facts(), ("resources.num_workers=3",)),
     (
         "dynamics",
-        "divides by 4 times 2 workers (dynamics.gru.batch_size) and finds 52",
+        "a multiple of 8 for 2 workers (dynamics.gru.batch_size) and finds 52",
         facts(),
         ("resources.num_workers=2", "dynamics.gru.batch_size=52"),
     ),
