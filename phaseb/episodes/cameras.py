@@ -57,6 +57,5 @@ def to_tag(names: Sequence[str]) -> dict[str, str]:
 
 def short_camera(name: str) -> str:
     """A camera's name without the format's prefix, as one word of a path."""
-    return (
-        short_name(name).removeprefix("images.").removeprefix("images/").strip("/").replace("/", "_").replace(".", "_")
-    )
+    short = short_name(name).removeprefix("images.").removeprefix("images/")
+    return short.strip("/").replace("/", "_").replace(".", "_")

@@ -53,14 +53,14 @@ def _of_config(config: Config) -> Iterator[Requirement]:
         ("trust", "trust.batch_size", config.trust.batch_size, workers),
         ("policy", "policy.batch_size", config.policy.batch_size, workers),
     )
-    for stage, setting, size, divisor in batches:
+    for stage, setting, given, divisor in batches:
         yield Requirement(
             stage,
             setting,
             f"a multiple of {divisor} for {workers} workers",
-            str(size),
+            str(given),
             f"set {setting} to a multiple of {divisor}, or lower resources.num_workers",
-            size % divisor == 0,
+            given % divisor == 0,
             ConfigError,
         )
 

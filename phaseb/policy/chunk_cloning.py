@@ -4,21 +4,21 @@ Shapes: R runs, B rows, K steps of a chunk, D latent dimensions, A action dimens
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from phaseb.config.policy import PolicyConfig
 from phaseb.nn.data_parallel import WorkerContext
 from phaseb.policy.batches import NOISE_BLOCK, Batch, RunSpec
 from phaseb.policy.chunk_networks import NETWORKS, NUM_HEADS, STYLE_SIZE, ActNetwork, ChunkSizes, FlowNetwork
 from phaseb.policy.chunk_policy import ChunkPolicy
 from phaseb.policy.networks import binary_loss
 from phaseb.policy.optimiser_state import moments_of, set_moments
-from phaseb.policy.sac import CLONE_LR, MAX_GRAD_NORM, Metrics, polyak_update
+from phaseb.policy.run_group import Metrics, RunGroup
+from phaseb.policy.sac import CLONE_LR, MAX_GRAD_NORM, polyak_update
 from phaseb.runtime.seeding import derive_seed, torch_generator
 
 STYLE_WEIGHT = 10.0
@@ -33,26 +33,17 @@ class ChunkNoise(NamedTuple):
     style: Tensor  # (R, B, S) standard normal
 
 
-class ChunkCloning:
+class ChunkCloning(RunGroup[ChunkNoise]):
     """Networks, optimiser and one update of R runs that clone chunks. A row counts with its weight, synthetic or not.
 
     Runs share nothing but the step, so a run ends in the same policy whoever trains beside it.
     """
 
-    def __init__(
-        self,
-        config: PolicyConfig,
-        specs: Sequence[RunSpec],
-        z_size: int,
-        action_size: int,
-        context: WorkerContext,
-        levels: Tensor | None = None,
-    ) -> None:
-        self.config, self.specs, self.context, self.levels = config, tuple(specs), context, levels
-        width = NUM_HEADS * max(2, config.width // (3 * NUM_HEADS))
-        sizes = ChunkSizes(z_size, action_size, config.chunk_steps, width)
-        made = [self._network(sizes, spec) for spec in specs]
-        self.actors = nn.ModuleList(made).to(context.device)
+    def build(self, z_size: int, action_size: int) -> None:
+        width = NUM_HEADS * max(2, self.config.width // (3 * NUM_HEADS))
+        sizes = ChunkSizes(z_size, action_size, self.config.chunk_steps, width)
+        made = [self._network(sizes, spec) for spec in self.specs]
+        self.actors = nn.ModuleList(made).to(self.context.device)
         self.average = copy.deepcopy(self.actors).requires_grad_(False)
         parameters = list(self.actors.parameters())
         self.optimiser = torch.optim.Adam(parameters, lr=CLONE_LR, fused=True)

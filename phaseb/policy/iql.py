@@ -3,17 +3,16 @@
 Shapes: R runs, C critics, B rows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from phaseb.config.policy import PolicyConfig
-from phaseb.nn.data_parallel import WorkerContext
-from phaseb.policy.batches import Batch, Noise, RunSpec
+from phaseb.policy.batches import Batch, Noise
 from phaseb.policy.networks import NUM_LAYERS, make_mlp
-from phaseb.policy.sac import Metrics, Phase, SoftActorCritic
+from phaseb.policy.run_group import Metrics
+from phaseb.policy.sac import Phase, SoftActorCritic
 
 MAX_ADVANTAGE_WEIGHT = 100.0
 """Largest advantage weight."""
@@ -22,20 +21,12 @@ MAX_ADVANTAGE_WEIGHT = 100.0
 class ImplicitQ(SoftActorCritic):
     """The same networks as soft actor-critic and a state value beside them."""
 
-    def __init__(
-        self,
-        config: PolicyConfig,
-        specs: Sequence[RunSpec],
-        z_size: int,
-        action_size: int,
-        context: WorkerContext,
-        levels: Tensor | None = None,
-    ) -> None:
-        super().__init__(config, specs, z_size, action_size, context, levels)
-        sizes = [z_size, *[config.width] * NUM_LAYERS, 1]
-        seeds = [spec.drawn(context.seed) for spec in specs]
-        self.value = make_mlp(sizes, seeds, "value", 1, norm=True).to(context.device)
-        self.optimisers["value"] = self._adam(self.value.parameters(), config.critic_lr)
+    def build(self, z_size: int, action_size: int) -> None:
+        super().build(z_size, action_size)
+        sizes = [z_size, *[self.config.width] * NUM_LAYERS, 1]
+        seeds = [spec.drawn(self.context.seed) for spec in self.specs]
+        self.value = make_mlp(sizes, seeds, "value", 1, norm=True).to(self.context.device)
+        self.optimisers["value"] = self._adam(self.value.parameters(), self.config.critic_lr)
 
     def _update(self, phase: Phase, batch: Batch, noise: Noise) -> Metrics:
         """Value by expectile, policy by advantage-weighted cloning, critics by the value of the next state."""

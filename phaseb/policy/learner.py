@@ -104,8 +104,7 @@ class SACLearner:
             self._feed(step)
         logs = step % LOG_EVERY == 0 or step == self.num_steps - 1
         for update, noise, batches in zip(self.updates, self._noises, self._batches, strict=True):
-            drawn: Any = noise.at(step, self.context)
-            found = update.update(batches[step - self._fed.start], drawn, step)
+            found = update.update(batches[step - self._fed.start], noise.at(step, self.context), step)
             if logs:
                 metrics |= self._log(found, update.specs, step)
         return metrics

@@ -4,6 +4,7 @@ Groups never exchange a number, so that they end in the same policies to the bit
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,10 +15,10 @@ from phaseb.nn.data_parallel import WorkerContext
 from phaseb.policy.batches import RunSpec
 from phaseb.policy.chunk_cloning import ChunkCloning
 from phaseb.policy.iql import ImplicitQ
+from phaseb.policy.run_group import RunGroup
 from phaseb.policy.sac import SoftActorCritic
 
 Levels = NDArray[np.floating]
-Update = SoftActorCritic | ChunkCloning
 
 
 def make_update(
@@ -26,7 +27,7 @@ def make_update(
     sizes: tuple[int, int],
     context: WorkerContext,
     levels: Levels | None,
-) -> Update:
+) -> RunGroup[Any]:
     """The networks of a group of runs, which all learn in the same way."""
     config = config.of_learner(specs[0].learner)
     if config.offline.algorithm in CHUNKED:

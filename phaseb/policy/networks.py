@@ -131,7 +131,7 @@ class ActorStack(nn.Module):
         return action, log_density, self.mode_action(mean)
 
     def choices(self, z_RBD: Tensor, noise_RBA: Tensor) -> tuple[HybridActions, Tensor]:
-        """Every combination of the binary actions beside one draw of the rest, and the mean before squashing (R, B, A)."""
+        """Every combination of binary actions beside one draw of the rest, and the mean before squashing (R, B, A)."""
         mean, log_std = self(z_RBD)
         drawn, log_density = self._continuous(mean, log_std, noise_RBA)
         actions, densities, shares = [], [], []

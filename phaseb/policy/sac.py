@@ -7,17 +7,15 @@ run alone; clipping and temperatures are a run's own.
 import copy
 import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from phaseb.config.policy import PolicyConfig
 from phaseb.nn.cuda_graphs import GraphedFunction
-from phaseb.nn.data_parallel import WorkerContext
 from phaseb.policy.actor import Actor
-from phaseb.policy.batches import Batch, Noise, NoiseStream, RunSpec
+from phaseb.policy.batches import Batch, Noise, NoiseStream
 from phaseb.policy.networks import NUM_LAYERS, ActorStack, CriticStack, HybridActions, clip_per_run, make_mlp
 from phaseb.policy.optimiser_state import moments_of, set_moments
 from phaseb.policy.regularizers import (
@@ -26,6 +24,7 @@ from phaseb.policy.regularizers import (
     pessimistic_value,
     run_scalars,
 )
+from phaseb.policy.run_group import Metrics, RunGroup
 
 CQL_ACTIONS = 4
 """Actions drawn a row for the conservative penalty, of either kind."""
@@ -38,30 +37,21 @@ INITIAL_TEMPERATURE = 0.003
 CLONE_LR = 1e-3
 """The policy's learning rate while it clones."""
 
-Metrics = dict[str, Tensor]  # each (R,), not yet a number: reading one waits for the device
 Phase = Literal["imitate", "value", "act"]
 """What an update learns: to clone, values alone, or values and the policy."""
 PHASES: tuple[Phase, ...] = get_args(Phase)
 
 
-class SoftActorCritic:
+class SoftActorCritic(RunGroup[Noise]):
     """Networks, optimisers and one update of R runs that train as one batched product."""
 
-    def __init__(
-        self,
-        config: PolicyConfig,
-        specs: Sequence[RunSpec],
-        z_size: int,
-        action_size: int,
-        context: WorkerContext,
-        levels: Tensor | None = None,
-    ) -> None:
-        self.config, self.specs, self.context = config, tuple(specs), context
+    def build(self, z_size: int, action_size: int) -> None:
+        config, specs, context = self.config, self.specs, self.context
         seeds = [spec.drawn(context.seed) for spec in specs]
         hidden = [config.width] * NUM_LAYERS
         actor = make_mlp([z_size, *hidden, 2 * action_size], seeds, "actor", 1, norm=False)
         sizes = [z_size + action_size, *hidden, 1]
-        self.actor = ActorStack(actor, levels).to(context.device)
+        self.actor = ActorStack(actor, self.levels).to(context.device)
         self.average = copy.deepcopy(self.actor).requires_grad_(False)
         self.critics, self.targets = (
             CriticStack(make_mlp(sizes, seeds, "critics", config.num_critics, norm=True), config.num_critics).to(

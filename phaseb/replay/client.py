@@ -17,10 +17,10 @@ from phaseb.replay.ring import InsertCounts, require_room
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.segments import Segments, Source, from_trajectories, route, rows_per_shard, transition_keys
 from phaseb.replay.shard import Folder, start_shards, wait_until_up
-from phaseb.replay.spec import BatchShape, SampleSpec
+from phaseb.replay.spec import BatchShape, Replay, SampleSpec
 
 
-class ReplayClient:
+class ReplayClient(Replay[RemoteSource]):
     """Shards in Ray actors, with the interface of `LocalReplay`. Can be sent to other tasks and actors.
 
     Args:
@@ -117,18 +117,9 @@ class ReplayClient:
         for source in self._sources:
             source.invalidate()
 
-    def source(
-        self,
-        specs: Sequence[SampleSpec],
-        batch_size: int,
-        gamma: float,
-        rank: int = 0,
-        world_size: int = 1,
-        chunk_steps: int = 1,
-    ) -> "RemoteSource":
-        """Batches of `batch_size` for each spec, or this worker's part of them; `chunk_steps` actions with each row."""
-        shape = BatchShape(batch_size, rank, world_size, chunk_steps)
-        made = RemoteSource(self.schema, self.config, self.shards, tuple(specs), shape, gamma)
+    def make_source(self, specs: tuple[SampleSpec, ...], shape: BatchShape, gamma: float) -> "RemoteSource":
+        """See `Replay.make_source`."""
+        made = RemoteSource(self.schema, self.config, self.shards, specs, shape, gamma)
         self._sources.add(made)
         return made
 

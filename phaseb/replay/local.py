@@ -1,6 +1,6 @@
 """The buffer in the learner's own process: the same shards and laws as on Ray, without Ray."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,10 @@ from phaseb.replay.plan import check_specs, make_plan, make_requests
 from phaseb.replay.ring import InsertCounts
 from phaseb.replay.schema import TransitionSchema
 from phaseb.replay.segments import Segments, Source, from_trajectories, require_transitions, route, transition_keys
-from phaseb.replay.spec import BatchShape, SampleSpec
+from phaseb.replay.spec import BatchShape, Replay, SampleSpec
 
 
-class LocalReplay:
+class LocalReplay(Replay["LocalSource"]):
     """Shards in this process.
 
     Args:
@@ -72,17 +72,9 @@ class LocalReplay:
         """Of each shard what it holds."""
         return [partition.status() for partition in self.partitions]
 
-    def source(
-        self,
-        specs: Sequence[SampleSpec],
-        batch_size: int,
-        gamma: float,
-        rank: int = 0,
-        world_size: int = 1,
-        chunk_steps: int = 1,
-    ) -> "LocalSource":
-        """Batches of `batch_size` for each spec, or this worker's part of them; `chunk_steps` actions with each row."""
-        return LocalSource(self, tuple(specs), BatchShape(batch_size, rank, world_size, chunk_steps), gamma)
+    def make_source(self, specs: tuple[SampleSpec, ...], shape: BatchShape, gamma: float) -> "LocalSource":
+        """See `Replay.make_source`."""
+        return LocalSource(self, specs, shape, gamma)
 
 
 class LocalSource:

@@ -1,8 +1,9 @@
 """How one learner's batches are drawn, and the interface that it sees."""
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from phaseb.runtime.seeding import derive_seed
 
 Weighting = Literal["uniform", "sampling", "loss"]
 REAL, SYNTHETIC = 0, 1
+SourceT = TypeVar("SourceT")
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,26 @@ class BatchShape:
     @property
     def begin(self) -> int:
         return self.rank * self.share
+
+
+class Replay(ABC, Generic[SourceT]):
+    """A buffer that learners draw batches from."""
+
+    def source(
+        self,
+        specs: Sequence[SampleSpec],
+        batch_size: int,
+        gamma: float,
+        rank: int = 0,
+        world_size: int = 1,
+        chunk_steps: int = 1,
+    ) -> SourceT:
+        """Batches of `batch_size` for each spec, or this worker's part of them; `chunk_steps` actions with each row."""
+        return self.make_source(tuple(specs), BatchShape(batch_size, rank, world_size, chunk_steps), gamma)
+
+    @abstractmethod
+    def make_source(self, specs: tuple[SampleSpec, ...], shape: BatchShape, gamma: float) -> SourceT:
+        """Batches of this shape for each spec."""
 
 
 def draw(spec: SampleSpec, num_synthetic: int, shape: BatchShape, step: int, num_batches: int) -> NDArray[np.float64]:

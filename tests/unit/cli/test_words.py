@@ -136,7 +136,7 @@ LINES = [
     (
         "run resources.num_workers=5",
         2,
-        ["a multiple of 5 for 5 workers (policy.batch_size)", "or lower resources.num_workers"],
+        ["a multiple of 5 for 5 workers (policy.batch_size)", "or lower resources."],
     ),
     ("run --dry-run episodes.source=npz episodes.path=gone.npz", 3, ["gone.npz"]),
     ("run --dry-run environment.id=NoSuch-v0", 2, ["environment.id=NoSuch-v0 cannot be made", "check the name"]),
