@@ -4,7 +4,7 @@
 
 Every seed makes a pool of policies of every quality (policy_pool.py) and plays each for 200 episodes in physics: the
 truth. Each ordered pair of a pool is a case. Without an environment the decision is `decide_by_estimate` on fitted Q
-evaluation, or on returns in processes fitted to the recorded episodes; a promotion is false where the candidate's
+evaluation, or on returns in models fitted to the recorded episodes; a promotion is false where the candidate's
 return in physics is not above the baseline's. With one it is
 `decide`: its false promotions are counted where there is no difference, by taking the mean difference out of a pair's
 episodes. Seeds that `--out` already holds are not run again.
@@ -27,14 +27,14 @@ from scipy.stats import spearmanr
 from phaseb.config.data import ValuationConfig
 from phaseb.config.dynamics import GPConfig
 from phaseb.config.evaluation import FqeConfig, PromotionConfig
-from phaseb.dynamics.model_returns import ModelReturns, play_in_process
+from phaseb.dynamics.model_returns import ModelReturns, member_returns
 from phaseb.dynamics.rollout import Policy
 from phaseb.policy.evaluation import Row, aggregate
 from phaseb.policy.fqe import fitted_q_evaluation
 from phaseb.promotion.contest import Contest
 from phaseb.promotion.decision import decide, decide_by_estimate
 from phaseb.runtime.seeding import numpy_generator
-from phaseb.stages.returns_in_processes import NUM_PROCESSES
+from phaseb.stages.model_returns import NUM_MEMBERS
 
 PAIR = Contest(("trust_weighted",), ("real_only",))
 VALUATION = ValuationConfig()
@@ -53,14 +53,14 @@ def estimated(pool: Pool, seed: int, config: PromotionConfig) -> dict[str, Any]:
     result = fitted_q_evaluation(FqeConfig(), list(pool.players.values()), pool.episodes, seed)
     half = time.process_time()
     policies = [_policy(player) for player in pool.players.values()]
-    made = [play_in_process(GPConfig(), pool.episodes, policies, STEPS_PLAYED, seed, k) for k in range(NUM_PROCESSES)]
-    played = ModelReturns(np.stack([values for values, _ in made], 1), tuple(r for _, r in made), STEPS_PLAYED)
+    made = [member_returns(GPConfig(), pool.episodes, policies, STEPS_PLAYED, seed, k) for k in range(NUM_MEMBERS)]
+    played = ModelReturns(np.stack([values for values, _ in made], 1), tuple(error for _, error in made), STEPS_PLAYED)
     seconds = {"fqe": half - start, "model": time.process_time() - half}
     found = {}
     for method, values, bias in (("fqe", result.values, 0.0), ("model", played.values, played.bias)):
         cases, rank = decided(pool, values, result.support, config, method, bias)
         found[method] = {"cases": cases, "rank_correlation": rank, "seconds": seconds[method]}
-    return found | {"processes": played.to_json()}
+    return found | {"model_returns": played.to_json()}
 
 
 def _policy(player: Player) -> Policy:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from phaseb.dynamics.branches import Branches, Draws, crps
 from phaseb.episodes.trajectories import Trajectories
+from phaseb.episodes.windows import window_index
 from phaseb.runtime.seeding import numpy_generator
 
 LARGEST_LATENT = 100.0
@@ -49,16 +50,10 @@ def recorded_branches(recorded: Trajectories, horizon: int, seed: int) -> tuple[
     episodes, steps = np.nonzero(recorded.mask)
     chosen = numpy_generator(seed, "evidence windows").permutation(len(episodes))[:NUM_WINDOWS]
     episodes, steps = episodes[chosen], steps[chosen]
-    at = steps[:, None] + np.arange(horizon + 1)
-    rows, states = episodes[:, None], np.minimum(at, recorded.z.shape[1] - 1)
-    taken = np.minimum(at[:, :-1], recorded.rewards.shape[1] - 1)
-    inside = at[:, :-1] < recorded.lengths[episodes][:, None]
+    states, taken = window_index(recorded, episodes, steps, horizon)
+    inside = steps[:, None] + np.arange(horizon) < recorded.lengths[episodes][:, None]
     branches = Branches(
-        recorded.z[rows, states],
-        recorded.actions[rows, taken],
-        recorded.rewards[rows, taken],
-        recorded.terminals[rows, taken],
-        inside,
+        recorded.z[states], recorded.actions[taken], recorded.rewards[taken], recorded.terminals[taken], inside
     )
     return branches, episodes.astype(np.int64)
 

@@ -31,16 +31,30 @@ def in_rounds(counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.
     return rows, np.repeat(np.arange(len(rounds)), [len(part) for part in rounds])
 
 
+Index = tuple[NDArray[np.int64], NDArray[np.int64]]
+
+
+def window_index(
+    data: Trajectories, rows: NDArray[np.int64], starts: NDArray[np.int64], steps: int
+) -> tuple[Index, Index]:
+    """Where windows begin at steps `starts` (W,) of episodes `rows` (W,): observations (W, S+1) and steps (W, S).
+
+    Beyond the end of an episode stands its last observation, and its last step.
+    """
+    at, last = rows[:, None], data.lengths[rows][:, None]
+    span = starts[:, None] + np.arange(steps + 1)
+    return (at, np.minimum(span, last)), (at, np.minimum(span[:, :-1], last - 1))
+
+
 def cut(data: Trajectories, rows: NDArray[np.int64], starts: NDArray[np.int64], steps: int) -> Trajectories:
     """The windows (W, steps) that begin at steps `starts` (W,) of the episodes `rows` (W,)."""
-    span = starts[:, None] + np.arange(steps)
-    states, at = starts[:, None] + np.arange(steps + 1), rows[:, None]
+    states, span = window_index(data, rows, starts, steps)
     return replace(
         data.select(rows),
-        z=data.z[at, states],
-        actions=data.actions[at, span],
-        rewards=data.rewards[at, span],
-        terminals=data.terminals[at, span],
+        z=data.z[states],
+        actions=data.actions[span],
+        rewards=data.rewards[span],
+        terminals=data.terminals[span],
         lengths=np.full(len(rows), steps, dtype=np.int64),
         start_step=None,
         uncertainty=None,

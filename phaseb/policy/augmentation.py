@@ -16,6 +16,7 @@ from torch import Tensor
 
 from phaseb.config.policy import AugmentationConfig
 from phaseb.episodes.trajectories import Trajectories
+from phaseb.episodes.windows import window_index
 from phaseb.policy.batches import RunSpec
 from phaseb.policy.trained_policy import TrainedPolicy
 from phaseb.runtime.seeding import numpy_generator, torch_generator
@@ -201,16 +202,15 @@ class BranchedRollouts(RolloutGenerations):
         own = self.specs[run].drawn(self.seed)
         episodes, steps = self._starts(run, step)
         starts = torch.from_numpy(self.real.z[episodes, steps])
-        noise = torch_generator(own, "branch actions", step)
-
-        taken = torch.from_numpy(recorded_actions(self.real, episodes, steps, self.horizon))
+        noise, clones = torch_generator(own, "branch actions", step), self.specs[run].clones
+        recorded = torch.from_numpy(self.real.actions[window_index(self.real, episodes, steps, self.horizon)[1]])
 
         def act(z: Tensor, t: int) -> Tensor:
-            return taken[:, t].to(z) if self.specs[run].clones else actor.sample(z, noise)
+            return recorded[:, t].to(z) if clones else actor.sample(z, noise)
 
         rolled = self.rollout(starts, act, self.horizon, torch_generator(own, "branch model", step))
         names = tuple(self.real.ids[e] for e in episodes)
-        left = self.real.lengths[episodes] - steps if self.specs[run].clones else None
+        left = self.real.lengths[episodes] - steps if clones else None
         return self._gated(rolled, names, steps, f"{self.specs[run].name}/{step}", left)
 
     def _gated(
@@ -265,12 +265,10 @@ class RecordedSegments(RolloutGenerations):
     def branch(self, run: int, step: int, actor: TrainedPolicy) -> Trajectories:
         real, (episodes, steps) = self.real, self._starts(run, step)
         lengths = np.minimum(self.horizon, real.lengths[episodes] - steps)
-        window = steps[:, None] + np.arange(self.horizon + 1)
-        inside = (episodes[:, None], np.minimum(window, real.z.shape[1] - 1))
-        taken = (episodes[:, None], np.minimum(window[:, :-1], real.actions.shape[1] - 1))
+        states, taken = window_index(real, episodes, steps, self.horizon)
         count, names = len(episodes), tuple(real.ids[e] for e in episodes)
         made = Trajectories(
-            z=real.z[inside],
+            z=real.z[states],
             actions=real.actions[taken],
             rewards=real.rewards[taken],
             terminals=real.terminals[taken],
@@ -282,14 +280,6 @@ class RecordedSegments(RolloutGenerations):
             uncertainty=np.zeros((count, self.horizon), np.float32),
         )
         return weighted(made, None)
-
-
-def recorded_actions(
-    real: Trajectories, episodes: NDArray[np.int64], steps: NDArray[np.int64], horizon: int
-) -> NDArray[np.float32]:
-    """(N, H, A) the actions that were recorded from steps of episodes on; the last ones again beyond an end."""
-    window = np.minimum(steps[:, None] + np.arange(horizon), real.lengths[episodes][:, None] - 1)
-    return np.ascontiguousarray(real.actions[episodes[:, None], window], np.float32)
 
 
 def accepted_steps(

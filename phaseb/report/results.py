@@ -135,7 +135,9 @@ def _title(summary: Mapping[str, Any], promotion: Mapping[str, Any]) -> str:
     if summary["environment"] == "none":
         where = "estimated by off-policy evaluation (no environment)"
         if promotion.get("method") == "model":
-            where = f"estimated by returns of {promotion['processes']['horizon']} steps in generators (no environment)"
+            where = (
+                f"estimated by returns of {promotion['model_returns']['horizon']} steps in generators (no environment)"
+            )
         if not summary.get("values_known", True):
             where = "compared by held-out actions alone (no environment, no rewards that differ)"
     data = "data, encoder, world model and gate shared between seeds" if shared else "everything redrawn for each seed"

@@ -26,7 +26,7 @@ from phaseb.promotion.paired import ECONOMICS, Scale, scale_of
 from phaseb.runtime.storage import Store
 from phaseb.stages.arm_generator import choice_of
 from phaseb.stages.held_out import Runs, errors_by_arm
-from phaseb.stages.returns_in_processes import start_processes
+from phaseb.stages.model_returns import begin_model_returns
 from phaseb.stages.sample import fit_sample
 
 
@@ -68,7 +68,7 @@ def by_estimate(context: StageContext, runs: Runs) -> tuple[list[float], dict[st
     """
     config, store = context.config, context.store
     recorded = fit_sample(config, store, "train", "dev")
-    playing = start_processes(config, store, runs, recorded)
+    playing = begin_model_returns(config, store, runs, recorded)
     actors = [load_policy(store.folder("policy", arm, str(seed))) for arm, seed in runs]
     result = fitted_q_evaluation(config.evaluation.fqe, actors, recorded, config.run.seed)
     in_model = playing()
@@ -86,7 +86,7 @@ def by_estimate(context: StageContext, runs: Runs) -> tuple[list[float], dict[st
         bias,
     )
     estimates = {"fqe": _mean_by_arm(result.values, runs), "model": _mean_by_arm(in_model.values, runs)}
-    return values.mean(1).tolist(), decision | {"estimates": estimates, "processes": in_model.to_json()}
+    return values.mean(1).tolist(), decision | {"estimates": estimates, "model_returns": in_model.to_json()}
 
 
 def by_action_error(context: StageContext, runs: Runs) -> tuple[list[float], dict[str, Any]]:

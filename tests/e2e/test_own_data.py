@@ -66,7 +66,7 @@ def test_without_an_environment_policies_are_judged_by_estimates(command, ray_up
         assert measure not in results["arm_columns"]
     promotion = results["promotion"]
     used, named = promotion["method"], {"fqe": "off-policy evaluation", "model": "in generators"}
-    assert (used == "model") == (promotion["processes"]["refused"] == "")
+    assert (used == "model") == (promotion["model_returns"]["refused"] == "")
     assert named[used] in results["arms_title"]
     means = {arm: results["arms"][arm]["return"]["mean"] for arm in results["arms"]}
     assert means == pytest.approx(promotion["estimates"][used])

@@ -1,11 +1,21 @@
-"""Returns in processes that are fitted for this alone, on a point mass whose returns are known."""
+"""Returns in models that are fitted for this alone, on a point mass whose returns are known."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from phaseb.config.dynamics import GPConfig
-from phaseb.dynamics.model_returns import ModelReturns, Replays, chunks, play_in_process
+from phaseb.dynamics.gp.model import GPDynamics
+from phaseb.dynamics.model_returns import (
+    NUM_STARTS,
+    HeldOutError,
+    ModelReturns,
+    held_out_error,
+    member_returns,
+    start_states,
+)
 from phaseb.episodes.trajectories import Trajectories
 
 CONFIG = GPConfig(max_transitions=150, num_hyperparameter_points=80, steps=20, num_directions=0)
@@ -45,42 +55,53 @@ def gain(k):
     return lambda z, step: torch.clamp(-k * z[:, :1] - k * z[:, 1:], -1, 1)
 
 
-def test_policies_are_worth_in_processes_what_they_are_worth_in_the_world():
+def test_policies_are_worth_in_members_what_they_are_worth_in_the_world():
     data, gains = recorded(), (0.05, 0.3, 1.5)
-    made = [play_in_process(CONFIG, data, [gain(k) for k in gains], H, 0, member) for member in range(2)]
-    found = ModelReturns(np.stack([values for values, _ in made], 1), tuple(replays for _, replays in made), H)
+    made = [member_returns(CONFIG, data, [gain(k) for k in gains], H, 0, member) for member in range(2)]
+    found = ModelReturns(np.stack([values for values, _ in made], 1), tuple(error for _, error in made), H)
     for k, values in zip(gains, found.values, strict=True):
         true = world(lambda z, k=k: np.clip(-k * z.sum(1, keepdims=True), -1, 1), data.z[:, 0])[2].sum(1).mean()
         assert values.mean() == pytest.approx(true, abs=0.15 * abs(true) + 0.1)
     assert found.values.shape == (3, 2)
-    assert min(found.skills) > 0.75
+    assert min(found.skill) > 0.75
     assert found.bias < 1.0
     assert found.refused == ""
-    for replays in found.replays:
-        assert len(replays.recorded) > 0
-    assert made[0][0] != pytest.approx(made[1][0], abs=1e-9), "processes are of different episodes"
+    for error in found.errors:
+        assert error.windows > 0
+    assert made[0][0] != pytest.approx(made[1][0], abs=1e-9), "members are of different episodes"
 
 
-def test_pieces_cover_long_episodes_and_keep_their_lengths():
+def test_starts_are_spread_over_long_episodes():
     data = recorded(3, 20)
-    found = chunks(data, 8, 100, 0)
-    assert sorted(found.lengths.tolist()) == [4, 4, 4, 8, 8, 8, 8, 8, 8]
-    assert found.rewards[found.mask].sum() == pytest.approx(data.rewards.sum(), rel=1e-5)
-    assert len(chunks(data, 8, 5, 0)) == 5
+    found = {tuple(z) for z in start_states(data, 8, 0)}
+    assert found == {tuple(data.z[episode, step]) for episode in range(3) for step in (0, 8, 16)}
+    many = recorded(NUM_STARTS + 20)
+    assert len(start_states(many, H, 0)) == NUM_STARTS
 
 
-def replays(count=40, off=0.0, error=0.0, seed=0):
-    recorded = np.random.default_rng(seed).standard_normal(count)
-    return Replays(recorded + off, recorded, np.full(count, error), np.ones(count))
+def test_the_error_of_a_member_is_that_of_its_windows():
+    data = recorded()
+    model = GPDynamics.fit(CONFIG, data, 0)
+    true = held_out_error(model, data, 8, 0)
+    assert true.windows == 150
+    paid = held_out_error(model, replace(data, rewards=data.rewards - 0.5), 8, 0)
+    assert paid.bias - true.bias == pytest.approx(0.5, abs=1e-4)
+    assert paid.skill[0] == true.skill[0]
+    assert paid.skill[1] < true.skill[1]
+    assert held_out_error(model, data.select([]), 8, 0).windows == 0
 
 
-def test_returns_are_refused_where_replays_fail():
+def error(windows=40, state=0.9, reward=0.9, bias=0.0):
+    return HeldOutError(windows, (state, reward), bias)
+
+
+def test_returns_are_refused_where_members_fail_on_held_out_windows():
     values = np.ones((2, 2))
-    assert ModelReturns(values, (replays(), replays(seed=1)), H).refused == ""
-    assert ModelReturns(values, (replays(5), replays(5)), H).refused.startswith("10 held-out replays are too few")
-    assert "of held-out states, 75% are needed" in ModelReturns(values, (replays(error=0.5),), H).refused
-    assert "of held-out rewards, 40% are needed" in ModelReturns(values, (replays(off=2.0),), H).refused
-    constant = Replays(np.zeros(40), np.zeros(40), np.zeros(40), np.ones(40))
-    assert "of held-out rewards" in ModelReturns(values, (constant,), H).refused
-    assert "diverge" in ModelReturns(values * np.nan, (replays(),), H).refused
-    assert ModelReturns(values, (replays(off=0.2),), 16).bias == pytest.approx(0.4)
+    assert ModelReturns(values, (error(), error()), H).refused == ""
+    assert ModelReturns(values, (error(5), error(5)), H).refused.startswith("10 held-out windows are too few")
+    assert "held-out states is 0.30" in ModelReturns(values, (error(state=0.1), error(state=0.5)), H).refused
+    assert "held-out rewards is 0.20" in ModelReturns(values, (error(reward=0.2),), H).refused
+    nothing = error(0, float("nan"), float("nan"), float("nan"))
+    assert "0 held-out windows" in ModelReturns(values, (nothing,), H).refused
+    assert "diverge" in ModelReturns(values * np.nan, (error(),), H).refused
+    assert ModelReturns(values, (error(bias=0.02), error(bias=-0.04), nothing), 10).bias == pytest.approx(0.3)

@@ -1,4 +1,4 @@
-"""Play all policies of a run in Gaussian processes that are fitted for this alone, where there is no environment."""
+"""Play all policies of a run in models that are fitted for this alone, where there is no environment."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from phaseb.config.root import Config
-from phaseb.dynamics.model_returns import ModelReturns, Replays, play_in_process
+from phaseb.dynamics.model_returns import HeldOutError, ModelReturns, member_returns
 from phaseb.dynamics.rollout import Policy
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.policy.trained_policy import ClosedLoopAct, load_policy
@@ -16,34 +16,34 @@ from phaseb.runtime.ray_tasks import get_result
 from phaseb.runtime.storage import Store
 from phaseb.stages.held_out import Runs
 
-NUM_PROCESSES = 4
-"""Processes that every policy is played in."""
+NUM_MEMBERS = 4
+"""Models that every policy is played in."""
 
 
-def start_processes(config: Config, store: Store, runs: Runs, recorded: Trajectories) -> Callable[[], ModelReturns]:
-    """Begin to fit and play, each process in a Ray task; the returned function waits for the result.
+def begin_model_returns(config: Config, store: Store, runs: Runs, recorded: Trajectories) -> Callable[[], ModelReturns]:
+    """Begin to fit and play, each member in a Ray task; the returned function waits for the result.
 
     Args:
-        recorded: the episodes that processes are fitted to, and that policies start from.
+        recorded: the episodes that members are fitted to, and that policies start from.
     """
     horizon = min(config.synthesis.horizon, int(recorded.lengths.max()))
     task = ray.remote(num_cpus=config.resources.cpus_per_task)(_play)
     data = ray.put(recorded)
-    waiting = [task.remote(config, store, runs, data, horizon, member) for member in range(NUM_PROCESSES)]
+    waiting = [task.remote(config, store, runs, data, horizon, member) for member in range(NUM_MEMBERS)]
 
     def result() -> ModelReturns:
         made = [get_result(reference) for reference in waiting]
-        return ModelReturns(np.stack([values for values, _ in made], 1), tuple(replays for _, replays in made), horizon)
+        return ModelReturns(np.stack([values for values, _ in made], 1), tuple(error for _, error in made), horizon)
 
     return result
 
 
 def _play(
     config: Config, store: Store, runs: Runs, recorded: Trajectories, horizon: int, member: int
-) -> tuple[NDArray[np.float64], Replays]:
+) -> tuple[NDArray[np.float64], HeldOutError]:
     torch.set_num_threads(1)
     policies = [_policy(load_policy(store.folder("policy", arm, str(seed))).closed_loop()) for arm, seed in runs]
-    return play_in_process(config.dynamics.gp, recorded, policies, horizon, config.run.seed, member)
+    return member_returns(config.dynamics.gp, recorded, policies, horizon, config.run.seed, member)
 
 
 def _policy(act: ClosedLoopAct) -> Policy:
