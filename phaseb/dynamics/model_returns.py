@@ -27,8 +27,9 @@ NUM_STARTS = 100
 """Most starts that each policy is played from."""
 WINDOW_STEPS = 8
 """Steps of a held-out window."""
-LEAST_SKILL = 0.5
-"""Least forecast skill of states, and of rewards, on held-out windows."""
+LEAST_SKILL = {"states": 0.9, "rewards": 0.5}
+"""Least forecast skill on held-out windows. Errors of states grow over the steps of a return, so few are allowed: the
+cell reaches 0.97, a hopping and a running robot 0.74 and 0.81."""
 MIN_WINDOWS = 20
 """Fewest held-out windows that this can be said of."""
 
@@ -85,9 +86,9 @@ class ModelReturns:
             return f"{windows} held-out windows are too few, {MIN_WINDOWS} are needed"
         if not np.isfinite(self.values).all():
             return "rollouts of a policy diverge"
-        for name, skill in zip(("states", "rewards"), self.skill, strict=True):
-            if not skill >= LEAST_SKILL:
-                return f"the forecast skill of held-out {name} is {skill:.2f}, {LEAST_SKILL:g} is needed"
+        for (name, least), skill in zip(LEAST_SKILL.items(), self.skill, strict=True):
+            if not skill >= least:
+                return f"the forecast skill of held-out {name} is {skill:.2f}, {least:g} is needed"
         return ""
 
     def to_json(self) -> dict[str, float | str]:
@@ -129,7 +130,7 @@ def member_returns(
 
 
 def start_states(recorded: Trajectories, horizon: int, seed: int) -> NDArray[np.float32]:
-    """(W, D) states at the start of episodes and every `horizon` steps of longer ones; at most NUM_STARTS, evenly drawn."""
+    """(W, D) states at the start of episodes and every `horizon` steps of longer ones; NUM_STARTS of more, drawn."""
     episodes, steps = np.nonzero(recorded.mask)
     places = np.flatnonzero(steps % horizon == 0)
     places = numpy_generator(seed, "starts").permutation(places)[:NUM_STARTS]

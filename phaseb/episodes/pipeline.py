@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from phaseb.config.run import ResourcesConfig
 from phaseb.episodes.actor_pool import run_pool
 from phaseb.episodes.episode import Episode
-from phaseb.episodes.shard_job import EachEpisode, ShardJob, WorkerClass
+from phaseb.episodes.shard_job import ShardJob, WorkerClass
 from phaseb.episodes.shards import read_shard, shard_names
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.runtime.storage import Store
@@ -59,18 +59,6 @@ def map_shards(
         if progress is not None:
             progress(done, len(names))
     return names
-
-
-def map_episodes(
-    source: Store,
-    target: Store,
-    worker_class: Callable[..., Callable[[Episode], Episode | None]],
-    worker_args: Sequence[Any] = (),
-    resources: ResourcesConfig | None = None,
-    **options: Any,
-) -> list[str]:
-    """`map_shards` for a class that takes one episode and returns one, or None to drop it."""
-    return map_shards(source, target, EachEpisode, (worker_class, *worker_args), resources, **options)
 
 
 def dataset(store: Store) -> "ray.data.Dataset":

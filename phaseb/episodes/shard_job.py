@@ -63,14 +63,3 @@ class ShardJob:
         made = worker(read_shard(self.source, name))
         write_shard(self.target, name, made if isinstance(made, Trajectories) else list(made), self.shard_stamp(name))
         return len(made)
-
-
-class EachEpisode:
-    """A shard worker out of a class that takes one episode and returns one, or None to drop it."""
-
-    def __init__(self, worker_class: Callable[..., Callable[[Episode], Episode | None]], *args: Any) -> None:
-        self.worker = worker_class(*args)
-
-    def __call__(self, shard: Sequence[Episode], /) -> list[Episode]:
-        made = (self.worker(episode) for episode in shard)
-        return [episode for episode in made if episode is not None]

@@ -32,7 +32,7 @@ SEGMENT_STEPS = 10
 PARTS = ("encoder", "dynamics", "trust")
 NUM_TESTS = 4  # surprise and decoding of the encoder, forecasts, trust: what the error is divided by
 LEVEL = (1 - 0.95) / NUM_TESTS
-"""Of each test; all of a generation together have a confidence of 95 % (Bonferroni)."""
+"""Error of each test; all tests of a generation together have a confidence of 95 % (Bonferroni)."""
 Floats = NDArray[np.floating]
 
 

@@ -42,9 +42,9 @@ from phaseb.stages.promotion import values_known
 from phaseb.stages.sample import fit_sample
 
 NUM_EPISODES = 20
-"""That the policy plays for the estimate."""
+"""Episodes that the policy plays for the estimate."""
 NUM_CANDIDATES = 64
-"""Starts of which the recommendation is drawn."""
+"""Starts that the recommendation chooses from."""
 FIRST_SEED = 3_000_000
 """Seed of the first episode of the policy at work that credit is given by."""
 NUM_NEIGHBOURS = 5

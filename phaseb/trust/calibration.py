@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.special import expit, xlogy
+from scipy.special import expit
 
 Floats = NDArray[np.floating]
 CEILING = 0.999  # no score of a finite sample earns certainty
@@ -60,11 +60,6 @@ def reliability(p: Floats, labels: Floats, weights: Floats | None = None, num_bi
 def expected_calibration_error(p: Floats, labels: Floats, weights: Floats | None = None, num_bins: int = 10) -> float:
     """ECE = Σ_bins share · |mean p − share of real|."""
     return float(sum(row["share"] * abs(row["p"] - row["real"]) for row in reliability(p, labels, weights, num_bins)))
-
-
-def cross_entropy(p: Floats, labels: Floats) -> float:
-    """Mean negative log-likelihood of labels in {0, 1}."""
-    return float(-(xlogy(labels, p) + xlogy(1 - labels, 1 - p)).mean())
 
 
 def balanced_weights(labels: Floats) -> NDArray[np.float64]:

@@ -52,7 +52,7 @@ KINDS = {
     "hasty": Operator(pace=0.80, damping=0.65, distance_m=0.15, speed_m_s=0.65, patience_steps=6.0, tremor=0.20),
 }
 SKILLED_SHARE, HASTY_SHARE = 0.3, 0.3
-"""Of the episodes that are recorded; the others are by average operators."""
+"""Shares of recorded episodes by skilled and by hasty operators; average ones record the others."""
 SPREAD = 0.15  # standard deviation of the logarithm of every habit within a kind
 
 

@@ -13,7 +13,7 @@ from phaseb.config.run import ResourcesConfig
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.formats.npz import write_npz
 from phaseb.episodes.importer import import_episodes
-from phaseb.episodes.pipeline import dataset, map_episodes, map_shards, windows
+from phaseb.episodes.pipeline import dataset, map_shards, windows
 from phaseb.episodes.shards import digest, read_episodes, read_trajectories, shard_names, write_episodes, write_shard
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
@@ -41,10 +41,10 @@ class Fussy:
     def __init__(self, bad: str) -> None:
         self.bad = bad
 
-    def __call__(self, episode: Episode) -> Episode | None:
-        if episode.id == self.bad:
-            raise DataError(f"episode {episode.id} is bad")
-        return None if int(episode.id) % 2 else dataclasses.replace(episode, tags={"seen": "yes"})
+    def __call__(self, shard: list[Episode]) -> list[Episode]:
+        if any(episode.id == self.bad for episode in shard):
+            raise DataError(f"episode {self.bad} is bad")
+        return [dataclasses.replace(episode, tags={"seen": "yes"}) for episode in shard if int(episode.id) % 2 == 0]
 
 
 class Broken:
@@ -87,12 +87,12 @@ def test_outputs_are_the_same_bytes_for_any_number_of_actors(episodes: Store, tm
 def test_a_worker_error_is_one_data_error_and_what_is_done_stays(episodes: Store, tmp_path: Path) -> None:
     target = Store.at(tmp_path / "out")
     with pytest.raises(DataError, match=r"^episode 5 is bad$"):
-        map_episodes(episodes, target, Fussy, ("5",), actors(1))
+        map_shards(episodes, target, Fussy, ("5",), actors(1))
     done = target.names(suffix=".parquet")
     assert "part-00002-of-00004.parquet" not in done
     assert done
     stamps = {name: Path(target.path(name)).stat().st_mtime_ns for name in done}
-    map_episodes(episodes, target, Fussy, ("",), actors(1))
+    map_shards(episodes, target, Fussy, ("",), actors(1))
     assert [(e.id, e.tags) for e in read_episodes(target)] == [(i, {"seen": "yes"}) for i in ("0", "2", "4", "6")]
     assert stamps == {name: Path(target.path(name)).stat().st_mtime_ns for name in done}
 
@@ -162,11 +162,11 @@ def test_windows_are_every_stretch_of_an_episode(tmp_path: Path) -> None:
 
 def test_mapping_on_ray_leaves_the_same_digest_when_nothing_changes(episodes: Store, tmp_path: Path) -> None:
     class Keep:
-        def __call__(self, episode: Episode) -> Episode:
-            return episode
+        def __call__(self, shard: list[Episode]) -> list[Episode]:
+            return shard
 
     target = Store.at(tmp_path / "copy")
-    map_episodes(episodes, target, Keep, (), actors(2))
+    map_shards(episodes, target, Keep, (), actors(2))
     assert digest(target) == digest(episodes)
     assert ray.is_initialized()
 

@@ -20,7 +20,7 @@ EVENT_WEIGHT = 0.15
 SMOOTH_L1_BETA = 0.1
 """Error in σ below which smooth-L1 is quadratic."""
 LAGS = (1, 2, 5, 10)
-"""Of L_var, in steps."""
+"""Lags of L_var, in steps."""
 RECON_WEIGHTS = {"reward": 0.2, "terminal": 0.1, "noise": 0.1}
 """Weights in L_recon of the heads: standardised reward, end of the episode, heteroscedastic noise."""
 

@@ -91,7 +91,7 @@ def test_the_error_of_a_member_is_that_of_its_windows():
     assert held_out_error(model, data.select([]), 8, 0).windows == 0
 
 
-def error(windows=40, state=0.9, reward=0.9, bias=0.0):
+def error(windows=40, state=0.95, reward=0.9, bias=0.0):
     return HeldOutError(windows, (state, reward), bias)
 
 
@@ -100,6 +100,7 @@ def test_returns_are_refused_where_members_fail_on_held_out_windows():
     assert ModelReturns(values, (error(), error()), H).refused == ""
     assert ModelReturns(values, (error(5), error(5)), H).refused.startswith("10 held-out windows are too few")
     assert "held-out states is 0.30" in ModelReturns(values, (error(state=0.1), error(state=0.5)), H).refused
+    assert "held-out states is 0.85, 0.9" in ModelReturns(values, (error(state=0.85),), H).refused
     assert "held-out rewards is 0.20" in ModelReturns(values, (error(reward=0.2),), H).refused
     nothing = error(0, float("nan"), float("nan"), float("nan"))
     assert "0 held-out windows" in ModelReturns(values, (nothing,), H).refused

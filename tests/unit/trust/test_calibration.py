@@ -5,7 +5,6 @@ from scipy.special import expit
 from phaseb.trust.calibration import (
     CEILING,
     balanced_weights,
-    cross_entropy,
     expected_calibration_error,
     fit_calibrator,
     reliability,
@@ -57,7 +56,6 @@ def test_ece_by_hand() -> None:
     assert expected_calibration_error(p, labels) == pytest.approx(0.5 * abs(0.165 - 0.5) + 0.5 * 0.025)
     assert expected_calibration_error(p, labels, np.array([1, 0, 0, 0])) == pytest.approx(0.15)
     assert [row["share"] for row in reliability(p, labels)] == [0.5, 0.5]
-    assert cross_entropy(np.array([0.5, 0.5]), np.array([0, 1])) == pytest.approx(np.log(2))
 
 
 def test_balanced_weights_give_both_labels_half() -> None:
