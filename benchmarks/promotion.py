@@ -64,7 +64,8 @@ def estimated(pool: Pool, seed: int, config: PromotionConfig) -> dict[str, Any]:
 
 
 def _policy(player: Player) -> Policy:
-    return lambda z, step: torch.from_numpy(player.act(z.numpy()))
+    act = player.closed_loop()
+    return lambda z, step: torch.from_numpy(act(z.numpy(), step))
 
 
 def decided(
