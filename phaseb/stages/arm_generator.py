@@ -7,6 +7,8 @@ from phaseb.config.root import Config
 from phaseb.runtime.storage import Store
 
 FILE = ("dynamics", "chosen.json")
+FAILED = "failed.json"
+"""In the folder of a generator that cannot be rolled out: why."""
 
 
 def choice_of(store: Store) -> dict[str, Any]:
@@ -18,8 +20,10 @@ def generator_of(arm: Arm, store: Store) -> str | None:
     """The generator that an arm of a run learns from; None where it learns from recorded data alone."""
     if not arm.is_synthetic:
         return None
-    found: str | None = choice_of(store).get("generator") if arm.config.generator == CHOSEN else arm.config.generator
-    return found
+    if arm.config.generator == CHOSEN:
+        found: str | None = choice_of(store).get("generator")
+        return found
+    return None if store.exists("dynamics", arm.config.generator, FAILED) else arm.config.generator
 
 
 def served_generator(config: Config, arm: str, store: Store) -> str | None:

@@ -18,6 +18,7 @@ from phaseb.dynamics.branches import Branches, branch_numbers, draw, event_numbe
 from phaseb.dynamics.events import EventDetector
 from phaseb.dynamics.protocol import DynamicsModel, load_generator
 from phaseb.episodes.trajectories import Trajectories
+from phaseb.errors import DataError
 from phaseb.policy.closed_loop import play
 from phaseb.policy.trained_policy import ClosedLoopAct
 from phaseb.runtime.seeding import numpy_generator
@@ -40,14 +41,21 @@ Floats = NDArray[np.float32]
 
 
 def branch_test(config: Config, store: Store, kind: Kind, generators: Sequence[str]) -> dict[str, Any]:
-    """Numbers of each generator on the branches of one kind, see `branch_numbers` and `event_numbers`."""
+    """Numbers of each generator on the branches of one kind, see `branch_numbers` and `event_numbers`.
+
+    A generator that cannot be rolled out has `failed`, the reason, instead.
+    """
     torch.set_num_threads(1)
     train = fit_sample(config, store, "train")
     branches, events = branch(config, store, kind, train), EventDetector.fit(train)
     true = events(branches.z, branches.ends)
     found: dict[str, Any] = {}
     for name in generators:
-        found[name] = measure(load_generator(store.folder("dynamics", name)), branches, true, events, config.run.seed)
+        model = load_generator(store.folder("dynamics", name))
+        try:
+            found[name] = measure(model, branches, true, events, config.run.seed)
+        except DataError as error:
+            found[name] = {"failed": str(error)}
     return found
 
 

@@ -260,6 +260,7 @@ def _of_generator(
 ) -> dict[str, Any]:
     """Everything that is known of one generator in closed loop."""
     failed = [made for own in plays.values() if isinstance(made := own[name], str)]
+    failed += [numbers[name]["failed"] for numbers in branches.values() if "failed" in numbers[name]]
     if failed:
         return {"failed": failed[0]}
     events = EventDetector.fit(fit_sample(config, store, "train"))

@@ -28,6 +28,7 @@ from phaseb.dynamics.statistics import latent_statistics, open_loop_rmse
 from phaseb.dynamics.validation import branched_uncertainty_scale, stored_uncertainty_scale
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.episodes.windows import windows
+from phaseb.errors import DataError
 from phaseb.nn.data_parallel import WorkerContext
 from phaseb.pipeline.stage import StageContext
 from phaseb.runtime import logs
@@ -36,7 +37,7 @@ from phaseb.runtime.metrics import write_metrics
 from phaseb.runtime.ray_tasks import get_result
 from phaseb.runtime.seeding import torch_generator
 from phaseb.runtime.storage import Store
-from phaseb.stages.arm_generator import branched_generators
+from phaseb.stages.arm_generator import FAILED, branched_generators
 from phaseb.stages.latent_actions import latent_action_policy
 from phaseb.stages.reuse import take_generator
 from phaseb.stages.sample import fit_sample
@@ -47,20 +48,30 @@ from phaseb.trust.model import UNCERTAINTY_QUANTILE
 
 
 def execute(context: StageContext) -> dict[str, Any]:
-    """Fit the generator that the stage is named after (`dynamics/NAME`), or take it over from another run."""
+    """Fit the generator that the stage is named after (`dynamics/NAME`), or take it over from another run.
+
+    One that cannot be rolled out has `failed`, the reason, in place of its numbers: later stages leave it out.
+    """
     config, store, name = context.config, context.store, context.name.removeprefix("dynamics/")
     data = fit_sample(config, store, "train", "dev")
-    start = time.monotonic()
+    train, dev, start = data.split("train"), data.split("dev"), time.monotonic()
     model: DynamicsModel
     if config.reuse.dynamics:
         model = take_generator(config, store, name)
     else:
-        model = _fit_ensemble(context, data) if name == "gru" else _fit_one(config, data.split("train"), name)
-        parts = data.split("train"), data.split("dev")
-        model.uncertainty_scale = uncertainty_scale(model, *parts, config, _codes(config, store))
+        model = _fit_ensemble(context, data) if name == "gru" else _fit_one(config, train, name)
         model.save(store.folder("dynamics", name))
-    seconds = time.monotonic() - start
-    quality = open_loop_quality(model, data.split("dev"), config.synthesis.horizon, config.run.seed)
+    codes = _codes(config, store)
+    try:
+        if not config.reuse.dynamics:
+            model.uncertainty_scale = uncertainty_scale(model, train, dev, config, codes)
+            model.save(store.folder("dynamics", name))
+        seconds = time.monotonic() - start
+        quality = open_loop_quality(model, dev, config.synthesis.horizon, config.run.seed)
+    except DataError as error:  # of its rollouts
+        logs.event(f"generator {name} is left out: {error}", logging.WARNING)
+        store.write_json({"reason": str(error)}, "dynamics", name, FAILED)
+        return {"seconds_training": time.monotonic() - start, "failed": str(error)}
     return {"seconds_training": seconds, **_scale_metrics(model), **quality}
 
 

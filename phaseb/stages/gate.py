@@ -25,7 +25,7 @@ from phaseb.stages.negatives import FOLDER
 from phaseb.stages.reuse import take_trust
 from phaseb.stages.sample import fit_sample
 from phaseb.stages.splits import gate_episodes
-from phaseb.stages.synthesize import make_plan, roll_out
+from phaseb.stages.synthesize import made_generators, make_plan, roll_out
 from phaseb.training.fit import fit
 from phaseb.trust.gate import effective_contribution, pass_rate
 from phaseb.trust.learner import TrustLearner, make_learner
@@ -64,7 +64,7 @@ def execute(context: StageContext) -> dict[str, Any]:
     else:
         bundle = _trained(context, TrustData(gate_side(config, latents.split("train")), negatives))
     numbers: dict[str, Any] = _numbers(bundle, negatives, config)
-    for name in config.stored_generators:
+    for name in made_generators(store, "rollouts/made", config.stored_generators):
         scale = load_generator(store.folder("dynamics", name)).uncertainty_scale
         map_stage_shards(
             context, f"rollouts/made/{name}", f"synthetic/{name}", ScoreShard, (store.folder("trust"), scale)

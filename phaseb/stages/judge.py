@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from phaseb.config.root import Config
 from phaseb.config.trust import JudgeConfig
-from phaseb.dynamics.evidence import divergence
 from phaseb.dynamics.protocol import DynamicsModel, load_generator
 from phaseb.dynamics.rollout import Policy, Rollout
 from phaseb.dynamics.statistics import (
@@ -38,15 +37,13 @@ from phaseb.runtime.ray_tasks import get_result
 from phaseb.runtime.seeding import torch_generator
 from phaseb.runtime.storage import Store
 from phaseb.stages.latent_actions import latent_action_policy, latent_actions
+from phaseb.stages.synthesize import rollout_failure
 from phaseb.trust.ladder import Ladder, Pairs, floor_pairs, judge_rung, open_loop_pairs, summarise
 from phaseb.trust.two_sample import JudgeResult
 from phaseb.trust.windows import MIN_UNITS, WindowPlan, plan_windows
 
 NOISE_SIGMA = 0.2
 """The noise level that judge_auc_noise is reported at; the last of judge.sigmas where it is not among them."""
-
-NUM_PROBES = 16
-"""Rollouts that show whether a generator diverges."""
 
 Floats = NDArray[np.floating]
 
@@ -102,19 +99,6 @@ def _judged(config: Config, store: Store, begin: Begin, progress: Report) -> dic
             found[name]["branched"] = _branched(config, store, model, train, test, plan, begin)
         progress({"rungs": float(len(found)), "of": float(len(config.judged_generators))})
     return found
-
-
-def rollout_failure(model: DynamicsModel, test: Trajectories, horizon: int, seed: int) -> str:
-    """Why rollouts of a generator cannot be judged; empty where they can.
-
-    A few are made: `horizon` steps under recorded actions, none read ahead.
-    """
-    few, steps = test.z[:NUM_PROBES, 0], min(horizon, test.actions.shape[1])
-    try:
-        made = _rollout(model, few, torch.from_numpy(test.actions[:NUM_PROBES, :steps]), steps, seed)
-    except DataError as error:
-        return str(error)
-    return divergence(made.z.cpu().numpy(), made.rewards.cpu().numpy())
 
 
 def _stored(

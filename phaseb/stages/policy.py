@@ -41,6 +41,7 @@ from phaseb.stages.replay_streams import (
     streams_of,
 )
 from phaseb.stages.sample import fit_sample
+from phaseb.stages.synthesize import made_generators
 from phaseb.training.fit import FitResult, fit, fit_groups, merge_rows
 
 
@@ -106,7 +107,9 @@ def every_episode(config: Config, store: Store) -> tuple[Iterable[Trajectories],
     Of more than the replay shards have room for, an even share: whatever were inserted last would push the rest out.
     """
     latents = store.folder("latents")
-    made = {name: store.folder("synthetic", name) for name in config.drawn_generators}
+    made = {
+        name: store.folder("synthetic", name) for name in made_generators(store, "synthetic", config.drawn_generators)
+    }
     recorded = int((lengths_of(latents, ("train",)) + 1).sum())
     stored = sum(int((lengths_of(folder, ()) + 1).sum()) for folder in made.values())
     stored += recorded * any(weight_column(arm, "") == PLACEBO_COLUMN for arm in config.arms.trained)
@@ -269,7 +272,7 @@ def trusted_horizons(config: Config, store: Store, held_out: Trajectories) -> di
         name: trusted_steps(
             config.policy.augmentation, load_generator(store.folder("dynamics", name)).rollout, held_out, steps, seed
         )
-        for name in config.drawn_generators
+        for name in made_generators(store, "synthetic", config.drawn_generators)
         if name in drawn
     }
 

@@ -126,7 +126,7 @@ def streams_of(
     """The stream of batches of each run.
 
     Args:
-        means: by column, the mean weight of the stored rollouts (see `insert_all`).
+        means: by column, the mean weight of the stored rollouts (see `insert_all`); none of a generator that made none.
     """
     streams = []
     for run in runs:
@@ -137,7 +137,7 @@ def streams_of(
             if draws_by_trust(arm):
                 # A placebo draws as much as its arm does.
                 own = f"stored:{arm.config.generator}:trust"
-                share *= min(1.0, (means or {}).get(own, 1.0))
+                share *= 1.0 if means is None else min(1.0, means.get(own, 0.0))
             law = {"synthetic_share": share, "weight_column": column, "weighting": arm.config.weighting}
         # A gate that trusts little or nothing leaves the places to real data: it must not end the run.
         streams.append(SampleSpec(run.name, run.drawn(config.run.seed), when_short="real", **law))

@@ -1,5 +1,7 @@
 """Roll the stored generators out from real starts: a plan of (start, actions) in shards, rolled out by actors."""
 
+import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -8,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from phaseb.config.dynamics import SynthesisConfig
+from phaseb.dynamics.evidence import divergence
 from phaseb.dynamics.protocol import DynamicsModel, load_generator
 from phaseb.dynamics.rollout import Policy
 from phaseb.episodes.shards import clear_shards, shard_name, write_shard
@@ -16,6 +19,7 @@ from phaseb.episodes.trajectories import Trajectories
 from phaseb.episodes.windows import windows
 from phaseb.errors import DataError
 from phaseb.pipeline.stage import StageContext
+from phaseb.runtime import logs
 from phaseb.runtime.checkpoint import checkpoint_digest
 from phaseb.runtime.seeding import numpy_generator, torch_generator
 from phaseb.runtime.storage import Store
@@ -31,6 +35,9 @@ PERTURBATION_CORRELATION = 0.7
 """Correlation of the noise on perturbed actions from one step to the next."""
 BATCH_SIZE = 64
 """Rollouts in one task."""
+
+NUM_PROBES = 16
+"""Rollouts that show whether a generator diverges."""
 
 ROLLOUTS_AT_ONCE = 4096  # of a plan, held while it is drawn
 
@@ -50,12 +57,18 @@ class RollOut:
 
 
 def execute(context: StageContext) -> dict[str, Any]:
+    """Roll out every stored generator. One whose rollouts diverge makes none, and has `failed`, the reason."""
     config, store = context.config, context.store
     train = fit_sample(config, store, "train", min_steps=config.synthesis.horizon)
     write_plan(store.folder("rollouts", "plan"), train, config.synthesis, config.run.seed)
     resources = config.resources
-    numbers = {}
+    numbers: dict[str, Any] = {}
     for name in config.stored_generators:
+        model = load_generator(store.folder("dynamics", name))
+        if failed := rollout_failure(model, train, config.synthesis.horizon, config.run.seed):
+            logs.event(f"generator {name} is left out: {failed}", logging.WARNING)
+            numbers[name] = {"failed": failed}
+            continue
         map_stage_shards(
             context,
             "rollouts/plan",
@@ -67,6 +80,26 @@ def execute(context: StageContext) -> dict[str, Any]:
         lengths = lengths_of(store.folder("rollouts", "made", name))
         numbers[name] = {"episodes": len(lengths), "transitions": int(lengths.sum())}
     return numbers
+
+
+def rollout_failure(model: DynamicsModel, real: Trajectories, horizon: int, seed: int) -> str:
+    """Why rollouts of a generator cannot be used; empty where they can.
+
+    A few are made: `horizon` steps under recorded actions, none read ahead.
+    """
+    few, steps = real.z[:NUM_PROBES, 0], min(horizon, real.actions.shape[1])
+    actions, blind = torch.from_numpy(real.actions[:NUM_PROBES, :steps]), torch.zeros(len(few), dtype=torch.bool)
+    try:
+        made = model.rollout(torch.from_numpy(few), actions, steps, torch_generator(seed, "judge", "branched"), blind)
+    except DataError as error:
+        return str(error)
+    return divergence(made.z.cpu().numpy(), made.rewards.cpu().numpy())
+
+
+def made_generators(store: Store, folder: str, names: Sequence[str]) -> list[str]:
+    """Those of some generators whose stored rollouts are in a folder: `rollouts/made`, or weighed in `synthetic`."""
+    made = store.folders(*folder.split("/"))
+    return [name for name in names if name in made]
 
 
 def write_plan(target: Store, real: Trajectories, config: SynthesisConfig, seed: int) -> None:

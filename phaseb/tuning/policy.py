@@ -23,6 +23,7 @@ from phaseb.runtime.storage import Store
 from phaseb.stages.policy import ArmsLearner, PolicyData, make_learner, trusted_horizons
 from phaseb.stages.registry import build_graph
 from phaseb.stages.replay_streams import fill_replay, runs_of, streams_of
+from phaseb.stages.synthesize import made_generators
 
 FIRST_SEED = 3_000_000
 """Physics episodes of a search: none that collecting, promoting or reporting uses."""
@@ -64,7 +65,8 @@ class PolicyObjective:
         run_graph([stage for stage in build_graph(config) if stage.name not in UNREAD], config, callbacks)
         store = Store.at(config.run.dir)
         latents = read_trajectories(store.folder("latents"), ("train", "dev"))
-        synthetic = {n: read_trajectories(store.folder("synthetic", n)) for n in config.drawn_generators}
+        made = made_generators(store, "synthetic", config.drawn_generators)
+        synthetic = {name: read_trajectories(store.folder("synthetic", name)) for name in made}
         trusted = trusted_horizons(config, store, latents.split("dev"))
         return PolicyInputs(
             latents.split("train"), latents.split("dev"), synthetic, trusted, store, read_action_scale(store)

@@ -44,6 +44,31 @@ def test_a_world_model_of_ones_own_takes_the_place_of_the_built_in_one(pytestcon
     assert model.rollout(np.zeros((3, model.latent_size)), np.zeros((3, 5, model.action_size))).z.shape[:2] == (3, 6)
 
 
+def test_a_run_goes_on_without_a_generator_that_cannot_be_rolled_out(pytestconfig, monkeypatch, finished, copied):
+    (copied.parent / "broken.py").write_text(
+        "from ridge_model import RidgeModel\n"
+        "class Broken(RidgeModel):\n"
+        "    def step(self, z, *rest):\n"
+        "        return super().step(z / 0, *rest)\n"
+    )
+    paths = [str(copied.parent), str(pytestconfig.rootpath / "docs" / "examples"), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
+    own = (
+        "dynamics.plugins.broken.model=broken:Broken",
+        "arms.trust_weighted.generator=broken",
+        "arms.fixed_weight.generator=broken",
+        "arms.fixed_weight.rollouts=stored",
+        f"run.dir={copied}",
+        "run.on_change=redo",
+    )
+    done = phaseb("run", "--config", finished.config, *own, "--json", cwd=copied.parent)
+    assert done.returncode == 0, done.stderr
+    assert "generator broken is left out: broken:Broken: z of step 0 has NaN or Inf" in done.stderr
+    assert "failed" in lineage(copied)["stages"]["dynamics/broken"]["metrics"]
+    assert "synthetic data was not shown to help" in strict_json(done.stdout)["verdict"].lower()
+    assert "broken is left out: broken:Broken" in (copied / "report" / "index.html").read_text()
+
+
 def test_a_policy_is_searched_in_a_generator_by_gymnasium_s_api(pytestconfig, monkeypatch, finished):
     monkeypatch.syspath_prepend(str(pytestconfig.rootpath / "docs" / "examples"))
     import train_in_generator

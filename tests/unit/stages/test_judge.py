@@ -11,7 +11,8 @@ from episode_strategies import make_trajectories
 from phaseb.config.root import Config
 from phaseb.errors import DataError
 from phaseb.report.results import _of_generator
-from phaseb.stages.judge import _branched, _headline, rollout_failure
+from phaseb.stages.judge import _branched, _headline
+from phaseb.stages.synthesize import rollout_failure
 from phaseb.trust.ladder import judge_rung
 from phaseb.trust.windows import plan_windows
 
