@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -126,9 +127,8 @@ def rollouts(device: torch.device, rows: int, repeats: int, cpu: bool) -> dict[s
 
     def on(bundle: Any, imagination: Any, z: torch.Tensor, actions: torch.Tensor) -> Callable[[], Any]:
         def go() -> None:
-            bundles.RolloutEngine = imagination
-            bundle.rollout(z, actions, T, torch.Generator().manual_seed(0))
-            bundles.RolloutEngine = RolloutEngine
+            with patch.object(bundles, "RolloutEngine", imagination):
+                bundle.rollout(z, actions, T, torch.Generator().manual_seed(0))
 
         return waited(device, go)
 
@@ -178,8 +178,8 @@ def main() -> None:
             rows += [(f"rollout steps/s, {n} rows, {way}", f"{rate:,.3g}", "") for way, rate in found.items()]
             print(n, found, flush=True)
     if "learners" in options.parts:
-        found = result["learners steps/s"] = learners(device, options)
-        for name, ways in found.items():
+        rates = result["learners steps/s"] = learners(device, options)
+        for name, ways in rates.items():
             rows += [(f"{name}, steps/s, {way}", f"{rate:.1f}", "") for way, rate in ways.items()]
     show(f"One {result['device']}, {options.repeats} repeats", rows, result, options.out)
 

@@ -56,7 +56,7 @@ def write(folder: Path, episodes: int, steps: int, cameras: int, width: int, hei
     films = {name: film(folder / "film.mp4", steps, width, height, i) for i, name in enumerate(names)}
     lines = []
     for i in range(episodes):
-        columns = {
+        columns: dict[str, np.ndarray] = {
             "observation.state": rng.standard_normal((steps, 14)).astype(np.float32),
             "action": rng.standard_normal((steps, 14)).astype(np.float32),
             "timestamp": (np.arange(steps) / FPS).astype(np.float32),

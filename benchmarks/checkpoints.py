@@ -26,6 +26,7 @@ from phaseb.nn.data_parallel import WorkerContext
 from phaseb.policy import learner as policy
 from phaseb.replay.local import LocalReplay
 from phaseb.replay.schema import TransitionSchema
+from phaseb.runtime.checkpoint import write_checkpoint
 from phaseb.runtime.storage import Store
 from phaseb.stages.replay_streams import runs_of, streams_of
 from phaseb.training import async_checkpointer, loop
@@ -58,7 +59,7 @@ def _checkpointed(learner: Any) -> tuple[float, float, int, float, float]:
     """Train for a while: seconds that steps waited, processor seconds of writing, checkpoints, MB each, s a step."""
     kept: list[async_checkpointer.AsyncCheckpointer] = []
     written: list[tuple[float, int]] = []
-    write = async_checkpointer.write_checkpoint
+    write = write_checkpoint
 
     class Watched(async_checkpointer.AsyncCheckpointer):
         def __init__(self, *arguments: Any) -> None:

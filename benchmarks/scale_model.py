@@ -170,7 +170,7 @@ def simulated(nodes: int) -> dict[str, Any]:
         reached = set(ray.get([where.remote(block) for _ in range(3 * nodes)]))
         broadcast_s = time.perf_counter() - started
         started = time.perf_counter()
-        members = [Member.remote() for _ in range(nodes)]
+        members = [Member.remote() for _ in range(nodes)]  # type: ignore[attr-defined]
         placed = set(ray.get([m.node.remote() for m in members]))
         actors_s = nodes / (time.perf_counter() - started)
         return {

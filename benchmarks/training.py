@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -70,10 +71,9 @@ def stepping(learner: EnsembleLearner, run: Callable[..., Any], step: int, times
     """`times` steps with the free run done by `run`."""
 
     def go() -> None:
-        world_model_learner.open_loop = run
-        for _ in range(times):
-            learner.step(step)
-        world_model_learner.open_loop = open_loop
+        with patch.object(world_model_learner, "open_loop", run):
+            for _ in range(times):
+                learner.step(step)
 
     return go
 

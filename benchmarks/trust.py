@@ -25,7 +25,7 @@ from phaseb.config.encoder import LatentsConfig
 from phaseb.config.trust import JudgeConfig, TrustConfig
 from phaseb.episodes.actions import ActionScale
 from phaseb.episodes.trajectories import Trajectories, concatenate
-from phaseb.latents.fit import fit_trust_model
+from phaseb.latents.fit import fit_encoder_model
 from phaseb.latents.learner import make_learner as make_encoder
 from phaseb.latents.padding import episode_arrays
 from phaseb.nn.data_parallel import WorkerContext
@@ -93,7 +93,7 @@ def cell(seed: int) -> tuple[Trajectories, Trajectories]:
     encoder = make_encoder(config, episode_arrays(train, scale), WorkerContext(seed))
     for step in range(encoder.num_steps):
         encoder.step(step)
-    latents = fit_trust_model(config, encoder.encoder, train, scale, seed).encode(episodes, scale)
+    latents = fit_encoder_model(config, encoder.encoder, train, scale, seed).encode(episodes, scale)
     return latents.select(range(NUM_TRAIN)), latents.select(range(NUM_TRAIN, NUM_TRAIN + NUM_TEST))
 
 

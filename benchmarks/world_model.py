@@ -25,7 +25,8 @@ from world_model_rows import Settings, merge, rows
 from phaseb.config.dynamics import GRUConfig
 from phaseb.config.trust import DiscriminatorConfig, JudgeConfig
 from phaseb.dynamics.gru_ensemble.learner import make_learner
-from phaseb.dynamics.gru_ensemble.model import EnsembleDynamics, Rollout
+from phaseb.dynamics.gru_ensemble.model import EnsembleDynamics
+from phaseb.dynamics.rollout import Rollout
 from phaseb.dynamics.statistics import (
     break_even_horizon,
     latent_statistics,

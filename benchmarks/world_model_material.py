@@ -11,7 +11,7 @@ import ur3_episodes
 from phaseb.config.data import EnvironmentConfig
 from phaseb.config.encoder import LatentsConfig
 from phaseb.config.root import Config
-from phaseb.dynamics.gru_ensemble.model import Policy
+from phaseb.dynamics.rollout import Policy
 from phaseb.episodes.actions import ActionScale
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.formats.npz import read_npz, write_npz

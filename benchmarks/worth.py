@@ -20,7 +20,7 @@ from phaseb.flywheel.loop import run
 from phaseb.pipeline.run_directory import RunDirectory
 from phaseb.runtime.metrics import mean_interval
 from phaseb.runtime.storage import Store
-from phaseb.stages import attribution
+from phaseb.stages.run import run_job
 
 HOW = ("random", "recommended")
 MEASURES = ("net_value_per_hour", "mpl", "error_rate")
@@ -40,7 +40,7 @@ def second_generation(config: str, folder: Path, seed: int, how: str, words: lis
     last = told.metrics["generations"][-1]
     if last["state"] != "done":
         raise SystemExit(f"seed {seed}, {how}: {last['reason']}")
-    numbers = Store.at(root / "generations" / "001").read_json("judges.json")["numbers"]
+    numbers = Store.at(root / "generations" / "001").read_json("judges.json")["gru"]["numbers"]
     return {name: last["metrics"][name]["mean"] for name in MEASURES} | {"rmse": numbers["rmse"]}
 
 
@@ -58,7 +58,7 @@ def correlation(config: str, folder: Path, seed: int, words: list[str]) -> float
             *words,
         ],
     )
-    value = attribution.run(kept).metrics["rank_correlation"]
+    value = run_job("worth", kept).metrics["rank_correlation"]
     return float("nan") if value is None else float(value)
 
 

@@ -78,3 +78,18 @@ def test_settings_in_the_documents_exist():
                 (".json", ".py", ".db", ".parquet", ".onnx", ".pt2")
             ):
                 assert name in paths | prefixes, f"{path.name}: {name}"
+
+
+def test_settings_in_the_benchmarks_exist():
+    paths = set(dotted_paths())
+    sections = {path.partition(".")[0] for path in paths}
+    for path in sorted((ROOT / "benchmarks").glob("*.py")):
+        for name in re.findall(r"[\"' ]([a-z_]+(?:\.[a-z_0-9]+)+)=", path.read_text()):
+            if name.partition(".")[0] in sections:
+                assert name in paths, f"{path.name}: {name}"
+
+
+def test_benchmarks_in_the_documents_exist():
+    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        for name in re.findall(r"benchmarks/([a-z_0-9]+\.py)", path.read_text()):
+            assert (ROOT / "benchmarks" / name).exists(), f"{path.name}: {name}"
