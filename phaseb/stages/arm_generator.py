@@ -20,10 +20,10 @@ def generator_of(arm: Arm, store: Store) -> str | None:
     """The generator that an arm of a run learns from; None where it learns from recorded data alone."""
     if not arm.is_synthetic:
         return None
-    if arm.config.generator == CHOSEN:
-        found: str | None = choice_of(store).get("generator")
-        return found
-    return None if store.exists("dynamics", arm.config.generator, FAILED) else arm.config.generator
+    name: str | None = arm.config.generator
+    if name == CHOSEN:
+        name = choice_of(store).get("generator")
+    return None if name is None or store.exists("dynamics", name, FAILED) else name
 
 
 def served_generator(config: Config, arm: str, store: Store) -> str | None:
