@@ -46,14 +46,14 @@ def preflight(config: Config, facts: DataFacts | None, machine: Machine | None =
 def _of_config(config: Config) -> Iterator[Requirement]:
     """What no episode can change: batches that divide by the workers, seeds that do not overlap."""
     workers = max(1, config.resources.num_workers)
-    quarters = 4 * workers if workers > 1 else 1  # workers share a quarter as many rollouts too
+    quarters = 4 * workers  # workers share a quarter as many rollouts too
     batches = (
         ("encode", "latents.num_groups", config.latents.num_groups, workers),
         ("dynamics", "dynamics.gru.batch_size", config.dynamics.gru.batch_size, quarters),
         ("trust", "trust.batch_size", config.trust.batch_size, workers),
         ("policy", "policy.batch_size", config.policy.batch_size, workers),
     )
-    for stage, setting, given, divisor in batches:
+    for stage, setting, given, divisor in batches if workers > 1 else ():
         yield Requirement(
             stage,
             setting,

@@ -74,6 +74,19 @@ def test_without_an_environment_policies_are_judged_by_estimates(command, ray_up
     assert "value unknown" in page
 
 
+def test_attempts_that_all_failed_are_said_to_teach_no_values(command, tmp_path, swings):
+    arrays = dict(np.load(swings))
+    arrays["success"] = np.zeros(len(arrays.pop("rewards")))
+    path = tmp_path / "failures.npz"
+    np.savez(path, **arrays)
+    words = ("episodes.source=npz", f"episodes.path={path}", "environment.id=none", f"run.dir={tmp_path / 'run'}")
+    told = command("run", "--dry-run", *words)
+    assert told.code == 0, told.err
+    assert "rewards are made from success: 1 at an episode's first step that is flagged" in told.out
+    assert "every training reward is 0 and no return differs, so values cannot be learned" in told.out
+    assert "a multiple of" not in told.out, "there are no workers to share a batch"
+
+
 def test_without_rewards_the_clones_are_trained_and_judged_by_held_out_actions(command, ray_up, tmp_path, swings):
     arrays = dict(np.load(swings))
     del arrays["rewards"]

@@ -59,6 +59,7 @@ def arrays(**more: Any) -> dict[str, Any]:
     ("success", "paid", "ended"),
     [
         (np.array([1, 0, 1]), [5, None, 3], [True, False, True]),
+        (np.zeros(3), [None] * 3, [False] * 3),
         (np.stack([LATE, 0 * LATE, LATE]), [3, None, 3], [True, False, True]),
     ],
 )
@@ -67,7 +68,7 @@ def test_npz(tmp_path: Path, success: Any, paid: list[int | None], ended: list[b
     episodes, notes = read("npz", tmp_path / "d.npz")
     assert [int(e.rewards.argmax()) if e.rewards.any() else None for e in episodes] == paid
     assert [e.terminated for e in episodes] == ended  # success in the last row ends the task, where nothing else does
-    assert [e.metrics["good_units"] for e in episodes] == [1, 0, 1]
+    assert [e.metrics["good_units"] for e in episodes] == [int(one) for one in ended]
     assert any("rewards are made from success" in note for note in notes)
 
 
