@@ -14,6 +14,7 @@ from phaseb.runtime.formatting import number
 WIDTH, HEIGHT = 560, 300
 LEFT, RIGHT, TOP, BOTTOM = 76, 14, 14, 48
 MAX_LABEL_CHARS = 64  # that fit in one row under the plot
+CHAR_WIDTH = 6.4  # of a label, at most on average
 # Okabe and Ito (2008), "Color Universal Design": told apart by colour-blind readers, and in grey.
 BLUE, ORANGE, GREEN, PURPLE, SKY, RED, GREY = (
     "#0072B2",
@@ -131,7 +132,8 @@ class Chart:
         crowded = sum(len(text) + 2 for text in self.categories) > MAX_LABEL_CHARS
         for i, (value, text) in enumerate(labels):
             y = HEIGHT - BOTTOM + (28 if crowded and i % 2 else 15)  # neighbours that would touch stand in two rows
-            parts.append(f'<text x="{frame.x(value):.1f}" y="{y}" text-anchor="middle">{escape(text)}</text>')
+            x = min(frame.x(value), WIDTH - CHAR_WIDTH * len(text) / 2)  # a long name ends within the figure
+            parts.append(f'<text x="{x:.1f}" y="{y}" text-anchor="middle">{escape(text)}</text>')
         parts.append(
             f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 5}" text-anchor="middle" class="label">'
             f"{escape(self.x_label)}</text>"

@@ -94,3 +94,10 @@ def test_ticks_are_round_and_inside(low, width):
     assert 2 <= len(ticks) <= 7
     slack = 1e-6 * (high - low)
     assert all(low - slack <= t <= high + slack for t in ticks)
+
+
+def test_long_names_end_within_the_figure():
+    chart = Chart("bars", categories=["a", "b", "c", "d", "placebo_trust_weighted"])
+    chart.bars([1.0] * 5, [0.5] * 5, [1.5] * 5, ["#000"] * 5)
+    label = next(text for text in drawn(chart).iter() if text.text == "placebo_trust_weighted")
+    assert float(label.get("x")) + 6 * len(label.text) / 2 <= WIDTH
