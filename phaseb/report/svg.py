@@ -14,7 +14,7 @@ from phaseb.runtime.formatting import number
 WIDTH, HEIGHT = 560, 300
 LEFT, RIGHT, TOP, BOTTOM = 76, 14, 14, 48
 MAX_LABEL_CHARS = 64  # that fit in one row under the plot
-CHAR_WIDTH = 6.4  # of a label, at most on average
+CHAR_WIDTH = 6.8  # of a label, at most on average
 # Okabe and Ito (2008), "Color Universal Design": told apart by colour-blind readers, and in grey.
 BLUE, ORANGE, GREEN, PURPLE, SKY, RED, GREY = (
     "#0072B2",

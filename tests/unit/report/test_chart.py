@@ -100,4 +100,4 @@ def test_long_names_end_within_the_figure():
     chart = Chart("bars", categories=["a", "b", "c", "d", "placebo_trust_weighted"])
     chart.bars([1.0] * 5, [0.5] * 5, [1.5] * 5, ["#000"] * 5)
     label = next(text for text in drawn(chart).iter() if text.text == "placebo_trust_weighted")
-    assert float(label.get("x")) + 6 * len(label.text) / 2 <= WIDTH
+    assert float(label.get("x")) + 6.5 * len(label.text) / 2 <= WIDTH
