@@ -15,7 +15,7 @@ from phaseb.episodes.episode import Episode
 from phaseb.episodes.formats.d4rl import cut_flat, flat_layout
 from phaseb.episodes.formats.episode_builder import Layout, make_episode
 from phaseb.episodes.formats.hdf5_file import GroupColumns, child, naming, open_file
-from phaseb.episodes.formats.success import reward_notes
+from phaseb.episodes.formats.success import NO_REWARDS, reward_notes
 from phaseb.episodes.inventory import Inventory, LeftOut, listed
 from phaseb.episodes.sources import Entry
 from phaseb.errors import DataError
@@ -31,7 +31,7 @@ class Source:
         with naming(config.path):
             self._file = open_file(config.path)
             demos = child(self._file, "data")
-            self._is_flat = False
+            self._is_flat, self._observed = False, tuple[str, ...]()
             if isinstance(demos, h5py.Group):
                 self._list_demos(demos)
             elif isinstance(child(self._file, "actions"), h5py.Dataset):
@@ -60,7 +60,7 @@ class Source:
             with naming(self._config.path):
                 group = self._file if last is not None else child(self._file, f"data/{name}")
                 columns = GroupColumns(group, self._config.max_bytes, first, last)
-                layout = flat_layout(columns) if last is not None else _demo_layout(columns)
+                layout = flat_layout(columns) if last is not None else self._like_the_first(name, _demo_layout(columns))
                 episode = make_episode(name, columns, layout, self._config, self._config.path.rpartition("/")[2])
             yield episode
 
@@ -70,7 +70,7 @@ class Source:
             if self._is_flat:
                 return self._flat.inventory(self._config)
             left, rows, columns = list(self._short), sum(part.rows for part in self._short), set[str]()
-            without, inside, wanted, notes = 0, 0, self._config.columns, dict[str, None]()
+            without, without_rewards, inside, wanted, notes = 0, 0, 0, self._config.columns, dict[str, None]()
             for name, _, _ in self._spans:
                 demo = self._demo(name)
                 layout = _demo_layout(demo)
@@ -86,11 +86,16 @@ class Source:
                     wanted.power_w,
                 }
                 columns |= set(demo) - used
-                notes |= dict.fromkeys(reward_notes(demo, wanted, layout.reward, layout.success))
+                origin = reward_notes(demo, wanted, layout.reward, layout.success)
+                without_rewards += NO_REWARDS in origin
+                notes |= dict.fromkeys(origin)
                 rows += demo.rows(action[0])
                 done = wanted.terminal or layout.terminal
                 inside += int(demo[done][:-1].astype(bool).sum()) if done in demo else 0
                 without += not self._has_successor(demo, layout)
+            if 0 < without_rewards < len(self._spans):
+                del notes[NO_REWARDS]
+                notes[f"{without_rewards} of {len(self._spans)} demonstrations have no rewards, so theirs are 0"] = None
             if without:
                 left.append(LeftOut(_NO_SUCCESSOR, rows=without))
             if self._others:
@@ -118,6 +123,23 @@ class Source:
                 self._short.append(LeftOut(f"{name}, of one row that no observation follows", 1, 1, lost))
             else:
                 self._spans.append((name, 0, None))
+
+    def _like_the_first(self, name: str, layout: Layout) -> Layout:
+        """See that a state is made of the columns of the first demonstration: others of one size mean something else.
+
+        Raises:
+            DataError: naming both.
+        """
+        first = self._spans[0][0]
+        if not self._observed:
+            self._observed = _demo_layout(self._demo(first)).observation
+        if layout.observation != self._observed and not self._config.columns.observation:
+            here, there = (", ".join(names) or "no columns" for names in (layout.observation, self._observed))
+            raise DataError(
+                f"{name} observes {here}, {first} {there}: set episodes.columns.observation to columns of all, "
+                "or write the demonstrations apart"
+            )
+        return layout
 
     def _demo(self, name: str) -> GroupColumns:
         group = child(self._file, f"data/{name}")

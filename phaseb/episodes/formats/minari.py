@@ -55,16 +55,20 @@ class Source:
             self._state = self._choose_state()
         self._steps = meta.get("total_steps")
         self._file: Any = None
+        self._empty = self._list_empty()
+        self._whole = sorted(set(range(self._total)) - set(self._empty))
+        if not self._whole:
+            raise DataError(f"{config.path} holds no episodes of a step or more; record some")
 
     def entries(self) -> Sequence[Entry]:
-        return [(f"episode-{i:06d}", "") for i in range(self._total)]
+        return [(f"episode-{i:06d}", "") for i in self._whole]
 
     def lengths(self) -> Sequence[int] | None:
         """The mean length for every episode: the metadata have no other."""
-        return [self._steps // self._total] * self._total if isinstance(self._steps, int) else None
+        return [self._steps // self._total] * len(self._whole) if isinstance(self._steps, int) else None
 
     def read(self, indices: Sequence[int]) -> Iterator[Episode]:
-        for index in indices:
+        for index in (self._whole[place] for place in indices):
             columns = self._columns(index)
             with naming(self._store, f"data/episode {index}"):
                 flat = _Flattened(columns, self._leaves)
@@ -76,7 +80,7 @@ class Source:
 
     def inventory(self) -> Inventory:
         """What the folder holds, and what of it is left out."""
-        left, found = list[LeftOut](), self._found()
+        left, found = [LeftOut(f"episode-{index:06d}, of no steps", 1) for index in self._empty], self._found()
         extra = sorted(found - set(range(self._total)))
         if extra:
             columns = [self._columns(index) for index in extra]
@@ -102,7 +106,7 @@ class Source:
             "episode_id",
             wanted.power_w,
         }
-        first = self._columns(0)
+        first = self._columns(self._whole[0])
         steps = self._steps if isinstance(self._steps, int) else None
         return Inventory(
             self._total + len(extra),
@@ -115,6 +119,15 @@ class Source:
     def _described(self, column: str) -> str:
         leaf = self._leaves.get(column)
         return f"{column} (a picture: episodes.columns.images reads it)" if leaf and leaf.is_picture else column
+
+    def _list_empty(self) -> list[int]:
+        """The episodes without a step. Of tables each is a file of its own, which is not opened to see."""
+        if self._format != "hdf5":
+            return []
+        action = (self._config.columns.action or ("actions",))[0]
+        with naming(self._store, "data"):
+            columns = ((index, self._columns(index)) for index in range(self._total))
+            return [index for index, one in columns if action in one and not one.rows(action)]
 
     def _found(self) -> set[int]:
         """The numbers of the episodes that there are, whatever metadata.json says."""

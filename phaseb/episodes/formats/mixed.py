@@ -59,13 +59,13 @@ class Source:
                 yield replace(episode, id=self._entries[index][0], tags={**episode.tags, "part": self._names[part]})
 
     def inventory(self) -> Inventory:
-        """What the parts hold, and what of it is left out. Rows are not counted: only chosen episodes are read."""
+        """What the parts hold, and what each leaves out of all its episodes. Their rows in all are not counted: only
+        chosen episodes are read."""
         found = [inventory_of(source) for source in self._sources]
         left = [
             replace(part, what=f"{name}: {part.what}")
             for name, one in zip(self._names, found, strict=True)
             for part in one.left_out
-            if part.episodes
         ]
         total = sum(one.episodes for one in found)
         untaken = total - len(self._chosen) - sum(part.episodes for part in left)

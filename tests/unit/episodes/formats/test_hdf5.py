@@ -4,6 +4,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from recorded_sums import check_sums
 
 from phaseb.config.data import EpisodesConfig
 from phaseb.episodes.episode import Episode
@@ -187,3 +188,21 @@ def test_what_robomimics_own_converter_wrote_is_read() -> None:
         np.testing.assert_array_equal(episode.state[-1], truth["observations"][-1])
         np.testing.assert_array_equal(episode.actions, truth["actions"])
         np.testing.assert_array_equal(episode.rewards, truth["rewards"])
+
+
+def test_demonstrations_that_observe_other_columns_are_told_apart(tmp_path: Path) -> None:
+    """Sizes agree, and a column of one would be read as another's."""
+    write_demos(tmp_path / "d.hdf5", following=False)
+    with h5py.File(tmp_path / "d.hdf5", "a") as file:
+        file.move("data/demo_2/obs/gripper", "data/demo_2/obs/hand")
+    with pytest.raises(DataError, match=r"demo_2 observes obs/eef_pos, obs/hand, demo_0 obs/eef_pos, obs/gripper: set"):
+        read(tmp_path / "d.hdf5")
+    assert len(read(tmp_path / "d.hdf5", observation=["obs/eef_pos"])) == 4
+
+
+def test_demonstrations_without_rewards_among_others_are_counted(tmp_path: Path) -> None:
+    write_demos(tmp_path / "d.hdf5", following=False)
+    with h5py.File(tmp_path / "d.hdf5", "a") as file:
+        del file["data/demo_1/rewards"]
+    said = check_sums(config(tmp_path / "d.hdf5"), 4, 16, 3.0)
+    assert said.endswith("; 1 of 4 demonstrations have no rewards, so theirs are 0")

@@ -12,15 +12,14 @@ import numpy as np
 import pytest
 from episode_strategies import make_episode
 from lerobot_writer import write_lerobot
+from recorded_sums import check_sums, read
 
 import phaseb
 from phaseb.config.data import EpisodesConfig
 from phaseb.config.root import Config
-from phaseb.episodes.episode import Episode
 from phaseb.episodes.formats.npz import write_npz
-from phaseb.episodes.inventory import Inventory, summarise
+from phaseb.episodes.inventory import summarise
 from phaseb.episodes.shards import write_episodes
-from phaseb.episodes.sources import inventory_of, open_source
 from phaseb.errors import ConfigError, DataError
 from phaseb.pipeline.stage import StageContext
 from phaseb.runtime.logs import LOGGER
@@ -29,23 +28,6 @@ from phaseb.stages import collect
 
 FIXTURES = Path(__file__).parents[3] / "fixtures"
 RNG = np.random.default_rng(4)
-
-
-def read(config: EpisodesConfig) -> tuple[list[Episode], Inventory]:
-    source = open_source(config)
-    return list(source.read(range(len(source.entries())))), inventory_of(source)
-
-
-def check_sums(config: EpisodesConfig, episodes: int, rows: int, reward: float) -> str:
-    """See that what was read and what is said to be left out are all that was recorded; returns what is said."""
-    found, inventory = read(config)
-    steps, earned = sum(map(len, found)), sum(float(e.rewards.astype(np.float64).sum()) for e in found)
-    left = inventory.left_out
-    assert len(found) + sum(part.episodes for part in left) == inventory.episodes == episodes
-    assert inventory.rows in (None, rows)
-    assert steps + sum(part.rows for part in left) == rows
-    assert earned + sum(part.reward for part in left) == pytest.approx(reward, abs=1e-4)
-    return summarise(inventory, len(found), steps)
 
 
 def goals(path: Path, following: bool = False, single: bool = False) -> EpisodesConfig:

@@ -7,7 +7,10 @@ import pytest
 
 mcap_writer = pytest.importorskip("mcap_ros2.writer")
 
+from mcap.reader import make_reader  # noqa: E402
+from mcap_ros2.decoder import DecoderFactory  # noqa: E402
 from PIL import Image  # noqa: E402
+from recorded_sums import check_sums  # noqa: E402
 
 from phaseb.config.data import EpisodesConfig  # noqa: E402
 from phaseb.episodes.sources import open_source, recognise  # noqa: E402
@@ -185,3 +188,65 @@ def test_without_the_package_it_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "mcap.reader", None)
     with pytest.raises(ConfigError, match=r"phaseb\[mcap\]"):
         open_source(config(tmp_path))
+
+
+def reward_of(path):
+    with path.open("rb") as stream:
+        reader = make_reader(stream, decoder_factories=[DecoderFactory()])
+        return sum(decoded.data for *_, decoded in reader.iter_decoded_messages(topics=["/reward"]))
+
+
+def rewards_at(hz):
+    return lambda topic, times: np.arange(2 * hz) / hz if topic == "/reward" else times
+
+
+@pytest.mark.parametrize("hz", [5, 10, 30])
+def test_rewards_and_rows_add_up_at_any_rate(tmp_path, hz):
+    for name in "ab":
+        record(tmp_path / f"{name}.mcap", edit=rewards_at(hz))
+    wanted = sum(reward_of(tmp_path / f"{name}.mcap") for name in "ab")
+    said = check_sums(config(tmp_path), 2, 40, wanted)
+    assert said.startswith("imported 2 of 2 episodes, 38 of 40 rows; left out: the last action of each file: ")
+    assert "columns /camera" in said
+    assert (f"/reward has {4 * hz} messages for 40 actions" in said) == (hz != 10)
+
+
+def test_aborted_recordings_are_left_out_and_counted(tmp_path):
+    record(tmp_path / "a.mcap")
+    record(tmp_path / "b.mcap", 1, edit=lambda topic, times: np.ones(1) if topic == "/reward" else times)
+    one = Recording(tmp_path / "c.mcap")
+    one._writer._writer.register_channel("/commands", "cdr", one._schemas["Float64MultiArray"].id)
+    one.close()
+    said = check_sums(config(tmp_path), 3, 21, reward_of(tmp_path / "a.mcap") + 1)
+    assert "b.mcap, of one action that no observation follows (1 episodes, 1 rows, reward 1)" in said
+    assert "c.mcap, of no actions (1 episodes)" in said
+    (tmp_path / "a.mcap").unlink()
+    with pytest.raises(DataError, match="holds no recordings of two actions or more; record some"):
+        read(tmp_path)
+
+
+def test_joints_are_in_the_order_of_the_first_file(tmp_path):
+    for name, order in (("a", (0, 1)), ("b", (1, 0)), ("c", (0,))):
+        one = Recording(tmp_path / f"{name}.mcap")
+        for t in np.arange(6) / 10:
+            one.write("/joint_states", "JointState", t, joints(t, order))
+            one.write("/commands", "Float64MultiArray", t + 0.01, {"data": [t]})
+        one.close()
+    source = open_source(config(tmp_path, reward=""))
+    (second,) = source.read([1])
+    (first,) = source.read([0])
+    np.testing.assert_array_equal(first.state, second.state)
+    with pytest.raises(
+        DataError, match=r"c\.mcap: topic /joint_states has the joints shoulder, in the first file shou"
+    ):
+        list(source.read([2]))
+
+
+def test_messages_of_another_size_are_said(tmp_path):
+    one = Recording(tmp_path / "a.mcap")
+    for i in range(6):
+        one.write("/joint_states", "JointState", i / 10, joints(i))
+        one.write("/commands", "Float64MultiArray", i / 10 + 0.01, {"data": [0.5] * (1 + (i > 3))})
+    one.close()
+    with pytest.raises(DataError, match=r"a\.mcap: topic /commands has 2 numbers at message 4 and 1 before: record"):
+        read(tmp_path, reward="")

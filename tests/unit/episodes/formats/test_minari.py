@@ -3,8 +3,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
+from recorded_sums import check_sums
 
 from phaseb.config.data import EpisodesConfig
 from phaseb.episodes.sources import open_source
@@ -95,3 +97,22 @@ def test_a_missing_package_is_a_config_error_with_its_cure(monkeypatch: pytest.M
     monkeypatch.delitem(__import__("sys").modules, "phaseb.episodes.formats.hdf5_file", raising=False)
     with pytest.raises(ConfigError, match=r'h5py: pip install "phaseb\[hdf5\]"'):
         open_source(EpisodesConfig(source="hdf5", path=str(tmp_path / "x.hdf5")))
+
+
+def test_episodes_without_a_step_are_left_out_and_counted(tmp_path: Path) -> None:
+    shutil.copytree(FIXTURES / "minari-hdf5", tmp_path / "d")
+    with h5py.File(tmp_path / "d" / "data" / "main_data.hdf5", "a") as file:
+        number = len(file["episode_1/rewards"])
+        for name in ("actions", "rewards", "terminations", "truncations"):
+            kept = file[f"episode_1/{name}"][:0]
+            del file[f"episode_1/{name}"]
+            file[f"episode_1/{name}"] = kept
+        reward = sum(float(file[f"episode_{i}/rewards"][:].sum()) for i in range(5))
+    meta = tmp_path / "d" / "data" / "metadata.json"
+    known = json.loads(meta.read_text())
+    meta.write_text(json.dumps(known | {"total_steps": known["total_steps"] - number}))
+    source = open_source(config("hdf5", tmp_path / "d"))
+    assert [name for name, _ in source.entries()] == [f"episode-{i:06d}" for i in (0, 2, 3, 4)]
+    assert [episode.id for episode in source.read([1, 3])] == ["episode-000002", "episode-000004"]
+    said = check_sums(config("hdf5", tmp_path / "d"), 5, known["total_steps"] - number, reward)
+    assert "episode-000001, of no steps (1 episodes)" in said

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from episode_strategies import make_episode
 from pydantic import ValidationError
+from recorded_sums import read
 
 from phaseb.config.data import EpisodesConfig
 from phaseb.episodes.formats.npz import write_npz
+from phaseb.episodes.inventory import summarise
 from phaseb.episodes.shards import read_episodes, write_episodes
 from phaseb.episodes.sources import fingerprints, open_source
 from phaseb.errors import DataError
@@ -90,3 +92,14 @@ def test_a_changed_part_changes_the_fingerprint(tmp_path: Path) -> None:
 def test_what_makes_no_sense_is_refused(fields) -> None:
     with pytest.raises(ValidationError):
         EpisodesConfig(**fields)
+
+
+def test_rewards_that_a_part_leaves_out_are_said(tmp_path: Path) -> None:
+    content = {"observations": np.ones((4, 7, 3)), "actions": np.full((4, 6, 2), 0.5), "rewards": np.ones((4, 6))}
+    np.savez(tmp_path / "a.npz", **content)
+    np.savez(tmp_path / "b.npz", **content, lengths=np.full(4, 4))
+    parts = [{"source": "npz", "path": str(tmp_path / f"{name}.npz")} for name in "ab"]
+    found, inventory = read(EpisodesConfig(source="mixed", parts=parts))
+    assert sum(float(e.rewards.sum()) for e in found) + sum(part.reward for part in inventory.left_out) == 48
+    said = summarise(inventory, len(found), sum(map(len, found)))
+    assert "b.npz: rows behind an episode's end ('lengths', or its first terminal) that are not 0 (8 rows, rew" in said
