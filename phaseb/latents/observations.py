@@ -14,8 +14,9 @@ PERIODS = {2 * np.pi: "2π", 360.0: "360"}
 JUMP = 0.75  # share of a period that a step over the seam takes, at least; other steps take less than SLOW of it
 SLOW = 0.5
 MOST_SHOWN = 8
-CLOCK_SPREAD = 2.0
-"""Least spread of a clock's starts (standard deviation over episodes), in spans of the longest episode."""
+CLOCK_SPREAD, COARSE_SPREAD = 2.0, 50.0
+"""Least spread of a clock's starts (standard deviation over episodes), in spans of the longest episode: of a clock that
+ticks at every step, and of one that stands still at some, such as whole seconds."""
 
 
 def examine_observations(episodes: Sequence[Episode], observation: Observation = "auto") -> list[str]:
@@ -59,17 +60,20 @@ def examine_observations(episodes: Sequence[Episode], observation: Observation =
 def clock_columns(states: Sequence[NDArray[np.floating]]) -> NDArray[np.bool_]:
     """(S,) true for columns of states (T+1, S) of some episodes that are clocks: a wall clock, a frame counter.
 
-    Such a column moves in one direction at every step of every episode, and its starts lie much farther apart than
-    an episode lasts. None is marked where no other column moves, or where there is one episode.
+    Such a column never turns round, and its starts lie much farther apart than an episode lasts. If it stands still at
+    some steps, most episodes have to move it. None is marked where no other column moves, or of one episode alone.
     """
     found = np.zeros(states[0].shape[1], dtype=bool)
     moving = [s.astype(np.float64) for s in states if len(s) > 1]
     if len(moving) < 2:
         return found
     steps = np.concatenate([np.diff(s, axis=0) for s in moving])
-    span = np.max([np.abs(s[-1] - s[0]) for s in moving], axis=0)
+    moved = np.stack([np.abs(s[-1] - s[0]) for s in moving])
+    span = moved.max(axis=0)
     spread = np.stack([s[0] for s in moving]).std(axis=0)
-    found = ((steps > 0).all(axis=0) | (steps < 0).all(axis=0)) & (spread > CLOCK_SPREAD * span)
+    one_way = (steps >= 0).all(axis=0) | (steps <= 0).all(axis=0)
+    coarse = (np.median(moved, axis=0) > 0) & (spread > COARSE_SPREAD * span)
+    found = one_way & np.where((steps != 0).all(axis=0), spread > CLOCK_SPREAD * span, coarse)
     return found if not (found | is_constant(np.concatenate(states))).all() else np.zeros_like(found)
 
 

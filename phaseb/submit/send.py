@@ -56,11 +56,11 @@ def prepare(path: str, words: Sequence[str] = ()) -> tuple[JobConfig, Config]:
     """Read and check a job file, the config it resolves to, and the study of a search."""
     job = load_job(path)
     if job.study:
-        study = Path(path).parent / job.study
-        load_study(study)
-        base = read_yaml(study).get("config")
+        folder = Path(path).expanduser().parent
+        study = folder / job.study
+        base = load_study(study).study.config
         if base and not job.config:
-            job = job.model_copy(update={"config": os.path.relpath(study.parent / base, Path(path).parent)})
+            job = job.model_copy(update={"config": os.path.relpath(study.parent / base, folder)})
     return job, job_config(job, path, words)
 
 

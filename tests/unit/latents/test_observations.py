@@ -102,6 +102,15 @@ def test_a_clock_that_starts_anywhere_is_named_and_not_seen(small_config):
     assert (learner.encoder.state_scale == 0).tolist() == [False, False, True]
 
 
+def test_a_clock_of_whole_seconds_is_one_too_and_what_an_episode_holds_is_not():
+    whole = [np.column_stack([s[:, :2], np.floor(s[:, 2])]) for s in clocked(lambda g, n: np.full(n, 0.25))]
+    assert clock_columns(whole).tolist() == [False, False, True]
+    goals = [np.column_stack([s[:, :2], np.full(len(s), 100.0 * i)]) for i, s in enumerate(whole)]
+    assert not clock_columns(goals).any()
+    goals[0][-1, 2] += 1.0
+    assert not clock_columns(goals).any()
+
+
 def test_time_since_the_start_and_a_clock_beside_nothing_else_are_seen():
     even = clocked(lambda g, n: np.full(n, 0.05), spread=0.0)
     assert not clock_columns(even).any()

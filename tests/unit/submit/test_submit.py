@@ -101,6 +101,18 @@ def test_a_search_is_shipped_with_its_own_base_config(tmp_path):
         load_job(write(tmp_path, "name: a\njob: tune"))
 
 
+def test_a_search_finds_its_base_config_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "base.yaml").write_text("run: {seed: 5}")
+    (tmp_path / "jobs" / "hunt.yaml").write_text(
+        "config: ~/base.yaml\nmetrics: {name: lag_match}\nspace: {dynamics.gru.weights.var: {uniform: [0, 1]}}"
+    )
+    write(tmp_path / "jobs", "name: a\njob: tune\nstudy: hunt.yaml")
+    for path in ("~/jobs/job.yaml", str(tmp_path / "jobs" / "job.yaml")):
+        assert prepare(path)[1].run.seed == 5
+
+
 @pytest.mark.parametrize(
     ("codes", "retries", "wanted", "starts"),
     [([0], 3, 0, 1), ([1, 1, 0], 3, 0, 3), ([1, 1, 1], 2, 1, 3), ([2, 0], 3, 2, 1), ([3], 3, 3, 1), ([4, 0], 1, 0, 2)],
