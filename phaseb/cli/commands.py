@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from phaseb.config.root import Config
@@ -172,10 +173,11 @@ def _inspect(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     source, place = ("", arguments.path) if named else recognise(arguments.path)
     own = [f"episodes.path={json.dumps(place)}", *([] if named else [f"episodes.source={source}"])]
     own += [] if arguments.config else ["environment.id=none"]
-    found = inspect(load_config(arguments.config, [*own, *words]))
-    if arguments.html:
-        with open(arguments.html, "w", encoding="utf-8") as file:
-            file.write(page(found))
+    config = load_config(arguments.config, [*own, *words])
+    html = _page_file(arguments.html) if arguments.html else None
+    found = inspect(config)
+    if html is not None:
+        html.write_text(page(found), encoding="utf-8")
     if arguments.json:
         _print_json(found.to_json())
     else:
@@ -184,6 +186,23 @@ def _inspect(arguments: argparse.Namespace, words: Sequence[str]) -> int:
         count = sum(one.severity == "error" for one in found.findings)
         raise DataError(f"a run on {arguments.path} would be refused: {count} errors")
     return 0
+
+
+def _page_file(path: str) -> Path:
+    """Where a page will be written.
+
+    Raises:
+        ConfigError: where it cannot be written, before the work for it begins.
+    """
+    from phaseb.config.paths import expanded
+
+    try:
+        file = Path(expanded(path))
+    except ValueError as error:
+        raise ConfigError(f"--html={path}: {error}") from error
+    if file.is_dir() or not os.access(file.parent, os.W_OK):
+        raise ConfigError(f"--html={path} cannot be written; name a file in a folder that you may write to")
+    return file
 
 
 def _trials(arguments: argparse.Namespace, words: Sequence[str]) -> int:

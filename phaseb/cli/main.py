@@ -27,8 +27,7 @@ TAKE_SETTINGS = ("submit", "inspect")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     streams.prepare()
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # module:Class settings may name a module of the current folder
+    _find_modules_here()
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
     words = [*getattr(arguments, "settings", []), *rest]
@@ -52,6 +51,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         text = f"{type(error).__name__}: {error} (this is a defect of phaseb; --debug shows where)"
         return _fail(error, text, 1, arguments.debug)
+
+
+def _find_modules_here() -> None:
+    """Settings (`module:Class`) may name a module of the current folder."""
+    with contextlib.suppress(FileNotFoundError):  # the folder was deleted meanwhile
+        if os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,6 +1,7 @@
 """Defaults, a YAML file and `key.path=value` words make a checked `Config`; all errors at once, with their places."""
 
 import difflib
+import os
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -74,8 +75,19 @@ class _UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """A YAML file that holds a mapping; `base: other.yaml` beside it is read first and overridden."""
+def read_yaml(path: str | Path, over: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A YAML file that holds a mapping; `base: other.yaml` beside it is read first and overridden.
+
+    Args:
+        path: of the file.
+        over: the files whose base it is.
+
+    Raises:
+        ConfigError: for a file that cannot be read, is no mapping, or has itself as its base.
+    """
+    here = Path(os.path.normpath(_expanded(path)))
+    if here in over:
+        raise ConfigError(f"{path} is its own base, by way of {over[-1].name}; take `base` out of one of them")
     try:
         tree = yaml.load(Path(_expanded(path)).read_text(encoding="utf-8"), _UniqueKeys) or {}
     except OSError as error:
@@ -85,7 +97,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} must hold `section: …` mappings, not a {type(tree).__name__}")
     base = tree.pop("base", None)
-    return merge(read_yaml(Path(_expanded(path)).parent / _expanded(str(base))), tree) if base else tree
+    return merge(read_yaml(here.parent / _expanded(str(base)), (*over, here)), tree) if base else tree
 
 
 def _expanded(path: str | Path) -> str:

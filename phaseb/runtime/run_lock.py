@@ -179,7 +179,7 @@ class _Claim:
             tree = self.folder.read_json(name)
             _owner(tree)
             return dict(tree) if {"entering", "number", "beat"} <= set(tree) else None
-        except (DataError, KeyError, TypeError):
+        except (DataError, KeyError, TypeError, ValueError):
             return None
 
     def _write(self) -> None:

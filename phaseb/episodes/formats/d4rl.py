@@ -1,12 +1,12 @@
 """D4RL's flat layout: the rows of all trajectories one after another, cut where flags end them.
 
 In some data sets (antmaze) `terminals` say that the goal is reached while the trajectory goes on: there, only
-`timeouts` cut. It shows where rows follow a terminal without a reset.
+`timeouts` cut. It shows where rows follow a terminal without a reset: `next_observations` are the next row's, terminals
+follow each other, or observations move on there as they do elsewhere and jump where `timeouts` cut.
 """
 
 import itertools
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from phaseb.episodes.formats.success import reward_notes
 from phaseb.episodes.inventory import Inventory, LeftOut
 from phaseb.errors import DataError
 
+LEAP = 1.5  # times the largest move within a trajectory, beyond which a row does not follow the one before
 Span = tuple[str, int, int | None]
 """An episode's id, its first row, and the row after its last."""
 _NEXT = "next_observations"
@@ -91,7 +92,7 @@ def cut_flat(columns: GroupColumns, config: EpisodesConfig) -> FlatCut:
             f"marks no end in its {rows} rows: neither {config.columns.terminal or 'terminals'!r} nor "
             "'timeouts' is ever set; write 'timeouts', or set episodes.columns.terminal"
         )
-    goes_on = _going_on(columns, terminals, timeouts)
+    goes_on = _going_on(columns, used.get("observation0", ""), terminals, timeouts)
     ends = timeouts | (terminals & ~goes_on)
     bounds = [0, *(np.flatnonzero(ends) + 1).tolist()]
     if bounds[-1] < rows:
@@ -149,7 +150,9 @@ def _flags(columns: GroupColumns, name: str, rows: int) -> NDArray[np.bool_]:
     return np.asarray(values.reshape(-1).astype(bool))
 
 
-def _going_on(columns: GroupColumns, terminals: NDArray[np.bool_], timeouts: NDArray[Any]) -> NDArray[np.bool_]:
+def _going_on(
+    columns: GroupColumns, observed: str, terminals: NDArray[np.bool_], timeouts: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
     """The terminals after which the same trajectory goes on: all of them, where timeouts are there and it shows."""
     nothing = np.zeros(len(terminals), bool)
     inside = np.flatnonzero(terminals[:-1] & ~timeouts[:-1])
@@ -160,6 +163,20 @@ def _going_on(columns: GroupColumns, terminals: NDArray[np.bool_], timeouts: NDA
         moved = (after[inside] != seen[inside + 1]).reshape(len(inside), -1)
         nothing[inside[~moved.any(axis=1)]] = True
         return nothing
-    if (terminals[inside] & terminals[inside + 1]).any():
+    if (terminals[inside] & terminals[inside + 1]).any() or _moves_on(columns, observed, inside, timeouts):
         nothing[inside] = True
     return nothing
+
+
+def _moves_on(columns: GroupColumns, observed: str, inside: NDArray[np.int64], timeouts: NDArray[np.bool_]) -> bool:
+    """Whether the observation after each of these rows is as near as within a trajectory, while most resets leap."""
+    seen = columns[observed] if observed else np.zeros(0)
+    resets = np.flatnonzero(timeouts[:-1])
+    if seen.dtype.kind != "f" or seen.ndim > 3 or not len(resets):
+        return False
+    moves = np.abs(np.diff(seen.reshape(len(seen), -1), axis=0))
+    ordinary = np.delete(moves, np.concatenate([inside, resets]), axis=0)
+    if not len(ordinary):
+        return False
+    leaps = (moves > LEAP * ordinary.max(axis=0)).any(axis=1)
+    return bool(leaps[resets].mean() > 0.5 and not leaps[inside].any())

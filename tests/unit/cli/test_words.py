@@ -27,6 +27,8 @@ def _folder(tmp_path, monkeypatch):
     Path("list.yaml").write_text("- 1\n")
     Path("broken.yaml").write_text("a: [1\n")
     Path("based.yaml").write_text("base: gone.yaml\n")
+    Path("round.yaml").write_text("base: taken/../turn.yaml\n")
+    Path("turn.yaml").write_text("base: ./round.yaml\n")
     Path("study.yaml").write_text(STUDY)
     Path("started.yaml").write_text(STUDY)
     Path("runs/default/studies/started").mkdir(parents=True)
@@ -99,6 +101,10 @@ LINES = [
     ("run --config list.yaml", 2, ["list.yaml must hold `section: …` mappings, not a list"]),
     ("run --config broken.yaml", 2, ["broken.yaml is not YAML"]),
     ("run --config based.yaml", 2, ["cannot read config gone.yaml"]),
+    ("run --config round.yaml", 2, ["round.yaml is its own base, by way of turn.yaml", "take `base` out"]),
+    ("inspect rec.npz --html taken", 2, ["--html=taken cannot be written", "name a file in a folder"]),
+    ("inspect rec.npz --html gone/page.html", 2, ["--html=gone/page.html cannot be written", "name a file"]),
+    ("inspect rec.npz --html hf://a/b", 2, ["--html=hf://a/b: hf:// paths are not opened"]),
     ("run --config s3://bucket/a.yaml", 2, ["s3://bucket/a.yaml is a storage URI", "copy it here first"]),
     ("run run.dir=busy", 2, ["busy is in use by process ", "wait for it to end, stop it, or choose another run.dir"]),
     ("import", 2, ["import reads files", "episodes.source=FORMAT episodes.path=PATH", "`phaseb collect`"]),
@@ -202,6 +208,23 @@ def test_home_is_not_a_folder_called_tilde(tmp_path, monkeypatch):
     assert main(["init", "~/mine"]) == 0
     assert (tmp_path / "home" / "mine" / "configs" / "dev.yaml").is_file()
     assert not (tmp_path / "~").exists()
+
+
+def test_a_page_is_written_to_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    assert main(["inspect", "rec.npz", "--html", "~/page.html"]) == 0
+    assert (tmp_path / "home" / "page.html").stat().st_size > 1000
+
+
+def test_a_folder_that_was_deleted_meanwhile_is_no_defect(tmp_path, monkeypatch, capsys):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert main(["settings", "policy.num_steps"]) == 0
+    assert main(["run", "policy.num_steps=ten"]) == 2
+    assert "defect" not in capsys.readouterr().err
 
 
 def test_the_built_in_cell_may_record_for_no_environment(capsys):

@@ -206,3 +206,20 @@ def test_demonstrations_without_rewards_among_others_are_counted(tmp_path: Path)
         del file["data/demo_1/rewards"]
     said = check_sums(config(tmp_path / "d.hdf5"), 4, 16, 3.0)
     assert said.endswith("; 1 of 4 demonstrations have no rewards, so theirs are 0")
+
+
+@pytest.mark.parametrize("resets", [False, True])
+def test_observations_show_whether_a_single_terminal_resets(tmp_path: Path, resets: bool) -> None:
+    """A goal that is marked in one row, without next observations: the row after it is near, or a new start."""
+    starts = RNG.uniform(-9, 9, (8, 2))
+    seen = np.concatenate([start + RNG.uniform(0, 0.1, (12, 2)).cumsum(axis=0) for start in starts])
+    rows = np.arange(96)
+    goal = (rows // 12 % 2 == 0) & (rows % 12 == 5)
+    if resets:
+        for at in np.flatnonzero(goal):
+            seen[at + 1 : at + 7] = RNG.uniform(-9, 9, 2) + RNG.uniform(0, 0.1, (6, 2)).cumsum(axis=0)
+    with h5py.File(tmp_path / "d.hdf5", "w") as file:
+        file["observations"], file["actions"], file["rewards"] = seen, RNG.standard_normal((96, 1)), goal * 1.0
+        file["terminals"], file["timeouts"] = goal, rows % 12 == 11
+    said = check_sums(config(tmp_path / "d.hdf5"), 12 if resets else 8, 96, 4.0)
+    assert ("4 terminals do not end their trajectory" in said) == (not resets)
