@@ -10,6 +10,7 @@ import pyarrow.fs as pafs
 from phaseb.config.data import IMPORTED, MIXED, EpisodesConfig
 from phaseb.episodes.episode import Episode, Split
 from phaseb.episodes.inventory import Inventory
+from phaseb.episodes.recorded import RecordedEpisode
 from phaseb.errors import ConfigError, DataError
 from phaseb.runtime.plugins import load_plugin
 from phaseb.runtime.storage import Store
@@ -108,6 +109,20 @@ def lengths_of_source(source: EpisodeSource) -> Sequence[int] | None:
     """Steps of each entry of a source, up to a row; None where it does not know them before reading."""
     known: Callable[[], Sequence[int] | None] | None = getattr(source, "lengths", None)
     return None if known is None else known()
+
+
+def recorded_of(source: EpisodeSource, indices: Sequence[int], step_s: float = 0.0) -> Iterator[RecordedEpisode]:
+    """The episodes at some positions of a source's entries; those of a source of one's own are read whole.
+
+    Args:
+        source: to read.
+        indices: positions in `source.entries()`.
+        step_s: length of a row where the configuration names it, s.
+    """
+    own: Callable[[Sequence[int]], Iterator[RecordedEpisode]] | None = getattr(source, "recorded", None)
+    if own is not None:
+        return own(indices)
+    return (RecordedEpisode.of(episode, step_s) for episode in source.read(indices))
 
 
 def fingerprints(config: EpisodesConfig) -> str:

@@ -1,8 +1,9 @@
-"""From the columns of one recorded episode, whatever file they lie in, to an Episode."""
+"""From the columns of one recorded episode, whatever file they lie in, to a `RecordedEpisode`."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,16 +12,32 @@ from numpy.typing import NDArray
 from phaseb.config.data import EpisodesConfig
 from phaseb.episodes.cameras import join_cameras
 from phaseb.episodes.cameras import to_tag as cameras_tag
-from phaseb.episodes.episode import Episode
 from phaseb.episodes.formats.economics import attempt_economics
 from phaseb.episodes.formats.images import check_frames, decode_images, resize
 from phaseb.episodes.formats.success import success_flags, success_rewards
+from phaseb.episodes.recorded import RecordedEpisode, Rows
 from phaseb.episodes.resolution import compact
 from phaseb.episodes.state_columns import short_name, to_tag
 from phaseb.errors import DataError
 
-Columns = Mapping[str, NDArray[Any]]
-"""Columns by name, loaded when they are asked for; compressed images are arrays of `bytes` objects."""
+Columns = Mapping[str, Any]
+"""Columns by name, loaded when they are asked for: arrays, of `bytes` objects for compressed images, and videos."""
+
+
+@dataclass(frozen=True)
+class RecordedVideo:
+    """A camera that is kept as a video.
+
+    Attributes:
+        num_frames: rows of the episode, each of which has a frame.
+        decode: the frames (K, H, W, 3) at K rows; at all of them for None.
+    """
+
+    num_frames: int
+    decode: Callable[[Rows | None], NDArray[np.uint8]]
+
+    def __len__(self) -> int:
+        return self.num_frames
 
 
 @dataclass(frozen=True)
@@ -49,8 +66,8 @@ class Layout:
         return bool(self.next_observation) and not config.columns.observation and not config.columns.images
 
 
-def make_episode(name: str, columns: Columns, layout: Layout, config: EpisodesConfig, file: str) -> Episode:
-    """The episode in some columns of R rows of observations and A of actions.
+def read_columns(name: str, columns: Columns, layout: Layout, config: EpisodesConfig, file: str) -> RecordedEpisode:
+    """The episode in some columns of R rows of observations and A of actions; its frames are not read yet.
 
     R = A + 1 is complete. Where R = A, the last row has no successor: the format's next observation is appended if
     it has one, else the last action is left out and its reward is added to the step before.
@@ -61,8 +78,7 @@ def make_episode(name: str, columns: Columns, layout: Layout, config: EpisodesCo
     wanted = config.columns
     names = tuple(n for n in wanted.observation or layout.observation if n not in wanted.images)
     state, tag = _observed(columns, names, layout) if names else (None, {})
-    frames = _frames(columns, config) if wanted.images else None
-    if state is None and frames is None:
+    if state is None and not wanted.images:
         raise DataError(
             f"has no vectors to observe; it has {', '.join(columns)}; set episodes.columns.images or "
             "episodes.columns.observation"
@@ -72,8 +88,9 @@ def make_episode(name: str, columns: Columns, layout: Layout, config: EpisodesCo
     flags = success_flags(success, _column(columns, success), len(actions)) if success else None
     rewards = _rewards(columns, layout, config, flags, len(actions))
     terminated = _terminated(columns, layout, config, flags, len(actions))
-    _check_lengths(actions, rewards, state, frames)
-    rows = len(state) if state is not None else len(frames) if frames is not None else 0
+    seen = {} if state is None else {"observations": len(state)}
+    rows = len(state) if state is not None else len(_column(columns, wanted.images[0]))
+    _check_lengths(len(actions), {"rewards": len(rewards), **(seen or {"pictures": rows})})
     if rows == len(actions) and layout.follows(config):
         assert state is not None
         after, _ = _observed(columns, layout.next_observation, layout)
@@ -88,20 +105,23 @@ def make_episode(name: str, columns: Columns, layout: Layout, config: EpisodesCo
             raise DataError("has one row and no observation after it, so no step; leave the episode out")
         rewards[-2] += rewards[-1]
         actions, rewards = actions[:-1], rewards[:-1]
-    return Episode(
+
+    step_s = wanted.step_s or layout.step_s
+    return RecordedEpisode(
         id=name,
         state=state,
-        frames=frames,
+        frames_at=partial(_frames, columns, config, rows) if wanted.images else None,
         actions=actions,
         rewards=rewards,
         terminated=terminated,
         metrics=attempt_economics(
             len(actions),
-            wanted.step_s or layout.step_s,
+            step_s,
             flags,
             _floats(columns, wanted.power_w).reshape(-1) if wanted.power_w else None,
         ),
         tags={"file": file, **tag, **cameras_tag(wanted.images)},
+        step_s=step_s,
     )
 
 
@@ -177,20 +197,17 @@ def _last(columns: Columns, name: str) -> bool:
     return bool(_numbers(columns, name).reshape(-1)[-1:].any())
 
 
-def _check_lengths(
-    actions: NDArray[Any], rewards: NDArray[Any], state: NDArray[Any] | None, frames: NDArray[Any] | None
-) -> None:
-    seen = {"actions": len(actions), "rewards": len(rewards)}
-    seen |= {name: len(a) for name, a in (("observations", state), ("pictures", frames)) if a is not None}
-    rows = {size for name, size in seen.items() if name in ("observations", "pictures")}
-    if seen["actions"] != seen["rewards"] or len(rows) > 1 or not rows <= {len(actions), len(actions) + 1}:
-        lengths = ", ".join(f"{name} {size}" for name, size in seen.items())
+def _check_lengths(num_actions: int, seen: Mapping[str, int]) -> None:
+    """See that there is a reward an action, and one observation more or as many."""
+    rows = {size for name, size in seen.items() if name != "rewards"}
+    if seen.get("rewards", num_actions) != num_actions or not rows <= {num_actions, num_actions + 1}:
+        lengths = ", ".join(f"{name} {size}" for name, size in {"actions": num_actions, **seen}.items())
         raise DataError(
             f"columns differ in length: {lengths}; write a reward a row, and one observation more or as many"
         )
 
 
-def _column(columns: Columns, name: str) -> NDArray[Any]:
+def _column(columns: Columns, name: str) -> Any:
     if name not in columns:
         raise DataError(f"has no column {name!r}; it has {', '.join(columns)}; set episodes.columns")
     return columns[name]
@@ -224,22 +241,36 @@ def _side_by_side(names: tuple[str, ...], parts: Sequence[NDArray[Any]]) -> NDAr
     return flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1)
 
 
-def _frames(columns: Columns, config: EpisodesConfig) -> NDArray[np.uint8]:
+def _frames(columns: Columns, config: EpisodesConfig, rows: int, kept: Rows | None) -> NDArray[np.uint8]:
     """The frames of all cameras, side by side (see `cameras`); each is decoded and resized by itself.
+
+    Args:
+        columns: of the episode.
+        config: which cameras, and their size.
+        rows: of the episode's observations.
+        kept: those whose frames are wanted; no other is decoded. None: all.
 
     Raises:
         DataError: naming the camera, and how many frames each has where they differ.
     """
-    found = {name: _camera(columns, name, config) for name in config.columns.images}
-    if len({len(frames) for frames in found.values()}) > 1:
-        counts = ", ".join(f"{name} {len(frames)}" for name, frames in found.items())
-        raise DataError(f"cameras differ in their number of frames: {counts}; record them at one rate")
-    return join_cameras(list(found.values()))
+    found = {name: _column(columns, name) for name in config.columns.images}
+    counts = {name: len(recorded) for name, recorded in found.items()}
+    if len(set(counts.values())) > 1:
+        told = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise DataError(f"cameras differ in their number of frames: {told}; record them at one rate")
+    if set(counts.values()) != {rows}:
+        raise DataError(
+            f"columns differ in length: observations {rows}, pictures {next(iter(counts.values()))}; write a frame "
+            "an observation"
+        )
+    return join_cameras([_camera(name, recorded, config, kept) for name, recorded in found.items()])
 
 
-def _camera(columns: Columns, name: str, config: EpisodesConfig) -> NDArray[np.uint8]:
+def _camera(name: str, recorded: Any, config: EpisodesConfig, kept: Rows | None) -> NDArray[np.uint8]:
     size = config.columns.frame_side
-    array = _column(columns, name)
-    if array.dtype == object:
-        return decode_images(list(array), size, config.max_bytes)
-    return resize(check_frames(f"camera {name!r}", array), size)
+    if isinstance(recorded, RecordedVideo):
+        return recorded.decode(kept)
+    wanted = recorded if kept is None else recorded[kept]
+    if wanted.dtype == object:
+        return decode_images(list(wanted), size, config.max_bytes)
+    return resize(check_frames(f"camera {name!r}", wanted), size)

@@ -7,16 +7,19 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 
 import h5py
 
 from phaseb.config.data import EpisodesConfig
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.formats.d4rl import cut_flat, flat_layout
-from phaseb.episodes.formats.episode_builder import Layout, make_episode
+from phaseb.episodes.formats.episode_builder import Layout, read_columns
 from phaseb.episodes.formats.hdf5_file import GroupColumns, child, naming, open_file
 from phaseb.episodes.formats.success import NO_REWARDS, reward_notes
 from phaseb.episodes.inventory import Inventory, LeftOut, listed
+from phaseb.episodes.recorded import RecordedEpisode
 from phaseb.episodes.sources import Entry
 from phaseb.errors import DataError
 
@@ -55,14 +58,19 @@ class Source:
         return rows if len(rows) == len(self._spans) else None
 
     def read(self, indices: Sequence[int]) -> Iterator[Episode]:
+        return (recorded.episode() for recorded in self.recorded(indices))
+
+    def recorded(self, indices: Sequence[int]) -> Iterator[RecordedEpisode]:
+        """The same, row by row, with frames on demand."""
+        context = partial(naming, self._config.path)
         for index in indices:
             name, first, last = self._spans[index]
-            with naming(self._config.path):
+            with context():
                 group = self._file if last is not None else child(self._file, f"data/{name}")
                 columns = GroupColumns(group, self._config.max_bytes, first, last)
                 layout = flat_layout(columns) if last is not None else self._like_the_first(name, _demo_layout(columns))
-                episode = make_episode(name, columns, layout, self._config, self._config.path.rpartition("/")[2])
-            yield episode
+                found = read_columns(name, columns, layout, self._config, self._config.path.rpartition("/")[2])
+            yield replace(found, context=context)
 
     def inventory(self) -> Inventory:
         """What the file holds, and what of it is left out."""

@@ -4,6 +4,8 @@ import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,12 +15,13 @@ from numpy.typing import NDArray
 
 from phaseb.config.data import EpisodesConfig
 from phaseb.episodes.episode import Episode
-from phaseb.episodes.formats.episode_builder import Layout, make_episode
+from phaseb.episodes.formats.episode_builder import Layout, read_columns
 from phaseb.episodes.formats.lerobot_rows import EpisodeRows, VideoSpan, entry_names, is_video, picture_size
 from phaseb.episodes.formats.metadata import read_metadata
 from phaseb.episodes.formats.success import reward_notes
 from phaseb.episodes.inventory import Inventory, LeftOut
 from phaseb.episodes.parquet_file import naming, read_table
+from phaseb.episodes.recorded import RecordedEpisode, Rows
 from phaseb.episodes.sources import Entry
 from phaseb.errors import DataError
 from phaseb.runtime.storage import Store
@@ -74,12 +77,17 @@ class Source:
         return [int(row["length"]) for row in self._episodes]
 
     def read(self, indices: Sequence[int]) -> Iterator[Episode]:
+        return (recorded.episode() for recorded in self.recorded(indices))
+
+    def recorded(self, indices: Sequence[int]) -> Iterator[RecordedEpisode]:
+        """The same, row by row, with frames on demand."""
         for index in indices:
             row = self._episodes[index]
-            with naming(self._store, f"episode {row['episode_index']}"):
+            context = partial(naming, self._store, f"episode {row['episode_index']}")
+            with context():
                 columns = EpisodeRows(self, row, self._table(row), self._fps)
-                episode = make_episode(_name_of(row), columns, self._layout, self._config, self._name)
-            yield episode
+                found = read_columns(_name_of(row), columns, self._layout, self._config, self._name)
+            yield replace(found, context=context)
 
     def inventory(self) -> Inventory:
         """What the data set holds by its own count, and what of it is left out."""
@@ -129,8 +137,10 @@ class Source:
             tuple(notes),
         )
 
-    def frames(self, camera: str, row: Mapping[str, Any], first_s: float) -> NDArray[np.uint8]:
-        """The video of one camera over one episode whose first row is at `first_s` of it."""
+    def frames(
+        self, camera: str, row: Mapping[str, Any], first_s: float, kept: Rows | None = None
+    ) -> NDArray[np.uint8]:
+        """The video of one camera over one episode whose first row is at `first_s` of it: all rows, or those kept."""
         from phaseb.episodes.formats.video import decode_video
 
         begin = row.get(f"videos/{camera}/from_timestamp", 0.0)
@@ -147,6 +157,7 @@ class Source:
             self._config.max_bytes,
             picture_size(camera, self.features[camera]),
             alone=self._version != "v3.0",
+            kept=kept,
         )
 
     def cameras(self) -> dict[str, str]:

@@ -9,6 +9,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from phaseb.episodes.columns import whole_column
+from phaseb.episodes.formats.episode_builder import RecordedVideo
+from phaseb.episodes.recorded import Rows
 from phaseb.errors import DataError
 from phaseb.runtime.storage import Store
 
@@ -40,11 +42,11 @@ class Cameras(Protocol):
 
     features: Mapping[str, Any]
 
-    def frames(self, camera: str, row: Mapping[str, Any], first_s: float) -> NDArray[np.uint8]: ...
+    def frames(self, camera: str, row: Mapping[str, Any], first_s: float, kept: Rows | None) -> NDArray[np.uint8]: ...
 
 
-class EpisodeRows(Mapping[str, NDArray[Any]]):
-    """Columns by name, read when they are asked for.
+class EpisodeRows(Mapping[str, Any]):
+    """Columns by name, read when they are asked for; a camera's video is decoded when its frames are.
 
     Args:
         cameras: the data set.
@@ -61,9 +63,11 @@ class EpisodeRows(Mapping[str, NDArray[Any]]):
         self._names = [*table.column_names, *(n for n, feature in cameras.features.items() if is_video(feature))]
         self._first_s = _check_times(table, fps)
 
-    def __getitem__(self, name: str) -> NDArray[Any]:
+    def __getitem__(self, name: str) -> Any:
         if is_video(self._cameras.features.get(name, {})):
-            return self._cameras.frames(name, self._row, self._first_s)
+            return RecordedVideo(
+                self._table.num_rows, lambda kept: self._cameras.frames(name, self._row, self._first_s, kept)
+            )
         if name not in self._table.column_names:  # of the whole episode
             return np.asarray(self._row[name])
         array = whole_column(self._table[name])

@@ -15,7 +15,8 @@ reward's topic, those since the step before are added up. Joints are in the orde
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -27,9 +28,10 @@ from numpy.typing import NDArray
 
 from phaseb.config.data import EpisodesConfig
 from phaseb.episodes.episode import Episode
-from phaseb.episodes.formats.episode_builder import Layout, make_episode
+from phaseb.episodes.formats.episode_builder import Layout, read_columns
 from phaseb.episodes.formats.success import reward_notes
 from phaseb.episodes.inventory import Inventory, LeftOut
+from phaseb.episodes.recorded import RecordedEpisode
 from phaseb.episodes.sources import Entry
 from phaseb.errors import ConfigError, DataError
 from phaseb.runtime.storage import Store
@@ -69,11 +71,16 @@ class Source:
         return [max(self._counts[name].get(self._config.columns.action[0], 0) - 1, 0) for name in self._long]
 
     def read(self, indices: Sequence[int]) -> Iterator[Episode]:
+        return (recorded.episode() for recorded in self.recorded(indices))
+
+    def recorded(self, indices: Sequence[int]) -> Iterator[RecordedEpisode]:
+        """The same, row by row, with pictures decoded on demand."""
         for index in indices:
             name = self._long[index]
-            with _naming(self._store, name):
-                episode = self._episode(name)
-            yield episode
+            context = partial(_naming, self._store, name)
+            with context():
+                found = self._episode(name)
+            yield replace(found, context=context)
 
     def inventory(self) -> Inventory:
         """What the files hold, and what of it is left out."""
@@ -100,7 +107,7 @@ class Source:
             f"{wanted.reward} has {found} messages for {steps} actions: those since the action before are added up",
         )
 
-    def _episode(self, name: str) -> Episode:
+    def _episode(self, name: str) -> RecordedEpisode:
         recorded = read_topics(self._store, name, self._topics, self._config.max_bytes)
         wanted, order = self._config.columns, self._joint_order()
         steps = recorded[wanted.action[0]].times
@@ -109,7 +116,7 @@ class Source:
             columns[wanted.reward] = recorded[wanted.reward].added_up(steps)
         interval_s = float(np.median(np.diff(steps))) / 1e9 if len(steps) > 1 else 0.0
         layout = Layout(wanted.observation, wanted.action, "", step_s=interval_s)
-        return make_episode(name.removesuffix(".mcap"), columns, layout, self._config, name)
+        return read_columns(name.removesuffix(".mcap"), columns, layout, self._config, name)
 
     def _joint_order(self) -> dict[str, list[str]]:
         """The joints' names by topic, in the order of the first file."""

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,14 @@ from numpy.typing import NDArray
 
 from phaseb.config.data import EpisodesConfig
 from phaseb.episodes.episode import Episode
-from phaseb.episodes.formats.episode_builder import Layout, make_episode
+from phaseb.episodes.formats.episode_builder import Layout, read_columns
 from phaseb.episodes.formats.metadata import read_metadata
 from phaseb.episodes.formats.minari_space import Leaf, check_actions, leaves
 from phaseb.episodes.formats.minari_table import TableColumns
 from phaseb.episodes.formats.success import reward_notes
 from phaseb.episodes.inventory import Inventory, LeftOut
 from phaseb.episodes.parquet_file import naming
+from phaseb.episodes.recorded import RecordedEpisode
 from phaseb.episodes.sources import Entry
 from phaseb.episodes.state_columns import TAG
 from phaseb.errors import DataError
@@ -68,15 +70,18 @@ class Source:
         return [self._steps // self._total] * len(self._whole) if isinstance(self._steps, int) else None
 
     def read(self, indices: Sequence[int]) -> Iterator[Episode]:
+        return (recorded.episode() for recorded in self.recorded(indices))
+
+    def recorded(self, indices: Sequence[int]) -> Iterator[RecordedEpisode]:
+        """The same, row by row, with frames on demand."""
         for index in (self._whole[place] for place in indices):
-            columns = self._columns(index)
-            with naming(self._store, f"data/episode {index}"):
+            columns, context = self._columns(index), partial(naming, self._store, f"data/episode {index}")
+            with context():
                 flat = _Flattened(columns, self._leaves)
                 success = _SUCCESS if _SUCCESS in flat else ""
                 layout = Layout(self._state, ("actions",), "rewards", "terminations", success=success)
-                episode = make_episode(f"episode-{index:06d}", flat, layout, self._config, self._name)
-                episode = _named_by_the_environment(episode, self._format)
-            yield episode
+                found = read_columns(f"episode-{index:06d}", flat, layout, self._config, self._name)
+            yield replace(_named_by_the_environment(found, self._format), context=context)
 
     def inventory(self) -> Inventory:
         """What the folder holds, and what of it is left out."""
@@ -220,7 +225,7 @@ class _Flattened(Mapping[str, NDArray[Any]]):
         return len(self._columns)
 
 
-def _named_by_the_environment(episode: Episode, data_format: str) -> Episode:
+def _named_by_the_environment(episode: RecordedEpisode, data_format: str) -> RecordedEpisode:
     """The entries of a Tuple are `_index_3` in HDF5, 3 in the environment and elsewhere."""
     if data_format != "hdf5" or "_index_" not in episode.tags.get(TAG, ""):
         return episode

@@ -3,12 +3,16 @@
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
 
 from phaseb.config.data import EpisodesConfig
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.inventory import Inventory, LeftOut
-from phaseb.episodes.sources import Entry, inventory_of, lengths_of_source, open_source
+from phaseb.episodes.recorded import FramesAt, RecordedEpisode, Rows
+from phaseb.episodes.sources import Entry, inventory_of, lengths_of_source, open_source, recorded_of
 from phaseb.episodes.state_columns import check_order, from_tag
 from phaseb.errors import DataError
 from phaseb.runtime.seeding import derive_seed
@@ -41,7 +45,7 @@ class Source:
         self._entries: list[Entry] = [
             (f"{part}-{listed[part][index][0]}", listed[part][index][1] if keep else "") for part, index in self._chosen
         ]
-        self._first: dict[str, Any] | None = None
+        self._step_s = [part.columns.step_s for part in config.parts]
 
     def entries(self) -> Sequence[Entry]:
         return self._entries
@@ -52,11 +56,18 @@ class Source:
         return found if len(found) == len(self._chosen) else None
 
     def read(self, indices: Sequence[int]) -> Iterator[Episode]:
+        return (recorded.episode() for recorded in self.recorded(indices))
+
+    def recorded(self, indices: Sequence[int]) -> Iterator[RecordedEpisode]:
+        """The same, row by row, with frames on demand."""
         for part, run in itertools.groupby(indices, key=lambda index: self._chosen[index][0]):
             rows = list(run)
-            for index, episode in zip(rows, self._sources[part].read([self._chosen[i][1] for i in rows]), strict=True):
-                self._check(episode, part)
-                yield replace(episode, id=self._entries[index][0], tags={**episode.tags, "part": self._names[part]})
+            for index, one in zip(rows, self._of_part(part, [self._chosen[i][1] for i in rows]), strict=True):
+                for kind, size in _sizes(one).items():
+                    self._check(one, part, kind, size)
+                check_order(from_tag(one.tags), from_tag(self._first.tags), self._names[0])
+                tags = {**one.tags, "part": self._names[part]}
+                yield replace(one, id=self._entries[index][0], tags=tags, frames_at=self._checked_frames(one, part))
 
     def inventory(self) -> Inventory:
         """What the parts hold, and what each leaves out of all its episodes. Their rows in all are not counted: only
@@ -75,20 +86,44 @@ class Source:
         notes = [f"{name}: {note}" for name, one in zip(self._names, found, strict=True) for note in one.notes]
         return Inventory(total, None, tuple(left), tuple(columns), tuple(notes))
 
-    def _check(self, episode: Episode, part: int) -> None:
-        """See that all parts' episodes have the same kinds and sizes of columns."""
-        if self._first is None:
-            number, inner = self._chosen[0]
-            (first,) = self._sources[number].read([inner])
-            self._first, self._order = _sizes(first), from_tag(first.tags)
-        differing = [name for name, size in _sizes(episode).items() if size != self._first[name]]
-        if differing:
-            name = differing[0]
+    @cached_property
+    def _first(self) -> RecordedEpisode:
+        """The episode that all others must be like."""
+        part, index = self._chosen[0]
+        return next(iter(self._of_part(part, [index])))
+
+    @cached_property
+    def _frame_shape(self) -> tuple[int, ...] | None:
+        """(H, W, C) of its frames."""
+        at = self._first.frames_at
+        return None if at is None else at(np.zeros(1, np.int64)).shape[1:]
+
+    def _of_part(self, part: int, indices: Sequence[int]) -> Iterator[RecordedEpisode]:
+        return recorded_of(self._sources[part], indices, self._step_s[part])
+
+    def _checked_frames(self, one: RecordedEpisode, part: int) -> FramesAt | None:
+        """Reads an episode's frames and sees that they are of the first one's shape."""
+        read = one.frames_at
+        if (read is None) != (self._first.frames_at is None):
+            self._check(one, part, "frames", None if read is None else read(np.zeros(1, np.int64)).shape[1:])
+        if read is None:
+            return None
+
+        def checked(rows: Rows | None) -> NDArray[np.uint8]:
+            frames = read(rows)
+            self._check(one, part, "frames", frames.shape[1:])
+            return frames
+
+        return checked
+
+    def _check(self, one: RecordedEpisode, part: int, kind: str, size: tuple[int, ...] | None) -> None:
+        """See that an episode has columns of the kinds and sizes that the first one has."""
+        wanted = self._frame_shape if kind == "frames" else _sizes(self._first)[kind]
+        if size != wanted:
             raise DataError(
-                f"{self._names[part]}: episode {episode.id} has {name} of size {_sizes(episode)[name]}, "
-                f"{self._names[0]} has {self._first[name]}; map the columns of episodes.parts so that they agree"
+                f"{self._names[part]}: episode {one.id} has {kind} of size {size}, "
+                f"{self._names[0]} has {wanted}; map the columns of episodes.parts so that they agree"
             )
-        check_order(from_tag(episode.tags), self._order, self._names[0])
 
 
 def _drawn(part: int, entries: Sequence[Entry], count: int) -> list[int]:
@@ -97,6 +132,6 @@ def _drawn(part: int, entries: Sequence[Entry], count: int) -> list[int]:
     return sorted(ranked[:count])
 
 
-def _sizes(episode: Episode) -> dict[str, Any]:
-    arrays = {"state": episode.state, "frames": episode.frames, "actions": episode.actions}
+def _sizes(one: RecordedEpisode) -> dict[str, tuple[int, ...] | None]:
+    arrays = {"state": one.state, "actions": one.actions}
     return {name: None if array is None else array.shape[1:] for name, array in arrays.items()}

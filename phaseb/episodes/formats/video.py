@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from phaseb.episodes.formats.images import check_budget
 from phaseb.episodes.formats.lerobot_rows import TOLERANCE
+from phaseb.episodes.recorded import Rows
 from phaseb.errors import DataError
 from phaseb.runtime.storage import Store
 
@@ -27,10 +28,12 @@ def decode_video(
     max_bytes: int,
     recorded: tuple[int, int] | None = None,
     alone: bool = False,
+    kept: Rows | None = None,
 ) -> NDArray[np.uint8]:
-    """Frames at start_s + k / fps for k below `num_frames`, as (num_frames, H, W, 3).
+    """Frames at start_s + k / fps for k below `num_frames`, or for the K rows kept, as (K, H, W, 3).
 
-    A camera that is slower than the rows keeps its last frame until the next.
+    A camera that is slower than the rows keeps its last frame until the next. Every row must have a frame; of rows that
+    are not kept, none is converted or held.
 
     Args:
         store, name: the file.
@@ -38,23 +41,22 @@ def decode_video(
         max_bytes: refuse more than this, before anything is decoded.
         recorded: height and width that the pictures must have; None where that is unknown.
         alone: whether the file holds these frames and no others.
+        kept: the rows whose frames are wanted, ascending; None: all.
 
     Raises:
         DataError: where the file is damaged, of another size, lacks one of the frames, or has more of them.
     """
-    path = store.path(name)
+    path, wanted = store.path(name), np.arange(num_frames) if kept is None else kept
     try:
         with store.filesystem.open_input_file(path) as file, av.open(file, "r") as container:
             stream = container.streams.video[0]
-            check_budget(num_frames, size or stream.width, size or stream.height, max_bytes)
+            check_budget(len(wanted), size or stream.width, size or stream.height, max_bytes)
             if recorded not in (None, (stream.height, stream.width)):
                 raise DataError(
                     f"{path} has pictures of {stream.height}x{stream.width}, recorded were "
                     f"{recorded}: write the video again, or mend the shape in meta/info.json"
                 )
-            frames, seen, more = _collect(container, stream, start_s, num_frames, fps, size, alone)
-            if frames is not None:
-                _hold(frames, seen, fps / float(stream.average_rate or fps))
+            frames, seen, more = _collect(container, stream, start_s, num_frames, fps, size, alone, wanted)
     except FileNotFoundError as error:
         raise DataError(f"no such file: {path}; copy the videos, or unset episodes.columns.images") from error
     except (av.FFmpegError, OSError, ValueError, IndexError, TypeError, MemoryError) as error:
@@ -77,9 +79,9 @@ def decode_video(
 
 
 def _collect(
-    container: Any, stream: Any, start_s: float, num_frames: int, fps: float, size: int, alone: bool
+    container: Any, stream: Any, start_s: float, num_frames: int, fps: float, size: int, alone: bool, wanted: Rows
 ) -> tuple[NDArray[np.uint8] | None, NDArray[np.bool_], bool]:
-    """The frames found, which of them were, and whether later ones were seen (looked for where `alone`)."""
+    """The frames of the rows wanted, which rows have one, and whether later ones were seen (looked for if `alone`)."""
     stream.thread_type = "AUTO"
     # One reformatter for all frames: a frame's own methods set the conversion up anew each time, at twice the cost.
     convert = VideoReformatter()
@@ -88,7 +90,8 @@ def _collect(
         container.seek(math.floor(start_s / stream.time_base), stream=stream, backward=True)
     frames: NDArray[np.uint8] | None = None
     seen = np.zeros(num_frames, bool)
-    slow = _is_slow(fps / float(stream.average_rate or fps))
+    rows_per_frame = fps / float(stream.average_rate or fps)
+    slow, hold = _is_slow(rows_per_frame), _rows_held(rows_per_frame)
     for picture in container.decode(stream):
         exact = (picture.time - start_s) * fps
         at = math.ceil(exact - TOLERANCE) if slow else round(exact)
@@ -96,12 +99,14 @@ def _collect(
             return frames, seen, True
         if at < 0 or (not slow and abs(exact - at) > TOLERANCE):
             continue  # between two rows, as where a video has more frames than there are rows
-        image = convert.reformat(picture, format="rgb24", **options).to_ndarray()
-        if frames is None:
-            frames = np.empty((num_frames, *image.shape), np.uint8)
-        frames[at] = image
-        seen[at] = True
-        if seen.all() and not alone:
+        seen[at : at + hold] = True
+        first, last = np.searchsorted(wanted, (at, at + hold))
+        if last > first:
+            image = convert.reformat(picture, format="rgb24", **options).to_ndarray()
+            if frames is None:
+                frames = np.empty((len(wanted), *image.shape), np.uint8)
+            frames[first:last] = image  # rows of later pictures are written over
+        if not slow and seen.all() and not alone:
             break
     return frames, seen, False
 
@@ -111,14 +116,6 @@ def _is_slow(rows_per_frame: float) -> bool:
     return rows_per_frame > SLOW
 
 
-def _hold(frames: NDArray[np.uint8], seen: NDArray[np.bool_], rows_per_frame: float) -> None:
-    """Keep the frames of a slow camera over the rows until its next one; longer gaps stay unseen."""
-    if not _is_slow(rows_per_frame):
-        return
-    most = math.ceil(rows_per_frame + TOLERANCE) - 1
-    for at in np.flatnonzero(seen).tolist():
-        for row in range(at + 1, min(at + 1 + most, len(seen))):
-            if seen[row]:
-                break
-            frames[row] = frames[at]
-            seen[row] = True
+def _rows_held(rows_per_frame: float) -> int:
+    """Rows over which a picture is kept: those of a slow camera until its next one; longer gaps stay unseen."""
+    return math.ceil(rows_per_frame + TOLERANCE) if _is_slow(rows_per_frame) else 1
