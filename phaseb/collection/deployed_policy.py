@@ -15,6 +15,7 @@ from phaseb.collection.environments import make_environment
 from phaseb.collection.gymnasium import AT_ONCE
 from phaseb.config.data import EnvironmentConfig
 from phaseb.episodes.actions import ActionScale, read_action_scale
+from phaseb.episodes.control import read_control
 from phaseb.episodes.environment import record
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.shards import read_episodes
@@ -96,7 +97,7 @@ def collect_by_policy(
 def _record(
     config: EnvironmentConfig, crew: DeployedPolicySpec, seed: int, part: Sequence[tuple[str, int]]
 ) -> list[Episode]:
-    environment = make_environment(config, len(part))
+    environment = make_environment(config, len(part), read_control(crew.store))
     if environment is None:
         raise ConfigError("a policy collects in an environment: set environment.id, or flywheel.source=folder")
     scale = read_action_scale(crew.store) or ActionScale.of_environment(

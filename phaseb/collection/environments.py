@@ -3,6 +3,8 @@
 from typing import Any
 
 from phaseb.config.data import EnvironmentConfig
+from phaseb.episodes.control import Control
+from phaseb.episodes.control_environment import ControlEnvironment
 from phaseb.episodes.environment import VectorEnvironment
 
 
@@ -15,14 +17,27 @@ def shown_by(environment: VectorEnvironment) -> dict[str, Any]:
     }
 
 
-def make_environment(config: EnvironmentConfig, num_envs: int) -> VectorEnvironment | None:
+def make_environment(config: EnvironmentConfig, num_envs: int, control: Control | None) -> VectorEnvironment | None:
     """The environment of a config for `num_envs` episodes side by side; None where there is none (`id: none`).
+
+    Args:
+        config: what to make; `max_steps` counts steps of control.
+        num_envs: episodes side by side.
+        control: how steps of control are made of the environment's steps; None where they are the same.
 
     Raises:
         ConfigError: where it cannot be made; names what is wrong.
     """
     if config.id == "none":
         return None
+    if control is None:
+        return _make(config, num_envs)
+    whole = config.model_copy(update={"max_steps": config.max_steps * control.rows})
+    return ControlEnvironment(_make(whole, num_envs), control)
+
+
+def _make(config: EnvironmentConfig, num_envs: int) -> VectorEnvironment:
+    """The environment in its own steps."""
     if config.id == "workcell":
         from phaseb import workcell
 

@@ -30,7 +30,7 @@ def collect_gymnasium_episodes(
     found: list[Episode] = []
     for first in range(0, len(indices), AT_ONCE):
         part = indices[first : first + AT_ONCE]
-        environment = make_environment(config, len(part))
+        environment = make_environment(config, len(part), None)
         if environment is None:
             raise ConfigError("episodes.source=gymnasium acts in an environment: set environment.id")
         seeds = [derive_seed(seed, "episode", i) for i in part]

@@ -96,6 +96,12 @@ class EpisodesConfig(Section):
     parts: tuple[PartConfig, ...] = Field((), description="sources of source=mixed, each {source, path, weight}")
     path: PathText = Field("", description="file, folder or storage URI that a file source reads")
     columns: ColumnsConfig = Field(default_factory=ColumnsConfig, description="what imported columns mean")
+    control_hz: float | None = Field(
+        None,
+        gt=0,
+        description="steps of control a second, at most the recorded rate of imported episodes; several rows are then "
+        "one step. null: every recorded row is a step",
+    )
     num_train: int = Field(50, ge=2, description="training episodes to collect; N of the learning curves counts all")
     num_dev: int = Field(50, ge=1, description="further episodes to collect for choosing and promoting")
     num_test: int = Field(200, ge=1, description="further episodes to collect for the sealed test")
@@ -134,6 +140,8 @@ class EpisodesConfig(Section):
     def _consistent(self) -> Self:
         if self.source in IMPORTED and not self.path:
             raise ValueError(f"source={self.source} needs episodes.path=FILE")
+        if self.source in COLLECTED and self.control_hz is not None:
+            raise ValueError(f"control_hz is for recorded episodes, source={self.source} makes its own: leave it out")
         if (self.source == MIXED) != bool(self.parts):
             raise ValueError("source=mixed goes with episodes.parts=[{source: …, path: …, weight: …}, …]")
         if self.dev_fraction + self.test_fraction >= 1:

@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from phaseb.episodes.control import Control
 from phaseb.episodes.episode import METRICS, Episode
 from phaseb.episodes.resolution import compact
 from phaseb.episodes.state_columns import check_order, from_tag
@@ -102,6 +103,8 @@ def record(
         lengths += running
         running &= ~(terminated | truncated)
     economics = environment.economics()
+    control: Control | None = getattr(environment, "control", None)
+    made = control.to_tag() if control else {}
     columns = {name: np.stack([o[name] for o in observations], axis=1) for name in observations[0]}
     chosen_NTA, rewards_NT = np.stack(actions, axis=1), np.stack(rewards, axis=1)
     return [
@@ -111,7 +114,7 @@ def record(
             actions=chosen_NTA[i, :steps],
             terminated=bool(terminated[i]),
             metrics={name: float(economics[name][i]) for name in METRICS if name in economics},
-            tags=dict(tags[i]) if tags else {},
+            tags={**(tags[i] if tags else {}), **made},
             state=compact(columns["state"][i, : steps + 1]) if "state" in columns else None,
             frames=columns["frames"][i, : steps + 1] if "frames" in columns else None,
         )

@@ -64,6 +64,15 @@ def _check(episode: str, name: str, array: NDArray[np.generic] | None, rows: int
     if array.dtype not in dtypes or array.ndim != ndim or len(array) != rows or 0 in array.shape:
         wanted = f"{rows} rows, {ndim} dimensions, {np.dtype(dtypes[0]).name}"
         raise DataError(f"episode {episode}: {name} is {array.dtype.name}{array.shape}, wanted {wanted}")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
+    check_finite(episode, name, array)
+
+
+def check_finite(episode: str, name: str, array: NDArray[np.generic] | None) -> None:
+    """Refuse NaN and Inf.
+
+    Raises:
+        DataError: naming the episode, the array and the first place.
+    """
+    if array is not None and array.dtype.kind == "f" and not np.isfinite(array).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         raise DataError(f"episode {episode}: {name} has NaN or Inf, first at {where}; clean or drop the episode")

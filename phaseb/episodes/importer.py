@@ -1,5 +1,6 @@
 """Import: episodes of any source into shards with splits, in parallel and never all in memory."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -9,12 +10,13 @@ from phaseb.config.data import EpisodesConfig
 from phaseb.config.run import ResourcesConfig
 from phaseb.episodes.actor_pool import run_pool
 from phaseb.episodes.cameras import COLOURS
+from phaseb.episodes.control import Control
+from phaseb.episodes.control_source import ControlSource, open_recordings
 from phaseb.episodes.episode import Split
 from phaseb.episodes.inventory import Inventory
 from phaseb.episodes.parquet_file import read_stamp
 from phaseb.episodes.shards import clear_shards, shard_name, write_shard
 from phaseb.episodes.sources import fingerprints, inventory_of, lengths_of_source, open_source
-from phaseb.episodes.splits import choose_splits
 from phaseb.errors import DataError
 from phaseb.runtime.seeding import derive_seed
 from phaseb.runtime.storage import Store
@@ -30,6 +32,7 @@ def import_episodes(
     resources: ResourcesConfig | None = None,
     progress: Callable[[int, int], None] | None = None,
     counted: Callable[[Inventory], None] | None = None,
+    known: Control | None = None,
 ) -> list[str]:
     """Read all episodes of `config.source` into shards of `config.rows_per_shard`, each with its split.
 
@@ -43,6 +46,7 @@ def import_episodes(
         resources: actors that read, as for `map_shards`.
         progress: called with (shards done, all shards) after each.
         counted: called with what the source holds and leaves out.
+        known: how an earlier import of the same run made steps of rows.
 
     Returns:
         the names of the shards.
@@ -50,17 +54,18 @@ def import_episodes(
     Raises:
         DataError: for whatever is wrong with the data, naming file and episode.
     """
-    source = open_source(config)
-    lengths = lengths_of_source(source)
-    roles = choose_splits(source.entries(), config, seed, lengths)
-    rows = episodes_of_shard(config, lengths)
+    opened = open_recordings(config, seed, known)
+    source, roles = opened.source, opened.roles
+    rows = episodes_of_shard(config, lengths_of_source(source))
+    steps = (source.control, source.kept) if isinstance(source, ControlSource) else None
     total = -(-len(roles) // rows)
     names = [shard_name(i, total) for i in range(total)]
-    stamp = f"{derive_seed(seed, config.model_dump_json()):x}-{fingerprints(config)}"
+    chosen = "" if steps is None else json.dumps(steps[0].to_json())
+    stamp = f"{derive_seed(seed, config.model_dump_json() + chosen):x}-{fingerprints(config)}"
     todo = [name for name in names if read_stamp(target, name) != stamp]
     clear_shards(target, keep=set(names) - set(todo))
     try:
-        finished = run_pool(todo, ImportWork, (config, target, roles, stamp, rows), resources)
+        finished = run_pool(todo, ImportWork, (config, target, roles, stamp, rows, steps), resources)
         for done, _ in enumerate(finished, start=total - len(todo) + 1):
             if progress is not None:
                 progress(done, total)
@@ -87,9 +92,18 @@ def episodes_of_shard(config: EpisodesConfig, lengths: Sequence[int] | None) -> 
 class ImportWork:
     """Reads and writes one shard after another; called with the name of a shard."""
 
-    def __init__(self, config: EpisodesConfig, target: Store, roles: Sequence[Split], stamp: str, rows: int) -> None:
-        self._source, self._target, self._roles, self._stamp = open_source(config), target, roles, stamp
-        self._rows = rows
+    def __init__(
+        self,
+        config: EpisodesConfig,
+        target: Store,
+        roles: Sequence[Split],
+        stamp: str,
+        rows: int,
+        steps: tuple[Control, Sequence[int]] | None,
+    ) -> None:
+        source = open_source(config)
+        self._source = source if steps is None else ControlSource(source, config.columns.step_s, *steps)
+        self._target, self._roles, self._stamp, self._rows = target, roles, stamp, rows
 
     def __call__(self, name: str) -> None:
         first = int(name.split("-")[1]) * self._rows

@@ -36,6 +36,7 @@ class Inventory:
         left_out: the rows that become no step.
         columns: recorded columns that no episode holds.
         notes: what was decided about the data, a sentence each.
+        shared_rows: rows that are part of a step that begins with an earlier row.
     """
 
     episodes: int
@@ -43,6 +44,7 @@ class Inventory:
     left_out: tuple[LeftOut, ...] = ()
     columns: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    shared_rows: int = 0
 
     @property
     def is_whole(self) -> bool:
@@ -57,17 +59,20 @@ def summarise(inventory: Inventory, episodes: int, steps: int) -> str:
         inventory: of the source.
         episodes, steps: what was written.
     """
+    taken = steps + inventory.shared_rows
     left = [_describe(part) for part in inventory.left_out]
     missing = (
         inventory.episodes - episodes - sum(part.episodes for part in inventory.left_out),
-        0 if inventory.rows is None else inventory.rows - steps - sum(part.rows for part in inventory.left_out),
+        0 if inventory.rows is None else inventory.rows - taken - sum(part.rows for part in inventory.left_out),
     )
     if missing != (0, 0):
         left.append(f"{missing[0]} episodes and {missing[1]} rows that the data count and do not hold")
     if inventory.columns:
         left.append(f"columns {listed(inventory.columns)}")
     of_all = "" if inventory.rows is None else f" of {inventory.rows}"
-    line = f"imported {episodes} of {inventory.episodes} episodes, {steps}{of_all} rows"
+    line = f"imported {episodes} of {inventory.episodes} episodes, {taken}{of_all} rows"
+    if inventory.shared_rows:
+        line += f" as {steps} steps"
     if left:
         line += f"; left out: {', '.join(left)}"
     return "; ".join([line, *inventory.notes])

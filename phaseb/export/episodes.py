@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from phaseb.episodes.actions import ActionScale, read_action_scale
+from phaseb.episodes.control import control_of_tags
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.formats.export import Exported
 from phaseb.episodes.shards import iter_episodes
@@ -143,7 +144,8 @@ def _write_lerobot(store: Store, episodes: Iterator[Exported], scale: ActionScal
     if first is None:
         raise DataError("no episodes to export")
     hours = first.episode.metrics.get("duration_h", np.nan)
-    seconds = hours * 3600 / len(first.episode)
+    control = control_of_tags(first.episode.tags)
+    seconds = 1 / control.hz if control else hours * 3600 / len(first.episode)
     fps = max(1, round(1 / seconds)) if np.isfinite(seconds) and seconds > 0 else DEFAULT_FPS
 
     def again() -> Iterator[Exported]:

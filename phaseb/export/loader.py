@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from phaseb.collection.environments import make_environment
 from phaseb.config.root import Config
+from phaseb.episodes.control import Control
 from phaseb.episodes.environment import Observation, VectorEnvironment
 from phaseb.errors import ConfigError, DataError
 from phaseb.export.module import FrameStack
@@ -131,7 +132,9 @@ def evaluate_exported(path: str, config: Config, policy: ExportedPolicy | None =
     """
     policy = policy or ExportedPolicy.load(path)
     seeds = range(config.evaluation.first_seed, config.evaluation.first_seed + config.evaluation.num_episodes)
-    environment = make_environment(config.environment, min(config.evaluation.num_envs, len(seeds)))
+    made = policy.card["interface"].get("control")
+    control = None if made is None else Control.from_json(made)
+    environment = make_environment(config.environment, min(config.evaluation.num_envs, len(seeds)), control)
     if environment is None:
         raise ConfigError("environment.id=none has no physics to measure a policy in")
     torch.set_num_threads(1)

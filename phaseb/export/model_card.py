@@ -96,6 +96,7 @@ def card_text(card: Mapping[str, Any]) -> str:
         *(f"- output `{n}`: {_shape(s)} float32, in the machine's units" for n, s in interface["outputs"].items()),
         "",
         "Frames are stacked newest first; at the start of an episode the first one is repeated.",
+        *_control_lines(interface.get("control")),
         "",
         "## What it earned",
         "",
@@ -130,6 +131,18 @@ def card_text(card: Mapping[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _control_lines(control: Mapping[str, Any] | None) -> list[str]:
+    """How a machine must play actions of `episodes.control_hz`."""
+    if control is None:
+        return []
+    rows, recorded = control["rows"], f"{number(control['recorded_hz'])} Hz"
+    played = {
+        "repeat": f"send the same action {rows} times at {recorded}",
+        "chunk": f"an action is {rows} of the machine's, one after another: send them at {recorded}",
+    }[control["action"]]
+    return ["", f"It decides {number(control['hz'])} times a second: {played}, then ask again."]
 
 
 def _shape(shape: list[Any]) -> str:

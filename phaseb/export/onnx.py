@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from phaseb import __version__
 from phaseb.episodes.actions import read_action_scale
+from phaseb.episodes.control import read_control
 from phaseb.episodes.shards import read_episodes
 from phaseb.errors import ConfigError, DataError, PhasebError
 from phaseb.export.model_card import card_of, card_text
@@ -104,6 +105,9 @@ def _save(
         "action_low": policy.low.tolist(),
         "action_high": (policy.low + policy.span).tolist(),
     }
+    control = read_control(store)
+    if control is not None:
+        interface["control"] = control.to_json() | {"hz": control.hz}
     card = card_of(store, arm, seed, interface, dict(checks))
     text = card_text(card)
     for name, blob in blobs.items():

@@ -14,10 +14,12 @@ from phaseb.collection.active_selection import select_starts
 from phaseb.collection.deployed_policy import DeployedPolicySpec, collect_by_policy
 from phaseb.config.flywheel import FlywheelConfig
 from phaseb.config.root import Config
+from phaseb.episodes.control import Control, control_of_tags
+from phaseb.episodes.control_source import open_in_steps
 from phaseb.episodes.episode import Episode, Split
 from phaseb.episodes.inventory import log_inventory
 from phaseb.episodes.shards import digest, iter_episodes, write_episodes
-from phaseb.episodes.sources import inventory_of, open_source
+from phaseb.episodes.sources import inventory_of
 from phaseb.episodes.splits import choose_splits
 from phaseb.episodes.state_columns import check_order, from_tag
 from phaseb.errors import DataError, PhasebError
@@ -112,7 +114,7 @@ def _read(config: Config, history: History, items: Mapping[str, str]) -> tuple[l
             continue
         try:
             part = config.episodes.model_copy(update={"path": f"{config.flywheel.folder.rstrip('/')}/{name}"})
-            source = open_source(part)
+            source = open_in_steps(part, _control(history, episodes))
             found = list(source.read(range(len(source.entries()))))
             _check_alike(history, found)
             log_inventory(inventory_of(source), len(found), sum(map(len, found)), file=name)
@@ -124,6 +126,12 @@ def _read(config: Config, history: History, items: Mapping[str, str]) -> tuple[l
         episodes += [replace(e, id=f"{stem}/{e.id}", tags={**e.tags, "file": name}) for e in found]
         files[name] = print_
     return episodes, files
+
+
+def _control(history: History, found: Sequence[Episode]) -> Control | None:
+    """How the steps of the first generation, or of the files before, were made of rows; None where nothing says."""
+    first = next(iter_episodes(history.batch_of(0), frames=False)) if has_batch(history, 0) else next(iter(found), None)
+    return None if first is None else control_of_tags(first.tags)
 
 
 def _check_alike(history: History, found: Sequence[Episode]) -> None:

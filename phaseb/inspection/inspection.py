@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from phaseb.config.root import Config
+from phaseb.episodes.control_choice import choose_action
+from phaseb.episodes.control_source import OpenRecordings, open_recordings, steps_made_before
 from phaseb.episodes.sources import EpisodeSource, open_source
 from phaseb.errors import PhasebError
 from phaseb.inspection.between import duplicates, unit_changes
@@ -25,6 +27,8 @@ from phaseb.runtime.formatting import size
 from phaseb.stages.collect import EnvironmentSpec, environment_spec
 from phaseb.stages.rehearsal import rehearse_recorded
 
+COARSER_HZ = 10.0
+"""Rate of control that is told of where at least twice as much was recorded."""
 COLUMN_RULES = (constant_columns, stuck_columns, saturated_columns, jumps)
 KEPT_FINDINGS = {"unlike": ("unit", "stuck", "jump", "swapped", "saturated"), "cut": ("jump", "unit", "stuck")}
 """Kinds that say no more than others of the same episode: they are left out beside these."""
@@ -73,7 +77,24 @@ class Inspection:
             f"splits: {counts} episodes",
             f"rollouts of {config.synthesis.horizon} steps",
             f"memory: about {size(memory)}",
+            *self._coarser(),
             *self.preflight.lines(),
+        ]
+
+    def _coarser(self) -> list[str]:
+        """What a lower rate of control would do with recordings of a high one; nothing where one is set."""
+        assert self.preflight is not None
+        if self.preflight.config.episodes.control_hz is not None or self.survey is None or self.actions is None:
+            return []
+        if not self.survey.step_s > 0 or (recorded_hz := 1 / self.survey.step_s) < 2 * COARSER_HZ:
+            return []
+        actions = [one.actions.astype(np.float32) for one in self.survey.sample]
+        control = choose_action(COARSER_HZ, recorded_hz, actions)
+        kind = "one action, repeated" if control.action == "repeat" else f"a chunk of {control.rows}"
+        steps = sum(control.num_steps(rows, False) for rows in self.survey.lengths.values())
+        return [
+            f"recorded at {recorded_hz:.4g} Hz: episodes.control_hz={COARSER_HZ:g} would make {steps} steps of "
+            f"{control.rows} rows, their action {kind}"
         ]
 
     def to_json(self) -> dict[str, Any]:
@@ -118,17 +139,21 @@ def inspect(config: Config) -> Inspection:
         ConfigError: where the environment, or a source of the user's own, cannot be made.
     """
     path, name = config.episodes.path, config.episodes.source
-    spec = environment_spec(config)
     try:
         source = open_source(config.episodes)
-        found = survey(source, config, spec and spec.bounds)
+        steps, no_steps = _in_steps(config)
+        control = steps.control if steps else steps_made_before(source, config.episodes)
+        spec = environment_spec(config, control)
+        found = survey(source, config, spec and spec.bounds, steps)
     except PhasebError as error:
         return Inspection(path, name, (DataIssue("refused", "error", str(error)),))
+    told = {one.text for one in found.refused}
+    found.refused += [one for one in no_steps if one.text not in told]
     states, actions = states_of(found.sample, found.names), actions_of(found.sample)
     findings, residuals = _compare(found, states, actions)
     tracks, unread = _cameras(source, found)
     findings += [*unread, *camera_findings(tracks, found.sample)]
-    facts, plan, unmet = _rehearse(config, spec, source, found)
+    facts, plan, unmet = _rehearse(config, spec, steps.source if steps else source, found)
     if len(found.sample) < len(found.lengths):
         text = f"columns were compared over an even sample of {len(found.sample)} of {len(found.lengths)} episodes"
         unmet.append(DataIssue("sample", "note", text))
@@ -146,6 +171,16 @@ def inspect(config: Config) -> Inspection:
         facts,
         plan,
     )
+
+
+def _in_steps(config: Config) -> tuple[OpenRecordings | None, list[DataIssue]]:
+    """The recordings in steps of `episodes.control_hz`, where it is set; an error where that cannot be done."""
+    if config.episodes.control_hz is None:
+        return None, []
+    try:
+        return open_recordings(config.episodes, config.run.seed), []
+    except PhasebError as error:
+        return None, [DataIssue("refused", "error", str(error))]
 
 
 def _compare(found: Survey, states: Group, actions: Group) -> tuple[list[DataIssue], Residuals | None]:

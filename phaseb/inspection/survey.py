@@ -8,7 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseb.config.root import Config
+from phaseb.episodes.control import control_of_tags
+from phaseb.episodes.control_source import ControlSource, OpenRecordings
 from phaseb.episodes.episode import Episode, Split
+from phaseb.episodes.recorded import RecordedEpisode
 from phaseb.episodes.sources import EpisodeSource, lengths_of_source
 from phaseb.episodes.splits import choose_splits
 from phaseb.errors import DataError, PhasebError
@@ -51,13 +54,18 @@ class Survey:
         return sum(self.lengths.values())
 
 
-def survey(source: EpisodeSource, config: Config, bounds: Bounds | None) -> Survey:
-    """Read every episode of a source once.
+def survey(source: EpisodeSource, config: Config, bounds: Bounds | None, steps: OpenRecordings | None = None) -> Survey:
+    """Read every episode of a source once, as it was recorded.
 
     Args:
+        source: of recorded rows.
         config: of the run that would use it: splits and seed.
         bounds: of the environment's actions, where there is one.
+        steps: the same in steps of `episodes.control_hz`, of which `stats` are then; None: rows are steps.
     """
+    place = (
+        {i: at for at, i in enumerate(steps.source.kept)} if steps and isinstance(steps.source, ControlSource) else {}
+    )
     found, entries = Survey(DatasetStats(bounds)), source.entries()
     roles, refusal = _roles(source, config)
     if refusal:
@@ -66,10 +74,15 @@ def survey(source: EpisodeSource, config: Config, bounds: Bounds | None) -> Surv
     for i, episode in _readable(source, found.refused):
         if not found.lengths:
             found.names, found.frame_shape = state_names(episode), _frame_shape(episode)
+            control = control_of_tags(episode.tags)
             hours = episode.metrics.get("duration_h", np.nan)
-            found.step_s = hours * 3600 / len(episode)
+            found.step_s = 1 / control.hz if control else hours * 3600 / len(episode)
         found.lengths[episode.id] = len(episode)
-        found.stats.add(replace(episode, split=roles[i]))
+        if steps is None or steps.control is None or not place:
+            found.stats.add(replace(episode, split=roles[i]))
+        elif i in place:
+            coarse = steps.control.steps_of(RecordedEpisode.of(episode))
+            found.stats.add(replace(coarse, split=steps.roles[place[i]]))
         if episode.frames is not None:
             found.tracks.append(FrameTrack.of(episode))
         kept.append((derive_seed(config.run.seed, "inspect", entries[i][0]), Recording.of(episode)))

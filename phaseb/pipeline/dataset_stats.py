@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseb.episodes.actions import ActionScale, ActionStatistics
+from phaseb.episodes.control import TAG
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.state_columns import from_tag
 from phaseb.errors import DataError
@@ -139,6 +140,7 @@ class DatasetStats:
         self.action_sizes: set[int] = set()
         self.state_columns: list[tuple[str, int]] = []
         self._metrics = {name: array("d") for name in COUNTED}
+        self._control: str | None = None
         self.actions = ActionStatistics(*(bounds or (None, None)))
         self._state_sizes: set[int] = set()
         self._frame_shapes: set[tuple[int, ...] | None] = set()
@@ -154,7 +156,12 @@ class DatasetStats:
 
     def add(self, episode: Episode) -> None:
         if not any(self.lengths.values()):
-            self.state_columns = from_tag(episode.tags)
+            self.state_columns, self._control = from_tag(episode.tags), episode.tags.get(TAG)
+        if episode.tags.get(TAG) != self._control:
+            raise DataError(
+                f"episode {episode.id} has steps of other rows (episodes.control_hz) than the episodes before: read "
+                "the recordings themselves, or episodes of one run"
+            )
         self.lengths[episode.split].append(len(episode))
         if episode.actions is not None:
             self.action_sizes.add(episode.actions.shape[1])

@@ -16,6 +16,7 @@ from phaseb.collection.environments import make_environment, shown_by
 from phaseb.config.data import COLLECTED
 from phaseb.config.root import Config
 from phaseb.episodes.actions import SCALE, ActionScale
+from phaseb.episodes.control import FILE, Control, control_of_tags, read_control
 from phaseb.episodes.episode import Split
 from phaseb.episodes.importer import import_episodes
 from phaseb.episodes.inventory import Inventory, log_inventory
@@ -40,7 +41,10 @@ def execute(context: StageContext) -> dict[str, Any]:
         _record(context)
     else:
         inventory = _import(context)
-    spec, folder = environment_spec(config), store.folder("episodes")
+    folder = store.folder("episodes")
+    control = control_of_tags(next(iter_episodes(folder, frames=False)).tags)
+    store.write_json(control.to_json() if control else None, *FILE)
+    spec = environment_spec(config, control)
     seen = DatasetStats.of(iter_episodes(folder, frames=False), spec and spec.bounds)
     if inventory is not None:
         _say(inventory, seen)
@@ -103,6 +107,7 @@ def _import(context: StageContext) -> Inventory:
         config.resources,
         lambda done, total: context.progress({"shards": float(done)}),
         found.append,
+        read_control(context.store),
     )
     return found[0]
 
@@ -127,9 +132,9 @@ class EnvironmentSpec:
     shown: dict[str, Any]
 
 
-def environment_spec(config: Config) -> EnvironmentSpec | None:
-    """What the config's environment takes and shows; None where there is none."""
-    environment = make_environment(config.environment, 1)
+def environment_spec(config: Config, control: Control | None) -> EnvironmentSpec | None:
+    """What the config's environment takes and shows in steps of control; None where there is none."""
+    environment = make_environment(config.environment, 1, control)
     if environment is None:
         return None
     try:

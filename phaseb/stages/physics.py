@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from phaseb.collection.environments import make_environment
 from phaseb.config.root import Config
 from phaseb.episodes.actions import ActionScale, read_action_scale
+from phaseb.episodes.control import read_control
 from phaseb.episodes.environment import VectorEnvironment
 from phaseb.errors import ConfigError
 from phaseb.latents.model import EncoderModel
@@ -26,7 +27,7 @@ class Physics:
 
     def __init__(self, config: Config, store: Store, size: int) -> None:
         self.bundle = EncoderModel.load(store.folder("encoder"))
-        environment = make_environment(config.environment, size)
+        environment = make_environment(config.environment, size, read_control(store))
         if environment is None:
             raise ConfigError("environment.id=none has no physics to measure a policy in")
         self.environment: VectorEnvironment = environment

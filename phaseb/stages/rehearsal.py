@@ -1,6 +1,5 @@
 """`phaseb run --dry-run`: what a run would choose and need, without writing, training or starting anything."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -8,10 +7,9 @@ import numpy as np
 from phaseb.collection.environments import make_environment, shown_by
 from phaseb.config.data import COLLECTED
 from phaseb.config.root import Config
-from phaseb.episodes.episode import Episode
+from phaseb.episodes.control_source import open_recordings, steps_made_before
 from phaseb.episodes.inventory import summarise
-from phaseb.episodes.sources import EpisodeSource, inventory_of, lengths_of_source, open_source
-from phaseb.episodes.splits import choose_splits
+from phaseb.episodes.sources import EpisodeSource, inventory_of
 from phaseb.pipeline.dataset_stats import SPLITS, DataFacts, DatasetStats
 from phaseb.pipeline.requirement import Preflight
 from phaseb.pipeline.requirements import preflight
@@ -27,8 +25,12 @@ def rehearse(config: Config) -> Preflight:
     """
     if config.episodes.source in COLLECTED:
         return preflight(config, _assumed(config))
-    spec, source = environment_spec(config), open_source(config.episodes)
-    return rehearse_recorded(config, spec, source, DatasetStats.of(_recorded(source, config), spec and spec.bounds))
+    opened = open_recordings(config.episodes, config.run.seed)
+    source, control = opened.source, opened.control or steps_made_before(opened.source, config.episodes)
+    spec = environment_spec(config, control)
+    episodes = zip(source.read(range(len(opened.roles))), opened.roles, strict=True)
+    seen = DatasetStats.of((replace(one, split=role) for one, role in episodes), spec and spec.bounds)
+    return rehearse_recorded(config, spec, source, seen)
 
 
 def rehearse_recorded(
@@ -54,17 +56,11 @@ def _inventory_line(source: EpisodeSource, seen: DatasetStats) -> str:
     return summarise(inventory_of(source), len(lengths), sum(lengths))
 
 
-def _recorded(source: EpisodeSource, config: Config) -> Iterator[Episode]:
-    roles = choose_splits(source.entries(), config.episodes, config.run.seed, lengths_of_source(source))
-    for episode, role in zip(source.read(range(len(roles))), roles, strict=True):
-        yield replace(episode, split=role)
-
-
 def _assumed(config: Config) -> DataFacts:
     """Episodes of full length, with what the environment shows."""
     counts = (config.episodes.num_train, config.episodes.num_dev, config.episodes.num_test)
     lengths = {s: np.full(n, config.environment.max_steps, dtype=np.int64) for s, n in zip(SPLITS, counts, strict=True)}
-    environment = make_environment(config.environment, 1)
+    environment = make_environment(config.environment, 1, None)
     if environment is None:
         return DataFacts(lengths, assumed=True)
     shown = shown_by(environment)

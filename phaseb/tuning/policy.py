@@ -9,6 +9,7 @@ import numpy as np
 from phaseb.collection.environments import make_environment
 from phaseb.config.root import Config
 from phaseb.episodes.actions import ActionScale, read_action_scale
+from phaseb.episodes.control import read_control
 from phaseb.episodes.shards import read_trajectories
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.latents.model import EncoderModel
@@ -114,7 +115,7 @@ class PolicyObjective:
         first = FIRST_SEED if split == "dev" else config.evaluation.first_seed
         num = NUM_EPISODES if split == "dev" else config.evaluation.num_episodes
         size = min(config.evaluation.num_envs, num)
-        environment = make_environment(config.environment, size)
+        environment = make_environment(config.environment, size, read_control(data.store))
         if environment is None:
             estimate: Any = fitted_q_evaluation(config.evaluation.fqe, [actor], data.held_out, seed)
             return {"return": float(estimate.interval(0)[0])}

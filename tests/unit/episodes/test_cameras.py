@@ -14,7 +14,11 @@ from lerobot_writer import write_lerobot
 
 from phaseb.config.data import ColumnsConfig, EpisodesConfig
 from phaseb.episodes.cameras import camera_names, join_cameras, short_camera, split_cameras
+from phaseb.episodes.control import Control
+from phaseb.episodes.control_source import open_recordings
 from phaseb.episodes.episode import Episode
+from phaseb.episodes.formats import episode_builder, video
+from phaseb.episodes.formats.episode_builder import Layout, read_columns
 from phaseb.episodes.formats.export import Exported
 from phaseb.episodes.formats.lerobot_export import write_lerobot as export_lerobot
 from phaseb.episodes.importer import SHARD_BYTES, episodes_of_shard
@@ -73,6 +77,48 @@ def test_cameras_of_other_sizes_and_rates_lie_side_by_side(tmp_path: Path) -> No
         held = [low + 10 * (i if share == 1 else 2 * (i // 2)) for i in range(ROWS)]
         seen = frames.mean((1, 2, 3))
         assert seen == pytest.approx(held, abs=4), "a camera at half the rate keeps each frame for two rows"
+
+
+def test_frames_are_decoded_where_steps_of_control_begin_and_nowhere_else(tmp_path: Path, monkeypatch: Any) -> None:
+    folder = write(tmp_path / "d", 5)
+    fine = read(folder, TOP, WRIST, SIDE)
+    converted = []
+
+    class Counting:
+        def __init__(self) -> None:
+            self._inner = av.video.reformatter.VideoReformatter()
+
+        def reformat(self, *args: Any, **options: Any) -> Any:
+            converted.append(args[0].time)
+            return self._inner.reformat(*args, **options)
+
+    monkeypatch.setattr(video, "VideoReformatter", Counting)
+    columns = {"images": (TOP, WRIST, SIDE)}
+    asked = EpisodesConfig(source="lerobot", path=str(folder), columns=columns, control_hz=10 / 3)
+    opened = open_recordings(asked, 0)
+    assert not converted, "rows are counted, and actions compared, without frames"
+    for one, other in zip(opened.source.read(range(5)), fine, strict=True):
+        np.testing.assert_array_equal(one.frames, other.frames[[0, 3, 6]])
+    assert len(converted) == 5 * (3 + 3 + 4), "of the slow camera all that some later row may show"
+
+
+def test_stills_are_decoded_where_steps_begin_and_nowhere_else(monkeypatch: Any) -> None:
+    asked = EpisodesConfig(source="lerobot", path="x", columns={"images": "eye"})
+    blobs = np.empty(7, object)
+    blobs[:] = [f"{i}".encode() for i in range(7)]
+    columns = {"observation.state": np.ones((7, 2)), "action": np.ones((6, 1)), "eye": blobs}
+    layout = Layout(("observation.state",), ("action",), "")
+    seen: list[bytes] = []
+
+    def decode(chosen: list[bytes], size: int, most: int) -> Any:
+        seen.extend(chosen)
+        return np.zeros((len(chosen), 4, 4, 3), np.uint8)
+
+    monkeypatch.setattr(episode_builder, "decode_images", decode)
+    recorded = read_columns("a", columns, layout, asked, "x")
+    assert not seen
+    made = Control(10, 30, 3, "chunk").steps_of(recorded)
+    assert (seen, made.frames.shape) == ([b"0", b"3", b"6"], (3, 4, 4, 3))
 
 
 def test_one_camera_keeps_its_size(tmp_path: Path) -> None:

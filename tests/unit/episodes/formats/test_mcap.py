@@ -13,6 +13,7 @@ from PIL import Image  # noqa: E402
 from recorded_sums import check_sums  # noqa: E402
 
 from phaseb.config.data import EpisodesConfig  # noqa: E402
+from phaseb.episodes.control_source import open_recordings  # noqa: E402
 from phaseb.episodes.sources import open_source, recognise  # noqa: E402
 from phaseb.errors import ConfigError, DataError  # noqa: E402
 
@@ -111,6 +112,29 @@ def test_topics_are_read_at_the_times_of_the_actions(tmp_path):
     shades = np.round(50 * np.floor(times * 5 + 1e-6) / 5)
     np.testing.assert_array_equal(first.frames[:, 0, 0, 0], shades)
     np.testing.assert_allclose(first.rewards[:-1], times[:-2], atol=1e-6)
+
+
+def test_the_times_of_the_actions_are_the_rate_that_control_starts_from(tmp_path):
+    for i in range(6):
+        record(tmp_path / f"{i}.mcap")
+    asked = config(tmp_path).model_copy(update={"control_hz": 5.0})
+    opened = open_recordings(asked, 0)
+    assert (opened.control.rows, opened.control.recorded_hz) == (2, pytest.approx(10))
+    (made,) = opened.source.read([0])
+    np.testing.assert_allclose(made.actions[:, 0], 0.001 + np.arange(18)[::2] / 10, rtol=1e-4)
+    np.testing.assert_allclose(made.actions[:, 2], 0.001 + np.arange(18)[1::2] / 10, rtol=1e-4)
+    np.testing.assert_allclose(made.state[:, 0], np.sin(np.arange(0, 19, 2) / 10), atol=1e-6)
+
+    def without(name, times):
+        return np.delete(times, [7, 8, 9]) if name == "/commands" else times
+
+    record(tmp_path / "6.mcap", edit=without)
+    assert len(read(tmp_path / "6.mcap")[0]) == 16, "at the recorded rate such a gap is not refused"
+    line = (
+        r"6\.mcap: topic /commands has no message from 0.600 s to 1.000 s, longer than a step of episodes.control_hz=5"
+    )
+    with pytest.raises(DataError, match=line):
+        open_recordings(asked, 0)
 
 
 def test_a_topic_of_joint_states_as_actions_gives_positions(tmp_path):

@@ -181,7 +181,7 @@ def test_columns_in_another_order_than_the_environments_are_refused(tmp_path: Pa
             file["data/demo_0/dones"] = np.arange(4) == 3
     else:
         np.savez(path, actions=actions[None], rewards=rewards[None], **{n: v[None] for n, v in pose.items()})
-    spec, name = environment_spec(config), f"environment {config.environment.id}"
+    spec, name = environment_spec(config, None), f"environment {config.environment.id}"
     assert spec is not None
     offered = spec.state_names
     right, wrong = ([f"{prefix}{name}" for name in names] for names in (pose, reversed(pose)))
