@@ -208,7 +208,8 @@ def test_topics_have_to_be_named(tmp_path):
 def test_without_the_package_it_says_how_to_get_it(tmp_path, monkeypatch):
     import sys
 
-    monkeypatch.delitem(sys.modules, "phaseb.episodes.formats.mcap", raising=False)
+    for module in ("mcap", "mcap_topics"):
+        monkeypatch.delitem(sys.modules, f"phaseb.episodes.formats.{module}", raising=False)
     monkeypatch.setitem(sys.modules, "mcap.reader", None)
     with pytest.raises(ConfigError, match=r"phaseb\[mcap\]"):
         open_source(config(tmp_path))
