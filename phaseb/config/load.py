@@ -176,6 +176,9 @@ def _apply(tree: dict[str, Any], word: str, faults: list[str], places: dict[str,
 
 
 def _file_hint(word: str) -> str:
+    recorded = {".npz": "npz", ".hdf5": "hdf5", ".h5": "hdf5", ".mcap": "mcap", ".parquet": "parquet"}
+    if source := recorded.get(Path(word).suffix):
+        return f"; did you mean episodes.source={source} episodes.path={word}?"
     is_config = word.endswith((".yaml", ".yml")) or Path(word).is_file()
     return f"; did you mean --config {word}?" if is_config else ""
 

@@ -4,6 +4,7 @@ A requirement is one line: what is needed, what was found, which setting it hang
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 from phaseb.config.data import COLLECTED
 from phaseb.config.root import Config
@@ -33,7 +34,7 @@ def preflight(config: Config, facts: DataFacts | None, machine: Machine | None =
     if machine is None:
         joins = joins_cluster(config.resources)
         machine = Machine.of_cluster(config.run.dir) if joins else Machine.here(config.run.dir)
-    fixed = [*_of_config(config), *_own_code(config), *_reused_parts(config)]
+    fixed = [*_of_config(config), *_place(config), *_own_code(config), *_reused_parts(config)]
     if facts is None:
         return Preflight(config, (), tuple(_host_notes(config, machine)), tuple(fixed))
     fit, choices = fit_sizes(config, facts)
@@ -63,6 +64,15 @@ def _of_config(config: Config) -> Iterator[Requirement]:
             given % divisor == 0,
             ConfigError,
         )
+
+
+def _place(config: Config) -> Iterator[Requirement]:
+    """A run directory where none can be made."""
+    store = Store.at(config.run.dir)
+    files = [path for path in (Path(store.root), *Path(store.root).parents) if store.is_local and path.is_file()]
+    for file in files:
+        remedy = "set run.dir to another folder"
+        yield Requirement("collect", "run.dir", "a folder to write to", f"the file {file}", remedy, False, ConfigError)
 
 
 def _own_code(config: Config) -> Iterator[Requirement]:

@@ -160,6 +160,9 @@ LINES = [
     (f"run --dry-run {RECORDED} episodes.path=still.npz", 3, ["changes in", "columns 0, 1, 2 constant", "choose"]),
     (f"run --dry-run {RECORDED} episodes.path=few.npz", 3, ["4 windows of 60 steps in the", "finds 2", "raise"]),
     (f"run --dry-run {RECORDED} episodes.path=dots.npz", 3, ["2 training episodes of 60 steps", "the longest has 1"]),
+    (f"run --dry-run {RECORDED} run.dir=few.npz", 2, ["a folder to write to (run.dir)", "few.npz", "set run.dir to"]),
+    (f"run --dry-run {RECORDED} run.dir=few.npz/sub", 2, ["a folder to write to (run.dir)", "few.npz"]),
+    ("run rec.npz", 2, ["'rec.npz' is not of the form", "did you mean episodes.source=npz episodes.path=rec.npz?"]),
     (f"run --dry-run {RECORDED} environment.id=workcell", 2, ["an environment that shows a state of 3", "set env"]),
 ]
 
