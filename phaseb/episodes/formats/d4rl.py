@@ -2,7 +2,7 @@
 
 In some data sets (antmaze) `terminals` say that the goal is reached while the trajectory goes on: there, only
 `timeouts` cut. It shows where rows follow a terminal without a reset: `next_observations` are the next row's, terminals
-follow each other, or observations move on there as they do elsewhere and jump where `timeouts` cut.
+follow each other, the time limit counts on, or observations move on there as elsewhere and jump where `timeouts` cut.
 """
 
 import itertools
@@ -163,9 +163,17 @@ def _going_on(
         moved = (after[inside] != seen[inside + 1]).reshape(len(inside), -1)
         nothing[inside[~moved.any(axis=1)]] = True
         return nothing
-    if (terminals[inside] & terminals[inside + 1]).any() or _moves_on(columns, observed, inside, timeouts):
+    follow = (terminals[inside] & terminals[inside + 1]).any()
+    if follow or _keeps_time(inside, timeouts) or _moves_on(columns, observed, inside, timeouts):
         nothing[inside] = True
     return nothing
+
+
+def _keeps_time(inside: NDArray[np.int64], timeouts: NDArray[np.bool_]) -> bool:
+    """Whether all trajectories, with such a row in them or not, are as long from timeout to timeout: none is reset."""
+    cuts = np.concatenate([[-1], np.flatnonzero(timeouts)])
+    holds = np.diff(np.searchsorted(inside, cuts)) > 0
+    return bool(holds.any() and not holds.all() and np.ptp(np.diff(cuts)) == 0)
 
 
 def _moves_on(columns: GroupColumns, observed: str, inside: NDArray[np.int64], timeouts: NDArray[np.bool_]) -> bool:

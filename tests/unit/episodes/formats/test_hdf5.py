@@ -220,6 +220,16 @@ def test_observations_show_whether_a_single_terminal_resets(tmp_path: Path, rese
             seen[at + 1 : at + 7] = RNG.uniform(-9, 9, 2) + RNG.uniform(0, 0.1, (6, 2)).cumsum(axis=0)
     with h5py.File(tmp_path / "d.hdf5", "w") as file:
         file["observations"], file["actions"], file["rewards"] = seen, RNG.standard_normal((96, 1)), goal * 1.0
-        file["terminals"], file["timeouts"] = goal, rows % 12 == 11
-    said = check_sums(config(tmp_path / "d.hdf5"), 12 if resets else 8, 96, 4.0)
+        file["terminals"], file["timeouts"] = goal, (rows % 12 == 11) & (rows != 23)
+    said = check_sums(config(tmp_path / "d.hdf5"), 11 if resets else 7, 96, 4.0)
     assert ("4 terminals do not end their trajectory" in said) == (not resets)
+
+
+def test_a_time_limit_that_counts_on_shows_that_a_terminal_resets_nothing(tmp_path: Path) -> None:
+    rows = np.arange(96)
+    goal = (rows // 12 % 2 == 0) & (rows % 12 == 5)
+    with h5py.File(tmp_path / "d.hdf5", "w") as file:
+        file["observations"], file["actions"] = RNG.standard_normal((96, 2)), RNG.standard_normal((96, 1))
+        file["rewards"], file["terminals"], file["timeouts"] = goal * 1.0, goal, rows % 12 == 11
+    said = check_sums(config(tmp_path / "d.hdf5"), 8, 96, 4.0)
+    assert "4 terminals do not end their trajectory" in said
