@@ -138,7 +138,7 @@ def outcome(config: EpisodesConfig, whole: np.ndarray) -> str:
         signal.alarm(0)
     try:
         there = recorded(config)
-    except (OSError, ValueError, KeyError, RuntimeError, pa.ArrowException):
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, pa.ArrowException):
         there = whole
     rows = sum(map(len, episodes)) + sum(part.rows for part in inventory.left_out)
     number = len(episodes) + sum(part.episodes for part in inventory.left_out)

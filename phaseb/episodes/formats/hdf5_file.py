@@ -127,6 +127,8 @@ class GroupColumns(Mapping[str, NDArray[Any]]):
     def _stored(self, name: str) -> _Stored | None:
         if name not in self._found:
             node = _open(self._group, name)
+            if node is not None and not isinstance(node, h5py.h5d.DatasetID | h5py.h5g.GroupID):
+                raise DataError(f"{name!r} is neither a column nor a group: copy or write the file again")
             self._found[name] = _look(node) if isinstance(node, h5py.h5d.DatasetID) else None
         return self._found[name]
 

@@ -86,6 +86,9 @@ class Source:
             context = partial(naming, self._store, f"episode {row['episode_index']}")
             with context():
                 columns = EpisodeRows(self, row, self._table(row), self._fps)
+                promised = self._layout.reward
+                if promised and promised not in columns and not self._config.columns.reward:
+                    raise DataError(f"has no column {promised!r}, which meta/info.json lists: copy the data set again")
                 found = read_columns(_name_of(row), columns, self._layout, self._config, self._name)
             yield replace(found, context=context)
 

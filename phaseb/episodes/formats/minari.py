@@ -57,6 +57,7 @@ class Source:
             self._state = self._choose_state()
         self._steps = meta.get("total_steps")
         self._file: Any = None
+        self._rewarded: bool | None = None
         self._empty = self._list_empty()
         self._whole = sorted(set(range(self._total)) - set(self._empty))
         if not self._whole:
@@ -78,13 +79,29 @@ class Source:
             columns, context = self._columns(index), partial(naming, self._store, f"data/episode {index}")
             with context():
                 flat = _Flattened(columns, self._leaves)
+                self._check_rewards(flat)
                 success = _SUCCESS if _SUCCESS in flat else ""
                 layout = Layout(self._state, ("actions",), "rewards", "terminations", success=success)
                 found = read_columns(f"episode-{index:06d}", flat, layout, self._config, self._name)
             yield replace(_named_by_the_environment(found, self._format), context=context)
 
+    def _check_rewards(self, columns: Mapping[str, NDArray[Any]]) -> None:
+        """Rewards that some episodes have and others lack would be read as zeros there."""
+        if self._rewarded is None:
+            self._rewarded = "rewards" in self._columns(self._whole[0])
+        if not self._config.columns.reward and ("rewards" in columns) != self._rewarded:
+            has, first = (" no", "has") if self._rewarded else ("", "lacks")
+            raise DataError(
+                f"has{has} column 'rewards', which the first episode {first}: copy the data set again, or set "
+                "episodes.columns.reward"
+            )
+
     def inventory(self) -> Inventory:
         """What the folder holds, and what of it is left out."""
+        with naming(self._store, "data"):
+            return self._count()
+
+    def _count(self) -> Inventory:
         left, found = [LeftOut(f"episode-{index:06d}, of no steps", 1) for index in self._empty], self._found()
         extra = sorted(found - set(range(self._total)))
         if extra:

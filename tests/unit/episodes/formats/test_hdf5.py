@@ -233,3 +233,12 @@ def test_a_time_limit_that_counts_on_shows_that_a_terminal_resets_nothing(tmp_pa
         file["rewards"], file["terminals"], file["timeouts"] = goal * 1.0, goal, rows % 12 == 11
     said = check_sums(config(tmp_path / "d.hdf5"), 8, 96, 4.0)
     assert "4 terminals do not end their trajectory" in said
+
+
+def test_what_is_no_column_is_not_taken_for_absent(tmp_path: Path) -> None:
+    write_demos(tmp_path / "d.hdf5", following=False)
+    with h5py.File(tmp_path / "d.hdf5", "a") as file:
+        del file["data/demo_1/rewards"]
+        file["data/demo_1/rewards"] = np.dtype(np.float32)
+    with pytest.raises(DataError, match="'rewards' is neither a column nor a group: copy or write the file again"):
+        read(tmp_path / "d.hdf5")

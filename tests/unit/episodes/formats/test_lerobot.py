@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from phaseb.config.data import EpisodesConfig
@@ -160,3 +161,10 @@ def test_a_line_of_json_ends_at_a_line_feed_only(tmp_path: Path) -> None:
     named = [json.dumps(row | {"tasks": ["pick\u2028place\x85it\x0b"]}, ensure_ascii=False) for row in rows]
     file.write_text("\r\n".join(named), encoding="utf-8")
     assert len(open_source(config(copy)).entries()) == len(STEPS)
+
+
+def test_rows_without_the_rewards_that_meta_lists_are_refused(copy: Path) -> None:
+    file = next(iter(sorted((copy / "data").rglob("*.parquet"))))
+    pq.write_table(pq.read_table(file).drop_columns(["next.reward"]), file)
+    with pytest.raises(DataError, match=r"has no column 'next\.reward', which meta/info\.json lists: copy"):
+        list(open_source(EpisodesConfig(source="lerobot", path=str(copy))).read(range(3)))

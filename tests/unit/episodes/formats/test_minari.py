@@ -116,3 +116,12 @@ def test_episodes_without_a_step_are_left_out_and_counted(tmp_path: Path) -> Non
     assert [episode.id for episode in source.read([1, 3])] == ["episode-000002", "episode-000004"]
     said = check_sums(config("hdf5", tmp_path / "d"), 5, known["total_steps"] - number, reward)
     assert "episode-000001, of no steps (1 episodes)" in said
+
+
+@pytest.mark.parametrize("lacking", [0, 2])
+def test_an_episode_without_the_rewards_of_the_others_is_refused(tmp_path: Path, lacking: int) -> None:
+    shutil.copytree(FIXTURES / "minari-hdf5", tmp_path / "d")
+    with h5py.File(tmp_path / "d" / "data" / "main_data.hdf5", "a") as file:
+        del file[f"episode_{lacking}/rewards"]
+    with pytest.raises(DataError, match="column 'rewards', which the first episode"):
+        list(open_source(config("hdf5", tmp_path / "d")).read(range(5)))
