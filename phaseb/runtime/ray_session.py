@@ -254,7 +254,7 @@ def _start(resources: ResourcesConfig, folder: str) -> None:
                     object_store_memory=int(resources.object_store_gb * 1e9),
                     log_to_driver=False,
                     logging_level=logging.ERROR,
-                    _temp_dir=folder,
+                    _temp_dir=f"{folder}/r",  # Ray opens its folder to everyone: the one above it stays closed
                 )
         except Exception as error:  # a machine too busy to start Ray within its 30 s gets a plain Exception of it
             ray.shutdown()

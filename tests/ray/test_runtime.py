@@ -65,6 +65,8 @@ def test_a_session_is_quiet_closed_to_strangers_and_leaves_nothing_behind(tmp_pa
             worker = ray.remote(lambda: (os.environ["OMP_NUM_THREADS"], len(os.environ["RAY_AUTH_TOKEN"])))
             assert ray.get(worker.remote()) == ("1", 64)
             assert ray.cluster_resources()["object_store_memory"] == 5e8
+            (folder,) = os.listdir(tempfile.gettempdir())
+            assert os.stat(os.path.join(tempfile.gettempdir(), folder)).st_mode & 0o077 == 0, "open to everyone"
             stranger = "import ray; ray.init(address=%r, logging_level='FATAL')" % ray.get_runtime_context().gcs_address
             env = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {
                 "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "wrong"}
