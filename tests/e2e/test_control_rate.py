@@ -13,15 +13,7 @@ from phaseb.export.loader import ExportedPolicy
 from phaseb.runtime.storage import Store
 
 ROWS, STEPS = 80, 20
-JUDGE = {
-    "num_pairs": 10,
-    "rungs": ["5"],
-    "sigmas": [0.0],
-    "families": ["episode_trees"],
-    "num_folds": 2,
-    "num_permutations": 19,
-    "episode_rounds": 4,
-}
+JUDGE = {"num_pairs": 10, "rungs": ["5"]}
 
 
 @pytest.fixture(scope="module")

@@ -8,15 +8,7 @@ from program import STAGES, lineage, strict_json, write_config
 from phaseb.episodes.formats.npz import read_npz
 
 STEPS = 20
-JUDGE = {
-    "num_pairs": 10,
-    "rungs": ["5"],
-    "sigmas": [0.0],
-    "families": ["episode_trees"],
-    "num_folds": 2,
-    "num_permutations": 19,
-    "episode_rounds": 4,
-}
+JUDGE = {"num_pairs": 10, "rungs": ["5"]}
 
 
 @pytest.fixture(scope="module")
