@@ -78,18 +78,14 @@ class Control:
         with recorded.context():
             for name, rows in (("state", state), ("actions", actions), ("rewards", recorded.rewards)):
                 check_finite(recorded.id, name, rows)
-            return Episode(
-                id=recorded.id,
-                rewards=np.add.reduceat(recorded.rewards[:taken].astype(np.float64), starts).astype(np.float32),
-                state=None if state is None else state[seen],
-                frames=None if frames_at is None else frames_at(seen),
-                actions=None if actions is None else self.joined(actions[:taken]),
-                terminated=recorded.terminated,
-                source=recorded.source,
-                split=recorded.split,
-                metrics=recorded.metrics,
-                tags={**recorded.tags, **self.to_tag()},
-            )
+            made = {
+                "rewards": np.add.reduceat(recorded.rewards[:taken].astype(np.float64), starts).astype(np.float32),
+                "state": None if state is None else state[seen],
+                "actions": None if actions is None else self.joined(actions[:taken]),
+                "tags": {**recorded.tags, **self.to_tag()},
+            }
+            frames = None if frames_at is None else frames_at(seen)
+            return Episode(**recorded.rows() | made, frames=frames)
 
     def joined(self, actions: NDArray[np.float32]) -> NDArray[np.float32]:
         """The actions of steps, (S, A) or (S, K A), of those of their rows (T, A); the last step may be short."""

@@ -1,8 +1,8 @@
 """One recorded attempt, checked when it is made."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +14,12 @@ METRICS = ("mpl", "error_rate", "energy_wh", "energy_wh_per_unit", "duration_h",
 
 
 @dataclass(frozen=True)
-class Episode:
-    """`T` actions, `T+1` observations, `T` rewards.
+class EpisodeRows:
+    """All of an episode but its frames: `T` actions, `T+1` observations, `T` rewards.
 
     Attributes:
         id: unique in its data set.
         state: (T+1, D) float32, or float64 where single precision cannot hold it; None where there are only frames.
-        frames: (T+1, H, W, C) uint8, or None where it has a state only.
         actions: (T, A) float32 in the environment's own units, or None (video without actions).
         rewards: (T,) float32.
         terminated: whether the last step ended the task (a value of zero follows); a time limit is not one.
@@ -34,13 +33,31 @@ class Episode:
     id: str
     rewards: NDArray[np.float32]
     state: NDArray[np.float32] | NDArray[np.float64] | None = None
-    frames: NDArray[np.uint8] | None = None
     actions: NDArray[np.float32] | None = None
     terminated: bool = False
     source: Literal["real", "synthetic"] = "real"
     split: Split = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """The number of actions."""
+        return len(self.rewards)
+
+    def rows(self) -> dict[str, Any]:
+        """These fields by name."""
+        return {one.name: getattr(self, one.name) for one in fields(EpisodeRows)}
+
+
+@dataclass(frozen=True)
+class Episode(EpisodeRows):
+    """An episode in memory.
+
+    Attributes:
+        frames: (T+1, H, W, C) uint8, or None where it has a state only.
+    """
+
+    frames: NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:
         steps = len(self)
@@ -52,10 +69,6 @@ class Episode:
         _check(self.id, "frames", self.frames, steps + 1, 4, np.uint8)
         _check(self.id, "actions", self.actions, steps, 2, np.float32)
         _check(self.id, "rewards", self.rewards, steps, 1, np.float32)
-
-    def __len__(self) -> int:
-        """The number of actions."""
-        return len(self.rewards)
 
 
 def _check(episode: str, name: str, array: NDArray[np.generic] | None, rows: int, ndim: int, *dtypes: type) -> None:
