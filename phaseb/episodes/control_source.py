@@ -35,7 +35,7 @@ class OpenRecordings:
     Attributes:
         source: its steps are those of `control`.
         roles: a split for each of its entries.
-        control: how its steps are made of recorded rows; None where they are rows.
+        control: how its steps are made of recorded rows, here or before they were written; None where they are rows.
     """
 
     source: EpisodeSource
@@ -123,8 +123,7 @@ def open_recordings(config: EpisodesConfig, seed: int, known: Control | None = N
         DataError: where episodes differ in their rate, or none has a step.
     """
     source = open_source(config)
-    asked_hz = config.control_hz
-    made = None if asked_hz is None else steps_made_before(source, config)
+    asked_hz, made = config.control_hz, steps_made_before(source, config)
     if asked_hz is None or made is not None:
         return OpenRecordings(source, choose_splits(source.entries(), config, seed, lengths_of_source(source)), made)
     counts, listed = count_rows(source, config), source.entries()

@@ -63,9 +63,8 @@ def survey(source: EpisodeSource, config: Config, bounds: Bounds | None, steps: 
         bounds: of the environment's actions, where there is one.
         steps: the same in steps of `episodes.control_hz`, of which `stats` are then; None: rows are steps.
     """
-    place = (
-        {i: at for at, i in enumerate(steps.source.kept)} if steps and isinstance(steps.source, ControlSource) else {}
-    )
+    coarse = steps.source if steps and isinstance(steps.source, ControlSource) else None
+    roles_in_steps = {} if steps is None or coarse is None else dict(zip(coarse.kept, steps.roles, strict=True))
     found, entries = Survey(DatasetStats(bounds)), source.entries()
     roles, refusal = _roles(source, config)
     if refusal:
@@ -78,11 +77,11 @@ def survey(source: EpisodeSource, config: Config, bounds: Bounds | None, steps: 
             hours = episode.metrics.get("duration_h", np.nan)
             found.step_s = 1 / control.hz if control else hours * 3600 / len(episode)
         found.lengths[episode.id] = len(episode)
-        if steps is None or steps.control is None or not place:
+        if coarse is None:
             found.stats.add(replace(episode, split=roles[i]))
-        elif i in place:
-            coarse = steps.control.steps_of(RecordedEpisode.of(episode))
-            found.stats.add(replace(coarse, split=steps.roles[place[i]]))
+        elif i in roles_in_steps:
+            in_steps = coarse.control.steps_of(RecordedEpisode.of(episode))
+            found.stats.add(replace(in_steps, split=roles_in_steps[i]))
         if episode.frames is not None:
             found.tracks.append(FrameTrack.of(episode))
         kept.append((derive_seed(config.run.seed, "inspect", entries[i][0]), Recording.of(episode)))

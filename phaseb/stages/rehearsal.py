@@ -7,7 +7,7 @@ import numpy as np
 from phaseb.collection.environments import make_environment, shown_by
 from phaseb.config.data import COLLECTED
 from phaseb.config.root import Config
-from phaseb.episodes.control_source import open_recordings, steps_made_before
+from phaseb.episodes.control_source import open_recordings
 from phaseb.episodes.inventory import summarise
 from phaseb.episodes.sources import EpisodeSource, inventory_of
 from phaseb.pipeline.dataset_stats import SPLITS, DataFacts, DatasetStats
@@ -26,8 +26,7 @@ def rehearse(config: Config) -> Preflight:
     if config.episodes.source in COLLECTED:
         return preflight(config, _assumed(config))
     opened = open_recordings(config.episodes, config.run.seed)
-    source, control = opened.source, opened.control or steps_made_before(opened.source, config.episodes)
-    spec = environment_spec(config, control)
+    source, spec = opened.source, environment_spec(config, opened.control)
     episodes = zip(source.read(range(len(opened.roles))), opened.roles, strict=True)
     seen = DatasetStats.of((replace(one, split=role) for one, role in episodes), spec and spec.bounds)
     return rehearse_recorded(config, spec, source, seen)
