@@ -21,9 +21,10 @@ import numpy as np
 from phaseb.config.data import EpisodesConfig
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.formats.episode_builder import Layout, read_columns
-from phaseb.episodes.formats.mcap_topics import Times, count_messages, flat_numbers, joint_names, naming, read_topics
+from phaseb.episodes.formats.mcap_topics import Times, count_messages, flat_numbers, joint_names, read_topics
 from phaseb.episodes.formats.success import reward_notes
 from phaseb.episodes.inventory import Inventory, LeftOut
+from phaseb.episodes.parquet_file import naming
 from phaseb.episodes.recorded import RecordedEpisode
 from phaseb.episodes.sources import Entry
 from phaseb.errors import ConfigError, DataError
@@ -102,7 +103,7 @@ class Source:
         steps = recorded[wanted.action[0]].times
         columns = {topic: one.at(steps, topic in wanted.action, order[topic]) for topic, one in recorded.items()}
         if wanted.reward and columns[wanted.reward].size == len(steps):
-            columns[wanted.reward] = recorded[wanted.reward].added_up(steps)
+            columns[wanted.reward] = recorded[wanted.reward].sums_at(steps)
         interval_s = float(np.median(np.diff(steps))) / 1e9 if len(steps) > 1 else 0.0
         if self._config.control_hz is not None:
             _check_gaps(wanted.action[0], steps, interval_s, self._config.control_hz)

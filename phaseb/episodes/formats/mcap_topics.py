@@ -13,6 +13,7 @@ from mcap.reader import make_reader
 from mcap_ros2.decoder import DecoderFactory
 from numpy.typing import NDArray
 
+from phaseb.episodes.parquet_file import naming
 from phaseb.errors import DataError
 from phaseb.runtime.storage import Store
 
@@ -20,14 +21,6 @@ MAX_SILENCE = 10
 """Median intervals of a topic without a message after which it counts as interrupted."""
 _BESIDE = ("header", "layout")
 Times = NDArray[np.int64]
-
-
-@contextmanager
-def naming(store: Store, name: str) -> Iterator[None]:
-    try:
-        yield
-    except DataError as error:
-        raise DataError(f"{store.path(name)}: {error}") from error
 
 
 @contextmanager
@@ -60,7 +53,7 @@ def count_messages(store: Store, name: str) -> dict[str, int]:
 
 
 @dataclass
-class Recorded:
+class TopicMessages:
     """The messages of one topic.
 
     Attributes:
@@ -117,7 +110,7 @@ class Recorded:
             )
         return np.stack(rows)
 
-    def added_up(self, steps: Times) -> NDArray[np.float64]:
+    def sums_at(self, steps: Times) -> NDArray[np.float64]:
         """(T,) sums of single numbers: of the messages since the step before each, and of all after the last."""
         sums = np.zeros(len(steps))
         place = np.minimum(np.searchsorted(steps, self.times, side="left"), len(steps) - 1)
@@ -149,13 +142,13 @@ class Recorded:
 
 def read_topics(
     store: Store, name: str, topics: Sequence[str], max_bytes: int, least: int | None = None
-) -> dict[str, Recorded]:
+) -> dict[str, TopicMessages]:
     """The messages of some topics of a file, by topic: all of them, or until there are `least` of each.
 
     Raises:
         DataError: for a broken file, topics that are absent or empty, and times that do not increase.
     """
-    found = {topic: Recorded(topic) for topic in topics}
+    found = {topic: TopicMessages(topic) for topic in topics}
     size = 0
     with _reading(store, name) as stream:
         reader = make_reader(stream, decoder_factories=[DecoderFactory()])
@@ -180,7 +173,7 @@ def read_topics(
     return found
 
 
-def _check_times(one: Recorded, start: int) -> None:
+def _check_times(one: TopicMessages, start: int) -> None:
     for number, (before, after) in enumerate(pairwise(one.times), 1):
         if after <= before:
             was, now = (before - start) / 1e9, (after - start) / 1e9
