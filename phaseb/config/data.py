@@ -26,6 +26,8 @@ COLLECTED = ("workcell", "gymnasium")
 """Sources that make their episodes by acting in an environment."""
 SIDE_OF_SEVERAL = 64
 """Side that the frames of several cameras are resized to where no size is set, pixels."""
+ENDINGS = {".npz": "npz", ".hdf5": "hdf5", ".h5": "hdf5", ".parquet": "parquet", ".mcap": "mcap"}
+"""The format of a file by the ending of its name."""
 IMPORTED = ("npz", "parquet", "minari", "hdf5", "lerobot", "mcap")
 """Sources that read files."""
 MIXED = "mixed"

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from phaseb.config.data import ENDINGS
 from phaseb.config.paths import expanded
 from phaseb.config.root import Config
 from phaseb.errors import ConfigError
@@ -176,8 +177,7 @@ def _apply(tree: dict[str, Any], word: str, faults: list[str], places: dict[str,
 
 
 def _file_hint(word: str) -> str:
-    recorded = {".npz": "npz", ".hdf5": "hdf5", ".h5": "hdf5", ".mcap": "mcap", ".parquet": "parquet"}
-    if source := recorded.get(Path(word).suffix):
+    if source := ENDINGS.get(Path(word).suffix):
         return f"; did you mean episodes.source={source} episodes.path={word}?"
     is_config = word.endswith((".yaml", ".yml")) or Path(word).is_file()
     return f"; did you mean --config {word}?" if is_config else ""

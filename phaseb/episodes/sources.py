@@ -7,7 +7,7 @@ from typing import Protocol
 
 import pyarrow.fs as pafs
 
-from phaseb.config.data import IMPORTED, MIXED, EpisodesConfig
+from phaseb.config.data import ENDINGS, IMPORTED, MIXED, EpisodesConfig
 from phaseb.episodes.episode import Episode, Split
 from phaseb.episodes.inventory import Inventory
 from phaseb.episodes.recorded import RecordedEpisode
@@ -83,8 +83,7 @@ def recognise(path: str) -> tuple[str, str]:
         ConfigError: where it is none that is read.
     """
     store = Store.at(path)
-    endings = {".npz": "npz", ".hdf5": "hdf5", ".h5": "hdf5", ".parquet": "parquet", ".mcap": "mcap"}
-    for ending, source in endings.items():
+    for ending, source in ENDINGS.items():
         if path.partition("?")[0].endswith(ending) and not store.exists("data"):
             return source, path
     marks = {"lerobot": ("meta", "info.json"), "minari": ("data", "metadata.json")}
@@ -96,7 +95,10 @@ def recognise(path: str) -> tuple[str, str]:
             return "parquet", path if place is store else f"{path.rstrip('/')}/episodes"
     if not store.is_file() and store.names(suffix=".mcap"):
         return "mcap", path
-    raise ConfigError(f"{path} is of no format that can be recognised; give source= one of {', '.join(IMPORTED)}")
+    raise ConfigError(
+        f"{path} is of no format that can be recognised; set the source (episodes.source) to one of "
+        f"{', '.join(IMPORTED)}"
+    )
 
 
 def inventory_of(source: EpisodeSource) -> Inventory:

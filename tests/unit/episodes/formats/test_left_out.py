@@ -278,7 +278,10 @@ def test_episodes_read_by_the_library_are_counted_behind_the_last(
 def test_the_library_says_which_formats_it_reads(tmp_path: Path) -> None:
     (tmp_path / "mine.csv").write_text("a,b\n")
     for path in (tmp_path / "mine.csv", tmp_path, tmp_path / "gone"):
-        with pytest.raises(ConfigError, match="is of no format that can be recognised; give source= one of npz, "):
+        with pytest.raises(
+            ConfigError,
+            match=r"of no format that can be recognised; set the source \(episodes.source\) to",
+        ):
             phaseb.load_episodes(path)
 
 
