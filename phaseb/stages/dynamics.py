@@ -60,19 +60,21 @@ def execute(context: StageContext) -> dict[str, Any]:
         model = take_generator(config, store, name)
     else:
         model = _fit_ensemble(context, data) if name == "gru" else _fit_one(config, train, name)
-        model.save(store.folder("dynamics", name))
-    codes = _codes(config, store)
+    numbers, codes = {"seconds_training": time.monotonic() - start}, _codes(config, store)
+    failed = ""
     try:
         if not config.reuse.dynamics:
             model.uncertainty_scale = uncertainty_scale(model, train, dev, config, codes)
-            model.save(store.folder("dynamics", name))
-        seconds = time.monotonic() - start
-        quality = open_loop_quality(model, dev, config.synthesis.horizon, config.run.seed)
-    except DataError as error:  # of its rollouts
-        logs.event(f"generator {name} is left out: {error}", logging.WARNING)
-        store.write_json({"reason": str(error)}, "dynamics", name, FAILED)
-        return {"seconds_training": time.monotonic() - start, "failed": str(error)}
-    return {"seconds_training": seconds, **_scale_metrics(model), **quality}
+        numbers |= open_loop_quality(model, dev, config.synthesis.horizon, config.run.seed)
+    except DataError as error:
+        failed = str(error)
+    if not config.reuse.dynamics:
+        model.save(store.folder("dynamics", name))
+    if failed:
+        logs.event(f"generator {name} is left out: {failed}", logging.WARNING)
+        store.write_json({"reason": failed}, "dynamics", name, FAILED)
+        return {**numbers, "failed": failed}
+    return numbers | _scale_metrics(model)
 
 
 def _fit_one(config: Config, train: Trajectories, name: str) -> GPDynamics | CustomDynamics:

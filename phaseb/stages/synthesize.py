@@ -90,7 +90,7 @@ def rollout_failure(model: DynamicsModel, real: Trajectories, horizon: int, seed
     few, steps = real.z[:NUM_PROBES, 0], min(horizon, real.actions.shape[1])
     actions, blind = torch.from_numpy(real.actions[:NUM_PROBES, :steps]), torch.zeros(len(few), dtype=torch.bool)
     try:
-        made = model.rollout(torch.from_numpy(few), actions, steps, torch_generator(seed, "judge", "branched"), blind)
+        made = model.rollout(torch.from_numpy(few), actions, steps, torch_generator(seed, "probes"), blind)
     except DataError as error:
         return str(error)
     return divergence(made.z.cpu().numpy(), made.rewards.cpu().numpy())
