@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phaseb.config.run import ResourcesConfig
@@ -23,6 +24,7 @@ from phaseb.errors import ClusterError
 from phaseb.runtime import logs, signals
 from phaseb.runtime.addresses import LOCAL, check_form, check_listening
 from phaseb.runtime.head_watchdog import watch_head
+from phaseb.runtime.plugins import check_shadowing
 
 if TYPE_CHECKING:
     import ray.train
@@ -68,6 +70,7 @@ def ray_session(resources: ResourcesConfig, wanted: Mapping[str, float] | None =
 
     Raises:
         ClusterError: where the cluster cannot be reached, refuses the token, or lacks the resources after `wait_s`.
+        ConfigError: where a module in the current folder has the name of an installed package.
     """
     with contextlib.redirect_stdout(sys.stderr), _ray_up(resources, wanted) as ours:
         yield ours
@@ -83,6 +86,8 @@ def _ray_up(resources: ResourcesConfig, wanted: Mapping[str, float] | None) -> I
         yield False
         return
     apply_environment(QUIET)
+    with contextlib.suppress(FileNotFoundError):  # the current folder was deleted meanwhile
+        check_shadowing(Path.cwd())
     with contextlib.ExitStack() as up:
         if joins_cluster(resources):
             up.callback(ray.shutdown)
