@@ -31,7 +31,7 @@ LEAST_SKILL = {"states": 0.9, "rewards": 0.5}
 """Least forecast skill on held-out windows. Errors of states grow over the steps of a return, so few are allowed: the
 cell reaches 0.97, a hopping and a running robot 0.74 and 0.81."""
 MIN_WINDOWS = 20
-"""Fewest held-out windows that this can be said of."""
+"""Fewest held-out windows that skill is measured on."""
 
 Array = NDArray[np.float64]
 

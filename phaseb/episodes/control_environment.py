@@ -17,7 +17,7 @@ class ControlEnvironment:
     """Another environment, whose steps are decisions: an action that is repeated, or a chunk of actions.
 
     Rewards of the K steps are summed. An episode that ends within a decision stands still, as the environment does. All
-    that is not told here, such as names of the state and economics, is the inner environment's.
+    other attributes, such as names of the state, are the inner environment's.
 
     Args:
         inner: the environment, stepped as recorded.

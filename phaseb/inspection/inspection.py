@@ -28,7 +28,7 @@ from phaseb.stages.collect import EnvironmentSpec, environment_spec
 from phaseb.stages.rehearsal import rehearse_recorded
 
 COARSER_HZ = 10.0
-"""Rate of control that is told of where at least twice as much was recorded."""
+"""Rate of control that is suggested where at least twice as much was recorded."""
 COLUMN_RULES = (constant_columns, stuck_columns, saturated_columns, jumps)
 KEPT_FINDINGS = {"unlike": ("unit", "stuck", "jump", "swapped", "saturated"), "cut": ("jump", "unit", "stuck")}
 """Kinds that say no more than others of the same episode: they are left out beside these."""
@@ -147,8 +147,8 @@ def inspect(config: Config) -> Inspection:
         found = survey(source, config, spec and spec.bounds, steps)
     except PhasebError as error:
         return Inspection(path, name, (DataIssue("refused", "error", str(error)),))
-    told = {one.text for one in found.refused}
-    found.refused += [one for one in no_steps if one.text not in told]
+    known = {one.text for one in found.refused}
+    found.refused += [one for one in no_steps if one.text not in known]
     states, actions = states_of(found.sample, found.names), actions_of(found.sample)
     findings, residuals = _compare(found, states, actions)
     tracks, unread = _cameras(source, found)

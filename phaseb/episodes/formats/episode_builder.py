@@ -256,8 +256,8 @@ def _frames(columns: Columns, config: EpisodesConfig, rows: int, kept: Rows | No
     found = {name: _column(columns, name) for name in config.columns.images}
     counts = {name: len(recorded) for name, recorded in found.items()}
     if len(set(counts.values())) > 1:
-        told = ", ".join(f"{name} {count}" for name, count in counts.items())
-        raise DataError(f"cameras differ in their number of frames: {told}; record them at one rate")
+        shown = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise DataError(f"cameras differ in their number of frames: {shown}; record them at one rate")
     if set(counts.values()) != {rows}:
         raise DataError(
             f"columns differ in length: observations {rows}, pictures {next(iter(counts.values()))}; write a frame "

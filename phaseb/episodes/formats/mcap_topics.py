@@ -192,7 +192,7 @@ def _time(message: Any, decoded: Any) -> int:
 
 
 def joint_names(message: Any) -> list[str]:
-    """The joints that a message tells of, in its order; none where it is of another kind."""
+    """The names of a message's joints, in its order; none where it is of another kind."""
     return list(message.name) if hasattr(message, "name") and hasattr(message, "position") else []
 
 
