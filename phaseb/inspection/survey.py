@@ -1,5 +1,6 @@
 """Read recordings once: every episode is counted and checked, a sample is kept for the rules."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,7 +33,7 @@ class Survey:
     Attributes:
         stats: of all episodes that can be read.
         lengths: by id, steps of all episodes that can be read, in their order.
-        refused: one error for each episode that cannot be read.
+        refused: errors for episodes that cannot be read, alike ones as one.
         sample: episodes of the most common sizes, without frames.
         tracks: what was seen of the frames of each episode that has any.
         names: of the state's columns.
@@ -102,16 +103,21 @@ def _roles(source: EpisodeSource, config: Config) -> tuple[Sequence[Split], Data
 
 
 def _readable(source: EpisodeSource, refused: list[DataIssue]) -> Iterator[tuple[int, Episode]]:
-    """The episodes that can be read, with their numbers; the others are added to `refused`."""
+    """The episodes that can be read, with their numbers; the others are added to `refused`, alike ones as one."""
     entries, i = source.entries(), 0
+    alike: dict[str, list[tuple[str, str]]] = {}
     while i < len(entries):
         try:
             for episode in source.read(range(i, len(entries))):
                 yield i, episode
                 i += 1
         except PhasebError as error:
-            refused.append(DataIssue("refused", "error", str(error), (entries[i][0],)))
+            name = entries[i][0]
+            alike.setdefault(re.sub(r"\d+", "0", str(error).replace(name, "")), []).append((name, str(error)))
             i += 1
+    for group in alike.values():
+        names, more = tuple(name for name, _ in group), f" ({len(group) - 1} more alike)" if len(group) > 1 else ""
+        refused.append(DataIssue("refused", "error", group[0][1] + more, names))
 
 
 def _subsample(kept: list[tuple[int, Recording]]) -> list[tuple[int, Recording]]:

@@ -10,9 +10,11 @@ from phaseb.episodes.resolution import is_constant
 from phaseb.errors import DataError
 from phaseb.latents.padding import Observation, resolve_observation
 
-PERIODS = {2 * np.pi: "2π", 360.0: "360"}
+TURN = 1.0
+PERIODS = {2 * np.pi: "2π", 360.0: "360", TURN: "1, a turn"}
 JUMP = 0.75  # share of a period that a step over the seam takes, at least; other steps take less than SLOW of it
 SLOW = 0.5
+MOST_ONWARD = 0.7
 MOST_SHOWN = 8
 CLOCK_SPREAD, COARSE_SPREAD = 2.0, 50.0
 """Least spread of a clock's starts (standard deviation over episodes), in spans of the longest episode: of a clock that
@@ -80,19 +82,35 @@ def clock_columns(states: Sequence[NDArray[np.floating]]) -> NDArray[np.bool_]:
 def wrapping_angles(states: Sequence[NDArray[np.floating]]) -> dict[int, float]:
     """The columns of states (T+1, S) of some episodes that are angles cut at a seam, and the period of each.
 
-    Such a column stays within one period; its steps are small, or nearly a whole period.
+    Such a column stays within one period; its steps are small, or nearly a whole period. A period of 1 is also the span
+    of grippers and shares: there, most jumps have to go on as the step before them went.
     """
     rows = np.concatenate(states).astype(np.float64)
     span = np.ptp(rows, axis=0)
-    steps = np.abs(np.concatenate([np.diff(s.astype(np.float64), axis=0) for s in states]))
+    moves = [np.diff(s.astype(np.float64), axis=0) for s in states]
+    steps = np.abs(np.concatenate(moves))
     found: dict[int, float] = {}
     for period in PERIODS:
         jumps = steps >= JUMP * period
         smooth = np.where(jumps, 0.0, steps).max(axis=0)
         wraps = jumps.any(axis=0) & (smooth > 0) & (smooth < SLOW * period)
         wraps &= (span <= (1 + 1e-3) * period) & (jumps.mean(axis=0) < SLOW)
+        if period == TURN:
+            wraps &= _go_on(moves)
         found |= {int(column): period for column in np.flatnonzero(wraps)}
     return found
+
+
+def _go_on(moves: Sequence[NDArray[np.floating]]) -> NDArray[np.bool_]:
+    """(S,) true where most jumps over the seam of a turn, less the turn, go the way of the step before them.
+
+    Args:
+        moves: (T, S) steps of each episode.
+    """
+    after = np.concatenate([m[1:] for m in moves])
+    jumps = np.abs(after) >= JUMP * TURN
+    onward = (after - np.sign(after) * TURN) * np.concatenate([m[:-1] for m in moves]) > 0
+    return np.asarray((onward & jumps).sum(axis=0) > MOST_ONWARD * np.maximum(jumps.sum(axis=0), 1))
 
 
 def _frames_change(episodes: Sequence[Episode]) -> bool:

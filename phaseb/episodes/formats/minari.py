@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -27,6 +28,7 @@ from phaseb.errors import DataError
 from phaseb.runtime.storage import Store
 
 _SUCCESS = "infos/success"
+_THREADS = 8
 
 
 class Source:
@@ -143,13 +145,31 @@ class Source:
         return f"{column} (a picture: episodes.columns.images reads it)" if leaf and leaf.is_picture else column
 
     def _list_empty(self) -> list[int]:
-        """The episodes without a step. Of tables each is a file of its own, which is not opened to see."""
-        if self._format != "hdf5":
-            return []
-        action = (self._config.columns.action or ("actions",))[0]
+        """The episodes without a step. Of tables each is a file of its own, of which the footer is read."""
         with naming(self._store, "data"):
-            columns = ((index, self._columns(index)) for index in range(self._total))
-            return [index for index, one in columns if action in one and not one.rows(action)]
+            if self._format == "hdf5":
+                action = (self._config.columns.action or ("actions",))[0]
+                columns = ((index, self._columns(index)) for index in range(self._total))
+                return [index for index, one in columns if action in one and not one.rows(action)]
+            there = sorted(index for index in self._found() if index < self._total)
+            with ThreadPoolExecutor(_THREADS) as threads:
+                empty = list(threads.map(self._is_empty, there))
+            return [index for index, none in zip(there, empty, strict=True) if none]
+
+    def _is_empty(self, index: int) -> bool:
+        """Whether an episode's tables have no step; of broken ones no, which is said when they are read."""
+        try:
+            return sum(map(self._rows, self._tables(index))) <= 1  # one row pads actions to observations
+        except (DataError, OSError, pa.ArrowException):
+            return False
+
+    def _rows(self, name: str) -> int:
+        """How many rows a file has."""
+        with self._store.filesystem.open_input_file(self._store.path(name)) as file:
+            if self._format == "parquet":
+                return int(pq.read_metadata(file).num_rows)
+            reader = pa.ipc.open_file(file)
+            return sum(reader.get_batch(i).num_rows for i in range(reader.num_record_batches))
 
     def _found(self) -> set[int]:
         """The numbers of the episodes that there are, whatever metadata.json says."""
@@ -195,17 +215,22 @@ class Source:
             return hdf5_file.GroupColumns(group, self._config.max_bytes)
 
     def _arrow(self, index: int) -> Any:
-        folder = f"data/{index}"
-        with naming(self._store, folder):
-            names = self._store.names(folder, suffix=f".{self._format}")
-            if not names:
-                raise DataError(f"lacks its .{self._format} file; copy the data set again")
-            tables = [self._table(f"{folder}/{name}") for name in names]
+        with naming(self._store, f"data/{index}"):
+            tables = [self._table(name) for name in self._tables(index)]
             table = tables[0] if len(tables) == 1 else pa.concat_tables(tables)
             size, limit = table.nbytes, self._config.max_bytes
             if size > limit:
                 raise DataError(f"unpacks to {size} bytes, more than episodes.max_bytes={limit}: raise it")
             return TableColumns(table, {name: leaf.shape for name, leaf in self._leaves.items()})
+
+    def _tables(self, index: int) -> list[str]:
+        """The files of an episode, from the store's root."""
+        folder = f"data/{index}"
+        with naming(self._store, folder):
+            names = self._store.names(folder, suffix=f".{self._format}")
+            if not names:
+                raise DataError(f"lacks its .{self._format} file; copy the data set again")
+            return [f"{folder}/{name}" for name in names]
 
     def _table(self, name: str) -> pa.Table:
         """One file, read in this thread: episodes are small, and starting threads costs more than it gives."""

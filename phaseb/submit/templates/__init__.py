@@ -31,7 +31,7 @@ def write_templates(target: str) -> int:
     """Copy the side folders into a folder; nothing that is there already is overwritten.
 
     Raises:
-        ConfigError: where one of the files exists already and differs, or the folder is a URI; nothing is written then.
+        ConfigError: where a file exists and differs, or the folder is a URI or a file; nothing is written then.
     """
     try:
         target = expanded(target)
@@ -39,6 +39,9 @@ def write_templates(target: str) -> int:
         raise ConfigError(f"{target}: {error}") from error
     if "://" in target:
         raise ConfigError(f"{target} is a storage URI; templates are files of this machine: give a folder")
+    file = next((one for one in (Path(target), *Path(target).parents) if one.exists() and not one.is_dir()), None)
+    if file is not None:
+        raise ConfigError(f"{file} is a file; give a folder")
     folders = {name: template_folder(name) for name in FOLDERS}
     files = {Path(name) / file: folder / file for name, folder in folders.items() for file in _files(folder)}
     taken = [file for file, source in files.items() if _differs(Path(target) / file, source)]

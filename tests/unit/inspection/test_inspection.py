@@ -47,6 +47,17 @@ def test_a_planted_fault_is_found_in_its_episode_alone(tmp_path: Path, fault: st
     assert found.refused == (fault == "NaN")
 
 
+def test_episodes_that_are_refused_alike_are_one_line(tmp_path: Path) -> None:
+    episodes = arm_episodes()
+    for i in range(3, 15):
+        IN_ONE["NaN"][1](episodes[i])
+    (one,) = [one for one in look(write_npz(tmp_path / "arm.npz", episodes)).findings if one.kind == "refused"]
+    assert one.episodes == tuple(f"arm-{i:06d}" for i in range(3, 15))
+    assert "episode arm-000003: state has NaN or Inf" in one.text
+    assert one.text.endswith("(11 more alike)")
+    assert str(one).startswith("arm-000003, ")
+
+
 def test_copies_are_found_whole_and_in_part(tmp_path: Path) -> None:
     episodes = arm_episodes()
     episodes[3] = episodes[11]

@@ -57,6 +57,19 @@ def test_an_angle_that_wraps_is_named_and_nothing_else(period):
     assert line.startswith("state column 0 jumps by about")
 
 
+def test_an_angle_in_turns_is_told_from_what_else_spans_one():
+    """A gripper that opens and shuts, with noise, and a share that starts again span a turn as well."""
+    g, states = np.random.default_rng(0), []
+    for _ in range(20):
+        turned = g.uniform() + np.cumsum(g.choice([-1, 1]) * g.uniform(0.01, 0.06, 41))
+        gripper = np.clip((np.arange(41) % 9 < 4) + 0.02 * g.standard_normal(41), 0, 1)
+        jitter = np.clip((g.random(41) < 0.3) + 0.05 * g.standard_normal(41), 0, 1)
+        states.append(np.stack([turned % 1.0, turned % 1.0 - 0.5, gripper, jitter], axis=1))
+    assert wrapping_angles(states) == {0: 1.0, 1: 1.0}
+    first, _ = examine_observations([episode(i, s.astype(np.float32)) for i, s in enumerate(states)])
+    assert first.startswith("state column 0 jumps by about 1, a turn")
+
+
 UNITS = [(np.array([1e-7, 1e-7]), 0.0), (np.array([1e6, 1e-6]), 0.0), (np.array([1.0, 1e-3]), np.array([1.7e9, 1e4]))]
 
 

@@ -32,5 +32,12 @@ def test_init_never_overwrites(tmp_path):
     assert not (tmp_path / "jobs").exists()
 
 
+@pytest.mark.parametrize("place", ["taken", "taken/below"])
+def test_init_into_a_file_is_refused(tmp_path, place):
+    (tmp_path / "taken").write_text("mine")
+    with pytest.raises(ConfigError, match=r"taken is a file; give a folder"):
+        write_templates(str(tmp_path / place))
+
+
 def test_side_folders_hold_no_python():
     assert [p for name in FOLDERS for p in template_folder(name).rglob("*.py")] == []

@@ -5,6 +5,8 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from recorded_sums import check_sums
 
@@ -116,6 +118,29 @@ def test_episodes_without_a_step_are_left_out_and_counted(tmp_path: Path) -> Non
     assert [episode.id for episode in source.read([1, 3])] == ["episode-000002", "episode-000004"]
     said = check_sums(config("hdf5", tmp_path / "d"), 5, known["total_steps"] - number, reward)
     assert "episode-000001, of no steps (1 episodes)" in said
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+@pytest.mark.parametrize("data_format", ["arrow", "parquet"])
+def test_tables_without_a_step_are_left_out_and_counted(tmp_path: Path, data_format: str, rows: int) -> None:
+    """Minari pads the steps of a table to its observations: an episode without a step is one row, or none."""
+    shutil.copytree(FIXTURES / f"minari-{data_format}", tmp_path / "d")
+    (path,) = (tmp_path / "d" / "data" / "1").glob(f"*.{data_format}")
+    table = pq.read_table(path) if data_format == "parquet" else pa.ipc.open_file(path.read_bytes()).read_all()
+    if data_format == "parquet":
+        pq.write_table(table[:rows], path)
+    else:
+        with pa.ipc.new_file(str(path), table.schema) as writer:
+            writer.write_table(table[:rows])
+    source = open_source(config(data_format, tmp_path / "d"))
+    assert [name for name, _ in source.entries()] == [f"episode-{i:06d}" for i in (0, 2, 3, 4)]
+    assert [episode.id for episode in source.read([1])] == ["episode-000002"]
+    whole = list(open_source(config(data_format, FIXTURES / f"minari-{data_format}")).read([0, 2, 3, 4]))
+    meta = tmp_path / "d" / "data" / "metadata.json"
+    known, steps = json.loads(meta.read_text()), sum(map(len, whole))
+    meta.write_text(json.dumps(known | {"total_steps": steps}))
+    reward = sum(float(episode.rewards.sum()) for episode in whole)
+    assert "episode-000001, of no steps" in check_sums(config(data_format, tmp_path / "d"), 5, steps, reward)
 
 
 @pytest.mark.parametrize("lacking", [0, 2])
