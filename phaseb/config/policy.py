@@ -63,7 +63,11 @@ class AugmentationConfig(Section):
         lt=1,
         description="forecast skill, mean over latents, below which rollouts end; a fifth of it for the worst latent",
     )
-    min_reward_skill: float = Field(0.1, lt=1, description="the same for rewards, against forecasting their mean")
+    min_reward_skill: float | None = Field(
+        0.1,
+        lt=1,
+        description="the same for rewards, against forecasting their mean; null: rewards do not count (data have none)",
+    )
     penalty: float = Field(1.0, ge=0, description="factor of the uncertainty that is subtracted from rewards (MOPO)")
     reward_pessimism: float = Field(
         1.0, ge=0, description="factor of the reward's standard deviation that is subtracted from rewards"

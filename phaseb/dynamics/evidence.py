@@ -32,17 +32,24 @@ class ForecastScore:
         state, reward: skill over all windows and steps.
         by_window: (N, 4) sums that the skills are ratios of: errors and naive errors of state and reward.
         episodes: (N,) the episode of each window.
+        rewards_count: whether what is compared has rewards.
     """
 
     state: float
     reward: float
     by_window: Array
     episodes: NDArray[np.int64]
+    rewards_count: bool = True
 
     @property
     def value(self) -> float:
-        """Mean of both skills: what generators are compared by."""
-        return (self.state + self.reward) / 2
+        """What generators are compared by: the mean of both skills, or that of state where rewards do not count."""
+        return float(self.values(self.by_window.sum(0)))
+
+    def values(self, sums: Array) -> Array:
+        """The same of other sums (4, ...), such as of resampled episodes."""
+        state, reward = _skills(sums)
+        return np.asarray((state + reward) / 2 if self.rewards_count else state)
 
 
 def recorded_branches(recorded: Trajectories, horizon: int, seed: int) -> tuple[Branches, NDArray[np.int64]]:
@@ -76,7 +83,9 @@ def failure(draws: Draws) -> str:
     return ""
 
 
-def forecast_score(recorded: Branches, episodes: NDArray[np.int64], draws: Draws) -> ForecastScore:
+def forecast_score(
+    recorded: Branches, episodes: NDArray[np.int64], draws: Draws, rewards_count: bool = True
+) -> ForecastScore:
     """Score draws (M, N, H) against the recorded windows that they start from."""
     truth, start = recorded.z[:, 1:].astype(np.float64), recorded.z[:, :1].astype(np.float64)
     error, naive = crps(truth, draws.z[:, :, 1:].astype(np.float64)).mean(-1), np.abs(truth - start).mean(-1)
@@ -84,7 +93,8 @@ def forecast_score(recorded: Branches, episodes: NDArray[np.int64], draws: Draws
     mean = rewards[recorded.valid].mean() if recorded.valid.any() else 0.0
     paid, plain = crps(rewards, draws.rewards.astype(np.float64)), np.abs(rewards - mean)
     by_window = np.stack([np.where(recorded.valid, x, 0.0).sum(1) for x in (error, naive, paid, plain)], 1)
-    return ForecastScore(*_skills(by_window.sum(0)), by_window, episodes)
+    state, reward = map(float, _skills(by_window.sum(0)))
+    return ForecastScore(state, reward, by_window, episodes, rewards_count)
 
 
 def difference(one: ForecastScore, other: ForecastScore, seed: int) -> tuple[float, float, float]:
@@ -95,12 +105,12 @@ def difference(one: ForecastScore, other: ForecastScore, seed: int) -> tuple[flo
         np.add.at(total, of, score.by_window)
     count = sums.shape[1]
     times = numpy_generator(seed, "evidence").multinomial(count, np.full(count, 1 / count), RESAMPLES)
-    values = [np.mean(_skills((times @ total).T), axis=0) for total in sums]
+    values = [score.values((times @ total).T) for total, score in zip(sums, (one, other), strict=True)]
     low, high = np.quantile(values[0] - values[1], [0.025, 0.975])
     return one.value - other.value, float(low), float(high)
 
 
-def _skills(sums: Array) -> tuple[float, float]:
+def _skills(sums: Array) -> tuple[Array, Array]:
     """Skills of state and reward from sums (4, ...)."""
     error, naive, paid, plain = sums
     return 1 - error / np.maximum(naive, LEAST_SPREAD), 1 - paid / np.maximum(plain, LEAST_SPREAD)

@@ -128,14 +128,11 @@ def trusted_horizon(config: AugmentationConfig, skills: dict[str, NDArray[np.flo
 
     None at all where the first reward is predicted badly: a poor model's skill, too, fades slowly once it is low.
     """
-    first = FIRST_REWARD_FACTOR * config.min_reward_skill
-    if not skills["reward_surely"][0] >= first:
-        return 0
-    good = (
-        (skills["mean"] >= config.min_skill)
-        & (skills["reward"] >= config.min_reward_skill)
-        & (skills["worst"] >= config.min_skill / 5)
-    )
+    good = (skills["mean"] >= config.min_skill) & (skills["worst"] >= config.min_skill / 5)
+    if config.min_reward_skill is not None:
+        if not skills["reward_surely"][0] >= FIRST_REWARD_FACTOR * config.min_reward_skill:
+            return 0
+        good &= skills["reward"] >= config.min_reward_skill
     return len(good) if good.all() else int(np.argmin(good))
 
 

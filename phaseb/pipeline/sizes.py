@@ -37,7 +37,7 @@ class Choice:
             gone = ", ".join(str(item) for item in self.given if item not in self.chosen)
             new = ", ".join(str(item) for item in self.chosen if item not in self.given)
             return f"{self.setting} is without {gone}{' and with ' * bool(new)}{new}: {self.why}"
-        return f"{self.setting} is {self.chosen}, not {self.given}: {self.why}"
+        return f"{self.setting} is {'null' if self.chosen is None else self.chosen}, not {self.given}: {self.why}"
 
 
 def read_facts(store: Store) -> DataFacts | None:
@@ -162,7 +162,7 @@ def _clusters(fitting: _Fitting, facts: DataFacts) -> None:
 
 
 def _rewards(fitting: _Fitting, facts: DataFacts) -> None:
-    """Where values cannot be learned, only arms that clone are trained."""
+    """Where values cannot be learned, only arms that clone are trained, and no generator has to foretell rewards."""
     if facts.values_can_be_learned:
         return
     policy, arms = fitting.config.policy, fitting.config.arms
@@ -171,6 +171,7 @@ def _rewards(fitting: _Fitting, facts: DataFacts) -> None:
         kept = (*kept, CLONE)
     why = f"every training reward is {facts.reward_low:g}, so there are no values that a policy could follow"
     fitting.choose("arms.names", kept, why)
+    fitting.choose("policy.augmentation.min_reward_skill", None, why)
 
 
 def total_steps(facts: DataFacts, *splits: str) -> int:

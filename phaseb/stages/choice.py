@@ -103,7 +103,8 @@ def measure(config: Config, model: DynamicsModel, dev: Trajectories) -> Generato
     drawn = draw(model.rollout, recorded, seed)
     if failed := failure(drawn):
         return GeneratorEvidence(failed, {})
-    score = forecast_score(recorded, episodes, drawn)
+    rewards_count = plan.min_reward_skill is not None
+    score = forecast_score(recorded, episodes, drawn, rewards_count)
     trusted = validate(model.rollout, dev, plan, plan.horizon, seed).horizon
     scale = branched_uncertainty_scale(model.rollout, dev, plan.horizon, UNCERTAINTY_QUANTILE, seed)
     coverage = {name: branch_numbers(recorded, drawn)[name][-1] for name in ("coverage_50", "coverage_90")}
@@ -111,7 +112,7 @@ def measure(config: Config, model: DynamicsModel, dev: Trajectories) -> Generato
     numbers = {
         "score": score.value,
         "state_skill": score.state,
-        "reward_skill": score.reward,
+        "reward_skill": score.reward if rewards_count else None,
         **coverage,
         "trusted_steps": trusted,
         "judge_auc_noise": auc,
@@ -142,14 +143,18 @@ def window_auc(config: Config, model: DynamicsModel, dev: Trajectories) -> float
 def _out(numbers: Mapping[str, Any], scale: float) -> str:
     """Why a generator with these numbers does not serve; empty where it may."""
     if numbers["trusted_steps"] == 0:
-        skills = f"{numbers['state_skill']:.2f} for latents, {numbers['reward_skill']:.2f} for rewards"
-        return f"its first step does not pass the check of forecast skill (mean skill {skills})"
+        return f"its first step does not pass the check of forecast skill (mean skill {_skills(numbers)})"
     if scale == 0:
         return "it never says that it is uncertain"
     auc = numbers["judge_auc_noise"]
     if auc is not None and auc >= MOST_AUC:
         return f"fresh judges tell its rollouts from recorded ones at AUC {auc:.2f}"
     return ""
+
+
+def _skills(numbers: Mapping[str, Any]) -> str:
+    rewards = numbers["reward_skill"]
+    return f"latents {numbers['state_skill']:.2f}" + ("" if rewards is None else f", rewards {rewards:.2f}")
 
 
 def _reason(
@@ -160,10 +165,7 @@ def _reason(
     if best is None:
         return f"no generator serves, so policies learn from recorded data alone ({out})"
     numbers = found[best].numbers
-    said = (
-        f"generator {best} serves: its forecast score is {numbers['score']:.2f} (latents {numbers['state_skill']:.2f}, "
-        f"rewards {numbers['reward_skill']:.2f})"
-    )
+    said = f"generator {best} serves: its forecast score is {numbers['score']:.2f} ({_skills(numbers)})"
     if second and margin is not None:
         said += (
             f", {margin['mean']:.2f} above that of {second[0]} (95 % interval {margin['low']:.2f} to "

@@ -19,7 +19,7 @@ from torch import Tensor
 from phaseb.runtime.seeding import torch_generator
 
 Floats = NDArray[np.floating]
-JITTER = 1e-6
+JITTER = 1e-6  # a variance, of an output's spread squared: single precision resolves no smaller one
 STILL = 1e-3  # an input that varies less than this says nothing
 LEAST_SIZE = 1e-9  # of a residual, relative to its output: less is rounding
 LEAST_NOISE = 1e-3  # of an output's spread: keeps single precision exact enough
@@ -215,10 +215,13 @@ class GaussianProcess:
 
     @torch.no_grad()
     def predict(self, x: Floats) -> tuple[Floats, Floats]:
-        """Mean and standard deviation, each (N, O), of the function itself, without noise, at rows (N, I)."""
+        """Mean and standard deviation, each (N, O), of the function itself, without noise, at rows (N, I).
+
+        The variance is at least JITTER, which was added to factor the covariance.
+        """
         rows = (torch.as_tensor(x, dtype=torch.float64) - self.shift) * self.scale
         kernel = self._kernel(self._coordinates(rows.float()), self._places)
         mean = self._mean(rows) + (kernel @ self._solved)[..., 0].T.double() * self.size
         known = (kernel @ self._whiten).square().sum(-1)
-        variance = ((2 * self._parameters[1]).exp()[:, None] - known).clamp(min=0)
+        variance = ((2 * self._parameters[1]).exp()[:, None] - known).clamp(min=JITTER)
         return mean.numpy(), (variance.sqrt().T.double() * self.size).numpy()

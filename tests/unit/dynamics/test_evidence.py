@@ -47,6 +47,17 @@ def test_the_naive_forecast_scores_nothing(scored):
     assert abs(score.reward) < 1e-6
 
 
+def test_where_rewards_do_not_count_states_alone_are_compared(scored):
+    recorded = scored[0]
+    held = np.broadcast_to(recorded.z[:, :1], recorded.z.shape)
+    draws = Draws(np.stack([held, recorded.z]), np.stack([recorded.rewards + 9] * 2), np.zeros_like(recorded.rewards))
+    paid = forecast_score(recorded, np.arange(len(recorded)), draws)
+    unpaid = forecast_score(recorded, np.arange(len(recorded)), draws, rewards_count=False)
+    assert paid.value < 0 < unpaid.value == unpaid.state
+    mean, low, high = difference(unpaid, forecast_score(recorded, np.arange(len(recorded)), draws, False), 0)
+    assert mean == low == high == 0
+
+
 def test_what_cannot_be_used_is_named(scored):
     recorded = scored[0]
     z, rewards = np.stack([recorded.z] * 2), np.stack([recorded.rewards] * 2)

@@ -6,7 +6,7 @@ import torch
 
 from phaseb.config.dynamics import GPConfig
 from phaseb.dynamics.gp.discrete_states import DiscreteStates, plain_structure
-from phaseb.dynamics.gp.gaussian_process import FitPlan, GaussianProcess
+from phaseb.dynamics.gp.gaussian_process import JITTER, FitPlan, GaussianProcess
 from phaseb.dynamics.gp.model import GPDynamics
 from phaseb.dynamics.gp.reward_subspace import SearchPlan, find_directions
 from phaseb.dynamics.protocol import load_generator
@@ -220,6 +220,23 @@ def test_a_process_equals_the_textbook_s_closed_form():
 
 def policy(z, t):
     return torch.stack([-z[:, 0].clamp(-1, 1), torch.where(z[:, 1] > 0.1, 1.0, -1.0)], 1)
+
+
+def test_a_process_of_a_world_without_noise_still_knows_where_it_knows_less():
+    """Single precision loses the variance between rows that tell all: JITTER is what is left of it."""
+    g = np.random.default_rng(3)
+    angle, speed, push = (g.uniform(-1, 1, 400) * scale for scale in (np.pi, 4, 2))
+    x = np.stack([np.cos(angle), np.sin(angle), speed, push], 1)
+    process = GaussianProcess(x, (speed * np.cos(angle) + 0.15 * push)[:, None], FitPlan(steps=40), 0)
+    inside, outside = process.predict(x)[1] / process.size.numpy(), process.predict(5 * x)[1] / process.size.numpy()
+    assert inside.min() >= np.sqrt(JITTER)
+    length, signal, noise = (p.double().exp().numpy() for p in process._parameters)
+    rows = ((x - process.shift.numpy()) * process.scale.numpy()) / length[0]
+    near = signal[0] ** 2 * np.exp(-0.5 * np.square(rows[:, None] - rows[None]).sum(-1))
+    solved = np.linalg.solve(near + (noise[0] ** 2 + JITTER) * np.eye(len(x)), near)
+    true = signal[0] ** 2 - (near * solved).sum(0)
+    assert np.abs(np.square(inside[:, 0]) - np.maximum(true, JITTER)).max() < 3 * JITTER
+    assert np.median(outside) > 100 * np.median(inside)
 
 
 @pytest.mark.parametrize("turned", [False, True], ids=["as recorded", "turned"])

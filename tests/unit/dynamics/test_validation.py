@@ -170,6 +170,7 @@ def test_a_model_that_tells_the_first_reward_badly_is_not_followed_at_all():
     assert trusted_horizon(config, told(float("nan"))) == 0
     assert trusted_horizon(config, told(0.35)) == 3
     assert trusted_horizon(config.model_copy(update={"min_reward_skill": -1e9}), told(-2.0)) == 4
+    assert trusted_horizon(config.model_copy(update={"min_reward_skill": None}), told(-np.inf)) == 4
 
 
 def test_few_episodes_are_not_sure_of_a_skill(recorded):

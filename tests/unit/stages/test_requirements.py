@@ -234,7 +234,9 @@ def test_rewards_that_say_nothing_are_told(seen, learnable):
 def test_without_values_the_arms_that_clone_are_left_and_every_line_says_what_judges_them():
     silent = facts(reward_high=0.0)
     names = ("arms.names=[real_only,trust_weighted]",)
-    (line,) = [line for line in preflight(config(*names), silent, ROOMY).lines() if line.startswith("arms.names")]
+    lines = preflight(config(*names), silent, ROOMY).lines()
+    (line,) = [line for line in lines if line.startswith("arms.names")]
+    assert any(line.startswith("policy.augmentation.min_reward_skill is null, not 0.1: every") for line in lines)
     assert line.startswith("arms.names is without real_only, trust_weighted and with behaviour_cloning: every training")
     for environment, judges in (("none", "held-out actions"), ("Hopper-v5", "held-out actions and episodes in Hopper")):
         lines = preflight(config(f"environment.id={environment}"), silent, ROOMY).lines()
