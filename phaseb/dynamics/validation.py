@@ -71,6 +71,10 @@ class ForecastSkill:
                 limits[t] = np.quantile(column[here].clip(max=known.max()), quantile)
         return limits
 
+    def uncertainty_quantile(self, quantile: float) -> float:
+        """Quantile of the uncertainty over all valid steps; at most the largest finite one, 0 where none is finite."""
+        return _finite_quantile(self.rolled.uncertainty.cpu().numpy()[self.valid], quantile)
+
     def skills(self, tolerance: float, limits: NDArray[np.floating] | None = None) -> dict[str, NDArray[np.float64]]:
         """Skill after each step, (T,): `mean` and `worst` over latent dimensions, `reward`, and `reward_surely`, which
         19 of 20 resamples of the episodes exceed: a few episodes hold few events, and a skill by luck is none.
@@ -167,8 +171,7 @@ def branched_uncertainty_scale(
     rollout: RolloutFn, recorded: Trajectories, horizon: int, quantile: float, seed: int
 ) -> float:
     """Quantile of the uncertainty of rollouts from all recorded states under recorded actions, over `horizon` steps."""
-    forecasts = ForecastSkill(rollout, recorded, horizon, seed)
-    return _finite_quantile(forecasts.rolled.uncertainty.cpu().numpy()[forecasts.valid], quantile)
+    return ForecastSkill(rollout, recorded, horizon, seed).uncertainty_quantile(quantile)
 
 
 def stored_uncertainty_scale(

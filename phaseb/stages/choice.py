@@ -17,7 +17,7 @@ from phaseb.config.root import Config
 from phaseb.dynamics.branches import branch_numbers, draw
 from phaseb.dynamics.evidence import ForecastScore, difference, failure, forecast_score, recorded_branches
 from phaseb.dynamics.protocol import DynamicsModel, load_generator
-from phaseb.dynamics.validation import branched_uncertainty_scale, validate
+from phaseb.dynamics.validation import validate
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
 from phaseb.pipeline.stage import StageContext
@@ -105,16 +105,17 @@ def measure(config: Config, model: DynamicsModel, dev: Trajectories) -> Generato
         return GeneratorEvidence(failed, {})
     rewards_count = plan.min_reward_skill is not None
     score = forecast_score(recorded, episodes, drawn, rewards_count)
-    trusted = validate(model.rollout, dev, plan, plan.horizon, seed).horizon
-    scale = branched_uncertainty_scale(model.rollout, dev, plan.horizon, UNCERTAINTY_QUANTILE, seed)
-    coverage = {name: branch_numbers(recorded, drawn)[name][-1] for name in ("coverage_50", "coverage_90")}
+    validation = validate(model.rollout, dev, plan, plan.horizon, seed)
+    scale = validation.forecasts.uncertainty_quantile(UNCERTAINTY_QUANTILE)
+    branches = branch_numbers(recorded, drawn)
+    coverage = {name: branches[name][-1] for name in ("coverage_50", "coverage_90")}
     auc = window_auc(config, model, dev)
     numbers = {
         "score": score.value,
         "state_skill": score.state,
         "reward_skill": score.reward if rewards_count else None,
         **coverage,
-        "trusted_steps": trusted,
+        "trusted_steps": validation.horizon,
         "judge_auc_noise": auc,
     }
     return GeneratorEvidence(_out(numbers, scale), numbers, score, scale)

@@ -31,7 +31,7 @@ class BatchedLinear(nn.Module):
 
 
 class BatchedGRU(nn.Module):
-    """S gated recurrent units: (S, B, T, I) → hidden states (S, B, T, H), from a zero state.
+    """S gated recurrent units: (S, B, T, I) → hidden states (S, B, T, H), from a zero state. Multiplies in float32.
 
     The gates of `torch.nn.GRU` (Cho et al. 2014, with the reset gate after the recurrent product).
     """
@@ -44,60 +44,88 @@ class BatchedGRU(nn.Module):
         self.candidate_bias = nn.Parameter(_uniform((num_networks, 1, num_units), bound, generator))
 
     def forward(self, x: Tensor) -> Tensor:
-        projected = self.inputs(x.permute(0, 2, 1, 3)).transpose(0, 1).contiguous()
+        steps_first = nn.functional.pad(x, (0, 1), value=1.0).permute(2, 0, 3, 1)
         recurrence = cast(Callable[..., Tensor], _Recurrence.apply)
-        return recurrence(projected, self.recurrent, self.candidate_bias).permute(1, 2, 0, 3)
+        return recurrence(steps_first, self._weight()).permute(1, 3, 0, 2)
+
+    def _weight(self) -> Tensor:
+        """(S, 4H, I+1+H): from inputs, a constant 1 and the state to both gates and both parts of the candidate."""
+        units = self.recurrent.shape[1]
+        outer = torch.cat([self.inputs.weight, self.inputs.bias, torch.zeros_like(self.recurrent)], dim=1)
+        absent = torch.zeros_like(self.inputs.weight)
+        inner = torch.cat([absent, torch.zeros_like(self.inputs.bias), self.recurrent], dim=1)
+        bias = nn.functional.pad(self.candidate_bias, (0, 0, absent.shape[1], units))
+        gates = outer[..., : 2 * units] + inner[..., : 2 * units]
+        both = [gates, outer[..., 2 * units :], inner[..., 2 * units :] + bias]
+        return torch.cat(both, dim=-1).transpose(1, 2).contiguous()
 
 
 class _Recurrence(torch.autograd.Function):
-    """The recurrence alone, (T, S, B, 3H) → (T, S, B, H), with its backward pass written out.
+    """x (T, S, I+1, B) and weight (S, 4H, I+1+H) → (T, S, H, B), with its backward pass written out.
 
-    By hand because autograd's graph of T small steps costs three to five times as much on a CPU.
+    By hand because autograd's graph of T small steps costs three to five times as much on a CPU. One product a step
+    gives the reset gate, the update gate, and the candidate's parts from inputs and from the state. Sequences are the
+    last dimension, so that each of the four is one block of memory, and all that a step needs stays in the cache.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, recurrent: Tensor, candidate_bias: Tensor) -> Tensor:
-        steps, networks, batch, width = x.shape
-        units = width // 3
-        hidden = x.new_zeros(steps + 1, networks, batch, units)
-        gates = x.new_empty(steps, networks, batch, 2 * units)
-        candidate = x.new_empty(steps, networks, batch, units)
-        pulled = x.new_empty(steps, networks, batch, units)
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        steps, networks, inputs, batch = x.shape
+        units = weight.shape[1] // 4
+        state = x.new_empty(steps + 1, networks, inputs + units, batch)
+        state[:-1, :, :inputs] = x
+        hidden = state[:, :, inputs:]
+        hidden[0] = 0
+        gates = x.new_empty(steps, networks, 4, units, batch)
         for t in range(steps):
-            recurrence = torch.bmm(hidden[t], recurrent)
-            torch.add(x[t, ..., : 2 * units], recurrence[..., : 2 * units], out=gates[t]).sigmoid_()
-            torch.add(recurrence[..., 2 * units :], candidate_bias, out=pulled[t])
-            torch.addcmul(x[t, ..., 2 * units :], gates[t, ..., :units], pulled[t], out=candidate[t]).tanh_()
-            torch.lerp(candidate[t], hidden[t], gates[t, ..., units:], out=hidden[t + 1])
-        ctx.save_for_backward(hidden, gates, candidate, pulled, recurrent)
+            torch.bmm(weight, state[t], out=gates[t].view(networks, 4 * units, batch))
+            gates[t, :, :2].sigmoid_()
+            reset, update, candidate, pulled = gates[t].unbind(1)
+            candidate.addcmul_(reset, pulled).tanh_()
+            torch.lerp(candidate, hidden[t], update, out=hidden[t + 1])
+        ctx.save_for_backward(state, gates, weight)
         return hidden[1:]
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        hidden, gates, candidate, pulled, recurrent = ctx.saved_tensors
-        steps, networks, batch, units = candidate.shape
-        reset, update, before = gates[..., :units], gates[..., units:], hidden[:-1]
-        to_candidate = (1 - update) * (1 - candidate * candidate)
-        to_update = (before - candidate) * update * (1 - update)
-        to_reset = pulled * reset * (1 - reset)
-        grad_x = before.new_empty(steps, networks, batch, 3 * units)
-        grad_product = torch.empty_like(grad_x)
-        transposed = recurrent.transpose(1, 2).contiguous()
-        grad_hidden = before.new_zeros(networks, batch, units)
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor]:
+        state, gates, weight = ctx.saved_tensors
+        steps, networks, _, units, batch = gates.shape
+        inputs = weight.shape[2] - units
+        first = 0 if ctx.needs_input_grad[0] else inputs
+        grad_x = state.new_empty(steps, networks, inputs - first, batch)
+        grad_weight, grad_gates = torch.zeros_like(weight), torch.empty_like(gates[0])
+        flat = grad_gates.view(networks, 4 * units, batch)
+        to_inputs, to_hidden = (w.contiguous() for w in weight[:, :, first:].mT.split([inputs - first, units], dim=1))
+        grad_hidden, kept = gates.new_zeros(2, networks, units, batch).unbind()
         for t in range(steps - 1, -1, -1):
-            grad_hidden = grad_hidden + grad_outputs[0][t]
-            through = torch.mul(grad_hidden, to_candidate[t], out=grad_x[t, ..., 2 * units :])
-            torch.mul(through, to_reset[t], out=grad_x[t, ..., :units])
-            torch.mul(grad_hidden, to_update[t], out=grad_x[t, ..., units : 2 * units])
-            grad_product[t, ..., : 2 * units] = grad_x[t, ..., : 2 * units]
-            torch.mul(through, reset[t], out=grad_product[t, ..., 2 * units :])
-            grad_hidden = torch.baddbmm(grad_hidden * update[t], grad_product[t], transposed)
-        grad_recurrent = torch.bmm(_rows(before).transpose(1, 2), _rows(grad_product))
-        return grad_x, grad_recurrent, grad_product[..., 2 * units :].sum((0, 2))[:, None]
+            grad_hidden += grad_outputs[0][t]
+            torch.mul(grad_hidden, gates[t, :, 1], out=kept)
+            _step_backward(grad_hidden, kept, state[t, :, inputs:], gates[t], grad_gates)
+            grad_weight.baddbmm_(flat, state[t].mT)
+            torch.baddbmm(kept, to_hidden, flat, out=grad_hidden)
+            if not first:
+                torch.bmm(to_inputs, flat, out=grad_x[t])
+        return None if first else grad_x, grad_weight
 
 
-def _rows(x: Tensor) -> Tensor:
-    return x.transpose(0, 1).reshape(x.shape[1], -1, x.shape[-1])
+def _step_backward(grad: Tensor, kept: Tensor, before: Tensor, gates: Tensor, out: Tensor) -> None:
+    """From the gradient (S, H, B) of a state to that of the step's products (S, 4, H, B), written to `out`.
+
+    Args:
+        kept: its part that goes to the state before, past the gates.
+        before: that state (S, H, B).
+        gates: the step's gates and parts of the candidate (S, 4, H, B).
+    """
+    tanh_backward, sigmoid_backward = torch.ops.aten.tanh_backward, torch.ops.aten.sigmoid_backward
+    reset, update, candidate, pulled = gates.unbind(1)
+    to_reset, to_update, to_candidate, to_pulled = out.unbind(1)
+    torch.sub(grad, kept, out=to_candidate)
+    tanh_backward.grad_input(to_candidate, candidate, grad_input=to_candidate)
+    torch.sub(before, candidate, out=to_update).mul_(grad)
+    sigmoid_backward.grad_input(to_update, update, grad_input=to_update)
+    torch.mul(to_candidate, reset, out=to_pulled)
+    torch.mul(to_candidate, pulled, out=to_reset)
+    sigmoid_backward.grad_input(to_reset, reset, grad_input=to_reset)
 
 
 def _uniform(shape: tuple[int, ...], bound: float, generator: torch.Generator) -> Tensor:

@@ -137,7 +137,7 @@ class _RecurrentJudges(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(F, B, T, I) → log-odds (F, B)."""
         hidden = self.recurrent(x)
-        pooled = torch.cat([hidden.mean(2), hidden.amax(2)], dim=-1)
+        pooled = torch.cat([hidden.mean(2), hidden.max(2).values], dim=-1)
         return torch.as_tensor(self.readout(pooled)[..., 0])
 
 

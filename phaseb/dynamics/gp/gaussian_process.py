@@ -25,6 +25,7 @@ LEAST_SIZE = 1e-9  # of a residual, relative to its output: less is rounding
 LEAST_NOISE = 1e-3  # of an output's spread: keeps single precision exact enough
 RIDGE = 1e-2
 CACHED_ROWS = 128  # at a time on CPUs: their kernel with a thousand known ones is half a megabyte
+BLOCK = 128  # columns of a triangular matrix that are multiplied at once, by the rows that are not zero
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,28 @@ class GaussianMean(NamedTuple):
         return GaussianMean(*(x.to(device) for x in self))
 
 
+def _correlations(a: Tensor, b: Tensor) -> Tensor:
+    """(O, n, N) of exp(-½‖x − x'‖²) for rows x (O, n, I) and x' (O, N, I)."""
+    squares = a.square().sum(-1)[:, :, None] + b.square().sum(-1)[:, None]
+    return squares.baddbmm_(a, b.transpose(1, 2), alpha=-2).clamp_(min=0).mul_(-0.5).exp_()
+
+
+def _with_diagonal(matrices: Tensor, added: Tensor) -> Tensor:
+    """Matrices (O, N, N) with a number each (O,) added to their diagonals."""
+    found = matrices.clone()
+    found.diagonal(dim1=1, dim2=2).add_(added[:, None])
+    return found
+
+
+def _squared_norms(rows: Tensor, upper: Tensor) -> Tensor:
+    """(n,) squared norms of the rows of `rows` (n, N) times an upper triangular matrix (N, N)."""
+    found = rows.new_zeros(len(rows))
+    for first in range(0, len(upper), BLOCK):
+        last = first + BLOCK
+        found += (rows[:, :last] @ upper[:last, first:last]).square_().sum(-1)
+    return found
+
+
 def _exponents(rows: Tensor, known: Tensor) -> Tensor:
     """(…, n, N) of -½‖x − x'‖² for rows x (…, n, I) and known ones x' (…, I + 2, N): in one product, for what passes
     over all pairs is what a kernel costs."""
@@ -126,20 +149,31 @@ class GaussianProcess:
         usual = math.log(math.sqrt(max(1, int((self.scale > 0).sum()))))
         length = torch.full((outputs, inputs), usual, dtype=x.dtype)
         signal, noise = (torch.full((outputs,), math.log(v), dtype=x.dtype) for v in (1.0, 0.15))
-        self._parameters = [p.requires_grad_() for p in (length, signal, noise)]
+        self._parameters = [length, signal, noise]
         optimiser = torch.optim.Adam(self._parameters, lr=plan.learning_rate)
         for _ in range(plan.steps):
-            factor = torch.linalg.cholesky(self._covariance(x))
-            solved = torch.cholesky_solve(y.T[..., None], factor)[..., 0]
-            fit = 0.5 * (y.T * solved).sum() + factor.diagonal(dim1=1, dim2=2).log().sum()
-            prior = ((length - usual) / 0.8).square().sum() + (signal / 0.5).square().sum()
-            prior = prior + ((noise - math.log(0.15)) / 1.5).square().sum()
-            optimiser.zero_grad()
-            (fit + 0.5 * prior).backward()
+            length.grad, signal.grad, noise.grad = self._likelihood_gradients(x, y)
+            length.grad += (length - usual) / 0.8**2
+            signal.grad += signal / 0.5**2
+            noise.grad += (noise - math.log(0.15)) / 1.5**2
             optimiser.step()
-            with torch.no_grad():
-                noise.clamp_(min=math.log(LEAST_NOISE))
-        self._parameters = [p.detach() for p in self._parameters]
+            noise.clamp_(min=math.log(LEAST_NOISE))
+
+    def _likelihood_gradients(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of the negative log likelihood of y (N, O), by the logarithms of lengths (O, I), signals and noises (O,).
+
+        Equation 5.9, written out: autograd's way back through the factors costs several times as much.
+        """
+        places = self._coordinates(x)
+        kernel = self._kernel(places, places)
+        spread = (2 * self._parameters[2]).exp()
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(_with_diagonal(kernel, spread + JITTER)))
+        solved = inverse @ y.T[..., None]
+        pull = torch.baddbmm(inverse, solved, solved.transpose(1, 2), alpha=-1)
+        to_noise = spread * pull.diagonal(dim1=1, dim2=2).sum(-1)
+        pull *= kernel
+        total = pull.sum(-1, keepdim=True)
+        return (places * (total * places - pull @ places)).sum(1), total.sum((1, 2)), to_noise
 
     def _condition(self, x: Tensor, y: Tensor) -> None:
         factor = torch.linalg.cholesky(self._covariance(x))
@@ -204,14 +238,12 @@ class GaussianProcess:
         return x * (-self._parameters[0]).exp()[:, None]
 
     def _kernel(self, a: Tensor, b: Tensor) -> Tensor:
-        squares = a.square().sum(-1)[:, :, None] + b.square().sum(-1)[:, None]
-        distance = torch.baddbmm(squares, a, b.transpose(1, 2), alpha=-2).clamp(min=0)
-        return (2 * self._parameters[1]).exp()[:, None, None] * (-0.5 * distance).exp()
+        gain = (2 * self._parameters[1]).exp()[:, None, None]
+        return _correlations(a, b).mul_(gain)
 
     def _covariance(self, x: Tensor) -> Tensor:
         places = self._coordinates(x)
-        noise = (2 * self._parameters[2]).exp() + JITTER
-        return self._kernel(places, places) + torch.diag_embed(noise[:, None].expand(-1, len(x)))
+        return _with_diagonal(self._kernel(places, places), (2 * self._parameters[2]).exp() + JITTER)
 
     @torch.no_grad()
     def predict(self, x: Floats) -> tuple[Floats, Floats]:
@@ -220,8 +252,15 @@ class GaussianProcess:
         The variance is at least JITTER, which was added to factor the covariance.
         """
         rows = (torch.as_tensor(x, dtype=torch.float64) - self.shift) * self.scale
-        kernel = self._kernel(self._coordinates(rows.float()), self._places)
-        mean = self._mean(rows) + (kernel @ self._solved)[..., 0].T.double() * self.size
-        known = (kernel @ self._whiten).square().sum(-1)
-        variance = ((2 * self._parameters[1]).exp()[:, None] - known).clamp(min=JITTER)
+        places = self._coordinates(rows.float())
+        near, explained = (places.new_empty(places.shape[:2]) for _ in range(2))
+        for output in range(len(places)):
+            for first in range(0, len(rows), CACHED_ROWS):
+                here = slice(first, first + CACHED_ROWS)
+                kernel = _correlations(places[output : output + 1, here], self._places[output : output + 1])[0]
+                near[output, here] = (kernel @ self._solved[output])[:, 0]
+                explained[output, here] = _squared_norms(kernel, self._whiten[output])
+        gain = (2 * self._parameters[1]).exp()[:, None]
+        mean = self._mean(rows) + (gain * near).T.double() * self.size
+        variance = (gain - gain.square() * explained).clamp(min=JITTER)
         return mean.numpy(), (variance.sqrt().T.double() * self.size).numpy()

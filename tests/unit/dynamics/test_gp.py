@@ -218,6 +218,23 @@ def test_a_process_equals_the_textbook_s_closed_form():
         assert spread[0, o] == pytest.approx(np.sqrt(variance) * size, rel=2e-2)
 
 
+def test_the_gradients_of_the_likelihood_are_autograd_s():
+    g = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(25, size, generator=g, dtype=torch.float64) for size in (3, 2))
+    process = GaussianProcess(x.numpy(), y.numpy(), FitPlan(steps=1), 0)
+    length, signal, noise = (0.5 * torch.randn(2, *size, generator=g, dtype=torch.float64) for size in ((3,), (), ()))
+    process._parameters = [length, signal, noise]
+    found = process._likelihood_gradients(x, y)
+    places = x / length.requires_grad_().exp()[:, None]
+    near = (-0.5 * (places[:, :, None] - places[:, None]).square().sum(-1)).exp()
+    near = (2 * signal.requires_grad_()).exp()[:, None, None] * near
+    own = ((2 * noise.requires_grad_()).exp() + 1e-6)[:, None, None] * torch.eye(25, dtype=torch.float64)
+    normal = torch.distributions.MultivariateNormal(torch.zeros(25, dtype=torch.float64), near + own)
+    wanted = torch.autograd.grad(-normal.log_prob(y.T).sum(), [length, signal, noise])
+    for ours, theirs in zip(found, wanted, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-8)
+
+
 def policy(z, t):
     return torch.stack([-z[:, 0].clamp(-1, 1), torch.where(z[:, 1] > 0.1, 1.0, -1.0)], 1)
 
