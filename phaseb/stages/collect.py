@@ -25,6 +25,8 @@ from phaseb.episodes.shards import clear_shards, iter_episodes, shard_name, writ
 from phaseb.episodes.sources import fingerprints
 from phaseb.episodes.splits import choose_splits
 from phaseb.episodes.state_columns import Columns, check_order
+from phaseb.episodes.tasks import FILE as TASKS_FILE
+from phaseb.episodes.tasks import Tasks, tasks_of_tags
 from phaseb.errors import DataError
 from phaseb.pipeline.dataset_stats import Bounds, DatasetStats
 from phaseb.pipeline.sizes import FACTS
@@ -44,7 +46,9 @@ def execute(context: StageContext) -> dict[str, Any]:
     folder = store.folder("episodes")
     control = control_of_tags(next(iter_episodes(folder, frames=False)).tags)
     store.write_json(control.to_json() if control else None, *FILE)
-    spec = environment_spec(config, control)
+    tasks = tasks_of_tags(next(iter_episodes(folder, frames=False)).tags)
+    store.write_json(tasks or None, *TASKS_FILE)
+    spec = environment_spec(config, control, tasks)
     seen = DatasetStats.of(iter_episodes(folder, frames=False), spec and spec.bounds)
     if inventory is not None:
         _say(inventory, seen)
@@ -132,12 +136,18 @@ class EnvironmentSpec:
     shown: dict[str, Any]
 
 
-def environment_spec(config: Config, control: Control | None) -> EnvironmentSpec | None:
-    """What the config's environment takes and shows in steps of control; None where there is none."""
-    environment = make_environment(config.environment, 1, control)
+def environment_spec(config: Config, control: Control | None, tasks: Tasks = ()) -> EnvironmentSpec | None:
+    """What the config's environment takes and shows in steps of control; None where there is none.
+
+    Raises:
+        ConfigError: where it cannot be made, or does not say which of several recorded tasks an episode has.
+    """
+    environment = make_environment(config.environment, 1, control, tasks)
     if environment is None:
         return None
     try:
+        for seed in range(len(tasks)):
+            environment.reset([config.evaluation.first_seed + seed])
         bounds = environment.action_low, environment.action_high
         names = tuple(getattr(environment, "state_names", ()))
         return EnvironmentSpec(bounds, names, shown_by(environment))
