@@ -71,14 +71,13 @@ def with_task(episode: Episode, tasks: Tasks) -> Episode:
 
 
 def without_task(episode: Episode) -> Episode:
-    """An episode as it was before `with_task`."""
+    """An episode as it was before `with_task`; as it is where its task is all that its state says."""
     tasks, state = tasks_of_tags(episode.tags), episode.state
-    if not tasks or state is None:
+    columns = from_tag(episode.tags)[: -len(tasks)] if tasks else []
+    if state is None or not columns:
         return episode
-    columns = from_tag(episode.tags)[: -len(tasks)]
     tags = {name: text for name, text in episode.tags.items() if name not in (CONDITION_TAG, COLUMNS_TAG)}
-    own = state[:, : -len(tasks)] if columns else None
-    return replace(episode, state=own, tags={**tags, **to_tag(columns)})
+    return replace(episode, state=state[:, : -len(tasks)], tags={**tags, **to_tag(columns)})
 
 
 def condition_tags(columns: Columns, tasks: Tasks) -> dict[str, str]:

@@ -108,6 +108,9 @@ def held_out_section(held_out: Mapping[str, Any] | None) -> str:
         rows.append([f"less {control}", *(interval(one) for one in others)])
     for i in range(min(MOST_DIMENSIONS, len(next(iter(arms.values()))["by_dimension"]))):
         rows.append([f"action {i}", *(interval(arm["by_dimension"][i]) for arm in arms.values())])
+    for task, own in (held_out.get("tasks") or {}).items():
+        errors = (interval(own["arms"].get(arm)) for arm in arms)
+        rows.append([f"{task} ({own['num_episodes']} episodes)", *errors])
     told = (
         f"Root mean squared distance from the recorded actions in {held_out['num_episodes']} episodes of the sealed "
         f"test, in recorded standard deviations; 95 % intervals over episodes. The mean recorded action has "

@@ -8,6 +8,13 @@ import two_tasks
 from program import strict_json, write_config
 from two_tasks import BEST, STEPS, TASKS
 
+from phaseb.config.data import EpisodesConfig
+from phaseb.config.load import load_config
+from phaseb.episodes.control_source import open_recordings
+from phaseb.export.episodes import export_run
+from phaseb.export.loader import evaluate_exported
+from phaseb.export.onnx import export_policy
+
 WORLD = {"id": "two_tasks:TwoTasks", "max_steps": STEPS}
 SIZES = {
     "synthesis": {"num_episodes": 12, "horizon": STEPS},
@@ -31,7 +38,7 @@ def run(command, ray_up, tmp_path):
     return tmp_path / "run", strict_json(told.out)
 
 
-def test_a_clone_earns_in_both_tasks_what_none_can_that_does_not_know_the_task(run):
+def test_a_clone_earns_in_both_tasks_what_none_can_that_does_not_know_the_task(run, tmp_path):
     folder, results = run
     assert json.loads((folder / "tasks.json").read_text()) == list(TASKS)
     by_task = results["tasks"]["behaviour_cloning"]
@@ -40,9 +47,44 @@ def test_a_clone_earns_in_both_tasks_what_none_can_that_does_not_know_the_task(r
     # Without the task, what is earned in one is lost in the other: the two sum to 0 at most.
     assert min(earned) > 0.4 * BEST
     assert np.mean(earned) == pytest.approx(results["arms"]["behaviour_cloning"]["return"]["mean"])
+    held_out = results["held_out"]["tasks"]
+    assert {task: own["num_episodes"] for task, own in held_out.items()} == dict.fromkeys(TASKS, 5)
+    assert held_out["go left"]["arms"]["behaviour_cloning"]["mean"] < results["held_out"]["mean_action"]["mean"] / 2
+    manifest = json.loads((folder / "bricks" / "manifest.json").read_text())
+    assert [row["task"] for row in manifest["tasks"]] == list(TASKS)
     page = (folder / "report" / "index.html").read_text(encoding="utf-8")
     assert "By task" in page
     assert "the state says which of 2 tasks an episode has (episodes of each: go left (20), go right (20))" in page
+    check_exports(folder, tmp_path)
+
+
+def check_exports(folder, target):
+    """Formats that name tasks get them in place of the columns of the state; synthetic episodes have their start's."""
+    export_run(str(folder), str(target / "npz"), "npz")
+    made = np.load(target / "npz" / "episodes.npz")
+    assert made["observations"].shape[2] == 2
+    synthetic = made["is_synthetic"][:, 0]
+    assert synthetic.sum() > 0
+    tasks = dict(zip(made["ids"].tolist(), made["tasks"].tolist(), strict=True))
+    starts = [json.loads(text).get("start_episode") for text in made["lineage"][synthetic].tolist()]
+    assert [tasks[start] for start in starts] == made["tasks"][synthetic].tolist()
+    export_run(str(folder), str(target / "lerobot"), "lerobot", "real")
+    again = open_recordings(EpisodesConfig(source="lerobot", path=str(target / "lerobot")), 0)
+    assert again.tasks == TASKS
+    episode = next(iter(again.read([0])))
+    assert episode.state.shape[1] == 4
+    assert episode.tags["task"] == made["tasks"][0]
+
+
+def test_an_exported_policy_is_given_its_task(run, tmp_path):
+    folder, results = run
+    exported = export_policy(str(folder), str(tmp_path / "policy"))
+    card = json.loads((tmp_path / "policy" / "model_card.json").read_text())
+    assert card["interface"]["tasks"] == list(TASKS)
+    assert "The last 2 numbers of `state` say the task" in (tmp_path / "policy" / "MODEL_CARD.md").read_text()
+    config = load_config(folder / "config.yaml", [])
+    measured = evaluate_exported(exported["path"], config)["measured"]
+    assert measured["return"] == pytest.approx(results["arms"][exported["arm"]]["return"]["mean"], rel=1e-3)
 
 
 def test_an_environment_that_does_not_say_the_task_is_refused_before_training(command, tmp_path):
