@@ -21,7 +21,7 @@ from phaseb.episodes.sources import (
     tasks_of_source,
 )
 from phaseb.episodes.splits import choose_splits
-from phaseb.episodes.tasks import Tasks, choose_tasks, tasks_of_tags, with_task
+from phaseb.episodes.tasks import Tasks, tasks_among, tasks_of_tags, with_task
 from phaseb.errors import ConfigError, DataError
 
 RECORDED_ROWS = frozenset(IMPORTED) - {"parquet"}
@@ -194,7 +194,9 @@ def task_condition(source: EpisodeSource, config: EpisodesConfig) -> tuple[Tasks
         before = tasks_of_tags(next(iter(recorded_of(source, [0]))).tags)
         if before:
             return before, named
-    tasks = choose_tasks(source, named)
+    if named is None:
+        return (), None
+    tasks = tasks_among([(name, task) for (name, _), task in zip(source.entries(), named, strict=True)])
     return tasks, named if tasks else None
 
 

@@ -12,7 +12,6 @@ import numpy as np
 
 from phaseb.episodes.episode import TASK_TAG, Episode
 from phaseb.episodes.inventory import listed
-from phaseb.episodes.sources import EpisodeSource
 from phaseb.episodes.state_columns import TAG as COLUMNS_TAG
 from phaseb.episodes.state_columns import Columns, from_tag, to_tag
 from phaseb.errors import DataError
@@ -27,20 +26,19 @@ Tasks = tuple[str, ...]
 """The K tasks of a condition, sorted; empty where there is no condition."""
 
 
-def choose_tasks(source: EpisodeSource, named: Sequence[str] | None) -> Tasks:
+def tasks_among(named: Sequence[tuple[str, str]]) -> Tasks:
     """The tasks that become a condition: those of all episodes, where there are two or more.
 
     Args:
-        source: of the episodes.
-        named: the task of each of its entries, as `tasks_of_source` gives them.
+        named: id and task of each episode, "" where it names none.
 
     Raises:
         DataError: where some episodes name one of several tasks and others none.
     """
-    found = tuple(sorted(set(named or ()) - {""}))
-    if len(found) < 2 or named is None:
+    found = tuple(sorted({task for _, task in named} - {""}))
+    if len(found) < 2:
         return ()
-    without = [name for (name, _), task in zip(source.entries(), named, strict=True) if not task]
+    without = [name for name, task in named if not task]
     if without:
         raise DataError(
             f"{len(without)} episodes name no task ({listed(without)}), the others name {listed(found)}: give every "

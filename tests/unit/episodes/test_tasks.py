@@ -9,16 +9,18 @@ import two_tasks
 from two_tasks import TASKS
 
 from phaseb.collection.environments import make_environment
+from phaseb.collection.gymnasium import collect_gymnasium_episodes
 from phaseb.config.data import EnvironmentConfig, EpisodesConfig
 from phaseb.episodes.control_source import open_recordings
 from phaseb.episodes.importer import import_episodes
-from phaseb.episodes.shards import read_episodes
+from phaseb.episodes.shards import read_episodes, shard_name, write_shard
 from phaseb.episodes.sources import open_source
 from phaseb.episodes.splits import choose_splits
 from phaseb.episodes.state_columns import from_tag
 from phaseb.episodes.tasks import tasks_of_tags, with_task, without_task
 from phaseb.errors import ConfigError, DataError
 from phaseb.runtime.storage import Store
+from phaseb.stages.collect import show_tasks
 
 
 def config(path, source="npz", **other):
@@ -93,6 +95,36 @@ def test_episodes_without_a_task_among_others_are_refused(tmp_path):
     episode = next(iter(open_source(config(tmp_path / "some.npz")).read([0])))
     with pytest.raises(DataError, match="episode some-000000 has the task 'up', which is none of go left, go right"):
         with_task(replace(episode, tags={"task": "up"}), TASKS)
+
+
+def test_the_tasks_of_mixed_sources_are_those_of_their_parts(tmp_path):
+    left, right = (
+        {"source": "npz", "path": str(two_tasks.write(tmp_path / f"{i}.npz", 10, tasks=np.array([name] * 10)))}
+        for i, name in enumerate(TASKS)
+    )
+    opened = open_recordings(EpisodesConfig.model_validate({"source": "mixed", "parts": [left, right]}), 0)
+    assert opened.tasks == TASKS
+    assert {(one.id[0], one.tags["task"]) for one in opened.read(range(20))} == {("0", TASKS[0]), ("1", TASKS[1])}
+    bare = {"source": "npz", "path": str(two_tasks.write(tmp_path / "bare.npz", 10, tasks=None))}
+    one_named = EpisodesConfig.model_validate({"source": "mixed", "parts": [left, bare]})
+    assert open_recordings(one_named, 0).tasks == (), "one task is no condition, whoever names it"
+    with pytest.raises(DataError, match="10 episodes name no task"):
+        open_recordings(EpisodesConfig.model_validate({"source": "mixed", "parts": [left, right, bare]}), 0)
+
+
+def test_tasks_that_an_environment_names_while_episodes_are_collected_are_shown(tmp_path):
+    chosen, target = EnvironmentConfig(id="two_tasks:Stubborn", max_steps=two_tasks.STEPS), Store.at(tmp_path)
+    episodes = collect_gymnasium_episodes(chosen, 0, range(12), "random")
+    for i in range(2):
+        write_shard(target, shard_name(i, 2), [replace(e, split="train") for e in episodes[6 * i : 6 * i + 6]], "s")
+    for _ in range(2):  # after a kill it is done again
+        show_tasks(target, [shard_name(i, 2) for i in range(2)], "s")
+    shown = list(read_episodes(target))
+    assert {one.tags["task"] for one in shown} == set(TASKS)
+    for before, after in zip(episodes, shown, strict=True):
+        assert after.state is not None
+        np.testing.assert_array_equal(after.state[:, :2], before.state)
+        assert after.state[:, 2:].argmax(1).tolist() == [TASKS.index(after.tags["task"])] * (len(after) + 1)
 
 
 def splits_of(counts, lengths=20, **other):
