@@ -14,6 +14,7 @@ from phaseb.config.root import Config
 from phaseb.dynamics.protocol import load_generator
 from phaseb.dynamics.rollout import tensor_policy
 from phaseb.episodes.control import read_control
+from phaseb.episodes.tasks import read_tasks
 from phaseb.errors import ConfigError
 from phaseb.latents.model import EncoderModel
 from phaseb.policy.trained_policy import load_policy
@@ -43,7 +44,7 @@ def initial_latents(config: Config, store: Store, seeds: Sequence[int]) -> NDArr
     bundle, found = EncoderModel.load(store.folder("encoder")), []
     for first in range(0, len(seeds), AT_ONCE):
         part = seeds[first : first + AT_ONCE]
-        environment = make_environment(config.environment, len(part), read_control(store))
+        environment = make_environment(config.environment, len(part), read_control(store), read_tasks(store))
         if environment is None:
             raise ConfigError("starts are chosen in an environment: set environment.id, or flywheel.choose=random")
         try:

@@ -19,6 +19,7 @@ from phaseb.episodes.control import read_control
 from phaseb.episodes.environment import record
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.shards import read_episodes
+from phaseb.episodes.tasks import read_tasks
 from phaseb.errors import ConfigError
 from phaseb.latents.model import EncoderModel
 from phaseb.policy.behavior_metrics import snapped, two_levels
@@ -97,7 +98,7 @@ def collect_by_policy(
 def _record(
     config: EnvironmentConfig, crew: DeployedPolicySpec, seed: int, part: Sequence[tuple[str, int]]
 ) -> list[Episode]:
-    environment = make_environment(config, len(part), read_control(crew.store))
+    environment = make_environment(config, len(part), read_control(crew.store), read_tasks(crew.store))
     if environment is None:
         raise ConfigError("a policy collects in an environment: set environment.id, or flywheel.source=folder")
     scale = read_action_scale(crew.store) or ActionScale.of_environment(

@@ -6,6 +6,8 @@ from phaseb.config.data import EnvironmentConfig
 from phaseb.episodes.control import Control
 from phaseb.episodes.control_environment import ControlEnvironment
 from phaseb.episodes.environment import VectorEnvironment
+from phaseb.episodes.task_environment import TaskEnvironment
+from phaseb.episodes.tasks import Tasks
 
 
 def shown_by(environment: VectorEnvironment) -> dict[str, Any]:
@@ -17,23 +19,27 @@ def shown_by(environment: VectorEnvironment) -> dict[str, Any]:
     }
 
 
-def make_environment(config: EnvironmentConfig, num_envs: int, control: Control | None) -> VectorEnvironment | None:
+def make_environment(
+    config: EnvironmentConfig, num_envs: int, control: Control | None, tasks: Tasks = ()
+) -> VectorEnvironment | None:
     """The environment of a config for `num_envs` episodes side by side; None where there is none (`id: none`).
 
     Args:
         config: what to make; `max_steps` counts steps of control.
         num_envs: episodes side by side.
         control: how steps of control are made of the environment's steps; None where they are the same.
+        tasks: whose condition the state ends with; empty for none.
 
     Raises:
         ConfigError: where it cannot be made; names what is wrong.
     """
     if config.id == "none":
         return None
-    if control is None:
-        return _make(config, num_envs)
-    whole = config.model_copy(update={"max_steps": config.max_steps * control.rows})
-    return ControlEnvironment(_make(whole, num_envs), control)
+    whole = config if control is None else config.model_copy(update={"max_steps": config.max_steps * control.rows})
+    environment = _make(whole, num_envs)
+    if tasks:
+        environment = TaskEnvironment(environment, tasks)
+    return environment if control is None else ControlEnvironment(environment, control)
 
 
 def _make(config: EnvironmentConfig, num_envs: int) -> VectorEnvironment:

@@ -12,8 +12,10 @@ from typing import Any, NamedTuple, Protocol, Self, cast
 import torch
 from torch import Tensor
 
-from phaseb.config.dynamics import PluginConfig
+from phaseb.config.dynamics import GRUConfig, PluginConfig
 from phaseb.dynamics.rollout import Policy, Rollout, as_policy
+from phaseb.dynamics.structure import find_structure
+from phaseb.episodes.tasks import CONDITION_TAG
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import ConfigError, DataError
 from phaseb.runtime.checkpoint import save_checkpoint
@@ -57,7 +59,12 @@ class OneStepDynamics(Protocol):
 
 @dataclass
 class CustomDynamics:
-    """A plug-in behind the protocol of all generators; it never reads actions ahead."""
+    """A plug-in behind the protocol of all generators; it never reads actions ahead.
+
+    Attributes:
+        held: (D, D) onto the directions that are constant within every training episode, where episodes have several
+            tasks: they stay what they were, whatever the class predicts. None otherwise.
+    """
 
     name: str
     config: PluginConfig
@@ -66,6 +73,7 @@ class CustomDynamics:
     action_size: int
     uncertainty_scale: float = 0.0
     lineage: dict[str, Any] = field(default_factory=dict)
+    held: Tensor | None = None
     num_members = 1
 
     @classmethod
@@ -128,7 +136,7 @@ class CustomDynamics:
                 raise DataError(f"{self.config.model}: {name} of step {t} is {tuple(value.shape)}, wanted {shape}")
             if not torch.isfinite(value).all():
                 raise DataError(f"{self.config.model}: {name} of step {t} has NaN or Inf")
-        return step
+        return step if self.held is None else step._replace(z=step.z + (z - step.z) @ self.held)
 
     def mean_rollout(self, z0: Tensor, actions: Tensor) -> Tensor:
         """(N, T+1, D): one rollout with a fixed seed, for there is one member."""
@@ -154,6 +162,7 @@ class CustomDynamics:
             "action_size": self.action_size,
             "uncertainty_scale": self.uncertainty_scale,
             "lineage": self.lineage,
+            "held": None if self.held is None else self.held.tolist(),
         }
         return save_checkpoint(store, dict(self.model.state_dict()), meta)
 
@@ -167,6 +176,7 @@ class CustomDynamics:
         config = PluginConfig.model_validate(meta["config"])
         made = cls.make(meta["name"], config, meta["latent_size"], meta["action_size"])
         made.model.load_state_dict(tensors)
+        made.held = None if meta.get("held") is None else torch.tensor(meta["held"])
         made.uncertainty_scale, made.lineage = float(meta["uncertainty_scale"]), dict(meta["lineage"])
         return made
 
@@ -179,4 +189,8 @@ def fit_custom(name: str, config: PluginConfig, train: Trajectories, seed: int) 
     """
     made = CustomDynamics.make(name, config, train.z.shape[-1], train.actions.shape[-1])
     made.model.fit(train, seed)
+    if f"tag/{CONDITION_TAG}" in train.lineage:
+        structure = find_structure(train.z, train.rewards, train.mask, GRUConfig())
+        still = structure.varying == 0
+        made.held = torch.from_numpy(structure.whiten[:, still] @ structure.unwhiten[still])
     return made

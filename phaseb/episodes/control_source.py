@@ -18,8 +18,10 @@ from phaseb.episodes.sources import (
     lengths_of_source,
     open_source,
     recorded_of,
+    tasks_of_source,
 )
 from phaseb.episodes.splits import choose_splits
+from phaseb.episodes.tasks import Tasks, tasks_among, tasks_of_tags, with_task
 from phaseb.errors import ConfigError, DataError
 
 RECORDED_ROWS = frozenset(IMPORTED) - {"parquet"}
@@ -36,11 +38,18 @@ class OpenRecordings:
         source: its steps are those of `control`.
         roles: a split for each of its entries.
         control: how its steps are made of recorded rows, here or before they were written; None where they are rows.
+        tasks: the condition that its episodes have, here or before they were written (see `tasks.with_task`).
     """
 
     source: EpisodeSource
     roles: list[Split]
     control: Control | None = None
+    tasks: Tasks = ()
+
+    def read(self, indices: Sequence[int]) -> Iterator[Episode]:
+        """The episodes at some positions of the source's entries, with their splits and tasks."""
+        for i, episode in zip(indices, self.source.read(indices), strict=True):
+            yield with_task(replace(episode, split=self.roles[i]), self.tasks)
 
 
 @dataclass(frozen=True)
@@ -92,6 +101,10 @@ class ControlSource:
     def lengths(self) -> Sequence[int] | None:
         return None if self._counts is None else self._counts.steps
 
+    def tasks(self) -> Sequence[str] | None:
+        named = tasks_of_source(self._inner)
+        return None if named is None else [named[i] for i in self.kept]
+
     def read(self, indices: Sequence[int]) -> Iterator[Episode]:
         return map(self.control.steps_of, recorded_of(self._inner, [self.kept[i] for i in indices], self._step_s))
 
@@ -125,13 +138,17 @@ def open_recordings(config: EpisodesConfig, seed: int, known: Control | None = N
     source = open_source(config)
     asked_hz, made = config.control_hz, steps_made_before(source, config)
     if asked_hz is None or made is not None:
-        return OpenRecordings(source, choose_splits(source.entries(), config, seed, lengths_of_source(source)), made)
+        tasks, named = task_condition(source, config)
+        roles = choose_splits(source.entries(), config, seed, lengths_of_source(source), named)
+        return OpenRecordings(source, roles, made, tasks)
     counts, listed = count_rows(source, config), source.entries()
-    roles = choose_splits([listed[i] for i in counts.kept], config, seed, counts.steps)
+    tasks, named = task_condition(source, config)
+    known_tasks = named and [named[i] for i in counts.kept]
+    roles = choose_splits([listed[i] for i in counts.kept], config, seed, counts.steps, known_tasks)
     train = [i for i, role in zip(counts.kept, roles, strict=True) if role == "train"]
     decided = known if known is not None and known.asked_hz == asked_hz else None
     opened = in_steps(source, config, counts, train, decided)
-    return OpenRecordings(opened, roles, opened.control)
+    return OpenRecordings(opened, roles, opened.control, tasks)
 
 
 def open_in_steps(config: EpisodesConfig, known: Control | None) -> EpisodeSource:
@@ -162,6 +179,25 @@ def steps_made_before(source: EpisodeSource, config: EpisodesConfig) -> Control 
             f"{control.asked_hz:g}: set that, or read the recordings themselves"
         )
     return control
+
+
+def task_condition(source: EpisodeSource, config: EpisodesConfig) -> tuple[Tasks, Sequence[str] | None]:
+    """The tasks that are a condition, or were one before they were written, and the task of each entry.
+
+    The second is None where there is no condition.
+
+    Raises:
+        DataError: where some episodes name one of several tasks and others none.
+    """
+    named = tasks_of_source(source)
+    if config.source not in RECORDED_ROWS and len(source.entries()):
+        before = tasks_of_tags(next(iter(recorded_of(source, [0]))).tags)
+        if before:
+            return before, named
+    if named is None:
+        return (), None
+    tasks = tasks_among([(name, task) for (name, _), task in zip(source.entries(), named, strict=True)])
+    return tasks, named if tasks else None
 
 
 def in_steps(

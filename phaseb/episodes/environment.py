@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseb.episodes.control import Control
-from phaseb.episodes.episode import METRICS, Episode
+from phaseb.episodes.episode import METRICS, TASK_TAG, Episode
 from phaseb.episodes.resolution import compact
 from phaseb.episodes.state_columns import check_order, from_tag
+from phaseb.episodes.tasks import Tasks, condition_tags
 from phaseb.errors import DataError
 
 Observation = dict[str, NDArray[Any]]
@@ -38,7 +39,8 @@ class VectorEnvironment(Protocol):
         frame_shape: (H, W, C), or None where there are no frames.
 
     An environment may also have `state_names`, ((name, width), …) of the parts of its state in order: recorded columns
-    of the same names are then compared.
+    of the same names are then compared. Where recorded episodes have several tasks, it must have `episode_tasks`, the N
+    names of its episodes' tasks after a reset. `reset_to(seeds, tasks)` may ask it for the task of each episode.
     """
 
     name: str
@@ -91,6 +93,7 @@ def record(
 ) -> list[Episode]:
     """N episodes as `controller` acts them out from `seeds`, each cut at its own end."""
     observations, actions, rewards = [environment.reset(seeds)], [], []
+    task_tags = task_tags_of(environment)
     controller.reset(seeds)
     lengths = np.zeros(environment.num_envs, dtype=int)
     running, terminated = np.ones(environment.num_envs, dtype=bool), np.zeros(environment.num_envs, dtype=bool)
@@ -114,12 +117,20 @@ def record(
             actions=chosen_NTA[i, :steps],
             terminated=bool(terminated[i]),
             metrics={name: float(economics[name][i]) for name in METRICS if name in economics},
-            tags={**(tags[i] if tags else {}), **made},
+            tags={**(tags[i] if tags else {}), **made, **task_tags[i]},
             state=compact(columns["state"][i, : steps + 1]) if "state" in columns else None,
             frames=columns["frames"][i, : steps + 1] if "frames" in columns else None,
         )
         for i, steps in enumerate(lengths.tolist())
     ]
+
+
+def task_tags_of(environment: VectorEnvironment) -> list[dict[str, str]]:
+    """Of each of N episodes that began, the tags of its task, and of the condition where its state holds one."""
+    names = getattr(environment, "episode_tasks", None) or [""] * environment.num_envs
+    tasks: Tasks = getattr(environment, "condition", ())
+    condition = condition_tags(getattr(environment, "state_names", ()), tasks) if tasks else {}
+    return [{**({TASK_TAG: name} if name else {}), **condition} for name in names]
 
 
 def check_fit(environment: VectorEnvironment, episode: Episode) -> None:

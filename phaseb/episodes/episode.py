@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from phaseb.errors import DataError
 
 Split = Literal["", "train", "dev", "test"]
+TASK_TAG = "task"
+"""The tag that names an episode's task."""
 METRICS = ("mpl", "error_rate", "energy_wh", "energy_wh_per_unit", "duration_h", "good_units", "errors")
 
 
@@ -27,7 +29,7 @@ class EpisodeRows:
         split: the role it was given before anything was fitted; "" before that.
         metrics: economics of the episode by the names in METRICS; absent or NaN where unknown. `duration_h` is
             simulated or recorded hours, so rates over episodes are ratios of sums.
-        tags: free text by name (the operator, the file it was read from).
+        tags: free text by name (the operator, the file it was read from, the task).
     """
 
     id: str

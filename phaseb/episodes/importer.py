@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -11,12 +10,13 @@ from phaseb.config.run import ResourcesConfig
 from phaseb.episodes.actor_pool import run_pool
 from phaseb.episodes.cameras import COLOURS
 from phaseb.episodes.control import Control
-from phaseb.episodes.control_source import ControlSource, open_recordings
+from phaseb.episodes.control_source import ControlSource, OpenRecordings, open_recordings
 from phaseb.episodes.episode import Split
 from phaseb.episodes.inventory import Inventory
 from phaseb.episodes.parquet_file import read_stamp
 from phaseb.episodes.shards import clear_shards, shard_name, write_shard
 from phaseb.episodes.sources import fingerprints, inventory_of, lengths_of_source, open_source
+from phaseb.episodes.tasks import Tasks
 from phaseb.errors import DataError
 from phaseb.runtime.seeding import derive_seed
 from phaseb.runtime.storage import Store
@@ -61,11 +61,12 @@ def import_episodes(
     total = -(-len(roles) // rows)
     names = [shard_name(i, total) for i in range(total)]
     chosen = "" if steps is None else json.dumps(steps[0].to_json())
+    chosen += json.dumps(opened.tasks) if opened.tasks else ""
     stamp = f"{derive_seed(seed, config.model_dump_json() + chosen):x}-{fingerprints(config)}"
     todo = [name for name in names if read_stamp(target, name) != stamp]
     clear_shards(target, keep=set(names) - set(todo))
     try:
-        finished = run_pool(todo, ImportWork, (config, target, roles, stamp, rows, steps), resources)
+        finished = run_pool(todo, ImportWork, (config, target, roles, stamp, rows, steps, opened.tasks), resources)
         for done, _ in enumerate(finished, start=total - len(todo) + 1):
             if progress is not None:
                 progress(done, total)
@@ -100,15 +101,14 @@ class ImportWork:
         stamp: str,
         rows: int,
         steps: tuple[Control, Sequence[int]] | None,
+        tasks: Tasks = (),
     ) -> None:
         source = open_source(config)
-        self._source = source if steps is None else ControlSource(source, config.columns.step_s, *steps)
-        self._target, self._roles, self._stamp, self._rows = target, roles, stamp, rows
+        in_steps = source if steps is None else ControlSource(source, config.columns.step_s, *steps)
+        self._opened = OpenRecordings(in_steps, list(roles), tasks=tasks)
+        self._target, self._stamp, self._rows = target, stamp, rows
 
     def __call__(self, name: str) -> None:
         first = int(name.split("-")[1]) * self._rows
-        rows = range(first, min(first + self._rows, len(self._roles)))
-        episodes = [
-            replace(episode, split=self._roles[i]) for i, episode in zip(rows, self._source.read(rows), strict=True)
-        ]
-        write_shard(self._target, name, episodes, self._stamp)
+        rows = range(first, min(first + self._rows, len(self._opened.roles)))
+        write_shard(self._target, name, list(self._opened.read(rows)), self._stamp)

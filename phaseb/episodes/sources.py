@@ -8,7 +8,7 @@ from typing import Protocol
 import pyarrow.fs as pafs
 
 from phaseb.config.data import ENDINGS, IMPORTED, MIXED, EpisodesConfig
-from phaseb.episodes.episode import Episode, Split
+from phaseb.episodes.episode import TASK_TAG, Episode, Split
 from phaseb.episodes.inventory import Inventory
 from phaseb.episodes.recorded import RecordedEpisode
 from phaseb.errors import ConfigError, DataError
@@ -23,8 +23,8 @@ class EpisodeSource(Protocol):
     """What `module:Class` names; made with the `EpisodesConfig` of the run, on every actor that reads.
 
     It may also have `inventory()`, an `Inventory` of what it leaves out, which an import then says; `cameras()`, how
-    each of its cameras is kept by name; and `lengths()`, the steps of each entry, which decide how many episodes are
-    held out where there are few.
+    each of its cameras is kept by name; `lengths()`, the steps of each entry, which decide how many episodes are held
+    out where there are few; and `tasks()`, the task of each entry (see `tasks`).
     """
 
     def entries(self) -> Sequence[Entry]:
@@ -47,6 +47,9 @@ class Listed:
 
     def lengths(self) -> Sequence[int]:
         return [len(episode) for episode in self._episodes]
+
+    def tasks(self) -> Sequence[str]:
+        return [episode.tags.get(TASK_TAG, "") for episode in self._episodes]
 
     def read(self, indices: Sequence[int]) -> Iterator[Episode]:
         return (self._episodes[i] for i in indices)
@@ -110,6 +113,12 @@ def inventory_of(source: EpisodeSource) -> Inventory:
 def lengths_of_source(source: EpisodeSource) -> Sequence[int] | None:
     """Steps of each entry of a source, up to a row; None where it does not know them before reading."""
     known: Callable[[], Sequence[int] | None] | None = getattr(source, "lengths", None)
+    return None if known is None else known()
+
+
+def tasks_of_source(source: EpisodeSource) -> Sequence[str] | None:
+    """The task of each entry of a source, "" where one has none; None where the source names no tasks."""
+    known: Callable[[], Sequence[str] | None] | None = getattr(source, "tasks", None)
     return None if known is None else known()
 
 

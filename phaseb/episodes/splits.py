@@ -10,6 +10,7 @@ from phaseb.errors import DataError
 from phaseb.runtime.seeding import derive_seed
 
 MIN_TRAIN = 2  # spreads between episodes need two
+MIN_OF_TASK = MIN_TRAIN + 2  # one for dev, one for the test
 FEW_EPISODES = 8
 """Test episodes below which judges use blocks of episodes, so that steps count and not episodes."""
 ENOUGH_STEPS = {"test": 1000, "dev": 500}
@@ -19,7 +20,11 @@ MIN_STEPS = 10
 
 
 def choose_splits(
-    entries: Sequence[tuple[str, Split]], config: EpisodesConfig, seed: int, lengths: Sequence[int] | None = None
+    entries: Sequence[tuple[str, Split]],
+    config: EpisodesConfig,
+    seed: int,
+    lengths: Sequence[int] | None = None,
+    tasks: Sequence[str] | None = None,
 ) -> list[Split]:
     """The split of each of some episodes, given as (id, the split it has already or "").
 
@@ -28,11 +33,15 @@ def choose_splits(
     the order of the file cannot bias, and cut by fractions. Of few episodes (fewer than FEW_EPISODES in the test) no
     more are held out than make ENOUGH_STEPS. Episodes that all carry a split already keep it.
 
+    Of several tasks, each is cut like that by itself, so that each has training, dev and test episodes. All episodes of
+    a task of fewer than MIN_OF_TASK train, if another has as many.
+
     Args:
         entries: (id, split) of each episode.
         config: of the episodes.
         seed: of the ranks.
         lengths: steps of each episode; None where they are not known, and fractions alone decide.
+        tasks: the task of each episode; None where they have no condition.
 
     Raises:
         DataError: for ids that repeat, splits given in part, or too few episodes.
@@ -48,7 +57,7 @@ def choose_splits(
     elif config.source in COLLECTED:
         roles = _by_count(len(entries), config)
     else:
-        roles = _by_fraction([name for name, _ in entries], config, seed, lengths)
+        roles = _by_task([name for name, _ in entries], config, seed, lengths, tasks or [""] * len(entries))
     _check(roles)
     return roles
 
@@ -63,15 +72,38 @@ def _by_count(total: int, config: EpisodesConfig) -> list[Split]:
     return test + dev + train
 
 
-def _by_fraction(ids: Sequence[str], config: EpisodesConfig, seed: int, lengths: Sequence[int] | None) -> list[Split]:
+def _by_task(
+    ids: Sequence[str], config: EpisodesConfig, seed: int, lengths: Sequence[int] | None, tasks: Sequence[str]
+) -> list[Split]:
+    """Each task's episodes by fractions; of K tasks, each needs a K-th of what is enough of them all.
+
+    Where no task has MIN_OF_TASK episodes, all are cut as if they were of one.
+    """
+    found = {task: [i for i, name in enumerate(tasks) if name == task] for task in sorted(set(tasks))}
+    if max(map(len, found.values()), default=0) < MIN_OF_TASK:
+        found = {"": list(range(len(ids)))}
+    roles: list[Split] = ["train"] * len(ids)
+    for own in found.values():
+        if len(found) > 1 and len(own) < MIN_OF_TASK:
+            continue
+        steps = None if lengths is None else [lengths[i] for i in own]
+        chosen = _by_fraction([ids[i] for i in own], config, seed, steps, len(found))
+        for i, role in zip(own, chosen, strict=True):
+            roles[i] = role
+    return roles
+
+
+def _by_fraction(
+    ids: Sequence[str], config: EpisodesConfig, seed: int, lengths: Sequence[int] | None, num_tasks: int
+) -> list[Split]:
     num_test, num_dev = most_held_out(len(ids), config)
     hashes = [derive_seed(seed, "split", name) for name in ids]
     ranked = sorted(range(len(ids)), key=hashes.__getitem__)
-    if lengths is not None and num_test < FEW_EPISODES:
+    if lengths is not None and num_tasks * num_test < FEW_EPISODES:
         ranked = sorted(ranked, key=lambda i: lengths[i] < MIN_STEPS)
         steps = [lengths[i] for i in ranked]
-        num_test = _enough(steps, num_test, ENOUGH_STEPS["test"])
-        num_dev = _enough(steps[num_test:], num_dev, ENOUGH_STEPS["dev"])
+        num_test = _enough(steps, num_test, ENOUGH_STEPS["test"] / num_tasks)
+        num_dev = _enough(steps[num_test:], num_dev, ENOUGH_STEPS["dev"] / num_tasks)
     roles: list[Split] = ["train"] * len(ids)
     for position, index in enumerate(ranked[: num_test + num_dev]):
         roles[index] = "test" if position < num_test else "dev"
@@ -83,7 +115,7 @@ def most_held_out(total: int, config: EpisodesConfig) -> tuple[int, int]:
     return max(1, round(total * config.test_fraction)), max(1, round(total * config.dev_fraction))
 
 
-def _enough(steps: Sequence[int], most: int, wanted: int) -> int:
+def _enough(steps: Sequence[int], most: int, wanted: float) -> int:
     """The smallest number of episodes, in order, that have the steps wanted together; at most `most`."""
     there = itertools.accumulate(steps[:most])
     return next((number for number, total in enumerate(there, start=1) if total >= wanted), most)

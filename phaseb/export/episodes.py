@@ -8,10 +8,11 @@ import numpy as np
 
 from phaseb.episodes.actions import ActionScale, read_action_scale
 from phaseb.episodes.control import control_of_tags
-from phaseb.episodes.episode import Episode
+from phaseb.episodes.episode import TASK_TAG, Episode
 from phaseb.episodes.formats.export import Exported
 from phaseb.episodes.shards import iter_episodes
 from phaseb.episodes.streaming import batches
+from phaseb.episodes.tasks import Tasks, read_tasks, with_task, without_task
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import ConfigError, DataError, PhasebError
 from phaseb.latents.model import EncoderModel
@@ -21,6 +22,7 @@ from phaseb.runtime.storage import Store
 FORMATS = ("npz", "minari", "lerobot", "rerun")
 KINDS = ("all", "trusted", "synthetic", "real")
 NEEDED = ("encode", "trust")
+NAMES_TASKS = ("npz", "lerobot")
 DEFAULT_FPS = 10  # of data that do not say how long a step is
 
 
@@ -57,7 +59,7 @@ def export_run(run: str, target: str, form: str, only: str = "all") -> dict[str,
     counts = {"episodes": 0, "synthetic": 0}
 
     def counted() -> Iterator[Exported]:
-        for one in exported_episodes(directory.store, scale, only):
+        for one in exported_episodes(directory.store, scale, only, own_tasks=form in NAMES_TASKS):
             counts["episodes"] += 1
             counts["synthetic"] += one.episode.source == "synthetic"
             yield one
@@ -71,9 +73,24 @@ def export_run(run: str, target: str, form: str, only: str = "all") -> dict[str,
     return {"path": store.root, **counts}
 
 
-def exported_episodes(store: Store, scale: ActionScale, only: str) -> Iterator[Exported]:
-    """The episodes of a run one after the other, real ones first."""
-    bundle = EncoderModel.load(store.folder("encoder"))
+def exported_episodes(store: Store, scale: ActionScale, only: str, own_tasks: bool = False) -> Iterator[Exported]:
+    """The episodes of a run one after the other, real ones first.
+
+    Args:
+        store: of the run.
+        scale: of its actions.
+        only: as for `export_run`.
+        own_tasks: whether the format has a place for the task, so that the state need not say it.
+    """
+    for one in _exported(store, scale, only):
+        yield replace(one, episode=without_task(one.episode)) if own_tasks else one
+
+
+def _exported(store: Store, scale: ActionScale, only: str) -> Iterator[Exported]:
+    bundle, tasks = EncoderModel.load(store.folder("encoder")), read_tasks(store)
+    named = dict[str, str]()
+    for part in batches(store.folder("latents"), ("train",)) if tasks else ():
+        named |= dict(zip(part.ids, part.lineage[f"tag/{TASK_TAG}"], strict=True))
     if only in ("all", "trusted", "real"):
         yield from _real(store, frames=only == "real")
     if only != "real":
@@ -81,7 +98,18 @@ def exported_episodes(store: Store, scale: ActionScale, only: str) -> Iterator[E
             for made in batches(store.folder("synthetic", generator)):
                 for i in range(len(made)):
                     if (steps := _steps(made, i, only)) > 0:
-                        yield _synthetic(made, i, steps, bundle, scale)
+                        one = _synthetic(made, i, steps, bundle, scale)
+                        task = named.get(one.lineage.get("start_episode", ""), "")
+                        yield replace(one, episode=_of_task(one.episode, task, tasks)) if task else one
+
+
+def _of_task(episode: Episode, task: str, tasks: Tasks) -> Episode:
+    """A synthetic episode with the task of its start, which its decoded state says about."""
+    if episode.state is None:
+        return episode
+    size = episode.state.shape[1] - len(tasks)
+    own = replace(episode, state=episode.state[:, :size] if size else None, tags={**episode.tags, TASK_TAG: task})
+    return with_task(own, tasks) if size else episode
 
 
 def _real(store: Store, frames: bool) -> Iterator[Exported]:

@@ -134,7 +134,8 @@ def evaluate_exported(path: str, config: Config, policy: ExportedPolicy | None =
     seeds = range(config.evaluation.first_seed, config.evaluation.first_seed + config.evaluation.num_episodes)
     made = policy.card["interface"].get("control")
     control = None if made is None else Control.from_json(made)
-    environment = make_environment(config.environment, min(config.evaluation.num_envs, len(seeds)), control)
+    size, tasks = min(config.evaluation.num_envs, len(seeds)), tuple(policy.card["interface"].get("tasks", ()))
+    environment = make_environment(config.environment, size, control, tasks)
     if environment is None:
         raise ConfigError("environment.id=none has no physics to measure a policy in")
     torch.set_num_threads(1)

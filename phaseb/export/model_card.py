@@ -97,6 +97,7 @@ def card_text(card: Mapping[str, Any]) -> str:
         "",
         "Frames are stacked newest first; at the start of an episode the first one is repeated.",
         *_control_lines(interface.get("control")),
+        *_task_lines(interface.get("tasks", ())),
         "",
         "## What it earned",
         "",
@@ -143,6 +144,18 @@ def _control_lines(control: Mapping[str, Any] | None) -> list[str]:
         "chunk": f"an action is {rows} of the machine's, one after another: send them at {recorded}",
     }[control["action"]]
     return ["", f"It decides {number(control['hz'])} times a second: {played}, then ask again."]
+
+
+def _task_lines(tasks: Sequence[str]) -> list[str]:
+    """How the state says the task."""
+    if not tasks:
+        return []
+    named = ", ".join(f"`{task}`" for task in tasks)
+    return [
+        "",
+        f"The last {len(tasks)} numbers of `state` say the task: 1 for the episode's own, 0 for the others. Their "
+        f"order: {named}.",
+    ]
 
 
 def _shape(shape: list[Any]) -> str:

@@ -18,6 +18,7 @@ from phaseb import __version__
 from phaseb.episodes.actions import read_action_scale
 from phaseb.episodes.control import read_control
 from phaseb.episodes.shards import read_episodes
+from phaseb.episodes.tasks import read_tasks
 from phaseb.errors import ConfigError, DataError, PhasebError
 from phaseb.export.model_card import card_of, card_text
 from phaseb.export.module import DeployedPolicy, FrameStack
@@ -108,6 +109,8 @@ def _save(
     control = read_control(store)
     if control is not None:
         interface["control"] = control.to_json() | {"hz": control.hz}
+    if tasks := read_tasks(store):
+        interface["tasks"] = list(tasks)
     card = card_of(store, arm, seed, interface, dict(checks))
     text = card_text(card)
     for name, blob in blobs.items():

@@ -22,6 +22,7 @@ from phaseb.episodes.shards import digest, iter_episodes, write_episodes
 from phaseb.episodes.sources import inventory_of
 from phaseb.episodes.splits import choose_splits
 from phaseb.episodes.state_columns import check_order, from_tag
+from phaseb.episodes.tasks import Tasks, tasks_of_tags, with_task
 from phaseb.errors import DataError, PhasebError
 from phaseb.flywheel.history import History
 from phaseb.runtime.ray_tasks import get_result
@@ -115,7 +116,8 @@ def _read(config: Config, history: History, items: Mapping[str, str]) -> tuple[l
         try:
             part = config.episodes.model_copy(update={"path": f"{config.flywheel.folder.rstrip('/')}/{name}"})
             source = open_in_steps(part, _control(history, episodes))
-            found = list(source.read(range(len(source.entries()))))
+            tasks = _tasks(history, episodes)
+            found = [with_task(one, tasks) for one in source.read(range(len(source.entries())))]
             _check_alike(history, found)
             log_inventory(inventory_of(source), len(found), sum(map(len, found)), file=name)
         except PhasebError as error:
@@ -130,8 +132,18 @@ def _read(config: Config, history: History, items: Mapping[str, str]) -> tuple[l
 
 def _control(history: History, found: Sequence[Episode]) -> Control | None:
     """How the steps of the first generation, or of the files before, were made of rows; None where nothing says."""
-    first = next(iter_episodes(history.batch_of(0), frames=False)) if has_batch(history, 0) else next(iter(found), None)
+    first = _first(history, found)
     return None if first is None else control_of_tags(first.tags)
+
+
+def _tasks(history: History, found: Sequence[Episode]) -> Tasks:
+    """The tasks that the state of the first generation, or of the files before, says; none where nothing says."""
+    first = _first(history, found)
+    return () if first is None else tasks_of_tags(first.tags)
+
+
+def _first(history: History, found: Sequence[Episode]) -> Episode | None:
+    return next(iter_episodes(history.batch_of(0), frames=False)) if has_batch(history, 0) else next(iter(found), None)
 
 
 def _check_alike(history: History, found: Sequence[Episode]) -> None:

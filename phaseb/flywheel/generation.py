@@ -10,6 +10,7 @@ from phaseb.episodes.actions import read_action_scale
 from phaseb.episodes.control import read_control
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.shards import read_episodes
+from phaseb.episodes.tasks import read_tasks
 from phaseb.flywheel.collection import MARK, has_batch
 from phaseb.flywheel.comparison import APART, decide_generation
 from phaseb.flywheel.drift import PARTS, find_drift, retrained, told
@@ -122,7 +123,7 @@ def _data(history: History, number: int) -> tuple[list[str], list[int]]:
 
 def _scale_changed(config: Config, home: Store, batches: Sequence[int], history: History) -> bool:
     """Whether actions go beyond the range that a world model knows, where that range is the data's."""
-    known, spec = read_action_scale(home), environment_spec(config, read_control(home))
+    known, spec = read_action_scale(home), environment_spec(config, read_control(home), read_tasks(home))
     bounds = spec and spec.bounds
     if known is None or (bounds is not None and np.array_equal([known.low, known.high], bounds)):
         return False  # bounds that were not too wide for fewer episodes never are for more

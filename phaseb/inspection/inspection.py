@@ -1,5 +1,6 @@
 """`phaseb inspect`: look at recordings without writing, and say what a run would do with them."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 
 from phaseb.config.root import Config
 from phaseb.episodes.control_choice import choose_action
-from phaseb.episodes.control_source import OpenRecordings, open_recordings, steps_made_before
+from phaseb.episodes.control_source import OpenRecordings, open_recordings, steps_made_before, task_condition
 from phaseb.episodes.sources import EpisodeSource, open_source
 from phaseb.errors import PhasebError
 from phaseb.inspection.between import duplicates, unit_changes
@@ -129,6 +130,7 @@ class Inspection:
             "columns": columns,
             "frames": self.survey.frame_shape,
             "cameras": dict(self.cameras),
+            "tasks": dict(sorted(Counter(self.survey.tasks).items())),
         }
 
 
@@ -143,7 +145,7 @@ def inspect(config: Config) -> Inspection:
         source = open_source(config.episodes)
         steps, no_steps = _in_steps(config)
         control = steps.control if steps else steps_made_before(source, config.episodes)
-        spec = environment_spec(config, control)
+        spec = environment_spec(config, control, steps.tasks if steps else task_condition(source, config.episodes)[0])
         found = survey(source, config, spec and spec.bounds, steps)
     except PhasebError as error:
         return Inspection(path, name, (DataIssue("refused", "error", str(error)),))

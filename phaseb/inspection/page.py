@@ -5,6 +5,7 @@ from html import escape
 
 import numpy as np
 
+from phaseb.episodes.tasks import count_by_task
 from phaseb.inspection.data_issue import DataIssue
 from phaseb.inspection.inspection import Inspection
 from phaseb.inspection.recordings import Floats, Group
@@ -51,6 +52,8 @@ def summary(found: Inspection) -> str:
     parts.append(f"{widths[0]} state and {widths[1]} action columns")
     if np.isfinite(survey.step_s) and survey.step_s > 0:
         parts.append(f"{1 / survey.step_s:.4g} Hz")
+    if survey.tasks:
+        parts.append(f"tasks: {count_by_task(survey.tasks)}")
     if survey.frame_shape:
         parts.append(f"frames {'x'.join(map(str, survey.frame_shape))}")
     return "; ".join([*parts, *(f"camera {name}: {text}" for name, text in found.cameras)])

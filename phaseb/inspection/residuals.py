@@ -8,11 +8,12 @@ N episodes, T steps, D state columns, A action columns.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import qr
 
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.inspection.data_issue import DataIssue
@@ -29,6 +30,8 @@ UNLIKE, SPREADS = 3.0, 8.0
 spreads of its logarithm above it."""
 CUT_RATIO, CUT_SPREADS = 7.0, 3.0
 """A cut: the largest error of a step is this multiple of the median episode's largest, and this many spreads above."""
+SAME = 1e-6
+"""Share of its length by which a column must differ from a sum of others to say anything new."""
 MOST_EXPLAINED, MOST_COLUMNS, MOST_SHIFT = 12, 8, 3
 
 State = tuple[Floats, Floats]
@@ -118,6 +121,9 @@ def unlike_the_rest(recordings: Sequence[Recording], names: Sequence[str]) -> tu
     usable = [one for one in recordings if len(one) > 1]
     if len(usable) < MIN_EPISODES or not usable[0].state.shape[1]:
         return [], None
+    kept = independent_columns([one.state for one in usable])
+    usable = [replace(one, state=one.state[:, kept]) for one in usable]
+    names = [names[c] for c in kept]
     model = OneStep(usable)
     found = model.residuals()
     odd = found.stand_out()
@@ -126,6 +132,24 @@ def unlike_the_rest(recordings: Sequence[Recording], names: Sequence[str]) -> tu
         rest = tuple(found.ids[i] for i in odd[MOST_EXPLAINED:])
         findings.append(DataIssue("unlike", "warning", "their steps differ from those of the rest", rest))
     return [*findings, *_cuts(found, set(odd.tolist()))], found
+
+
+def independent_columns(states: Sequence[Floats]) -> list[int]:
+    """The columns of states (T+1, D) without those that say what others say already of an episode as a whole.
+
+    An embedding of a few tasks has many columns that are constant within an episode: more than there are tasks say
+    nothing new, and would count as many times in the distances of the prediction.
+    """
+    first = np.stack([state[0] for state in states])
+    held = np.all([(state == state[:1]).all(axis=0) for state in states], axis=0) & (np.ptp(first, axis=0) > 0)
+    columns = np.flatnonzero(held)
+    values = first[:, columns] - first[:, columns].mean(axis=0)
+    if not len(columns):
+        return list(range(first.shape[1]))
+    _, triangle, order = qr(values / values.std(axis=0), mode="economic", pivoting=True)
+    size = np.abs(np.diag(triangle))
+    repeated = columns[order[int((size > SAME * size[0]).sum()) :]]
+    return [c for c in range(first.shape[1]) if c not in set(repeated.tolist())]
 
 
 def _cuts(found: Residuals, known: set[int]) -> Iterator[DataIssue]:

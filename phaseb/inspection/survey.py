@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from phaseb.config.root import Config
 from phaseb.episodes.control import control_of_tags
-from phaseb.episodes.control_source import ControlSource, OpenRecordings
-from phaseb.episodes.episode import Episode, Split
+from phaseb.episodes.control_source import ControlSource, OpenRecordings, task_condition
+from phaseb.episodes.episode import TASK_TAG, Episode, Split
 from phaseb.episodes.recorded import RecordedEpisode
 from phaseb.episodes.sources import EpisodeSource, lengths_of_source
 from phaseb.episodes.splits import choose_splits
+from phaseb.episodes.tasks import Tasks, with_task
 from phaseb.errors import DataError, PhasebError
 from phaseb.inspection.data_issue import DataIssue
 from phaseb.inspection.frames import FrameTrack
@@ -37,6 +38,7 @@ class Survey:
         sample: episodes of the most common sizes, without frames.
         tracks: what was seen of the frames of each episode that has any.
         names: of the state's columns.
+        tasks: of the episodes that can be read, where they name any.
         step_s: length of a step, s; NaN where the data do not say.
         frame_shape: (H, W, C) of the first frames; None where there are none.
     """
@@ -47,6 +49,7 @@ class Survey:
     sample: list[Recording] = field(default_factory=list)
     tracks: list[FrameTrack] = field(default_factory=list)
     names: tuple[str, ...] = ()
+    tasks: list[str] = field(default_factory=list)
     step_s: float = float("nan")
     frame_shape: tuple[int, ...] | None = None
 
@@ -67,7 +70,7 @@ def survey(source: EpisodeSource, config: Config, bounds: Bounds | None, steps: 
     coarse = steps.source if steps and isinstance(steps.source, ControlSource) else None
     roles_in_steps = {} if steps is None or coarse is None else dict(zip(coarse.kept, steps.roles, strict=True))
     found, entries = Survey(DatasetStats(bounds)), source.entries()
-    roles, refusal = _roles(source, config)
+    tasks, roles, refusal = _roles(source, config)
     if refusal:
         found.refused.append(refusal)
     kept: list[tuple[int, Recording]] = []
@@ -78,11 +81,12 @@ def survey(source: EpisodeSource, config: Config, bounds: Bounds | None, steps: 
             hours = episode.metrics.get("duration_h", np.nan)
             found.step_s = 1 / control.hz if control else hours * 3600 / len(episode)
         found.lengths[episode.id] = len(episode)
+        found.tasks += [episode.tags[TASK_TAG]] if TASK_TAG in episode.tags else []
         if coarse is None:
-            found.stats.add(replace(episode, split=roles[i]))
+            found.stats.add(with_task(replace(episode, split=roles[i]), tasks))
         elif i in roles_in_steps:
             in_steps = coarse.control.steps_of(RecordedEpisode.of(episode))
-            found.stats.add(replace(in_steps, split=roles_in_steps[i]))
+            found.stats.add(with_task(replace(in_steps, split=roles_in_steps[i]), tasks))
         if episode.frames is not None:
             found.tracks.append(FrameTrack.of(episode))
         kept.append((derive_seed(config.run.seed, "inspect", entries[i][0]), Recording.of(episode)))
@@ -93,13 +97,15 @@ def survey(source: EpisodeSource, config: Config, bounds: Bounds | None, steps: 
     return found
 
 
-def _roles(source: EpisodeSource, config: Config) -> tuple[Sequence[Split], DataIssue | None]:
-    """The split of each episode; all train where the splits cannot be made."""
-    entries = source.entries()
+def _roles(source: EpisodeSource, config: Config) -> tuple[Tasks, Sequence[Split], DataIssue | None]:
+    """The tasks that are a condition, and the split of each episode; all train where the splits cannot be made."""
+    entries, tasks = source.entries(), Tasks()
     try:
-        return choose_splits(entries, config.episodes, config.run.seed, lengths_of_source(source)), None
+        tasks, named = task_condition(source, config.episodes)
+        lengths = lengths_of_source(source)
+        return tasks, choose_splits(entries, config.episodes, config.run.seed, lengths, named), None
     except DataError as error:
-        return ["train"] * len(entries), DataIssue("splits", "error", str(error))
+        return tasks, ["train"] * len(entries), DataIssue("splits", "error", str(error))
 
 
 def _readable(source: EpisodeSource, refused: list[DataIssue]) -> Iterator[tuple[int, Episode]]:

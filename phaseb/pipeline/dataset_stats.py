@@ -4,7 +4,7 @@ import math
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from phaseb.episodes.actions import ActionScale, ActionStatistics
 from phaseb.episodes.control import TAG
-from phaseb.episodes.episode import Episode
+from phaseb.episodes.episode import TASK_TAG, Episode
+from phaseb.episodes.inventory import listed
 from phaseb.episodes.state_columns import from_tag
+from phaseb.episodes.tasks import Tasks, tasks_of_tags
 from phaseb.errors import DataError
 
 COUNTED = ("good_units", "errors", "duration_h")
@@ -34,6 +36,7 @@ class DataFacts:
         num_terminated: training episodes that ended by themselves.
         still_columns: numbers of the state's columns that never change in the training episodes.
         environment: `state_size`, `frame_shape` and `action_size` of the environment; None where there is none.
+        tasks: of each task of the condition, its episodes by split; empty where there is no condition.
         assumed: whether lengths are what collecting would give at most, not what was seen.
     """
 
@@ -46,6 +49,7 @@ class DataFacts:
     num_terminated: int = 0
     still_columns: tuple[int, ...] = ()
     environment: Mapping[str, Any] | None = None
+    tasks: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     assumed: bool = False
 
     def count(self, split: str, steps: int = 0) -> int:
@@ -76,6 +80,7 @@ class DataFacts:
             "num_terminated": self.num_terminated,
             "still_columns": self.still_columns,
             "environment": self.environment,
+            "tasks": {task: dict(counts) for task, counts in self.tasks.items()},
         }
 
     @classmethod
@@ -96,6 +101,7 @@ class DataFacts:
             int(tree["num_terminated"]),
             tuple(tree["still_columns"]),
             shown and shown | {"frame_shape": _shape(shown["frame_shape"])},
+            tree.get("tasks", {}),
         )
 
 
@@ -141,6 +147,8 @@ class DatasetStats:
         self.state_columns: list[tuple[str, int]] = []
         self._metrics = {name: array("d") for name in COUNTED}
         self._control: str | None = None
+        self._condition: Tasks = ()
+        self._tasks: Counter[tuple[str, str]] = Counter()
         self.actions = ActionStatistics(*(bounds or (None, None)))
         self._state_sizes: set[int] = set()
         self._frame_shapes: set[tuple[int, ...] | None] = set()
@@ -157,11 +165,19 @@ class DatasetStats:
     def add(self, episode: Episode) -> None:
         if not any(self.lengths.values()):
             self.state_columns, self._control = from_tag(episode.tags), episode.tags.get(TAG)
+            self._condition = tasks_of_tags(episode.tags)
         if episode.tags.get(TAG) != self._control:
             raise DataError(
                 f"episode {episode.id} has steps of other rows (episodes.control_hz) than the episodes before: read "
                 "the recordings themselves, or episodes of one run"
             )
+        if tasks_of_tags(episode.tags) != self._condition:
+            own, others = (listed(tasks) or "no task" for tasks in (tasks_of_tags(episode.tags), self._condition))
+            raise DataError(
+                f"the state of episode {episode.id} says one of {own}, those before one of {others}: read the "
+                "recordings themselves, or episodes of one run"
+            )
+        self._tasks[episode.tags.get(TASK_TAG, ""), episode.split] += 1
         self.lengths[episode.split].append(len(episode))
         if episode.actions is not None:
             self.action_sizes.add(episode.actions.shape[1])
@@ -193,6 +209,7 @@ class DatasetStats:
             self._reward_high if known else math.nan,
             self._num_terminated,
             self._states.still() if len(self._state_sizes) == 1 else (),
+            tasks={task: {split: self._tasks[task, split] for split in SPLITS} for task in self._condition},
         )
 
     def action_range(self) -> ActionScale:

@@ -16,6 +16,7 @@ from phaseb.pipeline.dataset_stats import DataFacts
 from phaseb.pipeline.machine import BASE_BYTES, GB, Machine, disk_need, memory_needs
 from phaseb.pipeline.requirement import Preflight, Requirement
 from phaseb.pipeline.sizes import fit_sizes, judge_plan, num_gate_episodes, total_steps
+from phaseb.pipeline.task_requirements import task_notes, task_requirements
 from phaseb.runtime.formatting import size
 from phaseb.runtime.plugins import load_plugin
 from phaseb.runtime.ray_session import joins_cluster
@@ -39,8 +40,8 @@ def preflight(config: Config, facts: DataFacts | None, machine: Machine | None =
         return Preflight(config, (), tuple(_host_notes(config, machine)), tuple(fixed))
     fit, choices = fit_sizes(config, facts)
     found = [r for stage in REQUIREMENTS.values() for r in stage(fit, facts)]
-    found += _of_machine(fit, facts, machine)
-    notes = [*_data_notes(fit, facts), *_host_notes(config, machine)]
+    found += [*task_requirements(fit, facts), *_of_machine(fit, facts, machine)]
+    notes = [*_data_notes(fit, facts), *task_notes(facts), *_host_notes(config, machine)]
     return Preflight(fit, choices, tuple(notes), (*fixed, *found))
 
 
@@ -329,7 +330,8 @@ def _data_notes(config: Config, facts: DataFacts) -> Iterator[str]:
 def _held_out_note(config: Config, facts: DataFacts) -> Iterator[str]:
     """Few long episodes: fewer of them are held out than the fractions say."""
     held, total = (facts.count("test"), facts.count("dev")), sum(facts.count(split) for split in facts.lengths)
-    if config.episodes.source in (*COLLECTED, "parquet") or held == most_held_out(total, config.episodes):
+    by_count = config.episodes.source in (*COLLECTED, "parquet") or facts.tasks
+    if by_count or held == most_held_out(total, config.episodes):
         return
     steps = [int(facts.lengths[split].sum()) for split in ("test", "dev")]
     yield (

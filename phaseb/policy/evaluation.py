@@ -21,6 +21,9 @@ EVALUATED = ("mpl", "error_rate", "energy_wh_per_unit", "return", "net_value_per
 LIMITS: Mapping[str, tuple[float, ...]] = {"mpl": (0.0,), "error_rate": (0.0, 1.0), "energy_wh_per_unit": (0.0,)}
 """Between what some of it lies, whatever the policy: least, and most."""
 
+TASK = "task"
+"""What a row calls the number of its episode's task, where there are several."""
+
 Row = dict[str, float]
 
 
@@ -56,7 +59,8 @@ def evaluate(
         step_limit_s: seconds that the environment may take for a step.
 
     Returns:
-        One row a seed, in order: seed, steps, terminated and the environment's economics (NaN where unknown).
+        One row a seed, in order: seed, steps, terminated and the environment's economics (NaN where unknown), and
+        where there are several tasks the number of the episode's.
 
     Raises:
         ConfigError: where the policy's actions do not fit the environment.
@@ -102,7 +106,9 @@ def _run(
         z = encoder.step(observation)
     if running.any():
         guarded.not_ended(running, environment.max_steps)
-    return _rows(seeds, steps, ended, returns, environment.economics())
+    rows = _rows(seeds, steps, ended, returns, environment.economics())
+    tasks = getattr(environment, "task_numbers", None)
+    return rows if tasks is None else [row | {TASK: float(tasks[i])} for i, row in enumerate(rows)]
 
 
 def _rows(

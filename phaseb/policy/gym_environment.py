@@ -4,6 +4,7 @@ The environment is foreign code: whatever it raises, and whatever it returns tha
 one line that names the environment and the step.
 """
 
+import contextlib
 import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,8 @@ from phaseb.runtime.plugins import load_plugin
 
 # Older environments take 32-bit seeds only.
 SEED_MASK = 0x7FFFFFFF
+TASK_ATTRIBUTES = ("task_description", "task")
+"""Where LeRobot looks for an environment's task, in this order."""
 
 Seen = tuple[NDArray[np.floating] | None, NDArray[np.uint8] | None]
 
@@ -92,11 +95,27 @@ class GymVector:
         """
         if len(seeds) != self.num_envs:
             raise ValueError(f"{len(seeds)} seeds for {self.num_envs} environments")
+        return self._begin(seeds, [None] * self.num_envs)
+
+    def reset_to(self, seeds: Sequence[int], tasks: Sequence[str]) -> Observation:
+        """Start N episodes of these tasks: each environment gets its own by the option `task`, and may ignore it."""
+        return self._begin(seeds, [{"task": task} for task in tasks])
+
+    @property
+    def episode_tasks(self) -> list[str]:
+        """The tasks of the N episodes: `task` in the info of a reset, else the attribute `task_description` or `task`.
+
+        "" where none of them is a text.
+        """
+        return [self._task_of(i) for i in range(self.num_envs)]
+
+    def _begin(self, seeds: Sequence[int], options: Sequence[dict[str, Any] | None]) -> Observation:
         self._begun, self._steps = True, np.zeros(self.num_envs, dtype=np.int64)
         self._terminated, self._truncated = np.zeros((2, self.num_envs), dtype=bool)
         self._return = np.zeros(self.num_envs)
         self._economics: list[Mapping[str, Any]] = [{} for _ in seeds]
-        self._seen = [self._reset_one(i, int(seed) & SEED_MASK) for i, seed in enumerate(seeds)]
+        self._infos: list[Mapping[str, Any]] = [{} for _ in seeds]
+        self._seen = [self._reset_one(i, int(seed) & SEED_MASK, options[i]) for i, seed in enumerate(seeds)]
         return self._observation()
 
     def step(self, actions: NDArray[np.floating]) -> Step:
@@ -148,11 +167,20 @@ class GymVector:
         except Exception as error:  # noqa: BLE001 (foreign code)
             _refuse(self.name, error)
 
-    def _reset_one(self, i: int, seed: int) -> Seen:
+    def _task_of(self, i: int) -> str:
+        found = [self._infos[i].get("task")]
+        for name in TASK_ATTRIBUTES:
+            with contextlib.suppress(AttributeError):
+                found.append(self._envs[i].get_wrapper_attr(name))
+        return next((str(task) for task in found if isinstance(task, str)), "")
+
+    def _reset_one(self, i: int, seed: int, options: dict[str, Any] | None) -> Seen:
+        given = {} if options is None else {"options": options}
         try:
-            observation, _ = self._envs[i].reset(seed=seed)
+            observation, info = self._envs[i].reset(seed=seed, **given)
         except Exception as error:  # foreign code may raise anything
             raise DataError(f"environment {self.name} failed on reset: {_line(error)}") from error
+        self._infos[i] = info if isinstance(info, Mapping) else {}
         return self._layout.split(observation, 0)
 
     def _step_one(self, i: int, action: NDArray[Any]) -> float:

@@ -61,6 +61,7 @@ def collect_results(store: Store) -> dict[str, Any]:
         "arms": arms,
         "arm_columns": [c for c in ARM_COLUMNS if any(_known(arm.get(c)) for arm in arms.values())],
         "arms_title": _title(summary, promotion),
+        "tasks": {name: arm["tasks"] for name, arm in summary["arms"].items() if "tasks" in arm},
         "held_out": held_out,
         "evaluation": {k: v for k, v in summary.items() if k != "arms"},
         "generators": {name: _of_generator(name, stages, found) for name, found in judges.items()},

@@ -56,6 +56,7 @@ def render(title: str, results: Mapping[str, Any], figures: Sequence[Figure], fi
             paragraph(results["verdict"], verdict_style(results["promotion"]["helped"])),
             *([section("Fitted to these episodes", *map(paragraph, results["notes"]))] if results.get("notes") else []),
             section("Arms", paragraph(results["arms_title"]), arms_table(results)),
+            tasks_section(results.get("tasks"), results["arm_columns"]),
             held_out_section(results.get("held_out")),
             section("In the cell", cinema(films)),
             section("Synthetic data, beside the founding report", _numbers(results)),
@@ -81,6 +82,21 @@ def arms_table(results: Mapping[str, Any]) -> str:
     return table(["", *arms], rows)
 
 
+def tasks_section(tasks: Mapping[str, Any] | None, columns: Sequence[str]) -> str:
+    """A row a task and measure, a column an arm; "" where there are not several tasks."""
+    if not tasks:
+        return ""
+    first = next(iter(tasks.values()))
+    rows = []
+    for task in first:
+        rows.append([task, "episodes, all seeds", *(str(arm[task]["num_episodes"]) for arm in tasks.values())])
+        for column in [name for name in columns if any(name in arm[task] for arm in tasks.values())]:
+            rows.append(
+                ["", HEADINGS.get(column, column), *(interval(arm[task].get(column)) for arm in tasks.values())]
+            )
+    return section("By task", table(["task", "", *tasks], rows))
+
+
 def held_out_section(held_out: Mapping[str, Any] | None) -> str:
     """The distance of each arm from recorded actions in the sealed test, by dimension; "" where it was not measured."""
     if not held_out or not held_out["arms"]:
@@ -92,6 +108,9 @@ def held_out_section(held_out: Mapping[str, Any] | None) -> str:
         rows.append([f"less {control}", *(interval(one) for one in others)])
     for i in range(min(MOST_DIMENSIONS, len(next(iter(arms.values()))["by_dimension"]))):
         rows.append([f"action {i}", *(interval(arm["by_dimension"][i]) for arm in arms.values())])
+    for task, own in (held_out.get("tasks") or {}).items():
+        errors = (interval(own["arms"].get(arm)) for arm in arms)
+        rows.append([f"{task} ({own['num_episodes']} episodes)", *errors])
     told = (
         f"Root mean squared distance from the recorded actions in {held_out['num_episodes']} episodes of the sealed "
         f"test, in recorded standard deviations; 95 % intervals over episodes. The mean recorded action has "

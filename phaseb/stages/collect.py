@@ -17,14 +17,16 @@ from phaseb.config.data import COLLECTED
 from phaseb.config.root import Config
 from phaseb.episodes.actions import SCALE, ActionScale
 from phaseb.episodes.control import FILE, Control, control_of_tags, read_control
-from phaseb.episodes.episode import Split
+from phaseb.episodes.episode import TASK_TAG, Split
 from phaseb.episodes.importer import import_episodes
 from phaseb.episodes.inventory import Inventory, log_inventory
 from phaseb.episodes.parquet_file import read_stamp
-from phaseb.episodes.shards import clear_shards, iter_episodes, shard_name, write_shard
+from phaseb.episodes.shards import clear_shards, iter_episodes, read_shard, shard_name, write_shard
 from phaseb.episodes.sources import fingerprints
 from phaseb.episodes.splits import choose_splits
 from phaseb.episodes.state_columns import Columns, check_order
+from phaseb.episodes.tasks import FILE as TASKS_FILE
+from phaseb.episodes.tasks import Tasks, tasks_among, tasks_of_tags, with_task
 from phaseb.errors import DataError
 from phaseb.pipeline.dataset_stats import Bounds, DatasetStats
 from phaseb.pipeline.sizes import FACTS
@@ -44,7 +46,9 @@ def execute(context: StageContext) -> dict[str, Any]:
     folder = store.folder("episodes")
     control = control_of_tags(next(iter_episodes(folder, frames=False)).tags)
     store.write_json(control.to_json() if control else None, *FILE)
-    spec = environment_spec(config, control)
+    tasks = tasks_of_tags(next(iter_episodes(folder, frames=False)).tags)
+    store.write_json(tasks or None, *TASKS_FILE)
+    spec = environment_spec(config, control, tasks)
     seen = DatasetStats.of(iter_episodes(folder, frames=False), spec and spec.bounds)
     if inventory is not None:
         _say(inventory, seen)
@@ -78,6 +82,22 @@ def _record(context: StageContext) -> None:
         (first,), waiting = ray.wait(waiting, num_returns=1)
         done += get_result(first)
         context.progress({"episodes": float(done)})
+    if config.episodes.source == "gymnasium":
+        show_tasks(target, names, context.key)
+
+
+def show_tasks(target: Store, names: Sequence[str], stamp: str) -> None:
+    """Write collected shards again with the tasks in their states, where the environment named several.
+
+    Raises:
+        DataError: where it named a task for some episodes only.
+    """
+    tags = [(one.id, one.tags.get(TASK_TAG, "")) for one in iter_episodes(target, frames=False)]
+    tasks = tasks_among(tags)
+    for name in names if tasks else ():
+        shard = read_shard(target, name)
+        assert isinstance(shard, list)
+        write_shard(target, name, [with_task(one, tasks) for one in shard], stamp)
 
 
 def record_shard(
@@ -132,12 +152,18 @@ class EnvironmentSpec:
     shown: dict[str, Any]
 
 
-def environment_spec(config: Config, control: Control | None) -> EnvironmentSpec | None:
-    """What the config's environment takes and shows in steps of control; None where there is none."""
-    environment = make_environment(config.environment, 1, control)
+def environment_spec(config: Config, control: Control | None, tasks: Tasks = ()) -> EnvironmentSpec | None:
+    """What the config's environment takes and shows in steps of control; None where there is none.
+
+    Raises:
+        ConfigError: where it cannot be made, or does not say which of several recorded tasks an episode has.
+    """
+    environment = make_environment(config.environment, 1, control, tasks)
     if environment is None:
         return None
     try:
+        for seed in range(len(tasks)):
+            environment.reset([config.evaluation.first_seed + seed])
         bounds = environment.action_low, environment.action_high
         names = tuple(getattr(environment, "state_names", ()))
         return EnvironmentSpec(bounds, names, shown_by(environment))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from phaseb.config.arms import CHOSEN, Arm
 from phaseb.config.root import Config
+from phaseb.episodes.tasks import read_tasks
 from phaseb.errors import PhasebError
 from phaseb.pipeline.stage import StageContext
 from phaseb.policy.behavior_metrics import action_mse
@@ -30,6 +31,7 @@ from phaseb.stages.held_out import CONFIDENCE, Runs, write_held_out
 from phaseb.stages.physics import Physics
 from phaseb.stages.promotion import decide_in_physics, values_known, without_physics
 from phaseb.stages.sample import fit_sample
+from phaseb.stages.task_results import results_by_task
 
 ROWS = "episodes.parquet"
 
@@ -164,7 +166,10 @@ def _summary(
         for name in ("action_mse", "actor_loss", "effective_contribution"):
             mean, low, high = mean_interval([row[name] for row in per_seed], CONFIDENCE)
             told["summary"][name] = {"mean": mean, "low": low, "high": high}
-    physics = config.environment.id != "none"
+    physics, tasks = config.environment.id != "none", read_tasks(store)
+    for arm, told in arms.items() if physics and tasks else ():
+        rows = {s: read_metrics(store.folder("evaluation", arm, str(s)), ROWS) for name, s in runs if name == arm}
+        told["tasks"] = results_by_task(tasks, rows, config.valuation, CONFIDENCE)
     served = choice_of(store).get("generator")
     return {
         "environment": config.environment.id,

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseb.config.root import Config
+from phaseb.episodes.episode import TASK_TAG
+from phaseb.episodes.tasks import read_tasks
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.policy.behavior_metrics import action_errors, episode_errors
 from phaseb.policy.trained_policy import load_policy
@@ -41,6 +43,15 @@ def write_held_out(config: Config, store: Store, runs: Runs) -> None:
     errors = errors_by_arm(config, store, runs, "test")
     recorded, held_out = fit_sample(config, store, "train"), fit_sample(config, store, "test")
     told = compare(errors, config.arms.real_arms[0])
+    tasks = np.array(held_out.lineage.get(f"tag/{TASK_TAG}", ()))
+    told["tasks"] = {
+        task: {
+            "num_episodes": int((tasks == task).sum()),
+            "arms": {arm: _interval(episode_errors(own[:, tasks == task]).mean(0)) for arm, own in errors.items()},
+        }
+        for task in read_tasks(store)
+        if (tasks == task).any()
+    }
     floor = episode_errors(action_errors(_mean_action(recorded), held_out, recorded))
     store.write_json(told | {"mean_action": _interval(floor), "steps": int(held_out.lengths.sum())}, *FILE)
 

@@ -12,6 +12,7 @@ from phaseb.config.root import Config
 from phaseb.episodes.actions import ActionScale, read_action_scale
 from phaseb.episodes.control import read_control
 from phaseb.episodes.environment import VectorEnvironment
+from phaseb.episodes.tasks import read_tasks
 from phaseb.errors import ConfigError
 from phaseb.latents.model import EncoderModel
 from phaseb.policy.evaluation import OnlineEncoder
@@ -27,7 +28,7 @@ class Physics:
 
     def __init__(self, config: Config, store: Store, size: int) -> None:
         self.bundle = EncoderModel.load(store.folder("encoder"))
-        environment = make_environment(config.environment, size, read_control(store))
+        environment = make_environment(config.environment, size, read_control(store), read_tasks(store))
         if environment is None:
             raise ConfigError("environment.id=none has no physics to measure a policy in")
         self.environment: VectorEnvironment = environment

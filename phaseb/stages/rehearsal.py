@@ -26,9 +26,8 @@ def rehearse(config: Config) -> Preflight:
     if config.episodes.source in COLLECTED:
         return preflight(config, _assumed(config))
     opened = open_recordings(config.episodes, config.run.seed)
-    source, spec = opened.source, environment_spec(config, opened.control)
-    episodes = zip(source.read(range(len(opened.roles))), opened.roles, strict=True)
-    seen = DatasetStats.of((replace(one, split=role) for one, role in episodes), spec and spec.bounds)
+    source, spec = opened.source, environment_spec(config, opened.control, opened.tasks)
+    seen = DatasetStats.of(opened.read(range(len(opened.roles))), spec and spec.bounds)
     return rehearse_recorded(config, spec, source, seen)
 
 

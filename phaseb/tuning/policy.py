@@ -11,6 +11,7 @@ from phaseb.config.root import Config
 from phaseb.episodes.actions import ActionScale, read_action_scale
 from phaseb.episodes.control import read_control
 from phaseb.episodes.shards import read_trajectories
+from phaseb.episodes.tasks import read_tasks
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.latents.model import EncoderModel
 from phaseb.nn.data_parallel import WorkerContext
@@ -115,7 +116,7 @@ class PolicyObjective:
         first = FIRST_SEED if split == "dev" else config.evaluation.first_seed
         num = NUM_EPISODES if split == "dev" else config.evaluation.num_episodes
         size = min(config.evaluation.num_envs, num)
-        environment = make_environment(config.environment, size, read_control(data.store))
+        environment = make_environment(config.environment, size, read_control(data.store), read_tasks(data.store))
         if environment is None:
             estimate: Any = fitted_q_evaluation(config.evaluation.fqe, [actor], data.held_out, seed)
             return {"return": float(estimate.interval(0)[0])}

@@ -17,13 +17,17 @@ Ints = NDArray[np.int64]
 
 
 def plain_structure(real: Trajectories) -> LatentStructure:
-    """The latents' own coordinates where some of their dimensions jump; where a flag is spread over dimensions, those
-    in which it stands alone again."""
+    """The latents' own coordinates, or those in which flags and constants stand alone where they are spread over
+    dimensions.
+
+    A constant of an episode, such as its task, is then certain; spread over dimensions, it would drift with them.
+    """
     own, turned = (
         find_structure(real.z, real.rewards, real.mask, GRUConfig(decorrelate=decorrelate))
         for decorrelate in (False, True)
     )
-    return turned if len(turned.event_dims) > len(own.event_dims) else own
+    gained = len(turned.event_dims) - len(own.event_dims), (own.varying > 0).sum() - (turned.varying > 0).sum()
+    return turned if gained[0] > 0 or (gained[0] == 0 and gained[1] > 0) else own
 
 
 @dataclass(frozen=True)

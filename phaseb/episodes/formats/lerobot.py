@@ -14,9 +14,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from phaseb.config.data import EpisodesConfig
-from phaseb.episodes.episode import Episode
+from phaseb.episodes.episode import TASK_TAG, Episode
 from phaseb.episodes.formats.episode_builder import Layout, read_columns
 from phaseb.episodes.formats.lerobot_rows import EpisodeRows, VideoSpan, entry_names, is_video, picture_size
+from phaseb.episodes.formats.lerobot_tasks import check_rows, read_task_table, task_of_row, unused
 from phaseb.episodes.formats.metadata import read_metadata
 from phaseb.episodes.formats.success import reward_notes
 from phaseb.episodes.inventory import Inventory, LeftOut
@@ -69,12 +70,16 @@ class Source:
                 f"{config.path} holds no episodes of two rows or more; record some, or set another episodes.path"
             )
         self._open: tuple[str, pa.Table | None] = ("", None)
+        self._texts = read_task_table(self._store, config.max_bytes)
 
     def entries(self) -> Sequence[Entry]:
         return [(_name_of(row), "") for row in self._episodes]
 
     def lengths(self) -> Sequence[int]:
         return [int(row["length"]) for row in self._episodes]
+
+    def tasks(self) -> Sequence[str]:
+        return [self._task(row) for row in self._episodes]
 
     def read(self, indices: Sequence[int]) -> Iterator[Episode]:
         return (recorded.episode() for recorded in self.recorded(indices))
@@ -84,13 +89,17 @@ class Source:
         for index in indices:
             row = self._episodes[index]
             context = partial(naming, self._store, f"episode {row['episode_index']}")
+            task = self._task(row)
             with context():
-                columns = EpisodeRows(self, row, self._table(row), self._fps)
+                table = self._table(row)
+                check_rows(table, self._texts)
+                columns = EpisodeRows(self, row, table, self._fps)
                 promised = self._layout.reward
                 if promised and promised not in columns and not self._config.columns.reward:
                     raise DataError(f"has no column {promised!r}, which meta/info.json lists: copy the data set again")
                 found = read_columns(_name_of(row), columns, self._layout, self._config, self._name)
-            yield replace(found, context=context)
+            tags = {**found.tags, **({TASK_TAG: task} if task else {})}
+            yield replace(found, context=context, tags=tags)
 
     def inventory(self) -> Inventory:
         """What the data set holds by its own count, and what of it is left out."""
@@ -118,6 +127,8 @@ class Source:
             name = wanted.terminal or layout.terminal or layout.done
             notes.append(f"{name} is set in {early} rows before the last of their episode, where it is ignored")
         notes += reward_notes((*self.features, *self._episodes[0]), wanted, layout.reward, layout.success)
+        idle = unused(self._texts, self.tasks())
+        notes += [idle] if idle else []
         used = {
             *(wanted.observation or layout.observation),
             *(wanted.action or layout.action),
@@ -279,6 +290,10 @@ class Source:
         if table.num_rows != int(row["length"]):
             raise DataError(f"{name} has {table.num_rows} rows of it, meta says {row['length']}; write it again")
         return table
+
+    def _task(self, row: Mapping[str, Any]) -> str:
+        with naming(self._store, f"episode {row['episode_index']}"):
+            return task_of_row(row)
 
     def _path(self, kind: str, row: Mapping[str, Any], camera: str = "") -> str:
         prefix = f"videos/{camera}" if camera else "data"

@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from phaseb.episodes.cameras import in_colour, short_camera, split_cameras
-from phaseb.episodes.episode import Episode
+from phaseb.episodes.episode import TASK_TAG, Episode
 from phaseb.episodes.formats.export import Exported
 from phaseb.episodes.formats.lerobot_statistics import ImageStatistics, column_statistics
 from phaseb.episodes.parquet_file import write_table
@@ -25,6 +25,7 @@ from phaseb.runtime.storage import Store
 CAMERAS = "observation.images."
 FILES_PER_CHUNK = 1000
 TASK = "phaseb"
+"""Of episodes that name none: LeRobot needs one."""
 _CRF = "14"  # x264's quality, in full chroma: above 35 dB on frames of sharp edges
 
 
@@ -43,9 +44,12 @@ def write_lerobot(store: Store, episodes: Iterable[Exported], fps: int) -> int:
     meta: list[dict[str, Any]] = []
     kept: list[dict[str, NDArray[Any]]] = []
     images: dict[str, ImageStatistics] = {}
+    tasks: dict[str, int] = {}
     first = 0
     for index, exported in enumerate(episodes):
-        columns, cameras = _columns(exported, index, first, fps), _cameras(exported.episode)
+        task = exported.episode.tags.get(TASK_TAG) or TASK
+        number = tasks.setdefault(task, len(tasks))
+        columns, cameras = _columns(exported, index, first, fps, number), _cameras(exported.episode)
         found = _features(columns, cameras, fps)
         features = features or found
         if found != features:
@@ -55,12 +59,12 @@ def write_lerobot(store: Store, episodes: Iterable[Exported], fps: int) -> int:
         for camera, frames in cameras.items():
             store.write_bytes(_encode(frames, fps), f"videos/{camera}/chunk-{chunk:03d}/file-{file:03d}.mp4")
             images.setdefault(camera, ImageStatistics()).add(frames)
-        meta.append(_locate(exported, index, first, fps, list(cameras)))
+        meta.append(_locate(exported, index, first, fps, list(cameras)) | {"tasks": [task]})
         kept.append(columns)
         first += len(exported.episode)
     if not meta:
         raise DataError("no episodes to export")
-    _write_meta(store, meta, features, first, fps)
+    _write_meta(store, meta, features, first, fps, list(tasks))
     joined = {name: np.concatenate([columns[name] for columns in kept]) for name in kept[0]}
     stats: dict[str, Any] = {name: column_statistics(column) for name, column in joined.items()}
     stats |= {camera: pictures.summary() for camera, pictures in images.items()}
@@ -73,8 +77,8 @@ def _cameras(episode: Episode) -> dict[str, NDArray[np.uint8]]:
     return {f"{CAMERAS}{short_camera(name)}": in_colour(one[:-1]) for name, one in split_cameras(episode).items()}
 
 
-def _columns(exported: Exported, index: int, first: int, fps: int) -> dict[str, NDArray[Any]]:
-    """The columns of one episode, (T,) or (T, D)."""
+def _columns(exported: Exported, index: int, first: int, fps: int, task: int) -> dict[str, NDArray[Any]]:
+    """The columns of one episode of task number `task`, (T,) or (T, D)."""
     episode, steps = exported.episode, len(exported.episode)
     if episode.actions is None:
         raise DataError(f"episode {episode.id} lacks actions")
@@ -95,7 +99,7 @@ def _columns(exported: Exported, index: int, first: int, fps: int) -> dict[str, 
             "frame_index": at,
             "episode_index": np.full(steps, index),
             "index": first + at,
-            "task_index": np.zeros(steps, np.int64),
+            "task_index": np.full(steps, task, np.int64),
         }
     )
 
@@ -136,7 +140,6 @@ def _locate(exported: Exported, index: int, first: int, fps: int, cameras: Seque
     steps = len(exported.episode)
     row = {
         "episode_index": index,
-        "tasks": [TASK],
         "length": steps,
         "data/chunk_index": chunk,
         "data/file_index": file,
@@ -159,9 +162,16 @@ def _locate(exported: Exported, index: int, first: int, fps: int, cameras: Seque
     return row
 
 
-def _write_meta(store: Store, meta: list[dict[str, Any]], features: dict[str, Any], frames: int, fps: int) -> None:
+def _write_meta(
+    store: Store,
+    meta: list[dict[str, Any]],
+    features: dict[str, Any],
+    frames: int,
+    fps: int,
+    named: Sequence[str],
+) -> None:
     write_table(store, "meta/episodes/chunk-000/file-000.parquet", pa.Table.from_pylist(meta))
-    tasks = pa.table({"task_index": pa.array([0], pa.int64()), "__index_level_0__": [TASK]})
+    tasks = pa.table({"task_index": pa.array(range(len(named)), pa.int64()), "__index_level_0__": list(named)})
     pandas = {
         "index_columns": ["__index_level_0__"],
         "column_indexes": [],
@@ -177,7 +187,7 @@ def _write_meta(store: Store, meta: list[dict[str, Any]], features: dict[str, An
         "robot_type": None,
         "total_episodes": len(meta),
         "total_frames": frames,
-        "total_tasks": 1,
+        "total_tasks": len(named),
         "chunks_size": FILES_PER_CHUNK,
         "data_files_size_in_mb": 100,
         "video_files_size_in_mb": 200,

@@ -12,7 +12,14 @@ from phaseb.config.data import EpisodesConfig
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.inventory import Inventory, LeftOut
 from phaseb.episodes.recorded import FramesAt, RecordedEpisode, Rows
-from phaseb.episodes.sources import Entry, inventory_of, lengths_of_source, open_source, recorded_of
+from phaseb.episodes.sources import (
+    Entry,
+    inventory_of,
+    lengths_of_source,
+    open_source,
+    recorded_of,
+    tasks_of_source,
+)
 from phaseb.episodes.state_columns import check_order, from_tag
 from phaseb.errors import DataError
 from phaseb.runtime.seeding import derive_seed
@@ -54,6 +61,12 @@ class Source:
         known = [lengths_of_source(source) for source in self._sources]
         found = [of[index] for part, index in self._chosen if (of := known[part]) is not None]
         return found if len(found) == len(self._chosen) else None
+
+    def tasks(self) -> Sequence[str] | None:
+        named = [tasks_of_source(source) for source in self._sources]
+        if not any(named):
+            return None
+        return ["" if (of := named[part]) is None else of[index] for part, index in self._chosen]
 
     def read(self, indices: Sequence[int]) -> Iterator[Episode]:
         return (recorded.episode() for recorded in self.recorded(indices))

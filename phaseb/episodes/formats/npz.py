@@ -10,9 +10,9 @@
 | terminals | (N, T) or (N,) | optional: 1 where the task ended |
 | mpl, error_rate, energy_wh, … | (N,) | optional: any of the episode metrics, NaN where unknown |
 | ids | (N,) text | optional |
+| tasks | (N,) text or whole numbers | optional: the task of each episode |
 """
 
-import io
 import math
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from phaseb.config.data import ColumnsConfig, EpisodesConfig
 from phaseb.episodes.cameras import join_cameras
 from phaseb.episodes.cameras import to_tag as cameras_tag
-from phaseb.episodes.episode import METRICS, Episode
+from phaseb.episodes.episode import METRICS, TASK_TAG, Episode
 from phaseb.episodes.formats.economics import attempt_economics
 from phaseb.episodes.formats.images import check_frames, resize
-from phaseb.episodes.formats.npz_file import BROKEN, read_arrays
+from phaseb.episodes.formats.npz_file import BROKEN, padded, read_arrays, save_arrays
 from phaseb.episodes.formats.success import reward_notes, success_flags, success_rewards
 from phaseb.episodes.inventory import Inventory, LeftOut
 from phaseb.episodes.resolution import compact
@@ -38,7 +38,7 @@ from phaseb.errors import DataError
 from phaseb.runtime.storage import Store
 
 _CAMERAS = ("frames", "frames_1", "frames_2", "frames_3")
-_READ = ("observations", "frames", "actions", "rewards", "success", "lengths", "terminals", "ids", *METRICS)
+_READ = ("observations", "frames", "actions", "rewards", "success", "lengths", "terminals", "ids", "tasks", *METRICS)
 
 
 class Source:
@@ -49,6 +49,9 @@ class Source:
 
     def entries(self) -> Sequence[Entry]:
         return [(name, "") for name in self._episodes.ids]
+
+    def tasks(self) -> Sequence[str] | None:
+        return self._episodes.tasks
 
     def read(self, indices: Sequence[int]) -> Iterator[Episode]:
         return map(self._episodes.make, indices)
@@ -74,19 +77,12 @@ def read_npz(path: str, max_bytes: int, columns: ColumnsConfig | None = None) ->
 
 
 def write_npz(store: Store, name: str, episodes: Sequence[Episode]) -> None:
-    """Write episodes as one NPZ file; splits, tags and sources are not part of the format.
+    """Write episodes as one NPZ file; splits, sources and tags other than tasks are not part.
 
     Raises:
         DataError: for no episodes, or where some carry states, frames or actions and others do not.
     """
     save_arrays(store, name, pack_episodes(episodes))
-
-
-def save_arrays(store: Store, name: str, arrays: dict[str, NDArray[Any]]) -> None:
-    """Write arrays as one compressed file, whole or not at all."""
-    sink = io.BytesIO()
-    np.savez_compressed(sink, allow_pickle=False, **arrays)
-    store.write_bytes(sink.getvalue(), name)
 
 
 def pack_episodes(episodes: Sequence[Episode]) -> dict[str, NDArray[Any]]:
@@ -104,6 +100,8 @@ def pack_episodes(episodes: Sequence[Episode]) -> dict[str, NDArray[Any]]:
             arrays["observations" if field == "state" else field] = array
     arrays["terminals"] = np.array([e.terminated for e in episodes], bool)
     arrays["ids"] = np.array([e.id for e in episodes], np.str_)
+    if all(e.tags.get(TASK_TAG) for e in episodes):
+        arrays["tasks"] = np.array([e.tags[TASK_TAG] for e in episodes], np.str_)
     for metric in METRICS:
         if any(metric in e.metrics for e in episodes):
             arrays[metric] = np.array([e.metrics.get(metric, math.nan) for e in episodes], np.float64)
@@ -112,10 +110,11 @@ def pack_episodes(episodes: Sequence[Episode]) -> dict[str, NDArray[Any]]:
 
 @dataclass(frozen=True)
 class _Episodes:
-    """The episodes in some arrays: their ids, what makes number i of them, and their steps in all."""
+    """The episodes in some arrays: their ids and tasks, what makes number i of them, and their steps in all."""
 
     path: str
     ids: tuple[str, ...]
+    tasks: tuple[str, ...] | None
     build: Callable[[int], Episode]
     rows: int
 
@@ -186,6 +185,7 @@ def _episodes(
     lengths, ended = _lengths(arrays, num, steps)
     metrics = {name: arrays[name].astype(np.float64) for name in METRICS if name in arrays}
     ids = arrays.get("ids", np.array([f"{file.removesuffix('.npz')}-{i:06d}" for i in range(num)]))
+    tasks = None if "tasks" not in arrays else [str(task) for task in arrays["tasks"].tolist()]
     floats: dict[str, NDArray[Any]] = {n: _floats(n, arrays[n]) for n in ("actions", "rewards") if n in arrays}
     if "observations" in arrays:
         rows = arrays["observations"]
@@ -227,7 +227,7 @@ def _episodes(
             terminated=bool(ended[i]) if "terminals" in arrays else succeeded,
             rewards=rewards(i, success),
             frames=frames(i),
-            tags={"file": file, **tag, **cameras_tag(columns.images)},
+            tags={"file": file, **({TASK_TAG: tasks[i]} if tasks else {}), **tag, **cameras_tag(columns.images)},
             metrics=attempt_economics(int(lengths[i]), columns.step_s, success, power)
             | {name: float(values[i]) for name, values in metrics.items()},
         )
@@ -235,7 +235,8 @@ def _episodes(
     empty = num - len(there)
     if not there:
         raise DataError("holds no episodes: all 'lengths' are 0; save some")
-    episodes = _Episodes(path, tuple(str(ids[i]) for i in there), build, int(lengths.sum()))
+    named = None if tasks is None else tuple(tasks[i] for i in there)
+    episodes = _Episodes(path, tuple(str(ids[i]) for i in there), named, build, int(lengths.sum()))
     return episodes, ((LeftOut("episodes of no rows", empty),) if empty else ()) + _beyond(floats, lengths)
 
 
@@ -272,7 +273,7 @@ def _check_shapes(arrays: dict[str, NDArray[Any]]) -> tuple[int, int]:
     shapes |= dict.fromkeys(cameras, ((num, steps + 1), 5))
     per_step = arrays["success"].ndim == 2 if "success" in arrays else False
     shapes |= {"power_w": ((num, steps), 2), "success": ((num, steps), 2) if per_step else ((num,), 1)}
-    shapes |= dict.fromkeys(("lengths", "ids", *METRICS), ((num,), 1))
+    shapes |= dict.fromkeys(("lengths", "ids", "tasks", *METRICS), ((num,), 1))
     for name, (lead, ndim) in shapes.items():
         found = arrays[name].shape if name in arrays else lead
         if name in arrays and (found[: len(lead)] != lead or len(found) != ndim or 0 in found):
@@ -286,6 +287,8 @@ def _check_types(arrays: dict[str, NDArray[Any]]) -> None:
         if name in arrays and arrays[name].dtype != np.uint8:
             raise DataError(f"array {name!r} is {arrays[name].dtype}, wanted uint8")
     for name, array in arrays.items():
+        if name == "tasks" and array.dtype.kind in "Uiu":
+            continue
         if (array.dtype.kind == "U") != (name == "ids"):
             raise DataError(f"array {name!r} is of type {array.dtype}, wanted {'text' if name == 'ids' else 'numbers'}")
         if name == "actions" and array.dtype.kind in "iub":
@@ -325,16 +328,3 @@ def _camera_arrays(names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
 def _floats(name: str, array: NDArray[Any]) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):
         return np.ascontiguousarray(array, np.float32)
-
-
-def padded(name: str, rows: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:
-    """Rows of different lengths as one array, zeros behind the shorter ones; None where no row is there."""
-    present = [row for row in rows if row is not None]
-    if not present:
-        return None
-    if len(present) < len(rows) or len({row.shape[1:] for row in present}) > 1:
-        raise DataError(f"an NPZ file needs {name} of one shape in every episode")
-    whole = np.zeros((len(rows), max(map(len, present)), *present[0].shape[1:]), present[0].dtype)
-    for target, row in zip(whole, present, strict=True):
-        target[: len(row)] = row
-    return whole

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseb.episodes.formats.export import Exported
-from phaseb.episodes.formats.npz import pack_episodes, padded, save_arrays
+from phaseb.episodes.formats.npz import pack_episodes
+from phaseb.episodes.formats.npz_file import padded, save_arrays
 from phaseb.runtime.storage import Store
 
 

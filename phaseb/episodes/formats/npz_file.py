@@ -1,5 +1,6 @@
-"""NPZ files opened with suspicion: no pickle, and no memory asked for before what is declared is checked."""
+"""NPZ files, opened with suspicion (no pickle, no memory before what is declared is checked), and written."""
 
+import io
 import lzma
 import math
 import struct
@@ -14,6 +15,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from phaseb.errors import DataError
+from phaseb.runtime.storage import Store
 
 BROKEN = (
     zipfile.BadZipFile,
@@ -70,3 +72,23 @@ def _read_array(name: str, member: IO[bytes], size: int) -> NDArray[Any]:
         )
     flat = np.frombuffer(member.read(), dtype)
     return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
+
+
+def save_arrays(store: Store, name: str, arrays: dict[str, NDArray[Any]]) -> None:
+    """Write arrays as one compressed file, whole or not at all."""
+    sink = io.BytesIO()
+    np.savez_compressed(sink, allow_pickle=False, **arrays)
+    store.write_bytes(sink.getvalue(), name)
+
+
+def padded(name: str, rows: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:
+    """Rows of different lengths as one array, zeros behind the shorter ones; None where no row is there."""
+    present = [row for row in rows if row is not None]
+    if not present:
+        return None
+    if len(present) < len(rows) or len({row.shape[1:] for row in present}) > 1:
+        raise DataError(f"an NPZ file needs {name} of one shape in every episode")
+    whole = np.zeros((len(rows), max(map(len, present)), *present[0].shape[1:]), present[0].dtype)
+    for target, row in zip(whole, present, strict=True):
+        target[: len(row)] = row
+    return whole

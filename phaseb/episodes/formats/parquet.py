@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from phaseb.config.data import EpisodesConfig
-from phaseb.episodes.episode import Episode
+from phaseb.episodes.episode import TASK_TAG, Episode
 from phaseb.episodes.inventory import Inventory
 from phaseb.episodes.parquet_file import naming, read_table
 from phaseb.episodes.schema import EPISODES, check_kind, table_to_episodes
@@ -12,13 +12,15 @@ from phaseb.episodes.sources import Entry
 from phaseb.errors import DataError
 from phaseb.runtime.storage import Store
 
+LISTED = ("id", "split", "num_steps", "tags")
+
 
 class Source:
     """Episodes of a folder of shards or of one file, with the splits they carry."""
 
     def __init__(self, config: EpisodesConfig) -> None:
         self._max_bytes = config.max_bytes
-        self._lengths, self._entries = list[int](), list[Entry]()
+        self._lengths, self._entries, self._tasks = list[int](), list[Entry](), list[str]()
         self._where: list[tuple[Store, str, int]] = []
         for store, name in _files(config.path):
             self._list(store, name)
@@ -28,6 +30,9 @@ class Source:
 
     def lengths(self) -> Sequence[int]:
         return self._lengths
+
+    def tasks(self) -> Sequence[str]:
+        return self._tasks
 
     def inventory(self) -> Inventory:
         """What the files hold, all of which is read."""
@@ -45,11 +50,12 @@ class Source:
 
     def _list(self, store: Store, name: str) -> None:
         with naming(store, name):
-            table = read_table(store, name, lambda column: column in ("id", "split", "num_steps"), self._max_bytes)
+            table = read_table(store, name, lambda column: column in LISTED, self._max_bytes)
             check_kind(table.schema, EPISODES)
             rows = table.to_pylist()
             self._entries += [(row["id"], row["split"]) for row in rows]
             self._lengths += [row["num_steps"] for row in rows]
+            self._tasks += [dict(row["tags"]).get(TASK_TAG, "") for row in rows]
             self._where += [(store, name, i) for i in range(len(rows))]
 
 

@@ -178,3 +178,19 @@ def test_features_do_not_see_padding(lengths, seed):
         own = z[i, : length + 1].astype(np.float64)
         expected = [own.std(0), np.abs(np.diff(own, axis=0)).mean(0)]
         np.testing.assert_allclose(got[i], np.concatenate(expected), atol=1e-9)
+
+
+def test_each_of_several_tasks_has_its_economics_and_bricks_count_them():
+    data = trajectories(KINDS, splits=["train"] * 20 + ["dev"] * 4)
+    tasks = ("pick", "place") * 12
+    manifest = fit_bricks(CONFIG, VALUATION, replace(data, lineage={"tag/task": tasks})).manifest()
+    assert [(row["task"], row["num_episodes"]) for row in manifest["tasks"]] == [("pick", 12), ("place", 12)]
+    good, hours = data.metrics["good_units"][:20], data.metrics["duration_h"][:20]
+    for i, row in enumerate(manifest["tasks"]):  # dev episodes value nothing
+        assert row["economics"]["mpl"]["value"] == pytest.approx(good[i::2].sum() / hours[i::2].sum())
+    for brick in manifest["bricks"]:
+        own = [tasks[int(name[1:])] for name in brick["members"]]
+        assert brick["tasks"] == {task: own.count(task) for task in sorted(set(own))}
+    one = fit_bricks(CONFIG, VALUATION, replace(data, lineage={"tag/task": ("pick",) * 24})).manifest()
+    assert one["tasks"] == []
+    assert {tuple(brick["tasks"]) for brick in one["bricks"]} == {()}
