@@ -249,7 +249,7 @@ class Source:
 
     def _choose_layout(self) -> Layout:
         plain = [name for name, feature in self.features.items() if feature.get("dtype") not in ("video", "image")]
-        state = [name for name in plain if name in _STATE] or [
+        state = [name for name in plain if name in _STATE and not _is_copy(self.features[name])] or [
             name
             for name in plain
             if name.startswith("observation.")
@@ -311,6 +311,11 @@ class Source:
 
 def _name_of(row: Mapping[str, Any]) -> str:
     return f"episode-{int(row['episode_index']):06d}"
+
+
+def _is_copy(feature: Mapping[str, Any]) -> bool:
+    """Whether a column only repeats another one, as exports of phaseb without cameras say."""
+    return bool((feature.get("info") or {}).get("copy_of"))
 
 
 def _time_limit(rows: Sequence[Mapping[str, Any]]) -> int:

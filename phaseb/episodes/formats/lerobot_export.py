@@ -2,7 +2,8 @@
 
 A row is an observation and the action that followed it, as LeRobot has it; the state after the last action is kept
 by `next.observation.state`, so states, actions and rewards come back whole. What the gate said of each step is in
-the columns `is_synthetic`, `trust` and `weight`, the latents in `latent`.
+the columns `is_synthetic`, `trust` and `weight`, the latents in `latent`. Without cameras the state is written once
+more as `observation.environment_state`: LeRobot's ACT and diffusion policy need a camera or that column.
 """
 
 import io
@@ -23,6 +24,7 @@ from phaseb.errors import DataError
 from phaseb.runtime.storage import Store
 
 CAMERAS = "observation.images."
+STATE, STATE_AGAIN = "observation.state", "observation.environment_state"
 FILES_PER_CHUNK = 1000
 TASK = "phaseb"
 """Of episodes that name none: LeRobot needs one."""
@@ -84,7 +86,9 @@ def _columns(exported: Exported, index: int, first: int, fps: int, task: int) ->
         raise DataError(f"episode {episode.id} lacks actions")
     columns: dict[str, NDArray[Any]] = {}
     if episode.state is not None:
-        columns |= {"observation.state": episode.state[:-1], "next.observation.state": episode.state[1:]}
+        columns |= {STATE: episode.state[:-1], f"next.{STATE}": episode.state[1:]}
+        if episode.frames is None:
+            columns[STATE_AGAIN] = columns[STATE]
     columns["action"] = episode.actions
     if exported.z is not None:
         columns["latent"] = exported.z[:-1]
@@ -109,6 +113,8 @@ def _features(columns: dict[str, NDArray[Any]], cameras: dict[str, NDArray[np.ui
         name: {"dtype": column.dtype.name, "shape": list(column.shape[1:]) or [1], "names": None}
         for name, column in columns.items()
     }
+    if STATE_AGAIN in found:
+        found[STATE_AGAIN]["info"] = {"copy_of": STATE}
     for camera, frames in cameras.items():
         height, width, channels = frames.shape[1:]
         info = {

@@ -56,6 +56,19 @@ def test_video_comes_back_within_35_db(tmp_path: Path) -> None:
         assert 10 * np.log10(255**2 / np.mean(error**2)) > 35
 
 
+def test_without_cameras_the_state_is_there_for_lerobots_act(tmp_path: Path) -> None:
+    write_lerobot(Store.at(tmp_path / "states"), some(), fps=4)
+    rows = read_table(Store.at(tmp_path / "states"), "data/chunk-000/file-000.parquet")
+    assert rows["observation.environment_state"].equals(rows["observation.state"])
+    features = json.loads((tmp_path / "states" / "meta" / "info.json").read_text())["features"]
+    assert features["observation.environment_state"]["info"] == {"copy_of": "observation.state"}
+    assert features["observation.environment_state"]["shape"] == features["observation.state"]["shape"]
+    assert "observation.environment_state" in json.loads((tmp_path / "states" / "meta" / "stats.json").read_text())
+    write_lerobot(Store.at(tmp_path / "filmed"), some(film=True), fps=4)
+    filmed = read_table(Store.at(tmp_path / "filmed"), "data/chunk-000/file-000.parquet")
+    assert "observation.environment_state" not in filmed.column_names
+
+
 def test_trust_weight_and_lineage_are_kept(tmp_path: Path) -> None:
     store = Store.at(tmp_path)
     write_lerobot(store, some(), fps=4)
