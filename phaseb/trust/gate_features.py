@@ -9,23 +9,25 @@ from numpy.typing import NDArray
 
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.trust.features import report_features
-from phaseb.trust.one_step_residuals import RidgeDynamics
+from phaseb.trust.one_step_residuals import RidgeDynamics, RidgeFeatures
 
 HOLD = 0.01  # a step of less than this share of the usual one stands still
 WINDOW = 5
 NUM_SIGNALS = 5
 
 
-def transition_inputs(data: Trajectories, predictor: RidgeDynamics, fold: int) -> NDArray[np.float32]:
+def transition_inputs(
+    data: Trajectories, predictor: RidgeDynamics, fold: int, features: RidgeFeatures | None = None
+) -> NDArray[np.float32]:
     """(N, T, I) of (z, Δz, a, r), the local predictor's errors, and signs of holding still; padding is zero.
 
     Large values are compressed by asinh, so that an exploding rollout stays a number. The predictor's error is
     shown by dimension and pooled: too large is a fault, too small is a blurred prediction. Pooled signals come with
-    what lasts of them over a few steps ahead and behind.
+    what lasts of them over a few steps ahead and behind. `features` are the predictor's of the data, where known.
     """
     tensors = predictor.tensors()
     change = np.diff(data.z.astype(np.float64), axis=1) / tensors["pace"]
-    errors = predictor.errors(data, fold).astype(np.float64)
+    errors = predictor.errors(data, fold, features).astype(np.float64)
     size, held = np.abs(errors[..., :-1]), np.exp(-np.abs(change) / HOLD)
     signals = np.stack(
         [

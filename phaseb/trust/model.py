@@ -146,7 +146,9 @@ class TrustModel:
     def _odds(self, data: Trajectories) -> list[NDArray[np.float64]]:
         """Mean log-odds over the K networks: episode (N,), temporal (N,), steps (N, T)."""
         device, folds = self.networks.get_buffer("episode_mean").device, self.predictor.num_folds
-        inputs = torch.from_numpy(np.stack([transition_inputs(data, self.predictor, k) for k in range(folds)]))
+        known = self.predictor.features(data)
+        by_fold = [transition_inputs(data, self.predictor, k, known) for k in range(folds)]
+        inputs = torch.from_numpy(np.stack(by_fold))
         transitions = self.networks.standardise("transition", inputs.to(device))
         episodes = self.networks.standardise("episode", torch.from_numpy(episode_inputs(data)).to(device))
         mask = torch.from_numpy(data.mask).to(device)

@@ -22,6 +22,15 @@ RIDGES = (0.1, 1.0, 10.0, 100.0)
 
 
 @dataclass(frozen=True)
+class RidgeFeatures:
+    """Of episodes: their steps (N, T, D), and the inputs of the regressions to the step and to the reward (N, T, F)."""
+
+    step: NDArray[np.float64]
+    of_step: NDArray[np.float64]
+    of_reward: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class RidgeDynamics:
     """K cross-fitted regressions to the next step and the reward.
 
@@ -51,14 +60,25 @@ class RidgeDynamics:
     def num_folds(self) -> int:
         return len(self.step_weights)
 
-    def errors(self, data: Trajectories, fold: int) -> NDArray[np.float32]:
-        """Errors (N, T, D + 1) of one fold's regression, in units of its typical held-out error; padding is zero."""
+    def features(self, data: Trajectories) -> "RidgeFeatures":
+        """What all folds' regressions multiply; most of what an error costs."""
         tensors = self.tensors()
         inputs = (_inputs(data) - tensors["mean"]) / tensors["scale"]
         step = np.diff(data.z.astype(np.float64), axis=1)
         wide = np.concatenate([inputs, step / tensors["pace"]], axis=2)
-        step_error = step - _expand(inputs, tensors["random"]) @ tensors["step_weights"][fold]
-        guess = _expand(wide, tensors["reward_random"]) @ tensors["reward_weights"][fold]
+        return RidgeFeatures(step, _expand(inputs, tensors["random"]), _expand(wide, tensors["reward_random"]))
+
+    def errors(self, data: Trajectories, fold: int, features: "RidgeFeatures | None" = None) -> NDArray[np.float32]:
+        """Errors (N, T, D + 1) of one fold's regression, in units of its typical held-out error; padding is zero.
+
+        Args:
+            data: N episodes.
+            fold: of the regression.
+            features: of the same data, where they are known already.
+        """
+        tensors, known = self.tensors(), self.features(data) if features is None else features
+        step_error = known.step - known.of_step @ tensors["step_weights"][fold]
+        guess = known.of_reward @ tensors["reward_weights"][fold]
         errors = np.concatenate([step_error, data.rewards[..., None] - guess], axis=2) / tensors["error_scale"]
         return np.asarray(errors * data.mask[..., None], dtype=np.float32)
 

@@ -141,7 +141,8 @@ class GPDynamics:
         self, situation: NDArray[np.int64], z: Floats, actions: Floats, uniform: NDArray[np.float64] | None
     ) -> tuple[NDArray[np.int64], Bools]:
         """Outcomes (N,), and whether anything is known of the situation."""
-        outcome = np.array([self.states.unchanged(int(b)) for b in situation], dtype=np.int64)
+        codes, rows = np.unique(situation, return_inverse=True)
+        outcome = np.array([self.states.unchanged(int(code)) for code in codes], dtype=np.int64)[rows]
         known = np.zeros(len(z), bool)
         for code, model in self.outcomes.items():
             here = situation == code
