@@ -186,12 +186,7 @@ def _episodes(
     metrics = {name: arrays[name].astype(np.float64) for name in METRICS if name in arrays}
     ids = arrays.get("ids", np.array([f"{file.removesuffix('.npz')}-{i:06d}" for i in range(num)]))
     tasks = None if "tasks" not in arrays else [str(task) for task in arrays["tasks"].tolist()]
-    floats: dict[str, NDArray[Any]] = {n: _floats(n, arrays[n]) for n in ("actions", "rewards") if n in arrays}
-    if "observations" in arrays:
-        rows = arrays["observations"]
-        inside = np.arange(rows.shape[1]) <= lengths[:, None]
-        floats["observations"] = rows.astype(compact(rows[inside]).dtype)
-
+    floats = _numbers(arrays, lengths)
     shown = [name for name in _CAMERAS if name in arrays]
 
     def cut(name: str, i: int, extra: int = 0) -> NDArray[Any] | None:
@@ -238,6 +233,16 @@ def _episodes(
     named = None if tasks is None else tuple(tasks[i] for i in there)
     episodes = _Episodes(path, tuple(str(ids[i]) for i in there), named, build, int(lengths.sum()))
     return episodes, ((LeftOut("episodes of no rows", empty),) if empty else ()) + _beyond(floats, lengths)
+
+
+def _numbers(arrays: dict[str, NDArray[Any]], lengths: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    """Actions, rewards and observations that are there; observations in the narrowest floats that hold them."""
+    numbers: dict[str, NDArray[Any]] = {n: _floats(n, arrays[n]) for n in ("actions", "rewards") if n in arrays}
+    if "observations" in arrays:
+        rows = arrays["observations"]
+        inside = np.arange(rows.shape[1]) <= lengths[:, None]
+        numbers["observations"] = rows.astype(compact(rows[inside]).dtype)
+    return numbers
 
 
 def _beyond(floats: Mapping[str, NDArray[np.float32]], lengths: NDArray[np.int64]) -> tuple[LeftOut, ...]:
