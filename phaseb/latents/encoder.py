@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from phaseb.episodes.cameras import num_cameras
 from phaseb.episodes.resolution import is_constant
+from phaseb.latents.spatial_softmax import spatial_softmax
 from phaseb.nn.precision import layers
 
 LARGEST_SIDE = 32  # larger frames are averaged down first: the CNN's cost must not grow with the camera
@@ -52,7 +53,7 @@ class FrameNetwork(nn.Module):
     """(M, H, W, C) uint8 to (M, F): where each of F/3 learned features is seen (x, y), and how strongly.
 
     Each of several cameras has filters of its own (a convolution in groups); the encoder fuses what they see.
-    A spatial softmax (deep spatial autoencoders, Finn et al. 2016): coordinates are finer than a pixel, move as
+    By a spatial softmax (deep spatial autoencoders, Finn et al. 2016): coordinates are finer than a pixel, move as
     things move, and leave no room to learn pictures by heart, which a plain CNN does on a few thousand frames.
     """
 
@@ -92,9 +93,8 @@ class FrameNetwork(nn.Module):
         with layers(x.device):
             seen = self.second(torch.relu(self.first(x)))
         seen = seen.float().permute(0, 2, 3, 1).flatten(1, 2)
-        weight = torch.softmax(self.sharpness * seen, dim=1)
-        strength = (weight * seen).sum(1)
-        return torch.cat([(self.place @ weight).flatten(1), torch.tanh(strength / REACH)], dim=1)
+        located, strength = spatial_softmax(seen, self.sharpness, self.place)
+        return torch.cat([located.flatten(1), torch.tanh(strength / REACH)], dim=1)
 
 
 def sum_slices(x: Tensor, dim: int) -> Tensor:
