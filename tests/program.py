@@ -25,6 +25,7 @@ STAGES = (
     "bricks",
     "synthesize",
     "trust",
+    "baselines",
     "policy",
     "judge",
     "closed_loop",

@@ -98,6 +98,13 @@ class Arm:
         """Whether it learns from what a generator made."""
         return self.config.uses_rollouts and not self.placebo_of
 
+    @property
+    def needs_rollouts(self) -> bool:
+        """Whether it can be trained only after a generator's rollouts are made or weighed. A placebo of stored rollouts
+        draws as much as their weights let its arm draw."""
+        draws_by_trust = self.config.rollouts == "stored" and self.config.weight == "trust"
+        return self.is_synthetic or (bool(self.placebo_of) and draws_by_trust)
+
 
 def _default(name: str) -> Any:
     return Field(ArmConfig(**DEFAULT_ARMS[name]), description=f"the arm {name}")
@@ -200,6 +207,11 @@ class ArmsConfig(Section):
             wanted = dict.fromkeys([arm.control for arm in users] + [arm.placebo for arm in users] + noisy)
             arms += [self.arm(name) for name in wanted if name not in self.names]
         return tuple(arms)
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """Trained arms that need no generator."""
+        return tuple(arm.name for arm in self.trained if not arm.needs_rollouts)
 
     @property
     def real_arms(self) -> tuple[str, ...]:

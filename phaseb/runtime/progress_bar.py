@@ -26,6 +26,7 @@ KEY_METRICS = {
     "synthesize": ("episodes",),
     "trust": ("roc_auc", "pass_rate", "effective_contribution"),
     "judge": ("judge_auc",),
+    "baselines": ("runs", "updates_per_s"),
     "policy": ("runs", "updates_per_s"),
     "closed_loop": ("return_bias", "pearson"),
     "evaluate": ("shipped",),

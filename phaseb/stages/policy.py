@@ -1,4 +1,7 @@
-"""Train the policies: every arm and seed at once, on real and trusted transitions out of the replay shards."""
+"""Train the policies: every arm and seed at once, on real and trusted transitions out of the replay shards.
+
+Arms that need no generator are trained by a stage of their own, `baselines`, while generators are fitted.
+"""
 
 import functools
 import time
@@ -28,9 +31,10 @@ from phaseb.replay.accounting import SamplingStats
 from phaseb.replay.client import ReplayClient
 from phaseb.replay.segments import rows_per_shard
 from phaseb.replay.spec import SampleSpec
-from phaseb.runtime.metrics import write_metrics
+from phaseb.runtime.checkpoint import copy_checkpoint
 from phaseb.runtime.storage import Store
 from phaseb.stages.augmentation import make_augmenter, trusted_steps, weight_column
+from phaseb.stages.policy_results import books_of, join_results, write_results
 from phaseb.stages.replay_streams import (
     PLACEBO_COLUMN,
     Replay,
@@ -42,7 +46,10 @@ from phaseb.stages.replay_streams import (
 )
 from phaseb.stages.sample import fit_sample
 from phaseb.stages.synthesize import made_generators
-from phaseb.training.fit import FitResult, fit, fit_groups, merge_rows
+from phaseb.training.fit import fit, fit_groups
+
+BASELINES = "baselines"
+"""Folder of the policies that need no generator, as they were trained."""
 
 
 @dataclass(frozen=True)
@@ -95,10 +102,28 @@ class ArmsLearner(SACLearner):
 
 
 def execute(context: StageContext) -> dict[str, Any]:
-    """Train every arm and seed on all episodes of the run."""
-    config, store = context.config, context.store
-    real = fit_sample(config, store, "train")
-    return train_arms(context, store.folder("policy"), real, *every_episode(config, store))
+    """Train the arms that learn from a generator's rollouts, and put the policies of all arms together."""
+    config, home = context.config, context.store.folder("policy")
+    names = [arm.name for arm in config.arms.trained if arm.needs_rollouts]
+    baselines = context.store.folder(BASELINES)
+    if names:
+        _train_only(context, home, names)
+    for arm in config.arms.baselines:
+        for seed in map(str, range(config.arms.num_seeds)):
+            copy_checkpoint(baselines.folder(arm, seed), home.folder(arm, seed))
+    return join_results(config, [baselines, *([home] if names else [])], home)
+
+
+def execute_baselines(context: StageContext) -> dict[str, Any]:
+    """Train the arms that need no generator."""
+    return _train_only(context, context.store.folder(BASELINES), context.config.arms.baselines)
+
+
+def _train_only(context: StageContext, home: Store, names: Sequence[str]) -> dict[str, Any]:
+    """Train some arms on all episodes of the run."""
+    own = context.config.model_copy(update={"arms": context.config.arms.only(*names)})
+    real = fit_sample(own, context.store, "train")
+    return train_arms(replace(context, config=own), home, real, *every_episode(own, context.store))
 
 
 def every_episode(config: Config, store: Store) -> tuple[Iterable[Trajectories], dict[str, Iterable[Trajectories]]]:
@@ -195,12 +220,7 @@ def train_arms(
         stores = [home.folder("progress", runs[group[0]].name.replace("/", "-")) for group in groups]
         train = functools.partial(_train_group, job, groups, stores)
         trained = fit_groups(train, stores, config.resources, context.progress)
-    rows = merge_rows([part.rows for part in trained])
-    write_metrics(home, "metrics.parquet", rows)
-    home.write_json(_replay_statistics(trained), "replay.json")
-    last = {k: v for k, v in rows[-1].items() if k.startswith("policy/")}
-    seconds = sum(part.seconds for part in trained)
-    return {"runs": len(runs), "updates_per_s": config.policy.num_steps * len(runs) / max(seconds, 1e-9), **last}
+    return write_results(config, home, [part.rows for part in trained], [part.replay for part in trained])
 
 
 def _train_group(
@@ -248,20 +268,12 @@ def train_runs(job: ArmsJob, numbers: Sequence[int], progress: Store, report: Re
         actors = trained_actors(config.policy, runs, sizes, result.state, config.run.seed, action_levels(real))
         for spec, actor in zip(runs, actors, strict=True):
             actor.save(job.home.folder(spec.arm, str(spec.seed)), {"arm": spec.arm, "seed": spec.seed})
-        books = _books(streams, result) | filled | {"shards": replay.status()}
+        books = books_of(streams, result) | filled | {"shards": replay.status()}
     finally:
         if isinstance(replay, ReplayClient):
             replay.close()
         shards.delete()
     return TrainedRuns(result.rows, result.seconds, books)
-
-
-def _replay_statistics(trained: Sequence[TrainedRuns]) -> dict[str, Any]:
-    """What was drawn for every run and how the learners were fed. Buffers of several groups are alike: one is shown."""
-    parts = [part.replay for part in trained]
-    streams = {name: books for part in parts for name, books in part["streams"].items()}
-    worst = {name: max(part[name] for part in parts) for name in ("insert_s", "wait_fraction", "queue_depth")}
-    return parts[0] | worst | {"streams": streams, "sampled_per_s": sum(part["sampled_per_s"] for part in parts)}
 
 
 def trusted_horizons(config: Config, store: Store, held_out: Trajectories) -> dict[str, int]:
@@ -275,14 +287,6 @@ def trusted_horizons(config: Config, store: Store, held_out: Trajectories) -> di
         for name in made_generators(store, "synthetic", config.drawn_generators)
         if name in drawn
     }
-
-
-def _books(streams: Sequence[SampleSpec], result: FitResult) -> dict[str, Any]:
-    """What was drawn for every run, how fast, and how the first worker was fed."""
-    told = SamplingStats(streams).to_json(result.state["books"].numpy())
-    drawn = sum(book["sampled_real"] + book["sampled_synthetic"] for book in told.values())
-    fed = {name: result.last[f"policy/replay/{name}"] for name in ("wait_fraction", "queue_depth")}
-    return {"streams": told, "sampled_per_s": drawn / max(result.seconds, 1e-9), **fed}
 
 
 def make_learner(config: PolicyConfig, data: PolicyData, context: WorkerContext) -> ArmsLearner:

@@ -173,12 +173,21 @@ def _model_stages(config: Config, stored: tuple[str, ...]) -> tuple[Stage, ...]:
 
 
 def _policy_stages(used: tuple[str, ...], judged: tuple[str, ...], choice: tuple[str, ...]) -> tuple[Stage, ...]:
-    """From the weighted transitions to the decision."""
+    """From the weighted transitions to the decision. Baselines need no generator: they start beside those."""
     return (
+        Stage(
+            "baselines",
+            ("arms", "policy", "replay", "memory"),
+            ("encode",),
+            ("baselines",),
+            LazyFunction("phaseb.stages.policy", "execute_baselines"),
+            job="policy",
+            trains=True,
+        ),
         Stage(
             "policy",
             ("arms", "policy", "replay", "memory"),
-            ("encode", *used, *choice, "trust"),
+            ("encode", "baselines", *used, *choice, "trust"),
             ("policy",),
             LazyFunction("phaseb.stages.policy"),
             trains=True,

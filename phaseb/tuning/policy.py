@@ -30,7 +30,7 @@ from phaseb.stages.synthesize import made_generators
 FIRST_SEED = 3_000_000
 """Physics episodes of a search: none that collecting, promoting or reporting uses."""
 NUM_EPISODES = 40
-UNREAD = ("bricks", "judge", "policy", "evaluate")
+UNREAD = ("baselines", "bricks", "judge", "policy", "evaluate")
 """Stages whose outputs a search of the policy does not read."""
 
 

@@ -8,10 +8,19 @@ from pathlib import Path
 import pytest
 from program import PROGRAM, RETRY_S, agree, environment, leftovers, lineage, phaseb, strict_json, write_config
 
-TRAINING = {"encode": "encoder", "dynamics/gru": "dynamics/gru", "trust": "trust", "policy": "policy"}
+TRAINING = {
+    "encode": "encoder",
+    "dynamics/gru": "dynamics/gru",
+    "trust": "trust",
+    "baselines": "baselines",
+    "policy": "policy",
+}
 """Stages that train, and the folders in which their checkpoints lie."""
-WORKERS = {"collect": 0, "encode": 1, "dynamics/gru": 0, "trust": 0, "policy": 0, "evaluate": 0}
+WORKERS = {"collect": 0, "encode": 1, "dynamics/gru": 0, "trust": 0, "baselines": 0, "policy": 0, "evaluate": 0}
 """Stages in which the program is killed, and the Ray Train workers that it then has; 0: the stage's process trains."""
+
+ONE_BY_ONE = ("dynamics/gru", "trust", "baselines")
+"""Stages that are struck while they work alone: beside others, the baselines may have ended before they are struck."""
 
 BUSY_TRIES = 3  # Ray gives up starting on a machine that is too busy for it
 
@@ -42,7 +51,8 @@ def kill_in(stage: str, config: Path, run: Path) -> bool:
 
 def killed_in_the_middle(stage: str, config: Path, run: Path, log: Path) -> bool:
     """Kill the run in a stage; False where it ended by itself before."""
-    words = [PROGRAM, "run", "--config", config, f"resources.num_workers={WORKERS[stage]}", "resources.num_tasks=2"]
+    resources = [f"resources.num_workers={WORKERS[stage]}", f"resources.num_tasks={1 if stage in ONE_BY_ONE else 2}"]
+    words = [PROGRAM, "run", "--config", config, *resources]
     with (
         log.open("w") as told,
         subprocess.Popen(

@@ -6,8 +6,8 @@ from program import STAGES, lineage, strict_json, write_config
 def test_one_by_one_they_make_the_same_run(finished, tmp_path, command, ray_up):
     config, run = write_config(tmp_path), tmp_path / "run"
     for stage in dict.fromkeys(name.partition("/")[0] for name in STAGES):
-        if stage in ("negatives", "choice", "closed_loop"):
-            continue  # made by `phaseb trust`, `dynamics` and `evaluate`
+        if stage in ("negatives", "choice", "baselines", "closed_loop"):
+            continue  # made by `phaseb trust`, `dynamics`, `policy` and `evaluate`
         told = command(stage, "--config", config, f"run.dir={run}", "--json")
         assert told.code == 0, told.err
         strict_json(told.out)
