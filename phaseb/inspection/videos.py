@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from phaseb.episodes.formats.images import reason
 from phaseb.episodes.formats.lerobot_rows import TOLERANCE, VideoSpan
 from phaseb.errors import DataError
 from phaseb.inspection.columns import MIN_RUN
@@ -76,8 +77,8 @@ def scan_videos(source: VideoSource, ids: Sequence[str]) -> tuple[list[FrameTrac
     for camera in source.videos():
         spans, parts = list[tuple[str, VideoSpan]](), list[Packets]()
         for i, name in enumerate(ids):
-            span = source.video(camera, i)
             try:
+                span = source.video(camera, i)
                 path = span.store.path(span.name)
                 if path not in opened:
                     opened = {path: _packets(span)}
@@ -177,6 +178,7 @@ def _open(span: VideoSpan) -> Iterator[tuple[Any, Any]]:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             yield container, stream
+    except FileNotFoundError as error:
+        raise DataError(f"no such file: {path}; copy the videos") from error
     except (OSError, IndexError, av.FFmpegError, ValueError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path} cannot be decoded ({reason}): copy or record it again") from error
+        raise DataError(f"{path} cannot be decoded ({reason(error)}): copy or record it again") from error

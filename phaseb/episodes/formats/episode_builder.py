@@ -110,7 +110,7 @@ def read_columns(name: str, columns: Columns, layout: Layout, config: EpisodesCo
     return RecordedEpisode(
         id=name,
         state=state,
-        frames_at=partial(_frames, columns, config, rows) if wanted.images else None,
+        frames_at=partial(_frames, columns, config, rows, step_s) if wanted.images else None,
         actions=actions,
         rewards=rewards,
         terminated=terminated,
@@ -241,13 +241,14 @@ def _side_by_side(names: tuple[str, ...], parts: Sequence[NDArray[Any]]) -> NDAr
     return flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1)
 
 
-def _frames(columns: Columns, config: EpisodesConfig, rows: int, kept: Rows | None) -> NDArray[np.uint8]:
+def _frames(columns: Columns, config: EpisodesConfig, rows: int, step_s: float, kept: Rows | None) -> NDArray[np.uint8]:
     """The frames of all cameras, side by side (see `cameras`); each is decoded and resized by itself.
 
     Args:
         columns: of the episode.
         config: which cameras, and their size.
         rows: of the episode's observations.
+        step_s: length of a row, s; 0 where it is unknown.
         kept: those whose frames are wanted; no other is decoded. None: all.
 
     Raises:
@@ -263,14 +264,19 @@ def _frames(columns: Columns, config: EpisodesConfig, rows: int, kept: Rows | No
             f"columns differ in length: observations {rows}, pictures {next(iter(counts.values()))}; write a frame "
             "an observation"
         )
-    return join_cameras([_camera(name, recorded, config, kept) for name, recorded in found.items()])
+    return join_cameras([_camera(name, recorded, config, step_s, kept) for name, recorded in found.items()])
 
 
-def _camera(name: str, recorded: Any, config: EpisodesConfig, kept: Rows | None) -> NDArray[np.uint8]:
+def _camera(name: str, recorded: Any, config: EpisodesConfig, step_s: float, kept: Rows | None) -> NDArray[np.uint8]:
     size = config.columns.frame_side
     if isinstance(recorded, RecordedVideo):
         return recorded.decode(kept)
     wanted = recorded if kept is None else recorded[kept]
     if wanted.dtype == object:
-        return decode_images(list(wanted), size, config.max_bytes)
+
+        def place(i: int) -> str:
+            row = i if kept is None else int(kept[i])
+            return f"camera {name!r}, row {row}" + (f" at {row * step_s:.3f} s" if step_s else "")
+
+        return decode_images(list(wanted), size, config.max_bytes, place)
     return resize(check_frames(f"camera {name!r}", wanted), size)

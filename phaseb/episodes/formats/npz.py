@@ -39,6 +39,8 @@ from phaseb.runtime.storage import Store
 
 _CAMERAS = ("frames", "frames_1", "frames_2", "frames_3")
 _READ = ("observations", "frames", "actions", "rewards", "success", "lengths", "terminals", "ids", "tasks", *METRICS)
+_TEXTS = {"ids": ("U", "text"), "tasks": ("Uiu", "text or whole numbers")}
+"""Arrays that hold other than numbers: the kinds of their types, and these in words."""
 
 
 class Source:
@@ -292,10 +294,9 @@ def _check_types(arrays: dict[str, NDArray[Any]]) -> None:
         if name in arrays and arrays[name].dtype != np.uint8:
             raise DataError(f"array {name!r} is {arrays[name].dtype}, wanted uint8")
     for name, array in arrays.items():
-        if name == "tasks" and array.dtype.kind in "Uiu":
-            continue
-        if (array.dtype.kind == "U") != (name == "ids"):
-            raise DataError(f"array {name!r} is of type {array.dtype}, wanted {'text' if name == 'ids' else 'numbers'}")
+        kinds, wanted = _TEXTS.get(name, ("fiub", "numbers"))
+        if array.dtype.kind not in kinds:
+            raise DataError(f"array {name!r} is of type {array.dtype}, wanted {wanted}: save it as such")
         if name == "actions" and array.dtype.kind in "iub":
             raise DataError(
                 f"array 'actions' is of type {array.dtype}, so they are discrete, which is not supported: "

@@ -8,7 +8,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from phaseb.episodes.formats.images import check_budget
+from phaseb.episodes.formats.images import check_budget, reason
 from phaseb.episodes.formats.lerobot_rows import TOLERANCE
 from phaseb.episodes.recorded import Rows
 from phaseb.errors import DataError
@@ -60,9 +60,8 @@ def decode_video(
     except FileNotFoundError as error:
         raise DataError(f"no such file: {path}; copy the videos, or unset episodes.columns.images") from error
     except (av.FFmpegError, OSError, ValueError, IndexError, TypeError, MemoryError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
-            f"{path} cannot be decoded ({reason}): copy or record it again, or unset episodes.columns.images"
+            f"{path} cannot be decoded ({reason(error)}): copy or record it again, or unset episodes.columns.images"
         ) from error
     if frames is None or not seen.all():
         missing_s = start_s + int(np.flatnonzero(~seen)[0]) / fps
