@@ -89,8 +89,9 @@ def exported_episodes(store: Store, scale: ActionScale, only: str, own_tasks: bo
 def _exported(store: Store, scale: ActionScale, only: str) -> Iterator[Exported]:
     bundle, tasks = EncoderModel.load(store.folder("encoder")), read_tasks(store)
     named = dict[str, str]()
-    for part in batches(store.folder("latents"), ("train",)) if tasks else ():
-        named |= dict(zip(part.ids, part.lineage[f"tag/{TASK_TAG}"], strict=True))
+    for part in batches(store.folder("latents"), ("train",)):
+        told = part.lineage.get(f"tag/{TASK_TAG}")
+        named |= {} if told is None else dict(zip(part.ids, told, strict=True))
     if only in ("all", "trusted", "real"):
         yield from _real(store, frames=only == "real")
     if only != "real":
