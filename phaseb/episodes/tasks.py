@@ -4,6 +4,8 @@ T steps, S state columns, K tasks.
 """
 
 import json
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from phaseb.episodes.episode import TASK_TAG, Episode
-from phaseb.episodes.inventory import listed
+from phaseb.episodes.inventory import listed, shown
 from phaseb.episodes.state_columns import TAG as COLUMNS_TAG
 from phaseb.episodes.state_columns import Columns, from_tag, to_tag
 from phaseb.errors import DataError
@@ -57,15 +59,15 @@ def with_task(episode: Episode, tasks: Tasks) -> Episode:
         return episode
     task = episode.tags.get(TASK_TAG, "")
     if task not in tasks:
-        raise DataError(f"episode {episode.id} has the task {task!r}, which is none of {listed(tasks)}")
+        raise DataError(f"episode {episode.id} has the task {short(task)!r}, which is none of {listed(tasks)}")
     state, columns = episode.state, from_tag(episode.tags)
     dtype = np.float32 if state is None else state.dtype
-    shown = np.tile(np.array([name == task for name in tasks], dtype), (len(episode) + 1, 1))
+    own = np.tile(np.array([name == task for name in tasks], dtype), (len(episode) + 1, 1))
     if state is not None:
         columns = columns or [("state", state.shape[1])]
-        shown = np.concatenate([state, shown], axis=1)
+        own = np.concatenate([state, own], axis=1)
     tags = {**episode.tags, **condition_tags([*columns, *task_columns(tasks)], tasks)}
-    return replace(episode, state=shown, tags=tags)
+    return replace(episode, state=own, tags=tags)
 
 
 def without_task(episode: Episode) -> Episode:
@@ -102,5 +104,20 @@ def read_tasks(store: Store) -> Tasks:
 def count_by_task(names: Sequence[str]) -> str:
     """Tasks and their episodes in words: `pick (12 episodes), place (8)`."""
     counts = sorted(Counter(names).items())
-    shown = [f"{name} ({count}{' episodes' if not i else ''})" for i, (name, count) in enumerate(counts)]
-    return listed(shown)
+    return listed([f"{short(name)} ({count}{' episodes' if not i else ''})" for i, (name, count) in enumerate(counts)])
+
+
+def short(task: str) -> str:
+    """A task as a line shows it."""
+    return shown(task, 80)
+
+
+def much_alike(tasks: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs of tasks that differ in case, white space, punctuation or the form of their characters alone."""
+    found: dict[str, str] = {}
+    pairs = []
+    for task in tasks:
+        words = re.sub(r"[^\w\s]", " ", unicodedata.normalize("NFKC", task).casefold()).split()
+        if words and (first := found.setdefault(" ".join(words), task)) != task:
+            pairs.append((first, task))
+    return pairs

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from phaseb.episodes.actions import ActionScale, ActionStatistics
 from phaseb.episodes.control import TAG
+from phaseb.episodes.control_choice import NEAR
 from phaseb.episodes.episode import TASK_TAG, Episode
 from phaseb.episodes.inventory import listed
 from phaseb.episodes.state_columns import from_tag
-from phaseb.episodes.tasks import Tasks, tasks_of_tags
+from phaseb.episodes.tasks import Tasks, short, tasks_of_tags
 from phaseb.errors import DataError
 
 COUNTED = ("good_units", "errors", "duration_h")
@@ -149,6 +150,7 @@ class DatasetStats:
         self._control: str | None = None
         self._condition: Tasks = ()
         self._tasks: Counter[tuple[str, str]] = Counter()
+        self._rates: tuple[tuple[float, str], tuple[float, str]] | None = None
         self.actions = ActionStatistics(*(bounds or (None, None)))
         self._state_sizes: set[int] = set()
         self._frame_shapes: set[tuple[int, ...] | None] = set()
@@ -177,7 +179,8 @@ class DatasetStats:
                 f"the state of episode {episode.id} says one of {own}, those before one of {others}: read the "
                 "recordings themselves, or episodes of one run"
             )
-        self._tasks[episode.tags.get(TASK_TAG, ""), episode.split] += 1
+        self._count_task(episode)
+        self._see_rate(episode)
         self.lengths[episode.split].append(len(episode))
         if episode.actions is not None:
             self.action_sizes.add(episode.actions.shape[1])
@@ -195,6 +198,43 @@ class DatasetStats:
             values.append(episode.metrics.get(name, math.nan))
         if episode.actions is not None and len(self.action_sizes) == 1:
             self.actions.add(episode.actions)
+
+    def _count_task(self, episode: Episode) -> None:
+        task = episode.tags.get(TASK_TAG, "")
+        others = sorted({name for name, _ in self._tasks} - {"", task}) if task and not self._condition else []
+        if others:
+            raise DataError(
+                f"episode {episode.id} has the task {short(task)!r}, others {short(others[0])!r}, and no state says "
+                "which: a source that has entries() needs tasks() too"
+            )
+        self._tasks[task, episode.split] += 1
+
+    def _see_rate(self, episode: Episode) -> None:
+        seconds = episode.metrics.get("duration_h", math.nan) * 3600
+        if TAG not in episode.tags and seconds > 0:  # a last step of control may be shorter
+            rate = len(episode) / seconds, episode.id
+            slowest, fastest = self._rates or (rate, rate)
+            self._rates = min(slowest, rate), max(fastest, rate)
+
+    def notices(self) -> list[str]:
+        """What a person ought to know of all episodes together, a sentence each."""
+        found = []
+        if self._rates and self._rates[1][0] > self._rates[0][0] * (1 + NEAR):
+            (slow, slow_id), (fast, fast_id) = self._rates
+            found.append(
+                f"a step is not as long in all episodes: {slow_id} was recorded at {slow:.4g} Hz, {fast_id} at "
+                f"{fast:.4g} Hz; import them apart, or record all at one rate"
+            )
+        named = Counter[str]()
+        for (task, _), count in self._tasks.items():
+            named[task] += count
+        if len(named) == 2 and named[""]:
+            (task,) = set(named) - {""}
+            found.append(
+                f"{named['']} episodes name no task, {named[task]} the task {short(task)!r}: all count as of one; give "
+                "every episode a task if they are of several"
+            )
+        return found
 
     def facts(self) -> DataFacts:
         """What later stages need to know."""

@@ -181,7 +181,8 @@ def check_recordings(
     """
     environment = config.environment.id
     check_order(seen.state_columns, spec.state_names if spec else (), f"environment {environment}")
-    return choose_action_scale(environment, spec and spec.bounds, seen)
+    scale, notices = choose_action_scale(environment, spec and spec.bounds, seen)
+    return scale, [*seen.notices(), *notices]
 
 
 def choose_action_scale(

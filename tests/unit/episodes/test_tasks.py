@@ -17,8 +17,10 @@ from phaseb.episodes.shards import read_episodes, shard_name, write_shard
 from phaseb.episodes.sources import open_source
 from phaseb.episodes.splits import choose_splits
 from phaseb.episodes.state_columns import from_tag
-from phaseb.episodes.tasks import tasks_of_tags, with_task, without_task
+from phaseb.episodes.tasks import count_by_task, much_alike, tasks_of_tags, with_task, without_task
 from phaseb.errors import ConfigError, DataError
+from phaseb.pipeline.dataset_stats import DatasetStats
+from phaseb.pipeline.task_requirements import task_notes
 from phaseb.runtime.storage import Store
 from phaseb.stages.collect import show_tasks
 
@@ -125,6 +127,26 @@ def test_tasks_that_an_environment_names_while_episodes_are_collected_are_shown(
         assert after.state is not None
         np.testing.assert_array_equal(after.state[:, :2], before.state)
         assert after.state[:, 2:].argmax(1).tolist() == [TASKS.index(after.tags["task"])] * (len(after) + 1)
+
+
+def test_odd_names_of_tasks_stay_one_line_and_whole(tmp_path):
+    names = ["pick\nup", "\x1b[2Jpick", "x" * 500, "pick \u2192 place", "caf\u00e9", "cafe\u0301"]
+    path = two_tasks.write(tmp_path / "odd.npz", 48, tasks=np.array(names * 8))
+    opened = open_recordings(config(path), 0)
+    assert opened.tasks == tuple(sorted(names)), "the names themselves stay as they are"
+    said = count_by_task([name for name in names for _ in range(2)])
+    assert said.isprintable()
+    assert r"pick\nup (2 episodes)" in count_by_task(["pick\nup"] * 2)
+    assert len(said) < 300
+    facts = DatasetStats.of(opened.read(range(48))).facts()
+    notes = list(task_notes(facts))
+    assert all(note.isprintable() for note in notes)
+    assert any(r"the tasks 'cafe\u0301' and 'caf\xe9' are much alike" in note for note in notes)
+
+
+def test_tasks_that_are_much_alike_are_named():
+    names = ["Pick up the cube.", "pick up  the cube", "pick up the cubes", "place", "1", "2", "", "\u30ab", "\uff76"]
+    assert much_alike(names) == [("Pick up the cube.", "pick up  the cube"), ("\u30ab", "\uff76")]
 
 
 def splits_of(counts, lengths=20, **other):
