@@ -4,7 +4,6 @@ T steps, S state columns, K tasks.
 """
 
 import json
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -113,11 +112,11 @@ def short(task: str) -> str:
 
 
 def much_alike(tasks: Sequence[str]) -> list[tuple[str, str]]:
-    """Pairs of tasks that differ in case, white space, punctuation or the form of their characters alone."""
+    """Pairs of tasks that differ in case, white space, a mark at their end or the form of their characters alone."""
     found: dict[str, str] = {}
     pairs = []
     for task in tasks:
-        words = re.sub(r"[^\w\s]", " ", unicodedata.normalize("NFKC", task).casefold()).split()
-        if words and (first := found.setdefault(" ".join(words), task)) != task:
+        words = " ".join(unicodedata.normalize("NFKC", task).casefold().split()).rstrip(" .,;!?")
+        if words and (first := found.setdefault(words, task)) != task:
             pairs.append((first, task))
     return pairs

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from phaseb.episodes.inventory import listed
 from phaseb.episodes.parquet_file import naming, read_table
+from phaseb.episodes.tasks import short
 from phaseb.errors import DataError
 from phaseb.runtime.storage import Store
 
@@ -48,7 +49,7 @@ def _text(row: Mapping[str, Any]) -> str:
 
 
 def task_of_row(row: Mapping[str, Any]) -> str:
-    """The task of an episode as `meta/episodes` has it; "" where it names none.
+    """The task of an episode as `meta/episodes` has it; "" where it names none, or white space alone.
 
     Raises:
         DataError: where it names several.
@@ -59,7 +60,7 @@ def task_of_row(row: Mapping[str, Any]) -> str:
         raise DataError(
             f"has the tasks {listed(named)} in one episode: split it where the task changes, or give it one task"
         )
-    return named[0] if named else ""
+    return named[0] if named and named[0].strip() else ""
 
 
 def check_rows(table: pa.Table, texts: Mapping[int, str], task: str) -> None:
@@ -80,18 +81,18 @@ def check_rows(table: pa.Table, texts: Mapping[int, str], task: str) -> None:
     changed = next((i for i, name in enumerate(names) if name != names[0]), None)
     if changed is not None:
         raise DataError(
-            f"changes its task in row {changed}, from {names[0]!r} to {names[changed]!r}: split it there, or give it "
-            "one task"
+            f"changes its task in row {changed}, from {short(names[0])!r} to {short(names[changed])!r}: split it "
+            "there, or give it one task"
         )
     if texts and numbers[0] not in texts:
         raise DataError(
             f"has task_index {numbers[0]} in its rows, and meta/tasks lists {listed([str(n) for n in sorted(texts)])}: "
             "list it there, or write the data set again with LeRobot"
         )
-    if names[0] != task and (task or len(texts) > 1) and texts:
-        meant = f"is of the task {task!r}" if task else "names no task"
+    if texts and names[0] != task and (task or (names[0].strip() and len(texts) > 1)):
+        meant = f"is of the task {short(task)!r}" if task else "names no task"
         raise DataError(
-            f"{meant} in meta/episodes, and its rows of {names[0]!r}: write the data set again with LeRobot"
+            f"{meant} in meta/episodes, and its rows of {short(names[0])!r}: write the data set again with LeRobot"
         )
 
 

@@ -187,7 +187,7 @@ def _episodes(
     lengths, ended = _lengths(arrays, num, steps)
     metrics = {name: arrays[name].astype(np.float64) for name in METRICS if name in arrays}
     ids = arrays.get("ids", np.array([f"{file.removesuffix('.npz')}-{i:06d}" for i in range(num)]))
-    tasks = None if "tasks" not in arrays else [str(task) for task in arrays["tasks"].tolist()]
+    tasks = None if "tasks" not in arrays else [_name(task) for task in arrays["tasks"].tolist()]
     floats = _numbers(arrays, lengths)
     shown = [name for name in _CAMERAS if name in arrays]
 
@@ -224,7 +224,7 @@ def _episodes(
             terminated=bool(ended[i]) if "terminals" in arrays else succeeded,
             rewards=rewards(i, success),
             frames=frames(i),
-            tags={"file": file, **({TASK_TAG: tasks[i]} if tasks else {}), **tag, **cameras_tag(columns.images)},
+            tags={"file": file, **({TASK_TAG: tasks[i]} if tasks and tasks[i] else {}), **tag, **cameras_tag(columns.images)},
             metrics=attempt_economics(int(lengths[i]), columns.step_s, success, power)
             | {name: float(values[i]) for name, values in metrics.items()},
         )
@@ -235,6 +235,11 @@ def _episodes(
     named = None if tasks is None else tuple(tasks[i] for i in there)
     episodes = _Episodes(path, tuple(str(ids[i]) for i in there), named, build, int(lengths.sum()))
     return episodes, ((LeftOut("episodes of no rows", empty),) if empty else ()) + _beyond(floats, lengths)
+
+
+def _name(task: str | int) -> str:
+    """The text of a task; "" for white space alone, which names none."""
+    return str(task) if str(task).strip() else ""
 
 
 def _numbers(arrays: dict[str, NDArray[Any]], lengths: NDArray[np.int64]) -> dict[str, NDArray[Any]]:

@@ -90,8 +90,14 @@ def test_numbers_are_tasks_too(tmp_path):
     assert open_recordings(config(path), 0).tasks == ("0", "1", "2")
 
 
+def test_empty_names_are_no_task(tmp_path):
+    opened = open_recordings(config(two_tasks.write(tmp_path / "none.npz", tasks=np.array(["", " "] * 20))), 0)
+    assert opened.tasks == ()
+    assert "task" not in next(iter(opened.read([1]))).tags
+
+
 def test_episodes_without_a_task_among_others_are_refused(tmp_path):
-    names = np.array([*["go left"] * 20, *["go right"] * 18, "", ""])
+    names = np.array([*["go left"] * 20, *["go right"] * 18, "", "  "])
     with pytest.raises(DataError, match=r"2 episodes name no task \(some-000038, some-000039\).*go left, go right"):
         open_recordings(config(two_tasks.write(tmp_path / "some.npz", tasks=names)), 0)
     episode = next(iter(open_source(config(tmp_path / "some.npz")).read([0])))
@@ -145,7 +151,7 @@ def test_odd_names_of_tasks_stay_one_line_and_whole(tmp_path):
 
 
 def test_tasks_that_are_much_alike_are_named():
-    names = ["Pick up the cube.", "pick up  the cube", "pick up the cubes", "place", "1", "2", "", "\u30ab", "\uff76"]
+    names = ["Pick up the cube.", "pick up  the cube", "pick up the cubes", "place", "1", "-1", "1.5", "", "\u30ab", "\uff76"]
     assert much_alike(names) == [("Pick up the cube.", "pick up  the cube"), ("\u30ab", "\uff76")]
 
 
