@@ -83,7 +83,8 @@ def survey(source: EpisodeSource, config: Config, bounds: Bounds | None, steps: 
         found.lengths[episode.id] = len(episode)
         found.tasks += [episode.tags[TASK_TAG]] if TASK_TAG in episode.tags else []
         if coarse is None:
-            found.stats.add(with_task(replace(episode, split=roles[i]), tasks))
+            tags = {n: text for n, text in episode.tags.items() if not refusal or n != TASK_TAG}
+            found.stats.add(with_task(replace(episode, split=roles[i], tags=tags), tasks))
         elif i in roles_in_steps:
             in_steps = coarse.control.steps_of(RecordedEpisode.of(episode))
             found.stats.add(with_task(replace(in_steps, split=roles_in_steps[i]), tasks))

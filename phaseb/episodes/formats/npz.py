@@ -224,7 +224,12 @@ def _episodes(
             terminated=bool(ended[i]) if "terminals" in arrays else succeeded,
             rewards=rewards(i, success),
             frames=frames(i),
-            tags={"file": file, **({TASK_TAG: tasks[i]} if tasks and tasks[i] else {}), **tag, **cameras_tag(columns.images)},
+            tags={
+                "file": file,
+                **({TASK_TAG: tasks[i]} if tasks and tasks[i] else {}),
+                **tag,
+                **cameras_tag(columns.images),
+            },
             metrics=attempt_economics(int(lengths[i]), columns.step_s, success, power)
             | {name: float(values[i]) for name, values in metrics.items()},
         )

@@ -151,7 +151,18 @@ def test_odd_names_of_tasks_stay_one_line_and_whole(tmp_path):
 
 
 def test_tasks_that_are_much_alike_are_named():
-    names = ["Pick up the cube.", "pick up  the cube", "pick up the cubes", "place", "1", "-1", "1.5", "", "\u30ab", "\uff76"]
+    names = [
+        "Pick up the cube.",
+        "pick up  the cube",
+        "pick up the cubes",
+        "place",
+        "1",
+        "-1",
+        "1.5",
+        "",
+        "\u30ab",
+        "\uff76",
+    ]
     assert much_alike(names) == [("Pick up the cube.", "pick up  the cube"), ("\u30ab", "\uff76")]
 
 
@@ -202,6 +213,17 @@ def test_what_the_environment_says_counts_and_not_what_it_was_asked():
     assert 3 < numbers.sum() < 17
     _, rewards, *_ = environment.step(np.ones((20, 1), np.float32))
     np.testing.assert_array_equal(rewards > 0, numbers == 1)
+
+
+def test_an_environment_may_number_its_tasks():
+    environment = world("Numbered", ("0", "1"))
+    environment.reset(range(6))
+    assert environment.task_numbers.tolist() == [0, 1] * 3
+
+
+def test_an_environment_that_takes_no_options_is_named():
+    with pytest.raises(DataError, match=r"failed on reset with options=\{'task': 'go left'\}, which it may ignore"):
+        world("Closed").reset(range(6))
 
 
 @pytest.mark.parametrize(
