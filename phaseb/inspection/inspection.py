@@ -150,7 +150,7 @@ def inspect(config: Config) -> Inspection:
     found.refused += [one for one in [*no_steps, *no_spec] if one.text not in known]
     states, actions = states_of(found.sample, found.names), actions_of(found.sample)
     findings, residuals = _compare(found, states, actions)
-    tracks, unread = _cameras(source, found)
+    tracks, unread = _cameras(source, found, config.episodes.columns.images)
     findings += [*unread, *camera_findings(tracks, found.sample)]
     facts, plan, unmet = _rehearse(config, spec, steps.source if steps else source, found)
     if len(found.sample) < len(found.lengths):
@@ -227,11 +227,16 @@ def _without_repeats(findings: Sequence[DataIssue]) -> list[DataIssue]:
     ]
 
 
-def _cameras(source: EpisodeSource, found: Survey) -> tuple[list[FrameTrack], list[DataIssue]]:
-    """What the cameras show: of videos by their packets, else of the frames that were read."""
+def _cameras(source: EpisodeSource, found: Survey, read: Sequence[str]) -> tuple[list[FrameTrack], list[DataIssue]]:
+    """What the cameras show: of videos by their packets, else of the frames that were read.
+
+    An episode that was refused when a run's cameras were read is not named once more.
+    """
     if not getattr(source, "videos", dict)():
         return found.tracks, []
-    return scan_videos(source, [name for name, _ in source.entries()])  # type: ignore[arg-type]
+    tracks, unread = scan_videos(source, [name for name, _ in source.entries()], read)  # type: ignore[arg-type]
+    refused = {name for one in found.refused for name in one.episodes}
+    return tracks, [one for one in unread if one.severity != "error" or not refused.issuperset(one.episodes)]
 
 
 def _rehearse(

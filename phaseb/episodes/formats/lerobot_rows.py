@@ -1,5 +1,6 @@
 """The columns of one LeRobot episode: its Parquet rows, its cameras' videos, and whether their times are right."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,6 +17,8 @@ from phaseb.runtime.storage import Store
 
 TOLERANCE = 0.1
 """Of a step, by which a row's or a frame's time may be off."""
+SLOW = 1.2
+"""Rows a frame above which a camera counts as slower than the rows."""
 _DEPTH = ("video.is_depth_map", "is_depth_map")
 
 
@@ -110,6 +113,16 @@ class EpisodeRows(Mapping[str, Any]):
 def is_video(feature: Mapping[str, Any]) -> bool:
     """Whether a feature is kept as videos."""
     return feature.get("dtype") == "video"
+
+
+def is_slow(rows_per_frame: float) -> bool:
+    """Whether a camera gives clearly fewer frames than there are rows."""
+    return rows_per_frame > SLOW
+
+
+def rows_held(rows_per_frame: float) -> int:
+    """Rows over which a picture is kept: those of a slow camera until its next one; longer gaps stay unseen."""
+    return math.ceil(rows_per_frame + TOLERANCE) if is_slow(rows_per_frame) else 1
 
 
 def entry_names(feature: Mapping[str, Any]) -> tuple[str, ...]:

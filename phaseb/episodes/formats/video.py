@@ -9,13 +9,10 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from phaseb.episodes.formats.images import check_budget, reason
-from phaseb.episodes.formats.lerobot_rows import TOLERANCE
+from phaseb.episodes.formats.lerobot_rows import TOLERANCE, is_slow, rows_held
 from phaseb.episodes.recorded import Rows
 from phaseb.errors import DataError
 from phaseb.runtime.storage import Store
-
-SLOW = 1.2
-"""Rows a frame above which a camera counts as slower than the rows."""
 
 
 def decode_video(
@@ -90,7 +87,7 @@ def _collect(
     frames: NDArray[np.uint8] | None = None
     seen = np.zeros(num_frames, bool)
     rows_per_frame = fps / float(stream.average_rate or fps)
-    slow, hold = _is_slow(rows_per_frame), _rows_held(rows_per_frame)
+    slow, hold = is_slow(rows_per_frame), rows_held(rows_per_frame)
     for picture in container.decode(stream):
         exact = (picture.time - start_s) * fps
         at = math.ceil(exact - TOLERANCE) if slow else round(exact)
@@ -108,13 +105,3 @@ def _collect(
         if not slow and seen.all() and not alone:
             break
     return frames, seen, False
-
-
-def _is_slow(rows_per_frame: float) -> bool:
-    """Whether a camera gives clearly fewer frames than there are rows."""
-    return rows_per_frame > SLOW
-
-
-def _rows_held(rows_per_frame: float) -> int:
-    """Rows over which a picture is kept: those of a slow camera until its next one; longer gaps stay unseen."""
-    return math.ceil(rows_per_frame + TOLERANCE) if _is_slow(rows_per_frame) else 1

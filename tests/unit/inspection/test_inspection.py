@@ -1,6 +1,7 @@
 """`phaseb inspect` finds faults that are planted one at a time, and is silent on clean recordings."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from phaseb.runtime.storage import Store
 from phaseb.workcell.collect import collect_episodes
 
 FAULTY = 7
+TOP = "observation.images.top"
 
 
 def look(path: Path, *settings: str) -> Inspection:
@@ -136,6 +138,38 @@ def test_a_frozen_a_blank_and_a_short_video_are_found(tmp_path: Path) -> None:
     assert "no frame at 5.050 s" in texts[0]
     assert "19 of 120 rows" in texts[0]
     assert "cannot be decoded" in texts[1]
+    assert not found.refused, "a run does not read the camera"
+    read = look(folder, f"episodes.columns.images={TOP}")
+    assert {name for one in read.findings if one.severity == "error" for name in one.episodes} == {
+        "episode-000003",
+        "episode-000004",
+    }
+    assert "video" not in kinds(read, "episode-000003"), "its refusal says so already"
+
+
+def test_a_camera_slower_than_the_rows_is_no_fault_and_a_frozen_one_is(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    folder = arm_of_lerobot(tmp_path / "arm")
+    for i in range(12):
+        frames = moving_frames(60, i)
+        if i == FAULTY:
+            frames[20:50] = frames[20]
+        write_video(video(folder, i), frames, 10)
+    found = look(folder, f"episodes.columns.images={TOP}")
+    (one,) = [one for one in found.findings if one.severity != "note"]
+    assert (one.kind, one.episodes) == ("frozen", (f"episode-{FAULTY:06d}",))
+    rows = int(re.search(r"repeats one frame for (\d+) of 120", one.text)[1])
+    assert 40 <= rows <= 60, "of 30 frames, each of two rows"
+
+
+def test_a_camera_that_stops_early_everywhere_is_one_line(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    folder = arm_of_lerobot(tmp_path / "arm")
+    for i in range(12):
+        write_video(video(folder, i), moving_frames(100 + i % 3, i), 20)
+    (one,) = [one for one in look(folder).findings if one.kind == "video"]
+    assert len(one.episodes) == 12
+    assert one.text.endswith("(11 more alike)")
 
 
 def test_a_frozen_camera_is_found_in_frames_that_are_no_video(tmp_path: Path) -> None:
