@@ -87,8 +87,7 @@ def survey(source: EpisodeSource, config: Config, bounds: Bounds | None, steps: 
         elif i in roles_in_steps:
             in_steps = coarse.control.steps_of(RecordedEpisode.of(episode))
             found.stats.add(with_task(replace(in_steps, split=roles_in_steps[i]), tasks))
-        if episode.frames is not None:
-            found.tracks.append(FrameTrack.of(episode))
+        found.tracks += FrameTrack.of(episode, config.episodes.columns.images)
         kept.append((derive_seed(config.run.seed, "inspect", entries[i][0]), Recording.of(episode)))
         if sum(len(one) for _, one in kept) > 2 * MOST_STEPS:
             kept = _subsample(kept)

@@ -194,7 +194,13 @@ def _terminated(
 
 
 def _last(columns: Columns, name: str) -> bool:
-    return bool(_numbers(columns, name).reshape(-1)[-1:].any())
+    values = _numbers(columns, name).reshape(-1)
+    if not np.isin(values, (0, 1)).all():
+        raise DataError(
+            f"column {name!r} holds other values than 0 and 1, so no flags of ends; write flags, or set "
+            "episodes.columns.terminal to a column of them"
+        )
+    return bool(values[-1:].any())
 
 
 def _check_lengths(num_actions: int, seen: Mapping[str, int]) -> None:

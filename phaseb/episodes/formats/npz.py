@@ -224,12 +224,7 @@ def _episodes(
             terminated=bool(ended[i]) if "terminals" in arrays else succeeded,
             rewards=rewards(i, success),
             frames=frames(i),
-            tags={
-                "file": file,
-                **({TASK_TAG: tasks[i]} if tasks and tasks[i] else {}),
-                **tag,
-                **cameras_tag(columns.images),
-            },
+            tags={"file": file, **_task_tag(tasks, i), **tag, **cameras_tag(columns.images)},
             metrics=attempt_economics(int(lengths[i]), columns.step_s, success, power)
             | {name: float(values[i]) for name, values in metrics.items()},
         )
@@ -245,6 +240,10 @@ def _episodes(
 def _name(task: str | int) -> str:
     """The text of a task; "" for white space alone, which names none."""
     return str(task) if str(task).strip() else ""
+
+
+def _task_tag(tasks: Sequence[str] | None, i: int) -> dict[str, str]:
+    return {TASK_TAG: tasks[i]} if tasks and tasks[i] else {}
 
 
 def _numbers(arrays: dict[str, NDArray[Any]], lengths: NDArray[np.int64]) -> dict[str, NDArray[Any]]:

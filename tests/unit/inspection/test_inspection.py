@@ -179,6 +179,21 @@ def test_a_frozen_camera_is_found_in_frames_that_are_no_video(tmp_path: Path) ->
     assert [(one.kind, one.episodes) for one in found.findings] == [("frozen", (f"arm-{FAULTY:06d}",))]
 
 
+def test_one_frozen_camera_of_two_is_found_by_its_name(tmp_path: Path) -> None:
+    top, wrist = (np.stack([moving_frames(121, i + seed, 16, 16) for i in range(12)]) for seed in (0, 50))
+    wrist[FAULTY, 50:90] = wrist[FAULTY, 50]
+    wrist[2] = 3
+    path = write_npz(tmp_path / "arm.npz", arm_episodes(12), top=top, wrist=wrist)
+    found = look(path, "episodes.columns.images=[top,wrist]", "episodes.columns.image_size=16")
+    seen = {(one.kind, one.episodes): one.text for one in found.findings}
+    assert set(seen) == {
+        ("frozen", ("arm-000002",)),
+        ("frozen", (f"arm-{FAULTY:06d}",)),
+        ("blank", ("arm-000002",)),
+    }
+    assert all("camera wrist" in text for text in seen.values())
+
+
 @pytest.mark.parametrize("times", ["a gap", "another rate"])
 def test_times_that_are_not_a_step_apart_are_refused(tmp_path: Path, times: str) -> None:
     seconds = np.arange(120) / 20

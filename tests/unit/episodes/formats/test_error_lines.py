@@ -307,6 +307,10 @@ CASES: dict[str, tuple[Callable[[Path], EpisodesConfig], str]] = {
     "lerobot: no reward": (lerobot(drop("next.reward"), reward="next.reward"), "has no column 'next.reward'"),
     "lerobot: success": (lerobot(drop("next.reward"), success="done"), "has no column 'done'"),
     "lerobot: volume": (lerobot(put("observation.state", np.ones((4, 2, 2, 2), np.float32))), "3 dimensions a row"),
+    "lerobot: ends": (
+        lerobot(put("x", np.full(4, 0.5)), terminal="x"),
+        "'x' holds other values than 0 and 1, so no flags",
+    ),
     "lerobot: times": (lerobot(put("timestamp", np.arange(4) / 30)), "has row 1 at .* s, where fps=10"),
     "lerobot: a gap": (lerobot(put("timestamp", np.array([0, 0.1, 0.3, 0.4]))), "has row 2 at 0.3 s, where fps=10"),
     "lerobot: order": (lerobot(put("frame_index", np.array([0, 2, 1, 3]))), "has frame_index 2 in row 1"),
