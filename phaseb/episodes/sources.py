@@ -117,9 +117,21 @@ def lengths_of_source(source: EpisodeSource) -> Sequence[int] | None:
 
 
 def tasks_of_source(source: EpisodeSource) -> Sequence[str] | None:
-    """The task of each entry of a source, "" where one has none; None where the source names no tasks."""
-    known: Callable[[], Sequence[str] | None] | None = getattr(source, "tasks", None)
-    return None if known is None else known()
+    """The task of each entry of a source, "" where one has none; None where the source names no tasks.
+
+    Raises:
+        DataError: for another number of tasks than of entries, or names that are no text.
+    """
+    known: Callable[[], Sequence[str | None] | None] | None = getattr(source, "tasks", None)
+    found = None if known is None else known()
+    if found is None:
+        return None
+    named, number = ["" if task is None else task for task in found], len(source.entries())
+    odd = next((task for task in named if not isinstance(task, str)), None)
+    if odd is not None or len(named) != number:
+        said = f"{len(named)} tasks for {number} entries" if odd is None else f"the task {odd!r}, which is no text"
+        raise DataError(f"the source names {said}: give a text for each episode, or '' for none")
+    return named
 
 
 def recorded_of(source: EpisodeSource, indices: Sequence[int], step_s: float = 0.0) -> Iterator[RecordedEpisode]:

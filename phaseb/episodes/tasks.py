@@ -8,10 +8,11 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
-from phaseb.episodes.episode import TASK_TAG, Episode
+from phaseb.episodes.episode import TASK_TAG, Episode, EpisodeRows
 from phaseb.episodes.inventory import listed, shown
 from phaseb.episodes.state_columns import TAG as COLUMNS_TAG
 from phaseb.episodes.state_columns import Columns, from_tag, to_tag
@@ -23,6 +24,7 @@ CONDITION_TAG = "tasks"
 FILE = ("tasks.json",)
 """Where a run directory holds the tasks of its condition; stages that are done again leave it."""
 
+AnyEpisode = TypeVar("AnyEpisode", bound=EpisodeRows)
 Tasks = tuple[str, ...]
 """The K tasks of a condition, sorted; empty where there is no condition."""
 
@@ -69,7 +71,7 @@ def with_task(episode: Episode, tasks: Tasks) -> Episode:
     return replace(episode, state=own, tags=tags)
 
 
-def without_task(episode: Episode) -> Episode:
+def without_task(episode: AnyEpisode) -> AnyEpisode:
     """An episode as it was before `with_task`; as it is where its task is all that its state says."""
     tasks, state = tasks_of_tags(episode.tags), episode.state
     columns = from_tag(episode.tags)[: -len(tasks)] if tasks else []

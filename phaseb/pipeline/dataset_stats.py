@@ -177,7 +177,7 @@ class DatasetStats:
             own, others = (listed(tasks) or "no task" for tasks in (tasks_of_tags(episode.tags), self._condition))
             raise DataError(
                 f"the state of episode {episode.id} says one of {own}, those before one of {others}: read the "
-                "recordings themselves, or episodes of one run"
+                "recordings themselves, episodes of one run, or those of several with episodes.source=mixed"
             )
         self._count_task(episode)
         self._see_rate(episode)

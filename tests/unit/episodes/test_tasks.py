@@ -2,10 +2,12 @@
 
 from collections import Counter
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import two_tasks
+from episode_strategies import make_episode
 from two_tasks import TASKS
 
 from phaseb.collection.environments import make_environment
@@ -118,6 +120,52 @@ def test_the_tasks_of_mixed_sources_are_those_of_their_parts(tmp_path):
     assert open_recordings(one_named, 0).tasks == (), "one task is no condition, whoever names it"
     with pytest.raises(DataError, match="10 episodes name no task"):
         open_recordings(EpisodesConfig.model_validate({"source": "mixed", "parts": [left, right, bare]}), 0)
+
+
+def test_what_runs_of_other_tasks_wrote_says_all_tasks_in_a_mixture(tmp_path):
+    new = two_tasks.write(tmp_path / "new.npz", 12)
+    parts = [{"source": "npz", "path": str(new)}]
+    for name, tasks in (("a", TASKS), ("b", ("stand", "turn"))):
+        path = two_tasks.write(tmp_path / f"{name}.npz", 12, tasks=np.array(tasks * 6))
+        import_episodes(config(path), Store.at(tmp_path / name), 3)
+        parts.append({"source": "parquet", "path": str(tmp_path / name)})
+    opened = open_recordings(EpisodesConfig.model_validate({"source": "mixed", "parts": parts[1:] + parts[:1]}), 0)
+    assert opened.tasks == (*TASKS, "stand", "turn")
+    for episode in opened.read(range(36)):
+        assert episode.state.shape[1] == 6
+        assert episode.state[0, 2:].tolist() == [float(episode.tags["task"] == task) for task in opened.tasks]
+
+
+class Named:
+    """A source of one's own whose tasks are as given."""
+
+    given: ClassVar[list] = []
+
+    def __init__(self, _: EpisodesConfig) -> None:
+        self._episodes = [make_episode(f"e{i}", 5) for i in range(6)]
+
+    def entries(self):
+        return [(one.id, "") for one in self._episodes]
+
+    def tasks(self):
+        return self.given
+
+    def read(self, indices):
+        return (self._episodes[i] for i in indices)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [(["a"] * 5, "5 tasks for 6 entries"), ([1, 2] * 3, "the task 1, which is no text"), ([None] * 6, None)],
+)
+def test_tasks_of_a_source_of_ones_own_are_checked(monkeypatch, given, said):
+    monkeypatch.setattr(Named, "given", given)
+    asked = EpisodesConfig(source=f"{__name__}:Named")
+    if said is None:
+        assert open_recordings(asked, 0).tasks == ()
+        return
+    with pytest.raises(DataError, match=said):
+        open_recordings(asked, 0)
 
 
 def test_tasks_that_an_environment_names_while_episodes_are_collected_are_shown(tmp_path):
