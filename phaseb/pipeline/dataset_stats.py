@@ -225,6 +225,14 @@ class DatasetStats:
                 f"a step is not as long in all episodes: {slow_id} was recorded at {slow:.4g} Hz, {fast_id} at "
                 f"{fast:.4g} Hz; import them apart, or record all at one rate"
             )
+        if not self.actions.is_empty and len(self.action_sizes) == 1:
+            span = self.actions.range()
+            still = [str(i) for i in np.flatnonzero(span.low == span.high).tolist()]
+            if still:
+                found.append(
+                    f"action dimensions {listed(still)} of {span.size} never change in the training episodes: nothing "
+                    "can be learned of them"
+                )
         named = Counter[str]()
         for (task, _), count in self._tasks.items():
             named[task] += count

@@ -103,7 +103,8 @@ def read_columns(name: str, columns: Columns, layout: Layout, config: EpisodesCo
     elif rows == len(actions):
         if rows < 2:
             raise DataError("has one row and no observation after it, so no step; leave the episode out")
-        rewards[-2] += rewards[-1]
+        with np.errstate(over="ignore", invalid="ignore"):  # Inf is refused when the episode is made
+            rewards[-2] += rewards[-1]
         actions, rewards = actions[:-1], rewards[:-1]
 
     step_s = wanted.step_s or layout.step_s

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from episode_strategies import make_episode
 
@@ -42,3 +43,11 @@ def test_episodes_without_a_task_beside_those_of_one_are_counted():
 def test_two_tasks_that_no_state_says_are_refused():
     with pytest.raises(DataError, match=r"episode b has the task 'place', others 'pick', .* needs tasks\(\) too"):
         DatasetStats.of([of_task("pick", "a"), of_task("place", "b")])
+
+
+def test_actions_that_never_change_are_named():
+    episodes = [replace(make_episode(name, 5), split="train", tags={}) for name in "ab"]
+    still = [replace(e, actions=np.where([True, False], np.float32(0.3), e.actions)) for e in episodes]
+    assert DatasetStats.of(episodes).notices() == []
+    (said,) = DatasetStats.of(still).notices()
+    assert said.startswith("action dimensions 0 of 2 never change in the training episodes")
