@@ -9,7 +9,7 @@ import pyarrow.fs as pafs
 
 from phaseb.config.data import ENDINGS, IMPORTED, MIXED, EpisodesConfig
 from phaseb.episodes.episode import TASK_TAG, Episode, Split
-from phaseb.episodes.inventory import Inventory
+from phaseb.episodes.inventory import Inventory, listed
 from phaseb.episodes.recorded import RecordedEpisode
 from phaseb.errors import ConfigError, DataError
 from phaseb.runtime.plugins import load_plugin
@@ -84,8 +84,11 @@ def recognise(path: str) -> tuple[str, str]:
 
     Raises:
         ConfigError: where it is none that is read.
+        DataError: where nothing lies there.
     """
     store = Store.at(path)
+    if not path or not store.exists():
+        raise DataError(f"no such file or folder: {path or '(none given)'}; give the path of recordings")
     for ending, source in ENDINGS.items():
         if path.partition("?")[0].endswith(ending) and not store.exists("data"):
             return source, path
@@ -98,10 +101,11 @@ def recognise(path: str) -> tuple[str, str]:
             return "parquet", path if place is store else f"{path.rstrip('/')}/episodes"
     if not store.is_file() and store.names(suffix=".mcap"):
         return "mcap", path
-    raise ConfigError(
-        f"{path} is of no format that can be recognised; set the source (episodes.source) to one of "
-        f"{', '.join(IMPORTED)}"
-    )
+    files = [] if store.is_file() else [name for name in store.names() if name.endswith(tuple(ENDINGS))]
+    remedy = f"set the source (episodes.source) to one of {', '.join(IMPORTED)}"
+    if files:
+        remedy = f"it holds {listed(files)}: give one of them, or several by episodes.source=mixed"
+    raise ConfigError(f"{path} is of no format that can be recognised; {remedy}")
 
 
 def inventory_of(source: EpisodeSource) -> Inventory:

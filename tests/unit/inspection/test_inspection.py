@@ -241,4 +241,6 @@ def test_what_is_no_recording_is_refused(tmp_path: Path, capsys: pytest.CaptureF
     assert main(["inspect", str(tmp_path / "broken.npz")]) == 3
     assert "damaged or no NPZ file" in capsys.readouterr().out
     assert main(["inspect", str(tmp_path)]) == 2
-    assert "no format that can be recognised" in capsys.readouterr().err
+    assert "no format that can be recognised; it holds broken.npz" in capsys.readouterr().err
+    assert main(["inspect", str(tmp_path / "gone")]) == 3
+    assert "no such file or folder" in capsys.readouterr().err

@@ -277,12 +277,17 @@ def test_episodes_read_by_the_library_are_counted_behind_the_last(
 
 def test_the_library_says_which_formats_it_reads(tmp_path: Path) -> None:
     (tmp_path / "mine.csv").write_text("a,b\n")
-    for path in (tmp_path / "mine.csv", tmp_path, tmp_path / "gone"):
+    for path in (tmp_path / "mine.csv", tmp_path):
         with pytest.raises(
             ConfigError,
             match=r"of no format that can be recognised; set the source \(episodes.source\) to",
         ):
             phaseb.load_episodes(path)
+    with pytest.raises(DataError, match=r"no such file or folder: .*gone; give the path of recordings"):
+        phaseb.load_episodes(tmp_path / "gone")
+    (tmp_path / "a.npz").touch()
+    with pytest.raises(ConfigError, match=r"it holds a\.npz: give one of them, or several by episodes\.source=mixed"):
+        phaseb.load_episodes(tmp_path)
 
 
 def test_a_run_says_what_it_leaves_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
