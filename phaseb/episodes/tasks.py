@@ -108,6 +108,11 @@ def count_by_task(names: Sequence[str]) -> str:
     return listed([f"{short(name)} ({count}{' episodes' if not i else ''})" for i, (name, count) in enumerate(counts)])
 
 
+def own_name(task: str) -> str:
+    """A recorded name of a task; "" for white space alone, which names none."""
+    return task if task.strip() else ""
+
+
 def short(task: str) -> str:
     """A task as a line shows it."""
     return shown(task, 80)

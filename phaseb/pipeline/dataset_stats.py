@@ -150,6 +150,7 @@ class DatasetStats:
         self._control: str | None = None
         self._condition: Tasks = ()
         self._tasks: Counter[tuple[str, str]] = Counter()
+        self._num_synthetic = 0
         self._rates: tuple[tuple[float, str], tuple[float, str]] | None = None
         self.actions = ActionStatistics(*(bounds or (None, None)))
         self._state_sizes: set[int] = set()
@@ -179,6 +180,7 @@ class DatasetStats:
                 f"the state of episode {episode.id} says one of {own}, those before one of {others}: read the "
                 "recordings themselves, episodes of one run, or those of several with episodes.source=mixed"
             )
+        self._num_synthetic += episode.source == "synthetic"
         self._count_task(episode)
         self._see_rate(episode)
         self.lengths[episode.split].append(len(episode))
@@ -219,6 +221,11 @@ class DatasetStats:
     def notices(self) -> list[str]:
         """What a person ought to know of all episodes together, a sentence each."""
         found = []
+        if self._num_synthetic:
+            found.append(
+                f"{self._num_synthetic} episodes are synthetic (is_synthetic), and train and judge here like recorded "
+                "ones: export with --only real to leave them out"
+            )
         if self._rates and self._rates[1][0] > self._rates[0][0] * (1 + NEAR):
             (slow, slow_id), (fast, fast_id) = self._rates
             found.append(

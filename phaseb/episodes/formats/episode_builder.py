@@ -20,6 +20,8 @@ from phaseb.episodes.resolution import compact
 from phaseb.episodes.state_columns import short_name, to_tag
 from phaseb.errors import DataError
 
+SYNTHETIC = ("is_synthetic", "infos/is_synthetic")
+"""Columns that mark what was not recorded, as exports of phaseb have them."""
 Columns = Mapping[str, Any]
 """Columns by name, loaded when they are asked for: arrays, of `bytes` objects for compressed images, and videos."""
 
@@ -123,7 +125,14 @@ def read_columns(name: str, columns: Columns, layout: Layout, config: EpisodesCo
         ),
         tags={"file": file, **tag, **cameras_tag(wanted.images)},
         step_s=step_s,
+        source="synthetic" if _is_synthetic(columns) else "real",
     )
+
+
+def _is_synthetic(columns: Columns) -> bool:
+    """Whether an export of phaseb, or another one, says that an episode was not recorded."""
+    named = next((name for name in SYNTHETIC if name in columns), None)
+    return named is not None and bool(np.asarray(_numbers(columns, named)).any())
 
 
 def _observed(columns: Columns, names: tuple[str, ...], layout: Layout) -> tuple[NDArray[Any], dict[str, str]]:

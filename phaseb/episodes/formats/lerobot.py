@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from phaseb.config.data import EpisodesConfig
 from phaseb.episodes.episode import TASK_TAG, Episode
-from phaseb.episodes.formats.episode_builder import Layout, read_columns
+from phaseb.episodes.formats.episode_builder import SYNTHETIC, Layout, read_columns
 from phaseb.episodes.formats.lerobot_rows import EpisodeRows, VideoSpan, entry_names, is_video, picture_size
 from phaseb.episodes.formats.lerobot_tasks import check_rows, read_task_table, task_of_row, unused
 from phaseb.episodes.formats.metadata import read_metadata
@@ -121,7 +121,7 @@ class Source:
                     rows=len(self._episodes),
                 )
             )
-        if layout.done and not wanted.terminal:
+        if layout.done and not (wanted.terminal or layout.terminal):
             notes.append(self._on_done())
         early = self._num_early_marks(wanted.terminal or layout.terminal or layout.done)
         if early:
@@ -138,6 +138,7 @@ class Source:
             wanted.success or layout.success,
             wanted.power_w,
             *_BOOKKEEPING,
+            *SYNTHETIC,
             wanted.terminal or layout.terminal or layout.done,
             layout.truncated,
             *layout.next_observation,

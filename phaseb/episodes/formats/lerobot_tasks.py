@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from phaseb.episodes.inventory import listed
 from phaseb.episodes.parquet_file import naming, read_table
-from phaseb.episodes.tasks import short
+from phaseb.episodes.tasks import own_name, short
 from phaseb.errors import DataError
 from phaseb.runtime.storage import Store
 
@@ -60,7 +60,7 @@ def task_of_row(row: Mapping[str, Any]) -> str:
         raise DataError(
             f"has the tasks {listed(named)} in one episode: split it where the task changes, or give it one task"
         )
-    return named[0] if named and named[0].strip() else ""
+    return own_name(named[0]) if named else ""
 
 
 def check_rows(table: pa.Table, texts: Mapping[int, str], task: str) -> None:
@@ -89,7 +89,7 @@ def check_rows(table: pa.Table, texts: Mapping[int, str], task: str) -> None:
             f"has task_index {numbers[0]} in its rows, and meta/tasks lists {listed([str(n) for n in sorted(texts)])}: "
             "list it there, or write the data set again with LeRobot"
         )
-    if texts and names[0] != task and (task or (names[0].strip() and len(texts) > 1)):
+    if texts and own_name(names[0]) != task and (task or len(texts) > 1):
         meant = f"is of the task {short(task)!r}" if task else "names no task"
         raise DataError(
             f"{meant} in meta/episodes, and its rows of {short(names[0])!r}: write the data set again with LeRobot"

@@ -11,6 +11,7 @@
 | mpl, error_rate, energy_wh, … | (N,) | optional: any of the episode metrics, NaN where unknown |
 | ids | (N,) text | optional |
 | tasks | (N,) text or whole numbers | optional: the task of each episode |
+| is_synthetic | (N,) or (N, T) | optional: 1 where it was not recorded, as in exports |
 """
 
 import math
@@ -34,11 +35,13 @@ from phaseb.episodes.inventory import Inventory, LeftOut
 from phaseb.episodes.resolution import compact
 from phaseb.episodes.sources import Entry
 from phaseb.episodes.state_columns import to_tag
+from phaseb.episodes.tasks import own_name
 from phaseb.errors import DataError
 from phaseb.runtime.storage import Store
 
 _CAMERAS = ("frames", "frames_1", "frames_2", "frames_3")
-_READ = ("observations", "frames", "actions", "rewards", "success", "lengths", "terminals", "ids", "tasks", *METRICS)
+_MADE = "is_synthetic"
+_READ = ("observations", "frames", "actions", "rewards", "success", "lengths", "terminals", "ids", "tasks", _MADE)
 _TEXTS = {"ids": ("U", "text"), "tasks": ("Uiu", "text or whole numbers")}
 """Arrays that hold other than numbers: the kinds of their types, and these in words."""
 
@@ -152,7 +155,7 @@ def _rename(
     archive: zipfile.ZipFile, columns: ColumnsConfig, max_bytes: int
 ) -> tuple[dict[str, NDArray[Any]], tuple[str, ...], list[tuple[str, int]]]:
     """The arrays of a file under the format's own names, those not read, and name and width of a state's parts."""
-    names: dict[str, tuple[str, ...]] = {name: (name,) for name in _READ}
+    names: dict[str, tuple[str, ...]] = {name: (name,) for name in (*_READ, *METRICS)}
     given = {"observations": columns.observation, "actions": columns.action, **_camera_arrays(columns.images)}
     single = {
         "rewards": columns.reward,
@@ -187,7 +190,7 @@ def _episodes(
     lengths, ended = _lengths(arrays, num, steps)
     metrics = {name: arrays[name].astype(np.float64) for name in METRICS if name in arrays}
     ids = arrays.get("ids", np.array([f"{file.removesuffix('.npz')}-{i:06d}" for i in range(num)]))
-    tasks = None if "tasks" not in arrays else [_name(task) for task in arrays["tasks"].tolist()]
+    tasks = None if "tasks" not in arrays else [own_name(str(task)) for task in arrays["tasks"].tolist()]
     floats = _numbers(arrays, lengths)
     shown = [name for name in _CAMERAS if name in arrays]
 
@@ -224,6 +227,7 @@ def _episodes(
             terminated=bool(ended[i]) if "terminals" in arrays else succeeded,
             rewards=rewards(i, success),
             frames=frames(i),
+            source="synthetic" if _MADE in arrays and arrays[_MADE][i].any() else "real",
             tags={"file": file, **_task_tag(tasks, i), **tag, **cameras_tag(columns.images)},
             metrics=attempt_economics(int(lengths[i]), columns.step_s, success, power)
             | {name: float(values[i]) for name, values in metrics.items()},
@@ -235,11 +239,6 @@ def _episodes(
     named = None if tasks is None else tuple(tasks[i] for i in there)
     episodes = _Episodes(path, tuple(str(ids[i]) for i in there), named, build, int(lengths.sum()))
     return episodes, ((LeftOut("episodes of no rows", empty),) if empty else ()) + _beyond(floats, lengths)
-
-
-def _name(task: str | int) -> str:
-    """The text of a task; "" for white space alone, which names none."""
-    return str(task) if str(task).strip() else ""
 
 
 def _task_tag(tasks: Sequence[str] | None, i: int) -> dict[str, str]:
@@ -287,8 +286,9 @@ def _check_shapes(arrays: dict[str, NDArray[Any]]) -> tuple[int, int]:
     shapes: dict[str, tuple[tuple[int, ...], int]]
     shapes = {"observations": ((num, steps + 1), 3), "actions": ((num, steps), 3)}
     shapes |= dict.fromkeys(cameras, ((num, steps + 1), 5))
-    per_step = arrays["success"].ndim == 2 if "success" in arrays else False
-    shapes |= {"power_w": ((num, steps), 2), "success": ((num, steps), 2) if per_step else ((num,), 1)}
+    shapes["power_w"] = (num, steps), 2
+    for name in ("success", _MADE):
+        shapes[name] = ((num, steps), 2) if name in arrays and arrays[name].ndim == 2 else ((num,), 1)
     shapes |= dict.fromkeys(("lengths", "ids", "tasks", *METRICS), ((num,), 1))
     for name, (lead, ndim) in shapes.items():
         found = arrays[name].shape if name in arrays else lead

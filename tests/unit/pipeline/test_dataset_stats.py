@@ -51,3 +51,9 @@ def test_actions_that_never_change_are_named():
     assert DatasetStats.of(episodes).notices() == []
     (said,) = DatasetStats.of(still).notices()
     assert said.startswith("action dimensions 0 of 2 never change in the training episodes")
+
+
+def test_synthetic_episodes_are_counted():
+    episodes = [replace(make_episode(name, 5), split="train", source="synthetic") for name in "ab"]
+    (said,) = DatasetStats.of([*episodes, make_episode_without_rate("c")]).notices()
+    assert said.startswith("2 episodes are synthetic (is_synthetic)")
