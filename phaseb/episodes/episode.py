@@ -90,4 +90,5 @@ def check_finite(episode: str, name: str, array: NDArray[np.generic] | None) -> 
     """
     if array is not None and array.dtype.kind == "f" and not np.isfinite(array).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-        raise DataError(f"episode {episode}: {name} has NaN or Inf, first at {where}; clean or drop the episode")
+        hint = " (numbers beyond 3.4e38 count as Inf)" if np.isinf(array[where]) else ""
+        raise DataError(f"episode {episode}: {name} has NaN or Inf, first at {where}; clean or drop the episode{hint}")

@@ -48,7 +48,7 @@ def choose_splits(
     """
     repeated = [name for name, count in Counter(name for name, _ in entries).items() if count > 1]
     if repeated:
-        raise DataError(f"episode ids must be unique, {repeated[0]!r} repeats")
+        raise DataError(f"episode ids must be unique, {repeated[0]!r} repeats: give each episode an id of its own")
     given = sum(split != "" for _, split in entries)
     if given == len(entries) > 0:
         roles = [split for _, split in entries]

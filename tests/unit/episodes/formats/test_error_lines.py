@@ -226,6 +226,7 @@ def unfilmed(value: float | None, drop_column: bool = False) -> Callable[[Path],
 BLOB = {"bytes": b"no picture", "path": None}
 BOX = spaces.Box(0, 1, (2,), np.float32)
 PIXELS = spaces.Box(0, 255, (8, 8, 3), np.uint8)
+CLIP = np.ones((4, 8, 8, 3), np.uint8)
 LONG = np.ones((4, 7, 200_000), np.float32)
 VOLUME = np.ones((12, 4, 4, 4), np.float32)
 CASES: dict[str, tuple[Callable[[Path], EpisodesConfig], str]] = {
@@ -292,7 +293,11 @@ CASES: dict[str, tuple[Callable[[Path], EpisodesConfig], str]] = {
     "demos: nothing seen": (demos(lambda c: [c.pop(f"data/demo_{i}/obs/pose") for i in (0, 1)]), "no vectors to"),
     "demos: no rewards": (demos(drop("data/demo_0/rewards"), reward="rewards"), "has no column 'rewards'"),
     "demos: success": (demos(put("data/demo_0/success", np.ones(2))), r"'success' have shape \(2,\), wanted one for"),
-    "demos: camera": (demos(put("x", 1), images="obs/front"), "has no column 'obs/front'"),
+    "demos: camera": (demos(put("x", 1), images="obs/front"), "demo_0: has no column 'obs/front'"),
+    "demos: a camera lost": (
+        demos(put("data/demo_0/obs/eye", CLIP), images="obs/eye"),
+        "demo_1: has no column 'obs/eye'",
+    ),
     "demos: depth": (png16, "pictures of one channel of 16 bits"),
     # LeRobot
     "lerobot: absent": (file_of("lerobot", None, "d"), "no such file: .*which every LeRobot data set has"),
