@@ -13,6 +13,7 @@ from two_tasks import TASKS
 from phaseb.collection.environments import make_environment
 from phaseb.collection.gymnasium import collect_gymnasium_episodes
 from phaseb.config.data import EnvironmentConfig, EpisodesConfig
+from phaseb.config.load import load_config
 from phaseb.episodes.control_source import open_recordings
 from phaseb.episodes.importer import import_episodes
 from phaseb.episodes.shards import read_episodes, shard_name, write_shard
@@ -24,7 +25,7 @@ from phaseb.errors import ConfigError, DataError
 from phaseb.pipeline.dataset_stats import DatasetStats
 from phaseb.pipeline.task_requirements import task_notes
 from phaseb.runtime.storage import Store
-from phaseb.stages.collect import show_tasks
+from phaseb.stages.collect import environment_spec, show_tasks
 
 
 def config(path, source="npz", **other):
@@ -267,6 +268,16 @@ def test_an_environment_may_number_its_tasks():
     environment = world("Numbered", ("0", "1"))
     environment.reset(range(6))
     assert environment.task_numbers.tolist() == [0, 1] * 3
+
+
+def test_an_environment_that_draws_its_tasks_is_asked_at_more_seeds():
+    def spec(name):
+        words = [f"environment.id=two_tasks:{name}", "evaluation.first_seed=0", "evaluation.num_episodes=20"]
+        return environment_spec(load_config(None, [*words, "environment.max_steps=12"]), None, TASKS)
+
+    assert spec("Stubborn").shown["state_size"] == 4
+    with pytest.raises(ConfigError, match="says the task 'jump'"):
+        spec("Rare")
 
 
 def test_an_environment_that_takes_no_options_is_named():
