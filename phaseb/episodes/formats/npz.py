@@ -15,6 +15,7 @@
 """
 
 import math
+import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -306,6 +307,8 @@ def _check_types(arrays: dict[str, NDArray[Any]]) -> None:
         kinds, wanted = _TEXTS.get(name, ("fiub", "numbers"))
         if array.dtype.kind not in kinds:
             raise DataError(f"array {name!r} is of type {array.dtype}, wanted {wanted}: save it as such")
+        if array.dtype.kind == "U" and re.search("[\ud800-\udfff]", "".join(array.tolist())):
+            raise DataError(f"array {name!r} holds halves of characters, which are no text: save it anew")
         if name == "actions" and array.dtype.kind in "iub":
             raise DataError(
                 f"array 'actions' is of type {array.dtype}, so they are discrete, which is not supported: "

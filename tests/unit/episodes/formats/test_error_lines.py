@@ -252,6 +252,7 @@ CASES: dict[str, tuple[Callable[[Path], EpisodesConfig], str]] = {
     "npz: odd channels": (npz(put("frames", np.ones((4, 7, 8, 8, 9), np.uint8))), "no 1, 3 or 4 channels"),
     "npz: float frames": (npz(put("frames", np.ones((4, 7, 8, 8, 3)))), "'frames' is float64"),
     "npz: tasks of floats": (npz(put("tasks", np.array([0, 1, np.nan, 1]))), "'tasks' is of type float64, wanted text"),
+    "npz: half a character": (npz(put("tasks", np.array(["a\ud800"] * 4))), "'tasks' holds halves of characters"),
     "npz: tasks of bytes": (
         npz(put("tasks", np.array([b"x"] * 4))),
         r"'tasks' is of type \|S1, wanted numbers or text",
