@@ -127,7 +127,7 @@ def tasks_of_source(source: EpisodeSource) -> Sequence[str] | None:
         DataError: for another number of tasks than of entries, or names that are no text.
     """
     known: Callable[[], Sequence[str | None] | None] | None = getattr(source, "tasks", None)
-    found = None if known is None else known()
+    found = known() if callable(known) else None
     if found is None:
         return None
     named, number = ["" if task is None else task for task in found], len(source.entries())

@@ -50,7 +50,12 @@ def execute(context: StageContext) -> dict[str, Any]:
     tasks = tasks_of_tags(next(iter_episodes(folder, frames=False)).tags)
     store.write_json(tasks or None, *TASKS_FILE)
     spec = environment_spec(config, control, tasks)
-    seen = DatasetStats.of(iter_episodes(folder, frames=False), spec and spec.bounds)
+    try:
+        seen = DatasetStats.of(iter_episodes(folder, frames=False), spec and spec.bounds)
+    except DataError:
+        if inventory is not None:  # what was imported; what was collected stays
+            clear_shards(folder)
+        raise
     if inventory is not None:
         _say(inventory, seen)
     scale, notices = check_recordings(config, spec, seen)

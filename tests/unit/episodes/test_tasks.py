@@ -23,8 +23,10 @@ from phaseb.episodes.state_columns import from_tag
 from phaseb.episodes.tasks import count_by_task, much_alike, tasks_of_tags, with_task, without_task
 from phaseb.errors import ConfigError, DataError
 from phaseb.pipeline.dataset_stats import DatasetStats
+from phaseb.pipeline.stage import StageContext
 from phaseb.pipeline.task_requirements import task_notes
 from phaseb.runtime.storage import Store
+from phaseb.stages import collect
 from phaseb.stages.collect import environment_spec, show_tasks
 
 
@@ -167,6 +169,23 @@ def test_tasks_of_a_source_of_ones_own_are_checked(monkeypatch, given, said):
         return
     with pytest.raises(DataError, match=said):
         open_recordings(asked, 0)
+
+
+class Unnamed(Named):
+    """The same, whose episodes have tasks that it does not list."""
+
+    tasks = None
+
+    def read(self, indices):
+        return (replace(self._episodes[i], tags={"task": "ab"[i % 2]}) for i in indices)
+
+
+def test_an_import_whose_tasks_no_state_says_leaves_nothing_behind(tmp_path):
+    words = [f"episodes.source={__name__}:Unnamed", "environment.id=none", f"run.dir={tmp_path}"]
+    context = StageContext(load_config(None, [*words, "resources.num_tasks=1"]), Store.at(tmp_path), "key", "collect")
+    with pytest.raises(DataError, match=r"needs tasks\(\) too"):
+        collect.execute(context)
+    assert list(tmp_path.rglob("*.parquet")) == []
 
 
 def test_tasks_that_an_environment_names_while_episodes_are_collected_are_shown(tmp_path):
