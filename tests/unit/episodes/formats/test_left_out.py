@@ -21,6 +21,7 @@ from phaseb.episodes.formats.npz import write_npz
 from phaseb.episodes.inventory import summarise
 from phaseb.episodes.shards import write_episodes
 from phaseb.errors import ConfigError, DataError
+from phaseb.pipeline.sizes import read_facts
 from phaseb.pipeline.stage import StageContext
 from phaseb.runtime.logs import LOGGER
 from phaseb.runtime.storage import Store
@@ -309,6 +310,24 @@ def test_a_run_says_what_it_leaves_out(tmp_path: Path, caplog: pytest.LogCapture
     ((level, line),) = {(r.levelno, r.getMessage()) for r in caplog.records if r.getMessage().startswith("imported ")}
     assert level == logging.WARNING
     assert line.startswith("imported 6 of 6 episodes, 48 of 54 rows; left out: ")
+
+
+def test_recordings_of_cameras_alone_are_imported(tmp_path: Path) -> None:
+    frames = RNG.integers(0, 256, (8, 7, 6, 5, 3)).astype(np.uint8)
+    actions = RNG.uniform(-1, 1, (8, 6, 2)).astype(np.float32)
+    np.savez(tmp_path / "d.npz", frames=frames, actions=actions, rewards=actions[..., 0])
+    config = Config.model_validate(
+        {
+            "episodes": {"source": "npz", "path": str(tmp_path / "d.npz")},
+            "environment": {"id": "none"},
+            "resources": {"num_workers": 0, "num_tasks": 1},
+        }
+    )
+    told = collect.execute(StageContext(config, Store.at(tmp_path / "run"), "key", "collect"))
+    assert (told["episodes"], told["steps"]) == (8, 48)
+    facts = read_facts(Store.at(tmp_path / "run"))
+    assert facts is not None
+    assert (facts.state_size, facts.frame_shape, facts.action_size) == (0, (6, 5, 3), 2)
 
 
 def test_ends_that_lerobot_marks_within_an_episode_are_counted(tmp_path):
