@@ -72,13 +72,20 @@ def with_task(episode: Episode, tasks: Tasks) -> Episode:
 
 
 def without_task(episode: AnyEpisode) -> AnyEpisode:
-    """An episode as it was before `with_task`; as it is where its task is all that its state says."""
+    """An episode as it was before `with_task`; as it is where its task is all that it shows."""
     tasks, state = tasks_of_tags(episode.tags), episode.state
-    columns = from_tag(episode.tags)[: -len(tasks)] if tasks else []
-    if state is None or not columns:
+    if state is None or not tasks:
         return episode
-    tags = {name: text for name, text in episode.tags.items() if name not in (CONDITION_TAG, COLUMNS_TAG)}
-    return replace(episode, state=state[:, : -len(tasks)], tags={**tags, **to_tag(columns)})
+    columns = from_tag(episode.tags)[: -len(tasks)]
+    if not columns and all(getattr(episode, name, None) is None for name in ("frames", "frames_at")):
+        return episode
+    tags = {**without_columns(episode.tags), **to_tag(columns)}
+    return replace(episode, state=state[:, : -len(tasks)] if columns else None, tags=tags)
+
+
+def without_columns(tags: Mapping[str, str]) -> dict[str, str]:
+    """The tags of an episode but for those that say what its state is made of."""
+    return {name: text for name, text in tags.items() if name not in (CONDITION_TAG, COLUMNS_TAG)}
 
 
 def condition_tags(columns: Columns, tasks: Tasks) -> dict[str, str]:
