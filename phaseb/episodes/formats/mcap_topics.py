@@ -190,7 +190,8 @@ def read_topics(
                 break
     for topic, one in found.items():
         if topic not in there and not one.messages:
-            raise DataError(f"has no topic {topic}; it has {', '.join(there) or 'none'}; set episodes.columns")
+            known = ", ".join(there) or "none"
+            raise DataError(f"has no topic {topic}; it has {known}; set episodes.columns, or leave the episode out")
         if not one.messages:
             raise DataError(f"topic {topic} is empty from its start at 0.000 s: record it, or leave the episode out")
         _check_times(one, min(int(other.times[0]) for other in found.values() if len(other.times)))
