@@ -60,7 +60,7 @@ def with_task(episode: Episode, tasks: Tasks) -> Episode:
         return episode
     task = episode.tags.get(TASK_TAG, "")
     if task not in tasks:
-        raise DataError(f"episode {episode.id} has the task {short(task)!r}, which is none of {listed(tasks)}")
+        raise DataError(f"episode {episode.id} has the task '{short(task)}', which is none of {listed(tasks)}")
     state, columns = episode.state, from_tag(episode.tags)
     dtype = np.float32 if state is None else state.dtype
     own = np.tile(np.array([name == task for name in tasks], dtype), (len(episode) + 1, 1))

@@ -206,7 +206,7 @@ class DatasetStats:
         others = sorted({name for name, _ in self._tasks} - {"", task}) if task and not self._condition else []
         if others:
             raise DataError(
-                f"episode {episode.id} has the task {short(task)!r}, others {short(others[0])!r}, and no state says "
+                f"episode {episode.id} has the task '{short(task)}', others '{short(others[0])}', and no state says "
                 "which: a source that has entries() needs tasks() too"
             )
         self._tasks[task, episode.split] += 1
@@ -246,7 +246,7 @@ class DatasetStats:
         if len(named) == 2 and named[""]:
             (task,) = set(named) - {""}
             found.append(
-                f"{named['']} episodes name no task, {named[task]} the task {short(task)!r}: all count as of one; give "
+                f"{named['']} episodes name no task, {named[task]} the task '{short(task)}': all count as of one; give "
                 "every episode a task if they are of several"
             )
         return found

@@ -21,7 +21,7 @@ def task_requirements(config: Config, facts: DataFacts) -> Iterator[Requirement]
         "collect",
         "episodes.num_train" if config.episodes.source in COLLECTED else "episodes.path",
         f"{MIN_TRAIN} training episodes of each of {len(facts.tasks)} tasks",
-        listed([f"{count} of {short(task)!r}" for task, count in few.items()]) or "enough of each",
+        listed([f"{count} of '{short(task)}'" for task, count in few.items()]) or "enough of each",
         "record more of these, leave their episodes out, or give them another task's name",
         not few,
     )

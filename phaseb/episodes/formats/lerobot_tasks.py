@@ -81,7 +81,7 @@ def check_rows(table: pa.Table, texts: Mapping[int, str], task: str) -> None:
     changed = next((i for i, name in enumerate(names) if name != names[0]), None)
     if changed is not None:
         raise DataError(
-            f"changes its task in row {changed}, from {short(names[0])!r} to {short(names[changed])!r}: split it "
+            f"changes its task in row {changed}, from '{short(names[0])}' to '{short(names[changed])}': split it "
             "there, or give it one task"
         )
     if texts and numbers[0] not in texts:
@@ -90,9 +90,9 @@ def check_rows(table: pa.Table, texts: Mapping[int, str], task: str) -> None:
             "list it there, or write the data set again with LeRobot"
         )
     if texts and own_name(names[0]) != task and (task or len(texts) > 1):
-        meant = f"is of the task {short(task)!r}" if task else "names no task"
+        meant = f"is of the task '{short(task)}'" if task else "names no task"
         raise DataError(
-            f"{meant} in meta/episodes, and its rows of {short(names[0])!r}: write the data set again with LeRobot"
+            f"{meant} in meta/episodes, and its rows of '{short(names[0])}': write the data set again with LeRobot"
         )
 
 
