@@ -57,6 +57,7 @@ def prepare(source: str, folder: Path) -> tuple[EpisodesConfig, list[Path]]:
                 widths = {"obs/pose": [3], "next_obs/pose": [3], "actions": [2], "rewards": [], "dones": []}
                 for name, width in widths.items():
                     values = np.random.default_rng(i).standard_normal([9, *width])
+                    values = (np.arange(9) == 8).astype(float) if name == "dones" else values
                     file.create_dataset(f"data/demo_{i}/{name}", data=values, compression="gzip", fletcher32=True)
         return EpisodesConfig(source="hdf5", path=str(path), max_bytes=10**8), [path]
     if kind == "hdf5":

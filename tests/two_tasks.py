@@ -75,6 +75,34 @@ class Silent(TwoTasks):
         return observation, info
 
 
+class Numbered(Silent):
+    """The same world, which numbers its tasks in the info of a reset."""
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        number = int((options or {}).get("task", 0))
+        observation, _ = super().reset(seed=seed, options={"task": TASKS[number]})
+        return observation, {"task": np.int64(number)}
+
+
+class Rare(Stubborn):
+    """The same world, which draws a task that nobody recorded in one of six episodes."""
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        observation, info = super().reset(seed=seed, options=options)
+        return observation, {"task": "jump"} if (seed or 0) % 6 == 5 else info
+
+
+class Closed(TwoTasks):
+    """The same world, whose reset takes no options."""
+
+    def reset(self, seed: int | None = None) -> tuple[np.ndarray, dict[str, Any]]:  # type: ignore[override]
+        return super().reset(seed=seed)
+
+
 class Renamed(TwoTasks):
     """The same world, which calls its tasks otherwise."""
 

@@ -6,6 +6,7 @@ Exit codes: 0 done; 2 bad arguments or config; 3 bad data; 4 cluster not able; 1
 
 import argparse
 import contextlib
+import errno
 import importlib
 import os
 import sys
@@ -20,6 +21,8 @@ from phaseb.runtime import signals, streams
 EPILOG = "Every setting has a dotted name: `phaseb run policy.num_steps=2000`. Exit codes: 0 done, 2 arguments or \
 config, 3 data, 4 cluster, 1 anything else."
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of a disk or a quota that is full."""
 TAKE_SETTINGS = ("submit", "inspect")
 """Commands beside the jobs that take `key.path=value` words."""
 
@@ -38,7 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 0
     try:
-        return _run(arguments, words)
+        code = _run(arguments, words)
+        sys.stdout.flush()
+        return code
     except PhasebError as error:
         return _fail(error, str(error), error.exit_code, arguments.debug)
     except KeyboardInterrupt:
@@ -46,11 +51,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"phaseb: {how}; run the same command again to go on", file=sys.stderr)
         return signals.EXIT_CODE if signals.shutdown_requested() else 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return 1
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in NO_ROOM and error.filename is None:
+            _discard_output()
+            return _fail(error, f"cannot write: {error.strerror}; free space, or write elsewhere", 1, arguments.debug)
         text = f"{type(error).__name__}: {error} (this is a defect of phaseb; --debug shows where)"
         return _fail(error, text, 1, arguments.debug)
+
+
+def _discard_output() -> None:
+    """Send what standard output still holds to nowhere: Python writes it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _find_modules_here() -> None:

@@ -1,6 +1,7 @@
 """Defaults, a YAML file and `key.path=value` words make a checked `Config`; all errors at once, with their places."""
 
 import difflib
+import functools
 import os
 import types
 import typing
@@ -159,7 +160,7 @@ def _apply(tree: dict[str, Any], word: str, faults: list[str], places: dict[str,
         faults.append(f"{word!r} is not of the form key.path=value{_file_hint(word)}")
         return
     try:
-        value = yaml.safe_load(text)
+        value = _value(path, text)
     except yaml.YAMLError:
         faults.append(f"{path}: the value {text!r} cannot be read; quote it")
         return
@@ -174,6 +175,28 @@ def _apply(tree: dict[str, Any], word: str, faults: list[str], places: dict[str,
         node = child
     old = node.get(leaf)
     node[leaf] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+
+
+def _value(path: str, text: str) -> Any:
+    """What a word sets: YAML, but for settings that are text, which is taken as it stands unless it is quoted.
+
+    Raises:
+        yaml.YAMLError: where it is no YAML, or a comment would cut a text short.
+    """
+    quoted = text.strip()[:1] in ("'", '"')
+    kind = _kinds().get(path)
+    if not quoted and (kind is str or (kind == (str | None) and text.strip() not in ("", "null", "~"))):
+        return text.strip()
+    value = yaml.safe_load(text)
+    if isinstance(value, str) and not quoted and " #" in text:
+        raise yaml.YAMLError(f"{text} has a comment")
+    return value
+
+
+@functools.cache
+def _kinds() -> dict[str, Any]:
+    """The type of every setting by its dotted name."""
+    return {name: field.annotation for name, field in dotted_paths().items()}
 
 
 def _file_hint(word: str) -> str:

@@ -31,10 +31,11 @@ def expanded(text: str) -> str:
 
 def _check_scheme(scheme: str, rest: str) -> None:
     if scheme == "hf":
-        name = "/".join(rest.removeprefix("datasets/").split("/")[:2]) or "OWNER/NAME"
+        name, _, revision = "/".join(rest.removeprefix("datasets/").split("/")[:2]).partition("@")
+        of = f" --revision {revision}" if revision else ""
         raise ValueError(
-            f"hf:// paths are not opened; run `hf download {name} --repo-type dataset --local-dir FOLDER` first and "
-            "give FOLDER"
+            f"hf:// paths are not opened; run `hf download {name or 'OWNER/NAME'} --repo-type dataset{of} --local-dir "
+            "FOLDER` first and give FOLDER"
         )
     if scheme in ("http", "https", "ftp"):
         raise ValueError(f"{scheme}:// paths are not opened; download the file first and give its path")

@@ -86,8 +86,12 @@ def choose_action(asked_hz: float, recorded_hz: float, actions: Iterable[NDArray
 def describe(control: Control, is_new: bool = True) -> str:
     """What was decided, in a sentence; `is_new` where this import decided it."""
     recorded = f"{control.recorded_hz:.4g} Hz"
-    if control.rows == 1:
+    if control.rows == 1 and abs(control.hz / control.asked_hz - 1) <= NEAR:
         return f"episodes.control_hz={control.asked_hz:g} is the recorded rate, {recorded}"
+    if control.rows == 1:
+        return (
+            f"a step is one row of the recorded {recorded}: episodes.control_hz={control.asked_hz:g} does not divide it"
+        )
     rate = f"a step is {control.rows} rows of the recorded {recorded}, so {control.hz:.4g} Hz"
     if abs(control.hz / control.asked_hz - 1) > NEAR:
         rate += f" (episodes.control_hz={control.asked_hz:g} does not divide it)"

@@ -57,15 +57,17 @@ class Episode(EpisodeRows):
 
     Attributes:
         frames: (T+1, H, W, C) uint8, or None where it has a state only.
+        frames_left_out: whether it has frames that were not read; only then may it have neither.
     """
 
     frames: NDArray[np.uint8] | None = None
+    frames_left_out: bool = False
 
     def __post_init__(self) -> None:
         steps = len(self)
         if steps < 1:
             raise DataError(f"episode {self.id} has no steps; leave it out")
-        if self.state is None and self.frames is None:
+        if self.state is None and self.frames is None and not self.frames_left_out:
             raise DataError(f"episode {self.id} has neither state nor frames; record either")
         _check(self.id, "state", self.state, steps + 1, 2, np.float32, np.float64)
         _check(self.id, "frames", self.frames, steps + 1, 4, np.uint8)
@@ -90,4 +92,5 @@ def check_finite(episode: str, name: str, array: NDArray[np.generic] | None) -> 
     """
     if array is not None and array.dtype.kind == "f" and not np.isfinite(array).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-        raise DataError(f"episode {episode}: {name} has NaN or Inf, first at {where}; clean or drop the episode")
+        hint = " (numbers beyond 3.4e38 count as Inf)" if np.isinf(array[where]) else ""
+        raise DataError(f"episode {episode}: {name} has NaN or Inf, first at {where}; clean or drop the episode{hint}")

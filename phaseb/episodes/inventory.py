@@ -1,6 +1,7 @@
 """What a source of recorded episodes holds, and what of it does not become steps of episodes."""
 
 import logging
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -92,7 +93,18 @@ def log_inventory(inventory: Inventory, episodes: int, steps: int, **fields: str
 def listed(names: Sequence[str]) -> str:
     """The first names of a list, and how many more there are."""
     more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-    return ", ".join(names[:MAX_NAMES]) + more
+    return ", ".join(shown(name) for name in names[:MAX_NAMES]) + more
+
+
+def shown(name: str, longest: int = 100) -> str:
+    """A name as one line can show it: characters that do not print are escaped, what is too long is cut."""
+    plain = "".join(character if prints(character) else repr(character)[1:-1] for character in name)
+    return plain if len(plain) <= longest else f"{plain[: longest - 1]}…"
+
+
+def prints(text: str) -> bool:
+    """Whether all characters of a text take their place in a line: letters, marks and white space that is no break."""
+    return all(character.isprintable() or unicodedata.category(character) == "Zs" for character in text)
 
 
 def _describe(part: LeftOut) -> str:

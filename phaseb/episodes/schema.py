@@ -133,6 +133,7 @@ def table_to_episodes(table: pa.Table, max_bytes: int | None = None) -> list[Epi
             rewards=reward,
             state=state[i],
             frames=frames[i],
+            frames_left_out=not whole,
             actions=actions[i],
             terminated=row["terminated"],
             source=row["source"],

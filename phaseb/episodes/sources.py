@@ -9,7 +9,7 @@ import pyarrow.fs as pafs
 
 from phaseb.config.data import ENDINGS, IMPORTED, MIXED, EpisodesConfig
 from phaseb.episodes.episode import TASK_TAG, Episode, Split
-from phaseb.episodes.inventory import Inventory
+from phaseb.episodes.inventory import Inventory, listed
 from phaseb.episodes.recorded import RecordedEpisode
 from phaseb.errors import ConfigError, DataError
 from phaseb.runtime.plugins import load_plugin
@@ -84,8 +84,11 @@ def recognise(path: str) -> tuple[str, str]:
 
     Raises:
         ConfigError: where it is none that is read.
+        DataError: where nothing lies there.
     """
     store = Store.at(path)
+    if not path or not store.exists():
+        raise DataError(f"no such file or folder: {path or '(none given)'}; give the path of recordings")
     for ending, source in ENDINGS.items():
         if path.partition("?")[0].endswith(ending) and not store.exists("data"):
             return source, path
@@ -98,10 +101,11 @@ def recognise(path: str) -> tuple[str, str]:
             return "parquet", path if place is store else f"{path.rstrip('/')}/episodes"
     if not store.is_file() and store.names(suffix=".mcap"):
         return "mcap", path
-    raise ConfigError(
-        f"{path} is of no format that can be recognised; set the source (episodes.source) to one of "
-        f"{', '.join(IMPORTED)}"
-    )
+    files = [] if store.is_file() else [name for name in store.names() if name.endswith(tuple(ENDINGS))]
+    remedy = f"set the source (episodes.source) to one of {', '.join(IMPORTED)}"
+    if files:
+        remedy = f"it holds {listed(files)}: give one of them, or several by episodes.source=mixed"
+    raise ConfigError(f"{path} is of no format that can be recognised; {remedy}")
 
 
 def inventory_of(source: EpisodeSource) -> Inventory:
@@ -117,9 +121,21 @@ def lengths_of_source(source: EpisodeSource) -> Sequence[int] | None:
 
 
 def tasks_of_source(source: EpisodeSource) -> Sequence[str] | None:
-    """The task of each entry of a source, "" where one has none; None where the source names no tasks."""
-    known: Callable[[], Sequence[str] | None] | None = getattr(source, "tasks", None)
-    return None if known is None else known()
+    """The task of each entry of a source, "" where one has none; None where the source names no tasks.
+
+    Raises:
+        DataError: for another number of tasks than of entries, or names that are no text.
+    """
+    known: Callable[[], Sequence[str | None] | None] | None = getattr(source, "tasks", None)
+    found = known() if callable(known) else None
+    if found is None:
+        return None
+    named, number = ["" if task is None else task for task in found], len(source.entries())
+    odd = next((task for task in named if not isinstance(task, str)), None)
+    if odd is not None or len(named) != number:
+        said = f"{len(named)} tasks for {number} entries" if odd is None else f"the task {odd!r}, which is no text"
+        raise DataError(f"the source names {said}: give a text for each episode, or '' for none")
+    return named
 
 
 def recorded_of(source: EpisodeSource, indices: Sequence[int], step_s: float = 0.0) -> Iterator[RecordedEpisode]:

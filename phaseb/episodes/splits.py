@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from phaseb.config.data import COLLECTED, EpisodesConfig
 from phaseb.episodes.episode import Split
+from phaseb.episodes.inventory import prints
 from phaseb.errors import DataError
 from phaseb.runtime.seeding import derive_seed
 
@@ -44,11 +45,14 @@ def choose_splits(
         tasks: the task of each episode; None where they have no condition.
 
     Raises:
-        DataError: for ids that repeat, splits given in part, or too few episodes.
+        DataError: for ids that repeat or do not print, splits given in part, or too few episodes.
     """
     repeated = [name for name, count in Counter(name for name, _ in entries).items() if count > 1]
     if repeated:
-        raise DataError(f"episode ids must be unique, {repeated[0]!r} repeats")
+        raise DataError(f"episode ids must be unique, {repeated[0]!r} repeats: give each episode an id of its own")
+    odd = next((name for name, _ in entries if not prints(name)), None)
+    if odd is not None:
+        raise DataError(f"the episode id {odd!r} has characters that do not print: give the episode another id")
     given = sum(split != "" for _, split in entries)
     if given == len(entries) > 0:
         roles = [split for _, split in entries]

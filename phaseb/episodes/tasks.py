@@ -4,14 +4,16 @@ T steps, S state columns, K tasks.
 """
 
 import json
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
-from phaseb.episodes.episode import TASK_TAG, Episode
-from phaseb.episodes.inventory import listed
+from phaseb.episodes.episode import TASK_TAG, Episode, EpisodeRows
+from phaseb.episodes.inventory import listed, shown
 from phaseb.episodes.state_columns import TAG as COLUMNS_TAG
 from phaseb.episodes.state_columns import Columns, from_tag, to_tag
 from phaseb.errors import DataError
@@ -22,6 +24,7 @@ CONDITION_TAG = "tasks"
 FILE = ("tasks.json",)
 """Where a run directory holds the tasks of its condition; stages that are done again leave it."""
 
+AnyEpisode = TypeVar("AnyEpisode", bound=EpisodeRows)
 Tasks = tuple[str, ...]
 """The K tasks of a condition, sorted; empty where there is no condition."""
 
@@ -57,25 +60,32 @@ def with_task(episode: Episode, tasks: Tasks) -> Episode:
         return episode
     task = episode.tags.get(TASK_TAG, "")
     if task not in tasks:
-        raise DataError(f"episode {episode.id} has the task {task!r}, which is none of {listed(tasks)}")
+        raise DataError(f"episode {episode.id} has the task '{short(task)}', which is none of {listed(tasks)}")
     state, columns = episode.state, from_tag(episode.tags)
     dtype = np.float32 if state is None else state.dtype
-    shown = np.tile(np.array([name == task for name in tasks], dtype), (len(episode) + 1, 1))
+    own = np.tile(np.array([name == task for name in tasks], dtype), (len(episode) + 1, 1))
     if state is not None:
         columns = columns or [("state", state.shape[1])]
-        shown = np.concatenate([state, shown], axis=1)
+        own = np.concatenate([state, own], axis=1)
     tags = {**episode.tags, **condition_tags([*columns, *task_columns(tasks)], tasks)}
-    return replace(episode, state=shown, tags=tags)
+    return replace(episode, state=own, tags=tags)
 
 
-def without_task(episode: Episode) -> Episode:
-    """An episode as it was before `with_task`; as it is where its task is all that its state says."""
+def without_task(episode: AnyEpisode) -> AnyEpisode:
+    """An episode as it was before `with_task`; as it is where its task is all that it shows."""
     tasks, state = tasks_of_tags(episode.tags), episode.state
-    columns = from_tag(episode.tags)[: -len(tasks)] if tasks else []
-    if state is None or not columns:
+    if state is None or not tasks:
         return episode
-    tags = {name: text for name, text in episode.tags.items() if name not in (CONDITION_TAG, COLUMNS_TAG)}
-    return replace(episode, state=state[:, : -len(tasks)], tags={**tags, **to_tag(columns)})
+    columns = from_tag(episode.tags)[: -len(tasks)]
+    if not columns and all(getattr(episode, name, None) is None for name in ("frames", "frames_at")):
+        return episode
+    tags = {**without_columns(episode.tags), **to_tag(columns)}
+    return replace(episode, state=state[:, : -len(tasks)] if columns else None, tags=tags)
+
+
+def without_columns(tags: Mapping[str, str]) -> dict[str, str]:
+    """The tags of an episode but for those that say what its state is made of."""
+    return {name: text for name, text in tags.items() if name not in (CONDITION_TAG, COLUMNS_TAG)}
 
 
 def condition_tags(columns: Columns, tasks: Tasks) -> dict[str, str]:
@@ -102,5 +112,25 @@ def read_tasks(store: Store) -> Tasks:
 def count_by_task(names: Sequence[str]) -> str:
     """Tasks and their episodes in words: `pick (12 episodes), place (8)`."""
     counts = sorted(Counter(names).items())
-    shown = [f"{name} ({count}{' episodes' if not i else ''})" for i, (name, count) in enumerate(counts)]
-    return listed(shown)
+    return listed([f"{short(name)} ({count}{' episodes' if not i else ''})" for i, (name, count) in enumerate(counts)])
+
+
+def own_name(task: str) -> str:
+    """A recorded name of a task; "" for white space alone, which names none."""
+    return task if task.strip() else ""
+
+
+def short(task: str) -> str:
+    """A task as a line shows it."""
+    return shown(task, 80)
+
+
+def much_alike(tasks: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs of tasks that differ in case, white space, a mark at their end or the form of their characters alone."""
+    found: dict[str, str] = {}
+    pairs = []
+    for task in tasks:
+        words = " ".join(unicodedata.normalize("NFKC", task).casefold().split()).rstrip(" .,;!?")
+        if words and (first := found.setdefault(words, task)) != task:
+            pairs.append((first, task))
+    return pairs

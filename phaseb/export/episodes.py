@@ -12,7 +12,7 @@ from phaseb.episodes.episode import TASK_TAG, Episode
 from phaseb.episodes.formats.export import Exported
 from phaseb.episodes.shards import iter_episodes
 from phaseb.episodes.streaming import batches
-from phaseb.episodes.tasks import Tasks, read_tasks, with_task, without_task
+from phaseb.episodes.tasks import Tasks, read_tasks, tasks_of_tags, with_task, without_columns, without_task
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import ConfigError, DataError, PhasebError
 from phaseb.latents.model import EncoderModel
@@ -89,8 +89,9 @@ def exported_episodes(store: Store, scale: ActionScale, only: str, own_tasks: bo
 def _exported(store: Store, scale: ActionScale, only: str) -> Iterator[Exported]:
     bundle, tasks = EncoderModel.load(store.folder("encoder")), read_tasks(store)
     named = dict[str, str]()
-    for part in batches(store.folder("latents"), ("train",)) if tasks else ():
-        named |= dict(zip(part.ids, part.lineage[f"tag/{TASK_TAG}"], strict=True))
+    for part in batches(store.folder("latents"), ("train",)):
+        told = part.lineage.get(f"tag/{TASK_TAG}")
+        named |= {} if told is None else dict(zip(part.ids, told, strict=True))
     if only in ("all", "trusted", "real"):
         yield from _real(store, frames=only == "real")
     if only != "real":
@@ -100,16 +101,18 @@ def _exported(store: Store, scale: ActionScale, only: str) -> Iterator[Exported]
                     if (steps := _steps(made, i, only)) > 0:
                         one = _synthetic(made, i, steps, bundle, scale)
                         task = named.get(one.lineage.get("start_episode", ""), "")
-                        yield replace(one, episode=_of_task(one.episode, task, tasks)) if task else one
+                        yield _of_task(one, task, tasks) if task else one
 
 
-def _of_task(episode: Episode, task: str, tasks: Tasks) -> Episode:
+def _of_task(one: Exported, task: str, tasks: Tasks) -> Exported:
     """A synthetic episode with the task of its start, which its decoded state says about."""
-    if episode.state is None:
-        return episode
-    size = episode.state.shape[1] - len(tasks)
-    own = replace(episode, state=episode.state[:, :size] if size else None, tags={**episode.tags, TASK_TAG: task})
-    return with_task(own, tasks) if size else episode
+    episode = one.episode
+    if episode.state is None or one.z is None:
+        return one
+    size, tags = episode.state.shape[1] - len(tasks), {**episode.tags, TASK_TAG: task}
+    if not size:  # seen by camera alone: latents stand in for the state
+        return replace(one, episode=replace(episode, state=one.z.copy(), tags=tags))
+    return replace(one, episode=with_task(replace(episode, state=episode.state[:, :size], tags=tags), tasks))
 
 
 def _real(store: Store, frames: bool) -> Iterator[Exported]:
@@ -117,8 +120,9 @@ def _real(store: Store, frames: bool) -> Iterator[Exported]:
     latents = (z for part in batches(store.folder("latents"), ("train",)) for z in part.z)
     for episode, padded in zip(iter_episodes(store.folder("episodes"), ("train",), frames), latents, strict=True):
         z = padded[: len(episode) + 1]
-        if episode.state is None and not frames:  # seen by camera alone: latents stand in for the state
-            episode = replace(episode, state=z.copy())
+        by_camera = episode.state is None or episode.state.shape[1] == len(tasks_of_tags(episode.tags))
+        if by_camera and not frames:  # seen by camera alone: latents stand in for the state
+            episode = replace(episode, state=z.copy(), tags=without_columns(episode.tags))
         yield Exported(replace(episode, frames=episode.frames if frames else None), z)
 
 

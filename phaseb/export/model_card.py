@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from phaseb import __version__
+from phaseb.episodes.tasks import short
 from phaseb.pipeline.run_directory import read_decision
 from phaseb.runtime.formatting import interval, number
 from phaseb.runtime.storage import Store
@@ -150,7 +151,7 @@ def _task_lines(tasks: Sequence[str]) -> list[str]:
     """How the state says the task."""
     if not tasks:
         return []
-    named = ", ".join(f"`{task}`" for task in tasks)
+    named = ", ".join(f"`{short(task)}`" for task in tasks)
     return [
         "",
         f"The last {len(tasks)} numbers of `state` say the task: 1 for the episode's own, 0 for the others. Their "

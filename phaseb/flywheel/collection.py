@@ -16,13 +16,13 @@ from phaseb.config.flywheel import FlywheelConfig
 from phaseb.config.root import Config
 from phaseb.episodes.control import Control, control_of_tags
 from phaseb.episodes.control_source import open_in_steps
-from phaseb.episodes.episode import Episode, Split
+from phaseb.episodes.episode import TASK_TAG, Episode, Split
 from phaseb.episodes.inventory import log_inventory
 from phaseb.episodes.shards import digest, iter_episodes, write_episodes
 from phaseb.episodes.sources import inventory_of
 from phaseb.episodes.splits import choose_splits
 from phaseb.episodes.state_columns import check_order, from_tag
-from phaseb.episodes.tasks import Tasks, tasks_of_tags, with_task
+from phaseb.episodes.tasks import Tasks, tasks_among, tasks_of_tags, with_task
 from phaseb.errors import DataError, PhasebError
 from phaseb.flywheel.history import History
 from phaseb.runtime.ray_tasks import get_result
@@ -69,9 +69,7 @@ def watch_folder(config: Config, history: History, number: int) -> bool:
         episodes, files = _read(config, history, {name: now[name] for name in settled})
         if len(episodes) >= plan.min_episodes:
             if number == 0:
-                entries, lengths = [(e.id, e.split) for e in episodes], [len(e) for e in episodes]
-                roles = choose_splits(entries, config.episodes, config.run.seed, lengths)
-                episodes = [replace(e, split=role) for e, role in zip(episodes, roles, strict=True)]
+                episodes = _begin(config, episodes)
             else:
                 episodes = _split(episodes, plan, config.run.seed)
             _keep(config, history.batch_of(number), episodes, {"files": files})
@@ -80,6 +78,19 @@ def watch_folder(config: Config, history: History, number: int) -> bool:
             return False
         seen = now
         time.sleep(plan.poll_s)
+
+
+def _begin(config: Config, episodes: Sequence[Episode]) -> list[Episode]:
+    """The episodes of the first generation with their splits, and with their tasks where they name several.
+
+    Raises:
+        DataError: where some name one of several tasks and others none.
+    """
+    named = [e.tags.get(TASK_TAG, "") for e in episodes]
+    tasks = tasks_among([(e.id, task) for e, task in zip(episodes, named, strict=True)])
+    entries, lengths = [(e.id, e.split) for e in episodes], [len(e) for e in episodes]
+    roles = choose_splits(entries, config.episodes, config.run.seed, lengths, named if tasks else None)
+    return [with_task(replace(e, split=role), tasks) for e, role in zip(episodes, roles, strict=True)]
 
 
 def _items(folder: str) -> dict[str, str]:
@@ -156,7 +167,13 @@ def _check_alike(history: History, found: Sequence[Episode]) -> None:
         return
     first = next(iter_episodes(history.batch_of(0)))
     known, order = _shapes(first), from_tag(first.tags)
+    only = "" if tasks_of_tags(first.tags) else first.tags.get(TASK_TAG, "")
     for episode in found:
+        if only and episode.tags.get(TASK_TAG, only) != only:
+            raise DataError(
+                f"episode {episode.id} has the task {episode.tags[TASK_TAG]!r}, the first generation {only!r} alone: "
+                "begin a flywheel with episodes of both"
+            )
         if _shapes(episode) != known:
             raise DataError(f"episode {episode.id} is of shapes {_shapes(episode)}, the others of {known}")
         check_order(from_tag(episode.tags), order, "earlier generations")

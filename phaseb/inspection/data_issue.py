@@ -1,5 +1,6 @@
 """One thing about some recordings that a person ought to know."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -34,6 +35,22 @@ class DataIssue:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def alike(kind: str, severity: Severity, said: Sequence[tuple[str, str]]) -> list[DataIssue]:
+    """What was said of episodes, pairs of id and text: texts that differ in numbers and ids alone become one."""
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for name, text in said:
+        groups.setdefault(re.sub(r"\d+", "0", text.replace(name, "")), []).append((name, text))
+    return [
+        DataIssue(
+            kind,
+            severity,
+            group[0][1] + (f" ({len(group) - 1} more alike)" if len(group) > 1 else ""),
+            tuple(name for name, _ in group),
+        )
+        for group in groups.values()
+    ]
 
 
 def by_severity(findings: Sequence[DataIssue]) -> list[DataIssue]:

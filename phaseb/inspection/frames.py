@@ -42,14 +42,14 @@ class FrameTrack:
     still: NDArray[np.uint8] | None = None
 
     @classmethod
-    def of(cls, episode: Episode) -> "FrameTrack":
-        frames = episode.frames
-        assert frames is not None
-        changed = np.array([(a != b).any() for a, b in itertools.pairwise(frames)], dtype=bool)
-        looked = frames[np.linspace(0, len(frames) - 1, 3).astype(int)]
-        contrast = min(float(picture.mean(axis=2).std()) for picture in looked)
-        picture = next(iter(split_cameras(episode).values()))[len(frames) // 2]
-        return cls("frames", episode.id, changed, contrast, still(picture))
+    def of(cls, episode: Episode, named: Sequence[str] = ()) -> "Iterator[FrameTrack]":
+        """A track for each camera of an episode; `named` are those that were read, in their order."""
+        for i, (name, frames) in enumerate(split_cameras(episode).items()):
+            changed = np.array([(a != b).any() for a, b in itertools.pairwise(frames)], dtype=bool)
+            looked = frames[np.linspace(0, len(frames) - 1, 3).astype(int)]
+            contrast = min(float(picture.mean(axis=2).std()) for picture in looked)
+            camera = named[i] if i < len(named) else name
+            yield cls(camera, episode.id, changed, contrast, still(frames[len(frames) // 2]))
 
     @property
     def longest(self) -> int:

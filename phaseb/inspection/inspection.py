@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from phaseb.config.root import Config
+from phaseb.episodes.control import Control
 from phaseb.episodes.control_choice import choose_action
 from phaseb.episodes.control_source import OpenRecordings, open_recordings, steps_made_before, task_condition
 from phaseb.episodes.sources import EpisodeSource, open_source
-from phaseb.errors import PhasebError
+from phaseb.errors import DataError, PhasebError
 from phaseb.inspection.between import duplicates, unit_changes
 from phaseb.inspection.columns import constant_columns, jumps, saturated_columns, stuck_columns
 from phaseb.inspection.data_issue import DataIssue, by_severity
@@ -135,25 +136,21 @@ class Inspection:
 
 
 def inspect(config: Config) -> Inspection:
-    """Inspect the recordings that a config names; nothing is written.
-
-    Raises:
-        ConfigError: where the environment, or a source of the user's own, cannot be made.
-    """
+    """Inspect the recordings that a config names; nothing is written. What a run would raise becomes an error."""
     path, name = config.episodes.path, config.episodes.source
     try:
         source = open_source(config.episodes)
         steps, no_steps = _in_steps(config)
         control = steps.control if steps else steps_made_before(source, config.episodes)
-        spec = environment_spec(config, control, steps.tasks if steps else task_condition(source, config.episodes)[0])
+        spec, no_spec = _environment(config, source, control, steps)
         found = survey(source, config, spec and spec.bounds, steps)
     except PhasebError as error:
         return Inspection(path, name, (DataIssue("refused", "error", str(error)),))
     known = {one.text for one in found.refused}
-    found.refused += [one for one in no_steps if one.text not in known]
+    found.refused += [one for one in [*no_steps, *no_spec] if one.text not in known]
     states, actions = states_of(found.sample, found.names), actions_of(found.sample)
     findings, residuals = _compare(found, states, actions)
-    tracks, unread = _cameras(source, found)
+    tracks, unread = _cameras(source, found, config.episodes.columns.images)
     findings += [*unread, *camera_findings(tracks, found.sample)]
     facts, plan, unmet = _rehearse(config, spec, steps.source if steps else source, found)
     if len(found.sample) < len(found.lengths):
@@ -183,6 +180,20 @@ def _in_steps(config: Config) -> tuple[OpenRecordings | None, list[DataIssue]]:
         return open_recordings(config.episodes, config.run.seed), []
     except PhasebError as error:
         return None, [DataIssue("refused", "error", str(error))]
+
+
+def _environment(
+    config: Config, source: EpisodeSource, control: Control | None, steps: OpenRecordings | None
+) -> tuple[EnvironmentSpec | None, list[DataIssue]]:
+    """What the environment takes and shows; an error where it cannot be made, or does not know the tasks."""
+    try:
+        tasks = steps.tasks if steps else task_condition(source, config.episodes)[0]
+    except DataError:
+        tasks = ()  # which the survey says
+    try:
+        return environment_spec(config, control, tasks), []
+    except PhasebError as error:
+        return None, [DataIssue("environment", "error", str(error))]
 
 
 def _compare(found: Survey, states: Group, actions: Group) -> tuple[list[DataIssue], Residuals | None]:
@@ -216,11 +227,16 @@ def _without_repeats(findings: Sequence[DataIssue]) -> list[DataIssue]:
     ]
 
 
-def _cameras(source: EpisodeSource, found: Survey) -> tuple[list[FrameTrack], list[DataIssue]]:
-    """What the cameras show: of videos by their packets, else of the frames that were read."""
+def _cameras(source: EpisodeSource, found: Survey, read: Sequence[str]) -> tuple[list[FrameTrack], list[DataIssue]]:
+    """What the cameras show: of videos by their packets, else of the frames that were read.
+
+    An episode that was refused when a run's cameras were read is not named once more.
+    """
     if not getattr(source, "videos", dict)():
         return found.tracks, []
-    return scan_videos(source, [name for name, _ in source.entries()])  # type: ignore[arg-type]
+    tracks, unread = scan_videos(source, [name for name, _ in source.entries()], read)  # type: ignore[arg-type]
+    refused = {name for one in found.refused for name in one.episodes}
+    return tracks, [one for one in unread if one.severity != "error" or not refused.issuperset(one.episodes)]
 
 
 def _rehearse(

@@ -1,6 +1,5 @@
 """Read recordings once: every episode is counted and checked, a sample is kept for the rules."""
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,7 @@ from phaseb.episodes.sources import EpisodeSource, lengths_of_source
 from phaseb.episodes.splits import choose_splits
 from phaseb.episodes.tasks import Tasks, with_task
 from phaseb.errors import DataError, PhasebError
-from phaseb.inspection.data_issue import DataIssue
+from phaseb.inspection.data_issue import DataIssue, alike
 from phaseb.inspection.frames import FrameTrack
 from phaseb.inspection.recordings import Recording, state_names
 from phaseb.pipeline.dataset_stats import Bounds, DatasetStats
@@ -83,12 +82,12 @@ def survey(source: EpisodeSource, config: Config, bounds: Bounds | None, steps: 
         found.lengths[episode.id] = len(episode)
         found.tasks += [episode.tags[TASK_TAG]] if TASK_TAG in episode.tags else []
         if coarse is None:
-            found.stats.add(with_task(replace(episode, split=roles[i]), tasks))
+            tags = {n: text for n, text in episode.tags.items() if not refusal or n != TASK_TAG}
+            found.stats.add(with_task(replace(episode, split=roles[i], tags=tags), tasks))
         elif i in roles_in_steps:
             in_steps = coarse.control.steps_of(RecordedEpisode.of(episode))
             found.stats.add(with_task(replace(in_steps, split=roles_in_steps[i]), tasks))
-        if episode.frames is not None:
-            found.tracks.append(FrameTrack.of(episode))
+        found.tracks += FrameTrack.of(episode, config.episodes.columns.images)
         kept.append((derive_seed(config.run.seed, "inspect", entries[i][0]), Recording.of(episode)))
         if sum(len(one) for _, one in kept) > 2 * MOST_STEPS:
             kept = _subsample(kept)
@@ -110,20 +109,16 @@ def _roles(source: EpisodeSource, config: Config) -> tuple[Tasks, Sequence[Split
 
 def _readable(source: EpisodeSource, refused: list[DataIssue]) -> Iterator[tuple[int, Episode]]:
     """The episodes that can be read, with their numbers; the others are added to `refused`, alike ones as one."""
-    entries, i = source.entries(), 0
-    alike: dict[str, list[tuple[str, str]]] = {}
+    entries, i, said = source.entries(), 0, list[tuple[str, str]]()
     while i < len(entries):
         try:
             for episode in source.read(range(i, len(entries))):
                 yield i, episode
                 i += 1
         except PhasebError as error:
-            name = entries[i][0]
-            alike.setdefault(re.sub(r"\d+", "0", str(error).replace(name, "")), []).append((name, str(error)))
+            said.append((entries[i][0], str(error)))
             i += 1
-    for group in alike.values():
-        names, more = tuple(name for name, _ in group), f" ({len(group) - 1} more alike)" if len(group) > 1 else ""
-        refused.append(DataIssue("refused", "error", group[0][1] + more, names))
+    refused += alike("refused", "error", said)
 
 
 def _subsample(kept: list[tuple[int, Recording]]) -> list[tuple[int, Recording]]:

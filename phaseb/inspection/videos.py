@@ -13,10 +13,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseb.episodes.formats.lerobot_rows import TOLERANCE, VideoSpan
+from phaseb.episodes.formats.images import reason
+from phaseb.episodes.formats.lerobot_rows import TOLERANCE, VideoSpan, is_slow, rows_held
 from phaseb.errors import DataError
 from phaseb.inspection.columns import MIN_RUN
-from phaseb.inspection.data_issue import DataIssue
+from phaseb.inspection.data_issue import DataIssue, alike
 from phaseb.inspection.frames import FrameTrack, still
 
 SMALL, BLANK_SHARE = 0.4, 0.15
@@ -45,39 +46,60 @@ class Packets:
         times: (P,) s.
         sizes: (P,) bytes.
         keys: (P,) whether a packet is a whole picture.
+        rate: pictures a second, as the file has it.
+        rows: (R,) the packet that each row of an episode shows; empty of a whole file.
     """
 
     times: NDArray[np.float64]
     sizes: NDArray[np.int64]
     keys: NDArray[np.bool_]
+    rate: float
+    rows: NDArray[np.int64]
 
     def of(self, span: VideoSpan) -> tuple["Packets", NDArray[np.float64]]:
-        """The packets of an episode, and the times at which its rows have none."""
-        wanted = span.start_s + np.arange(span.num_frames) / span.fps
-        at = np.searchsorted(self.times, wanted - TOLERANCE / span.fps)
-        found = at < len(self.times)
-        at = np.minimum(at, len(self.times) - 1)
-        found &= np.abs(self.times[at] - wanted) <= TOLERANCE / span.fps
-        chosen = at[found]
-        return Packets(self.times[chosen], self.sizes[chosen], self.keys[chosen]), wanted[~found]
+        """The packets of an episode, and the times at which its rows have none; as `decode_video` finds them."""
+        rows_per_frame, wanted = span.fps / (self.rate or span.fps), np.arange(span.num_frames)
+        first, last = np.searchsorted(self.times, span.start_s + np.array([-1, span.num_frames]) / span.fps)
+        exact = (self.times[first:last] - span.start_s) * span.fps
+        place = np.ceil(exact - TOLERANCE) if is_slow(rows_per_frame) else np.rint(exact)
+        shown = place >= 0
+        if not is_slow(rows_per_frame):  # between two rows lies a frame of a camera that is faster
+            shown &= np.abs(exact - place) <= TOLERANCE
+        place, packet = place[shown], first + np.flatnonzero(shown)
+        newest = np.searchsorted(place, wanted, side="right") - 1
+        age = wanted - np.concatenate([place, [-np.inf]])[newest]  # before the first there is none
+        found = age < rows_held(rows_per_frame)
+        chosen, rows = np.unique(packet[newest[found]], return_inverse=True)
+        part = Packets(self.times[chosen], self.sizes[chosen], self.keys[chosen], self.rate, rows)
+        return part, span.start_s + wanted[~found] / span.fps
+
+    def by_row(self, changed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """(R - 1,) whether each row's picture differs from the one before, of packets (P - 1,) that do."""
+        before, after = self.rows[:-1], self.rows[1:]
+        return (after > before) & np.concatenate([[False], changed])[after]
 
 
-def scan_videos(source: VideoSource, ids: Sequence[str]) -> tuple[list[FrameTrack], list[DataIssue]]:
+def scan_videos(
+    source: VideoSource, ids: Sequence[str], read: Sequence[str]
+) -> tuple[list[FrameTrack], list[DataIssue]]:
     """Look at every camera over every episode.
 
     Args:
         source: with videos.
         ids: of its episodes, in their order.
+        read: the cameras that a run reads.
 
     Returns:
-        a track for each camera and episode that can be read, and an error for each that cannot.
+        a track for each camera and episode that can be read, and for those that cannot errors, or warnings where a run
+        does not read the camera; alike ones as one.
     """
     tracks, errors, opened = list[FrameTrack](), list[DataIssue](), dict[str, Packets]()
     for camera in source.videos():
         spans, parts = list[tuple[str, VideoSpan]](), list[Packets]()
+        unread = list[tuple[str, str]]()
         for i, name in enumerate(ids):
-            span = source.video(camera, i)
             try:
+                span = source.video(camera, i)
                 path = span.store.path(span.name)
                 if path not in opened:
                     opened = {path: _packets(span)}
@@ -88,10 +110,11 @@ def scan_videos(source: VideoSource, ids: Sequence[str]) -> tuple[list[FrameTrac
                         f"{span.num_frames} rows have none: record it again, or leave it out"
                     )
             except DataError as error:
-                errors.append(DataIssue("video", "error", str(error), (name,)))
+                unread.append((name, str(error)))
                 continue
             spans.append((name, span))
             parts.append(part)
+        errors += alike("video", "error" if camera in read else "warning", unread)
         tracks += _tracks(camera, spans, parts)
     return tracks, errors
 
@@ -104,7 +127,7 @@ def _tracks(camera: str, spans: Sequence[tuple[str, VideoSpan]], parts: Sequence
     usual, whole = float(np.median(sizes[inner])), float(sizes.mean())
     shown = set(np.linspace(0, len(spans) - 1, min(NUM_STILLS, len(spans))).astype(int).tolist())
     for i, ((name, span), part) in enumerate(zip(spans, parts, strict=True)):
-        track = FrameTrack(camera, name, _changed(span, part, usual), 255.0)
+        track = FrameTrack(camera, name, part.by_row(_changed(span, part, usual)), 255.0)
         if i in shown or float(part.sizes.mean()) < BLANK_SHARE * whole:
             picture = next(_decode(span, span.start_s + (span.num_frames // 2) / span.fps))
             track = replace(track, still=still(picture), contrast=float(picture.mean(axis=2).std()))
@@ -142,11 +165,13 @@ def _packets(span: VideoSpan) -> Packets:
             for p in container.demux(stream)
             if p.pts is not None and p.size
         ]
+        rate = float(stream.average_rate or 0)
     if not rows:
         raise DataError(f"{span.store.path(span.name)} holds no pictures: record it again")
     rows.sort()
     times, sizes, keys = zip(*rows, strict=True)
-    return Packets(np.array(times), np.array(sizes, dtype=np.int64), np.array(keys, dtype=bool))
+    arrays = np.array(times), np.array(sizes, dtype=np.int64), np.array(keys, dtype=bool)
+    return Packets(*arrays, rate, np.zeros(0, np.int64))
 
 
 def _decode(span: VideoSpan, first_s: float, count: int = 1) -> Iterator[NDArray[np.uint8]]:
@@ -177,6 +202,7 @@ def _open(span: VideoSpan) -> Iterator[tuple[Any, Any]]:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             yield container, stream
+    except FileNotFoundError as error:
+        raise DataError(f"no such file: {path}; copy the videos") from error
     except (OSError, IndexError, av.FFmpegError, ValueError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path} cannot be decoded ({reason}): copy or record it again") from error
+        raise DataError(f"{path} cannot be decoded ({reason(error)}): copy or record it again") from error

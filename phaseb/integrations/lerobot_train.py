@@ -16,6 +16,7 @@ import inspect
 import sys
 from collections.abc import Sequence
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
@@ -24,7 +25,8 @@ from phaseb.errors import ConfigError, PhasebError
 from phaseb.integrations.lerobot import TrustWeighter, chunk_losses
 
 TYPE = "trust"
-_OPTION = "--sample_weighting"
+_OPTIONS = ("--sample_weighting", "--sample_weighting.type")
+"""What chooses the kind of weights; other options of `sample_weighting` leave LeRobot's own kind, which is not ours."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -38,22 +40,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
         DataError: where the data set holds no weights.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if not any(word.startswith(_OPTION) for word in given):
-        given.append(f"{_OPTION}.type={TYPE}")
+    if not any(word.partition("=")[0] in _OPTIONS for word in given):
+        given.append(f"{_OPTIONS[1]}={TYPE}")
     try:
         from lerobot.scripts import lerobot_train
         from lerobot.utils import sample_weighting
-    except ImportError as error:
+
+        known, before = sample_weighting.make_sample_weighter, sys.argv
+        sample_weighting.SampleWeighter.register(TrustWeighter)
+    except (ImportError, AttributeError) as error:
         fix = 'pip install "lerobot[training]==0.6.1", in an environment of Python 3.12'
-        raise ConfigError(f"LeRobot's training needs another package ({error}): {fix}") from error
-    sample_weighting.SampleWeighter.register(TrustWeighter)
-    known, before = sample_weighting.make_sample_weighter, sys.argv
+        raise ConfigError(f"{_lerobot_found()} ({' '.join(str(error).split())}): {fix}") from error
     sample_weighting.make_sample_weighter = partial(make_weighter, known)
     sys.argv = ["lerobot-train", *given]
     try:
         lerobot_train.main()
     finally:
         sample_weighting.make_sample_weighter, sys.argv = known, before
+
+
+def _lerobot_found() -> str:
+    """Why LeRobot's loop cannot be weighed here."""
+    try:
+        found = version("lerobot")
+    except PackageNotFoundError:
+        return "LeRobot is not installed"
+    return f"LeRobot {found} has no training loop that takes weights, or lacks a package"
 
 
 def make_weighter(

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from phaseb.episodes.actions import ActionScale, ActionStatistics
 from phaseb.episodes.control import TAG
+from phaseb.episodes.control_choice import NEAR
 from phaseb.episodes.episode import TASK_TAG, Episode
 from phaseb.episodes.inventory import listed
 from phaseb.episodes.state_columns import from_tag
-from phaseb.episodes.tasks import Tasks, tasks_of_tags
+from phaseb.episodes.tasks import Tasks, short, tasks_of_tags
 from phaseb.errors import DataError
 
 COUNTED = ("good_units", "errors", "duration_h")
@@ -149,6 +150,8 @@ class DatasetStats:
         self._control: str | None = None
         self._condition: Tasks = ()
         self._tasks: Counter[tuple[str, str]] = Counter()
+        self._num_synthetic = 0
+        self._rates: tuple[tuple[float, str], tuple[float, str]] | None = None
         self.actions = ActionStatistics(*(bounds or (None, None)))
         self._state_sizes: set[int] = set()
         self._frame_shapes: set[tuple[int, ...] | None] = set()
@@ -175,9 +178,11 @@ class DatasetStats:
             own, others = (listed(tasks) or "no task" for tasks in (tasks_of_tags(episode.tags), self._condition))
             raise DataError(
                 f"the state of episode {episode.id} says one of {own}, those before one of {others}: read the "
-                "recordings themselves, or episodes of one run"
+                "recordings themselves, episodes of one run, or those of several with episodes.source=mixed"
             )
-        self._tasks[episode.tags.get(TASK_TAG, ""), episode.split] += 1
+        self._num_synthetic += episode.source == "synthetic"
+        self._count_task(episode)
+        self._see_rate(episode)
         self.lengths[episode.split].append(len(episode))
         if episode.actions is not None:
             self.action_sizes.add(episode.actions.shape[1])
@@ -195,6 +200,56 @@ class DatasetStats:
             values.append(episode.metrics.get(name, math.nan))
         if episode.actions is not None and len(self.action_sizes) == 1:
             self.actions.add(episode.actions)
+
+    def _count_task(self, episode: Episode) -> None:
+        task = episode.tags.get(TASK_TAG, "")
+        others = sorted({name for name, _ in self._tasks} - {"", task}) if task and not self._condition else []
+        if others:
+            raise DataError(
+                f"episode {episode.id} has the task '{short(task)}', others '{short(others[0])}', and no state says "
+                "which: a source that has entries() needs tasks() too"
+            )
+        self._tasks[task, episode.split] += 1
+
+    def _see_rate(self, episode: Episode) -> None:
+        seconds = episode.metrics.get("duration_h", math.nan) * 3600
+        if TAG not in episode.tags and seconds > 0:  # a last step of control may be shorter
+            rate = len(episode) / seconds, episode.id
+            slowest, fastest = self._rates or (rate, rate)
+            self._rates = min(slowest, rate), max(fastest, rate)
+
+    def notices(self) -> list[str]:
+        """What a person ought to know of all episodes together, a sentence each."""
+        found = []
+        if self._num_synthetic:
+            found.append(
+                f"{self._num_synthetic} episodes are synthetic (is_synthetic), and train and judge here like recorded "
+                "ones: export with --only real to leave them out"
+            )
+        if self._rates and self._rates[1][0] > self._rates[0][0] * (1 + NEAR):
+            (slow, slow_id), (fast, fast_id) = self._rates
+            found.append(
+                f"a step is not as long in all episodes: {slow_id} was recorded at {slow:.4g} Hz, {fast_id} at "
+                f"{fast:.4g} Hz; import them apart, or record all at one rate"
+            )
+        if not self.actions.is_empty and len(self.action_sizes) == 1:
+            span = self.actions.range()
+            still = [str(i) for i in np.flatnonzero(span.low == span.high).tolist()]
+            if still:
+                found.append(
+                    f"action dimensions {listed(still)} of {span.size} never change in the training episodes: nothing "
+                    "can be learned of them"
+                )
+        named = Counter[str]()
+        for (task, _), count in self._tasks.items():
+            named[task] += count
+        if len(named) == 2 and named[""]:
+            (task,) = set(named) - {""}
+            found.append(
+                f"{named['']} episodes name no task, {named[task]} the task '{short(task)}': all count as of one; give "
+                "every episode a task if they are of several"
+            )
+        return found
 
     def facts(self) -> DataFacts:
         """What later stages need to know."""

@@ -105,7 +105,7 @@ class GymVector:
     def episode_tasks(self) -> list[str]:
         """The tasks of the N episodes: `task` in the info of a reset, else the attribute `task_description` or `task`.
 
-        "" where none of them is a text.
+        "" where none of them is a text; the info may hold a whole number too.
         """
         return [self._task_of(i) for i in range(self.num_envs)]
 
@@ -168,7 +168,9 @@ class GymVector:
             _refuse(self.name, error)
 
     def _task_of(self, i: int) -> str:
-        found = [self._infos[i].get("task")]
+        said = self._infos[i].get("task")
+        is_number = isinstance(said, int | np.integer) and not isinstance(said, bool)
+        found = [str(said) if is_number else said]
         for name in TASK_ATTRIBUTES:
             with contextlib.suppress(AttributeError):
                 found.append(self._envs[i].get_wrapper_attr(name))
@@ -179,7 +181,8 @@ class GymVector:
         try:
             observation, info = self._envs[i].reset(seed=seed, **given)
         except Exception as error:  # foreign code may raise anything
-            raise DataError(f"environment {self.name} failed on reset: {_line(error)}") from error
+            asked = f" with options={options}, which it may ignore but must take" if options else ""
+            raise DataError(f"environment {self.name} failed on reset{asked}: {_line(error)}") from error
         self._infos[i] = info if isinstance(info, Mapping) else {}
         return self._layout.split(observation, 0)
 

@@ -17,6 +17,7 @@ from phaseb.config.data import COLLECTED
 from phaseb.config.root import Config
 from phaseb.episodes.actions import SCALE, ActionScale
 from phaseb.episodes.control import FILE, Control, control_of_tags, read_control
+from phaseb.episodes.environment import VectorEnvironment
 from phaseb.episodes.episode import TASK_TAG, Split
 from phaseb.episodes.importer import import_episodes
 from phaseb.episodes.inventory import Inventory, log_inventory
@@ -49,7 +50,12 @@ def execute(context: StageContext) -> dict[str, Any]:
     tasks = tasks_of_tags(next(iter_episodes(folder, frames=False)).tags)
     store.write_json(tasks or None, *TASKS_FILE)
     spec = environment_spec(config, control, tasks)
-    seen = DatasetStats.of(iter_episodes(folder, frames=False), spec and spec.bounds)
+    try:
+        seen = DatasetStats.of(iter_episodes(folder, frames=False), spec and spec.bounds)
+    except DataError:
+        if inventory is not None:  # what was imported; what was collected stays
+            clear_shards(folder)
+        raise
     if inventory is not None:
         _say(inventory, seen)
     scale, notices = check_recordings(config, spec, seen)
@@ -142,6 +148,10 @@ def _wanted(config: Config) -> int:
     return config.episodes.num_train + config.episodes.num_dev + config.episodes.num_test
 
 
+MOST_RESETS = 64
+"""Seeds at which an environment that draws its tasks itself is asked for them before anything is trained."""
+
+
 @final
 @dataclass(frozen=True)
 class EnvironmentSpec:
@@ -162,13 +172,27 @@ def environment_spec(config: Config, control: Control | None, tasks: Tasks = ())
     if environment is None:
         return None
     try:
-        for seed in range(len(tasks)):
-            environment.reset([config.evaluation.first_seed + seed])
+        _ask_tasks(environment, len(tasks), config.evaluation.first_seed, config.evaluation.num_episodes)
         bounds = environment.action_low, environment.action_high
         names = tuple(getattr(environment, "state_names", ()))
         return EnvironmentSpec(bounds, names, shown_by(environment))
     finally:
         environment.close()
+
+
+def _ask_tasks(environment: VectorEnvironment, num_tasks: int, first_seed: int, num_seeds: int) -> None:
+    """See that the environment says a recorded task; one that draws its tasks itself is asked at more seeds.
+
+    Raises:
+        ConfigError: where it does not.
+    """
+    as_asked = True
+    for number in range(max(num_tasks, min(num_seeds, MOST_RESETS)) if num_tasks else 0):
+        if number >= num_tasks and as_asked:
+            return
+        environment.reset([first_seed + number])
+        said: NDArray[np.int64] = environment.task_numbers  # type: ignore[attr-defined]
+        as_asked &= bool(said[0] == (first_seed + number) % num_tasks)
 
 
 def check_recordings(
@@ -181,7 +205,8 @@ def check_recordings(
     """
     environment = config.environment.id
     check_order(seen.state_columns, spec.state_names if spec else (), f"environment {environment}")
-    return choose_action_scale(environment, spec and spec.bounds, seen)
+    scale, notices = choose_action_scale(environment, spec and spec.bounds, seen)
+    return scale, [*seen.notices(), *notices]
 
 
 def choose_action_scale(

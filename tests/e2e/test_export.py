@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from program import strict_json
 import phaseb
 from phaseb.episodes.actions import read_action_scale
 from phaseb.episodes.parquet_file import read_table
-from phaseb.episodes.shards import read_episodes, read_trajectories
+from phaseb.episodes.shards import read_episodes, read_shard, read_trajectories, shard_names, write_shard
 from phaseb.runtime.storage import Store
 
 NUM_REAL, STEPS = 10, 20
@@ -95,6 +96,24 @@ def test_lerobots_columns_carry_it(command, finished, made, tmp_path):
     assert store.read_json("meta", "info.json")["fps"] == 4  # the cell acts every 0.25 s
     back = list(phaseb.load_episodes(tmp_path / "out"))
     assert len(back) == NUM_REAL + len(made)
+
+
+def test_synthetic_episodes_are_of_the_one_task_that_all_recorded_ones_name(command, copied, tmp_path):
+    for folder in ("episodes", "latents"):
+        store = Store.at(copied / folder)
+        for name in shard_names(store):
+            content = read_shard(store, name)
+            if isinstance(content, list):
+                named = [replace(one, tags={**one.tags, "task": "pick"}) for one in content]
+            else:
+                named = replace(content, lineage={**content.lineage, "tag/task": ("pick",) * len(content)})
+            write_shard(store, name, named)
+    assert command("export", copied, tmp_path / "out", "--format", "lerobot").code == 0
+    meta = read_table(Store.at(tmp_path / "out"), "meta/episodes/chunk-000/file-000.parquet").to_pylist()
+    assert {tuple(row["tasks"]) for row in meta} == {("pick",)}
+    assert {row["phaseb/source"] for row in meta} == {"real", "synthetic"}
+    assert command("export", copied, tmp_path / "npz").code == 0
+    assert set(np.load(tmp_path / "npz" / "episodes.npz")["tasks"]) == {"pick"}
 
 
 def test_only_what_is_trusted_or_real_or_made(command, finished, made, tmp_path):

@@ -20,6 +20,8 @@ from phaseb.episodes.resolution import compact
 from phaseb.episodes.state_columns import short_name, to_tag
 from phaseb.errors import DataError
 
+SYNTHETIC = ("is_synthetic", "infos/is_synthetic")
+"""Columns that mark what was not recorded, as exports of phaseb have them."""
 Columns = Mapping[str, Any]
 """Columns by name, loaded when they are asked for: arrays, of `bytes` objects for compressed images, and videos."""
 
@@ -103,14 +105,15 @@ def read_columns(name: str, columns: Columns, layout: Layout, config: EpisodesCo
     elif rows == len(actions):
         if rows < 2:
             raise DataError("has one row and no observation after it, so no step; leave the episode out")
-        rewards[-2] += rewards[-1]
+        with np.errstate(over="ignore", invalid="ignore"):  # Inf is refused when the episode is made
+            rewards[-2] += rewards[-1]
         actions, rewards = actions[:-1], rewards[:-1]
 
     step_s = wanted.step_s or layout.step_s
     return RecordedEpisode(
         id=name,
         state=state,
-        frames_at=partial(_frames, columns, config, rows) if wanted.images else None,
+        frames_at=partial(_frames, columns, config, rows, step_s) if wanted.images else None,
         actions=actions,
         rewards=rewards,
         terminated=terminated,
@@ -122,7 +125,14 @@ def read_columns(name: str, columns: Columns, layout: Layout, config: EpisodesCo
         ),
         tags={"file": file, **tag, **cameras_tag(wanted.images)},
         step_s=step_s,
+        source="synthetic" if _is_synthetic(columns) else "real",
     )
+
+
+def _is_synthetic(columns: Columns) -> bool:
+    """Whether an export of phaseb, or another one, says that an episode was not recorded."""
+    named = next((name for name in SYNTHETIC if name in columns), None)
+    return named is not None and bool(np.asarray(_numbers(columns, named)).any())
 
 
 def _observed(columns: Columns, names: tuple[str, ...], layout: Layout) -> tuple[NDArray[Any], dict[str, str]]:
@@ -194,7 +204,13 @@ def _terminated(
 
 
 def _last(columns: Columns, name: str) -> bool:
-    return bool(_numbers(columns, name).reshape(-1)[-1:].any())
+    values = _numbers(columns, name).reshape(-1)
+    if not np.isin(values, (0, 1)).all():
+        raise DataError(
+            f"column {name!r} holds other values than 0 and 1, so no flags of ends; write flags, or set "
+            "episodes.columns.terminal to a column of them"
+        )
+    return bool(values[-1:].any())
 
 
 def _check_lengths(num_actions: int, seen: Mapping[str, int]) -> None:
@@ -241,13 +257,14 @@ def _side_by_side(names: tuple[str, ...], parts: Sequence[NDArray[Any]]) -> NDAr
     return flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1)
 
 
-def _frames(columns: Columns, config: EpisodesConfig, rows: int, kept: Rows | None) -> NDArray[np.uint8]:
+def _frames(columns: Columns, config: EpisodesConfig, rows: int, step_s: float, kept: Rows | None) -> NDArray[np.uint8]:
     """The frames of all cameras, side by side (see `cameras`); each is decoded and resized by itself.
 
     Args:
         columns: of the episode.
         config: which cameras, and their size.
         rows: of the episode's observations.
+        step_s: length of a row, s; 0 where it is unknown.
         kept: those whose frames are wanted; no other is decoded. None: all.
 
     Raises:
@@ -263,14 +280,19 @@ def _frames(columns: Columns, config: EpisodesConfig, rows: int, kept: Rows | No
             f"columns differ in length: observations {rows}, pictures {next(iter(counts.values()))}; write a frame "
             "an observation"
         )
-    return join_cameras([_camera(name, recorded, config, kept) for name, recorded in found.items()])
+    return join_cameras([_camera(name, recorded, config, step_s, kept) for name, recorded in found.items()])
 
 
-def _camera(name: str, recorded: Any, config: EpisodesConfig, kept: Rows | None) -> NDArray[np.uint8]:
+def _camera(name: str, recorded: Any, config: EpisodesConfig, step_s: float, kept: Rows | None) -> NDArray[np.uint8]:
     size = config.columns.frame_side
     if isinstance(recorded, RecordedVideo):
         return recorded.decode(kept)
     wanted = recorded if kept is None else recorded[kept]
     if wanted.dtype == object:
-        return decode_images(list(wanted), size, config.max_bytes)
+
+        def place(i: int) -> str:
+            row = i if kept is None else int(kept[i])
+            return f"camera {name!r}, row {row}" + (f" at {row * step_s:.3f} s" if step_s else "")
+
+        return decode_images(list(wanted), size, config.max_bytes, place)
     return resize(check_frames(f"camera {name!r}", wanted), size)

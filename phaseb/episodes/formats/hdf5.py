@@ -62,9 +62,9 @@ class Source:
 
     def recorded(self, indices: Sequence[int]) -> Iterator[RecordedEpisode]:
         """The same, row by row, with frames on demand."""
-        context = partial(naming, self._config.path)
         for index in indices:
             name, first, last = self._spans[index]
+            context = partial(naming, self._config.path, name)
             with context():
                 group = self._file if last is not None else child(self._file, f"data/{name}")
                 columns = GroupColumns(group, self._config.max_bytes, first, last)

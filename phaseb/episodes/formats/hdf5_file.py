@@ -19,12 +19,13 @@ MAX_DEPTH = 8
 
 
 @contextmanager
-def naming(path: str) -> Iterator[None]:
-    """Turn errors of reading an HDF5 file into DataErrors that name it."""
+def naming(path: str, episode: str = "") -> Iterator[None]:
+    """Turn errors of reading an HDF5 file, or an episode of it, into DataErrors that name it."""
     try:
         yield
     except DataError as error:
-        raise error if path in str(error) else DataError(f"{path}: {error}") from error
+        where = f"{path}: {episode}: " if episode and episode not in str(error) else f"{path}: "
+        raise error if path in str(error) else DataError(f"{where}{error}") from error
     except BROKEN as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(

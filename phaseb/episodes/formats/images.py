@@ -1,7 +1,7 @@
 """Camera frames: compressed images decoded, and any frames brought to one size."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,21 +13,22 @@ from phaseb.errors import DataError
 Frames = NDArray[np.uint8]
 
 
-def decode_images(blobs: Sequence[bytes], size: int, max_bytes: int) -> Frames:
+def decode_images(blobs: Sequence[bytes], size: int, max_bytes: int, place: Callable[[int], str]) -> Frames:
     """Still images (JPEG, PNG) as (N, H, W, 3).
 
     Args:
         blobs: one file each, all of one size.
         size: side to bring them to, 0 to keep theirs.
         max_bytes: refuse more than this, from what the images say of themselves before they are decoded.
+        place: what to call the one of a number in messages.
 
     Raises:
-        DataError: for bytes that are no image.
+        DataError: naming the place, for bytes that are no image.
     """
     import av
 
     frames = []
-    for blob in blobs:
+    for i, blob in enumerate(blobs):
         try:
             with av.open(io.BytesIO(blob), "r") as container:
                 stream = container.streams.video[0]
@@ -36,14 +37,24 @@ def decode_images(blobs: Sequence[bytes], size: int, max_bytes: int) -> Frames:
                 check_depth(decoded.format)
                 picture = np.asarray(decoded.to_ndarray(format="rgb24"), np.uint8)
         except (av.FFmpegError, StopIteration, IndexError, ValueError, TypeError) as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
             raise DataError(
-                f"an image cannot be decoded ({reason}): record it again, or choose another episodes.columns.images"
+                f"{place(i)}: the image cannot be decoded ({reason(error)}); record it again, or choose another "
+                "episodes.columns.images"
             ) from error
         frames.append(resize(picture[None], size)[0])
     if len({frame.shape for frame in frames}) > 1:
-        raise DataError("images of one episode differ in size; set episodes.columns.image_size")
+        other = next(i for i, frame in enumerate(frames) if frame.shape != frames[0].shape)
+        shown = ["x".join(map(str, frame.shape[:2])) for frame in (frames[other], frames[0])]
+        raise DataError(
+            f"{place(other)}: the image is of {shown[0]} pixels, the first of {shown[1]}; set "
+            "episodes.columns.image_size"
+        )
     return np.stack(frames)
+
+
+def reason(error: Exception) -> str:
+    """What a decoder said of some bytes, on one line and without numbers of errors."""
+    return " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
 
 
 def check_frames(what: str, array: NDArray[Any]) -> Frames:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from phaseb.config.data import EpisodesConfig
 from phaseb.episodes.episode import TASK_TAG, Episode
-from phaseb.episodes.formats.episode_builder import Layout, read_columns
+from phaseb.episodes.formats.episode_builder import SYNTHETIC, Layout, read_columns
 from phaseb.episodes.formats.lerobot_rows import EpisodeRows, VideoSpan, entry_names, is_video, picture_size
 from phaseb.episodes.formats.lerobot_tasks import check_rows, read_task_table, task_of_row, unused
 from phaseb.episodes.formats.metadata import read_metadata
@@ -92,7 +93,7 @@ class Source:
             task = self._task(row)
             with context():
                 table = self._table(row)
-                check_rows(table, self._texts)
+                check_rows(table, self._texts, task)
                 columns = EpisodeRows(self, row, table, self._fps)
                 promised = self._layout.reward
                 if promised and promised not in columns and not self._config.columns.reward:
@@ -120,7 +121,7 @@ class Source:
                     rows=len(self._episodes),
                 )
             )
-        if layout.done and not wanted.terminal:
+        if layout.done and not (wanted.terminal or layout.terminal):
             notes.append(self._on_done())
         early = self._num_early_marks(wanted.terminal or layout.terminal or layout.done)
         if early:
@@ -137,6 +138,7 @@ class Source:
             wanted.success or layout.success,
             wanted.power_w,
             *_BOOKKEEPING,
+            *SYNTHETIC,
             wanted.terminal or layout.terminal or layout.done,
             layout.truncated,
             *layout.next_observation,
@@ -157,10 +159,7 @@ class Source:
         """The video of one camera over one episode whose first row is at `first_s` of it: all rows, or those kept."""
         from phaseb.episodes.formats.video import decode_video
 
-        begin = row.get(f"videos/{camera}/from_timestamp", 0.0)
-        if begin is None:
-            raise DataError(f"camera {camera!r} has no video of it: record it again, or leave the camera out")
-        start = float(begin) + first_s
+        start = self._begin(camera, row) + first_s
         return decode_video(
             self._store,
             self._path("video", row, camera),
@@ -187,8 +186,17 @@ class Source:
     def video(self, camera: str, index: int) -> VideoSpan:
         """Where the frames of a camera over the episode at a position of `entries` lie."""
         row = self._episodes[index]
-        start = float(row.get(f"videos/{camera}/from_timestamp", 0.0))
+        start = self._begin(camera, row)
         return VideoSpan(self._store, self._path("video", row, camera), start, int(row["length"]), self._fps)
+
+    def _begin(self, camera: str, row: Mapping[str, Any]) -> float:
+        """The time of an episode's first frame in its file, s: before layout v3.0 each file holds one episode."""
+        begin = row.get(f"videos/{camera}/from_timestamp") if self._version == "v3.0" else 0.0
+        if begin is None or not math.isfinite(begin):
+            raise DataError(
+                f"camera {camera!r} has no video of it, from 0.000 s on: record it again, or leave the camera out"
+            )
+        return float(begin)
 
     def _list(self) -> list[dict[str, Any]]:
         if self._version == "v3.0":

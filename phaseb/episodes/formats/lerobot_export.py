@@ -99,6 +99,7 @@ def _columns(exported: Exported, index: int, first: int, fps: int, task: int) ->
         | {
             "next.reward": episode.rewards,
             "next.done": (at == steps - 1) & episode.terminated,
+            "next.terminated": (at == steps - 1) & episode.terminated,  # an end at any length, done may be a limit
             "timestamp": (at / fps).astype(np.float32),
             "frame_index": at,
             "episode_index": np.full(steps, index),

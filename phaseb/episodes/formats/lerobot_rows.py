@@ -1,6 +1,7 @@
 """The columns of one LeRobot episode: its Parquet rows, its cameras' videos, and whether their times are right."""
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,6 +17,8 @@ from phaseb.runtime.storage import Store
 
 TOLERANCE = 0.1
 """Of a step, by which a row's or a frame's time may be off."""
+SLOW = 1.2
+"""Rows a frame above which a camera counts as slower than the rows."""
 _DEPTH = ("video.is_depth_map", "is_depth_map")
 
 
@@ -59,7 +62,7 @@ class EpisodeRows(Mapping[str, Any]):
     """
 
     def __init__(self, cameras: Cameras, row: Mapping[str, Any], table: pa.Table, fps: float) -> None:
-        self._cameras, self._row, self._table = cameras, row, table
+        self._cameras, self._row, self._table, self._fps = cameras, row, table, fps
         self._names = [*table.column_names, *(n for n, feature in cameras.features.items() if is_video(feature))]
         self._first_s = _check_times(table, fps)
 
@@ -72,20 +75,30 @@ class EpisodeRows(Mapping[str, Any]):
             return np.asarray(self._row[name])
         array = whole_column(self._table[name])
         if pa.types.is_struct(array.type):  # an image kept as a file within the row
-            cells = [cell["bytes"] if cell else None for cell in array.to_pylist()]
-            if any(cell is None for cell in cells):
-                raise DataError(
-                    f"camera {name!r} keeps pictures in files of their own, which are not read: write the "
-                    "data set with videos or pictures within the rows"
-                )
-            blobs = np.empty(len(array), object)
-            blobs[:] = cells
-            return blobs
+            return self._pictures(name, array.to_pylist())
         if array.null_count:
             raise DataError(f"column {name!r} has {array.null_count} empty rows; fill or drop them")
         if pa.types.is_list(array.type) or pa.types.is_fixed_size_list(array.type):
             return np.array(array.to_pylist())
         return np.asarray(array.to_numpy(zero_copy_only=False))
+
+    def _pictures(self, camera: str, cells: Sequence[Mapping[str, Any] | None]) -> NDArray[Any]:
+        """The files of a camera's pictures, which lie within the rows."""
+        blobs = np.empty(len(cells), object)
+        for i, cell in enumerate(cells):
+            blobs[i] = cell.get("bytes") if cell else None
+            if blobs[i] is not None:
+                continue
+            if cell and cell.get("path"):
+                raise DataError(
+                    f"camera {camera!r} keeps pictures in files of their own, which are not read: write the "
+                    "data set with videos or pictures within the rows"
+                )
+            raise DataError(
+                f"camera {camera!r} has no picture in row {i}, at {i / self._fps:.3f} s: record it again, or leave the "
+                "episode out"
+            )
+        return blobs
 
     def __contains__(self, name: object) -> bool:
         return name in self._names or name in self._row
@@ -100,6 +113,16 @@ class EpisodeRows(Mapping[str, Any]):
 def is_video(feature: Mapping[str, Any]) -> bool:
     """Whether a feature is kept as videos."""
     return feature.get("dtype") == "video"
+
+
+def is_slow(rows_per_frame: float) -> bool:
+    """Whether a camera gives clearly fewer frames than there are rows."""
+    return rows_per_frame > SLOW
+
+
+def rows_held(rows_per_frame: float) -> int:
+    """Rows over which a picture is kept: those of a slow camera until its next one; longer gaps stay unseen."""
+    return math.ceil(rows_per_frame + TOLERANCE) if is_slow(rows_per_frame) else 1
 
 
 def entry_names(feature: Mapping[str, Any]) -> tuple[str, ...]:

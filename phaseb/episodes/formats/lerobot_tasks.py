@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from phaseb.episodes.inventory import listed
 from phaseb.episodes.parquet_file import naming, read_table
+from phaseb.episodes.tasks import own_name, short
 from phaseb.errors import DataError
 from phaseb.runtime.storage import Store
 
@@ -31,7 +32,12 @@ def read_task_table(store: Store, max_bytes: int) -> dict[int, str]:
     else:
         return {}
     with naming(store, "meta/tasks"):
-        return {int(row[COLUMN]): _text(row) for row in rows}
+        found: dict[int, str] = {}
+        for row in rows:
+            number, text = int(row[COLUMN]), _text(row)
+            if found.setdefault(number, text) != text:
+                raise DataError(f"task {number} is both {found[number]!r} and {text!r}: write the data set again")
+        return found
 
 
 def _text(row: Mapping[str, Any]) -> str:
@@ -43,33 +49,50 @@ def _text(row: Mapping[str, Any]) -> str:
 
 
 def task_of_row(row: Mapping[str, Any]) -> str:
-    """The task of an episode as `meta/episodes` has it; "" where it names none.
+    """The task of an episode as `meta/episodes` has it; "" where it names none, or white space alone.
 
     Raises:
         DataError: where it names several.
     """
-    named = [str(task) for task in row.get("tasks") or ()]
+    tasks = row.get("tasks")
+    named = [str(task) for task in ([tasks] if isinstance(tasks, str) else tasks or ()) if task is not None]
     if len(named) > 1:
         raise DataError(
             f"has the tasks {listed(named)} in one episode: split it where the task changes, or give it one task"
         )
-    return named[0] if named else ""
+    return own_name(named[0]) if named else ""
 
 
-def check_rows(table: pa.Table, texts: Mapping[int, str]) -> None:
-    """See that all rows of an episode, a table, are of one task; `texts` are those of all tasks by number.
+def check_rows(table: pa.Table, texts: Mapping[int, str], task: str) -> None:
+    """See that all rows of an episode, a table, are of the task that `meta/episodes` names.
+
+    Args:
+        table: its rows.
+        texts: of all tasks by number; empty where the data set lists none.
+        task: of the episode; "" where it names none.
 
     Raises:
         DataError: naming the tasks of its rows, and the first row that differs.
     """
-    if COLUMN not in table.column_names:
+    if COLUMN not in table.column_names or not table.num_rows:
         return
     numbers = table[COLUMN].to_pylist()
-    changed = next((i for i, number in enumerate(numbers) if number != numbers[0]), None)
+    names = [texts.get(number, f"task {number}") for number in numbers]
+    changed = next((i for i, name in enumerate(names) if name != names[0]), None)
     if changed is not None:
-        first, then = (texts.get(number, f"task {number}") for number in (numbers[0], numbers[changed]))
         raise DataError(
-            f"changes its task in row {changed}, from {first!r} to {then!r}: split it there, or give it one task"
+            f"changes its task in row {changed}, from '{short(names[0])}' to '{short(names[changed])}': split it "
+            "there, or give it one task"
+        )
+    if texts and numbers[0] not in texts:
+        raise DataError(
+            f"has task_index {numbers[0]} in its rows, and meta/tasks lists {listed([str(n) for n in sorted(texts)])}: "
+            "list it there, or write the data set again with LeRobot"
+        )
+    if texts and own_name(names[0]) != task and (task or len(texts) > 1):
+        meant = f"is of the task '{short(task)}'" if task else "names no task"
+        raise DataError(
+            f"{meant} in meta/episodes, and its rows of '{short(names[0])}': write the data set again with LeRobot"
         )
 
 

@@ -9,7 +9,8 @@
 | any other | its numbers in their order, without header and layout |
 
 The messages of the first action topic are the steps. Each other topic gives its newest message at that time; of the
-reward's topic, those since the step before are added up. Joints are in the order of the first file's first message.
+reward's topic, those since the step before are added up. Flags (success, terminal) are 0 before their first message,
+and what comes after the last action counts there. Joints are in the order of the first file's first message.
 """
 
 from collections.abc import Iterator, Sequence
@@ -101,7 +102,11 @@ class Source:
         recorded = read_topics(self._store, name, self._topics, self._config.max_bytes)
         wanted, order = self._config.columns, self._joint_order()
         steps = recorded[wanted.action[0]].times
-        columns = {topic: one.at(steps, topic in wanted.action, order[topic]) for topic, one in recorded.items()}
+        flags = {wanted.success, wanted.terminal} - {*wanted.observation, *wanted.action, *wanted.images}
+        columns = {
+            topic: one.flags_at(steps) if topic in flags else one.at(steps, topic in wanted.action, order[topic])
+            for topic, one in recorded.items()
+        }
         if wanted.reward and columns[wanted.reward].size == len(steps):
             columns[wanted.reward] = recorded[wanted.reward].sums_at(steps)
         interval_s = float(np.median(np.diff(steps))) / 1e9 if len(steps) > 1 else 0.0

@@ -96,6 +96,12 @@ class TopicMessages:
             )
         first = self.messages[0]
         if _is_picture(first):
+            if len(self.messages) < min(2, len(steps)):
+                at = (int(self.times[0]) - start) / 1e9
+                raise DataError(
+                    f"topic {self.topic} has one picture, at {at:.3f} s, for {len(steps)} actions: record it again, or "
+                    "leave the episode out"
+                )
             found = np.empty(len(steps), object)
             found[:] = [bytes(self.messages[i].data) for i in place]
             return found
@@ -116,6 +122,25 @@ class TopicMessages:
         place = np.minimum(np.searchsorted(steps, self.times, side="left"), len(steps) - 1)
         np.add.at(sums, place, [flat_numbers(message)[0] for message in self.messages])
         return sums
+
+    def flags_at(self, steps: Times) -> NDArray[np.float64]:
+        """(T,) single numbers: the greatest since the step before each, else the newest; 0 before the first message.
+
+        What comes after the last step counts there, as with rewards.
+        """
+        numbers = [flat_numbers(message) for message in self.messages]
+        odd = next((i for i, found in enumerate(numbers) if len(found) != 1), None)
+        if odd is not None:
+            raise DataError(
+                f"topic {self.topic} has {len(numbers[odd])} numbers at message {odd}, wanted one flag of 0 or 1: "
+                "choose another topic"
+            )
+        values = np.array(numbers).reshape(-1)
+        newest = np.searchsorted(self.times, steps, side="right") - 1
+        flags = np.where(newest >= 0, values[np.maximum(newest, 0)], 0.0)
+        place = np.minimum(np.searchsorted(steps, self.times, side="left"), len(steps) - 1)
+        np.maximum.at(flags, place, values)
+        return flags
 
     def _check_joints(self, found: Sequence[str], wanted: Sequence[str]) -> None:
         if sorted(found) != sorted(wanted):
@@ -165,7 +190,8 @@ def read_topics(
                 break
     for topic, one in found.items():
         if topic not in there and not one.messages:
-            raise DataError(f"has no topic {topic}; it has {', '.join(there) or 'none'}; set episodes.columns")
+            known = ", ".join(there) or "none"
+            raise DataError(f"has no topic {topic}; it has {known}; set episodes.columns, or leave the episode out")
         if not one.messages:
             raise DataError(f"topic {topic} is empty from its start at 0.000 s: record it, or leave the episode out")
         _check_times(one, min(int(other.times[0]) for other in found.values() if len(other.times)))

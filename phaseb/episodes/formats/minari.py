@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from phaseb.config.data import EpisodesConfig
 from phaseb.episodes.episode import Episode
-from phaseb.episodes.formats.episode_builder import Layout, read_columns
+from phaseb.episodes.formats.episode_builder import SYNTHETIC, Layout, read_columns
 from phaseb.episodes.formats.metadata import read_metadata
 from phaseb.episodes.formats.minari_space import Leaf, check_actions, leaves
 from phaseb.episodes.formats.minari_table import TableColumns
@@ -128,6 +128,7 @@ class Source:
             wanted.terminal or "terminations",
             "truncations",
             "episode_id",
+            *SYNTHETIC,
             wanted.power_w,
         }
         first = self._columns(self._whole[0])

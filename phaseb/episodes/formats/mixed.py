@@ -21,6 +21,7 @@ from phaseb.episodes.sources import (
     tasks_of_source,
 )
 from phaseb.episodes.state_columns import check_order, from_tag
+from phaseb.episodes.tasks import without_task
 from phaseb.errors import DataError
 from phaseb.runtime.seeding import derive_seed
 
@@ -112,7 +113,8 @@ class Source:
         return None if at is None else at(np.zeros(1, np.int64)).shape[1:]
 
     def _of_part(self, part: int, indices: Sequence[int]) -> Iterator[RecordedEpisode]:
-        return recorded_of(self._sources[part], indices, self._step_s[part])
+        """Episodes of a part; what a run wrote says its tasks anew, as they are of all parts."""
+        return map(without_task, recorded_of(self._sources[part], indices, self._step_s[part]))
 
     def _checked_frames(self, one: RecordedEpisode, part: int) -> FramesAt | None:
         """Reads an episode's frames and sees that they are of the first one's shape."""

@@ -11,9 +11,11 @@
 | mpl, error_rate, energy_wh, … | (N,) | optional: any of the episode metrics, NaN where unknown |
 | ids | (N,) text | optional |
 | tasks | (N,) text or whole numbers | optional: the task of each episode |
+| is_synthetic | (N,) or (N, T) | optional: 1 where it was not recorded, as in exports |
 """
 
 import math
+import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,11 +36,15 @@ from phaseb.episodes.inventory import Inventory, LeftOut
 from phaseb.episodes.resolution import compact
 from phaseb.episodes.sources import Entry
 from phaseb.episodes.state_columns import to_tag
+from phaseb.episodes.tasks import own_name
 from phaseb.errors import DataError
 from phaseb.runtime.storage import Store
 
 _CAMERAS = ("frames", "frames_1", "frames_2", "frames_3")
-_READ = ("observations", "frames", "actions", "rewards", "success", "lengths", "terminals", "ids", "tasks", *METRICS)
+_MADE = "is_synthetic"
+_READ = ("observations", "frames", "actions", "rewards", "success", "lengths", "terminals", "ids", "tasks", _MADE)
+_TEXTS = {"ids": ("U", "text"), "tasks": ("Uiu", "text or whole numbers")}
+"""Arrays that hold other than numbers: the kinds of their types, and these in words."""
 
 
 class Source:
@@ -150,7 +156,7 @@ def _rename(
     archive: zipfile.ZipFile, columns: ColumnsConfig, max_bytes: int
 ) -> tuple[dict[str, NDArray[Any]], tuple[str, ...], list[tuple[str, int]]]:
     """The arrays of a file under the format's own names, those not read, and name and width of a state's parts."""
-    names: dict[str, tuple[str, ...]] = {name: (name,) for name in _READ}
+    names: dict[str, tuple[str, ...]] = {name: (name,) for name in (*_READ, *METRICS)}
     given = {"observations": columns.observation, "actions": columns.action, **_camera_arrays(columns.images)}
     single = {
         "rewards": columns.reward,
@@ -185,7 +191,7 @@ def _episodes(
     lengths, ended = _lengths(arrays, num, steps)
     metrics = {name: arrays[name].astype(np.float64) for name in METRICS if name in arrays}
     ids = arrays.get("ids", np.array([f"{file.removesuffix('.npz')}-{i:06d}" for i in range(num)]))
-    tasks = None if "tasks" not in arrays else [str(task) for task in arrays["tasks"].tolist()]
+    tasks = None if "tasks" not in arrays else [own_name(str(task)) for task in arrays["tasks"].tolist()]
     floats = _numbers(arrays, lengths)
     shown = [name for name in _CAMERAS if name in arrays]
 
@@ -222,7 +228,8 @@ def _episodes(
             terminated=bool(ended[i]) if "terminals" in arrays else succeeded,
             rewards=rewards(i, success),
             frames=frames(i),
-            tags={"file": file, **({TASK_TAG: tasks[i]} if tasks else {}), **tag, **cameras_tag(columns.images)},
+            source="synthetic" if _MADE in arrays and arrays[_MADE][i].any() else "real",
+            tags={"file": file, **_task_tag(tasks, i), **tag, **cameras_tag(columns.images)},
             metrics=attempt_economics(int(lengths[i]), columns.step_s, success, power)
             | {name: float(values[i]) for name, values in metrics.items()},
         )
@@ -233,6 +240,10 @@ def _episodes(
     named = None if tasks is None else tuple(tasks[i] for i in there)
     episodes = _Episodes(path, tuple(str(ids[i]) for i in there), named, build, int(lengths.sum()))
     return episodes, ((LeftOut("episodes of no rows", empty),) if empty else ()) + _beyond(floats, lengths)
+
+
+def _task_tag(tasks: Sequence[str] | None, i: int) -> dict[str, str]:
+    return {TASK_TAG: tasks[i]} if tasks and tasks[i] else {}
 
 
 def _numbers(arrays: dict[str, NDArray[Any]], lengths: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
@@ -276,8 +287,9 @@ def _check_shapes(arrays: dict[str, NDArray[Any]]) -> tuple[int, int]:
     shapes: dict[str, tuple[tuple[int, ...], int]]
     shapes = {"observations": ((num, steps + 1), 3), "actions": ((num, steps), 3)}
     shapes |= dict.fromkeys(cameras, ((num, steps + 1), 5))
-    per_step = arrays["success"].ndim == 2 if "success" in arrays else False
-    shapes |= {"power_w": ((num, steps), 2), "success": ((num, steps), 2) if per_step else ((num,), 1)}
+    shapes["power_w"] = (num, steps), 2
+    for name in ("success", _MADE):
+        shapes[name] = ((num, steps), 2) if name in arrays and arrays[name].ndim == 2 else ((num,), 1)
     shapes |= dict.fromkeys(("lengths", "ids", "tasks", *METRICS), ((num,), 1))
     for name, (lead, ndim) in shapes.items():
         found = arrays[name].shape if name in arrays else lead
@@ -292,10 +304,11 @@ def _check_types(arrays: dict[str, NDArray[Any]]) -> None:
         if name in arrays and arrays[name].dtype != np.uint8:
             raise DataError(f"array {name!r} is {arrays[name].dtype}, wanted uint8")
     for name, array in arrays.items():
-        if name == "tasks" and array.dtype.kind in "Uiu":
-            continue
-        if (array.dtype.kind == "U") != (name == "ids"):
-            raise DataError(f"array {name!r} is of type {array.dtype}, wanted {'text' if name == 'ids' else 'numbers'}")
+        kinds, wanted = _TEXTS.get(name, ("fiub", "numbers"))
+        if array.dtype.kind not in kinds:
+            raise DataError(f"array {name!r} is of type {array.dtype}, wanted {wanted}: save it as such")
+        if array.dtype.kind == "U" and re.search("[\ud800-\udfff]", "".join(array.tolist())):
+            raise DataError(f"array {name!r} holds halves of characters, which are no text: save it anew")
         if name == "actions" and array.dtype.kind in "iub":
             raise DataError(
                 f"array 'actions' is of type {array.dtype}, so they are discrete, which is not supported: "

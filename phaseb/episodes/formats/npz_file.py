@@ -63,9 +63,14 @@ def _read_array(name: str, member: IO[bytes], size: int) -> NDArray[Any]:
         raise DataError(f"array {name!r} is of npy version {version}, which is not read: save it with numpy.savez")
     shape, fortran, dtype = read_header(member)
     if dtype.hasobject:
-        raise DataError(f"array {name!r} holds Python objects (pickle), which are never loaded; save plain numbers")
+        raise DataError(
+            f"array {name!r} holds Python objects (pickle), which are never loaded: save plain numbers, or text by "
+            "np.array(texts, dtype=str)"
+        )
     if dtype.kind not in "fiubU" or dtype.names is not None:
-        raise DataError(f"array {name!r} is of type {dtype}, wanted numbers")
+        raise DataError(
+            f"array {name!r} is of type {dtype}, wanted numbers or text: save it as such (bytes by .astype(str))"
+        )
     if math.prod(shape) * dtype.itemsize != size - member.tell():
         raise DataError(
             f"array {name!r} is truncated: {shape} {dtype} does not fit its {size} bytes; copy or write the file again"

@@ -8,14 +8,11 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from phaseb.episodes.formats.images import check_budget
-from phaseb.episodes.formats.lerobot_rows import TOLERANCE
+from phaseb.episodes.formats.images import check_budget, reason
+from phaseb.episodes.formats.lerobot_rows import TOLERANCE, is_slow, rows_held
 from phaseb.episodes.recorded import Rows
 from phaseb.errors import DataError
 from phaseb.runtime.storage import Store
-
-SLOW = 1.2
-"""Rows a frame above which a camera counts as slower than the rows."""
 
 
 def decode_video(
@@ -60,9 +57,8 @@ def decode_video(
     except FileNotFoundError as error:
         raise DataError(f"no such file: {path}; copy the videos, or unset episodes.columns.images") from error
     except (av.FFmpegError, OSError, ValueError, IndexError, TypeError, MemoryError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
-            f"{path} cannot be decoded ({reason}): copy or record it again, or unset episodes.columns.images"
+            f"{path} cannot be decoded ({reason(error)}): copy or record it again, or unset episodes.columns.images"
         ) from error
     if frames is None or not seen.all():
         missing_s = start_s + int(np.flatnonzero(~seen)[0]) / fps
@@ -91,7 +87,7 @@ def _collect(
     frames: NDArray[np.uint8] | None = None
     seen = np.zeros(num_frames, bool)
     rows_per_frame = fps / float(stream.average_rate or fps)
-    slow, hold = _is_slow(rows_per_frame), _rows_held(rows_per_frame)
+    slow, hold = is_slow(rows_per_frame), rows_held(rows_per_frame)
     for picture in container.decode(stream):
         exact = (picture.time - start_s) * fps
         at = math.ceil(exact - TOLERANCE) if slow else round(exact)
@@ -109,13 +105,3 @@ def _collect(
         if not slow and seen.all() and not alone:
             break
     return frames, seen, False
-
-
-def _is_slow(rows_per_frame: float) -> bool:
-    """Whether a camera gives clearly fewer frames than there are rows."""
-    return rows_per_frame > SLOW
-
-
-def _rows_held(rows_per_frame: float) -> int:
-    """Rows over which a picture is kept: those of a slow camera until its next one; longer gaps stay unseen."""
-    return math.ceil(rows_per_frame + TOLERANCE) if _is_slow(rows_per_frame) else 1

@@ -170,3 +170,18 @@ def test_generators_that_nobody_defined_are_named():
     assert (config.stored_generators, config.branched_generators) == (("gru",), ("own",))
     assert config.generators == ("gru", "own")
     assert load_config(None, ["judge.generators=[gp]", "arms.names=[real_only]"]).generators == ("gru", "gp")
+
+
+@pytest.mark.parametrize(
+    "text", ["my #1.npz", "a: b.npz", "[x].npz", "*.npz", "2024", "2024-01-01", "0x10", "null", "it's", "a=b", "true"]
+)
+def test_a_word_of_text_is_taken_as_it_stands(text):
+    assert load_config(None, [f"run.dir={text}"]).run.dir == text
+    assert load_config(None, [f'run.dir="{text}"']).run.dir == text
+
+
+def test_a_comment_that_would_cut_a_text_short_is_refused():
+    with pytest.raises(ConfigError, match=r"episodes\.columns\.images: the value 'top #2' cannot be read; quote it"):
+        load_config(None, ["episodes.columns.images=top #2"])
+    assert load_config(None, ["policy.num_steps=7 # seven"]).policy.num_steps == 7
+    assert load_config(None, ["resources.address=null"]).resources.address is None

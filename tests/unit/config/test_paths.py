@@ -67,6 +67,10 @@ def test_storage_knows_it_too_and_makes_no_folder_of_that_name(home, monkeypatch
 @pytest.mark.parametrize(
     ("text", "told"),
     [
+        (
+            "hf://datasets/lerobot/pusht@v2.1/data",
+            "download lerobot/pusht --repo-type dataset --revision v2.1 --local-dir",
+        ),
         ("hf://datasets/lerobot/pusht/data", "run `hf download lerobot/pusht --repo-type dataset --local-dir FOLDER`"),
         ("https://example.org/a.npz", "download the file first"),
         ("ftp://host/a", "download the file first"),

@@ -110,7 +110,7 @@ def test_stills_are_decoded_where_steps_begin_and_nowhere_else(monkeypatch: Any)
     layout = Layout(("observation.state",), ("action",), "")
     seen: list[bytes] = []
 
-    def decode(chosen: list[bytes], size: int, most: int) -> Any:
+    def decode(chosen: list[bytes], size: int, most: int, place: Any) -> Any:
         seen.extend(chosen)
         return np.zeros((len(chosen), 4, 4, 3), np.uint8)
 

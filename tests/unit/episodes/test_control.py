@@ -235,5 +235,8 @@ def test_the_rate_taken_is_said(asked, recorded, rows, told):
 
 def test_a_rate_near_the_recorded_one_is_it_and_a_higher_one_is_refused():
     assert "is the recorded rate, 29.97 Hz" in describe(choose_action(30, 29.97, []))
+    assert describe(choose_action(7, 10, [])) == (
+        "a step is one row of the recorded 10 Hz: episodes.control_hz=7 does not divide it"
+    )
     with pytest.raises(ConfigError, match=r"episodes.control_hz=60 is above the 50 Hz that were recorded: set at most"):
         rows_of_step(60, 50)

@@ -228,3 +228,14 @@ def test_files_are_plain_arrow_for_readers_without_ray(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["(3,", "3)", "2"]
+
+
+def test_episodes_of_cameras_alone_can_be_read_without_their_frames(tmp_path: Path) -> None:
+    episodes = [dataclasses.replace(make_episode(f"e{i}", 5, seed=i, state=0), split="train") for i in range(3)]
+    shards.write_episodes(Store.at(tmp_path), episodes)
+    for before, after in zip(episodes, shards.iter_episodes(Store.at(tmp_path), frames=False), strict=True):
+        assert (after.state, after.frames, after.id, after.split) == (None, None, before.id, "train")
+        np.testing.assert_array_equal(after.actions, before.actions)
+        assert dataclasses.replace(after, split="dev").split == "dev"
+    with pytest.raises(DataError, match="has neither state nor frames"):
+        dataclasses.replace(episodes[0], frames=None)

@@ -103,3 +103,16 @@ def test_of_few_long_episodes_no_more_are_held_out_than_are_needed(
 def test_without_lengths_the_fractions_decide() -> None:
     config = imported(0.15, 0.25)
     assert Counter(choose_splits([(f"e{i}", "") for i in range(20)], config, 0)) == {"test": 5, "dev": 3, "train": 12}
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["a", "b", "a"], "'a' repeats: give each"),
+        (["a", "b\nc"], r"id 'b\\nc' has characters that do not print"),
+        (["a", "b\u3000c"], "too few episodes"),
+    ],
+)
+def test_ids_that_cannot_be_told_apart_or_shown_are_refused(names, said):
+    with pytest.raises(DataError, match=said):
+        choose_splits([(name, "") for name in names], imported(), 0)

@@ -1,5 +1,8 @@
 """When a flywheel stops, what it takes from a folder, what it keeps of its past: all of it without a cluster."""
 
+import shutil
+from dataclasses import replace
+
 import pytest
 
 from phaseb.config.data import EnvironmentConfig
@@ -152,6 +155,41 @@ def test_files_are_taken_once_and_what_is_none_is_told(watching, drop):
     assert "of shapes" in told["camera"]
     assert not watch_folder(made, history, 2)
     assert len(history.rejected) == 2
+
+
+def of_tasks(folder, tasks, seed):
+    """Write episodes of the cell of these tasks in turn."""
+    made = collect_episodes(CELL, seed, range(8))
+    named = [replace(e, tags={**e.tags, "task": tasks[i % len(tasks)]}) for i, e in enumerate(made)]
+    write_episodes(Store.at(folder), named)
+
+
+def test_the_tasks_of_the_first_files_are_shown_by_all_states(watching, drop):
+    made, history = watching
+    shutil.rmtree(drop / "monday")
+    of_tasks(drop / "monday", ["pick", "place"], 0)
+    assert watch_folder(made, history, 0)
+    first = read_episodes(history.batch_of(0))
+    assert {e.tags["task"]: e.state[0, -2:].tolist() for e in first} == {"pick": [1, 0], "place": [0, 1]}
+    of_tasks(drop / "tuesday", ["place"], 1)
+    of_tasks(drop / "wednesday", ["fold"], 2)
+    assert watch_folder(made, history, 1)
+    assert all(e.state[0, -2:].tolist() == [0, 1] for e in read_episodes(history.batch_of(1)))
+    (refused,) = history.rejected
+    assert "has the task 'fold', which is none of pick, place" in refused["reason"]
+
+
+def test_a_second_task_behind_a_first_generation_of_one_is_refused(watching, drop):
+    made, history = watching
+    shutil.rmtree(drop / "monday")
+    of_tasks(drop / "monday", ["pick"], 0)
+    assert watch_folder(made, history, 0)
+    of_tasks(drop / "tuesday", ["place"], 1)
+    of_tasks(drop / "wednesday", ["pick"], 2)
+    assert watch_folder(made, history, 1)
+    assert {e.tags["task"] for e in read_episodes(history.batch_of(1))} == {"pick"}
+    (refused,) = history.rejected
+    assert "has the task 'place', the first generation 'pick' alone" in refused["reason"]
 
 
 def test_a_batch_without_its_mark_is_made_again(watching):

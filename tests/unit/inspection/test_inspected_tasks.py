@@ -54,6 +54,23 @@ def test_the_columns_of_a_condition_are_no_fault(recordings: Path, tmp_path: Pat
     assert found.survey.names[-2:] == ("task: pick", "task: place")
 
 
+def test_an_environment_that_cannot_be_asked_leaves_the_recordings_inspected(recordings: Path) -> None:
+    words = ["episodes.source=npz", f"episodes.path={recordings}", "environment.id=Pendulum-v1"]
+    found = inspect(load_config(None, words))
+    (error,) = [one for one in found.findings if one.severity == "error" and one.kind == "environment"]
+    assert "environment Pendulum-v1 does not say the task of its episodes" in error.text
+    assert found.survey is not None
+    assert len(found.survey.lengths) == 24
+
+
+def test_episodes_without_a_task_among_others_leave_the_recordings_inspected(tmp_path: Path) -> None:
+    names = np.array(["pick", "place", ""] * 8)
+    found = look(write_npz(tmp_path / "arm.npz", arm_episodes(), tasks=names))
+    (error,) = [one for one in found.findings if one.kind == "splits"]
+    assert error.text.startswith("8 episodes name no task")
+    assert "tasks: pick (8 episodes), place (8)" in summary(found)
+
+
 def test_a_recorded_embedding_is_kept_like_any_other_column(tmp_path: Path) -> None:
     table = np.random.default_rng(0).normal(size=(2, 6)).astype(np.float32)
     episodes = arm_episodes()

@@ -1,6 +1,7 @@
 """`phaseb inspect` finds faults that are planted one at a time, and is silent on clean recordings."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from phaseb.runtime.storage import Store
 from phaseb.workcell.collect import collect_episodes
 
 FAULTY = 7
+TOP = "observation.images.top"
 
 
 def look(path: Path, *settings: str) -> Inspection:
@@ -136,6 +138,38 @@ def test_a_frozen_a_blank_and_a_short_video_are_found(tmp_path: Path) -> None:
     assert "no frame at 5.050 s" in texts[0]
     assert "19 of 120 rows" in texts[0]
     assert "cannot be decoded" in texts[1]
+    assert not found.refused, "a run does not read the camera"
+    read = look(folder, f"episodes.columns.images={TOP}")
+    assert {name for one in read.findings if one.severity == "error" for name in one.episodes} == {
+        "episode-000003",
+        "episode-000004",
+    }
+    assert "video" not in kinds(read, "episode-000003"), "its refusal says so already"
+
+
+def test_a_camera_slower_than_the_rows_is_no_fault_and_a_frozen_one_is(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    folder = arm_of_lerobot(tmp_path / "arm")
+    for i in range(12):
+        frames = moving_frames(60, i)
+        if i == FAULTY:
+            frames[20:50] = frames[20]
+        write_video(video(folder, i), frames, 10)
+    found = look(folder, f"episodes.columns.images={TOP}")
+    (one,) = [one for one in found.findings if one.severity != "note"]
+    assert (one.kind, one.episodes) == ("frozen", (f"episode-{FAULTY:06d}",))
+    rows = int(re.search(r"repeats one frame for (\d+) of 120", one.text)[1])
+    assert 40 <= rows <= 60, "of 30 frames, each of two rows"
+
+
+def test_a_camera_that_stops_early_everywhere_is_one_line(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    folder = arm_of_lerobot(tmp_path / "arm")
+    for i in range(12):
+        write_video(video(folder, i), moving_frames(100 + i % 3, i), 20)
+    (one,) = [one for one in look(folder).findings if one.kind == "video"]
+    assert len(one.episodes) == 12
+    assert one.text.endswith("(11 more alike)")
 
 
 def test_a_frozen_camera_is_found_in_frames_that_are_no_video(tmp_path: Path) -> None:
@@ -143,6 +177,21 @@ def test_a_frozen_camera_is_found_in_frames_that_are_no_video(tmp_path: Path) ->
     frames[FAULTY, 50:90] = frames[FAULTY, 50]
     found = look(write_npz(tmp_path / "arm.npz", arm_episodes(12), frames=frames))
     assert [(one.kind, one.episodes) for one in found.findings] == [("frozen", (f"arm-{FAULTY:06d}",))]
+
+
+def test_one_frozen_camera_of_two_is_found_by_its_name(tmp_path: Path) -> None:
+    top, wrist = (np.stack([moving_frames(121, i + seed, 16, 16) for i in range(12)]) for seed in (0, 50))
+    wrist[FAULTY, 50:90] = wrist[FAULTY, 50]
+    wrist[2] = 3
+    path = write_npz(tmp_path / "arm.npz", arm_episodes(12), top=top, wrist=wrist)
+    found = look(path, "episodes.columns.images=[top,wrist]", "episodes.columns.image_size=16")
+    seen = {(one.kind, one.episodes): one.text for one in found.findings}
+    assert set(seen) == {
+        ("frozen", ("arm-000002",)),
+        ("frozen", (f"arm-{FAULTY:06d}",)),
+        ("blank", ("arm-000002",)),
+    }
+    assert all("camera wrist" in text for text in seen.values())
 
 
 @pytest.mark.parametrize("times", ["a gap", "another rate"])
@@ -192,4 +241,6 @@ def test_what_is_no_recording_is_refused(tmp_path: Path, capsys: pytest.CaptureF
     assert main(["inspect", str(tmp_path / "broken.npz")]) == 3
     assert "damaged or no NPZ file" in capsys.readouterr().out
     assert main(["inspect", str(tmp_path)]) == 2
-    assert "no format that can be recognised" in capsys.readouterr().err
+    assert "no format that can be recognised; it holds broken.npz" in capsys.readouterr().err
+    assert main(["inspect", str(tmp_path / "gone")]) == 3
+    assert "no such file or folder" in capsys.readouterr().err

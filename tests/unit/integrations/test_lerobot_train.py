@@ -2,6 +2,7 @@
 
 import sys
 from functools import partial
+from importlib.metadata import PackageNotFoundError
 from types import SimpleNamespace
 
 import numpy as np
@@ -118,5 +119,45 @@ def test_what_cannot_be_weighed_is_refused(folder):
 
 def test_without_lerobot_it_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "lerobot", None)
-    with pytest.raises(ConfigError, match=r"lerobot\[training\]==0\.6\.1"):
+    monkeypatch.setattr("phaseb.integrations.lerobot_train.version", absent)
+    with pytest.raises(ConfigError, match=r"LeRobot is not installed .*lerobot\[training\]==0\.6\.1"):
         main(["--policy.type=act"])
+
+
+def absent(name):
+    raise PackageNotFoundError(name)
+
+
+def installed(monkeypatch, weighting, ran=None):
+    """A stand-in for LeRobot whose loop keeps the words that it was given."""
+    loop = SimpleNamespace(main=lambda: ran.extend(sys.argv[1:]))
+    utils = SimpleNamespace() if weighting is None else SimpleNamespace(sample_weighting=weighting)
+    modules = {"lerobot": SimpleNamespace(), "lerobot.scripts": SimpleNamespace(lerobot_train=loop)}
+    for name, module in (modules | {"lerobot.utils": utils}).items():
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr("phaseb.integrations.lerobot_train.version", lambda name: "0.4.2")
+
+
+@pytest.mark.parametrize("weighting", [None, SimpleNamespace(), SimpleNamespace(make_sample_weighter=None)])
+def test_a_lerobot_without_weights_is_named_with_its_version(monkeypatch, weighting):
+    installed(monkeypatch, weighting)
+    with pytest.raises(ConfigError, match=r"LeRobot 0\.4\.2 has no training loop that takes weights.*==0\.6\.1"):
+        main(["--policy.type=act"])
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        ([], ["--sample_weighting.type=trust"]),
+        (["--sample_weighting.epsilon=1e-8"], ["--sample_weighting.type=trust"]),
+        (["--sample_weighting.type=uniform"], []),
+        (["--sample_weighting.type", "uniform"], []),
+        (["--sample_weighting=null"], []),
+    ],
+)
+def test_the_gates_weights_are_taken_unless_another_kind_is_named(monkeypatch, words, kind):
+    ran = []
+    weighting = SimpleNamespace(make_sample_weighter=None, SampleWeighter=SimpleNamespace(register=lambda kind: None))
+    installed(monkeypatch, weighting, ran)
+    main(words)
+    assert ran == [*words, *kind]

@@ -5,6 +5,7 @@ import itertools
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -61,3 +62,15 @@ def test_an_error_does_not_land_on_stdout_where_stderr_is_closed():
         ["sh", "-c", f"{sys.executable} -m phaseb.cli run policy.discount=7 2>&-"], capture_output=True, check=False
     )
     assert (done.returncode, done.stdout) == (2, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_output_to_a_full_disk_is_one_line():
+    done = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m phaseb.cli settings control_hz >/dev/full"],
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr == "phaseb: cannot write: No space left on device; free space, or write elsewhere\n"

@@ -12,6 +12,8 @@ from typing import Any
 import av
 import h5py
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from episode_strategies import make_episode
 from gymnasium import spaces
@@ -190,8 +192,41 @@ def png16(folder: Path) -> EpisodesConfig:
     return config
 
 
+def stills(*cells: dict[str, Any] | None) -> Callable[[Path], EpisodesConfig]:
+    """A LeRobot data set whose camera keeps its pictures within the rows."""
+
+    def make(folder: Path) -> EpisodesConfig:
+        config = lerobot(put("x", np.ones(4)), images="observation.images.top")(folder)
+        for file in (folder / "d" / "data").rglob("*.parquet"):
+            kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+            table = pq.read_table(file)
+            pq.write_table(table.append_column("observation.images.top", pa.array(cells, kind)), file)
+        return config
+
+    return make
+
+
+def unfilmed(value: float | None, drop_column: bool = False) -> Callable[[Path], EpisodesConfig]:
+    """LeRobot's fixture of layout v3.0, of which a camera has no video of the third episode, or says no times."""
+
+    def make(folder: Path) -> EpisodesConfig:
+        shutil.copytree(FIXTURES / "lerobot-v3", folder / "d")
+        (file,) = (folder / "d" / "meta" / "episodes").rglob("*.parquet")
+        table, name = pq.read_table(file), "videos/observation.images.top/from_timestamp"
+        at = table.column_names.index(name)
+        times = [value if i == 2 else time for i, time in enumerate(table[name].to_pylist())]
+        table = table.remove_column(at) if drop_column else table.set_column(at, name, pa.array(times, pa.float64()))
+        pq.write_table(table, file)
+        config = setting("lerobot", folder / "d", images="observation.images.top")
+        return config.model_copy(update={"max_bytes": 10**8})
+
+    return make
+
+
+BLOB = {"bytes": b"no picture", "path": None}
 BOX = spaces.Box(0, 1, (2,), np.float32)
 PIXELS = spaces.Box(0, 255, (8, 8, 3), np.uint8)
+CLIP = np.ones((4, 8, 8, 3), np.uint8)
 LONG = np.ones((4, 7, 200_000), np.float32)
 VOLUME = np.ones((12, 4, 4, 4), np.float32)
 CASES: dict[str, tuple[Callable[[Path], EpisodesConfig], str]] = {
@@ -216,6 +251,16 @@ CASES: dict[str, tuple[Callable[[Path], EpisodesConfig], str]] = {
     "npz: too large": (npz(put("observations", LONG)), "unpacks to"),
     "npz: odd channels": (npz(put("frames", np.ones((4, 7, 8, 8, 9), np.uint8))), "no 1, 3 or 4 channels"),
     "npz: float frames": (npz(put("frames", np.ones((4, 7, 8, 8, 3)))), "'frames' is float64"),
+    "npz: tasks of floats": (npz(put("tasks", np.array([0, 1, np.nan, 1]))), "'tasks' is of type float64, wanted text"),
+    "npz: half a character": (npz(put("tasks", np.array(["a\ud800"] * 4))), "'tasks' holds halves of characters"),
+    "npz: tasks of bytes": (
+        npz(put("tasks", np.array([b"x"] * 4))),
+        r"'tasks' is of type \|S1, wanted numbers or text",
+    ),
+    "npz: tasks of None": (
+        npz(put("tasks", np.array(["x", None, "y", "y"], object))),
+        r"np\.array\(texts, dtype=str\)",
+    ),
     # D4RL
     "d4rl: absent": (file_of("hdf5", None, "d.hdf5"), "no such file"),
     "d4rl: text": (file_of("hdf5", b"hello", "d.hdf5"), "damaged or of another layout"),
@@ -249,7 +294,11 @@ CASES: dict[str, tuple[Callable[[Path], EpisodesConfig], str]] = {
     "demos: nothing seen": (demos(lambda c: [c.pop(f"data/demo_{i}/obs/pose") for i in (0, 1)]), "no vectors to"),
     "demos: no rewards": (demos(drop("data/demo_0/rewards"), reward="rewards"), "has no column 'rewards'"),
     "demos: success": (demos(put("data/demo_0/success", np.ones(2))), r"'success' have shape \(2,\), wanted one for"),
-    "demos: camera": (demos(put("x", 1), images="obs/front"), "has no column 'obs/front'"),
+    "demos: camera": (demos(put("x", 1), images="obs/front"), "demo_0: has no column 'obs/front'"),
+    "demos: a camera lost": (
+        demos(put("data/demo_0/obs/eye", CLIP), images="obs/eye"),
+        "demo_1: has no column 'obs/eye'",
+    ),
     "demos: depth": (png16, "pictures of one channel of 16 bits"),
     # LeRobot
     "lerobot: absent": (file_of("lerobot", None, "d"), "no such file: .*which every LeRobot data set has"),
@@ -264,6 +313,10 @@ CASES: dict[str, tuple[Callable[[Path], EpisodesConfig], str]] = {
     "lerobot: no reward": (lerobot(drop("next.reward"), reward="next.reward"), "has no column 'next.reward'"),
     "lerobot: success": (lerobot(drop("next.reward"), success="done"), "has no column 'done'"),
     "lerobot: volume": (lerobot(put("observation.state", np.ones((4, 2, 2, 2), np.float32))), "3 dimensions a row"),
+    "lerobot: ends": (
+        lerobot(put("x", np.full(4, 0.5)), terminal="x"),
+        "'x' holds other values than 0 and 1, so no flags",
+    ),
     "lerobot: times": (lerobot(put("timestamp", np.arange(4) / 30)), "has row 1 at .* s, where fps=10"),
     "lerobot: a gap": (lerobot(put("timestamp", np.array([0, 0.1, 0.3, 0.4]))), "has row 2 at 0.3 s, where fps=10"),
     "lerobot: order": (lerobot(put("frame_index", np.array([0, 2, 1, 3]))), "has frame_index 2 in row 1"),
@@ -285,6 +338,18 @@ CASES: dict[str, tuple[Callable[[Path], EpisodesConfig], str]] = {
     "lerobot: video size": (film(10, (64, 32)), "has pictures of 32x64"),
     "lerobot: slow video": (film(5), "goes on after its 6 rows"),
     "lerobot: more frames": (film(10), "goes on after its 6 rows"),
+    "lerobot: a picture lost": (
+        stills(BLOB, BLOB, None, BLOB),
+        r"episode 0: .*images.top' has no picture in row 2, at 0.2",
+    ),
+    "lerobot: broken picture": (
+        stills(*[BLOB] * 4),
+        r"episode 0: camera .*images.top', row 0 at 0.000 s: the image cannot",
+    ),
+    "lerobot: picture files": (stills(*[{"bytes": None, "path": "a.png"}] * 4), "keeps pictures in files of their own"),
+    "lerobot: unfilmed": (unfilmed(None), "episode 2: camera 'observation.images.top' has no video of it"),
+    "lerobot: unfilmed, NaN": (unfilmed(float("nan")), "episode 2: camera .* has no video of it, from 0.000 s on"),
+    "lerobot: no video times": (unfilmed(None, True), "episode 0: camera 'observation.images.top' has no video of it"),
     "lerobot: late video": (film(20, start=1), "has no frame at 0.000 s"),
     # Minari
     "minari: absent": (file_of("minari", None, "d"), "no such file: .*which every Minari data set has"),

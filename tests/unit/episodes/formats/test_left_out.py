@@ -21,6 +21,7 @@ from phaseb.episodes.formats.npz import write_npz
 from phaseb.episodes.inventory import summarise
 from phaseb.episodes.shards import write_episodes
 from phaseb.errors import ConfigError, DataError
+from phaseb.pipeline.sizes import read_facts
 from phaseb.pipeline.stage import StageContext
 from phaseb.runtime.logs import LOGGER
 from phaseb.runtime.storage import Store
@@ -277,12 +278,17 @@ def test_episodes_read_by_the_library_are_counted_behind_the_last(
 
 def test_the_library_says_which_formats_it_reads(tmp_path: Path) -> None:
     (tmp_path / "mine.csv").write_text("a,b\n")
-    for path in (tmp_path / "mine.csv", tmp_path, tmp_path / "gone"):
+    for path in (tmp_path / "mine.csv", tmp_path):
         with pytest.raises(
             ConfigError,
             match=r"of no format that can be recognised; set the source \(episodes.source\) to",
         ):
             phaseb.load_episodes(path)
+    with pytest.raises(DataError, match=r"no such file or folder: .*gone; give the path of recordings"):
+        phaseb.load_episodes(tmp_path / "gone")
+    (tmp_path / "a.npz").touch()
+    with pytest.raises(ConfigError, match=r"it holds a\.npz: give one of them, or several by episodes\.source=mixed"):
+        phaseb.load_episodes(tmp_path)
 
 
 def test_a_run_says_what_it_leaves_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -304,6 +310,24 @@ def test_a_run_says_what_it_leaves_out(tmp_path: Path, caplog: pytest.LogCapture
     ((level, line),) = {(r.levelno, r.getMessage()) for r in caplog.records if r.getMessage().startswith("imported ")}
     assert level == logging.WARNING
     assert line.startswith("imported 6 of 6 episodes, 48 of 54 rows; left out: ")
+
+
+def test_recordings_of_cameras_alone_are_imported(tmp_path: Path) -> None:
+    frames = RNG.integers(0, 256, (8, 7, 6, 5, 3)).astype(np.uint8)
+    actions = RNG.uniform(-1, 1, (8, 6, 2)).astype(np.float32)
+    np.savez(tmp_path / "d.npz", frames=frames, actions=actions, rewards=actions[..., 0])
+    config = Config.model_validate(
+        {
+            "episodes": {"source": "npz", "path": str(tmp_path / "d.npz")},
+            "environment": {"id": "none"},
+            "resources": {"num_workers": 0, "num_tasks": 1},
+        }
+    )
+    told = collect.execute(StageContext(config, Store.at(tmp_path / "run"), "key", "collect"))
+    assert (told["episodes"], told["steps"]) == (8, 48)
+    facts = read_facts(Store.at(tmp_path / "run"))
+    assert facts is not None
+    assert (facts.state_size, facts.frame_shape, facts.action_size) == (0, (6, 5, 3), 2)
 
 
 def test_ends_that_lerobot_marks_within_an_episode_are_counted(tmp_path):

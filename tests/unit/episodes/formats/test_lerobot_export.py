@@ -12,7 +12,7 @@ from phaseb.episodes.formats.export import Exported
 from phaseb.episodes.formats.lerobot_export import CAMERAS, write_lerobot
 from phaseb.episodes.formats.lerobot_statistics import ImageStatistics, column_statistics
 from phaseb.episodes.parquet_file import read_table
-from phaseb.episodes.sources import open_source
+from phaseb.episodes.sources import inventory_of, open_source
 from phaseb.errors import DataError
 from phaseb.runtime.storage import Store
 
@@ -42,8 +42,17 @@ def test_states_actions_and_rewards_come_back_equal_to_the_bit(tmp_path: Path) -
     for before, after in zip(some(), source.read(range(4)), strict=True):
         for field in ("state", "actions", "rewards"):
             np.testing.assert_array_equal(getattr(before.episode, field), getattr(after, field))
-        assert after.terminated == before.episode.terminated
+        assert (after.terminated, after.source) == (before.episode.terminated, before.episode.source)
         assert after.metrics["duration_h"] == pytest.approx(len(after) / 4 / 3600)
+
+
+def test_ends_come_back_at_any_length(tmp_path: Path) -> None:
+    ends = [True, False, True, False, True]
+    made = [Exported(make_episode(f"e{i}", 6, seed=i, terminated=end)) for i, end in enumerate(ends)]
+    write_lerobot(Store.at(tmp_path), made, fps=4)
+    source = open_source(EpisodesConfig(source="lerobot", path=str(tmp_path)))
+    assert [one.terminated for one in source.read(range(5))] == ends
+    assert not [note for note in inventory_of(source).notes if "time limit" in note]
 
 
 def test_video_comes_back_within_35_db(tmp_path: Path) -> None:

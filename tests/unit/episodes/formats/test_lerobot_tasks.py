@@ -87,7 +87,7 @@ def test_an_episode_whose_task_changes_is_refused_by_name(copy):
 
     def change(table: pa.Table) -> dict[str, list[int]]:
         places = zip(table["episode_index"].to_pylist(), table["frame_index"].to_pylist(), strict=True)
-        return {"task_index": [int(episode == 2 and row >= 3) for episode, row in places]}
+        return {"task_index": [int(episode % 2 or (episode == 2 and row >= 3)) for episode, row in places]}
 
     for data in (path / "data").rglob("*.parquet"):
         edit(data, change)
@@ -96,15 +96,57 @@ def test_an_episode_whose_task_changes_is_refused_by_name(copy):
         list(source.read(range(5)))
 
 
-def test_an_episode_that_meta_gives_two_tasks_is_refused_by_name(copy):
-    path, version = copy
+def rename(copied: tuple[Path, str], tasks: list) -> None:
+    """Give the five episodes other tasks in meta/episodes, and leave their rows."""
+    path, version = copied
     if version == "v3":
         (meta,) = (path / "meta" / "episodes").rglob("*.parquet")
-        edit(meta, lambda _: {"tasks": [[MOVE], [MOVE], [MOVE, TURN], [MOVE], [MOVE]]})
+        edit(meta, lambda _: {"tasks": tasks})
     else:
         file = path / "meta" / "episodes.jsonl"
         lines = [json.loads(line) for line in file.read_text().splitlines()]
-        lines[2]["tasks"] = [MOVE, TURN]
+        lines = [line | {"tasks": tasks[line["episode_index"]]} for line in lines]
         file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+@pytest.mark.parametrize(
+    ("tasks", "said"),
+    [
+        ([[MOVE], [MOVE], [TURN], [TURN], [MOVE]], f"1: is of the task '{MOVE}' in meta/episodes, .* of '{TURN}'"),
+        ([None] * 5, f"0: names no task in meta/episodes, and its rows of '{MOVE}'"),
+        ([[None]] * 5, f"0: names no task in meta/episodes, and its rows of '{MOVE}'"),
+    ],
+)
+def test_an_episode_whose_rows_are_of_another_task_than_meta_says_is_refused(copy, tasks, said):
+    with_tasks(copy, [MOVE, TURN, MOVE, TURN, MOVE], [MOVE, TURN])
+    rename(copy, tasks)
+    with pytest.raises(DataError, match=said):
+        list(open_source(config(copy[0])).read(range(5)))
+
+
+def test_rows_of_a_task_that_no_table_lists_are_refused(copy):
+    path = with_tasks(copy, [MOVE, TURN, MOVE, TURN, MOVE], [MOVE, TURN])
+    for data in (path / "data").rglob("*.parquet"):
+        edit(data, lambda table: {"task_index": [7] * table.num_rows})
+    with pytest.raises(DataError, match="episode 0: has task_index 7 in its rows, and meta/tasks lists 0, 1: list it"):
+        list(open_source(config(path)).read(range(5)))
+
+
+def test_a_number_of_two_tasks_is_refused(copy):
+    with_tasks(copy, [MOVE, TURN, MOVE, TURN, MOVE], [MOVE, TURN])
+    path, version = copy
+    if version == "v3":
+        edit(path / "meta" / "tasks.parquet", lambda _: {"task_index": [1, 1]})
+    else:
+        (path / "meta" / "tasks.jsonl").write_text(
+            "".join(json.dumps({"task_index": 1, "task": task}) + "\n" for task in (MOVE, TURN))
+        )
+    with pytest.raises(DataError, match=f"task 1 is both '{MOVE}' and '{TURN}'"):
+        open_source(config(path))
+
+
+def test_an_episode_that_meta_gives_two_tasks_is_refused_by_name(copy):
+    path, _ = copy
+    rename(copy, [[MOVE], [MOVE], [MOVE, TURN], [MOVE], [MOVE]])
     with pytest.raises(DataError, match=f"episode 2: has the tasks {MOVE}, {TURN} in one episode"):
         open_recordings(config(path), 0)

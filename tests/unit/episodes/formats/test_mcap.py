@@ -137,6 +137,49 @@ def test_the_times_of_the_actions_are_the_rate_that_control_starts_from(tmp_path
         open_recordings(asked, 0)
 
 
+def flagged(path, messages, kind="Float32"):
+    """A file whose topic /done has some messages, (seconds, value) each."""
+    one = Recording(path)
+    for i in range(10):
+        one.write("/commands", "Float64MultiArray", i / 10, {"data": [i, -i]})
+        one.write("/joint_states", "JointState", i / 10, joints(i / 10))
+    for seconds, value in messages:
+        one.write("/done", kind, seconds, {"data": value})
+    one.close()
+
+
+@pytest.mark.parametrize(
+    ("messages", "rewards"),
+    [
+        ([(0.95, 1.0)], [0] * 8 + [1]),  # behind the last action, whose row joins the one before
+        ([(0.42, 1.0)], [0] * 5 + [1] + [0] * 3),
+        ([(i / 10, float(i >= 3)) for i in range(10)], [0] * 3 + [1] + [0] * 5),
+        ([(0.32, 1.0), (0.38, 0.0)], [0] * 4 + [1] + [0] * 4),
+    ],
+)
+def test_a_flag_that_is_published_when_it_changes_counts_where_it_is(tmp_path, messages, rewards):
+    flagged(tmp_path / "one.mcap", messages)
+    (episode,) = read(tmp_path, reward="", success="/done")
+    np.testing.assert_array_equal(episode.rewards, rewards)
+    (ended,) = read(tmp_path, reward="", terminal="/done")
+    assert ended.terminated == (messages[-1][1] == 1)
+
+
+def test_flags_of_ends_are_0_and_1(tmp_path):
+    flagged(tmp_path / "one.mcap", [(0.2, 0.5)])
+    with pytest.raises(DataError, match="'/done' holds other values than 0 and 1, so no flags of ends"):
+        read(tmp_path, reward="", terminal="/done")
+    flagged(tmp_path / "one.mcap", [(0.2, [1.0, 0.0])], "Float64MultiArray")
+    with pytest.raises(DataError, match="topic /done has 2 numbers at message 0, wanted one flag"):
+        read(tmp_path, reward="", terminal="/done")
+
+
+def test_one_picture_for_many_actions_is_refused(tmp_path):
+    record(tmp_path / "one.mcap", edit=lambda topic, times: times[:1] if topic == "/camera" else times)
+    with pytest.raises(DataError, match=r"topic /camera has one picture, at 0.000 s, for 20 actions"):
+        read(tmp_path, images="/camera")
+
+
 def test_a_topic_of_joint_states_as_actions_gives_positions(tmp_path):
     record(tmp_path / "one.mcap")
     (episode,) = read(tmp_path / "one.mcap", action=["/joint_states"], observation=["/joint_states"])

@@ -60,6 +60,10 @@ def test_it_comes_back_equal_to_the_bit(tmp_path: Path) -> None:
         for field in ("state", "frames", "actions", "rewards"):
             np.testing.assert_array_equal(getattr(before.episode, field), getattr(after, field))
         assert after.terminated
+    made = [dataclasses.replace(e, episode=dataclasses.replace(e.episode, source="synthetic")) for e in exported[:1]]
+    write_minari(Store.at(tmp_path / "made"), "cell/y-v0", made, LOW, HIGH)
+    (one,) = open_source(config.model_copy(update={"path": str(tmp_path / "made")})).read([0])
+    assert (one.source, after.source) == ("synthetic", "real")
 
 
 def test_lineage_and_source_are_in_the_metadata(tmp_path: Path) -> None:

@@ -124,6 +124,12 @@ def test_episodes_of_no_rows_are_left_out_and_counted(tmp_path: Path) -> None:
         read_npz(save(tmp_path / "x.npz", arrays() | {"lengths": np.zeros(4)}), LIMIT)
 
 
+def test_what_was_not_recorded_is_marked(tmp_path: Path) -> None:
+    content = arrays() | {"is_synthetic": np.arange(len(arrays()["rewards"])) == 1}
+    np.savez(tmp_path / "made.npz", **content)
+    assert [e.source for e in read_npz(str(tmp_path / "made.npz"), 10**8)][:3] == ["real", "synthetic", "real"]
+
+
 def test_a_storage_address_is_read(tmp_path: Path) -> None:
     save(tmp_path / "x.npz", arrays())
     assert len(read_npz(f"file://{tmp_path}/x.npz", LIMIT)) == 4

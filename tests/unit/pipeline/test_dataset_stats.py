@@ -1,0 +1,59 @@
+"""What is said of all episodes of a data set together."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from episode_strategies import make_episode
+
+from phaseb.errors import DataError
+from phaseb.pipeline.dataset_stats import DatasetStats
+
+
+def of_rate(hz, name="a", steps=20, **tags):
+    return replace(make_episode(name, steps), split="train", metrics={"duration_h": steps / hz / 3600}, tags=tags)
+
+
+def of_task(task, name):
+    return replace(make_episode(name, 5), split="train", tags={"task": task} if task else {})
+
+
+def test_episodes_of_two_rates_are_named():
+    (said,) = DatasetStats.of([of_rate(10, "a"), of_rate(30, "b"), of_rate(20, "c")]).notices()
+    assert said.startswith("a step is not as long in all episodes: a was recorded at 10 Hz, b at 30 Hz; import them")
+    assert DatasetStats.of([of_rate(10, "a"), of_rate(10.5, "b"), make_episode_without_rate("c")]).notices() == []
+
+
+def make_episode_without_rate(name):
+    return replace(make_episode(name, 5), split="train")
+
+
+def test_a_shorter_last_step_of_control_is_no_other_rate():
+    control = '{"asked_hz": 2, "recorded_hz": 10, "rows": 5, "action": "chunk"}'
+    made = [of_rate(2, "a", control=control), of_rate(3, "b", 3, control=control)]
+    assert DatasetStats.of(made).notices() == []
+
+
+def test_episodes_without_a_task_beside_those_of_one_are_counted():
+    (said,) = DatasetStats.of([of_task("pick", "a"), of_task("", "b"), of_task("", "c")]).notices()
+    assert said.startswith("2 episodes name no task, 1 the task 'pick': all count as of one")
+    assert DatasetStats.of([of_task("pick", "a"), of_task("pick", "b")]).notices() == []
+
+
+def test_two_tasks_that_no_state_says_are_refused():
+    with pytest.raises(DataError, match=r"episode b has the task 'place', others 'pick', .* needs tasks\(\) too"):
+        DatasetStats.of([of_task("pick", "a"), of_task("place", "b")])
+
+
+def test_actions_that_never_change_are_named():
+    episodes = [replace(make_episode(name, 5), split="train", tags={}) for name in "ab"]
+    still = [replace(e, actions=np.where([True, False], np.float32(0.3), e.actions)) for e in episodes]
+    assert DatasetStats.of(episodes).notices() == []
+    (said,) = DatasetStats.of(still).notices()
+    assert said.startswith("action dimensions 0 of 2 never change in the training episodes")
+
+
+def test_synthetic_episodes_are_counted():
+    episodes = [replace(make_episode(name, 5), split="train", source="synthetic") for name in "ab"]
+    (said,) = DatasetStats.of([*episodes, make_episode_without_rate("c")]).notices()
+    assert said.startswith("2 episodes are synthetic (is_synthetic)")
