@@ -147,9 +147,10 @@ def outcome(config: EpisodesConfig, whole: np.ndarray) -> str:
     earned += sum(part.reward for part in inventory.left_out)
     counted = inventory.episodes > number or (inventory.rows or 0) > rows
     other = any(part.what.startswith("groups data/") for part in inventory.left_out)
+    unrewarded = earned == 0 and any("every reward is 0" in note for note in inventory.notes)
     lost = len(there) - rows, float(there.sum()) - earned
     if lost[0] > 0 or abs(lost[1]) > 1e-4 + 1e-5 * float(np.abs(there).sum()):
-        if not counted and not other:
+        if not (counted or other or (unrewarded and lost[0] <= 0)):
             raise AssertionError(f"{config.path} loses {lost[0]} rows and {lost[1]:g} of reward, and nothing says so")
         return "said"
     return "said" if counted or other else "whole"
