@@ -1,9 +1,10 @@
 """What is remembered of every episode of a data set while they pass: a few numbers each, never the episode."""
 
+import hashlib
 import math
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -128,6 +129,14 @@ class _Ranges:
         return tuple(np.flatnonzero(self._high - self._low <= self._precision * size).tolist())
 
 
+def _print(*parts: NDArray[np.floating] | None) -> int:
+    """A number that equal episodes share, of their rows."""
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        digest.update(b"" if part is None else np.ascontiguousarray(part).data)
+    return int.from_bytes(digest.digest(), "little")
+
+
 def _shape(sides: Any) -> tuple[int, ...] | None:
     return None if sides is None else tuple(sides)
 
@@ -151,6 +160,7 @@ class DatasetStats:
         self._condition: Tasks = ()
         self._tasks: Counter[tuple[str, str]] = Counter()
         self._num_synthetic = 0
+        self._prints, self._print_splits = array("Q"), array("b")
         self._rates: tuple[tuple[float, str], tuple[float, str]] | None = None
         self.actions = ActionStatistics(*(bounds or (None, None)))
         self._state_sizes: set[int] = set()
@@ -181,6 +191,9 @@ class DatasetStats:
                 "recordings themselves, episodes of one run, or those of several with episodes.source=mixed"
             )
         self._num_synthetic += episode.source == "synthetic"
+        if episode.state is not None:
+            self._prints.append(_print(episode.state, episode.actions, episode.rewards))
+            self._print_splits.append(SPLITS.index(episode.split))
         self._count_task(episode)
         self._see_rate(episode)
         self.lengths[episode.split].append(len(episode))
@@ -220,7 +233,7 @@ class DatasetStats:
 
     def notices(self) -> list[str]:
         """What a person ought to know of all episodes together, a sentence each."""
-        found = []
+        found = [*self._repeats()]
         if self._num_synthetic:
             found.append(
                 f"{self._num_synthetic} episodes are synthetic (is_synthetic), and train and judge here like recorded "
@@ -250,6 +263,17 @@ class DatasetStats:
                 "every episode a task if they are of several"
             )
         return found
+
+    def _repeats(self) -> Iterator[str]:
+        """A sentence on episodes that are equal to others."""
+        _, first, number = np.unique(np.asarray(self._prints), return_index=True, return_inverse=True)
+        splits = np.asarray(self._print_splits)
+        apart = int((splits != splits[first[number]]).sum()) if len(splits) else 0
+        if repeats := len(splits) - len(first):
+            yield (
+                f"{repeats} episodes repeat others, {apart} of them in another split, so that they judge what they "
+                "taught: keep one of each (phaseb inspect names them)"
+            )
 
     def facts(self) -> DataFacts:
         """What later stages need to know."""

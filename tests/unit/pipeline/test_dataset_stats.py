@@ -11,11 +11,13 @@ from phaseb.pipeline.dataset_stats import DatasetStats
 
 
 def of_rate(hz, name="a", steps=20, **tags):
-    return replace(make_episode(name, steps), split="train", metrics={"duration_h": steps / hz / 3600}, tags=tags)
+    return replace(
+        make_episode(name, steps, seed=ord(name)), split="train", metrics={"duration_h": steps / hz / 3600}, tags=tags
+    )
 
 
 def of_task(task, name):
-    return replace(make_episode(name, 5), split="train", tags={"task": task} if task else {})
+    return replace(make_episode(name, 5, seed=ord(name)), split="train", tags={"task": task} if task else {})
 
 
 def test_episodes_of_two_rates_are_named():
@@ -25,7 +27,7 @@ def test_episodes_of_two_rates_are_named():
 
 
 def make_episode_without_rate(name):
-    return replace(make_episode(name, 5), split="train")
+    return replace(make_episode(name, 5, seed=ord(name)), split="train")
 
 
 def test_a_shorter_last_step_of_control_is_no_other_rate():
@@ -46,7 +48,7 @@ def test_two_tasks_that_no_state_says_are_refused():
 
 
 def test_actions_that_never_change_are_named():
-    episodes = [replace(make_episode(name, 5), split="train", tags={}) for name in "ab"]
+    episodes = [replace(make_episode(name, 5, seed=ord(name)), split="train", tags={}) for name in "ab"]
     still = [replace(e, actions=np.where([True, False], np.float32(0.3), e.actions)) for e in episodes]
     assert DatasetStats.of(episodes).notices() == []
     (said,) = DatasetStats.of(still).notices()
@@ -54,6 +56,14 @@ def test_actions_that_never_change_are_named():
 
 
 def test_synthetic_episodes_are_counted():
-    episodes = [replace(make_episode(name, 5), split="train", source="synthetic") for name in "ab"]
+    episodes = [replace(make_episode_without_rate(name), source="synthetic") for name in "ab"]
     (said,) = DatasetStats.of([*episodes, make_episode_without_rate("c")]).notices()
     assert said.startswith("2 episodes are synthetic (is_synthetic)")
+
+
+def test_episodes_that_repeat_others_are_counted():
+    once = [make_episode_without_rate(name) for name in "abc"]
+    again = [replace(once[0], id="d"), replace(once[0], id="e", split="test"), replace(once[1], id="f", split="dev")]
+    (said,) = DatasetStats.of([*once, *again]).notices()
+    assert said.startswith("3 episodes repeat others, 2 of them in another split")
+    assert DatasetStats.of(once).notices() == []
