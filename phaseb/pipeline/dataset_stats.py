@@ -146,14 +146,13 @@ class DatasetStats:
 
     Attributes:
         lengths: steps of each episode, by split.
-        action_sizes: every number of action dimensions that was seen.
         state_columns: name and width of what the first episode's state is made of; empty where it is not known.
         actions: the range of the training episodes' actions, and those of all beyond `bounds` (low, high).
     """
 
     def __init__(self, bounds: Bounds | None = None) -> None:
         self.lengths = {split: array("l") for split in SPLITS}
-        self.action_sizes: set[int] = set()
+        self._first_of_size: dict[int, str] = {}
         self.state_columns: list[tuple[str, int]] = []
         self._metrics = {name: array("d") for name in COUNTED}
         self._control: str | None = None
@@ -167,6 +166,15 @@ class DatasetStats:
         self._frame_shapes: set[tuple[int, ...] | None] = set()
         self._states = _Ranges()
         self._reward_low, self._reward_high, self._num_terminated = math.inf, -math.inf, 0
+
+    @property
+    def action_sizes(self) -> set[int]:
+        """Every number of action dimensions that was seen."""
+        return set(self._first_of_size)
+
+    def describe_action_sizes(self) -> str:
+        """The numbers of action dimensions, each with the first episode of it."""
+        return listed([f"{size} ({name})" for size, name in self._first_of_size.items()])
 
     @classmethod
     def of(cls, episodes: Iterable[Episode], bounds: Bounds | None = None) -> "DatasetStats":
@@ -198,7 +206,7 @@ class DatasetStats:
         self._see_rate(episode)
         self.lengths[episode.split].append(len(episode))
         if episode.actions is not None:
-            self.action_sizes.add(episode.actions.shape[1])
+            self._first_of_size.setdefault(episode.actions.shape[1], episode.id)
             self.actions.count(episode.actions)
         self._state_sizes.add(0 if episode.state is None else episode.state.shape[1])
         self._frame_shapes.add(None if episode.frames is None else episode.frames.shape[1:])
@@ -298,7 +306,7 @@ class DatasetStats:
             DataError: where none of them carries actions, or they differ in size.
         """
         if len(self.action_sizes) > 1:
-            raise DataError(f"the episodes' actions have {sorted(self.action_sizes)} dimensions; import them apart")
+            raise DataError(f"the episodes' actions have {self.describe_action_sizes()} dimensions; import them apart")
         return self.actions.range()
 
     def economics(self) -> dict[str, Any]:

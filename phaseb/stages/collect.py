@@ -222,7 +222,7 @@ def choose_action_scale(
     """
     if not seen.action_sizes:
         return None, []
-    if bounds is None:
+    if bounds is None or len(seen.action_sizes) > 1:
         return seen.action_range(), []
     low, high = bounds
     if seen.action_sizes != {len(low)}:

@@ -67,3 +67,9 @@ def test_episodes_that_repeat_others_are_counted():
     (said,) = DatasetStats.of([*once, *again]).notices()
     assert said.startswith("3 episodes repeat others, 2 of them in another split")
     assert DatasetStats.of(once).notices() == []
+
+
+def test_actions_of_two_sizes_are_named_with_their_episodes():
+    episodes = [make_episode_without_rate("a"), replace(make_episode("b", 5, actions=3), split="train")]
+    with pytest.raises(DataError, match=r"actions have 2 \(a\), 3 \(b\) dimensions; import them apart"):
+        DatasetStats.of(episodes).action_range()
