@@ -162,8 +162,8 @@ class DatasetStats:
         self._prints, self._print_splits = array("Q"), array("b")
         self._rates: tuple[tuple[float, str], tuple[float, str]] | None = None
         self.actions = ActionStatistics(*(bounds or (None, None)))
-        self._state_sizes: set[int] = set()
-        self._frame_shapes: set[tuple[int, ...] | None] = set()
+        self._state_sizes: dict[int, str] = {}
+        self._frame_shapes: dict[tuple[int, ...] | None, str] = {}
         self._states = _Ranges()
         self._reward_low, self._reward_high, self._num_terminated = math.inf, -math.inf, 0
 
@@ -172,9 +172,21 @@ class DatasetStats:
         """Every number of action dimensions that was seen."""
         return set(self._first_of_size)
 
-    def describe_action_sizes(self) -> str:
-        """The numbers of action dimensions, each with the first episode of it."""
-        return listed([f"{size} ({name})" for size, name in self._first_of_size.items()])
+    def check_sizes(self) -> None:
+        """See that all episodes have states, actions and frames of one size; some may have none.
+
+        Raises:
+            DataError: naming the sizes, each with the first episode of it.
+        """
+        for what, seen in (("states", self._state_sizes), ("actions", self._first_of_size)):
+            sizes = [f"{size} ({name})" for size, name in seen.items() if size]
+            if len(sizes) > 1:
+                raise DataError(f"the episodes' {what} have {listed(sizes)} dimensions; import them apart")
+        shapes = [f"{'x'.join(map(str, shape))} ({name})" for shape, name in self._frame_shapes.items() if shape]
+        if len(shapes) > 1:
+            raise DataError(
+                f"the episodes' frames are {listed(shapes)}; set episodes.columns.image_size, or import them apart"
+            )
 
     @classmethod
     def of(cls, episodes: Iterable[Episode], bounds: Bounds | None = None) -> "DatasetStats":
@@ -208,8 +220,9 @@ class DatasetStats:
         if episode.actions is not None:
             self._first_of_size.setdefault(episode.actions.shape[1], episode.id)
             self.actions.count(episode.actions)
-        self._state_sizes.add(0 if episode.state is None else episode.state.shape[1])
-        self._frame_shapes.add(None if episode.frames is None else episode.frames.shape[1:])
+        self._state_sizes.setdefault(0 if episode.state is None else episode.state.shape[1], episode.id)
+        shape = episode.unread_frames if episode.frames is None else episode.frames.shape[1:]
+        self._frame_shapes.setdefault(shape, episode.id)
         if episode.split != "train":
             return
         self._reward_low = min(self._reward_low, float(episode.rewards.min()))
@@ -305,8 +318,7 @@ class DatasetStats:
         Raises:
             DataError: where none of them carries actions, or they differ in size.
         """
-        if len(self.action_sizes) > 1:
-            raise DataError(f"the episodes' actions have {self.describe_action_sizes()} dimensions; import them apart")
+        self.check_sizes()
         return self.actions.range()
 
     def economics(self) -> dict[str, Any]:

@@ -220,9 +220,10 @@ def choose_action_scale(
     Raises:
         DataError: where the episodes' actions differ in size, from each other or from the environment's.
     """
+    seen.check_sizes()
     if not seen.action_sizes:
         return None, []
-    if bounds is None or len(seen.action_sizes) > 1:
+    if bounds is None:
         return seen.action_range(), []
     low, high = bounds
     if seen.action_sizes != {len(low)}:

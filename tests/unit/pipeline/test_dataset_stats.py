@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 from episode_strategies import make_episode
 
+from phaseb.episodes.shards import iter_episodes, write_episodes
 from phaseb.errors import DataError
 from phaseb.pipeline.dataset_stats import DatasetStats
+from phaseb.runtime.storage import Store
+from phaseb.stages.collect import choose_action_scale
 
 
 def of_rate(hz, name="a", steps=20, **tags):
@@ -69,7 +72,19 @@ def test_episodes_that_repeat_others_are_counted():
     assert DatasetStats.of(once).notices() == []
 
 
-def test_actions_of_two_sizes_are_named_with_their_episodes():
-    episodes = [make_episode_without_rate("a"), replace(make_episode("b", 5, actions=3), split="train")]
-    with pytest.raises(DataError, match=r"actions have 2 \(a\), 3 \(b\) dimensions; import them apart"):
-        DatasetStats.of(episodes).action_range()
+@pytest.mark.parametrize(("what", "size"), [("state", 4), ("actions", 3)])
+def test_sizes_that_differ_are_named_with_their_episodes(what, size):
+    episodes = [make_episode_without_rate("a"), replace(make_episode("b", 5, **{what: size}), split="train")]
+    with pytest.raises(DataError, match=rf"{what}s? have {size - 1} \(a\), {size} \(b\) dimensions; import them apart"):
+        choose_action_scale("none", None, DatasetStats.of(episodes))
+    cameras = replace(make_episode("c", 5, state=0), split="train")
+    choose_action_scale("none", None, DatasetStats.of([episodes[0], cameras]))
+
+
+def test_frames_that_differ_are_named_with_their_episodes_read_or_not(tmp_path):
+    frames = {name: np.zeros((6, side, 4, 3), np.uint8) for name, side in (("a", 5), ("b", 4))}
+    episodes = [replace(make_episode_without_rate(name), frames=own) for name, own in frames.items()]
+    write_episodes(Store.at(tmp_path), episodes)
+    for read in (episodes, list(iter_episodes(Store.at(tmp_path), frames=False))):
+        with pytest.raises(DataError, match=r"frames are 5x4x3 \(a\), 4x4x3 \(b\); set episodes\.columns\.image_size"):
+            choose_action_scale("none", None, DatasetStats.of(read))
