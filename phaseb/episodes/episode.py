@@ -57,17 +57,17 @@ class Episode(EpisodeRows):
 
     Attributes:
         frames: (T+1, H, W, C) uint8, or None where it has a state only.
-        frames_left_out: whether it has frames that were not read; only then may it have neither.
+        unread_frames: (H, W, C) of frames that it has and that were not read; only then may it show neither.
     """
 
     frames: NDArray[np.uint8] | None = None
-    frames_left_out: bool = False
+    unread_frames: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         steps = len(self)
         if steps < 1:
             raise DataError(f"episode {self.id} has no steps; leave it out")
-        if self.state is None and self.frames is None and not self.frames_left_out:
+        if self.state is None and self.frames is None and self.unread_frames is None:
             raise DataError(f"episode {self.id} has neither state nor frames; record either")
         _check(self.id, "state", self.state, steps + 1, 2, np.float32, np.float64)
         _check(self.id, "frames", self.frames, steps + 1, 4, np.uint8)

@@ -123,6 +123,8 @@ def table_to_episodes(table: pa.Table, max_bytes: int | None = None) -> list[Epi
     frames: list[NDArray[np.uint8] | None] = [None] * rows
     if "frames" in table.column_names:
         frames = _decompress(table, max_bytes)
+    shapes = [None] * rows if whole else table["frame_shape"].to_pylist()
+    unread = [shape and tuple(shape) for shape in shapes]
     episodes = []
     for i, row in enumerate(plain):
         reward = rewards[i]
@@ -133,7 +135,7 @@ def table_to_episodes(table: pa.Table, max_bytes: int | None = None) -> list[Epi
             rewards=reward,
             state=state[i],
             frames=frames[i],
-            frames_left_out=not whole,
+            unread_frames=unread[i],
             actions=actions[i],
             terminated=row["terminated"],
             source=row["source"],

@@ -248,6 +248,7 @@ def _rehearse(
     try:
         plan = rehearse_recorded(config, spec, source, found.stats)
     except PhasebError as error:
-        return None, None, [DataIssue("environment", "error", str(error))]
+        kind = "schema" if spec is None else "environment"
+        return None, None, [DataIssue(kind, "error", str(error))]
     unmet = [DataIssue("requirement", "error", str(one)) for one in plan.requirements if not one.met]
     return found.stats.facts(), plan, unmet

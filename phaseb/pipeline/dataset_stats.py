@@ -1,9 +1,10 @@
 """What is remembered of every episode of a data set while they pass: a few numbers each, never the episode."""
 
+import hashlib
 import math
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -128,6 +129,14 @@ class _Ranges:
         return tuple(np.flatnonzero(self._high - self._low <= self._precision * size).tolist())
 
 
+def _print(*parts: NDArray[np.floating] | None) -> int:
+    """A number that equal episodes share, of their rows."""
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        digest.update(b"" if part is None else np.ascontiguousarray(part).data)
+    return int.from_bytes(digest.digest(), "little")
+
+
 def _shape(sides: Any) -> tuple[int, ...] | None:
     return None if sides is None else tuple(sides)
 
@@ -137,26 +146,47 @@ class DatasetStats:
 
     Attributes:
         lengths: steps of each episode, by split.
-        action_sizes: every number of action dimensions that was seen.
         state_columns: name and width of what the first episode's state is made of; empty where it is not known.
         actions: the range of the training episodes' actions, and those of all beyond `bounds` (low, high).
     """
 
     def __init__(self, bounds: Bounds | None = None) -> None:
         self.lengths = {split: array("l") for split in SPLITS}
-        self.action_sizes: set[int] = set()
+        self._first_of_size: dict[int, str] = {}
         self.state_columns: list[tuple[str, int]] = []
         self._metrics = {name: array("d") for name in COUNTED}
         self._control: str | None = None
         self._condition: Tasks = ()
         self._tasks: Counter[tuple[str, str]] = Counter()
         self._num_synthetic = 0
+        self._prints, self._print_splits = array("Q"), array("b")
         self._rates: tuple[tuple[float, str], tuple[float, str]] | None = None
         self.actions = ActionStatistics(*(bounds or (None, None)))
-        self._state_sizes: set[int] = set()
-        self._frame_shapes: set[tuple[int, ...] | None] = set()
+        self._state_sizes: dict[int, str] = {}
+        self._frame_shapes: dict[tuple[int, ...] | None, str] = {}
         self._states = _Ranges()
         self._reward_low, self._reward_high, self._num_terminated = math.inf, -math.inf, 0
+
+    @property
+    def action_sizes(self) -> set[int]:
+        """Every number of action dimensions that was seen."""
+        return set(self._first_of_size)
+
+    def check_sizes(self) -> None:
+        """See that all episodes have states, actions and frames of one size; some may have none.
+
+        Raises:
+            DataError: naming the sizes, each with the first episode of it.
+        """
+        for what, seen in (("states", self._state_sizes), ("actions", self._first_of_size)):
+            sizes = [f"{size} ({name})" for size, name in seen.items() if size]
+            if len(sizes) > 1:
+                raise DataError(f"the episodes' {what} have {listed(sizes)} dimensions; import them apart")
+        shapes = [f"{'x'.join(map(str, shape))} ({name})" for shape, name in self._frame_shapes.items() if shape]
+        if len(shapes) > 1:
+            raise DataError(
+                f"the episodes' frames are {listed(shapes)}; set episodes.columns.image_size, or import them apart"
+            )
 
     @classmethod
     def of(cls, episodes: Iterable[Episode], bounds: Bounds | None = None) -> "DatasetStats":
@@ -181,14 +211,18 @@ class DatasetStats:
                 "recordings themselves, episodes of one run, or those of several with episodes.source=mixed"
             )
         self._num_synthetic += episode.source == "synthetic"
+        if episode.state is not None:
+            self._prints.append(_print(episode.state, episode.actions, episode.rewards))
+            self._print_splits.append(SPLITS.index(episode.split))
         self._count_task(episode)
         self._see_rate(episode)
         self.lengths[episode.split].append(len(episode))
         if episode.actions is not None:
-            self.action_sizes.add(episode.actions.shape[1])
+            self._first_of_size.setdefault(episode.actions.shape[1], episode.id)
             self.actions.count(episode.actions)
-        self._state_sizes.add(0 if episode.state is None else episode.state.shape[1])
-        self._frame_shapes.add(None if episode.frames is None else episode.frames.shape[1:])
+        self._state_sizes.setdefault(0 if episode.state is None else episode.state.shape[1], episode.id)
+        shape = episode.unread_frames if episode.frames is None else episode.frames.shape[1:]
+        self._frame_shapes.setdefault(shape, episode.id)
         if episode.split != "train":
             return
         self._reward_low = min(self._reward_low, float(episode.rewards.min()))
@@ -220,7 +254,7 @@ class DatasetStats:
 
     def notices(self) -> list[str]:
         """What a person ought to know of all episodes together, a sentence each."""
-        found = []
+        found = [*self._repeats()]
         if self._num_synthetic:
             found.append(
                 f"{self._num_synthetic} episodes are synthetic (is_synthetic), and train and judge here like recorded "
@@ -251,6 +285,17 @@ class DatasetStats:
             )
         return found
 
+    def _repeats(self) -> Iterator[str]:
+        """A sentence on episodes that are equal to others."""
+        _, first, number = np.unique(np.asarray(self._prints), return_index=True, return_inverse=True)
+        splits = np.asarray(self._print_splits)
+        apart = int((splits != splits[first[number]]).sum()) if len(splits) else 0
+        if repeats := len(splits) - len(first):
+            yield (
+                f"{repeats} episodes repeat others, {apart} of them in another split, so that they judge what they "
+                "taught: keep one of each (phaseb inspect names them)"
+            )
+
     def facts(self) -> DataFacts:
         """What later stages need to know."""
         known = math.isfinite(self._reward_low)
@@ -273,8 +318,7 @@ class DatasetStats:
         Raises:
             DataError: where none of them carries actions, or they differ in size.
         """
-        if len(self.action_sizes) > 1:
-            raise DataError(f"the episodes' actions have {sorted(self.action_sizes)} dimensions; import them apart")
+        self.check_sizes()
         return self.actions.range()
 
     def economics(self) -> dict[str, Any]:

@@ -220,6 +220,7 @@ def choose_action_scale(
     Raises:
         DataError: where the episodes' actions differ in size, from each other or from the environment's.
     """
+    seen.check_sizes()
     if not seen.action_sizes:
         return None, []
     if bounds is None:

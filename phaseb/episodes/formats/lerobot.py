@@ -283,6 +283,8 @@ class Source:
     def _table(self, row: Mapping[str, Any]) -> pa.Table:
         name = self._path("data", row)
         if self._open[0] != name:
+            if not self._store.exists(name):
+                raise DataError(f"lacks its rows, {name}: copy the data set again")
             self._open = (name, read_table(self._store, name, max_bytes=self._config.max_bytes))
             known = pa.array([int(one["episode_index"]) for one in (*self._episodes, *self._short)], pa.int64())
             rows = self._open[1]["episode_index"]

@@ -164,6 +164,9 @@ def _check_times(table: pa.Table, fps: float) -> float:
     if "timestamp" not in table.column_names:
         return 0.0
     times = table["timestamp"].to_numpy().astype(np.float64).reshape(-1)
+    if not np.isfinite(times).all():
+        at = int(np.argmin(np.isfinite(times)))
+        raise DataError(f"has no time in row {at}, but {times[at]:g}: write its timestamps, or leave the episode out")
     back = np.flatnonzero(np.diff(times) <= 0)
     if len(back):
         at = int(back[0]) + 1

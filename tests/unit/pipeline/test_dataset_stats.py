@@ -6,16 +6,21 @@ import numpy as np
 import pytest
 from episode_strategies import make_episode
 
+from phaseb.episodes.shards import iter_episodes, write_episodes
 from phaseb.errors import DataError
 from phaseb.pipeline.dataset_stats import DatasetStats
+from phaseb.runtime.storage import Store
+from phaseb.stages.collect import choose_action_scale
 
 
 def of_rate(hz, name="a", steps=20, **tags):
-    return replace(make_episode(name, steps), split="train", metrics={"duration_h": steps / hz / 3600}, tags=tags)
+    return replace(
+        make_episode(name, steps, seed=ord(name)), split="train", metrics={"duration_h": steps / hz / 3600}, tags=tags
+    )
 
 
 def of_task(task, name):
-    return replace(make_episode(name, 5), split="train", tags={"task": task} if task else {})
+    return replace(make_episode(name, 5, seed=ord(name)), split="train", tags={"task": task} if task else {})
 
 
 def test_episodes_of_two_rates_are_named():
@@ -25,7 +30,7 @@ def test_episodes_of_two_rates_are_named():
 
 
 def make_episode_without_rate(name):
-    return replace(make_episode(name, 5), split="train")
+    return replace(make_episode(name, 5, seed=ord(name)), split="train")
 
 
 def test_a_shorter_last_step_of_control_is_no_other_rate():
@@ -46,7 +51,7 @@ def test_two_tasks_that_no_state_says_are_refused():
 
 
 def test_actions_that_never_change_are_named():
-    episodes = [replace(make_episode(name, 5), split="train", tags={}) for name in "ab"]
+    episodes = [replace(make_episode(name, 5, seed=ord(name)), split="train", tags={}) for name in "ab"]
     still = [replace(e, actions=np.where([True, False], np.float32(0.3), e.actions)) for e in episodes]
     assert DatasetStats.of(episodes).notices() == []
     (said,) = DatasetStats.of(still).notices()
@@ -54,6 +59,32 @@ def test_actions_that_never_change_are_named():
 
 
 def test_synthetic_episodes_are_counted():
-    episodes = [replace(make_episode(name, 5), split="train", source="synthetic") for name in "ab"]
+    episodes = [replace(make_episode_without_rate(name), source="synthetic") for name in "ab"]
     (said,) = DatasetStats.of([*episodes, make_episode_without_rate("c")]).notices()
     assert said.startswith("2 episodes are synthetic (is_synthetic)")
+
+
+def test_episodes_that_repeat_others_are_counted():
+    once = [make_episode_without_rate(name) for name in "abc"]
+    again = [replace(once[0], id="d"), replace(once[0], id="e", split="test"), replace(once[1], id="f", split="dev")]
+    (said,) = DatasetStats.of([*once, *again]).notices()
+    assert said.startswith("3 episodes repeat others, 2 of them in another split")
+    assert DatasetStats.of(once).notices() == []
+
+
+@pytest.mark.parametrize(("what", "size"), [("state", 4), ("actions", 3)])
+def test_sizes_that_differ_are_named_with_their_episodes(what, size):
+    episodes = [make_episode_without_rate("a"), replace(make_episode("b", 5, **{what: size}), split="train")]
+    with pytest.raises(DataError, match=rf"{what}s? have {size - 1} \(a\), {size} \(b\) dimensions; import them apart"):
+        choose_action_scale("none", None, DatasetStats.of(episodes))
+    cameras = replace(make_episode("c", 5, state=0), split="train")
+    choose_action_scale("none", None, DatasetStats.of([episodes[0], cameras]))
+
+
+def test_frames_that_differ_are_named_with_their_episodes_read_or_not(tmp_path):
+    frames = {name: np.zeros((6, side, 4, 3), np.uint8) for name, side in (("a", 5), ("b", 4))}
+    episodes = [replace(make_episode_without_rate(name), frames=own) for name, own in frames.items()]
+    write_episodes(Store.at(tmp_path), episodes)
+    for read in (episodes, list(iter_episodes(Store.at(tmp_path), frames=False))):
+        with pytest.raises(DataError, match=r"frames are 5x4x3 \(a\), 4x4x3 \(b\); set episodes\.columns\.image_size"):
+            choose_action_scale("none", None, DatasetStats.of(read))

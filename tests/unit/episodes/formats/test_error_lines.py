@@ -223,6 +223,13 @@ def unfilmed(value: float | None, drop_column: bool = False) -> Callable[[Path],
     return make
 
 
+def unrowed(folder: Path) -> EpisodesConfig:
+    """A LeRobot data set without the rows of its second episode."""
+    config = lerobot(put("x", np.ones(4)))(folder)
+    (folder / "d" / "data" / "chunk-000" / "episode_000001.parquet").unlink()
+    return config
+
+
 BLOB = {"bytes": b"no picture", "path": None}
 BOX = spaces.Box(0, 1, (2,), np.float32)
 PIXELS = spaces.Box(0, 255, (8, 8, 3), np.uint8)
@@ -319,6 +326,8 @@ CASES: dict[str, tuple[Callable[[Path], EpisodesConfig], str]] = {
     ),
     "lerobot: times": (lerobot(put("timestamp", np.arange(4) / 30)), "has row 1 at .* s, where fps=10"),
     "lerobot: a gap": (lerobot(put("timestamp", np.array([0, 0.1, 0.3, 0.4]))), "has row 2 at 0.3 s, where fps=10"),
+    "lerobot: no time": (lerobot(put("timestamp", np.array([0, 0.1, np.nan, 0.3]))), "has no time in row 2, but nan"),
+    "lerobot: rows lost": (unrowed, "episode 1: lacks its rows, data/chunk-000/episode_000001.parquet: copy"),
     "lerobot: order": (lerobot(put("frame_index", np.array([0, 2, 1, 3]))), "has frame_index 2 in row 1"),
     "lerobot: one row": (
         lambda folder: setting(
