@@ -4,7 +4,7 @@ gym-aloha shows neither the cube's pose nor a second camera, its bounds of actio
 and it renders three pictures of 640 x 480 a step. Here are the same physics, control, starts and reward (4: the left
 gripper holds the cube in the air), and:
 
-- `state`: the 14 joints as gym-aloha gives them, then the cube's position (m) and quaternion;
+- `state`: the 14 joints as gym-aloha gives them and, where no camera is shown, the cube's position (m) and quaternion;
 - `frames`: the cameras of CAMERAS side by side, SIDE pixels each, without shadows, drawn at every fourth step;
 - actions: 14 joint positions within the joints' ranges, grippers from 0 (closed) to 1 (open).
 
@@ -29,7 +29,7 @@ MAX_REWARD = 4
 ARMS, GRIPPER = ("left", "right"), 6  # and the place of an arm's gripper among its seven numbers
 JOINTS = ("waist", "shoulder", "elbow", "forearm_roll", "wrist_angle", "wrist_rotate")
 STATE_NAMES = (("joints", 14), ("cube", 7))
-STATE_SIZE, ACTION_SIZE = 21, 14
+ACTION_SIZE = 14
 
 
 class Simulation:
@@ -97,7 +97,8 @@ class TransferCubes:
     An episode whose simulation diverges is cut off there, without success.
 
     Args:
-        config: phaseb's `environment.*`: how many steps, and whether state, frames or both are shown.
+        config: phaseb's `environment.*`: how many steps, and what is shown: `state` is joints and cube, `both` joints
+            and frames.
         num_envs: N.
     """
 
@@ -108,8 +109,8 @@ class TransferCubes:
         self._shows = ("state", "frames") if config.observation == "both" else (config.observation,)
         self._simulations = [Simulation() for _ in range(num_envs)]
         self.action_low, self.action_high = self._simulations[0].bounds()
-        self.state_size = STATE_SIZE if "state" in self._shows else 0
-        self.state_names = STATE_NAMES if self.state_size else ()
+        self.state_names = {"state": STATE_NAMES, "both": STATE_NAMES[:1]}.get(config.observation, ())
+        self.state_size = sum(width for _, width in self.state_names)
         self.frame_shape = (SIDE, SIDE, 3 * len(CAMERAS)) if "frames" in self._shows else None
 
     def reset(self, seeds: Sequence[int]) -> dict[str, NDArray[Any]]:
@@ -157,7 +158,7 @@ class TransferCubes:
     def _see(self, simulation: Simulation, last: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         seen: dict[str, NDArray[Any]] = {}
         if "state" in self._shows:
-            seen["state"] = simulation.state()
+            seen["state"] = simulation.state()[: self.state_size]
         if "frames" in self._shows:
             frames = last.get("frames")
             drawn = frames is None and [simulation.frame(camera) for camera in CAMERAS]

@@ -78,6 +78,20 @@ def test_an_episode_ends_at_success_or_at_the_limit(environment):
     assert made.economics()["duration_h"] * 50 * 3600 == pytest.approx([4, 6])
 
 
+def test_cameras_stand_in_for_the_pose_of_the_cube(environment):
+    shapes = {}
+    for shows in ("state", "both", "frames"):
+        made = environment(shows, 1)
+        shapes[shows] = {name: seen.shape for name, seen in made.reset([0]).items()}
+        assert shapes[shows].get("state", (1, 0))[1] == made.state_size == sum(width for _, width in made.state_names)
+    frames = (1, 64, 64, 6)
+    assert shapes == {
+        "state": {"state": (1, 21)},
+        "both": {"state": (1, 14), "frames": frames},
+        "frames": {"frames": frames},
+    }
+
+
 def test_an_episode_that_diverges_is_cut_off(environment):
     made = environment("state", 2)
     made.reset([DIVERGES, 3])
