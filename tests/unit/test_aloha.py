@@ -185,6 +185,7 @@ def test_outcomes_count_stages_and_successes(modules):
     told = modules["aloha"].outcomes(rows)
     assert (told["successes"], told["episodes"]) == (2, 4)
     assert told["stages"] == [1, 0, 1, 0, 2]
-    assert told["decisions_to_success"] == 75
+    assert told["decisions_to_success"] == [70, 75, 80]
+    assert modules["aloha"].outcomes(rows[2:])["decisions_to_success"] is None
     low, high = modules["aloha"].interval(27, 50)
     assert (low, high) == pytest.approx((0.404, 0.670), abs=1e-3)  # Wilson 1927, by hand
