@@ -115,15 +115,16 @@ def execute(context: StageContext) -> dict[str, Any]:
 
 
 def execute_baselines(context: StageContext) -> dict[str, Any]:
-    """Train the arms that need no generator."""
-    return _train_only(context, context.store.folder(BASELINES), context.config.arms.baselines)
+    """Train the arms that need no generator, on half of the CPUs: what the other arms wait for takes the rest."""
+    most = max(1, context.config.resources.num_tasks // 2)
+    return _train_only(context, context.store.folder(BASELINES), context.config.arms.baselines, most)
 
 
-def _train_only(context: StageContext, home: Store, names: Sequence[str]) -> dict[str, Any]:
+def _train_only(context: StageContext, home: Store, names: Sequence[str], most: int | None = None) -> dict[str, Any]:
     """Train some arms on all episodes of the run."""
     own = context.config.model_copy(update={"arms": context.config.arms.only(*names)})
     real = fit_sample(own, context.store, "train")
-    return train_arms(replace(context, config=own), home, real, *every_episode(own, context.store))
+    return train_arms(replace(context, config=own), home, real, *every_episode(own, context.store), most=most)
 
 
 def every_episode(config: Config, store: Store) -> tuple[Iterable[Trajectories], dict[str, Iterable[Trajectories]]]:
@@ -191,6 +192,7 @@ def train_arms(
     every_real: Iterable[Trajectories],
     every_synthetic: Mapping[str, Iterable[Trajectories]],
     generators: Store | None = None,
+    most: int | None = None,
 ) -> dict[str, Any]:
     """Train the config's arms and seeds into `home` on some real and synthetic episodes of the run.
 
@@ -200,6 +202,7 @@ def train_arms(
         context: of the stage.
         home, real, every_real, every_synthetic: see `ArmsJob`.
         generators: folder of the generators that policies branch in; the run's own where None.
+        most: groups of runs that are trained at a time, where fewer than `resources.num_tasks`.
 
     Returns:
         metrics of the end of the training.
@@ -219,7 +222,7 @@ def train_arms(
         groups.sort(key=lambda group: runs[group[0]].learner in ("iql", "bc"))  # the longest first
         stores = [home.folder("progress", runs[group[0]].name.replace("/", "-")) for group in groups]
         train = functools.partial(_train_group, job, groups, stores)
-        trained = fit_groups(train, stores, config.resources, context.progress)
+        trained = fit_groups(train, stores, config.resources, context.progress, most)
     return write_results(config, home, [part.rows for part in trained], [part.replay for part in trained])
 
 

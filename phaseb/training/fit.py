@@ -95,7 +95,11 @@ class TrainGroup(Protocol[Trained]):
 
 
 def fit_groups(
-    train: TrainGroup[Trained], stores: Sequence[Store], resources: ResourcesConfig, report: Report
+    train: TrainGroup[Trained],
+    stores: Sequence[Store],
+    resources: ResourcesConfig,
+    report: Report,
+    most: int | None = None,
 ) -> list[Trained]:
     """Train every group, up to `resources.num_tasks` at a time; in this process where that is one, or without Ray.
 
@@ -104,6 +108,7 @@ def fit_groups(
         stores: where each group keeps its checkpoint.
         resources: what a task reserves.
         report: receives the metrics of the groups, with the steps of all.
+        most: groups at a time, where fewer than `resources.num_tasks`.
 
     Returns:
         what `train` returned, by group.
@@ -120,7 +125,7 @@ def fit_groups(
     with ExitStack() as polled, _stopped_on_error(waiting, stores):
         while waiting or len(found) < len(stores):
             begun = len(found) + len(waiting)
-            if begun < len(stores) and len(waiting) < resources.num_tasks:
+            if begun < len(stores) and len(waiting) < min(resources.num_tasks, most or len(stores)):
                 stores[begun].delete(FILE)
                 polled.enter_context(poll_progress(stores[begun], progress.of(begun)))
                 waiting[task.remote(shared, begun, stores[begun])] = begun

@@ -39,6 +39,20 @@ def test_groups_train_beside_each_other_and_come_back_in_order(tmp_path):
     assert seen[-1] == {"step": 4.0, "num_steps": 4.0}
 
 
+def alone(folder, group, report):
+    """Fails where another group is at work."""
+    (folder / "at-work").mkdir()
+    time.sleep(0.2)
+    (folder / "at-work").rmdir()
+    return group, os.getpid()
+
+
+def test_fewer_at_a_time_are_tasks_too(tmp_path):
+    found = fit_groups(functools.partial(alone, tmp_path), stores(tmp_path, 3), TWO, lambda metrics: None, most=1)
+    assert [group for group, _ in found] == [0, 1, 2]
+    assert os.getpid() not in {process for _, process in found}
+
+
 def diverge(folder, group, report):
     """The first fails when the second is at work, which goes on until it is stopped and then writes a checkpoint."""
     if group:
