@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,6 +19,8 @@ class Machines:
     """A head that takes no work, and nodes that come and go."""
 
     def __init__(self, **head: Any) -> None:
+        # Ray writes the head's address into its default folder, which a new machine lacks, wherever its own one is.
+        os.makedirs(os.path.join(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir(), "ray"), exist_ok=True)
         self.cluster = Cluster(
             initialize_head=True,
             head_node_args={
