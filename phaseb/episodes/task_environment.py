@@ -10,17 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseb.episodes.environment import Observation, Step, VectorEnvironment
+from phaseb.episodes.environment_wrapper import EnvironmentWrapper
 from phaseb.episodes.inventory import listed
 from phaseb.episodes.tasks import Tasks, task_columns
 from phaseb.errors import ConfigError
 
 
-class TaskEnvironment:
+class TaskEnvironment(EnvironmentWrapper):
     """Another environment, with K more columns of the state (see `tasks.with_task`).
 
     An environment that can be asked for tasks (`reset_to`) is asked for number seed mod K of the sorted tasks. Whatever
-    it was asked, it says which task each episode has (`episode_tasks`). All other attributes are the inner
-    environment's.
+    it was asked, it says which task each episode has (`episode_tasks`).
 
     Args:
         inner: the environment as recorded.
@@ -34,16 +34,12 @@ class TaskEnvironment:
     """
 
     def __init__(self, inner: VectorEnvironment, tasks: Tasks) -> None:
-        self._inner, self.condition = inner, tasks
-        self.name, self.num_envs, self.max_steps = inner.name, inner.num_envs, inner.max_steps
-        self.action_low, self.action_high, self.frame_shape = inner.action_low, inner.action_high, inner.frame_shape
+        super().__init__(inner)
+        self.condition = tasks
         self.state_size = inner.state_size + len(tasks)
         whole = [("state", inner.state_size)] if inner.state_size else []
         self.state_names = (*(getattr(inner, "state_names", ()) or whole), *task_columns(tasks))
         self.task_numbers: NDArray[np.int64] = np.zeros(inner.num_envs, np.int64)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
 
     def reset(self, seeds: Sequence[int], *more: Any) -> Observation:
         """Start N new episodes, and ask which tasks they have.
@@ -74,18 +70,6 @@ class TaskEnvironment:
         """Apply actions (N, A); tasks do not change within an episode."""
         observation, rewards, terminated, truncated, infos = self._inner.step(actions)
         return self._with_tasks(observation), rewards, terminated, truncated, infos
-
-    def economics(self) -> dict[str, NDArray[np.float64]]:
-        """What each episode earned so far, as the environment counts it."""
-        return self._inner.economics()
-
-    def render(self) -> NDArray[np.uint8] | None:
-        """One picture of every episode as it stands."""
-        return self._inner.render()
-
-    def close(self) -> None:
-        """Close the environment."""
-        self._inner.close()
 
     def _with_tasks(self, observation: Observation) -> Observation:
         state = observation.get("state")

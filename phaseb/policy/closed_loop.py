@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseb.episodes.environment import Observation, VectorEnvironment
+from phaseb.episodes.environment_wrapper import EnvironmentWrapper
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.policy.checked_environment import GuardedEnvironment
 from phaseb.policy.evaluation import OnlineEncoder
@@ -82,15 +83,12 @@ def to_trajectories(
     )
 
 
-class _Renoised:
+class _Renoised(EnvironmentWrapper):
     """An environment whose sensor noise is drawn from other seeds than its episodes."""
 
-    def __init__(self, environment: Any, noise_seeds: Sequence[int]) -> None:
-        self._environment, self._noise_seeds = environment, list(noise_seeds)
+    def __init__(self, environment: VectorEnvironment, noise_seeds: Sequence[int]) -> None:
+        super().__init__(environment)
+        self._noise_seeds = list(noise_seeds)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._environment, name)
-
-    def reset(self, seeds: Sequence[int]) -> Observation:
-        observation: Observation = self._environment.reset(seeds, self._noise_seeds)
-        return observation
+    def reset(self, seeds: Sequence[int], *more: Any) -> Observation:
+        return super().reset(seeds, self._noise_seeds)
