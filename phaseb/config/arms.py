@@ -51,6 +51,11 @@ class ArmConfig(Section):
     def uses_rollouts(self) -> bool:
         return self.rollouts != "none"
 
+    @property
+    def draws_by_trust(self) -> bool:
+        """Whether the weights of stored rollouts scale its share. A placebo draws as much as its arm does."""
+        return self.rollouts == "stored" and self.weight == "trust"
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.uses_rollouts and self.generator is None:
@@ -100,10 +105,8 @@ class Arm:
 
     @property
     def needs_rollouts(self) -> bool:
-        """Whether it can be trained only after a generator's rollouts are made or weighed. A placebo of stored rollouts
-        draws as much as their weights let its arm draw."""
-        draws_by_trust = self.config.rollouts == "stored" and self.config.weight == "trust"
-        return self.is_synthetic or (bool(self.placebo_of) and draws_by_trust)
+        """Whether it is trained after a generator's rollouts are made: it draws them, or they scale its share."""
+        return self.is_synthetic or self.config.draws_by_trust
 
 
 def _default(name: str) -> Any:
@@ -241,5 +244,4 @@ class ArmsConfig(Section):
 
 def _placebo_key(config: ArmConfig) -> tuple[Any, ...]:
     """What a placebo takes over from its arm."""
-    follows = config.rollouts == "stored" and config.weight == "trust"
-    return config.rollouts, config.learner, config.share, (config.generator if follows else None)
+    return config.rollouts, config.learner, config.share, (config.generator if config.draws_by_trust else None)

@@ -38,7 +38,6 @@ from phaseb.stages.policy_results import books_of, join_results, write_results
 from phaseb.stages.replay_streams import (
     PLACEBO_COLUMN,
     Replay,
-    draws_by_trust,
     insert_all,
     runs_of,
     start_replay,
@@ -107,7 +106,7 @@ def execute(context: StageContext) -> dict[str, Any]:
     names = [arm.name for arm in config.arms.trained if arm.needs_rollouts]
     baselines = context.store.folder(BASELINES)
     if names:
-        _train_only(context, home, names)
+        _train_named(context, home, names)
     for arm in config.arms.baselines:
         for seed in map(str, range(config.arms.num_seeds)):
             copy_checkpoint(baselines.folder(arm, seed), home.folder(arm, seed))
@@ -116,15 +115,19 @@ def execute(context: StageContext) -> dict[str, Any]:
 
 def execute_baselines(context: StageContext) -> dict[str, Any]:
     """Train the arms that need no generator, on half of the CPUs: what the other arms wait for takes the rest."""
-    most = max(1, context.config.resources.num_tasks // 2)
-    return _train_only(context, context.store.folder(BASELINES), context.config.arms.baselines, most)
+    half = max(1, context.config.resources.num_tasks // 2)
+    return _train_named(context, context.store.folder(BASELINES), context.config.arms.baselines, half)
 
 
-def _train_only(context: StageContext, home: Store, names: Sequence[str], most: int | None = None) -> dict[str, Any]:
+def _train_named(
+    context: StageContext, home: Store, names: Sequence[str], max_concurrent: int | None = None
+) -> dict[str, Any]:
     """Train some arms on all episodes of the run."""
     own = context.config.model_copy(update={"arms": context.config.arms.only(*names)})
     real = fit_sample(own, context.store, "train")
-    return train_arms(replace(context, config=own), home, real, *every_episode(own, context.store), most=most)
+    every_real, every_synthetic = every_episode(own, context.store)
+    alone = replace(context, config=own)
+    return train_arms(alone, home, real, every_real, every_synthetic, max_concurrent=max_concurrent)
 
 
 def every_episode(config: Config, store: Store) -> tuple[Iterable[Trajectories], dict[str, Iterable[Trajectories]]]:
@@ -192,7 +195,7 @@ def train_arms(
     every_real: Iterable[Trajectories],
     every_synthetic: Mapping[str, Iterable[Trajectories]],
     generators: Store | None = None,
-    most: int | None = None,
+    max_concurrent: int | None = None,
 ) -> dict[str, Any]:
     """Train the config's arms and seeds into `home` on some real and synthetic episodes of the run.
 
@@ -202,7 +205,7 @@ def train_arms(
         context: of the stage.
         home, real, every_real, every_synthetic: see `ArmsJob`.
         generators: folder of the generators that policies branch in; the run's own where None.
-        most: groups of runs that are trained at a time, where fewer than `resources.num_tasks`.
+        max_concurrent: groups of runs that are trained at a time, where fewer than `resources.num_tasks`.
 
     Returns:
         metrics of the end of the training.
@@ -222,7 +225,7 @@ def train_arms(
         groups.sort(key=lambda group: runs[group[0]].learner in ("iql", "bc"))  # the longest first
         stores = [home.folder("progress", runs[group[0]].name.replace("/", "-")) for group in groups]
         train = functools.partial(_train_group, job, groups, stores)
-        trained = fit_groups(train, stores, config.resources, context.progress, most)
+        trained = fit_groups(train, stores, config.resources, context.progress, max_concurrent)
     return write_results(config, home, [part.rows for part in trained], [part.replay for part in trained])
 
 
@@ -281,7 +284,7 @@ def train_runs(job: ArmsJob, numbers: Sequence[int], progress: Store, report: Re
 
 def trusted_horizons(config: Config, store: Store, held_out: Trajectories) -> dict[str, int]:
     """Steps that each generator is trusted for whose stored rollouts are drawn by their trust."""
-    drawn = {a.config.generator for a in config.arms.trained if a.is_synthetic and draws_by_trust(a)}
+    drawn = {a.config.generator for a in config.arms.trained if a.is_synthetic and a.config.draws_by_trust}
     steps, seed = config.synthesis.horizon, config.run.seed
     return {
         name: trusted_steps(

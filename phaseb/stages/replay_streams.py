@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseb.config.arms import Arm
 from phaseb.config.root import Config
 from phaseb.dynamics.statistics import within_bounds
 from phaseb.episodes.trajectories import Trajectories
@@ -21,10 +20,6 @@ from phaseb.stages.augmentation import RECORDED, weight_column
 
 Replay = LocalReplay | ReplayClient
 PLACEBO_COLUMN = f"stored:{RECORDED}"
-
-
-def draws_by_trust(arm: Arm) -> bool:
-    return arm.config.rollouts == "stored" and arm.config.weight == "trust"
 
 
 def fill_replay(
@@ -134,8 +129,7 @@ def streams_of(
         law: dict[str, Any] = {}
         if (column := weight_column(arm, run.name)) is not None:
             share = arm.config.share
-            if draws_by_trust(arm):
-                # A placebo draws as much as its arm does.
+            if arm.config.draws_by_trust:
                 own = f"stored:{arm.config.generator}:trust"
                 share *= 1.0 if means is None else min(1.0, means.get(own, 0.0))
             law = {"synthetic_share": share, "weight_column": column, "weighting": arm.config.weighting}

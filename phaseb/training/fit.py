@@ -99,7 +99,7 @@ def fit_groups(
     stores: Sequence[Store],
     resources: ResourcesConfig,
     report: Report,
-    most: int | None = None,
+    max_concurrent: int | None = None,
 ) -> list[Trained]:
     """Train every group, up to `resources.num_tasks` at a time; in this process where that is one, or without Ray.
 
@@ -108,7 +108,7 @@ def fit_groups(
         stores: where each group keeps its checkpoint.
         resources: what a task reserves.
         report: receives the metrics of the groups, with the steps of all.
-        most: groups at a time, where fewer than `resources.num_tasks`.
+        max_concurrent: groups at a time, where fewer than `resources.num_tasks`.
 
     Returns:
         what `train` returned, by group.
@@ -118,6 +118,7 @@ def fit_groups(
         KeyboardInterrupt: where this process was stopped; the groups have written a checkpoint.
     """
     progress = _JointProgress(len(stores), report)
+    limit = min(resources.num_tasks, max_concurrent or len(stores))
     if resources.num_tasks == 1 or len(stores) == 1 or not ray.is_initialized():
         return [train(group, progress.of(group)) for group in range(len(stores))]
     task = ray.remote(_train_in_task).options(num_cpus=resources.cpus_per_task, max_retries=resources.max_failures)
@@ -125,7 +126,7 @@ def fit_groups(
     with ExitStack() as polled, _stopped_on_error(waiting, stores):
         while waiting or len(found) < len(stores):
             begun = len(found) + len(waiting)
-            if begun < len(stores) and len(waiting) < min(resources.num_tasks, most or len(stores)):
+            if begun < len(stores) and len(waiting) < limit:
                 stores[begun].delete(FILE)
                 polled.enter_context(poll_progress(stores[begun], progress.of(begun)))
                 waiting[task.remote(shared, begun, stores[begun])] = begun

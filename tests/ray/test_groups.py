@@ -48,7 +48,8 @@ def alone(folder, group, report):
 
 
 def test_fewer_at_a_time_are_tasks_too(tmp_path):
-    found = fit_groups(functools.partial(alone, tmp_path), stores(tmp_path, 3), TWO, lambda metrics: None, most=1)
+    train = functools.partial(alone, tmp_path)
+    found = fit_groups(train, stores(tmp_path, 3), TWO, lambda metrics: None, max_concurrent=1)
     assert [group for group, _ in found] == [0, 1, 2]
     assert os.getpid() not in {process for _, process in found}
 
