@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from phaseb.config.dynamics import GRUConfig
 from phaseb.episodes.trajectories import Trajectories
@@ -29,6 +30,22 @@ def make_world(num_episodes=24, steps=20, seed=0, lengths=None, split="train"):
         ids=tuple(f"e{i}" for i in range(num_episodes)),
         splits=(split,) * num_episodes,
     )
+
+
+class StatelessPlugin:
+    """What every plug-in has beside its step; this one learns nothing."""
+
+    def __init__(self, settings, latent_size, action_size):
+        pass
+
+    def fit(self, train, seed):
+        pass
+
+    def state_dict(self):
+        return {"nothing": torch.zeros(1)}
+
+    def load_state_dict(self, state):
+        pass
 
 
 @pytest.fixture

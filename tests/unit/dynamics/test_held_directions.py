@@ -16,7 +16,7 @@ from phaseb.dynamics.gru_ensemble.learner import make_learner
 from phaseb.dynamics.protocol import load_generator
 from phaseb.nn.data_parallel import WorkerContext
 from phaseb.runtime.storage import Store
-from tests.unit.dynamics.conftest import make_world
+from tests.unit.dynamics.conftest import StatelessPlugin, make_world
 
 TASKS, HORIZON = 3, 150
 
@@ -35,24 +35,12 @@ def turned():
     return replace(world, z=(rows @ turn).astype(np.float32), lineage=lineage), one_hot, turn.T[:, 2:] @ centred.T
 
 
-class Restless:
+class Restless(StatelessPlugin):
     """A plug-in that moves every latent at random."""
-
-    def __init__(self, settings, latent_size, action_size):
-        pass
-
-    def fit(self, train, seed):
-        pass
 
     def step(self, z, action, memory, generator):
         zeros = torch.zeros(len(z))
         return Step(z + 0.1 * torch.randn(z.shape, generator=generator), zeros, zeros, zeros)
-
-    def state_dict(self):
-        return {"nothing": torch.zeros(1)}
-
-    def load_state_dict(self, state):
-        pass
 
 
 def fitted(name, world):

@@ -9,29 +9,18 @@ from phaseb.dynamics.custom import CustomDynamics, Step
 from phaseb.dynamics.gp.model import GPDynamics
 from phaseb.dynamics.gru_ensemble.learner import make_learner
 from phaseb.dynamics.walk import start_walk
+from tests.unit.dynamics.conftest import StatelessPlugin
 
 SEED, STEPS = 5, 6
 
 
-class Counting:
+class Counting(StatelessPlugin):
     """z' = z + the first action; the reward is the number of the step."""
-
-    def __init__(self, settings, latent_size, action_size):
-        pass
-
-    def fit(self, train, seed):
-        pass
 
     def step(self, z, action, memory, generator):
         asked = (memory or 0) + 1
         count = torch.full((len(z),), float(asked))
         return Step(z + action[:, :1], count, (count > 4).float(), count, asked)
-
-    def state_dict(self):
-        return {}
-
-    def load_state_dict(self, state):
-        pass
 
 
 def walked(model, starts, actions):
