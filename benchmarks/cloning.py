@@ -91,9 +91,12 @@ def measure(seed: int, learner: str, policy: PolicyConfig, model: GPDynamics | N
 
 
 def table(rows: Sequence[Mapping]) -> list[str]:
-    """Net value of each learner, and the paired differences of its arms from `real_only`."""
-    lines = ["| learner | seeds | real_only, $/h | placebo less it | state_noise less it | rollouts less it |"]
-    lines.append("| --- | --- | --- | --- | --- | --- |")
+    """Net value of each learner, and paired differences: of its arms from `real_only`, of rollouts from the placebo."""
+    lines = [
+        "| learner | seeds | real_only, $/h | placebo less it | state_noise less it | rollouts less it | "
+        "rollouts less placebo |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
     for learner in LEARNERS:
         own = [row["scores"] for row in rows if row["learner"] == learner]
         if not own:
@@ -101,6 +104,7 @@ def table(rows: Sequence[Mapping]) -> list[str]:
         earned = {arm: np.array([scores[arm]["net_value_per_hour"] for scores in own]) for arm in ARMS}
         base = earned["real_only"]
         cells = [_told(base), *(_told(earned[arm] - base) for arm in ARMS[1:])]
+        cells.append(_told(earned["rollouts"] - earned["placebo"]))
         lines.append(f"| {learner} | {len(own)} | {' | '.join(cells)} |")
     return lines
 
