@@ -62,7 +62,8 @@ def show_results(results: Mapping[str, Any], console: RichConsole) -> None:
     console.print(f"\n{results['arms_title']}", soft_wrap=True)
     columns = results["arm_columns"]
     rows = [[name, *(interval(arm.get(m)) for m in columns)] for name, arm in results["arms"].items()]
-    console.print(_table(("arm", *columns), rows))
+    headings = [name.replace("_", " ") for name in columns]  # narrow columns break between words
+    console.print(_table(("arm", *headings), rows))
 
 
 def show_in_model(found: Mapping[str, Any], console: RichConsole) -> None:
