@@ -184,7 +184,7 @@ def _inspect(arguments: argparse.Namespace, words: Sequence[str]) -> int:
         print("\n".join(lines(found)))
     if found.refused:
         count = sum(one.severity == "error" for one in found.findings)
-        raise DataError(f"a run on {arguments.path} would be refused: {count} errors")
+        raise DataError(f"a run on {arguments.path} would be refused: {count} error{'s' * (count > 1)}")
     return 0
 
 

@@ -222,7 +222,7 @@ def test_the_command_prints_writes_and_refuses(tmp_path: Path, capsys: pytest.Ca
     told = json.loads(out)
     assert [one["kind"] for one in told["findings"]] == ["refused", "jump"]
     assert (told["refused"], told["schema"]["episodes"], len(told["schema"]["columns"])) == (True, 23, 14)
-    assert "would be refused: 1 errors" in err
+    assert "would be refused: 1 error\n" in err
     html = (tmp_path / "page.html").read_text()
     assert "jump: bad-000007" in html
     assert "A run would be refused" in html
