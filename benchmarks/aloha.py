@@ -31,7 +31,7 @@ from processor_time import ProcessorTime
 from phaseb.episodes.control import read_control
 from phaseb.episodes.shards import iter_episodes
 from phaseb.latents.model import EncoderModel
-from phaseb.latents.projection import smooth_functions
+from phaseb.latents.relevance import smooth_functions
 from phaseb.runtime.metrics import read_metrics
 from phaseb.runtime.storage import Store
 
@@ -96,7 +96,7 @@ def cube_error_mm(run: Store, recorded: Path) -> dict[str, float]:
             z, cube = bundle.encode_episode(episode), file[f"data/{episode.id}/obs/cube"][:, :3]
             seen = np.minimum(np.arange(len(z)) * (control.rows if control else 1), len(cube) - 1)
             is_train = episode.split == "train"
-            latents[is_train].append(smooth_functions(torch.from_numpy(z).double(), seed=0).numpy())
+            latents[is_train].append(_readable(z))
             places[is_train].append(1e3 * cube[seen])
     known = np.concatenate(latents[True])
     ridge = known.T @ known + 1e-3 * np.eye(known.shape[1])
@@ -105,6 +105,12 @@ def cube_error_mm(run: Store, recorded: Path) -> dict[str, float]:
     starts = np.stack([error[0] for error in errors])
     of_all, of_starts = (float(np.sqrt(np.square(rows).mean())) for rows in (np.concatenate(errors), starts[:, :2]))
     return {"num_latents": bundle.num_dims, "cube_mm": round(of_all, 2), "cube_start_mm": round(of_starts, 2)}
+
+
+def _readable(z: NDArray[np.float32]) -> NDArray[Any]:
+    """(M, ·) latents (M, D), smooth functions of them, and 1."""
+    rows = torch.from_numpy(z).double()
+    return torch.cat([rows, smooth_functions(rows, 400, seed=0), torch.ones_like(rows[:, :1])], dim=1).numpy()
 
 
 def make_row(run: Store, recorded: Path, observation: str) -> dict[str, Any]:

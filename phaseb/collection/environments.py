@@ -42,6 +42,11 @@ def make_environment(
     return environment if control is None else ControlEnvironment(environment, control)
 
 
+def without_frames(config: EnvironmentConfig) -> EnvironmentConfig:
+    """The same environment for policies that see no frames: the built-in cell then draws none, which is dear."""
+    return config if config.observation == "frames" else config.model_copy(update={"observation": "state"})
+
+
 def _make(config: EnvironmentConfig, num_envs: int) -> VectorEnvironment:
     """The environment in its own steps."""
     if config.id == "workcell":

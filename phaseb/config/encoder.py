@@ -33,7 +33,7 @@ class LatentsConfig(Section):
         16,
         ge=1,
         le=1024,
-        description="learned dimensions; z_V holds the sensors' dimensions, and learned ones up to this size in all",
+        description="dimensions learned from frames, at most; z_V holds them beside the sensors' dimensions",
     )
     stack: int = Field(3, ge=1, le=16, description="consecutive frames in one input (a single frame shows no speed)")
     hidden: int = Field(128, ge=8, le=4096, description="width of the hidden layers")

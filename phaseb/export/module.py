@@ -57,15 +57,12 @@ class DeployedPolicy(nn.Module):
         """z_V (N, D): what the encoder says of observations one at a time (see `OnlineEncoder`)."""
         seen = dict(zip(self.inputs, observation, strict=True))
         parts: list[Tensor] = []
-        state = self.encoder.normalise(seen["state"]) if "state" in seen else None
-        if state is not None:
-            parts.append(state)
-        stacked = None
+        if "state" in seen:
+            parts.append(self.encoder.normalise(seen["state"]))
         if "frames" in seen:
             frames = seen["frames"]
             features = self.encoder.features(frames.flatten(0, 1))
-            stacked = features.reshape(-1, frames.shape[1], features.shape[-1])
-        parts.append(self.encoder.fuse(state, stacked))
+            parts.append(self.encoder.fuse(features.reshape(-1, frames.shape[1], features.shape[-1])))
         return cast(Tensor, self.standardizer(self.readout(torch.cat(parts, dim=-1))))
 
     def near_decision_boundary(self, *observation: Tensor) -> Tensor:

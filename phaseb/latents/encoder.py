@@ -1,4 +1,7 @@
-"""The network from observations to raw latents: frames through a small CNN, states through an MLP, or both fused.
+"""The network from frames to raw latents: a small CNN, a stack of its features, and an MLP. States are standardised.
+
+Latents are learned from frames alone. Sensors stay as they are (`projection`): a network that sees both learns what the
+sensors show, and forgets what only a camera shows.
 
 One frame goes through the CNN once; the stack of the last frames is a stack of its features, so batch encoding of an
 episode costs one CNN pass a frame whatever the stack.
@@ -6,7 +9,7 @@ episode costs one CNN pass a frame whatever the stack.
 Legend: M rows, S state size, F features of a frame, K frames stacked (newest first), D latent dimensions.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -26,7 +29,17 @@ MOTION_GAIN = 5.0  # what changes between two frames is small beside what is see
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """All that is needed to build an `Encoder` again (stored beside its tensors)."""
+    """All that is needed to build an `Encoder` again (stored beside its tensors).
+
+    Attributes:
+        state_size: S; 0 where no state is seen.
+        frame_shape: (H, W, C); None where no frames are seen.
+        num_dims: D, learned from frames; 0 where there are none.
+        stack: K.
+        hidden: units of the MLP's hidden layers.
+        frame_channels: of the CNN.
+        frame_features: points that are located in a frame of each camera.
+    """
 
     state_size: int
     frame_shape: tuple[int, int, int] | None
@@ -106,7 +119,7 @@ def sum_slices(x: Tensor, dim: int) -> Tensor:
 
 
 class Encoder(nn.Module):
-    """Observations to raw (not yet standardised) latents: a linear path plus an MLP with LayerNorm.
+    """Frames to raw (not yet standardised) latents: a linear path plus an MLP with LayerNorm. States to standard ones.
 
     The linear path keeps what a linear probe can read and extrapolates calmly outside the training data.
     """
@@ -122,19 +135,14 @@ class Encoder(nn.Module):
         # In double precision: an offset (a clock, a far coordinate) comes off before the cast to single.
         self.register_buffer("state_mean", torch.zeros(spec.state_size, dtype=torch.float64))
         self.register_buffer("state_scale", torch.ones(spec.state_size, dtype=torch.float64))
-        inputs = spec.state_size
-        if spec.frame_shape is not None:
-            self.frames = FrameNetwork(spec.frame_shape, spec.frame_channels, spec.frame_features)
-            seen = spec.stack * spec.features_of_frame
-            self.register_buffer("seen_mean", torch.zeros(seen))
-            self.register_buffer("whitening", torch.eye(seen))
-            inputs += seen
-            # many features of what is seen must not drown the few of a state
-            self.seen_gain = min(1.0, (spec.state_size / seen) ** 0.5) if spec.state_size else 1.0
+        if spec.frame_shape is None:
+            return
+        self.frames = FrameNetwork(spec.frame_shape, spec.frame_channels, spec.frame_features)
+        inputs = spec.stack * spec.features_of_frame
+        self.register_buffer("seen_mean", torch.zeros(inputs))
+        self.register_buffer("whitening", torch.eye(inputs))
         self.linear = nn.Linear(inputs, spec.num_dims)
-        for block in (self.linear.weight[:, : spec.state_size], self.linear.weight[:, spec.state_size :]):
-            if block.numel():
-                nn.init.orthogonal_(block)  # to begin with, latents are the inputs turned round: nothing is lost
+        nn.init.orthogonal_(self.linear.weight)  # to begin with, latents are the inputs turned round: nothing is lost
         self.mlp = nn.Sequential(
             nn.Linear(inputs, spec.hidden),
             nn.LayerNorm(spec.hidden),
@@ -163,6 +171,13 @@ class Encoder(nn.Module):
             self.frames.mean.copy_(pixels.mean(0))
             self.frames.scale.copy_(1.0 / (pixels - self.frames.mean).std().clamp_min(1.0))
 
+    def without_frames(self) -> "Encoder":
+        """The same encoder of states, which sees no frames."""
+        part = Encoder(replace(self.spec, frame_shape=None, num_dims=0, stack=1)).to(self.state_mean.device)
+        part.state_mean.copy_(self.state_mean)
+        part.state_scale.copy_(self.state_scale)
+        return part.eval().requires_grad_(False)
+
     @torch.no_grad()
     def condition(self, stacked: Tensor, keep: bool = True) -> None:
         """Whiten what is seen by the statistics of (M, K, F); `keep`: without changing what the encoder computes.
@@ -176,9 +191,9 @@ class Encoder(nn.Module):
         whitening, inverse = (vectors * factor @ vectors.T for factor in (1.0 / spread, spread))
         old = self.whitening.double()
         for layer in (self.linear, cast(nn.Linear, self.mlp[0])) if keep else ():
-            weight = layer.weight[:, -len(mean) :].double()
-            layer.bias.add_((self.seen_gain * (mean - self.seen_mean) @ old @ weight.T).float())
-            layer.weight[:, -len(mean) :] = (inverse @ old @ weight.T).T.float()
+            weight = layer.weight.double()
+            layer.bias.add_(((mean - self.seen_mean) @ old @ weight.T).float())
+            layer.weight.copy_((inverse @ old @ weight.T).T.float())
         self.seen_mean.copy_(mean)
         self.whitening.copy_(whitening)
 
@@ -190,16 +205,9 @@ class Encoder(nn.Module):
         """States (..., S) of single or double precision in standard deviations of the training data, single."""
         return ((state.double() - self.state_mean) * self.state_scale).float()
 
-    def fuse(self, state: Tensor | None, stacked: Tensor | None, looks: Tensor | None = None) -> Tensor:
-        """Normalised states (M, S) and stacked frame features (M, K, F), whichever the spec has, to raw z (M, D).
-
-        `looks` (M, 1), for training: where it is false, the frames are not seen.
-        """
-        parts = [] if state is None else [state]
-        if stacked is not None:
-            seen = self.seen_gain * ((flatten_stack(stacked) - self.seen_mean) @ self.whitening)
-            parts.append(seen if looks is None else seen * looks)
-        x = torch.cat(parts, dim=-1)
+    def fuse(self, stacked: Tensor) -> Tensor:
+        """Stacked frame features (M, K, F) of all cameras to raw z (M, D)."""
+        x = (flatten_stack(stacked) - self.seen_mean) @ self.whitening
         with layers(x.device):
             bent = self.mlp(x).float()
         return cast(Tensor, self.linear(x) + bent)

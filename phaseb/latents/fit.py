@@ -15,7 +15,7 @@ from phaseb.latents.decoder import fit_decoder
 from phaseb.latents.encoder import Encoder
 from phaseb.latents.latent_actions import fit_latent_actions
 from phaseb.latents.model import EncoderModel
-from phaseb.latents.projection import Projection, fit_projection
+from phaseb.latents.projection import Outcomes, Projection, fit_projection
 from phaseb.latents.standardise import Standardizer
 
 STD_FLOOR = 1e-3
@@ -35,6 +35,8 @@ def fit_encoder_model(
 
     Args:
         episodes: training episodes only (the train split): nothing else may shape the statistics.
+
+    Where the frames tell nothing of the future that the state does not, the model does not see them.
     """
     if not episodes:
         raise DataError("no training episodes to fit the latents' statistics on")
@@ -43,7 +45,10 @@ def fit_encoder_model(
     every = Projection(sensors + encoder.spec.num_dims, sensors + encoder.spec.num_dims)
     raw = EncoderModel(encoder, every, Standardizer(every.num_dims).to(encoder.state_mean.device))
     candidates = [raw.candidates(e) for e in episodes]
-    readout = fit_projection(candidates, sensors, config.num_dims, seed)
+    readout = fit_projection(candidates, sensors, config.num_dims, seed, [_outcomes(e, action_scale) for e in episodes])
+    if sensors and not readout.weight[sensors:].any():
+        encoder, readout = encoder.without_frames(), readout.first(sensors)
+        candidates = [x[:, :sensors] for x in candidates]
     latents = [readout(x) for x in candidates]
     standardizer = Standardizer(readout.num_dims).to(raw.device).fit(torch.cat(latents), STD_FLOOR)
     z = [standardizer(x) for x in latents]
@@ -59,6 +64,16 @@ def fit_encoder_model(
         known = [None if e.actions is None else _scaled(e.actions, action_scale) for e in episodes]
         actions = fit_latent_actions(config.latent_actions, z, known, seed)
     return EncoderModel(encoder, readout, standardizer, decoder, actions, DECODER_HIDDEN)
+
+
+def _outcomes(episode: Episode, scale: ActionScale | None) -> Outcomes:
+    """What was done and what was earned at each step (T, ·), as far as it is recorded."""
+    found = {}
+    if episode.actions is not None:
+        found["actions"] = _scaled(episode.actions, scale)
+    if episode.rewards is not None:
+        found["rewards"] = torch.from_numpy(episode.rewards.astype(np.float64))[:, None]
+    return found
 
 
 def _scaled(actions: NDArray[np.float32], scale: ActionScale | None) -> Tensor:

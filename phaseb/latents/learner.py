@@ -1,8 +1,7 @@
-"""Training of the encoder: segments of episodes, temporal InfoNCE, AdamW. Plain torch, one step at a time."""
+"""Training of the encoder of frames: segments of episodes, temporal InfoNCE, AdamW. Plain torch, a step at a time."""
 
 import math
 from collections.abc import Mapping
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from phaseb.latents.info_nce import Predictor, Segments, contrast
 from phaseb.latents.observations import clock_columns
 from phaseb.latents.padding import Arrays
 from phaseb.nn.data_parallel import WorkerContext
-from phaseb.runtime.seeding import derive_seed, numpy_generator, torch_generator
+from phaseb.runtime.seeding import derive_seed, numpy_generator
 
 LOG_EVERY = 10
 """Steps between two rows of metrics."""
@@ -32,12 +31,9 @@ WEIGHT_DECAY = 1e-2
 """AdamW weight decay."""
 MAX_GRAD_NORM = 10.0
 """Largest norm of the gradient of a step."""
-STATE_NOISE = 0.02
-"""Noise added to states in training, in standard deviations."""
-FRAME_DROPOUT = 0.5
-"""Share of training observations whose frames are hidden, where a state is seen too: what both show is then told
-by the sensor that shows it best."""
 
+PICTURES = 1024
+"""Frames, at least, that the mean picture is of: it needs no more, and memory is finite."""
 WARMUP_STEPS = 20
 CONDITION_AT, CONDITION_ROWS = (0.0, 0.1, 0.25, 0.5), 512  # when to whiten what is seen, and on how many rows
 FREE = ("predictor.log_precision", "encoder.frames.sharpness")  # scales: not decayed, and learned faster
@@ -47,25 +43,24 @@ class EncoderLearner:
     """Trains an `Encoder` on padded episodes (see `arrays.episode_arrays`); follows the learner protocol.
 
     The global batch of a step is drawn by name and falls into groups of segments that are contrasted apart, so
-    that the update does not depend on the number of workers.
+    that the update does not depend on the number of workers. Without frames there is nothing to learn: no steps.
     """
 
     def __init__(self, config: LatentsConfig, data: Arrays, context: WorkerContext) -> None:
         self.config, self.context = config, context
-        self.num_steps = config.num_steps
         self._arrays = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in data.items()}
         held_out = self._arrays["validation"].numpy()
         self._train = np.flatnonzero(~held_out) if not held_out.all() else np.arange(len(held_out))
         self._validation = np.flatnonzero(held_out)
         if len(self._train) == 0:
             raise DataError("no episodes to train the encoder on; the train split is empty")
-        self.spec = encoder_spec(config, data)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(context.seed, "encoder", "init"))
-            self.encoder = Encoder(self.spec)
+            self.encoder = untrained_encoder(config, data)
             num_actions = self._arrays["actions"].shape[-1]
             self.predictor = Predictor(config.num_dims, num_actions, len(HORIZONS))
-        self._fit_inputs()
+        self.spec = self.encoder.spec
+        self.num_steps = 0 if self.spec.frame_shape is None else config.num_steps
         self._condition_steps = {int(share * self.num_steps) for share in CONDITION_AT}
         self.modules = nn.ModuleDict({"encoder": self.encoder, "predictor": self.predictor}).to(context.device)
         slow = [p for name, p in self.modules.named_parameters() if name not in FREE]
@@ -77,9 +72,9 @@ class EncoderLearner:
 
     def step(self, step: int) -> dict[str, float]:
         """One update; metrics only every `LOG_EVERY` steps."""
-        if self.spec.frame_shape is not None and step in self._condition_steps:
+        if step in self._condition_steps:
             self._condition(keep=step > 0)
-        losses, accuracy = self._losses(self._draw(self._train, "batch", step), ("noise", step))
+        losses, accuracy = self._losses(self._draw(self._train, "batch", step))
         total = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(total):
             raise DivergenceError(f"encoder: loss is not finite at step {step}; lower latents.learning_rate")
@@ -102,7 +97,7 @@ class EncoderLearner:
         """The same losses on one fixed batch of the dev split; empty where there is none."""
         if len(self._validation) == 0:
             return {}
-        losses, accuracy = self._losses(self._draw(self._validation, "validation", 0), None)
+        losses, accuracy = self._losses(self._draw(self._validation, "validation", 0))
         metrics = {f"latents/validation/{k}": float(self.context.all_reduce_mean(v)) for k, v in losses.items()}
         return {**metrics, "latents/validation/accuracy": float(self.context.all_reduce_mean(accuracy))}
 
@@ -134,16 +129,14 @@ class EncoderLearner:
         groups = self.context.shard(np.arange(config.num_groups))
         return chosen[groups], first[groups]
 
-    def _losses(
-        self, drawn: tuple[NDArray[np.int64], NDArray[np.int64]], noise: tuple[int | str, ...] | None
-    ) -> tuple[dict[str, Tensor], Tensor]:
+    def _losses(self, drawn: tuple[NDArray[np.int64], NDArray[np.int64]]) -> tuple[dict[str, Tensor], Tensor]:
         episode, first = (torch.from_numpy(x) for x in drawn)
         L = self.config.segment_steps
         steps = first[..., None] + torch.arange(L)
         lengths = self._arrays["lengths"][episode][..., None]
         episodes = episode[..., None].expand_as(steps)
         valid = steps <= lengths
-        z = self._encode(episodes.flatten(0, 1), torch.minimum(steps, lengths).flatten(0, 1), noise)
+        z = self._encode(episodes.flatten(0, 1), torch.minimum(steps, lengths).flatten(0, 1))
         actions = self._arrays["actions"]
         acted = actions[episodes, steps.clamp(max=actions.shape[1] - 1)] * (steps < lengths)[..., None]
         device = self.context.device
@@ -151,33 +144,14 @@ class EncoderLearner:
         latents = z.view(*steps.shape, -1)
         return contrast(latents, acted.float().to(device), segments, self.predictor, HORIZONS)
 
-    def _encode(self, episode: Tensor, steps: Tensor, noise: tuple[int | str, ...] | None) -> Tensor:
+    def _encode(self, episode: Tensor, steps: Tensor) -> Tensor:
         """Raw latents of rows of consecutive steps, both (R, L), to (R * L, D); a frame goes through the CNN once."""
-        device, state, stacked = self.context.device, None, None
-        if self.spec.state_size:
-            state = self.encoder.normalise(self._arrays["state"][episode, steps].flatten(0, 1).to(device))
-            if noise is not None:
-                state = state + STATE_NOISE * self._noise(noise, episode.shape, self.spec.state_size)
-        if self.spec.frame_shape is not None:
-            R, L, before = *steps.shape, self.spec.stack - 1
-            window = torch.cat([steps[:, :1] - torch.arange(before, 0, -1), steps], dim=1).clamp_min(0)
-            frames = self._arrays["frames"][episode[:, :1].expand_as(window), window].flatten(0, 1)
-            features = self.encoder.features(frames.to(device)).view(R, L + before, -1)
-            index = stack_index(torch.arange(before, L + before), self.spec.stack).to(device)
-            stacked = features[:, index].flatten(0, 1)
-        if noise is None or state is None or stacked is None:
-            return self.encoder.fuse(state, stacked)
-        drawn = self._noise(("frames", *noise), episode.shape, 1)
-        return self.encoder.fuse(state, stacked, drawn > NormalDist().inv_cdf(FRAME_DROPOUT))
-
-    def _noise(self, stream: tuple[int | str, ...], shape: torch.Size, size: int) -> Tensor:
-        """This worker's rows of the global batch's noise: (R, L) rows of standard normals, as (R * L, size)."""
-        rows, L = shape
-        whole = torch.randn(
-            rows * self.context.world_size, L, size, generator=torch_generator(self.context.seed, "encoder", *stream)
-        )
-        part = whole[self.context.rank * rows : (self.context.rank + 1) * rows]
-        return part.flatten(0, 1).to(self.context.device)
+        R, L, before = *steps.shape, self.spec.stack - 1
+        window = torch.cat([steps[:, :1] - torch.arange(before, 0, -1), steps], dim=1).clamp_min(0)
+        frames = self._arrays["frames"][episode[:, :1].expand_as(window), window].flatten(0, 1)
+        features = self.encoder.features(frames.to(self.context.device)).view(R, L + before, -1)
+        index = stack_index(torch.arange(before, L + before), self.spec.stack).to(self.context.device)
+        return self.encoder.fuse(features[:, index].flatten(0, 1))
 
     @torch.no_grad()
     def _condition(self, keep: bool) -> None:
@@ -195,23 +169,28 @@ class EncoderLearner:
             for parameter in layer.parameters():
                 self.optimizer.state.pop(parameter, None)  # its moments were of other inputs
 
-    def _fit_inputs(self) -> None:
-        steps = torch.arange(self._arrays["actions"].shape[1] + 1)
-        inside = (steps <= self._arrays["lengths"][self._train][:, None]).flatten()
-        state, frames = self._arrays.get("state"), self._arrays.get("frames")
-        states = hidden = None
-        if state is not None:
-            states = state[self._train].flatten(0, 1)[inside]
-            lengths = self._arrays["lengths"][self._train].numpy() + 1
-            parts = np.split(states.numpy(), np.cumsum(lengths)[:-1])
-            hidden = torch.from_numpy(clock_columns(parts))
-        pictures = None
-        if frames is not None:
-            rows = torch.nonzero(inside)[:, 0]
-            rows = rows[:: max(1, len(rows) // 1024)]  # a mean picture needs no more, and memory is finite
-            episode, step = rows // len(steps), rows % len(steps)
-            pictures = frames[torch.from_numpy(self._train)[episode], step]
-        self.encoder.fit_inputs(states, pictures, hidden)
+
+def untrained_encoder(config: LatentsConfig, data: Arrays) -> Encoder:
+    """An encoder for padded episodes, with the statistics of the training split's observations.
+
+    Without frames it is whole: states are standardised, and nothing is learned.
+    """
+    encoder = Encoder(encoder_spec(config, data))
+    held_out = data["validation"].astype(bool)
+    train = held_out if held_out.all() else ~held_out
+    lengths = data["lengths"][train].astype(np.int64) + 1
+    states = hidden = pictures = None
+    if "state" in data:
+        parts = [s[:n] for s, n in zip(data["state"][train], lengths, strict=True)]
+        states = torch.from_numpy(np.concatenate(parts))
+        hidden = torch.from_numpy(clock_columns(parts))
+    if "frames" in data:
+        episode = np.repeat(np.flatnonzero(train), lengths)
+        step = np.concatenate([np.arange(n) for n in lengths])
+        rows = np.arange(0, len(step), max(1, len(step) // PICTURES))
+        pictures = torch.from_numpy(data["frames"][episode[rows], step[rows]])
+    encoder.fit_inputs(states, pictures, hidden)
+    return encoder
 
 
 def encoder_spec(config: LatentsConfig, data: Mapping[str, NDArray[np.generic]]) -> EncoderSpec:
@@ -220,7 +199,7 @@ def encoder_spec(config: LatentsConfig, data: Mapping[str, NDArray[np.generic]])
     return EncoderSpec(
         state_size=data["state"].shape[-1] if "state" in data else 0,
         frame_shape=None if frames is None else (frames[0], frames[1], frames[2]),
-        num_dims=config.num_dims,
+        num_dims=0 if frames is None else config.num_dims,
         stack=config.stack if frames is not None else 1,
         hidden=config.hidden,
         frame_channels=FRAME_CHANNELS,

@@ -37,7 +37,7 @@ class EncoderModel:
     """Encoder, frozen standardisation, and what was fitted on top of them.
 
     Attributes:
-        encoder: observations to learned latents.
+        encoder: states to standardised sensors, frames to learned latents.
         readout: sensors and learned latents to the directions that z_V has.
         standardizer: those to z_V, with the training split's statistics.
         decoder: z_V to the state; None where training episodes had no state.
@@ -193,10 +193,9 @@ class EncoderModel:
     @torch.no_grad()
     def _candidates(self, state: NDArray[np.floating] | None, stacked: Tensor | None) -> Tensor:
         """States (M, S) and stacked features (M, K, F') to normalised sensors and learned latents, (M, S + E)."""
-        if state is None:
-            return self.encoder.fuse(None, stacked)
-        normalised = self.encoder.normalise(torch.tensor(state, device=self.device))
-        return torch.cat([normalised, self.encoder.fuse(normalised, stacked)], dim=-1)
+        sensors = [] if state is None else [self.encoder.normalise(torch.tensor(state, device=self.device))]
+        learned = [] if stacked is None else [self.encoder.fuse(stacked)]
+        return torch.cat([*sensors, *learned], dim=-1)
 
     def _recover(
         self, episodes: Sequence[Episode], z: NDArray[np.float32], actions: NDArray[np.float32], seed: int

@@ -1,25 +1,30 @@
-"""Which directions z_V has: what the sensors say, turned, and what only the encoder's latents add to it.
+"""Which directions z_V has: what the sensors say, turned, and what only the cameras tell of the future.
 
-A latent learned from pictures carries the texture of pixels, which no dynamics can predict and every judge sees; a
-latent learned from sensors bends what they say, and bent motion takes more data to learn. So what the sensors say is
-kept as they say it, and a learned direction only where most of it is news. Where there is no sensor, all of it is.
+A latent learned from pictures carries the texture of pixels, which no dynamics can predict and every judge sees. So
+what the sensors say is kept as they say it, and a learned direction only where it matters (`relevance`). Where there is
+no sensor, all of them are kept.
 
-Legend: N episodes, M observations, S sensors, E learned dimensions, F = S + E candidates, D latent dimensions.
+Legend: M observations of an episode of T steps, S sensors, E learned dimensions, F = S + E candidates, D latent
+dimensions, A actions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from phaseb.latents.relevance import LAGS, Rows, relevant_directions
 from phaseb.runtime.seeding import torch_generator
 
-NEWS = 0.15  # share of a learned direction's variance that the sensors must leave unexplained
 CONSTANT = 1e-6  # variance, relative to the mean of all, below which a direction says nothing
 MAX_SENSOR_DIMS = 64
 """Most directions of the sensors: the leading principal ones of more."""
-NUM_FEATURES, BANDWIDTH = 400, 3.0  # of the random features that stand for any smooth function of the sensors
 RIDGE = 1e-3
+MAX_ROWS = 10_000
+"""Most steps that decide which learned directions matter."""
+
+Outcomes = Mapping[str, Tensor]
+"""What was recorded beside an episode's observations: columns (T, ·) by name, such as actions and rewards."""
 
 
 class Projection(nn.Module):
@@ -41,28 +46,35 @@ class Projection(nn.Module):
     def num_dims(self) -> int:
         return self.weight.shape[1]
 
+    def first(self, num_candidates: int) -> "Projection":
+        """The projection of the first candidates alone."""
+        part = Projection(num_candidates, self.num_dims).to(self.mean.device)
+        part.mean.copy_(self.mean[:num_candidates])
+        part.weight.copy_(self.weight[:num_candidates])
+        return part
+
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean) @ self.weight
 
 
-def fit_projection(candidates: Sequence[Tensor], num_sensors: int, num_dims: int, seed: int) -> Projection:
-    """Choose directions of the candidates (M_i, F) of N training episodes.
+def fit_projection(
+    candidates: Sequence[Tensor], num_sensors: int, num_dims: int, seed: int, outcomes: Sequence[Outcomes] = ()
+) -> Projection:
+    """Choose directions of the candidates (M_i, F) of training episodes.
 
-    The sensors' span comes first, whole up to MAX_SENSOR_DIMS directions. Then, up to `num_dims` in all, come
-    directions of the learned latents of whose variance the sensors, through any smooth function, leave NEWS or more
-    unexplained.
-    They are turned at random, so that no dimension shows one sensor's resolution, but not whitened: that would raise
-    noise where there is little else.
+    The sensors' span comes first, whole up to MAX_SENSOR_DIMS directions. Then come at most `num_dims` directions of
+    the learned latents that tell what the sensors do not: of later sensors, and of the `outcomes` of each
+    episode. They are turned at random, so that no dimension shows one sensor's resolution. Only the learned ones are
+    scaled to unit variance.
     """
     x = torch.cat(list(candidates)).double()
     mean, total = x.mean(0), x.shape[1]
-    centred = x - mean
+    centred = [c.double() - mean for c in candidates]
     parts = []
     if num_sensors:
-        parts.append(_padded(principal(centred[:, :num_sensors])[:, :MAX_SENSOR_DIMS], 0, total))
-    room = num_dims - sum(p.shape[1] for p in parts)
-    if room > 0 and total > num_sensors:
-        parts.append(_news([c.double() - mean for c in candidates], num_sensors, seed)[:, :room])
+        parts.append(_padded(principal(torch.cat(centred)[:, :num_sensors])[:, :MAX_SENSOR_DIMS], 0, total))
+    if total > num_sensors:
+        parts.append(_learned_directions(centred, num_sensors, outcomes, seed)[:, :num_dims])
     chosen = torch.cat(parts, dim=1)
     size = chosen.shape[1]
     generator = torch_generator(seed, "readout", "turn")
@@ -73,45 +85,72 @@ def fit_projection(candidates: Sequence[Tensor], num_sensors: int, num_dims: int
     return readout.to(candidates[0].device)
 
 
-def principal(x: Tensor, least: float = 0.0) -> Tensor:
+def principal(x: Tensor) -> Tensor:
     """Principal directions (F, R) of centred rows (M, F), most variance first; those that say nothing are left out."""
     variance, directions = torch.linalg.eigh(x.T @ x / len(x))
     order = torch.argsort(variance, descending=True)
-    floor = max(least, CONSTANT * float(variance.mean()), 1e-12)
+    floor = max(CONSTANT * float(variance.mean()), 1e-12)
     return directions[:, order[variance[order] > floor]]
 
 
-def _news(candidates: list[Tensor], num_sensors: int, seed: int) -> Tensor:
+def _learned_directions(
+    candidates: Sequence[Tensor], num_sensors: int, outcomes: Sequence[Outcomes], seed: int
+) -> Tensor:
     """Directions (F, R) of centred candidates along which learned latents say what the sensors do not."""
-    x = torch.cat(candidates)
+    x = torch.cat(list(candidates))
     sensors, learned = x[:, :num_sensors], x[:, num_sensors:]
-    total, scale = x.shape[1], learned.std(0, correction=0).clamp_min(1e-12)
+    scale = learned.std(0, correction=0).clamp_min(1e-12)
     if not num_sensors:
-        return _padded(torch.diag(1.0 / scale), 0, total)
-    episode = torch.cat([torch.full((len(c),), i % 2, device=x.device) for i, c in enumerate(candidates)])
-    left = torch.empty_like(learned)
-    for half in (0, 1):
-        known, held_out = smooth_functions(sensors, seed), episode == half
-        if held_out.all():  # one episode: nothing to hold out
-            return x.new_zeros(total, 0)
-        fitted = _ridge(known[~held_out], (learned / scale)[~held_out])
-        left[held_out] = (learned / scale)[held_out] - known[held_out] @ fitted
-    directions = principal(left - left.mean(0), least=NEWS) / scale[:, None]  # of unit variance and less: said in part
-    said = _ridge(sensors, learned @ directions)  # what a linear reader knows already adds nothing
-    return torch.cat([-said, directions])
+        return _padded(torch.diag(1.0 / scale), 0, x.shape[1])
+    rows = _rows(candidates, num_sensors, outcomes)
+    directions = relevant_directions(rows, seed) / scale[:, None]
+    if not directions.shape[1]:
+        return x.new_zeros(x.shape[1], 0)
+    moved = learned @ directions
+    penalty = RIDGE * len(x) * torch.eye(num_sensors, dtype=x.dtype, device=x.device)
+    said = torch.linalg.solve(sensors.T @ sensors + penalty, sensors.T @ moved)
+    size = (moved - sensors @ said).std(0, correction=0).clamp_min(1e-12)
+    return torch.cat([-said, directions]) / size
 
 
-def smooth_functions(x: Tensor, seed: int) -> Tensor:
-    """Rows (M, S) and random Fourier features of them (Rahimi & Recht 2007), (M, S + NUM_FEATURES + 1)."""
-    generator = torch_generator(seed, "readout", "features")
-    frequency = torch.randn(x.shape[1], NUM_FEATURES, generator=generator, dtype=torch.float64).to(x) / BANDWIDTH
-    phase = 2 * torch.pi * torch.rand(NUM_FEATURES, generator=generator, dtype=torch.float64).to(x)
-    return torch.cat([x, torch.cos(x @ frequency + phase), torch.ones_like(x[:, :1])], dim=1)
+def _rows(candidates: Sequence[Tensor], num_sensors: int, outcomes: Sequence[Outcomes]) -> Rows:
+    """Steps of episodes with what came after them, at most MAX_ROWS."""
+    names = set.intersection(*(set(o) for o in outcomes)) if outcomes else set()
+    found: dict[str, list[Tensor]] = {name: [] for name in (*map(_later, LAGS), *sorted(names))}
+    for i, candidate in enumerate(candidates):
+        sensors, steps = candidate[:, :num_sensors], torch.arange(len(candidate) - 1)
+        for lag in LAGS:
+            found[_later(lag)].append(sensors[(steps + lag).clamp(max=len(steps))])
+        for name in names:
+            found[name].append(_next_mean(outcomes[i][name].to(candidate), LAGS[0]))
+    lengths = torch.tensor([len(c) - 1 for c in candidates])
+    seen = torch.cat([c[:-1] for c in candidates])
+    steps = torch.cat([torch.arange(int(n)) for n in lengths]).to(seen.device)
+    episode = torch.repeat_interleave(lengths).to(seen.device)
+    time = steps / lengths.to(seen.device)[episode]
+    standard = {name: _standard(torch.cat(parts)) for name, parts in found.items()}
+    learned = seen[:, num_sensors:] / seen[:, num_sensors:].std(0, correction=0).clamp_min(1e-12)
+    whole = Rows(_standard(seen[:, :num_sensors]), learned, standard, episode, time)
+    return whole.at(steps % max(1, -(-len(seen) // MAX_ROWS)) == 0)
 
 
-def _ridge(x: Tensor, y: Tensor) -> Tensor:
-    penalty = RIDGE * len(x) * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
-    return torch.linalg.solve(x.T @ x + penalty, x.T @ y)
+def _later(lag: int) -> str:
+    return f"sensors {lag} steps later"
+
+
+def _next_mean(x: Tensor, steps: int) -> Tensor:
+    """Means of the next `steps` rows, or of as many as there are, of x (T, ·)."""
+    total = torch.cat([torch.zeros_like(x[:1]), x.cumsum(0)])
+    first = torch.arange(len(x), device=x.device)
+    last = (first + steps).clamp(max=len(x))
+    return (total[last] - total[first]) / (last - first)[:, None]
+
+
+def _standard(x: Tensor) -> Tensor:
+    """Columns that move, centred and in standard deviations."""
+    std, mean = torch.std_mean(x, dim=0, correction=0)
+    moves = std > CONSTANT**0.5 * std.max()
+    return (x[:, moves] - mean[moves]) / std[moves]
 
 
 def _padded(directions: Tensor, first: int, total: int) -> Tensor:

@@ -60,26 +60,36 @@ def execute(context: StageContext) -> dict[str, Any]:
 
 
 def _train(context: StageContext, episodes: Sequence[Episode], scale: ActionScale | None) -> tuple[float, EncoderModel]:
-    config, store = context.config, context.store
+    config, store = context.config, context.store.folder("encoder")
     arrays = episode_arrays(episodes, scale, config.latents.observation)
+    learner = make_learner(config.latents, arrays, WorkerContext(config.run.seed))
+    seconds = _fit(context, arrays, learner) if learner.num_steps else 0.0
+    train = [episode for episode in episodes if episode.split == "train"]
+    bundle = fit_encoder_model(config.latents, learner.encoder, train, scale, config.run.seed)
+    bundle.save(store)
+    if learner.num_steps and bundle.spec.frame_shape is None:
+        notice = "frames tell nothing of what follows that the state does not: policies do not see them"
+        logs.event(notice, logging.WARNING)
+    return seconds, bundle
+
+
+def _fit(context: StageContext, arrays: Arrays, learner: EncoderLearner) -> float:
+    """Train the learner on the run's workers; returns the seconds."""
+    config, store = context.config, context.store.folder("encoder")
     result = fit(
         functools.partial(_make_learner, config.latents),
         arrays,
         seed=config.run.seed,
         key=context.key,
-        store=store.folder("encoder", "progress"),
+        store=store.folder("progress"),
         training=config.training,
         resources=config.resources,
         name="encode",
         on_progress=context.progress,
     )
-    learner = make_learner(config.latents, arrays, WorkerContext(config.run.seed))
     learner.load_state_dict(result.state)
-    train = [episode for episode in episodes if episode.split == "train"]
-    bundle = fit_encoder_model(config.latents, learner.encoder, train, scale, config.run.seed)
-    bundle.save(store.folder("encoder"))
-    write_metrics(store.folder("encoder"), "metrics.parquet", result.rows)
-    return result.seconds, bundle
+    write_metrics(store, "metrics.parquet", result.rows)
+    return result.seconds
 
 
 def _make_learner(config: LatentsConfig, data: Arrays, context: WorkerContext) -> EncoderLearner:

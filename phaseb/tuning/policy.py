@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from phaseb.collection.environments import make_environment
+from phaseb.collection.environments import make_environment, without_frames
 from phaseb.config.root import Config
 from phaseb.episodes.actions import ActionScale, read_action_scale
 from phaseb.episodes.control import read_control
@@ -116,7 +116,9 @@ class PolicyObjective:
         first = FIRST_SEED if split == "dev" else config.evaluation.first_seed
         num = NUM_EPISODES if split == "dev" else config.evaluation.num_episodes
         size = min(config.evaluation.num_envs, num)
-        environment = make_environment(config.environment, size, read_control(data.store), read_tasks(data.store))
+        model = EncoderModel.load(data.store.folder("encoder"))
+        shown = config.environment if model.spec.frame_shape else without_frames(config.environment)
+        environment = make_environment(shown, size, read_control(data.store), read_tasks(data.store))
         if environment is None:
             estimate: Any = fitted_q_evaluation(config.evaluation.fqe, [actor], data.held_out, seed)
             return {"return": float(estimate.interval(0)[0])}
@@ -124,8 +126,8 @@ class PolicyObjective:
             environment.action_low, environment.action_high, environment.name
         )
         try:
-            encoder = EncoderModel.load(data.store.folder("encoder")).online(size)
-            rows = evaluate(actor.closed_loop(), encoder, environment, range(first, first + num), scale.denormalise)
+            seeds = range(first, first + num)
+            rows = evaluate(actor.closed_loop(), model.online(size), environment, seeds, scale.denormalise)
         finally:
             environment.close()
         told = aggregate(rows, config.valuation)

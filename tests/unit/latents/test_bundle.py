@@ -142,9 +142,9 @@ def test_an_altered_checkpoint_is_refused(small_config, episodes, tmp_path):
 
 
 def test_bad_episodes_are_named(small_config, episodes):
-    bundle = make_bundle(small_config, episodes[:3])
     with pytest.raises(DataError, match=episodes[0].id):
-        bundle.encode([replace(episodes[0], frames=None)])
+        make_bundle(small_config, episodes[:3], "frames").encode([replace(episodes[0], frames=None)])
+    bundle = make_bundle(small_config, episodes[:3], "state")
     with pytest.raises(DataError, match=episodes[0].id):
         bundle.encode([replace(episodes[0], state=episodes[0].state[:, :2])])
     with pytest.raises(DataError, match="no actions"):
@@ -152,7 +152,7 @@ def test_bad_episodes_are_named(small_config, episodes):
     with pytest.raises(DataError, match="no episodes"):
         bundle.encode([])
     with pytest.raises(ValueError, match="reset"):
-        bundle.online(1).step({"state": episodes[0].state[:1], "frames": episodes[0].frames[:1]})
+        make_bundle(small_config, episodes[:3], "frames").online(1).step({"frames": episodes[0].frames[:1]})
 
 
 def test_frames_alone_have_no_state_to_decode(small_config, episodes):

@@ -53,17 +53,15 @@ def test_large_frames_are_averaged_down_exactly():
     torch.testing.assert_close(network.pixels(frames), expected)
 
 
-@pytest.mark.parametrize("state_size", [0, 5])
-def test_whitening_changes_the_inputs_and_not_what_is_computed(state_size):
+def test_whitening_changes_the_inputs_and_not_what_is_computed():
     torch.manual_seed(0)
-    encoder = Encoder(EncoderSpec(state_size, (32, 32, 3), 4, 3, 16, 8, 5))
-    state = torch.randn(200, state_size) if state_size else None
+    encoder = Encoder(EncoderSpec(5, (32, 32, 3), 4, 3, 16, 8, 5))
     stacked = torch.randn(200, 3, 15) @ torch.randn(15, 15)
     with torch.no_grad():
-        before = encoder.fuse(state, stacked)
+        before = encoder.fuse(stacked)
         encoder.condition(stacked + 1)
         encoder.condition(2 * stacked)
-        after = encoder.fuse(state, stacked)
+        after = encoder.fuse(stacked)
     torch.testing.assert_close(before, after, atol=1e-4, rtol=1e-4)
     encoder.condition(stacked)
     white = (flatten_stack(stacked) - encoder.seen_mean) @ encoder.whitening
@@ -81,7 +79,7 @@ def test_any_frame_shape(shape):
     encoder = Encoder(EncoderSpec(0, shape, 3, 1, 8, 4, 4))
     frames = torch.zeros((2, *shape), dtype=torch.uint8)
     encoder.fit_inputs(None, frames)
-    assert torch.isfinite(encoder.fuse(None, encoder.features(frames)[:, None])).all()
+    assert torch.isfinite(encoder.fuse(encoder.features(frames)[:, None])).all()
 
 
 def test_each_camera_has_filters_of_its_own_and_the_encoder_sees_all_of_them():
@@ -101,4 +99,4 @@ def test_each_camera_has_filters_of_its_own_and_the_encoder_sees_all_of_them():
     assert spec.features_of_frame == network(frames).shape[1] == 12
     encoder = Encoder(spec)
     stacked = encoder.features(frames)[stack_index(torch.arange(3), 3)]
-    assert encoder.fuse(encoder.normalise(torch.zeros(3, 2)), stacked).shape == (3, 5)
+    assert encoder.fuse(stacked).shape == (3, 5)

@@ -25,7 +25,7 @@ def train(config, data, seed=0, steps=None):
     return learner
 
 
-@pytest.mark.parametrize("observation", ["state", "frames", "both"])
+@pytest.mark.parametrize("observation", ["frames", "both"])
 def test_same_seed_same_weights_other_seed_others(small_config, episodes, observation):
     data = episode_arrays(episodes[:6], None, observation)
     a, b, c = (weights(train(small_config, data, seed)) for seed in (0, 0, 1))
@@ -36,7 +36,7 @@ def test_same_seed_same_weights_other_seed_others(small_config, episodes, observ
 def test_training_lowers_the_loss(small_config, episodes, monkeypatch):
     monkeypatch.setattr("phaseb.latents.learner.HORIZONS", (1, 4))
     config = small_config.model_copy(update={"num_steps": 150, "hidden": 32})
-    learner = make_learner(config, episode_arrays(episodes[:20], None, "state"), WorkerContext(0))
+    learner = make_learner(config, episode_arrays(episodes[:20], None, "frames"), WorkerContext(0))
     rows = [learner.step(step) for step in range(150)]
     assert rows[-1]["latents/loss/contrast"] < 0.6 * rows[0]["latents/loss/contrast"]
     assert rows[-1]["latents/accuracy"] > 0.4
@@ -83,12 +83,12 @@ def test_goes_on_from_a_checkpoint_as_if_nothing_had_happened(small_config, epis
 
 def test_dev_episodes_are_looked_at_but_never_trained_on(small_config, episodes):
     chosen = [replace(e, split="dev" if i >= 4 else "train") for i, e in enumerate(episodes[:6])]
-    twisted = [replace(e, state=e.state * -7 + 3) if e.split == "dev" else e for e in chosen]
-    a, b = (train(small_config, episode_arrays(x, None, "state")) for x in (chosen, twisted))
+    twisted = [replace(e, state=e.state * -7 + 3, frames=255 - e.frames) if e.split == "dev" else e for e in chosen]
+    a, b = (train(small_config, episode_arrays(x, None, "both")) for x in (chosen, twisted))
     assert torch.equal(weights(a), weights(b))
     assert torch.equal(a.encoder.state_mean, b.encoder.state_mean)
     assert a.validate(0)["latents/validation/contrast"] != b.validate(0)["latents/validation/contrast"]
-    assert train(small_config, episode_arrays(episodes[:6], None, "state"), steps=1).validate(0) == {}
+    assert train(small_config, episode_arrays(episodes[:6], None, "frames"), steps=1).validate(0) == {}
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -112,23 +112,36 @@ def test_a_sensor_that_never_moves_does_not_explode(small_config, episodes):
 def test_padding_is_never_seen(small_config, episodes):
     """What stands behind an episode's end cannot change the training."""
     ragged = [
-        replace(e, state=e.state[: n + 1], frames=None, actions=e.actions[:n], rewards=e.rewards[:n])
+        replace(e, state=e.state[: n + 1], frames=e.frames[: n + 1], actions=e.actions[:n], rewards=e.rewards[:n])
         for e, n in zip(episodes[:5], (5, 9, 14, 22, 40), strict=True)
     ]
-    data = episode_arrays(ragged, None, "state")
+    data = episode_arrays(ragged, None, "both")
     spoilt = {name: array.copy() for name, array in data.items()}
     for i, length in enumerate(data["lengths"]):
         spoilt["state"][i, length + 1 :] = 1e3
+        spoilt["frames"][i, length + 1 :] = 255
         spoilt["actions"][i, length:] = 1e3
-    assert torch.equal(weights(train(small_config, data)), weights(train(small_config, spoilt)))
+    a, b = train(small_config, data), train(small_config, spoilt)
+    assert torch.equal(weights(a), weights(b))
+    assert torch.equal(a.encoder.state_mean, b.encoder.state_mean)
 
 
 def test_divergence_names_the_step(small_config, episodes):
-    learner = make_learner(small_config, episode_arrays(episodes[:4], None, "state"), WorkerContext(0))
+    learner = make_learner(small_config, episode_arrays(episodes[:4], None, "frames"), WorkerContext(0))
     with torch.no_grad():
         learner.encoder.linear.bias.fill_(torch.nan)
     with pytest.raises(DivergenceError, match="step 3"):
         learner.step(3)
+
+
+def test_states_alone_are_standardised_and_nothing_is_learned(small_config, episodes):
+    learner = train(small_config, episode_arrays(episodes[:6], None, "state"))
+    assert learner.num_steps == 0
+    assert not list(learner.encoder.parameters())
+    state = torch.from_numpy(np.concatenate([e.state for e in episodes[:6]]))
+    normal = learner.encoder.normalise(state)
+    torch.testing.assert_close(normal.mean(0), torch.zeros(state.shape[1]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(normal.std(0, correction=0), torch.ones(state.shape[1]), atol=1e-4, rtol=0)
 
 
 def test_what_episodes_lack_is_said(episodes):

@@ -80,7 +80,7 @@ def test_the_unit_and_the_origin_of_a_sensor_do_not_change_what_is_encoded(unit,
     for scale, shift in ((1.0, 0.0), (unit, offset)):
         episodes = [episode(i, s * scale + shift) for i, s in enumerate(walks())]
         learner = make_learner(small_config, episode_arrays(episodes, None, "state"), WorkerContext(0))
-        for step in range(small_config.num_steps):
+        for step in range(learner.num_steps):
             learner.step(step)
         bundle = fit_encoder_model(small_config, learner.encoder, episodes, None, 0)
         online = bundle.online(1)

@@ -1,4 +1,4 @@
-"""What becomes of z_V: sensors as they are, learned directions only where they are news."""
+"""What becomes of z_V: sensors as they are, learned directions only where they tell what follows."""
 
 import pytest
 import torch
@@ -32,12 +32,40 @@ def test_learned_latents_that_bend_and_blur_the_sensors_are_left_out(seen):
     assert readout.weight[3:].abs().max() == 0
 
 
-def test_what_only_the_learned_latents_know_is_kept_and_the_sensors_share_of_it_taken_off(seen):
+def test_what_changes_nothing_is_left_out(seen):
+    """A colour that differs from episode to episode, and one that walks: no sensor shows them, and nothing follows."""
+    sensors, hidden, texture = seen
+    colour = torch.randn(EPISODES, 1, 1, generator=torch.Generator().manual_seed(2)).expand(-1, STEPS, -1)
+    candidates = torch.cat([sensors, texture, hidden[..., None], colour], dim=-1)
+    readout = fit_projection(list(candidates), num_sensors=3, num_dims=8, seed=0)
+    assert readout.num_dims == 3
+
+
+@pytest.mark.parametrize("name", ["actions", "rewards"])
+def test_what_only_the_learned_latents_tell_of_an_outcome_is_kept_without_the_sensors_share(seen, name):
     sensors, hidden, texture = seen
     candidates = torch.cat([sensors, sensors + texture, (hidden + 0.3 * sensors[..., 0])[..., None]], dim=-1)
-    readout = fit_projection(list(candidates), num_sensors=3, num_dims=8, seed=0)
+    outcomes = [{name: (0.2 * s[:-1, 1] + h[:-1])[:, None]} for s, h in zip(sensors, hidden, strict=True)]
+    readout = fit_projection(list(candidates), num_sensors=3, num_dims=8, seed=0, outcomes=outcomes)
     assert readout.num_dims == 4
-    assert explained(readout(candidates).flatten(0, 1), hidden.flatten()) > 0.99
+    assert explained(readout(candidates).flatten(0, 1), hidden.flatten()) > 0.97
+    assert fit_projection(list(candidates), 3, 8, 0, [*outcomes[:-1], {}]).num_dims == 3  # one lacks it: not counted
+
+
+def test_a_place_that_the_sensors_show_later_is_kept():
+    """Joints start alike and go to a part that only the camera shows; from then on they tell where it is."""
+    generator = torch.Generator().manual_seed(3)
+    part = torch.randn(EPISODES, 2, generator=generator)
+    on_the_way = torch.linspace(-9, 9, STEPS).sigmoid()[None, :, None] * part[:, None]
+    joints = on_the_way + 0.01 * torch.randn(EPISODES, STEPS, 2, generator=generator)
+    camera = part[:, None] + 0.05 * torch.randn(EPISODES, STEPS, 2, generator=generator)
+    camera = torch.cat([camera + joints, torch.randn(EPISODES, STEPS, 3, generator=generator)], dim=-1)
+    candidates = torch.cat([joints, camera], dim=-1)
+    readout = fit_projection(list(candidates), num_sensors=2, num_dims=2, seed=0)
+    assert readout.num_dims == 4  # two of the camera's: the first are those that tell most
+    assert explained(readout(candidates)[:, 0], part) > 0.95
+    assert explained(joints[:, 0], part) < 0.5
+    assert explained(joints[:, -1], part) > 0.99
 
 
 def test_without_sensors_every_learned_direction_stays(seen):
@@ -69,7 +97,7 @@ def test_of_very_many_sensors_the_leading_directions_stay(seen):
 def test_a_sensor_that_never_moves_and_a_single_episode(seen):
     sensors, hidden, _ = seen
     still = torch.cat([sensors, torch.zeros_like(hidden)[..., None], hidden[..., None]], dim=-1)
-    assert fit_projection(list(still), num_sensors=4, num_dims=8, seed=0).num_dims == 4
+    assert fit_projection(list(still), num_sensors=4, num_dims=8, seed=0).num_dims == 3
     assert fit_projection([still[0]], num_sensors=4, num_dims=8, seed=0).num_dims == 3
 
 

@@ -80,8 +80,8 @@ def of_a_policy(algorithm):
 
 def of_the_encoder():
     config = LatentsConfig(num_dims=4, hidden=16, num_steps=NUM_STEPS, num_groups=2, num_segments=3, segment_steps=10)
-    episodes = [make_episode(f"e{i}", 12, seed=i) for i in range(6)]
-    return latents.make_learner(config, episode_arrays(episodes, None, "state"), CONTEXT)
+    episodes = [make_episode(f"e{i}", 12, seed=i, frames=True) for i in range(6)]
+    return latents.make_learner(config, episode_arrays(episodes, None, "frames"), CONTEXT)
 
 
 def of_the_gate():
