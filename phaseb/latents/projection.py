@@ -22,6 +22,7 @@ MAX_SENSOR_DIMS = 64
 RIDGE = 1e-3
 MAX_ROWS = 10_000
 """Most steps that decide which learned directions matter."""
+SEEN, EPISODE, TIME = "observation", "episode", "time"
 
 Outcomes = Mapping[str, Tensor]
 """What was recorded beside an episode's observations: columns (T, ·) by name, such as actions and rewards."""
@@ -114,24 +115,25 @@ def _learned_directions(
 
 
 def _rows(candidates: Sequence[Tensor], num_sensors: int, outcomes: Sequence[Outcomes]) -> Rows:
-    """Steps of episodes with what came after them, at most MAX_ROWS."""
-    names = set.intersection(*(set(o) for o in outcomes)) if outcomes else set()
-    found: dict[str, list[Tensor]] = {name: [] for name in (*map(_later, LAGS), *sorted(names))}
+    """Steps of episodes with what came after them: every one, or each k-th for at most MAX_ROWS."""
+    names = sorted(set.intersection(*(set(o) for o in outcomes))) if outcomes else []
+    stride = max(1, -(-sum(len(c) - 1 for c in candidates) // MAX_ROWS))
+    found: dict[str, list[Tensor]] = {name: [] for name in (SEEN, EPISODE, TIME, *map(_later, LAGS), *names)}
     for i, candidate in enumerate(candidates):
-        sensors, steps = candidate[:, :num_sensors], torch.arange(len(candidate) - 1)
+        last = len(candidate) - 1
+        steps = torch.arange(0, last, stride, device=candidate.device)
+        found[SEEN].append(candidate[steps])
+        found[EPISODE].append(torch.full_like(steps, i))
+        found[TIME].append(steps.to(candidate) / last)
         for lag in LAGS:
-            found[_later(lag)].append(sensors[(steps + lag).clamp(max=len(steps))])
+            found[_later(lag)].append(candidate[(steps + lag).clamp(max=last), :num_sensors])
         for name in names:
-            found[name].append(_next_mean(outcomes[i][name].to(candidate), LAGS[0]))
-    lengths = torch.tensor([len(c) - 1 for c in candidates])
-    seen = torch.cat([c[:-1] for c in candidates])
-    steps = torch.cat([torch.arange(int(n)) for n in lengths]).to(seen.device)
-    episode = torch.repeat_interleave(lengths).to(seen.device)
-    time = steps / lengths.to(seen.device)[episode]
-    standard = {name: _standard(torch.cat(parts)) for name, parts in found.items()}
-    learned = seen[:, num_sensors:] / seen[:, num_sensors:].std(0, correction=0).clamp_min(1e-12)
-    whole = Rows(_standard(seen[:, :num_sensors]), learned, standard, episode, time)
-    return whole.at(steps % max(1, -(-len(seen) // MAX_ROWS)) == 0)
+            found[name].append(_next_mean(outcomes[i][name].to(candidate), LAGS[0])[steps])
+    columns = {name: torch.cat(parts) for name, parts in found.items()}
+    sensors, learned = columns[SEEN][:, :num_sensors], columns[SEEN][:, num_sensors:]
+    told = {name: _standard(columns[name]) for name in (*map(_later, LAGS), *names)}
+    learned = learned / learned.std(0, correction=0).clamp_min(1e-12)
+    return Rows(_standard(sensors), learned, told, columns[EPISODE], columns[TIME])
 
 
 def _later(lag: int) -> str:
