@@ -185,10 +185,13 @@ class EncoderModel:
 
     @torch.no_grad()
     def _features(self, frames: NDArray[np.uint8]) -> Tensor:
-        """(M, H, W, C) uint8 to (M, F); frames out of the object store cannot be written, so parts are copies."""
+        """(M, H, W, C) uint8 to (M, F).
+
+        Parts are copies: frames out of the object store cannot be written, and renderers give rows from the last up.
+        """
         firsts = range(0, max(1, len(frames)), FRAMES_AT_ONCE)
-        parts = (torch.tensor(frames[first : first + FRAMES_AT_ONCE], device=self.device) for first in firsts)
-        return torch.cat([self.encoder.features(part) for part in parts])
+        parts = (np.array(frames[first : first + FRAMES_AT_ONCE], order="C") for first in firsts)
+        return torch.cat([self.encoder.features(torch.from_numpy(part).to(self.device)) for part in parts])
 
     @torch.no_grad()
     def _candidates(self, state: NDArray[np.floating] | None, stacked: Tensor | None) -> Tensor:

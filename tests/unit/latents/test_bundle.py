@@ -67,7 +67,7 @@ def test_stacking_sees_the_last_frames_and_no_others(small_config, episodes):
 
 def test_episodes_out_of_the_object_store_are_encoded_without_a_word(small_config, episodes):
     """They cannot be written, which torch warns of once a process."""
-    bundle, episode = make_bundle(small_config, episodes[:6]), episodes[0]
+    bundle, episode = make_bundle(small_config, episodes[:6], "frames"), episodes[0]
     read_only = replace(episode, state=episode.state.view(), frames=episode.frames.view())
     for array in (read_only.state, read_only.frames):
         array.flags.writeable = False
@@ -79,6 +79,8 @@ def test_episodes_out_of_the_object_store_are_encoded_without_a_word(small_confi
     finally:
         torch.set_warn_always(False)
     np.testing.assert_array_equal(encoded, bundle.encode_episode(episode))
+    upside_down = replace(episode, frames=np.ascontiguousarray(episode.frames[:, ::-1])[:, ::-1])
+    np.testing.assert_array_equal(bundle.encode_episode(upside_down), encoded)
 
 
 def test_standardised_on_the_training_episodes_and_frozen(small_config, episodes):
