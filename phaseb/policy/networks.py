@@ -134,6 +134,9 @@ class ActorStack(nn.Module):
         """Every combination of binary actions beside one draw of the rest, and the mean before squashing (R, B, A)."""
         mean, log_std = self(z_RBD)
         drawn, log_density = self._continuous(mean, log_std, noise_RBA)
+        if not self.binary_actions:
+            share = torch.ones_like(log_density)
+            return HybridActions(*(part[:, None] for part in (drawn, log_density, share))), mean
         actions, densities, shares = [], [], []
         for ups in itertools.product((False, True), repeat=len(self.binary_actions)):
             action, log_share = drawn.clone(), torch.zeros_like(log_density)
@@ -170,7 +173,8 @@ class ActorStack(nn.Module):
         """A draw (R, B, A) of all dimensions as if continuous, and the log density (R, B) of those that are."""
         raw = mean + log_std.exp() * noise
         log_density = -0.5 * noise.square() - log_std - _HALF_LOG_2PI
-        return torch.tanh(raw), torch.where(self._is_binary, 0.0, log_density).sum(-1)
+        log_density = torch.where(self._is_binary, 0.0, log_density) if self.binary_actions else log_density
+        return torch.tanh(raw), log_density.sum(-1)
 
 
 class CriticStack(nn.Module):
@@ -202,6 +206,8 @@ def clip_per_run(gradients: Sequence[Tensor], num_runs: int, limit: float) -> Te
     squares = [g.reshape(num_runs, -1).square().sum(1) for g in gradients]
     norms = torch.stack(squares).sum(0).sqrt()
     scale = (limit / (norms + 1e-6)).clamp(max=1.0)
+    if scale.is_cpu and bool((scale == 1).all()):  # a GPU would have to be waited for
+        return norms
     for gradient in gradients:
         members = gradient.shape[0] // num_runs
         gradient.mul_(scale.repeat_interleave(members).view(-1, *[1] * (gradient.ndim - 1)))

@@ -7,7 +7,7 @@ run alone; clipping and temperatures are a run's own.
 import copy
 import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import torch
@@ -164,8 +164,8 @@ class SoftActorCritic(RunGroup[Noise]):
         loss = (batch.weight * rows).mean(-1)
         norms = self._optimise("actor", loss, self.actor.parameters())
         entropy = -(batch.weight * log_density.detach()).mean(-1)
-        surplus = self.log_temperature.exp() * (entropy - self.target_entropy)
-        self._optimise("temperature", surplus, [self.log_temperature])
+        # the gradient of exp(log temperature) (entropy - target) is itself
+        self._step("temperature", [self.log_temperature], [temperature[:, 0] * (entropy - self.target_entropy)])
         return {
             "actor_loss": loss.detach(),
             "actor_gradient": norms,
@@ -195,10 +195,13 @@ class SoftActorCritic(RunGroup[Noise]):
         default = getattr(self.config.offline, name)
         return any(spec.scalars.get(name, default) > 0 for spec in self.specs)
 
-    def _optimise(self, name: str, loss_R: Tensor, parameters: Iterator[nn.Parameter] | list[nn.Parameter]) -> Tensor:
+    def _optimise(self, name: str, loss_R: Tensor, parameters: Iterator[nn.Parameter]) -> Tensor:
         """One optimiser step on the sum over runs, gradients averaged over workers and clipped a run."""
         chosen = list(parameters)
-        gradients = torch.autograd.grad(loss_R.sum(), chosen)
+        return self._step(name, chosen, torch.autograd.grad(loss_R.sum(), chosen))
+
+    def _step(self, name: str, chosen: list[nn.Parameter], gradients: Sequence[Tensor]) -> Tensor:
+        """One optimiser step along these gradients; returns their norms (R,) before they were clipped."""
         for parameter, gradient in zip(chosen, gradients, strict=True):
             parameter.grad = gradient.contiguous()  # fused Adam reads memory in order, whatever the strides
         self.context.average_gradients(chosen)
@@ -268,5 +271,4 @@ class SoftActorCritic(RunGroup[Noise]):
 @torch.no_grad()
 def polyak_update(slow: nn.Module, online: nn.Module, rate: float) -> None:
     """Move every parameter of a slow copy by a share of the way (Polyak averaging)."""
-    for old, new in zip(slow.parameters(), online.parameters(), strict=True):
-        old.lerp_(new, rate)
+    torch._foreach_lerp_(list(slow.parameters()), list(online.parameters()), rate)

@@ -104,3 +104,10 @@ def test_clipping_is_a_run_s_own():
     assert torch.equal(gradients[0][:2], before[0][:2]), "a run below the limit is left alone"
     clipped = sum(float((g[2:] ** 2).sum()) for g in gradients) ** 0.5
     np.testing.assert_allclose(clipped, 5.0, rtol=1e-4)
+
+
+def test_gradients_below_the_limit_stay_as_they_are():
+    gradients = [torch.rand(4, 2, 3), torch.rand(4, 1, 3)]
+    before = [g.clone() for g in gradients]
+    clip_per_run(gradients, 2, limit=100.0)
+    assert all(torch.equal(a, b) for a, b in zip(gradients, before, strict=True))
