@@ -1,7 +1,9 @@
 """The frozen encoder as others use it: batch and live agree, what is saved is what is loaded, statistics are frozen."""
 
+import contextlib
 import warnings
 from dataclasses import replace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -18,11 +20,22 @@ from phaseb.nn.data_parallel import WorkerContext
 from phaseb.runtime.storage import Store
 
 
-def make_bundle(config, episodes, observation="both", scale=None):
+def make_bundle(config, episodes, observation="both", scale=None, relevant=2):
+    """A bundle of so many learned directions beside sensors; None: of those that matter."""
     learner = make_learner(config, episode_arrays(episodes, scale, observation), WorkerContext(0))
     for step in range(learner.num_steps):
         learner.step(step)
-    return fit_encoder_model(config, learner.encoder, episodes, scale)
+    with keeping(relevant) if relevant else contextlib.nullcontext():
+        return fit_encoder_model(config, learner.encoder, episodes, scale)
+
+
+def keeping(number):
+    """As if the first learned directions mattered: the few episodes of a test show nothing."""
+
+    def chosen(rows, seed):
+        return torch.eye(rows.learned.shape[1], dtype=rows.learned.dtype)[:, :number]
+
+    return mock.patch("phaseb.latents.projection.relevant_directions", chosen)
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +52,7 @@ def test_live_encoding_equals_batch_encoding(small_config, episodes, ragged, obs
     bundle = make_bundle(small_config, episodes[:6], observation)
     batch = bundle.encode(ragged)
     assert batch.z.shape == (4, 41, bundle.num_dims)
+    assert (bundle.spec.frame_shape is None) == (observation == "state")
     live = bundle.online(4)
 
     def look(t):
@@ -155,6 +169,20 @@ def test_bad_episodes_are_named(small_config, episodes):
         bundle.encode([])
     with pytest.raises(ValueError, match="reset"):
         make_bundle(small_config, episodes[:3], "frames").online(1).step({"frames": episodes[0].frames[:1]})
+
+
+def test_frames_that_tell_nothing_are_not_seen(small_config, episodes, tmp_path):
+    """Noise beside sensors: the model is one of the sensors alone, whose latents are those without frames."""
+    generator = np.random.default_rng(0)
+    noisy = [replace(e, frames=generator.integers(0, 255, e.frames.shape, dtype=np.uint8)) for e in episodes[:12]]
+    bundle = make_bundle(small_config, noisy, "both", relevant=None)
+    assert bundle.spec.frame_shape is None
+    assert bundle.num_dims == noisy[0].state.shape[1]
+    bundle.save(Store.at(tmp_path))
+    blind = [replace(e, frames=None) for e in noisy]
+    z = EncoderModel.load(Store.at(tmp_path)).encode(blind).z
+    np.testing.assert_array_equal(z, bundle.encode(noisy).z)
+    np.testing.assert_allclose(z, make_bundle(small_config, blind, "state").encode(blind).z, atol=1e-6)
 
 
 def test_frames_alone_have_no_state_to_decode(small_config, episodes):

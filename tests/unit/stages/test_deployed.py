@@ -1,5 +1,7 @@
 """The network that leaves phaseb acts as encoder and actor do inside, whatever the policy sees."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 import torch
@@ -32,9 +34,15 @@ def episodes():
     return collect_episodes(EnvironmentConfig(max_steps=20), 0, range(3))
 
 
+def first_directions(rows, seed):
+    """As if the first two learned directions mattered: three episodes show nothing."""
+    return torch.eye(rows.learned.shape[1], dtype=rows.learned.dtype)[:, :2]
+
+
 def made(episodes, observation, levels=None):
     learner = make_learner(CONFIG, episode_arrays(episodes, SCALE, observation), WorkerContext(0))
-    bundle = fit_encoder_model(CONFIG, learner.encoder, episodes, SCALE)
+    with mock.patch("phaseb.latents.projection.relevant_directions", first_directions):
+        bundle = fit_encoder_model(CONFIG, learner.encoder, episodes, SCALE)
     stack = make_mlp([bundle.num_dims, 8, 4], [0], "actor", 1, norm=False)
     actor = Actor([w * 10 for w in stack.weights], list(stack.biases), False, levels)
     return bundle, actor, DeployedPolicy(bundle, actor, SCALE).eval()
@@ -47,6 +55,7 @@ def observation_at(episodes, t):
 @pytest.mark.parametrize("observation", ["state", "frames", "both"])
 def test_it_acts_as_the_encoder_and_the_actor_do(episodes, observation):
     bundle, actor, policy = made(episodes, observation)
+    assert set(policy.inputs) == ({"state", "frames"} if observation == "both" else {observation})
     online, memory = bundle.online(len(episodes)), FrameStack(policy.inputs, bundle.spec.stack)
     for t in range(6):
         seen = observation_at(episodes, t)
