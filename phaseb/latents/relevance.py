@@ -90,7 +90,7 @@ class PhaseTest:
         def untold(given: Tensor) -> Tensor:
             both = torch.cat([sensors, given], dim=1)
             known = torch.cat([both, smooth_functions(both, PHASE_FEATURES, seed)], dim=1)
-            error = left - predictions(known, left, episode % NUM_FOLDS)
+            error = left - predictions(known, left, _folds(episode))
             return error.T @ error / len(error)
 
         others = [untold(outcome[_other_episodes(episode, seed, i)]) for i in range(NUM_SHUFFLES)]
@@ -118,6 +118,11 @@ def _gains(before: Tensor, after: Tensor, chosen: Tensor) -> tuple[Tensor, Tenso
     white = axes / (variance.clamp_min(0) + FLOOR * before.diagonal().mean() + 1e-12).sqrt()
     told, turned = torch.linalg.eigh(white.T @ rest.T @ (before - after) @ rest @ white)
     return told.flip(0), (rest @ white @ turned).flip(1)
+
+
+def _folds(episode: Tensor) -> Tensor:
+    """(M,) the fold of each row of episodes (M,), of which at least NUM_FOLDS are there: none is empty."""
+    return torch.unique(episode, return_inverse=True)[1] % NUM_FOLDS
 
 
 def _other_episodes(episode: Tensor, seed: int, number: int) -> Tensor:
@@ -154,7 +159,7 @@ def relevant_directions(rows: Rows, seed: int) -> Tensor:
 
 def _tests(rows: Rows, seed: int) -> Iterator[PhaseTest]:
     known = torch.cat([rows.sensors, smooth_functions(rows.sensors, GLOBAL_FEATURES, seed)], dim=1)
-    left = rows.learned - predictions(known, rows.learned, rows.episode % NUM_FOLDS)
+    left = rows.learned - predictions(known, rows.learned, _folds(rows.episode))
     for phase in range(NUM_PHASES):
         at = (NUM_PHASES * rows.time).long() == phase
         part = rows.at(at)

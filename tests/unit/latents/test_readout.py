@@ -101,6 +101,20 @@ def test_a_sensor_that_never_moves_and_a_single_episode(seen):
     assert fit_projection([still[0]], num_sensors=4, num_dims=8, seed=0).num_dims == 3
 
 
+def test_long_episodes_among_short_ones_that_lack_most_phases(seen):
+    """By their numbers the long ones would lie in one fold."""
+    sensors, hidden, _ = seen
+    whole = torch.cat([sensors, hidden[..., None]], dim=-1)
+    generator = torch.Generator().manual_seed(4)
+    candidates, outcomes = [], []
+    for i in range(5 * EPISODES):
+        long = i % 5 == 0
+        candidates.append(whole[i // 5] if long else whole[i // 5, :4])
+        paid = hidden[i // 5, :-1] if long else torch.randn(3, generator=generator)
+        outcomes.append({"rewards": paid[:, None]})
+    assert fit_projection(candidates, num_sensors=3, num_dims=8, seed=0, outcomes=outcomes).num_dims == 4
+
+
 def test_it_is_turned_the_same_way_by_the_same_seed(seen):
     sensors, _, _ = seen
     a, b, c = (fit_projection(list(sensors), 3, 8, seed).weight for seed in (0, 0, 1))
