@@ -57,14 +57,30 @@ def load_checkpoint(store: Store) -> tuple[dict[str, torch.Tensor], dict[str, An
     Raises:
         DataError: where it is absent, truncated, altered or no safetensors file.
     """
-    header = store.read_json("meta.json")
     try:
-        blob = store.read_bytes(header["tensors"])
+        header, blob = _read(store)
         if _digest(blob, header["meta"]) != header["digest"]:
             raise DataError(f"checkpoint {store.root} was altered: its digest does not match; train it again")
         return load_tensors(blob), dict(header["meta"])
     except (SafetensorError, KeyError, TypeError) as error:
         raise DataError(f"checkpoint {store.root} cannot be read: {error}; train it again") from error
+
+
+def _read(store: Store) -> tuple[dict[str, Any], bytes]:
+    """The header and the tensors that it names.
+
+    They are read again where a writer replaced both in between: the workers of a program that was killed may write a
+    last checkpoint while the next program reads.
+    """
+    header = store.read_json("meta.json")
+    while True:
+        try:
+            return header, store.read_bytes(header["tensors"])
+        except DataError:
+            latest = store.read_json("meta.json")
+            if latest == header:
+                raise
+            header = latest
 
 
 def copy_checkpoint(source: Store, target: Store) -> str:

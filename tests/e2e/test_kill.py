@@ -9,14 +9,13 @@ import pytest
 from program import PROGRAM, RETRY_S, agree, environment, leftovers, lineage, phaseb, strict_json, write_config
 
 TRAINING = {
-    "encode": "encoder",
     "dynamics/gru": "dynamics/gru",
     "trust": "trust",
     "baselines": "baselines",
     "policy": "policy",
 }
 """Stages that train, and the folders in which their checkpoints lie."""
-WORKERS = {"collect": 0, "encode": 1, "dynamics/gru": 0, "trust": 0, "baselines": 0, "policy": 0, "evaluate": 0}
+WORKERS = {"collect": 0, "encode": 0, "dynamics/gru": 1, "trust": 0, "baselines": 0, "policy": 0, "evaluate": 0}
 """Stages in which the program is killed, and the Ray Train workers that it then has; 0: the stage's process trains."""
 
 ONE_BY_ONE = ("dynamics/gru", "trust", "baselines")
