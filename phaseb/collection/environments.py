@@ -20,7 +20,7 @@ def shown_by(environment: VectorEnvironment) -> dict[str, Any]:
 
 
 def make_environment(
-    config: EnvironmentConfig, num_envs: int, control: Control | None, tasks: Tasks = ()
+    config: EnvironmentConfig, num_envs: int, control: Control | None, tasks: Tasks = (), frames: bool = True
 ) -> VectorEnvironment | None:
     """The environment of a config for `num_envs` episodes side by side; None where there is none (`id: none`).
 
@@ -29,6 +29,7 @@ def make_environment(
         num_envs: episodes side by side.
         control: how steps of control are made of the environment's steps; None where they are the same.
         tasks: whose condition the state ends with; empty for none.
+        frames: false where nobody looks at frames beside states: the built-in cell then draws none, which saves time.
 
     Raises:
         ConfigError: where it cannot be made; names what is wrong.
@@ -36,15 +37,12 @@ def make_environment(
     if config.id == "none":
         return None
     whole = config if control is None else config.model_copy(update={"max_steps": config.max_steps * control.rows})
+    if not frames and whole.observation == "both":
+        whole = whole.model_copy(update={"observation": "state"})
     environment = _make(whole, num_envs)
     if tasks:
         environment = TaskEnvironment(environment, tasks)
     return environment if control is None else ControlEnvironment(environment, control)
-
-
-def without_frames(config: EnvironmentConfig) -> EnvironmentConfig:
-    """The same environment for policies that see no frames: the built-in cell then draws none, which is dear."""
-    return config if config.observation == "frames" else config.model_copy(update={"observation": "state"})
 
 
 def _make(config: EnvironmentConfig, num_envs: int) -> VectorEnvironment:

@@ -22,7 +22,6 @@ MAX_SENSOR_DIMS = 64
 RIDGE = 1e-3
 MAX_ROWS = 10_000
 """Most steps that decide which learned directions matter."""
-SEEN, EPISODE, TIME = "observation", "episode", "time"
 
 Outcomes = Mapping[str, Tensor]
 """What was recorded beside an episode's observations: columns (T, ·) by name, such as actions and rewards."""
@@ -118,26 +117,24 @@ def _rows(candidates: Sequence[Tensor], num_sensors: int, outcomes: Sequence[Out
     """Steps of episodes with what came after them: every one, or each k-th for at most MAX_ROWS."""
     names = sorted(set.intersection(*(set(o) for o in outcomes))) if outcomes else []
     stride = max(1, -(-sum(len(c) - 1 for c in candidates) // MAX_ROWS))
-    found: dict[str, list[Tensor]] = {name: [] for name in (SEEN, EPISODE, TIME, *map(_later, LAGS), *names)}
-    for i, candidate in enumerate(candidates):
-        last = len(candidate) - 1
-        steps = torch.arange(0, last, stride, device=candidate.device)
-        found[SEEN].append(candidate[steps])
-        found[EPISODE].append(torch.full_like(steps, i))
-        found[TIME].append(steps.to(candidate) / last)
-        for lag in LAGS:
-            found[_later(lag)].append(candidate[(steps + lag).clamp(max=last), :num_sensors])
-        for name in names:
-            found[name].append(_next_mean(outcomes[i][name].to(candidate), LAGS[0])[steps])
-    columns = {name: torch.cat(parts) for name, parts in found.items()}
-    sensors, learned = columns[SEEN][:, :num_sensors], columns[SEEN][:, num_sensors:]
-    told = {name: _standard(columns[name]) for name in (*map(_later, LAGS), *names)}
-    learned = learned / learned.std(0, correction=0).clamp_min(1e-12)
-    return Rows(_standard(sensors), learned, told, columns[EPISODE], columns[TIME])
-
-
-def _later(lag: int) -> str:
-    return f"sensors {lag} steps later"
+    steps = [torch.arange(0, len(c) - 1, stride, device=c.device) for c in candidates]
+    seen = torch.cat([c[at] for c, at in zip(candidates, steps, strict=True)])
+    followed = {
+        f"sensors {lag} steps later": [
+            c[(at + lag).clamp(max=len(c) - 1), :num_sensors] for c, at in zip(candidates, steps, strict=True)
+        ]
+        for lag in LAGS
+    }
+    for name in names:
+        means = [_next_mean(o[name].to(seen), LAGS[0]) for o in outcomes]
+        followed[name] = [mean[at] for mean, at in zip(means, steps, strict=True)]
+    return Rows(
+        sensors=_standard(seen[:, :num_sensors]),
+        learned=seen[:, num_sensors:] / seen[:, num_sensors:].std(0, correction=0).clamp_min(1e-12),
+        outcomes={name: _standard(torch.cat(parts)) for name, parts in followed.items()},
+        episode=torch.cat([torch.full_like(at, i) for i, at in enumerate(steps)]),
+        time=torch.cat([at.to(seen) / (len(c) - 1) for c, at in zip(candidates, steps, strict=True)]),
+    )
 
 
 def _next_mean(x: Tensor, steps: int) -> Tensor:

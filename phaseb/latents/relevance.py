@@ -1,11 +1,14 @@
-"""Which learned latents matter: those that what follows can be read from, beyond what the sensors show.
+"""Which learned latents matter: those that depend on what follows, given what the sensors show.
 
-A camera sees much that no sensor shows: a colour, a shadow, the texture of pixels. Most of it has to do with nothing
-that follows. A direction of the learned latents is relevant if, in some phase of the episodes, later sensors, actions
-or rewards tell of it what the sensors of the same step and the outcomes of other episodes do not. Each phase counts by
-itself: joints may not know a part's place at the start of an episode, and show it when the arm has gone there. The
-latents are predicted from the future, not the future from the latents: later joints are a bent function of the place,
-and bent functions of a few sensors are easier to fit than those of many latents. Errors are cross-validated by episode.
+A camera sees much that no sensor shows: a colour, a shadow, the texture of pixels. Most of it has no effect on what
+follows. A direction of the learned latents is relevant if, in some phase of the episodes, it is predicted better with
+the episode's own outcomes than with those of another episode, beside the sensors of the same step. Outcomes are later
+sensors, actions and rewards. Phases are tested one by one: the joints may not show a part's place at the start of an
+episode, and show it later, when the arm is there.
+
+Latents are predicted from outcomes, not outcomes from latents. Later joints are a nonlinear function of the place, and
+nonlinear functions of a few sensors are easier to fit than those of many latents. Errors are cross-validated by
+episode.
 
 Legend: M rows of all episodes, S sensors, E learned dimensions, Q columns of an outcome, P predictors, R directions.
 """
@@ -24,14 +27,14 @@ LAGS = (8, 16)
 NUM_PHASES = 10
 """Equal parts of an episode."""
 LEAST_GAIN = 0.45
-"""Share of a direction's variance, of what the sensors leave, that an outcome must tell in some phase."""
+"""Least share of the residual variance of a direction that its own outcomes explain, in some phase."""
 FLOOR = 1e-2
-"""Variance that counts as noise in every direction, relative to the mean of all."""
+"""Noise variance that is added to every direction, relative to the mean of all."""
 NUM_FOLDS = 5
 MARGIN = 1.1
-"""By how many times a gain must be larger than any by chance."""
+"""Least ratio of a gain to the largest gain by chance."""
 NUM_SHUFFLES = 6
-"""Other episodes whose outcomes are held against an episode's own: they tell the time too, and fit as freely."""
+"""Shuffles of outcomes over episodes. They give the error to compare with, by as many features."""
 GLOBAL_FEATURES, PHASE_FEATURES, BANDWIDTH = 400, 200, 3.0
 """Random features that stand for any smooth function, over all phases and within one, and their scale in standard
 deviations."""
@@ -67,9 +70,9 @@ class PhaseTest:
     """One outcome in one phase.
 
     Attributes:
-        others: (NUM_SHUFFLES, E, E) second moments of what sensors, time and the outcomes of other episodes do not tell
-            of the learned latents.
-        own: (E, E) of what sensors, time and the outcome do not tell of them.
+        others: (NUM_SHUFFLES, E, E) second moments of the errors of predicting the learned latents from sensors, time
+            and the outcomes of other episodes.
+        own: (E, E) the same from sensors, time and the episode's own outcomes.
     """
 
     others: Tensor
@@ -81,37 +84,37 @@ class PhaseTest:
 
         Args:
             sensors: (M, S + 1) and the time within the phase.
-            left: (M, E) what the sensors do not tell of the learned latents in all phases together.
+            left: (M, E) residuals of the learned latents, given the sensors, fitted over all phases.
             outcome: (M, Q).
             episode: (M,) number of the episode.
             seed: of the features and of the shuffles.
         """
 
-        def untold(given: Tensor) -> Tensor:
+        def error_moments(given: Tensor) -> Tensor:
             both = torch.cat([sensors, given], dim=1)
             known = torch.cat([both, smooth_functions(both, PHASE_FEATURES, seed)], dim=1)
             error = left - predictions(known, left, _folds(episode))
             return error.T @ error / len(error)
 
-        others = [untold(outcome[_other_episodes(episode, seed, i)]) for i in range(NUM_SHUFFLES)]
-        return cls(torch.stack(others), untold(outcome))
+        others = [error_moments(outcome[_other_episodes(episode, seed, i)]) for i in range(NUM_SHUFFLES)]
+        return cls(torch.stack(others), error_moments(outcome))
 
     def gains(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        """Shares of variance (E,) that the outcome tells, largest first, and their directions (E, E).
+        """Shares of variance (E,) that the outcomes explain, largest first, and their directions (E, E).
 
-        Beside what directions `chosen` (E, R) tell of the others.
+        What directions `chosen` (E, R) explain of the others is taken off first.
         """
         return _gains(self.others.mean(0), self.own, chosen)
 
     def by_chance(self) -> float:
-        """The largest share that the outcomes of other episodes tell."""
+        """The largest share that the outcomes of another episode explain."""
         none, total = self.own[:, :0], self.others.sum(0)
         before = [(total - after) / (NUM_SHUFFLES - 1) for after in self.others]
         return max(float(_gains(b, after, none)[0][0]) for b, after in zip(before, self.others, strict=True))
 
 
 def _gains(before: Tensor, after: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
-    """Shares of the variance `before` that is gone `after`, both (E, E), largest first, and their directions (E, E)."""
+    """Relative fall of the variance from `before` to `after`, both (E, E), largest first, and directions (E, E)."""
     spread = chosen.T @ before @ chosen + 1e-12 * torch.eye(chosen.shape[1]).to(before)
     rest = torch.eye(len(before)).to(before) - chosen @ torch.linalg.solve(spread, chosen.T @ before)
     variance, axes = torch.linalg.eigh(rest.T @ before @ rest)
@@ -121,7 +124,7 @@ def _gains(before: Tensor, after: Tensor, chosen: Tensor) -> tuple[Tensor, Tenso
 
 
 def _folds(episode: Tensor) -> Tensor:
-    """(M,) the fold of each row of episodes (M,), of which at least NUM_FOLDS are there: none is empty."""
+    """(M,) the fold of each row of episodes (M,). No fold is empty where there are NUM_FOLDS episodes."""
     return torch.unique(episode, return_inverse=True)[1] % NUM_FOLDS
 
 
@@ -137,11 +140,11 @@ def _other_episodes(episode: Tensor, seed: int, number: int) -> Tensor:
 
 
 def relevant_directions(rows: Rows, seed: int) -> Tensor:
-    """Orthonormal directions (E, R) of the learned latents that matter; those that matter most first.
+    """Orthonormal directions (E, R) of the learned latents that matter, in the order of their gains.
 
-    They are added test by test, from the one that tells most beside the directions before, as long as it tells more
-    than other episodes do in any test: the fewer the episodes, the more that is. Of such a test all directions of
-    LEAST_GAIN are taken. Fewer than NUM_FOLDS episodes show nothing.
+    The test with the largest gain beside the directions before adds its directions of at least LEAST_GAIN. This stops
+    where no gain exceeds the largest gain by chance, over all tests. Fewer episodes raise that bound; with fewer than
+    NUM_FOLDS nothing is relevant.
     """
     chosen = rows.learned.new_zeros(rows.learned.shape[1], 0)
     tests = list(_tests(rows, seed)) if len(torch.unique(rows.episode)) >= NUM_FOLDS else []
@@ -164,7 +167,7 @@ def _tests(rows: Rows, seed: int) -> Iterator[PhaseTest]:
         at = (NUM_PHASES * rows.time).long() == phase
         part = rows.at(at)
         if len(torch.unique(part.episode)) >= NUM_FOLDS:
-            within = (part.time * NUM_PHASES - phase - 0.5)[:, None] * 12**0.5  # an outcome also tells the time
+            within = (part.time * NUM_PHASES - phase - 0.5)[:, None] * 12**0.5  # of unit variance
             sensors = torch.cat([part.sensors, within], dim=1)
             for outcome in part.outcomes.values():
                 yield PhaseTest.of(sensors, left[at], outcome, part.episode, seed)

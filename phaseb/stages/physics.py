@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseb.collection.environments import make_environment, without_frames
+from phaseb.collection.environments import make_environment
 from phaseb.config.root import Config
 from phaseb.episodes.actions import ActionScale, read_action_scale
 from phaseb.episodes.control import read_control
@@ -28,8 +28,8 @@ class Physics:
 
     def __init__(self, config: Config, store: Store, size: int) -> None:
         self.bundle = EncoderModel.load(store.folder("encoder"))
-        shown = config.environment if self.bundle.spec.frame_shape else without_frames(config.environment)
-        environment = make_environment(shown, size, read_control(store), read_tasks(store))
+        frames = self.bundle.spec.frame_shape is not None
+        environment = make_environment(config.environment, size, read_control(store), read_tasks(store), frames)
         if environment is None:
             raise ConfigError("environment.id=none has no physics to measure a policy in")
         self.environment: VectorEnvironment = environment

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from phaseb.collection.environments import make_environment, without_frames
+from phaseb.collection.environments import make_environment
 from phaseb.config.root import Config
 from phaseb.episodes.actions import ActionScale, read_action_scale
 from phaseb.episodes.control import read_control
@@ -117,8 +117,8 @@ class PolicyObjective:
         num = NUM_EPISODES if split == "dev" else config.evaluation.num_episodes
         size = min(config.evaluation.num_envs, num)
         model = EncoderModel.load(data.store.folder("encoder"))
-        shown = config.environment if model.spec.frame_shape else without_frames(config.environment)
-        environment = make_environment(shown, size, read_control(data.store), read_tasks(data.store))
+        control, tasks, frames = read_control(data.store), read_tasks(data.store), model.spec.frame_shape is not None
+        environment = make_environment(config.environment, size, control, tasks, frames)
         if environment is None:
             estimate: Any = fitted_q_evaluation(config.evaluation.fqe, [actor], data.held_out, seed)
             return {"return": float(estimate.interval(0)[0])}
