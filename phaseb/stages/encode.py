@@ -68,7 +68,7 @@ def _train(context: StageContext, episodes: Sequence[Episode], scale: ActionScal
     bundle = fit_encoder_model(config.latents, learner.encoder, train, scale, config.run.seed)
     bundle.save(store)
     if learner.num_steps and bundle.spec.frame_shape is None:
-        notice = "frames tell nothing of what follows that the state does not: policies do not see them"
+        notice = "frames add nothing to the state that helps to predict later steps: policies see the state alone"
         logs.event(notice, logging.WARNING)
     return seconds, bundle
 

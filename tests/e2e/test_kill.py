@@ -9,13 +9,14 @@ import pytest
 from program import PROGRAM, RETRY_S, agree, environment, leftovers, lineage, phaseb, strict_json, write_config
 
 TRAINING = {
+    "encode": "encoder",
     "dynamics/gru": "dynamics/gru",
     "trust": "trust",
     "baselines": "baselines",
     "policy": "policy",
 }
 """Stages that train, and the folders in which their checkpoints lie."""
-WORKERS = {"collect": 0, "encode": 0, "dynamics/gru": 1, "trust": 0, "baselines": 0, "policy": 0, "evaluate": 0}
+WORKERS = {"collect": 0, "dynamics/gru": 1, "trust": 0, "baselines": 0, "policy": 0, "evaluate": 0}
 """Stages in which the program is killed, and the Ray Train workers that it then has; 0: the stage's process trains."""
 
 ONE_BY_ONE = ("dynamics/gru", "trust", "baselines")
@@ -38,6 +39,25 @@ def test_killed_in_one_stage_after_another_it_ends_with_the_same_results(finishe
         agree(killed[part], whole[part], part)
 
 
+@pytest.mark.nightly
+@pytest.mark.timeout(900)
+def test_killed_while_it_trains_the_encoder_of_frames_it_ends_with_the_same_latents(tmp_path):
+    digests = []
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+        config = write_config(
+            tmp_path / name, environment={"observation": "both", "max_steps": 20}, latents={"num_steps": 40}
+        )
+        run = tmp_path / name / "runs" / "tiny"
+        if name == "killed":
+            assert kill_in("encode", config, run)
+        for stage in ("collect", "encode"):
+            ended = phaseb(stage, "--config", config, cwd=config.parent)
+            assert ended.returncode == 0, ended.stderr
+        digests.append(lineage(run)["stages"]["encode"]["outputs"]["latents"])
+    assert digests[0] == digests[1]
+
+
 def kill_in(stage: str, config: Path, run: Path) -> bool:
     """Start the run, kill it once it is in the middle of a stage; whether the stage was really left unfinished."""
     log = config.parent / f"{stage.replace('/', '-')}.log"
@@ -50,7 +70,10 @@ def kill_in(stage: str, config: Path, run: Path) -> bool:
 
 def killed_in_the_middle(stage: str, config: Path, run: Path, log: Path) -> bool:
     """Kill the run in a stage; False where it ended by itself before."""
-    resources = [f"resources.num_workers={WORKERS[stage]}", f"resources.num_tasks={1 if stage in ONE_BY_ONE else 2}"]
+    resources = [
+        f"resources.num_workers={WORKERS.get(stage, 1)}",
+        f"resources.num_tasks={1 if stage in ONE_BY_ONE else 2}",
+    ]
     words = [PROGRAM, "run", "--config", config, *resources]
     with (
         log.open("w") as told,
