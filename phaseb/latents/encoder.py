@@ -1,7 +1,7 @@
 """The network from frames to raw latents: a small CNN, a stack of its features, and an MLP. States are standardised.
 
 Latents are learned from frames alone. Sensors stay as they are (`projection`): a network that sees both learns what the
-sensors show, and forgets what only a camera shows.
+sensors show, and ignores what only a camera shows.
 
 One frame goes through the CNN once; the stack of the last frames is a stack of its features, so batch encoding of an
 episode costs one CNN pass a frame whatever the stack.
