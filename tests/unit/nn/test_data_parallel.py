@@ -22,18 +22,22 @@ def test_as_many_share_as_divide_what_was_wanted(wanted, there, sharing):
 def share(rank, folder):
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=3)
     group = distributed.new_group([0, 1])
-    if rank == 2:
-        return  # it stands by, and nobody waits for it
-    context = WorkerContext(0, rank, 2, group=group)
+    if rank != 2:  # the third stands by: it takes part in no sum
+        average(WorkerContext(0, rank, 2, group=group), Path(folder, f"{rank}.json"))
+    distributed.barrier()  # until all are connected: who leaves earlier breaks the connections of the others
+    distributed.destroy_process_group()  # a thread of gloo's that outlives the interpreter aborts the process
+
+
+def average(context, path):
     parameter = torch.nn.Parameter(torch.zeros(3))
-    parameter.grad = torch.full((3,), float(rank))
+    parameter.grad = torch.full((3,), float(context.rank))
     context.average_gradients([parameter])
     found = {
         "gradient": parameter.grad.tolist(),
-        "mean": float(context.all_reduce_mean(torch.tensor(float(rank)))),
+        "mean": float(context.all_reduce_mean(torch.tensor(float(context.rank)))),
         "shard": context.shard(torch.arange(4).numpy()).tolist(),
     }
-    Path(folder, f"{rank}.json").write_text(json.dumps(found))
+    path.write_text(json.dumps(found))
 
 
 def test_two_of_three_workers_average_among_themselves(tmp_path, monkeypatch):
