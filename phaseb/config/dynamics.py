@@ -70,7 +70,7 @@ class GPCorrectionConfig(Section):
     """Gaussian processes that correct the networks' next latent, one per kind of event."""
 
     enabled: bool = Field(
-        True, description="take continuous dimensions from the processes where both agree; off if noise is drawn"
+        True, description="take continuous dimensions from the processes where both agree; off with a learned variance"
     )
     max_transitions: int = Field(1500, ge=10, description="most transitions that a process is conditioned on")
     num_hyperparameter_points: int = Field(300, ge=10, description="transitions that hyperparameters are fitted to")
@@ -120,7 +120,9 @@ class GRUConfig(Section):
         description="hold dimensions that never change; predict directions that jump between levels as classes",
     )
     noise: Literal["none", "heteroscedastic", "bootstrap"] = Field(
-        "none", description="noise of a rollout: none, a learned variance, or resampled one-step residuals"
+        "bootstrap",
+        description="noise of a rollout: none, a learned variance, or resampled one-step errors of dev episodes where "
+        "no action is read ahead",
     )
     weights: LossWeights = Field(LossWeights(), description="weights of the four losses")
     recon: ReconWeights = Field(ReconWeights(), description="weights of the parts of L_recon")

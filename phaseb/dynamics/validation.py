@@ -2,11 +2,14 @@
 
 Uncertainty alone is no evidence: members that agree on flipped rewards or on a frozen dimension have none. So every
 generator first forecasts recorded episodes under their own actions. The forecast skill is that of meteorology,
-1 - MSE / MSE of the naive forecast; naive is "nothing moves" for latents, the mean for rewards.
+1 - MSE / MSE of the naive forecast; naive is "nothing moves" for latents, the mean for rewards. The MSE is that of the
+mean forecast: noise that a generator draws is no error. Two draws a, b estimate it without bias, because
+E[(a - truth)(b - truth)] = (E[a] - truth)^2.
 
 Shapes: N windows, T steps, D latent dimensions, A action dimensions.
 """
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,7 +39,7 @@ class ForecastSkill:
         truth: (N, T+1, D) recorded latents.
         rewards: (N, T) recorded.
         valid: (N, T) true where the episode goes that far.
-        rolled: the model's.
+        rolled: the model's; `again` with other draws.
         starts: N of (episode's name, step).
     """
 
@@ -54,8 +57,14 @@ class ForecastSkill:
         self.rewards = recorded.rewards[episodes[:, None], last]
         actions = torch.from_numpy(recorded.actions[episodes[:, None], last])
         starts = torch.from_numpy(self.truth[:, 0])
-        draws = torch_generator(seed, "forecast")
-        self.rolled: Rollout = rollout(starts, lambda z, t: actions[:, t].to(z), horizon, draws)
+        roll = functools.partial(rollout, starts, lambda z, t: actions[:, t].to(z), horizon)
+        self.rolled: Rollout = roll(torch_generator(seed, "forecast"))
+        self._roll_again = functools.partial(roll, torch_generator(seed, "forecast", "again"))
+
+    @functools.cached_property
+    def again(self) -> Rollout:
+        """The same forecasts with other draws."""
+        return self._roll_again()
 
     def disagreement_limits(self, quantile: float) -> NDArray[np.float64]:
         """(T,) quantile of the model's disagreement after each step where the actions are the data's own.
@@ -83,8 +92,8 @@ class ForecastSkill:
         Errors below `tolerance` (in standard deviations of the latent) are none: sensors are not foreseen.
         """
         counted = self.valid if limits is None else self.valid & self._uncut(limits)
-        predicted = self.rolled.z.detach().cpu().numpy().astype(np.float64)
-        error = np.square(predicted[:, 1:] - self.truth[:, 1:])
+        apart = [rolled.z.detach().cpu().numpy().astype(np.float64) - self.truth for rolled in self._both()]
+        error = (apart[0] * apart[1])[:, 1:]
         naive = np.square(self.truth[:, 1:] - self.truth[:, :1])
         floor = tolerance**2
         with np.errstate(invalid="ignore", divide="ignore"):  # a step without windows has no skill, which is no skill
@@ -93,9 +102,9 @@ class ForecastSkill:
             return {"mean": dims.mean(1), "worst": dims.min(1), "reward": reward, "reward_surely": surely}
 
     def _reward_skill(self, counted: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        predicted = self.rolled.rewards.detach().cpu().numpy().astype(np.float64)
+        apart = [rolled.rewards.detach().cpu().numpy().astype(np.float64) - self.rewards for rolled in self._both()]
         naive = self.rewards[counted].mean() if counted.any() else 0.0
-        error, spread = np.square(predicted - self.rewards), np.square(self.rewards - naive)
+        error, spread = apart[0] * apart[1], np.square(self.rewards - naive)
         least = LEAST_SPREAD * float(np.square(self.rewards.astype(np.float64)).mean()) + np.finfo(np.float64).tiny
         skill = 1 - _mean(error, counted) / np.maximum(_mean(spread, counted), least)
         error, spread = (np.where(counted, x, 0.0) for x in (error, spread))
@@ -115,9 +124,12 @@ class ForecastSkill:
         return np.asarray(np.quantile(1 - errors / np.maximum(spreads, least), 0.05, axis=0))
 
     def _uncut(self, limits: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """(N, T) true up to the step at which disagreement first passes its limit."""
-        uncertainty = self.rolled.uncertainty.detach().cpu().numpy()
-        return np.logical_and.accumulate(uncertainty <= limits[None], axis=1)
+        """(N, T) true up to the step at which disagreement first passes its limit in either draw."""
+        uncertainty = np.maximum(*(rolled.uncertainty.detach().cpu().numpy() for rolled in self._both()))
+        return np.asarray(np.logical_and.accumulate(uncertainty <= limits[None], axis=1))
+
+    def _both(self) -> tuple[Rollout, Rollout]:
+        return self.rolled, self.again
 
 
 def _mean(values: NDArray[np.floating], counted: NDArray[np.bool_]) -> NDArray[np.float64]:

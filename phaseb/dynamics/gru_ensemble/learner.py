@@ -31,6 +31,8 @@ from phaseb.runtime.seeding import torch_generator
 
 LANDING_STEPS = 2**15
 """Most training transitions that the correction is fitted to."""
+MIN_RESIDUALS = 200
+"""Dev steps from which one-step errors are those of dev episodes; those of training episodes below."""
 EXPLOSION = 1e4
 """A loss above this counts as divergence."""
 
@@ -78,7 +80,7 @@ class EnsembleLearner:
         check_data(config, train, discriminator)
         self.config, self.context, self.discriminator = config, context, discriminator
         self.num_steps = config.num_steps
-        self.held_out = data.split("dev")
+        self.train, self.held_out = train, data.split("dev")
         structure = find_structure(train.z, train.rewards, train.mask, config)
         sizes = (train.z.shape[-1], train.actions.shape[-1])
         self.model = LatentDynamics(config, *sizes, structure, context.seed).to(context.device)
@@ -225,13 +227,15 @@ class EnsembleLearner:
         }
 
     def bundle(self) -> EnsembleDynamics:
-        """The model as it would be used now: averaged weights, and the correction where the config asks for it."""
-        networks = self._networks()
-        if not uses_gp_correction(self.config):
-            return networks
-        y, _, seen, mask = self.sampler.whole(LANDING_STEPS)
-        said = networks.nearest(y, seen)[:, mask].cpu()
-        return networks.with_gp_correction(self.event_gp_fitter(), said)
+        """The model as it would be used now: averaged weights, and the correction and noise that the config asks for."""
+        made = self._networks()
+        if uses_gp_correction(self.config):
+            y, _, seen, mask = self.sampler.whole(LANDING_STEPS)
+            said = made.nearest(y, seen)[:, mask].cpu()
+            made = made.with_gp_correction(self.event_gp_fitter(), said)
+        if self.config.noise == "bootstrap":
+            made = made.with_residuals(self.held_out if self.held_out.mask.sum() >= MIN_RESIDUALS else self.train)
+        return made
 
     def event_gp_fitter(self) -> EventGPFitter:
         """Where steps land, as far as it follows from the data alone: the same before training and after."""
@@ -251,7 +255,7 @@ class EnsembleLearner:
         if self.config.ema_decay:
             state |= self.optimizer.average
         model.load_state_dict(state)
-        return EnsembleDynamics.fitted(self.config, model, self.sampler)
+        return EnsembleDynamics.fitted(self.config, model)
 
     def compile_targets(self) -> list[tuple[Any, str]]:
         """What every step of a rollout repeats."""
@@ -273,8 +277,8 @@ class EnsembleLearner:
 
 
 def uses_gp_correction(config: GRUConfig) -> bool:
-    """Whether a model is corrected. Not where noise is drawn: residuals are measured without the correction."""
-    return config.gp_correction.enabled and config.noise == "none"
+    """Whether a model is corrected. Not with a learned variance, which is of the networks' own errors."""
+    return config.gp_correction.enabled and config.noise != "heteroscedastic"
 
 
 def discriminator_state(discriminator: DiscriminatorTerm) -> dict[str, Any]:

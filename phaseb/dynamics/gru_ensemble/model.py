@@ -3,10 +3,12 @@
 Legend: K members, N rollouts, T steps, D latent, A action, M residuals.
 """
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,13 +18,15 @@ from phaseb.dynamics.gru_ensemble.gp_correction import EventGPFitter, GPCorrecti
 from phaseb.dynamics.gru_ensemble.network import LatentDynamics
 from phaseb.dynamics.gru_ensemble.rollout import Noise, RolloutEngine, RolloutState, StepOutput, rows_of_members
 from phaseb.dynamics.gru_ensemble.unroll import teacher_forced
-from phaseb.dynamics.gru_ensemble.windows import WindowSampler
 from phaseb.dynamics.rollout import Policy, Rollout, as_policy
 from phaseb.dynamics.structure import empty_structure
+from phaseb.episodes.trajectories import Trajectories
+from phaseb.episodes.windows import window_index
 from phaseb.runtime.checkpoint import save_checkpoint
 from phaseb.runtime.storage import Store
 
-NUM_RESIDUALS = 2048
+NUM_RESIDUALS = 4096
+"""Most residuals that are kept, over all members."""
 
 
 @dataclass
@@ -30,7 +34,7 @@ class EnsembleDynamics:
     """The generator `gru`: a frozen ensemble of recurrent networks.
 
     Attributes:
-        residuals: (K, M, D) one-step residuals on training data, for bootstrapped noise.
+        residuals: (M, D) one-step errors of all members on recorded steps, in inner coordinates, for noise.
         gp_correction: corrects the next latents; None where there is none.
         uncertainty_scale: see `DynamicsModel`.
 
@@ -48,12 +52,9 @@ class EnsembleDynamics:
     name = "gru"
 
     @classmethod
-    def fitted(cls, config: GRUConfig, model: LatentDynamics, sampler: WindowSampler) -> "EnsembleDynamics":
-        """A bundle of a trained model; measures its residuals on the training windows where noise asks for them."""
-        bundle = cls(config, model.eval(), model.step_scale.new_zeros(model.num_members, 0, model.latent_size))
-        if config.noise == "bootstrap":
-            bundle.residuals = bundle._measure_residuals(sampler)
-        return bundle
+    def fitted(cls, config: GRUConfig, model: LatentDynamics) -> "EnsembleDynamics":
+        """A bundle of a trained model, without correction and residuals."""
+        return cls(config, model.eval(), model.step_scale.new_zeros(0, model.latent_size))
 
     def with_gp_correction(self, processes: EventGPFitter, said: Tensor) -> "EnsembleDynamics":
         """The same with a correction, of fitted processes and the networks' predictions (K, N, D) of their
@@ -62,13 +63,25 @@ class EnsembleDynamics:
         return replace(self, gp_correction=found.to(self.model.step_scale.device) if found.kinds else None)
 
     @torch.no_grad()
-    def _measure_residuals(self, sampler: WindowSampler) -> Tensor:
-        windows = sampler.draw("residuals", 0, 256 * sampler.context.world_size, self.config.one_step_window)
-        target = windows.z[:, :, 1:]
-        residual = (target - teacher_forced(self.model, windows.z[:, :, :-1], windows.actions, target).y).flatten(1, 2)
-        kept = [r[m > 0][:NUM_RESIDUALS] for r, m in zip(residual, windows.mask.flatten(1), strict=True)]
-        size = min(len(r) for r in kept)
-        return torch.stack([r[:size] - r[:size].mean(dim=0) for r in kept])
+    def with_residuals(self, recorded: Trajectories) -> "EnsembleDynamics":
+        """The same with its one-step errors on recorded episodes, best those that it was not trained on.
+
+        Windows begin with an empty memory, as branches do, and no action is read ahead. Of a step's alternatives the
+        nearest counts: which one is taken, is drawn by itself.
+        """
+        every = np.arange(0, int(recorded.lengths.max()), self.config.one_step_window)
+        rows, starts = np.nonzero(every < recorded.lengths[:, None])
+        states, span = window_index(recorded, rows, every[starts], self.config.one_step_window)
+        inside = every[starts][:, None] + np.arange(self.config.one_step_window) < recorded.lengths[rows][:, None]
+        device = self.model.step_scale.device
+        z, actions = (torch.from_numpy(x).to(device) for x in (recorded.z[states], recorded.actions[span]))
+        y = self.model.to_model_space(z)
+        seen = pad_future_actions(actions, self.model.num_ahead)
+        error = y[:, 1:] - self._corrected(self._for_all(y[:, :-1]), self._for_all(seen), self.nearest(y, seen))
+        error = error[:, torch.from_numpy(inside).to(device)]
+        apart = -(-error.shape[1] * self.num_members // NUM_RESIDUALS)
+        error = (error - error.mean(dim=1, keepdim=True))[:, ::apart]
+        return replace(self, residuals=error.flatten(0, 1).contiguous())
 
     @property
     def num_members(self) -> int:
@@ -111,12 +124,15 @@ class EnsembleDynamics:
         else:
             chosen = torch.full((n,), member)
         chosen = chosen.to(device)
-        seen = None
+        seen = blind = None
         if isinstance(actions, Tensor):
             seen = self._seen(actions[:, :horizon], lookahead)
+            if self.model.num_ahead:
+                blind = torch.zeros(n, dtype=torch.bool) if lookahead is None else ~lookahead.cpu()
         alone = split and member is None and n >= self.num_members
         table = rows_of_members(chosen, self.num_members) if alone else None
-        return self._unroll(z0.to(device), policy, seen, horizon, generator, chosen, table)
+        draws = functools.partial(self.noise, n, generator, blind)
+        return self._unroll(z0.to(device), policy, seen, horizon, draws, chosen, table)
 
     def _seen(self, actions: Tensor, lookahead: Tensor | None = None) -> Tensor:
         """Recorded actions (N, T, A) with those ahead: (N, T, A + L·(A + 1))."""
@@ -130,7 +146,7 @@ class EnsembleDynamics:
         policy: Policy,
         seen: Tensor | None,
         horizon: int,
-        generator: torch.Generator,
+        draws: Callable[[], Noise],
         chosen: Tensor,
         table: Tensor | None,
     ) -> Rollout:
@@ -146,7 +162,7 @@ class EnsembleDynamics:
         for t in range(horizon):
             actions.append(policy(z0 if t == 0 else out.z[:, t], t).to(out.z))
             known = pad_future_actions(actions[-1], model.num_ahead) if seen is None else seen[:, t]
-            noise = self.noise(n, generator).of(table)
+            noise = draws().of(table)
             made = walk.step(known[table], noise)
             ends = torch.sigmoid(made.logit)
             if everyone:
@@ -179,18 +195,24 @@ class EnsembleDynamics:
             return torch.zeros_like(ends[0])
         return (_variance(z).mean(dim=-1) + _variance(ends)).sqrt()
 
-    def noise(self, n: int, generator: torch.Generator) -> Noise:
-        """Drawn on the CPU for all rows. Members get the same uniform number: they differ only in what they believe."""
+    def noise(self, n: int, generator: torch.Generator, blind: Tensor | None = None) -> Noise:
+        """The random numbers of a step of n rows, drawn on the CPU. Members get the same: they differ only in what they
+        believe.
+
+        Args:
+            n: rows.
+            generator: of the draws.
+            blind: (n,) rows that get residuals, those that read no action ahead; all where None.
+        """
         device, k, d = self.model.step_scale.device, self.num_members, self.model.latent_size
         uniform = torch.rand(n, generator=generator).to(device)[None] if self.model.num_modes > 1 else None
-        if self.config.noise == "none":
+        if self.config.noise == "heteroscedastic":
+            return Noise(uniform, torch.randn((k, n, d), generator=generator).to(device))
+        if self.config.noise == "none" or not len(self.residuals) or (blind is not None and not blind.any()):
             return Noise(uniform)
-        if self.config.noise == "bootstrap":
-            index = torch.randint(self.residuals.shape[1], (k, n), generator=generator).to(device)
-            added = self.residuals.gather(1, index[..., None].expand(k, n, d))
-        else:
-            added = torch.randn((k, n, d), generator=generator).to(device)
-        return Noise(uniform, added)
+        drawn = self.residuals[torch.randint(len(self.residuals), (n,), generator=generator).to(device)]
+        added = drawn if blind is None else drawn * blind.to(drawn)[:, None]
+        return Noise(uniform, added.expand(k, n, d))
 
     @torch.no_grad()
     def members_rollout(self, z0: Tensor, actions: Tensor) -> Tensor:
@@ -213,11 +235,15 @@ class EnsembleDynamics:
     def teacher_forced(self, z: Tensor, actions: Tensor, member: int | None = None) -> Tensor:
         """One-step predictions (N, T, D) of z[:, 1:] along real z (N, T+1, D); the ensemble's mean where no member."""
         y, seen = self.model.to_model_space(self._for_all(z[:, :-1])), self._for_all(self._seen(actions))
-        after = teacher_forced(self.model, y, seen).y
-        if self.gp_correction is not None:
-            flat = (x.flatten(1, 2) for x in (y, seen[..., : self.action_size], after))
-            after = self.gp_correction.apply(*flat).view(after.shape)
+        after = self._corrected(y, seen, teacher_forced(self.model, y, seen).y)
         return self.model.from_model_space(after.mean(dim=0) if member is None else after[member])
+
+    def _corrected(self, y: Tensor, seen: Tensor, after: Tensor) -> Tensor:
+        """The networks' next latents (K, N, T, D) of y under what is seen of actions, with the correction."""
+        if self.gp_correction is None:
+            return after
+        flat = (x.flatten(1, 2) for x in (y, seen[..., : self.action_size], after))
+        return self.gp_correction.apply(*flat).view(after.shape)
 
     @torch.no_grad()
     def nearest(self, y: Tensor, seen: Tensor) -> Tensor:

@@ -87,9 +87,10 @@ class RolloutEngine:
         after = gather_mode(made.candidates, self._chosen(extras, noise, seen))
         if self.gp_correction is not None:
             after = self.gp_correction.apply(y, seen[..., : model.action_size], after)
-            after = torch.clamp(after, model.low, model.high) if model.bounded else after
         if noise.added is not None:
             after = after + self._scaled_noise(noise.added, extras)
+        if model.bounded and (self.gp_correction is not None or noise.added is not None):
+            after = torch.clamp(after, model.low, model.high)
         reward, logit = model.outcome(made.features[:, :, None], y[:, :, None], after[:, :, None])
         return StepOutput(after, model.from_model_space(after), made.hidden, reward[..., 0], logit[..., 0])
 

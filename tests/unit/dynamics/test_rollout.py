@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from phaseb.config.dynamics import GRUConfig
+from phaseb.dynamics.branches import branch_numbers, draw
+from phaseb.dynamics.evidence import recorded_branches
 from phaseb.dynamics.gru_ensemble.action_lookahead import append_future_actions, future_known, pad_future_actions
 from phaseb.dynamics.gru_ensemble.learner import make_learner
 from phaseb.dynamics.gru_ensemble.network import gather_mode
@@ -57,7 +59,7 @@ def test_teacher_forced_steps_equal_free_running_ones_forced_back(config, world)
 
 
 def test_a_policy_sees_the_rollouts_own_latents(config, world):
-    bundle = bundle_of(config, world, num_modes=1)
+    bundle = bundle_of(config, world, num_modes=1, noise="none")
     seen = []
 
     def policy(z, t):
@@ -141,7 +143,7 @@ def test_the_clamp_bounds_every_step(config, world):
 def test_noise_spreads_rollouts_and_follows_the_generator(config, world, noise, monkeypatch):
     monkeypatch.setitem(RECON_WEIGHTS, "noise", 1.0)
     world.z[..., :2] += 0.1 * np.random.default_rng(0).normal(size=world.z[..., :2].shape).astype(np.float32)
-    bundle = bundle_of(config, world, 150, noise=noise)
+    bundle = bundle_of(config, world, 150, noise=noise, action_lookahead=0)
     z0, actions = torch.from_numpy(world.z[:, 0]), torch.from_numpy(world.actions)
     a, b = (bundle.rollout(z0, actions, 20, generator(), member=0).z for _ in range(2))
     assert torch.equal(a, b)
@@ -151,6 +153,39 @@ def test_noise_spreads_rollouts_and_follows_the_generator(config, world, noise, 
     residual = (z[:, 1:] - bundle.teacher_forced(z, actions, 0))[..., :2]
     assert 0.6 * residual.std().item() < jitter < 1.6 * residual.std().item()
     assert torch.equal(a[..., 2], quiet[..., 2])
+
+
+def test_residuals_are_drawn_where_no_action_is_read_ahead(config, world):
+    bundle, quiet = (bundle_of(config, world, num_modes=1, noise=noise) for noise in ("bootstrap", "none"))
+    z0, actions = torch.from_numpy(world.z[:, 0]), torch.from_numpy(world.actions)
+    ahead = torch.arange(24) % 2 == 0
+    a, b = (model.rollout(z0, actions, 20, generator(), lookahead=ahead) for model in (bundle, quiet))
+    apart = (a.z - b.z)[:, 1:].abs().amax(dim=(1, 2))
+    assert apart[ahead].max() < 1e-4
+    assert apart[~ahead].min() > 1e-3
+    assert torch.equal(*(model.rollout(z0, actions, 20, generator()).z for model in (bundle, quiet)))
+
+
+@pytest.mark.parametrize("modes", [1, 2])
+def test_nine_of_ten_true_steps_lie_among_the_draws_of_held_out_steps(config, modes):
+    """Noise that nobody foresees: the draws spread as the truth does, over several steps."""
+    world, pushes = make_world(120), np.random.default_rng(0).normal(size=(120, 21, 4)).astype(np.float32)
+    for t in range(20):
+        pushes[:, t + 1] = 0.9 * pushes[:, t] + 0.3 * pushes[:, t + 1]
+    world = replace(world, z=pushes, splits=("train",) * 60 + ("dev",) * 20 + ("test",) * 40)
+    bundle = bundle_of(config, world, 200, num_modes=modes)
+    test = world.split("test")
+    branches, _ = recorded_branches(test, 6, 0)
+    covered = branch_numbers(branches, draw(bundle.rollout, branches, 0))
+    assert all(0.82 < share < 0.97 for share in covered["coverage_90"]), covered
+    assert all(0.38 < share < 0.65 for share in covered["coverage_50"]), covered
+
+
+def test_members_share_their_noise_so_that_they_differ_in_what_they_believe_alone(config, world):
+    bundle = bundle_of(config, world)
+    added = bundle.noise(5, generator()).added
+    assert torch.equal(added[0], added[1])
+    assert added.std() > 0
 
 
 def test_truncation_cuts_the_gradient(config, world):
