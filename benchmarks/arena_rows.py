@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from arena_material import training_episodes
 from arena_tasks import Task
+from closed_loop import rows_of
 from numpy.typing import NDArray
 
 from phaseb.config.data import ValuationConfig
@@ -33,6 +34,7 @@ def make_row(task: Task, run: Path) -> dict[str, Any]:
         row["arms"][arm] = {"scores": np.round(earned, 2).tolist(), "synthetic": used.get("mean")}
     promotion = results["promotion"]
     row |= {name: promotion[name] for name in ("promoted", "helped", "reason")}
+    row["generators"] = rows_of(run) if task.world != "none" else []
     row["judges"] = {name: _judge_auc(found) for name, found in results["judges"].items()}
     return row | {"notes": results["notes"]}
 
@@ -67,8 +69,9 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a file, one JSON document a line; none where there is no file.
 
     A row of phaseb holds task, seed, episode counts, `data` (the behaviour's score), by arm the score of each
-    evaluation episode and the share of synthetic data, what shipped and why, the judges, and the minutes. A row of a
-    peer holds task, seed, peer, its scores and minutes.
+    evaluation episode and the share of synthetic data, what shipped and why, the generators beside physics (see
+    `closed_loop.rows_of`; absent in older rows), the judges, and the minutes. A row of a peer holds task, seed, peer,
+    its scores and minutes.
     """
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 

@@ -56,6 +56,7 @@ def test_a_task_becomes_a_row_once_and_a_line_of_the_table(tmp_path):
     assert {"behaviour_cloning", "real_only", "real_only_edac", "real_only_sac", "trust_weighted"} <= row["arms"].keys()
     assert all(len(arm["scores"]) == 4 and np.isfinite(arm["scores"]).all() for arm in row["arms"].values())
     assert row["shipped"] in row["arms"]
+    assert {one["generator"] for one in row["generators"]} == {"gru", "gp"}
     assert row["core_minutes"] > 0
     with np.load(tmp_path / "runs" / "dmsd-15-0" / "train.npz") as peers:
         assert peers["observations"].shape == (1500, 6)

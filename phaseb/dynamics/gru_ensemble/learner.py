@@ -227,7 +227,7 @@ class EnsembleLearner:
         }
 
     def bundle(self) -> EnsembleDynamics:
-        """The model as it would be used now: averaged weights, and the correction and noise that the config asks for."""
+        """The model as it would be used now: averaged weights, correction and noise as configured."""
         made = self._networks()
         if uses_gp_correction(self.config):
             y, _, seen, mask = self.sampler.whole(LANDING_STEPS)
