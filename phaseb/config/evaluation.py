@@ -33,6 +33,10 @@ class ClosedLoopConfig(Section):
     num_branches: int = Field(50, ge=10, description="branches of each kind of unrecorded actions")
 
 
+LEAST_PAIRS = 25
+"""Episodes an arm plays at most for a decision, where neither a budget nor more training episodes say more."""
+
+
 class PromotionConfig(Section):
     """Paired tests that decide which policy is shipped: a candidate must beat every control.
 
@@ -57,7 +61,7 @@ class PromotionConfig(Section):
         None,
         ge=4,
         description="physics episodes of the decision, over all arms; null: for each arm half the number of "
-        "training episodes",
+        "training episodes, but at least 25",
     )
     looks: int = Field(3, ge=1, le=20, description="interim analyses of the sequential test")
     first_seed: int = Field(2_000_000, ge=0, description="seed of its first episode: none that evaluation reports")

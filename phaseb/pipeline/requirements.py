@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from phaseb.config.data import COLLECTED
+from phaseb.config.evaluation import LEAST_PAIRS
 from phaseb.config.root import Config
 from phaseb.config.section import is_plugin
 from phaseb.episodes.inventory import listed
@@ -244,7 +245,7 @@ def _evaluate(config: Config, facts: DataFacts) -> Iterator[Requirement]:
             ConfigError,
         )
     first, told = config.promotion.first_seed, config.evaluation.first_seed
-    last = first + (config.promotion.max_episodes or facts.count("train")) - 1
+    last = first + (config.promotion.max_episodes or max(LEAST_PAIRS, facts.count("train"))) - 1
     end = told + config.evaluation.num_episodes - 1
     yield Requirement(
         "evaluate",

@@ -7,7 +7,7 @@ beforehand, so choosing one inflates nothing. The error is divided by the number
 "Synthetic data helped" asks for one part more, the candidate's placebo, and so has the same error.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from phaseb.config.data import ValuationConfig
-from phaseb.config.evaluation import PromotionConfig
+from phaseb.config.evaluation import LEAST_PAIRS, PromotionConfig
 from phaseb.promotion.contest import Comparison, Contest, comparisons, hardest, placebo_of, promoted
 from phaseb.promotion.explain import left_early, placebo_sentence, sentence
 from phaseb.promotion.paired import Evidence, PairedTest, Row, Scale, rate, required_margin, unit_of
@@ -44,7 +44,8 @@ def decide(
     """Test the candidates against the controls in physics, and say which arm is shipped.
 
     Pair i plays episode seed `first_seed + i` with the policies of seed `seeds[i mod S]`, so the decision is about
-    the very policies that would be shipped. Where nothing is promoted, the control that earned most ships.
+    the very policies that would be shipped. Where nothing is promoted, the controls play on to the end of the budget,
+    and the one that earned most ships.
 
     Args:
         contest: who is compared.
@@ -59,17 +60,22 @@ def decide(
     alpha = (1 - config.confidence) / max(1, len(contest.candidates))
     tests = [PairedTest(valuation, required_margin(config), most, alpha, scale) for _ in found]
     rows: dict[str, list[Row]] = {arm: [] for arm in contest.arms}
-    for pairs in pairs_of_look if found else [most] * (len(contest.controls) > 1):
-        waiting = [one for one in found if not one.stopped]
-        if found and not waiting:
-            break
-        playing = {arm for one in waiting for arm in (one.candidate, one.against)} or set(contest.controls)
+
+    def play(playing: Collection[str], pairs: int) -> None:
         for arm in (arm for arm in contest.arms if arm in playing):
-            rows[arm] += _measure(measure, arm, seeds, config.first_seed, len(rows[arm]), int(pairs))
+            rows[arm] += _measure(measure, arm, seeds, config.first_seed, len(rows[arm]), pairs)
+
+    for pairs in pairs_of_look:
+        waiting = [one for one in found if not one.stopped]
+        if not waiting:
+            break
+        play({arm for one in waiting for arm in (one.candidate, one.against)}, int(pairs))
         for one, test in zip(found, tests, strict=True):
             if not one.stopped:
                 one.look(test, rows)
         _stop_lost(found)
+    if len(contest.controls) > 1 and not any(promoted(found, name) for name in contest.candidates):
+        play(contest.controls, most)
     spent = sum(map(len, rows.values()))
     return _record(config, contest, found, _earned(contest, rows, valuation), seeds, refused) | {
         "method": "physics" if spent else "none",
@@ -152,9 +158,10 @@ def decide_by_error(
 
 
 def _pairs_of_look(config: PromotionConfig, contest: Contest, num_train: int) -> NDArray[np.int64]:
-    """Episodes an arm at each look: half as many as there are training ones, or an even share of the budget."""
+    """Episodes an arm at each look: half as many as there are training ones, but LEAST_PAIRS, or an even share of the
+    budget."""
     whole = config.max_episodes
-    most = max(4, num_train) // 2 if whole is None else whole // max(2, len(contest.arms))
+    most = max(LEAST_PAIRS, num_train // 2) if whole is None else whole // max(2, len(contest.arms))
     return np.unique(np.linspace(0, max(1, most), config.looks + 1).round().astype(int))[1:]
 
 

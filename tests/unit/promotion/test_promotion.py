@@ -1,3 +1,5 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -399,6 +401,27 @@ def test_the_floor_ships_where_it_is_the_best():
     alone = Contest((), ("real_only", "behaviour_cloning"))
     cloned = decide(PromotionConfig(), alone, VALUATION, arms({"behaviour_cloning": 4.0, "real_only": 2.0}), [0], 50)
     assert cloned["shipped"] == "behaviour_cloning"
+
+
+def test_the_controls_are_told_apart_with_the_whole_budget():
+    """The candidate is lost early; the controls play on. Few training episodes do not make that few."""
+    means = REAL | {"trust_weighted": -9.0, "placebo_trust_weighted": -9.0}
+    run = CountedMeasure(arms(means))
+    decision = decide(PromotionConfig(), FULL, VALUATION, run, [0], 11)
+    assert decision["shipped"] == "real_only_sac"
+    assert {arm: run.played[arm] for arm in REAL} == dict.fromkeys(REAL, 25)
+    assert run.played["trust_weighted"] < 25
+
+
+class CountedMeasure:
+    """Counts the episodes of each arm."""
+
+    def __init__(self, measure):
+        self.measure, self.played = measure, Counter()
+
+    def __call__(self, arm, policy_seed, seeds):
+        self.played[arm] += len(seeds)
+        return self.measure(arm, policy_seed, seeds)
 
 
 def test_no_more_episodes_than_the_budget_and_none_on_what_is_lost():
