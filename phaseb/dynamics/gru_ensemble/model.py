@@ -69,10 +69,12 @@ class EnsembleDynamics:
         Windows begin with an empty memory, as branches do, and no action is read ahead. Of a step's alternatives the
         nearest counts: which one is taken, is drawn by itself.
         """
-        every = np.arange(0, int(recorded.lengths.max()), self.config.one_step_window)
-        rows, starts = np.nonzero(every < recorded.lengths[:, None])
-        states, span = window_index(recorded, rows, every[starts], self.config.one_step_window)
-        inside = every[starts][:, None] + np.arange(self.config.one_step_window) < recorded.lengths[rows][:, None]
+        steps = self.config.one_step_window
+        rows, turns = np.nonzero(np.arange(0, int(recorded.lengths.max()), steps) < recorded.lengths[:, None])
+        apart = -(-len(rows) * steps // NUM_RESIDUALS)
+        rows, starts = rows[::apart], turns[::apart] * steps
+        states, span = window_index(recorded, rows, starts, steps)
+        inside = starts[:, None] + np.arange(steps) < recorded.lengths[rows][:, None]
         device = self.model.step_scale.device
         z, actions = (torch.from_numpy(x).to(device) for x in (recorded.z[states], recorded.actions[span]))
         y = self.model.to_model_space(z)
