@@ -6,7 +6,8 @@
 
 A seed redraws splits, models, gate and policies, and the episodes where the task has more than it uses. Each finished
 run adds a row to `--out`; a row that exists is not run again, and a run that was stopped goes on. `--lean` makes
-small what no policy depends on: stored rollouts and judges. `--quick` shows nothing but that everything works.
+small what no policy depends on: stored rollouts, judges and closed loops. `--judged` plays closed loops in full, for
+the table of generators. `--quick` shows nothing but that everything works.
 KEY.PATH=VALUE words come first.
 """
 
@@ -40,6 +41,13 @@ LEAN = (
     "closed_loop.num_branches=10",
 )
 """What no policy depends on, made small: stored rollouts, which no arm draws, and the judges."""
+JUDGED = (
+    "synthesis.num_episodes=32",
+    "judge.num_pairs=40",
+    "judge.families=[episode_trees,window_trees]",
+    "judge.num_permutations=19",
+    "judge.episode_rounds=10",
+)
 QUICK = (
     *LEAN,
     "dynamics.gru.num_steps=40",
@@ -69,7 +77,7 @@ QUICK = (
     "latents.decoder_steps=20",
     "latents.num_steps=20",
 )
-FORMS: dict[str, tuple[str, ...]] = {"whole": (), "lean": LEAN, "quick": QUICK}
+FORMS: dict[str, tuple[str, ...]] = {"whole": (), "lean": LEAN, "judged": JUDGED, "quick": QUICK}
 
 
 def run_task(task: Task, seed: int, folder: Path, form: str, words: list[str]) -> dict[str, object]:
@@ -109,6 +117,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--quick", dest="form", action="store_const", const="quick", default="whole")
     parser.add_argument("--lean", dest="form", action="store_const", const="lean")
+    parser.add_argument("--judged", dest="form", action="store_const", const="judged")
     parser.add_argument("--summary", action="store_true", help="print the table of the rows, and run nothing")
     parser.add_argument("--dir", type=Path, default=Path("runs/arena"), help="folder of the run directories")
     parser.add_argument("--out", type=Path, default=ROWS)

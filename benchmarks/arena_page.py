@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 from phaseb.runtime.metrics import mean_interval
 
 DOCS = Path(__file__).parents[1] / "docs"
-GENERATOR_NUMBERS = {"nrmse": ".2f", "reward_nrmse": ".2f", "coverage_90": ".2f", "return_bias": "+.1%"}
+GENERATOR_NUMBERS = {
+    "auc": ".2f",
+    "auc_noise": ".2f",
+    "return_bias": "+.0%",
+    "pearson": ".2f",
+    "nrmse": ".2f",
+    "reward_nrmse": ".2f",
+    "coverage_90": ".2f",
+}
 BEGIN, END = "<!-- begin: benchmarks/arena_page.py -->", "<!-- end -->"
 Rows = Sequence[Mapping[str, Any]]
 Scores = dict[int, NDArray[np.floating]]
@@ -124,12 +132,17 @@ def peers_table(rows: Rows) -> str:
 
 
 def generators_table(rows: Rows) -> str:
-    """Every task and generator on a line: branches and returns beside physics, and how often the better one serves."""
-    rows = [row for row in ours(rows) if row.get("generators")]
+    """Every task and generator on a line: closed loops and branches beside physics, and how often the better serves.
+
+    Rows of `--lean` and `--quick` are left out: they play too few episodes.
+    """
+    rows = [row for row in ours(rows) if row.get("generators") and row["form"] in ("whole", "judged")]
+    if not rows:
+        return "Generators were not judged yet."
     lines = [
-        "| task | generator | seeds | serves | better in physics | branch error of latents | of rewards "
-        "| 90 % intervals cover | return less physics' |",
-        "|" + " --- |" * 9,
+        "| task | generator | seeds | serves | better in physics | worst judge | the same, noise 0.2 σ "
+        "| return less physics' | correlation of returns | branch error: latents | rewards | 90 % intervals cover |",
+        "|" + " --- |" * 12,
     ]
     for task in TASKS:
         of_task = [row for row in rows if row["task"] == task]
