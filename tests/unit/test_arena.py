@@ -117,6 +117,31 @@ def test_the_table_has_a_line_for_every_task_that_was_run():
     assert "+2.0 [+2.0, +2.0] on real_only" in lines[2]
 
 
+def test_generators_are_counted_over_runs_that_were_judged():
+    page = importlib.import_module("arena_page")
+    numbers = dict.fromkeys(page.GENERATOR_NUMBERS, 0.5)
+    found = [
+        {"generator": "gru", "chosen": True, "better": False, **numbers},
+        {"generator": "gp", "chosen": False, "better": True, **(numbers | {"nrmse": 0.25})},
+    ]
+    failed = [
+        {"generator": "gru", "chosen": False, "failed": "it diverges"},
+        {**found[1], "chosen": True, "nrmse": 0.75},
+    ]
+    rows = [
+        row("dmsd-15", 0, 52, 50, form="judged", generators=found),
+        row("dmsd-15", 1, 52, 50, form="whole", generators=failed),
+        row("dmsd-15", 2, 52, 50, form="lean", generators=found),
+        {"task": "dmsd-15", "seed": 0, "peer": "IQL", "scores": [90, 90]},
+    ]
+    _, _, gru, gp, _, said = page.generators_table(rows).splitlines()
+    assert gru.startswith("| dmsd-15 | gru | 2 | 1 | 0 | 0.50 |")
+    assert gp.startswith("| dmsd-15 | gp | 2 | 1 | 2 | ")
+    assert "| 0.50 |" in gp, "the mean of 0.25 and 0.75"
+    assert said == "The generator that serves is physics' better one in 1 of 2 runs."
+    assert page.generators_table(rows[2:]) == "Generators were not judged yet."
+
+
 def test_a_piece_of_an_endless_task_is_scored_by_its_reward_a_step():
     tasks = importlib.import_module("arena_tasks")
     assert tasks.TASKS["dmsd-50"].score(849.51) == pytest.approx(100)
