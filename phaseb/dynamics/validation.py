@@ -4,7 +4,8 @@ Uncertainty alone is no evidence: members that agree on flipped rewards or on a 
 generator first forecasts recorded episodes under their own actions. The forecast skill is that of meteorology,
 1 - MSE / MSE of the naive forecast; naive is "nothing moves" for latents, the mean for rewards. The MSE is that of the
 mean forecast: noise that a generator draws is no error. Two draws a, b estimate it without bias, because
-E[(a - truth)(b - truth)] = (E[a] - truth)^2.
+E[(a - truth)(b - truth)] = (E[a] - truth)^2. A single draw must be no worse than the naive forecast: with noise as
+large as the error of the mean, its MSE is twice as large.
 
 Shapes: N windows, T steps, D latent dimensions, A action dimensions.
 """
@@ -85,8 +86,11 @@ class ForecastSkill:
         return _finite_quantile(self.rolled.uncertainty.cpu().numpy()[self.valid], quantile)
 
     def skills(self, tolerance: float, limits: NDArray[np.floating] | None = None) -> dict[str, NDArray[np.float64]]:
-        """Skill after each step, (T,): `mean` and `worst` over latent dimensions, `reward`, and `reward_surely`, which
-        19 of 20 resamples of the episodes exceed: a few episodes hold few events, and a skill by luck is none.
+        """Skill after each step, (T,).
+
+        `mean` and `worst` over latent dimensions; `drawn`, the mean of a single draw, where no dimension counts less
+        than -1; `reward`, and `reward_surely`, which 19 of 20 resamples of the episodes exceed: a few episodes hold few
+        events, and a skill by luck is none.
 
         With `limits`, of those windows alone that are not cut by them: it is these that would be used.
         Errors below `tolerance` (in standard deviations of the latent) are none: sensors are not foreseen.
@@ -97,9 +101,14 @@ class ForecastSkill:
         naive = np.square(self.truth[:, 1:] - self.truth[:, :1])
         floor = tolerance**2
         with np.errstate(invalid="ignore", divide="ignore"):  # a step without windows has no skill, which is no skill
-            dims = 1 - np.maximum(_mean(error, counted) - floor, 0) / np.maximum(_mean(naive, counted), floor)
+            least = np.maximum(_mean(naive, counted), floor)
+            dims, drawn = (
+                1 - np.maximum(_mean(squares, counted) - floor, 0) / least
+                for squares in (error, np.square(apart[0][:, 1:]))
+            )
+            latents = {"mean": dims.mean(1), "worst": dims.min(1), "drawn": drawn.clip(-1).mean(1)}
             reward, surely = self._reward_skill(counted)
-            return {"mean": dims.mean(1), "worst": dims.min(1), "reward": reward, "reward_surely": surely}
+            return {**latents, "reward": reward, "reward_surely": surely}
 
     def _reward_skill(self, counted: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         apart = [rolled.rewards.detach().cpu().numpy().astype(np.float64) - self.rewards for rolled in self._both()]
@@ -144,7 +153,7 @@ def trusted_horizon(config: AugmentationConfig, skills: dict[str, NDArray[np.flo
 
     None at all where the first reward is predicted badly: a poor model's skill, too, fades slowly once it is low.
     """
-    good = (skills["mean"] >= config.min_skill) & (skills["worst"] >= config.min_skill / 5)
+    good = (skills["mean"] >= config.min_skill) & (skills["worst"] >= config.min_skill / 5) & (skills["drawn"] >= 0)
     if config.min_reward_skill is not None:
         if not skills["reward_surely"][0] >= FIRST_REWARD_FACTOR * config.min_reward_skill:
             return 0

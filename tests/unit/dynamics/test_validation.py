@@ -66,6 +66,28 @@ def test_a_true_model_is_followed_all_the_way(recorded):
     assert steps(model(), recorded) == 6
 
 
+def noisy(spread):
+    """The true model, whose draws are beside the mean."""
+
+    def imagine(z0, actions, horizon, generator):
+        made = model()(z0, actions, horizon, generator)
+        made.z[:, 1:, :2] += spread * torch.randn(made.z[:, 1:, :2].shape, generator=generator)
+        return made
+
+    return imagine
+
+
+def test_noise_that_a_model_draws_is_no_error_of_its_forecast(recorded):
+    one, other = (ForecastSkill(noisy(spread), recorded, 6, 0).skills(0.1) for spread in (0.0, 0.3))
+    np.testing.assert_allclose(one["mean"], other["mean"], atol=0.05)
+    assert (other["drawn"] < one["drawn"] - 0.05).any()
+    assert steps(noisy(0.3), recorded) == 6
+
+
+def test_a_model_of_noise_alone_is_not_followed(recorded):
+    assert steps(noisy(5.0), recorded) == 0
+
+
 @pytest.mark.parametrize(
     ("sabotage", "most"),
     [
@@ -161,6 +183,7 @@ def test_a_model_that_tells_the_first_reward_badly_is_not_followed_at_all():
         return {
             "mean": np.full(4, 0.9),
             "worst": np.full(4, 0.5),
+            "drawn": np.zeros(4),
             "reward": np.array([0.4, 0.2, 0.15, 0.05]),
             "reward_surely": np.array([first, 0.1, 0.1, 0.0]),
         }
