@@ -4,8 +4,8 @@ Uncertainty alone is no evidence: members that agree on flipped rewards or on a 
 generator first forecasts recorded episodes under their own actions. The forecast skill is that of meteorology,
 1 - MSE / MSE of the naive forecast; naive is "nothing moves" for latents, the mean for rewards. The MSE is that of the
 mean forecast: noise that a generator draws is no error. Two draws a, b estimate it without bias, because
-E[(a - truth)(b - truth)] = (E[a] - truth)^2. A single draw must be no worse than the naive forecast: with noise as
-large as the error of the mean, its MSE is twice as large.
+E[(a - truth)(b - truth)] = (E[a] - truth)^2. A single draw may have twice the MSE that the mean may have: it has, where
+the noise is as large as the error of the mean.
 
 Shapes: N windows, T steps, D latent dimensions, A action dimensions.
 """
@@ -153,7 +153,8 @@ def trusted_horizon(config: AugmentationConfig, skills: dict[str, NDArray[np.flo
 
     None at all where the first reward is predicted badly: a poor model's skill, too, fades slowly once it is low.
     """
-    good = (skills["mean"] >= config.min_skill) & (skills["worst"] >= config.min_skill / 5) & (skills["drawn"] >= 0)
+    good = (skills["mean"] >= config.min_skill) & (skills["worst"] >= config.min_skill / 5)
+    good &= skills["drawn"] >= 2 * config.min_skill - 1
     if config.min_reward_skill is not None:
         if not skills["reward_surely"][0] >= FIRST_REWARD_FACTOR * config.min_reward_skill:
             return 0
