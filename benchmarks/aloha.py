@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from aloha_environment import CAMERAS, HZ, MAX_REWARD, SIDE, STATE_NAMES
 from arena import QUICK
+from json_rows import add_row
 from numpy.typing import NDArray
 from processor_time import ProcessorTime
 
@@ -153,11 +154,10 @@ def main() -> None:
         raise SystemExit(f"exit code {code}: {(run / 'log.txt').read_text()[-2000:]}")
     row = make_row(Store.at(str(run / "run")), options.episodes, options.observation)
     row |= {"core_minutes": round(spent.seconds / 60, 2), "minutes": round((time.monotonic() - began) / 60, 2)}
-    line = json.dumps(row | {"words": options.words})
-    print(line)
+    row |= {"words": options.words}
+    print(json.dumps(row))
     if options.out:
-        with options.out.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        add_row(options.out, row)
 
 
 if __name__ == "__main__":

@@ -21,8 +21,9 @@ from pathlib import Path
 
 import arena_material
 from arena_page import table
-from arena_rows import add_row, make_row, read_rows
+from arena_rows import make_row
 from arena_tasks import TASKS, Task
+from json_rows import add_row, read_rows
 from processor_time import ProcessorTime
 
 HERE = Path(__file__).parent

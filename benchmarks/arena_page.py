@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from arena_rows import CANDIDATE, CLONE, PLACEBO, read_rows
+from arena_rows import CANDIDATE, CLONE, PLACEBO
 from arena_tasks import TASKS
+from json_rows import read_rows
 from numpy.typing import NDArray
 
 from phaseb.runtime.metrics import mean_interval

@@ -9,7 +9,6 @@ a row beside phaseb's; a row that exists is not made again.
 """
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import d3rlpy
 import gymnasium
 import numpy as np
 from arena_tasks import FIRST_SEED, TASKS, Task, make_world
+from json_rows import add_row, read_rows
 
 ROWS = Path(__file__).parents[1] / "docs" / "data" / "arena.jsonl"
 SEED_MASK = 0x7FFFFFFF
@@ -81,8 +81,7 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=50)
     parser.add_argument("--out", type=Path, default=ROWS)
     options = parser.parse_args()
-    lines = options.out.read_text().splitlines() if options.out.exists() else []
-    done = {(row["task"], row["seed"], row["peer"]) for row in map(json.loads, lines) if "peer" in row}
+    done = {(row["task"], row["seed"], row["peer"]) for row in read_rows(options.out) if "peer" in row}
     for name in options.tasks:
         for seed in options.seeds:
             path = options.dir / f"{name}-{seed}" / "train.npz"
@@ -98,8 +97,7 @@ def main() -> None:
                     "scores": scores,
                     "core_minutes": minutes,
                 }
-                with options.out.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(row) + "\n")
+                add_row(options.out, row)
                 print(f"{name} seed {seed} {peer}: {np.mean(scores):.1f} ({minutes} core-minutes)", flush=True)
 
 

@@ -1,6 +1,5 @@
 """One row of the arena out of a finished run: scores of every arm, what ships, harm, gain and cost."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,12 @@ Floats = NDArray[np.floating]
 
 
 def make_row(task: Task, run: Path) -> dict[str, Any]:
-    """The row of a run; see `read_rows` for what it holds."""
+    """The row of a run.
+
+    It holds task, seed, episode counts, `data` (the behaviour's score), by arm the score of each evaluation episode and
+    the share of synthetic data, what shipped and why, the generators beside physics (see `closed_loop.rows_of`; absent
+    in older rows), and the judges. The minutes follow. A row of a peer holds task, seed, peer, its scores and minutes.
+    """
     store = Store.at(str(run))
     results = store.read_json("results.json")
     counts = results["stages"]["collect"]["metrics"]
@@ -63,21 +67,3 @@ def _behaviour(task: Task, run: Path) -> float | None:
 def _judge_auc(found: Mapping[str, Any]) -> float | None:
     numbers = found["branched"]["numbers"] if "branched" in found else found["numbers"]
     return numbers.get("judge_auc")
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file, one JSON document a line; none where there is no file.
-
-    A row of phaseb holds task, seed, episode counts, `data` (the behaviour's score), by arm the score of each
-    evaluation episode and the share of synthetic data, what shipped and why, the generators beside physics (see
-    `closed_loop.rows_of`; absent in older rows), the judges, and the minutes. A row of a peer holds task, seed, peer,
-    its scores and minutes.
-    """
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def add_row(path: Path, row: Mapping[str, Any]) -> None:
-    """Append a row."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from cheap_seeds import OwnRollouts, Together, play, recorded
+from json_rows import add_row
 from policy_material import SEALED
 
 from phaseb.config.arms import STATE_NOISE_STD
@@ -129,11 +130,9 @@ def main() -> None:
         for learner in options.learners:
             row, model = measure(seed, learner, policy, model)
             rows.append(row)
-            line = json.dumps(to_jsonable(row), allow_nan=False)
-            print(line, flush=True)
+            print(json.dumps(to_jsonable(row)), flush=True)
             if options.out:
-                with options.out.open("a", encoding="utf-8") as file:
-                    file.write(line + "\n")
+                add_row(options.out, to_jsonable(row))
     print("\n".join(table(rows)))
 
 

@@ -19,6 +19,7 @@ import gymnasium
 import numpy as np
 from arena import QUICK
 from gymnasium import spaces
+from json_rows import add_row
 from numpy.typing import NDArray
 
 from phaseb.latents.model import EncoderModel
@@ -126,11 +127,10 @@ def main() -> None:
         files = record(Path(folder))
         for seed in options.seeds:
             for seen, path in files.items():
-                line = json.dumps(run(seen, path, Path(folder), seed))
-                print(line)
+                row = run(seen, path, Path(folder), seed)
+                print(json.dumps(row))
                 if options.out:
-                    with options.out.open("a", encoding="utf-8") as file:
-                        file.write(line + "\n")
+                    add_row(options.out, row)
 
 
 if __name__ == "__main__":

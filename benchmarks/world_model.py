@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from json_rows import add_row
 from world_model_material import SOURCES, Inputs, prepare
 from world_model_rows import Settings, merge, rows
 
@@ -204,8 +205,7 @@ def main() -> None:
             last = results[-1]
             print(f"seed {seed}, {name}: judge {last['judge_0.0']:.2f}, {last['seconds']:.0f} s", flush=True)
             if options.out:
-                with options.out.open("a") as file:
-                    file.write(json.dumps(results[-1]) + "\n")
+                add_row(options.out, last)
     print(json.dumps(table(results, list(chosen))))
 
 

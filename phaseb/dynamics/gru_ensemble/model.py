@@ -71,8 +71,8 @@ class EnsembleDynamics:
         """
         steps = self.config.one_step_window
         rows, turns = np.nonzero(np.arange(0, int(recorded.lengths.max()), steps) < recorded.lengths[:, None])
-        apart = -(-len(rows) * steps // NUM_RESIDUALS)
-        rows, starts = rows[::apart], turns[::apart] * steps
+        every = -(-len(rows) * steps // NUM_RESIDUALS)
+        rows, starts = rows[::every], turns[::every] * steps
         states, span = window_index(recorded, rows, starts, steps)
         inside = starts[:, None] + np.arange(steps) < recorded.lengths[rows][:, None]
         device = self.model.step_scale.device
