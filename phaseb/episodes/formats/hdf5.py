@@ -52,10 +52,11 @@ class Source:
     def entries(self) -> Sequence[Entry]:
         return [(name, "") for name, _, _ in self._spans]
 
-    def lengths(self) -> Sequence[int] | None:
-        """Rows of each trajectory of a flat file; robomimic's demonstrations are not counted before reading."""
-        rows = [last - first for _, first, last in self._spans if last is not None]
-        return rows if len(rows) == len(self._spans) else None
+    def lengths(self) -> Sequence[int]:
+        """Rows of each trajectory or demonstration."""
+        if not self._is_flat:
+            return self._demo_rows
+        return [last - first for _, first, last in self._spans if last is not None]
 
     def read(self, indices: Sequence[int]) -> Iterator[Episode]:
         return (recorded.episode() for recorded in self.recorded(indices))
@@ -117,20 +118,22 @@ class Source:
     def _list_demos(self, demos: h5py.Group) -> None:
         names = sorted(demos, key=_natural)
         self._others = [name for name in names if not name.startswith("demo")]
-        self._spans, self._short = [], list[LeftOut]()
+        self._spans, self._short, self._demo_rows = [], list[LeftOut](), list[int]()
         for name in names:
             if not name.startswith("demo"):
                 continue
             demo = self._demo(name)
             action = (self._config.columns.action or ("actions",))[0]
-            if action in demo and demo.rows(action) == 0:
+            rows = demo.rows(action)
+            if rows == 0 and action in demo:
                 self._short.append(LeftOut(f"{name}, of no rows", 1))
-            elif demo.rows(action) == 1 and not self._has_successor(demo, _demo_layout(demo)):
+            elif rows == 1 and not self._has_successor(demo, _demo_layout(demo)):
                 reward = self._config.columns.reward or "rewards"
                 lost = float(demo[reward].sum()) if reward in demo else 0.0
                 self._short.append(LeftOut(f"{name}, of one row that no observation follows", 1, 1, lost))
             else:
                 self._spans.append((name, 0, None))
+                self._demo_rows.append(rows)
 
     def _like_the_first(self, name: str, layout: Layout) -> Layout:
         """See that a state is made of the columns of the first demonstration: others of one size mean something else.

@@ -56,6 +56,9 @@ class Source:
     def entries(self) -> Sequence[Entry]:
         return [(name, "") for name in self._episodes.ids]
 
+    def lengths(self) -> Sequence[int]:
+        return self._episodes.steps
+
     def tasks(self) -> Sequence[str] | None:
         return self._episodes.tasks
 
@@ -116,13 +119,13 @@ def pack_episodes(episodes: Sequence[Episode]) -> dict[str, NDArray[Any]]:
 
 @dataclass(frozen=True)
 class _Episodes:
-    """The episodes in some arrays: their ids and tasks, what makes number i of them, and their steps in all."""
+    """The episodes in some arrays: their ids, tasks and steps, and what makes number i of them."""
 
     path: str
     ids: tuple[str, ...]
     tasks: tuple[str, ...] | None
     build: Callable[[int], Episode]
-    rows: int
+    steps: tuple[int, ...]
 
     def make(self, index: int) -> Episode:
         try:
@@ -147,7 +150,7 @@ def _read(path: str, max_bytes: int, columns: ColumnsConfig) -> tuple[_Episodes,
     except BROKEN as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(f"{path} is damaged or no NPZ file ({reason}): copy or write it again") from error
-    rows, count = episodes.rows + sum(part.rows for part in left), len(episodes.ids)
+    rows, count = sum(episodes.steps) + sum(part.rows for part in left), len(episodes.ids)
     notes = reward_notes(arrays, columns, "rewards", "success")
     return episodes, Inventory(count + sum(part.episodes for part in left), rows, left, unread, notes)
 
@@ -238,7 +241,7 @@ def _episodes(
     if not there:
         raise DataError("holds no episodes: all 'lengths' are 0; save some")
     named = None if tasks is None else tuple(tasks[i] for i in there)
-    episodes = _Episodes(path, tuple(str(ids[i]) for i in there), named, build, int(lengths.sum()))
+    episodes = _Episodes(path, tuple(str(ids[i]) for i in there), named, build, tuple(lengths[there].tolist()))
     return episodes, ((LeftOut("episodes of no rows", empty),) if empty else ()) + _beyond(floats, lengths)
 
 

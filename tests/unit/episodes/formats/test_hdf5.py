@@ -8,7 +8,7 @@ from recorded_sums import check_sums
 
 from phaseb.config.data import EpisodesConfig
 from phaseb.episodes.episode import Episode
-from phaseb.episodes.sources import open_source
+from phaseb.episodes.sources import lengths_of_source, open_source
 from phaseb.errors import DataError
 
 RNG = np.random.default_rng(2)
@@ -242,3 +242,10 @@ def test_what_is_no_column_is_not_taken_for_absent(tmp_path: Path) -> None:
         file["data/demo_1/rewards"] = np.dtype(np.float32)
     with pytest.raises(DataError, match="'rewards' is neither a column nor a group: copy or write the file again"):
         read(tmp_path / "d.hdf5")
+
+
+def test_rows_are_known_before_reading(tmp_path: Path) -> None:
+    write_demos(tmp_path / "r.hdf5", following=True)
+    write_flat(tmp_path / "d.hdf5", following=True)
+    demos, flat = (open_source(config(tmp_path / name)) for name in ("r.hdf5", "d.hdf5"))
+    assert (lengths_of_source(demos), lengths_of_source(flat)) == ([4] * 4, [4, 3, 5])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from phaseb.config.data import ColumnsConfig, EpisodesConfig
 from phaseb.episodes.episode import Episode
 from phaseb.episodes.formats.npz import read_npz, write_npz
-from phaseb.episodes.sources import inventory_of, open_source
+from phaseb.episodes.sources import inventory_of, lengths_of_source, open_source
 from phaseb.errors import DataError
 from phaseb.runtime.storage import Store
 
@@ -258,3 +258,12 @@ def test_what_npz_cannot_hold_is_said(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="actions of one shape"):
         write_npz(store, "x.npz", [make_episode("a", 3), make_episode("b", 3, actions=0)])
     assert store.names() == []
+
+
+def test_lengths_are_known_before_reading(tmp_path: Path) -> None:
+    """Splits need them: of few long episodes fewer are held out, whatever the format."""
+    content = arrays(5) | {"lengths": np.array([6, 0, 3, 2, 6])}
+    path = save(tmp_path / "few.npz", content)
+    source = open_source(EpisodesConfig(source="npz", path=path))
+    assert lengths_of_source(source) == (6, 3, 2, 6)
+    assert [len(e) for e in source.read(range(4))] == [6, 3, 2, 6]
