@@ -57,7 +57,7 @@ def left_early(shipped: str, candidate: str, departure: float, method: str) -> s
 
 def _of(contest: Contest, control: str) -> str:
     others = len(contest.controls)
-    return control if others == 1 else f"{control}, the strongest of {others} arms without synthetic data,"
+    return control if others == 1 else f"{control}, the closest of {others} arms without synthetic data,"
 
 
 def _found(e: Evidence, method: str) -> str:

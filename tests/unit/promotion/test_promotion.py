@@ -362,7 +362,7 @@ def decided(means, **change):
 def test_synthetic_data_helped_only_where_every_control_and_the_placebo_are_beaten():
     helped = decided({"trust_weighted": 5.0, "placebo_trust_weighted": 3.0})
     assert (helped["promoted"], helped["helped"], helped["shipped"]) == (True, True, "trust_weighted")
-    assert "than real_only_sac, the strongest of 3 arms without synthetic data, in " in helped["reason"]
+    assert "than real_only_sac, the closest of 3 arms without synthetic data, in " in helped["reason"]
     assert helped["placebo_reason"].startswith("it earned ")
     assert "than placebo_trust_weighted, its placebo, at 95% at least " in helped["placebo_reason"]
     assert helped["control"] == "real_only_sac"
