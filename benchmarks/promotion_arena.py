@@ -3,10 +3,10 @@
     PHASEB_ARENA=FOLDER python benchmarks/promotion_arena.py --tasks dmsd-50 hopper-mr --seeds 0 1 --out rows.jsonl
 
 Every seed of a task draws its episodes and makes a pool of policies of every quality: each learner after three lengths
-of training, and the same with weights disturbed. Each policy plays in physics: the truth. Each ordered pair of a pool is
-a case, decided as a run decides: by returns in generators where their forecasts have the skill for it, else by fitted Q
-evaluation. A promotion is false where the candidate's return is not above the baseline's. A row that the file holds
-already is not made again.
+of training, and the same with weights disturbed. Each policy plays in physics: the truth. Each ordered pair of a pool
+is a case, decided as a run decides: by returns in generators where their forecasts have the skill for it, else by
+fitted Q evaluation. A promotion is false where the candidate's return is not above the baseline's. A row that the file
+holds already is not made again.
 """
 
 import argparse
@@ -67,7 +67,10 @@ def disturbed(actor: Actor, seed: int) -> Actor:
     return other
 
 
-def estimates(bench: Bench, pool: dict[str, Actor]) -> tuple[Literal["fqe", "model"], NDArray[Any], float, NDArray[Any]]:
+Estimates = tuple[Literal["fqe", "model"], NDArray[Any], float, NDArray[Any]]
+
+
+def estimates(bench: Bench, pool: dict[str, Actor]) -> Estimates:
     """What a run would decide by: the method, values (P, M), their bias, and departures (P,)."""
     actors = list(pool.values())
     by_values = fitted_q_evaluation(FqeConfig(), actors, bench.real, bench.seed)

@@ -251,7 +251,9 @@ def _task_tag(tasks: Sequence[str] | None, i: int) -> dict[str, str]:
 
 def _numbers(arrays: dict[str, NDArray[Any]], lengths: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
     """Actions, rewards and observations that are there; observations in the narrowest floats that hold them."""
-    numbers: dict[str, NDArray[Any]] = {n: _floats(n, arrays[n]) for n in ("actions", "rewards") if n in arrays}
+    there = [name for name in ("actions", "rewards") if name in arrays]
+    with np.errstate(over="ignore"):
+        numbers: dict[str, NDArray[Any]] = {name: np.ascontiguousarray(arrays[name], np.float32) for name in there}
     if "observations" in arrays:
         rows = arrays["observations"]
         inside = np.arange(rows.shape[1]) <= lengths[:, None]
@@ -344,8 +346,3 @@ def _lengths(arrays: dict[str, NDArray[Any]], num: int, steps: int) -> tuple[NDA
 def _camera_arrays(names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     """The arrays of several cameras under names of our own."""
     return {own: (name,) for own, name in zip(_CAMERAS, names, strict=False)}
-
-
-def _floats(name: str, array: NDArray[Any]) -> NDArray[np.float32]:
-    with np.errstate(over="ignore"):
-        return np.ascontiguousarray(array, np.float32)
