@@ -79,8 +79,8 @@ class LearnerConfig(Section):
 
     algorithm: Algorithm | None = Field(
         None,
-        description="iql: implicit Q-learning; sac: soft actor-critic; bc: behaviour cloning; act: of chunks of "
-        "actions by a transformer; flow: of chunks by flow matching",
+        description="iql: implicit Q-learning; sac: soft actor-critic; bc: behaviour cloning by the mean of five "
+        "networks; act: of chunks of actions by a transformer; flow: of chunks by flow matching",
     )
     binary_actions: bool | None = Field(None, description="see policy.binary_actions")
     num_critics: int | None = Field(None, ge=2, description="see policy.num_critics")

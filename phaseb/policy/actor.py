@@ -18,20 +18,24 @@ from phaseb.runtime.storage import Store
 
 
 class Actor(nn.Module):
-    """A squashed Gaussian policy over latents. `forward` is its deterministic mean action, for export."""
+    """A squashed Gaussian policy over latents. `forward` is its deterministic mean action, for export.
+
+    Args:
+        weights, biases: of each layer, of the policy's members.
+    """
 
     def __init__(
         self, weights: Sequence[Tensor], biases: Sequence[Tensor], norm: bool, levels: Tensor | None = None
     ) -> None:
         super().__init__()
         stack = Stack([w.detach().clone() for w in weights], [b.detach().clone() for b in biases], norm)
-        self.policy = ActorStack(stack, levels=levels).requires_grad_(False)
+        self.policy = ActorStack(stack, levels, num_members=len(stack.weights[0])).requires_grad_(False)
 
     @classmethod
     def of_run(cls, actors: ActorStack, run: int) -> "Actor":
         """A copy of one run of a stack."""
-        stack = actors.stack
-        part = slice(run, run + 1)
+        stack, count = actors.stack, actors.num_members
+        part = slice(run * count, (run + 1) * count)
         return cls([w[part] for w in stack.weights], [b[part] for b in stack.biases], stack.norm, actors.levels)
 
     @property

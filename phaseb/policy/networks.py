@@ -20,6 +20,7 @@ NUM_LAYERS = 2
 """Hidden layers."""
 
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0  # the range CleanRL's and SB3's tanh policies keep to
+LARGEST_ACTION = 1 - 1e-6  # of a mean of members, so that it can be squashed back
 _LOG_2 = math.log(2.0)
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -82,15 +83,19 @@ class ActorStack(nn.Module):
     level with probability sigmoid(2 mean), so that tanh(mean) is its expectation on levels -1 and 1. Values between
     the levels are never asked for, and a learner sees both sides of a level, not the slope at one of them.
 
+    A policy may have K members: the mean of their most likely actions acts.
+
     Args:
+        stack: R x K networks, the members of a run side by side.
         levels: (A, 2) lower and upper level of binary actions, the same twice for other dimensions; None: none.
+        num_members: K.
     """
 
     levels: Tensor
 
-    def __init__(self, stack: Stack, levels: Tensor | None = None) -> None:
+    def __init__(self, stack: Stack, levels: Tensor | None = None, num_members: int = 1) -> None:
         super().__init__()
-        self.stack = stack
+        self.stack, self.num_members = stack, num_members
         self._known: tuple[int, list[int]] | None = None
         size = stack.biases[-1].shape[2] // 2
         self.register_buffer("levels", torch.zeros(size, 2) if levels is None else levels.clone())
@@ -108,7 +113,17 @@ class ActorStack(nn.Module):
 
     def forward(self, z_RBD: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log standard deviation before squashing, each (R, B, A)."""
-        mean, raw = self.stack(z_RBD).chunk(2, dim=-1)
+        mean, log_std = self.members(z_RBD)
+        if self.num_members == 1:
+            return mean[:, 0], log_std[:, 0]
+        action = torch.tanh(mean).mean(1)
+        return torch.atanh(action.clamp(-LARGEST_ACTION, LARGEST_ACTION)), log_std.mean(1)
+
+    def members(self, z_RBD: Tensor) -> tuple[Tensor, Tensor]:
+        """The same of every member, each (R, K, B, A)."""
+        runs, rows, size = z_RBD.shape
+        wide = z_RBD[:, None].expand(-1, self.num_members, -1, -1).reshape(-1, rows, size)
+        mean, raw = self.stack(wide).view(runs, self.num_members, rows, -1).chunk(2, dim=-1)
         log_std = LOG_STD_MIN + 0.5 * (LOG_STD_MAX - LOG_STD_MIN) * (torch.tanh(raw) + 1)
         return mean, log_std
 
@@ -149,7 +164,7 @@ class ActorStack(nn.Module):
         return HybridActions(*(torch.stack(parts, 1) for parts in (actions, densities, shares))), mean
 
     def bc_distance(self, mean_RBA: Tensor, action_RBA: Tensor) -> Tensor:
-        """Distance of the policy from recorded actions, mean over dimensions, (R, B).
+        """Distance of the policy from recorded actions, mean over dimensions, (R, B) of (R, B, A).
 
         It is the squared error, and for binary actions the negative log likelihood, which also pulls at a policy that
         is surely wrong.

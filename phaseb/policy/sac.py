@@ -34,6 +34,9 @@ TEMPERATURE_LR = 3e-4
 """Learning rate of the entropy temperature."""
 INITIAL_TEMPERATURE = 0.003
 """Entropy temperature at the start."""
+NUM_CLONES = 5
+"""Members of a policy that only clones: networks with other starts, fitted to the same rows (deep ensembles,
+Lakshminarayanan et al. 2017). The mean of a few follows people where each of them is led astray."""
 CLONE_LR = 1e-3
 """The policy's learning rate while it clones."""
 
@@ -49,9 +52,10 @@ class SoftActorCritic(RunGroup[Noise]):
         config, specs, context = self.config, self.specs, self.context
         seeds = [spec.drawn(context.seed) for spec in specs]
         hidden = [config.width] * NUM_LAYERS
-        actor = make_mlp([z_size, *hidden, 2 * action_size], seeds, "actor", 1, norm=False)
+        members = NUM_CLONES if config.offline.algorithm == "bc" else 1
+        actor = make_mlp([z_size, *hidden, 2 * action_size], seeds, "actor", members, norm=False)
         sizes = [z_size + action_size, *hidden, 1]
-        self.actor = ActorStack(actor, self.levels).to(context.device)
+        self.actor = ActorStack(actor, self.levels, members).to(context.device)
         self.average = copy.deepcopy(self.actor).requires_grad_(False)
         self.critics, self.targets = (
             CriticStack(make_mlp(sizes, seeds, "critics", config.num_critics, norm=True), config.num_critics).to(
@@ -107,13 +111,14 @@ class SoftActorCritic(RunGroup[Noise]):
         return step >= self.warmup_steps
 
     def _behavior_clone(self, batch: Batch) -> Metrics:
-        """The behaviour term alone, before there are values to follow."""
-        distance = self.actor.bc_distance(self.actor(batch.z)[0], batch.action)
+        """The behaviour term alone, before there are values to follow. Each member learns by itself."""
+        distance = self.actor.bc_distance(self.actor.members(batch.z)[0], batch.action[:, None])
         if self.config.offline.algorithm != "bc":  # rollouts under the policy's own actions teach a clone nothing
-            distance = distance * batch.real
-        loss = (batch.weight * distance).mean(-1)
-        norms = self._optimise("actor", loss, self.actor.parameters())
-        return {"actor_loss": loss.detach(), "actor_gradient": norms, "behaviour": distance.detach().mean(-1)}
+            distance = distance * batch.real[:, None]
+        losses = (batch.weight[:, None] * distance).mean(-1)
+        norms = self._optimise("actor", losses.sum(1), self.actor.parameters())
+        loss, behaviour = losses.detach().mean(1), distance.detach().mean((1, 2))
+        return {"actor_loss": loss, "actor_gradient": norms, "behaviour": behaviour}
 
     def _move_targets(self) -> None:
         polyak_update(self.targets, self.critics, self.config.tau)

@@ -83,6 +83,42 @@ def test_the_mean_is_the_stack_s_and_samples_spread_around_it():
     np.testing.assert_allclose(raw.std(0), log_std.exp(), rtol=0.1)
 
 
+def test_members_act_by_the_mean_of_their_actions(tmp_path):
+    """Each of two runs has three members; one that is surely wrong is outvoted."""
+    stack, z = make_mlp([4, 16, 4], [0, 1], "actor", 3, False), torch.randn(7, 4)
+    actors = ActorStack(stack, num_members=3).requires_grad_(False)
+    stack.biases[-1][3, :, 0] = 9.0  # a member of the second run at the end of the range
+    one = Actor.of_run(actors, 1)
+    alone = [
+        Actor([w[k : k + 1] for w in stack.weights], [b[k : k + 1] for b in stack.biases], False) for k in (3, 4, 5)
+    ]
+    mean = torch.stack([member(z) for member in alone]).mean(0)
+    torch.testing.assert_close(one(z), mean)
+    assert float(one(z)[:, 0].max()) < 0.7
+    torch.testing.assert_close(actors.members(z[None].expand(2, -1, -1))[0].tanh().mean(1)[1], mean)
+    one.save(Store.at(tmp_path))
+    np.testing.assert_array_equal(Actor.load(Store.at(tmp_path)).act(z.numpy()), one.act(z.numpy()))
+
+
+def test_members_that_agree_on_the_end_of_the_range_stay_there():
+    stack = make_mlp([4, 16, 2], [0], "actor", 5, False)
+    stack.biases[-1].data[:, :, 0] = 50.0
+    action = Actor.of_run(ActorStack(stack, num_members=5), 0).act(np.zeros((1, 4), np.float32))
+    assert action[0, 0] == pytest.approx(1.0, abs=2e-6)
+
+
+def test_a_switch_follows_most_of_its_members():
+    """Each member says how likely the upper level is; the mean of these decides."""
+    stack, levels = make_mlp([4, 16, 2], [0], "actor", 3, False), torch.tensor([[0.0, 1.0]])
+    for weights in stack.weights:
+        weights.data.zero_()
+    stack.biases[-1].data[:, 0, 0] = torch.tensor([0.2, 0.3, -5.0])
+    policy = Actor.of_run(ActorStack(stack, levels, 3), 0)
+    assert policy.act(np.zeros((1, 4), np.float32)) == [[0.0]]
+    stack.biases[-1].data[2, 0, 0] = -0.2
+    assert Actor.of_run(ActorStack(stack, levels, 3), 0).act(np.zeros((1, 4), np.float32)) == [[1.0]]
+
+
 def test_action_mse_counts_recorded_steps_only():
     z = np.zeros((2, 4, 3), np.float32)
     actions = np.zeros((2, 3, 2), np.float32)

@@ -156,6 +156,23 @@ def test_a_clone_only_clones(random_source):
     assert not np.allclose(moved, fresh.actors()[0].act(np.ones((1, 5), np.float32)), atol=1e-4)
 
 
+def test_each_member_of_a_clone_learns_as_it_would_alone(random_source, monkeypatch):
+    """The gradient of a member is its own: what the others got wrong is not shared out among them."""
+    specs = [RunSpec("behaviour_cloning", 3, learner="bc")]
+    many = SACLearner(config(), random_source([3]), specs, WorkerContext(0))
+    monkeypatch.setattr("phaseb.policy.sac.NUM_CLONES", 1)
+    single = SACLearner(config(), random_source([3]), specs, WorkerContext(0))
+    with torch.no_grad():
+        for ours, alone in zip(many.updates[0].actor.parameters(), single.updates[0].actor.parameters(), strict=True):
+            alone.copy_(ours[4:5])
+    for step in range(12):
+        many.step(step)
+        single.step(step)
+    for ours, alone in zip(many.updates[0].actor.parameters(), single.updates[0].actor.parameters(), strict=True):
+        torch.testing.assert_close(ours[4:5], alone, rtol=1e-4, atol=1e-5)
+        assert not torch.allclose(ours[:1], ours[4:5], atol=1e-3), "members start apart, and stay so"
+
+
 def test_zero_accepted_is_real_only_to_the_bit(random_source):
     """An arm whose batches hold no synthetic row ends in the very policy of `real_only`, grouped with it or not."""
     for together in (1, 2, 3):
