@@ -33,7 +33,7 @@ TASKS = {
     "play_policies": "closed_loop",
     "branch_test": "closed_loop",
     "floor_plays": "closed_loop",
-    "_judge": "closed_loop",
+    "judge_arm": "closed_loop",
     "play": "evaluate",
     "_play": "evaluate",
 }

@@ -28,6 +28,7 @@ STAGES = (
     "baselines",
     "policy",
     "judge",
+    "closed_loop/baselines",
     "closed_loop",
     "evaluate",
 )

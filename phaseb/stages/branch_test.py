@@ -71,7 +71,7 @@ def measure(
 def branch(config: Config, store: Store, kind: Kind, train: Trajectories) -> Branches:
     """Episodes in physics that leave the clone's course at a random step, from there on."""
     count = config.closed_loop.num_branches
-    make = PolicyMaker(store, train, config.judge.clone_steps, config.run.seed)
+    make = PolicyMaker(store.folder("policy"), train, config.judge.clone_steps, config.run.seed)
     whole = min(config.synthesis.horizon, config.environment.max_steps)
     horizon = min(max(MOST_STEPS, config.policy.augmentation.horizon), max(1, whole // 2))
     rng = numpy_generator(config.run.seed, "branches", kind)

@@ -55,7 +55,12 @@ def pool_of(config: Config) -> tuple[PoolPolicy, ...]:
 
 
 class PolicyMaker:
-    """Makes the policies of a pool act, each with random numbers of its own."""
+    """Makes the policies of a pool act, each with random numbers of its own.
+
+    Args:
+        store: folder of the trained policies.
+        train: what the clone is fitted to.
+    """
 
     def __init__(self, store: Store, train: Trajectories, clone_steps: int, seed: int) -> None:
         self._store, self._train, self._steps, self._seed = store, train, clone_steps, seed
@@ -81,7 +86,7 @@ class PolicyMaker:
 
     def _plain(self, policy: PoolPolicy, draws: torch.Generator) -> ClosedLoopAct:
         if policy.kind == "trained":
-            return load_policy(self._store.folder("policy", policy.arm, str(policy.seed))).closed_loop()
+            return load_policy(self._store.folder(policy.arm, str(policy.seed))).closed_loop()
         if policy.kind == "clone":
             clone = self._cloned()
             return lambda z, step: clone.sample(torch.from_numpy(z), draws).numpy()

@@ -14,10 +14,13 @@ from phaseb.errors import DataError
 from phaseb.policy.closed_loop import to_trajectories
 from phaseb.report.generators import generators_section
 from phaseb.runtime.storage import Store
-from phaseb.stages import closed_loop
+from phaseb.stages import closed_loop, closed_loop_plays
+from phaseb.stages.arm_generator import FILE
 from phaseb.stages.branch_test import cut
-from phaseb.stages.closed_loop import PHYSICS, _judge, _of_generator, headline, play_in_generator, rungs_of
+from phaseb.stages.closed_loop import _of_generator, headline
+from phaseb.stages.closed_loop_plays import PHYSICS, judge_arm, play_in_generator, rungs_of
 from phaseb.stages.policy_pool import PolicyMaker, PoolPolicy, pool_of
+from phaseb.stages.registry import build_graph
 
 CONFIG = Config.model_validate(
     {
@@ -73,7 +76,8 @@ def test_a_generator_that_diverges_is_named():
 
 
 def test_the_others_go_on_where_one_fails():
-    found = _of_generator(CONFIG, None, "own", {PoolPolicy("clone"): {"own": "it diverges"}}, {}, {})
+    part = {"judges": {"own": {}}, "policies": {"own": {}}, "failed": {"own": "it diverges"}}
+    found = _of_generator(CONFIG, None, "own", [part], {})
     assert headline(found) == {"failed": "it diverges"}
     page = generators_section({"physics": True, "horizon": 12, "floors": {}, "generators": {"own": found}})
     assert "own is left out: it diverges" in page
@@ -105,7 +109,7 @@ def test_judges_tell_a_wrong_generator_and_not_a_true_one():
         return to_trajectories(z, flat[..., None], flat, flat, np.full(60, 12))
 
     real = [episodes(1.0)]
-    alike, unlike = (_judge(CONFIG, "own", real, [episodes(scale)], False) for scale in (1.0, 3.0))
+    alike, unlike = (judge_arm(CONFIG, "own", real, [episodes(scale)], False) for scale in (1.0, 3.0))
     assert set(alike) == {"5", "8", "12"}
     assert alike["12"]["0"]["auc"] < 0.75 < 0.9 < unlike["12"]["0"]["auc"]
     assert unlike["12"]["0.2"]["auc"] > 0.9
@@ -120,7 +124,7 @@ def test_branches_begin_where_the_policy_changed():
 
 
 def test_seeds_of_physics_are_apart_from_those_of_evaluation_and_promotion():
-    assert closed_loop.FIRST_SEED > CONFIG.promotion.first_seed > CONFIG.evaluation.first_seed
+    assert closed_loop_plays.FIRST_SEED > CONFIG.promotion.first_seed > CONFIG.evaluation.first_seed
     assert PHYSICS not in CONFIG.dynamics.names
 
 
@@ -146,3 +150,31 @@ def test_the_command_shows_returns_in_each_generator_and_names_what_failed(capsy
     assert "2.5 ± 0.196" in told
     assert "2 ± 0" in told
     assert "off by 0.7" in told
+
+
+def test_policies_that_need_no_generator_are_played_while_the_others_learn():
+    stages = {stage.name: stage for stage in build_graph(CONFIG)}
+    early, late = stages["closed_loop/baselines"], stages["closed_loop"]
+    assert {"baselines", "dynamics/gru", "dynamics/gp"} <= set(early.inputs)
+    assert not {"policy", "trust", "choice"} & set(early.inputs)
+    assert early.command == late.command == "evaluate"
+    assert {"closed_loop/baselines", "policy"} <= set(late.inputs)
+    own = {policy.arm for policy in pool_of(CONFIG) if not closed_loop._is_baseline(CONFIG, policy)}
+    assert own == {"trust_weighted"}
+
+
+def test_parts_of_the_pool_join_in_its_order(tmp_path):
+    """What was played early and what was played late make one ranking, and only users of the generator exploit it."""
+    store = Store.at(tmp_path)
+    store.write_json({"generator": "gru", "uncertainty_scale": 1.0}, *FILE)
+    parts = [{"judges": {"gru": {}}, "policies": {"gru": {}}, "failed": {}} for _ in range(2)]
+    for i, policy in enumerate(pool_of(CONFIG)):
+        part = parts[0 if closed_loop._is_baseline(CONFIG, policy) else 1]
+        row = {where: {"return": i + gap} for where, gap in (("generator", 0.5), ("physics", 0.0))}
+        part["policies"]["gru"][policy.name] = row
+        part["judges"]["gru"].setdefault(policy.arm or policy.kind, policy.name)
+    found = _of_generator(CONFIG, store, "gru", parts[::-1], {})
+    assert [row["policy"] for row in found["policies"]] == [policy.name for policy in pool_of(CONFIG)]
+    assert list(found["judges"]) == list(dict.fromkeys(p.arm or p.kind for p in pool_of(CONFIG)))
+    assert found["ranking"]["num_policies"] == len(pool_of(CONFIG))
+    assert found["exploitability"] == {"trust_weighted": 0.5}
