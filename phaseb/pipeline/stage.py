@@ -1,7 +1,7 @@
 """A stage: a named step from files to files, with what it depends on. `graph` runs stages; nothing here needs Ray."""
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,3 +99,12 @@ class Stage:
                 "external_inputs": self.external_inputs(config),
             }
         )
+
+
+def needed_for(stages: Sequence[Stage], names: Iterable[str]) -> tuple[Stage, ...]:
+    """The named stages of a graph and all whose outputs these read, directly or not, in the graph's order."""
+    wanted = set(names)
+    for stage in reversed(stages):
+        if stage.name in wanted:
+            wanted.update(stage.inputs)
+    return tuple(stage for stage in stages if stage.name in wanted)

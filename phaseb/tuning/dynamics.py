@@ -16,6 +16,7 @@ from phaseb.errors import DataError
 from phaseb.nn.data_parallel import WorkerContext
 from phaseb.pipeline.graph import run_graph
 from phaseb.pipeline.result import Callback
+from phaseb.pipeline.stage import needed_for
 from phaseb.runtime.seeding import torch_generator
 from phaseb.runtime.storage import Store
 from phaseb.stages.dynamics import learner_with_discriminator
@@ -49,7 +50,7 @@ class DynamicsObjective:
         }
 
     def prepare(self, config: Config, callbacks: Sequence[Callback]) -> Trajectories:
-        run_graph([stage for stage in build_graph(config) if stage.name in ("collect", "encode")], config, callbacks)
+        run_graph(needed_for(build_graph(config), ["encode"]), config, callbacks)
         latents = Store.at(config.run.dir).folder("latents")
         # One split after the other: trials then read each where it lies, in memory that all of a node share.
         data = read_trajectories(latents, ("train", "dev", "test")).by_split("train", "dev", "test")

@@ -17,12 +17,13 @@ from phaseb.latents.model import EncoderModel
 from phaseb.nn.data_parallel import WorkerContext
 from phaseb.pipeline.graph import run_graph
 from phaseb.pipeline.result import Callback
+from phaseb.pipeline.stage import Stage, needed_for
 from phaseb.policy.behavior_metrics import action_mse
 from phaseb.policy.evaluation import EVALUATED, aggregate, evaluate
 from phaseb.policy.fqe import fitted_q_evaluation
 from phaseb.policy.trained_policy import TrainedPolicy
 from phaseb.runtime.storage import Store
-from phaseb.stages.policy import ArmsLearner, PolicyData, make_learner, trusted_horizons
+from phaseb.stages.policy import BASELINES, ArmsLearner, PolicyData, make_learner, trusted_horizons
 from phaseb.stages.registry import build_graph
 from phaseb.stages.replay_streams import fill_replay, runs_of, streams_of
 from phaseb.stages.synthesize import made_generators
@@ -30,8 +31,13 @@ from phaseb.stages.synthesize import made_generators
 FIRST_SEED = 3_000_000
 """Physics episodes of a search: none that collecting, promoting or reporting uses."""
 NUM_EPISODES = 40
-UNREAD = ("baselines", "bricks", "judge", "policy", "evaluate")
-"""Stages whose outputs a search of the policy does not read."""
+
+
+def stages_before_policies(config: Config) -> tuple[Stage, ...]:
+    """The stages that the training of policies reads, but those that train policies."""
+    graph = build_graph(config)
+    read = next(stage.inputs for stage in graph if stage.name == "policy")
+    return needed_for(graph, [name for name in read if name != BASELINES])
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,7 @@ class PolicyObjective:
         }
 
     def prepare(self, config: Config, callbacks: Sequence[Callback]) -> PolicyInputs:
-        run_graph([stage for stage in build_graph(config) if stage.name not in UNREAD], config, callbacks)
+        run_graph(stages_before_policies(config), config, callbacks)
         store = Store.at(config.run.dir)
         latents = read_trajectories(store.folder("latents"), ("train", "dev"))
         made = made_generators(store, "synthetic", config.drawn_generators)

@@ -1,5 +1,6 @@
 """TensorBoard: `tensorboard --logdir <study>/tensorboard`, a run a trial, with its point under HPARAMS."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +21,8 @@ class TensorBoardTracker:
     def on_report(self, record: TrialRecord) -> None:
         writer = self._writer(record)
         for name, value in numbers(record).items():
-            writer.add_scalar(name, value, record.steps)
+            if math.isfinite(value):  # of another, tensorboardX prints a line
+                writer.add_scalar(name, value, record.steps)
 
     def on_end(self, record: TrialRecord) -> None:
         writer = self._writer(record)
