@@ -20,7 +20,7 @@ NUM_LAYERS = 2
 """Hidden layers."""
 
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0  # the range CleanRL's and SB3's tanh policies keep to
-LARGEST_ACTION = 1 - 1e-6  # of a mean of members, so that it can be squashed back
+_LARGEST_ACTION = 1 - 1e-6  # of a mean of members, so that it can be squashed back
 _LOG_2 = math.log(2.0)
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -117,7 +117,7 @@ class ActorStack(nn.Module):
         if self.num_members == 1:
             return mean[:, 0], log_std[:, 0]
         action = torch.tanh(mean).mean(1)
-        return torch.atanh(action.clamp(-LARGEST_ACTION, LARGEST_ACTION)), log_std.mean(1)
+        return torch.atanh(action.clamp(-_LARGEST_ACTION, _LARGEST_ACTION)), log_std.mean(1)
 
     def members(self, z_RBD: Tensor) -> tuple[Tensor, Tensor]:
         """The same of every member, each (R, K, B, A)."""

@@ -19,13 +19,15 @@ def get_result(reference: Any) -> Any:
 
 
 def results_of(
-    begin: Sequence[Callable[[], Any]], max_concurrent: int, on_done: Callable[[int], None] | None = None
+    begin: Sequence[Callable[[], Any]], max_concurrent: int, on_done: Callable[[int, Any], None] | None = None
 ) -> list[Any]:
     """The results of Ray tasks in their order, of which so many at most are begun before one has ended.
 
+    Few that wait leave room for the tasks of other stages, which Ray would serve after all that were begun earlier.
+
     Args:
         begin: starts a task and returns its reference.
-        on_done: called with the place of each task that ended.
+        on_done: called with the place and the result of each task that ended.
     """
     found: list[Any] = [None] * len(begin)
     running: dict[Any, int] = {}
@@ -38,9 +40,9 @@ def results_of(
     return found
 
 
-def _take_one(running: dict[Any, int], found: list[Any], on_done: Callable[[int], None] | None) -> None:
+def _take_one(running: dict[Any, int], found: list[Any], on_done: Callable[[int, Any], None] | None) -> None:
     (ended,), _ = ray.wait(list(running), num_returns=1)
     place = running.pop(ended)
     found[place] = get_result(ended)
     if on_done is not None:
-        on_done(place)
+        on_done(place, found[place])

@@ -66,9 +66,9 @@ def play_and_judge(
     begin += [functools.partial(task()(floor_plays).remote, config, store, home, kind) for kind in floors]
     done = 0
 
-    def count(place: int) -> None:
+    def count(place: int, made: Any) -> None:
         nonlocal done
-        done += len(groups[place]) if place < len(groups) else 0
+        done += len(made) if place < len(groups) else 0
         report(done)
 
     made = results_of(begin, config.resources.num_tasks, count)

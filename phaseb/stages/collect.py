@@ -3,6 +3,7 @@
 Either way they go into shards as they come: this process holds none, only some numbers of each.
 """
 
+import functools
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -33,7 +34,7 @@ from phaseb.pipeline.dataset_stats import Bounds, DatasetStats
 from phaseb.pipeline.sizes import FACTS
 from phaseb.pipeline.stage import StageContext
 from phaseb.runtime import logs
-from phaseb.runtime.ray_tasks import get_result
+from phaseb.runtime.ray_tasks import results_of
 from phaseb.runtime.storage import Store
 
 
@@ -77,17 +78,20 @@ def _record(context: StageContext) -> None:
     parts = [range(first, min(first + rows, total)) for first in range(0, total, rows)]
     names = [shard_name(i, len(parts)) for i in range(len(parts))]
     clear_shards(target, keep=[name for name in names if read_stamp(target, name) == context.key])
-    todo = [work for work in zip(names, parts, strict=True) if not target.exists(work[0])]
+    todo = [(name, part) for name, part in zip(names, parts, strict=True) if not target.exists(name)]
     task = ray.remote(num_cpus=config.resources.cpus_per_task)(record_shard)
-    waiting: list[Any] = []
+    begin = [
+        functools.partial(task.remote, config, target, name, part, [roles[i] for i in part], context.key)
+        for name, part in todo
+    ]
     done = total - sum(len(part) for _, part in todo)
-    while todo or waiting:
-        while todo and len(waiting) < 2 * config.resources.num_tasks:
-            name, part = todo.pop(0)
-            waiting.append(task.remote(config, target, name, part, [roles[i] for i in part], context.key))
-        (first,), waiting = ray.wait(waiting, num_returns=1)
-        done += get_result(first)
+
+    def count(place: int, made: int) -> None:
+        nonlocal done
+        done += made
         context.progress({"episodes": float(done)})
+
+    results_of(begin, 2 * config.resources.num_tasks, count)
     if config.episodes.source == "gymnasium":
         show_tasks(target, names, context.key)
 

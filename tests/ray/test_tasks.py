@@ -24,10 +24,10 @@ def test_results_come_in_order_and_no_more_tasks_are_begun_than_asked_for():
         most.append(len(begun) - len(ended))
         return work.remote(place)
 
-    found = results_of([functools.partial(begin, place) for place in range(7)], 3, ended.append)
+    found = results_of([functools.partial(begin, place) for place in range(7)], 3, lambda *one: ended.append(one))
     assert found == [0, 10, 20, 30, 40, 50, 60]
     assert begun == list(range(7))
-    assert sorted(ended) == begun
+    assert sorted(ended) == [(place, 10 * place) for place in begun]
     assert max(most) == 3
 
 

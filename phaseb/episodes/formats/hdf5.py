@@ -54,9 +54,9 @@ class Source:
 
     def lengths(self) -> Sequence[int]:
         """Rows of each trajectory or demonstration."""
-        if not self._is_flat:
-            return self._demo_rows
-        return [last - first for _, first, last in self._spans if last is not None]
+        action = self._action
+        with naming(self._config.path):
+            return [self._demo(n).rows(action) if last is None else last - first for n, first, last in self._spans]
 
     def read(self, indices: Sequence[int]) -> Iterator[Episode]:
         return (recorded.episode() for recorded in self.recorded(indices))
@@ -115,17 +115,21 @@ class Source:
                 notes[f"{inside} {name} lie within a demonstration, which goes on: they end nothing"] = None
             return Inventory(len(self._spans) + short, rows, tuple(left), tuple(sorted(columns)), tuple(notes))
 
+    @property
+    def _action(self) -> str:
+        """The column of a demonstration whose rows are its steps."""
+        return (self._config.columns.action or ("actions",))[0]
+
     def _list_demos(self, demos: h5py.Group) -> None:
         names = sorted(demos, key=_natural)
         self._others = [name for name in names if not name.startswith("demo")]
-        self._spans, self._short, self._demo_rows = [], list[LeftOut](), list[int]()
+        self._spans, self._short = [], list[LeftOut]()
         for name in names:
             if not name.startswith("demo"):
                 continue
             demo = self._demo(name)
-            action = (self._config.columns.action or ("actions",))[0]
-            rows = demo.rows(action)
-            if rows == 0 and action in demo:
+            rows = demo.rows(self._action)
+            if rows == 0 and self._action in demo:
                 self._short.append(LeftOut(f"{name}, of no rows", 1))
             elif rows == 1 and not self._has_successor(demo, _demo_layout(demo)):
                 reward = self._config.columns.reward or "rewards"
@@ -133,7 +137,6 @@ class Source:
                 self._short.append(LeftOut(f"{name}, of one row that no observation follows", 1, 1, lost))
             else:
                 self._spans.append((name, 0, None))
-                self._demo_rows.append(rows)
 
     def _like_the_first(self, name: str, layout: Layout) -> Layout:
         """See that a state is made of the columns of the first demonstration: others of one size mean something else.
@@ -162,8 +165,7 @@ class Source:
         """Whether an observation follows a demonstration's last action."""
         seen = (*(self._config.columns.observation or layout.observation), *self._config.columns.images)
         names = [name for name in seen if name in demo]
-        action = (self._config.columns.action or ("actions",))[0]
-        return layout.follows(self._config) or any(demo.rows(name) > demo.rows(action) for name in names)
+        return layout.follows(self._config) or any(demo.rows(name) > demo.rows(self._action) for name in names)
 
 
 def _demo_layout(columns: GroupColumns) -> Layout:
