@@ -29,6 +29,7 @@ from phaseb.config.dynamics import GPConfig
 from phaseb.config.evaluation import FqeConfig, PromotionConfig
 from phaseb.dynamics.model_returns import ModelReturns, member_returns
 from phaseb.dynamics.rollout import Policy
+from phaseb.episodes.trajectories import Trajectories
 from phaseb.policy.evaluation import Row, aggregate
 from phaseb.policy.fqe import fitted_q_evaluation
 from phaseb.promotion.contest import Contest
@@ -52,15 +53,20 @@ def estimated(pool: Pool, seed: int, config: PromotionConfig) -> dict[str, Any]:
     start = time.process_time()
     result = fitted_q_evaluation(FqeConfig(), list(pool.players.values()), pool.episodes, seed)
     half = time.process_time()
-    policies = [_policy(player) for player in pool.players.values()]
-    made = [member_returns(GPConfig(), pool.episodes, policies, STEPS_PLAYED, seed, k) for k in range(NUM_MEMBERS)]
-    played = ModelReturns(np.stack([values for values, _ in made], 1), tuple(error for _, error in made), STEPS_PLAYED)
+    played = in_models(pool.episodes, list(pool.players.values()), STEPS_PLAYED, seed)
     seconds = {"fqe": half - start, "model": time.process_time() - half}
     found = {}
     for method, values, bias in (("fqe", result.values, 0.0), ("model", played.values, played.bias)):
         cases, rank = decided(pool, values, result.support, config, method, bias)
         found[method] = {"cases": cases, "rank_correlation": rank, "seconds": seconds[method]}
     return found | {"model_returns": played.to_json()}
+
+
+def in_models(episodes: Trajectories, players: Sequence[Player], horizon: int, seed: int) -> ModelReturns:
+    """What players return in models fitted to resampled episodes, as a run without an environment measures it."""
+    policies = [_policy(player) for player in players]
+    made = [member_returns(GPConfig(), episodes, policies, horizon, seed, k) for k in range(NUM_MEMBERS)]
+    return ModelReturns(np.stack([values for values, _ in made], 1), tuple(error for _, error in made), horizon)
 
 
 def _policy(player: Player) -> Policy:

@@ -22,29 +22,21 @@ from json_rows import add_row, read_rows
 from learner_worlds import WORLDS
 from learners import Bench, Variant, play, train
 from numpy.typing import NDArray
-from promotion import rates
+from promotion import PAIR, STEPS_PLAYED, in_models, rates
 from scipy.stats import spearmanr
 
-from phaseb.config.dynamics import GPConfig
 from phaseb.config.evaluation import FqeConfig, PromotionConfig
 from phaseb.config.policy import PolicyConfig
-from phaseb.dynamics.model_returns import ModelReturns, member_returns
-from phaseb.dynamics.rollout import Policy
 from phaseb.policy.actor import Actor
 from phaseb.policy.fqe import fitted_q_evaluation
-from phaseb.promotion.contest import Contest
 from phaseb.promotion.decision import decide_by_estimate
 from phaseb.runtime.seeding import torch_generator
-from phaseb.stages.model_returns import NUM_MEMBERS
 
-PAIR = Contest(("trust_weighted",), ("real_only",))
 LEARNERS = ("bc", "iql", "sac", "edac")
 LENGTHS = (300, 1500, 5000)
 """Learner steps."""
 DISTURBED = 0.3
 """Standard deviation of the noise on the weights of disturbed policies, relative to that of the weights."""
-HORIZON = 60
-"""Most steps of a return in generators."""
 
 
 def make_pool(bench: Bench) -> dict[str, Actor]:
@@ -74,18 +66,10 @@ def estimates(bench: Bench, pool: dict[str, Actor]) -> Estimates:
     """What a run would decide by: the method, values (P, M), their bias, and departures (P,)."""
     actors = list(pool.values())
     by_values = fitted_q_evaluation(FqeConfig(), actors, bench.real, bench.seed)
-    horizon = min(HORIZON, int(bench.real.lengths.max()))
-    policies = [_policy(actor) for actor in actors]
-    made = [member_returns(GPConfig(), bench.real, policies, horizon, bench.seed, k) for k in range(NUM_MEMBERS)]
-    in_model = ModelReturns(np.stack([values for values, _ in made], 1), tuple(error for _, error in made), horizon)
-    if in_model.refused:
+    played = in_models(bench.real, actors, min(STEPS_PLAYED, int(bench.real.lengths.max())), bench.seed)
+    if played.refused:
         return "fqe", by_values.values, 0.0, by_values.support
-    return "model", in_model.values, in_model.bias, by_values.support
-
-
-def _policy(actor: Actor) -> Policy:
-    act = actor.closed_loop()
-    return lambda z, step: torch.from_numpy(act(z.numpy(), step))
+    return "model", played.values, played.bias, by_values.support
 
 
 def run(task: str, seed: int, episodes: int) -> dict[str, Any]:
