@@ -25,6 +25,14 @@ from phaseb.runtime.seeding import numpy_generator, torch_generator
 FIRST_REWARD_FACTOR = 3.0
 """Times min_reward_skill that rewards must be foretold at the first step, where nothing has had time to go wrong,
 in 19 of 20 resamples of the episodes: a model that fails there is not followed at all."""
+SKILLS = {
+    "mean": "its forecast of latents",
+    "worst": "its forecast of the worst latent",
+    "drawn": "a single draw of latents",
+    "reward": "its forecast of rewards",
+    "reward_surely": "its forecast of rewards, in 19 of 20 resamples of the episodes,",
+}
+"""What each skill is of, see `ForecastSkill.skills`."""
 SKILL_TOLERANCE = 0.1
 """Forecast error, in latent standard deviations, that is none."""
 
@@ -153,13 +161,27 @@ def trusted_horizon(config: AugmentationConfig, skills: dict[str, NDArray[np.flo
 
     None at all where the first reward is predicted badly: a poor model's skill, too, fades slowly once it is low.
     """
-    good = (skills["mean"] >= config.min_skill) & (skills["worst"] >= config.min_skill / 5)
-    good &= skills["drawn"] >= 2 * config.min_skill - 1
-    if config.min_reward_skill is not None:
-        if not skills["reward_surely"][0] >= FIRST_REWARD_FACTOR * config.min_reward_skill:
-            return 0
-        good &= skills["reward"] >= config.min_reward_skill
+    if shortfall(config, skills):
+        return 0
+    good = np.all([skills[name] >= least for name, least in _least_skills(config).items()], axis=0)
     return len(good) if good.all() else int(np.argmin(good))
+
+
+def shortfall(config: AugmentationConfig, skills: dict[str, NDArray[np.float64]]) -> str:
+    """The first skill that is too low at the first step, with its figure; empty where none is."""
+    least = _least_skills(config)
+    if config.min_reward_skill is not None:
+        least["reward_surely"] = FIRST_REWARD_FACTOR * config.min_reward_skill
+    for name, bound in least.items():
+        if not skills[name][0] >= bound:
+            return f"{SKILLS[name]} has a skill of {skills[name][0]:.2f}, {bound:.2g} is needed"
+    return ""
+
+
+def _least_skills(config: AugmentationConfig) -> dict[str, float]:
+    """The least skill of every step, by name."""
+    least = {"mean": config.min_skill, "worst": config.min_skill / 5, "drawn": 2 * config.min_skill - 1}
+    return least if config.min_reward_skill is None else {**least, "reward": config.min_reward_skill}
 
 
 @dataclass(frozen=True)

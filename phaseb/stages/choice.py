@@ -17,7 +17,7 @@ from phaseb.config.root import Config
 from phaseb.dynamics.branches import branch_numbers, draw
 from phaseb.dynamics.evidence import ForecastScore, difference, failure, forecast_score, recorded_branches
 from phaseb.dynamics.protocol import DynamicsModel, load_generator
-from phaseb.dynamics.validation import validate
+from phaseb.dynamics.validation import shortfall, validate
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.errors import DataError
 from phaseb.pipeline.stage import StageContext
@@ -118,7 +118,7 @@ def measure(config: Config, model: DynamicsModel, dev: Trajectories) -> Generato
         "trusted_steps": validation.horizon,
         "judge_auc_noise": auc,
     }
-    return GeneratorEvidence(_out(numbers, scale), numbers, score, scale)
+    return GeneratorEvidence(_out(numbers, scale, shortfall(plan, validation.skills)), numbers, score, scale)
 
 
 def window_auc(config: Config, model: DynamicsModel, dev: Trajectories) -> float | None:
@@ -141,10 +141,14 @@ def window_auc(config: Config, model: DynamicsModel, dev: Trajectories) -> float
     return judge_rung("choice", pairs, asked, seed).worst(NOISE_SIGMA).auc
 
 
-def _out(numbers: Mapping[str, Any], scale: float) -> str:
-    """Why a generator with these numbers does not serve; empty where it may."""
-    if numbers["trusted_steps"] == 0:
-        return f"its first step does not pass the check of forecast skill (mean skill {_skills(numbers)})"
+def _out(numbers: Mapping[str, Any], scale: float, short: str) -> str:
+    """Why a generator with these numbers does not serve; empty where it may.
+
+    Args:
+        short: the skill that is too low at the first step.
+    """
+    if short:
+        return f"it does not pass the check of forecast skill: at the first step {short}"
     if scale == 0:
         return "it never says that it is uncertain"
     auc = numbers["judge_auc_noise"]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from phaseb.config.policy import AugmentationConfig
-from phaseb.dynamics.validation import SKILL_TOLERANCE, ForecastSkill, trusted_horizon
+from phaseb.dynamics.validation import SKILL_TOLERANCE, ForecastSkill, shortfall, trusted_horizon
 from phaseb.episodes.trajectories import Trajectories
 from phaseb.policy.augmentation import accepted_steps
 from phaseb.runtime.seeding import numpy_generator
@@ -190,6 +190,13 @@ def test_a_model_that_tells_the_first_reward_badly_is_not_followed_at_all():
 
     config = CONFIG.model_copy(update={"min_reward_skill": 0.1})
     assert trusted_horizon(config, told(0.25)) == 0
+    assert shortfall(config, told(0.25)) == (
+        "its forecast of rewards, in 19 of 20 resamples of the episodes, has a skill of 0.25, 0.3 is needed"
+    )
+    assert shortfall(config, told(0.35)) == ""
+    assert shortfall(config, told(0.35) | {"worst": np.full(4, 0.01)}).startswith(
+        "its forecast of the worst latent has"
+    )
     assert trusted_horizon(config, told(float("nan"))) == 0
     assert trusted_horizon(config, told(0.35)) == 3
     assert trusted_horizon(config.model_copy(update={"min_reward_skill": -1e9}), told(-2.0)) == 4

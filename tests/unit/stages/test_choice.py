@@ -46,17 +46,17 @@ def test_where_all_are_out_none_serves():
 
 
 @pytest.mark.parametrize(
-    ("numbers", "scale", "said"),
+    ("numbers", "scale", "short", "said"),
     [
-        ({}, 0.3, ""),
-        ({"trusted_steps": 0}, 0.3, "does not pass the check of forecast skill"),
-        ({}, 0.0, "never says that it is uncertain"),
-        ({"judge_auc_noise": 1.0}, 0.3, "AUC 1.00"),
-        ({"judge_auc_noise": None}, 0.3, ""),
+        ({}, 0.3, "", ""),
+        ({}, 0.3, "rewards are poor", "check of forecast skill: at the first step rewards are poor"),
+        ({}, 0.0, "", "never says that it is uncertain"),
+        ({"judge_auc_noise": 1.0}, 0.3, "", "AUC 1.00"),
+        ({"judge_auc_noise": None}, 0.3, "", ""),
     ],
 )
-def test_why_a_generator_is_left_out(numbers, scale, said):
-    found = _out(GOOD | numbers, scale)
+def test_why_a_generator_is_left_out(numbers, scale, short, said):
+    found = _out(GOOD | numbers, scale, short)
     assert said in found
     assert bool(found) == bool(said)
 
