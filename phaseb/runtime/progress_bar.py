@@ -28,7 +28,7 @@ KEY_METRICS = {
     "judge": ("judge_auc",),
     "baselines": ("runs", "updates_per_s"),
     "policy": ("runs", "updates_per_s"),
-    "closed_loop": ("return_bias", "pearson"),
+    "closed_loop": ("policies", "return_bias", "pearson"),
     "evaluate": ("shipped",),
 }
 

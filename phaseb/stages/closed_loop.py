@@ -32,7 +32,7 @@ def execute_baselines(context: StageContext) -> dict[str, Any]:
     pool = [policy for policy in pool_of(config) if _is_baseline(config, policy)]
     progress = _progress(context, 0, len(pool))
     store.write_json(play_and_judge(config, store, "baselines", pool, floors_of(config), progress), *BASELINES)
-    return {}
+    return {"policies": len(pool)}
 
 
 def execute(context: StageContext) -> dict[str, Any]:
@@ -61,8 +61,10 @@ def _is_baseline(config: Config, policy: PoolPolicy) -> bool:
 
 
 def _progress(context: StageContext, before: int, total: int) -> Any:
-    """A listener that tells how many policies of the pool have been played."""
-    return lambda done: context.progress({"policies": float(before + done), "of": float(total)})
+    """A listener that tells how many policies of the pool have been played, and how many comparisons judged."""
+    return lambda played, judged: context.progress(
+        {"policies": float(before + played), "of": float(total), "judged": float(judged)}
+    )
 
 
 def floors_of(config: Config) -> tuple[str, ...]:

@@ -37,8 +37,8 @@ POLICIES_IN_TASK = 6
 
 Plays = dict[str, Trajectories | str]
 """Episodes of one policy, by `physics` or the generator's name; in place of them why there are none."""
-Report = Callable[[int], None]
-"""Told how many policies have been played."""
+Report = Callable[[int, int], None]
+"""Told how many policies have been played, and how many comparisons judged."""
 
 
 def play_and_judge(
@@ -64,18 +64,23 @@ def play_and_judge(
     groups = [pool[first : first + POLICIES_IN_TASK] for first in range(0, len(pool), POLICIES_IN_TASK)]
     begin = [functools.partial(task()(play_policies).remote, config, store, home, group) for group in groups]
     begin += [functools.partial(task()(floor_plays).remote, config, store, home, kind) for kind in floors]
-    done = 0
+    num_played = num_judged = 0
 
-    def count(place: int, made: Any) -> None:
-        nonlocal done
-        done += len(made) if place < len(groups) else 0
-        report(done)
+    def on_played(place: int, made: Any) -> None:
+        nonlocal num_played
+        num_played += len(made) if place < len(groups) else 0
+        report(num_played, num_judged)
 
-    made = results_of(begin, config.resources.num_tasks, count)
+    def on_judged(place: int, made: Any) -> None:
+        nonlocal num_judged
+        num_judged += 1
+        report(num_played, num_judged)
+
+    made = results_of(begin, config.resources.num_tasks, on_played)
     plays: dict[PoolPolicy, Plays] = {policy: own for part in made[: len(groups)] for policy, own in part.items()}
     asked = _judged(config, store, plays, dict(zip(floors, made[len(groups) :], strict=True)))
     judges = [functools.partial(task()(judge_arm).remote, config, *one) for one in asked.values()]
-    judged = dict(zip(asked, results_of(judges, config.resources.num_tasks), strict=True))
+    judged = dict(zip(asked, results_of(judges, config.resources.num_tasks, on_judged), strict=True))
     return {
         "judges": {name: _of(judged, name) for name in config.judged_generators},
         "floors": _of(judged, PHYSICS),
